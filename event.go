@@ -1,0 +1,141 @@
+package lipstream
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+)
+
+// The values of Event.Type. A job sends one start, then stage, progress and
+// warning events in any number, then exactly one done or error.
+const (
+	EventStart    = "start"    // the job begins; Engine and Output are set
+	EventStage    = "stage"    // Stage has changed
+	EventProgress = "progress" // frames are done, or time has passed in a stage
+	EventWarning  = "warning"  // Message says what is amiss; the job goes on
+	EventDone     = "done"     // the result is complete at Output
+	EventError    = "error"    // the job has ended without a result; Message says why
+)
+
+// The values of Event.Stage, in the order in which a job goes through them.
+const (
+	StageProbe  = "probe"  // looking at the inputs, planning memory, loading networks
+	StageListen = "listen" // turning the speech into features
+	StageFrames = "frames" // the frames, with Frame and Frames counting
+	StageFinish = "finish" // closing and checking the result
+)
+
+// Event is one step of a job's progress, sent to an [Observer]. Fields that
+// say nothing at a step have their zero value.
+//
+// Its JSON form is one object on one line and part of the public interface:
+// fields may be added, but names, units and meanings stay. Durations are
+// seconds, memory is bytes, time is RFC 3339 in UTC. Texts that are empty are
+// left out, and so are eta_s while the end is not foreseeable and exit_code
+// unless the type is "error"; the other numbers are always there.
+//
+//	{"type":"progress","time":"2026-01-02T03:04:05.678Z","stage":"frames",
+//	 "frame":105,"frames":250,"fps":24.6,"eta_s":5.9,"elapsed_s":4.3,
+//	 "memory_now":1288490188,"memory_peak":1610612736,"no_face":3}
+type Event struct {
+	Type  string    // JSON "type"
+	Time  time.Time // JSON "time"
+	Stage string    // JSON "stage"
+
+	Frame  int64 // frames done; JSON "frame"
+	Frames int64 // frames in all, 0 while not known; JSON "frames"
+	// FPS is frames per second, a moving average over the last seconds; JSON "fps".
+	FPS float64
+	// ETA is the time left to the end of the job; 0 or less while not known
+	// and when nothing is left. JSON "eta_s".
+	ETA     time.Duration
+	Elapsed time.Duration // since the job's start; JSON "elapsed_s"
+
+	MemoryNow  int64 // bytes held by this process and its children; JSON "memory_now"
+	MemoryPeak int64 // the most they held since the job's start; JSON "memory_peak"
+
+	// NoFace counts the frames passed through unchanged because they had no
+	// usable face; JSON "no_face".
+	NoFace int64
+
+	Message string // one line for people, of warnings and errors; JSON "message"
+	Hint    string // what to do about the message, one sentence; JSON "hint"
+	// ExitCode is what the command line would exit with, of errors only;
+	// JSON "exit_code".
+	ExitCode int
+	Engine   string // as the result's metadata names it: "preview", "latentsync 1.6"; JSON "engine"
+	Output   string // path of the result; JSON "output"
+}
+
+// eventJSON is the wire form of Event. It is a type of its own because
+// durations travel as seconds.
+type eventJSON struct {
+	Type       string    `json:"type"`
+	Time       time.Time `json:"time"`
+	Stage      string    `json:"stage,omitempty"`
+	Frame      int64     `json:"frame"`
+	Frames     int64     `json:"frames"`
+	FPS        float64   `json:"fps"`
+	ETA        float64   `json:"eta_s,omitempty"`
+	Elapsed    float64   `json:"elapsed_s"`
+	MemoryNow  int64     `json:"memory_now"`
+	MemoryPeak int64     `json:"memory_peak"`
+	NoFace     int64     `json:"no_face"`
+	Message    string    `json:"message,omitempty"`
+	Hint       string    `json:"hint,omitempty"`
+	ExitCode   int       `json:"exit_code,omitempty"`
+	Engine     string    `json:"engine,omitempty"`
+	Output     string    `json:"output,omitempty"`
+}
+
+// MarshalJSON gives the documented JSON form. Numbers are rounded to
+// thousandths, the time to milliseconds.
+func (e Event) MarshalJSON() ([]byte, error) {
+	return json.Marshal(eventJSON{
+		Type: e.Type, Time: e.Time.UTC().Truncate(time.Millisecond), Stage: e.Stage,
+		Frame: e.Frame, Frames: e.Frames, FPS: thousandths(e.FPS),
+		ETA: max(0, thousandths(e.ETA.Seconds())), Elapsed: thousandths(e.Elapsed.Seconds()),
+		MemoryNow: e.MemoryNow, MemoryPeak: e.MemoryPeak, NoFace: e.NoFace,
+		Message: e.Message, Hint: e.Hint, ExitCode: e.ExitCode, Engine: e.Engine, Output: e.Output,
+	})
+}
+
+// UnmarshalJSON reads the documented JSON form; unknown fields are skipped, so
+// that an older client understands a newer server.
+func (e *Event) UnmarshalJSON(data []byte) error {
+	var j eventJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return err
+	}
+	*e = Event{
+		Type: j.Type, Time: j.Time, Stage: j.Stage,
+		Frame: j.Frame, Frames: j.Frames, FPS: j.FPS,
+		ETA: seconds(j.ETA), Elapsed: seconds(j.Elapsed),
+		MemoryNow: j.MemoryNow, MemoryPeak: j.MemoryPeak, NoFace: j.NoFace,
+		Message: j.Message, Hint: j.Hint, ExitCode: j.ExitCode, Engine: j.Engine, Output: j.Output,
+	}
+	return nil
+}
+
+// thousandths rounds; what JSON cannot write (a rate after no time at all)
+// becomes 0.
+func thousandths(v float64) float64 {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return 0
+	}
+	return math.Round(v*1000) / 1000
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(math.Round(s*1000)) * time.Millisecond
+}
+
+// Observer is told of a job's progress. Observe is called from one goroutine
+// at a time, in order, and should return soon: the job waits for it.
+type Observer interface{ Observe(Event) }
+
+// ObserverFunc makes a function an [Observer].
+type ObserverFunc func(Event)
+
+// Observe calls f.
+func (f ObserverFunc) Observe(e Event) { f(e) }
