@@ -1,0 +1,222 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// console is where a command reads and writes. Results and JSON events go to
+// Out, everything meant for people only (progress, warnings, errors) to Err,
+// so that the output of a command can be piped.
+type console struct {
+	Out, Err io.Writer
+	In       io.Reader // may be nil
+}
+
+// Bounds of what is printed of one error, in runes. ffmpeg and the inference
+// libraries can put a page of text into a cause.
+const (
+	maxErrorLine = 480
+	maxDebugLine = 4000
+)
+
+// printError writes err as one line, "lipstream: ...", and its hint, if it has
+// one, as a second. With debug every layer of the error follows on a line of
+// its own.
+func printError(w io.Writer, err error, debug bool) {
+	if err == nil {
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "lipstream: %s\n", oneLine(err.Error(), maxErrorLine))
+	if hint := fault.HintOf(err); hint != "" {
+		fmt.Fprintf(&b, "hint: %s\n", oneLine(hint, maxErrorLine))
+	}
+	if debug {
+		writeChain(&b, err, 0)
+	}
+	// One Write, so that lines of other goroutines cannot fall in between.
+	// When standard error is gone there is nobody left to tell.
+	_, _ = io.WriteString(w, b.String())
+}
+
+// writeChain writes one line for each layer of err, from the outside in.
+// A layer that joins several errors gets them indented below it.
+func writeChain(b *strings.Builder, err error, depth int) {
+	for err != nil {
+		fmt.Fprintf(b, "debug: %s", strings.Repeat("  ", depth))
+		// A plain type assertion: errors.As would look through this layer
+		// into the next one.
+		if e, ok := err.(*fault.Error); ok {
+			fmt.Fprintf(b, "kind=%s op=%q subject=%q", kindName(e.Kind),
+				oneLine(e.Op, maxDebugLine), oneLine(e.Subject, maxDebugLine))
+			if e.Hint != "" {
+				fmt.Fprintf(b, " hint=%q", oneLine(e.Hint, maxDebugLine))
+			}
+			if e.Err != nil {
+				fmt.Fprintf(b, " cause=%s", oneLine(e.Err.Error(), maxDebugLine))
+			}
+		} else {
+			fmt.Fprintf(b, "%T: %s", err, oneLine(err.Error(), maxDebugLine))
+		}
+		b.WriteByte('\n')
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, e := range joined.Unwrap() {
+				writeChain(b, e, depth+1)
+			}
+			return
+		}
+		err = errors.Unwrap(err)
+	}
+}
+
+// kindName is the name of a kind as debug output shows it.
+func kindName(k fault.Kind) string {
+	switch k {
+	case fault.Internal:
+		return "internal"
+	case fault.Usage:
+		return "usage"
+	case fault.Input:
+		return "input"
+	case fault.NoFace:
+		return "no-face"
+	case fault.Missing:
+		return "missing"
+	case fault.Output:
+		return "output"
+	case fault.Memory:
+		return "memory"
+	case fault.Cancelled:
+		return "cancelled"
+	}
+	return fmt.Sprintf("kind-%d", int(k))
+}
+
+// exitCode is what the process exits with after err.
+func exitCode(err error) int {
+	if err == nil {
+		return 0
+	}
+	return int(fault.KindOf(err))
+}
+
+// oneLine makes s fit to be printed as part of one line: line breaks become
+// "; ", control characters, escape sequences and bidirectional overrides are
+// removed (file names and ffmpeg's output are not to be trusted with the
+// terminal), and what is longer than limit runes loses its middle, because
+// the start says what was done and the end usually why it failed.
+func oneLine(s string, limit int) string {
+	lines := strings.FieldsFunc(stripEscapes(s), func(r rune) bool {
+		return r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029'
+	})
+	kept := lines[:0]
+	for _, line := range lines {
+		line = strings.Map(printable, line)
+		if line = strings.Join(strings.Fields(line), " "); line != "" {
+			kept = append(kept, line)
+		}
+	}
+	s = strings.Join(kept, "; ")
+	if utf8.RuneCountInString(s) <= limit {
+		return s
+	}
+	runes := []rune(s)
+	const gap = " … "
+	head := limit * 3 / 5
+	tail := limit - head - utf8.RuneCountInString(gap)
+	return string(runes[:head]) + gap + string(runes[len(runes)-tail:])
+}
+
+// printable maps a tab to a space and what must not reach a terminal to nothing.
+func printable(r rune) rune {
+	switch {
+	case r == '\t':
+		return ' '
+	case unicode.IsControl(r), r >= 0x202A && r <= 0x202E, r >= 0x2066 && r <= 0x2069:
+		return -1
+	}
+	return r
+}
+
+// stripEscapes removes terminal escape sequences (CSI and OSC) whole: with the
+// escape character alone removed, their "[31m" would stay behind.
+func stripEscapes(s string) string {
+	if !strings.ContainsRune(s, 0x1b) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		if s[i] != 0x1b {
+			b.WriteByte(s[i])
+			i++
+			continue
+		}
+		i = escapeEnd(s, i)
+	}
+	return b.String()
+}
+
+// escapeEnd gives the index after the escape sequence that starts at s[i].
+func escapeEnd(s string, i int) int {
+	i++
+	if i >= len(s) {
+		return i
+	}
+	switch s[i] {
+	case '[': // CSI: parameters, then one byte from @ to ~
+		for i++; i < len(s); i++ {
+			if s[i] >= 0x40 && s[i] <= 0x7e {
+				return i + 1
+			}
+			if s[i] < 0x20 || s[i] > 0x7e {
+				return i // not a sequence after all: keep the text
+			}
+		}
+	case ']': // OSC: until BEL or ESC \, within the line
+		for i++; i < len(s); i++ {
+			if s[i] == 0x07 {
+				return i + 1
+			}
+			if s[i] == 0x1b || s[i] == '\n' {
+				return i
+			}
+		}
+	default:
+		if s[i] < utf8.RuneSelf {
+			return i + 1
+		}
+	}
+	return i
+}
+
+// isTerminal tells whether w is a terminal on which a line can be redrawn.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+// terminalWidth is the width of w in columns now, or 80 where it has none.
+func terminalWidth(w io.Writer) int {
+	if f, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 80
+}
+
+// useColor tells whether output to w may be coloured: on terminals, unless
+// NO_COLOR is set to anything (https://no-color.org).
+func useColor(w io.Writer) bool {
+	return os.Getenv("NO_COLOR") == "" && isTerminal(w)
+}
