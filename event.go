@@ -1,6 +1,7 @@
 package lipstream
 
 import (
+	"bytes"
 	"encoding/json"
 	"math"
 	"time"
@@ -91,13 +92,19 @@ type eventJSON struct {
 // MarshalJSON gives the documented JSON form. Numbers are rounded to
 // thousandths, the time to milliseconds.
 func (e Event) MarshalJSON() ([]byte, error) {
-	return json.Marshal(eventJSON{
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	// Whether < and > are escaped is for the encoder around this to say: it
+	// can still add the escapes, but would not take them away.
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(eventJSON{
 		Type: e.Type, Time: e.Time.UTC().Truncate(time.Millisecond), Stage: e.Stage,
 		Frame: e.Frame, Frames: e.Frames, FPS: thousandths(e.FPS),
 		ETA: max(0, thousandths(e.ETA.Seconds())), Elapsed: thousandths(e.Elapsed.Seconds()),
 		MemoryNow: e.MemoryNow, MemoryPeak: e.MemoryPeak, NoFace: e.NoFace,
 		Message: e.Message, Hint: e.Hint, ExitCode: e.ExitCode, Engine: e.Engine, Output: e.Output,
 	})
+	return b.Bytes(), err
 }
 
 // UnmarshalJSON reads the documented JSON form; unknown fields are skipped, so

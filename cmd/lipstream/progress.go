@@ -1,0 +1,258 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// reporter shows a job's events. It is safe for concurrent use. Close takes
+// everything temporary off the terminal and must come before anything else is
+// written there, error messages above all; events after Close are dropped.
+type reporter interface {
+	lipstream.Observer
+	// Close gives the first error in writing JSON; the output for people is
+	// never worth failing for. It may be called more than once.
+	Close() error
+}
+
+// reporterKind is a way to show progress.
+type reporterKind int
+
+const (
+	quietReporter reporterKind = iota // nothing
+	barReporter                       // one line, redrawn in place
+	linesReporter                     // a line every few seconds, for logs
+	jsonReporter                      // every event as a line of JSON
+)
+
+// chooseReporter gives the kind of reporter for a command's flags and the
+// writer for it: JSON goes to standard output, where programs read, the rest
+// to standard error. JSON wins over quiet, because who asks for events wants them.
+func chooseReporter(c *console, asJSON, quiet bool) (reporterKind, io.Writer) {
+	switch {
+	case asJSON:
+		return jsonReporter, c.Out
+	case quiet:
+		return quietReporter, c.Err
+	case isTerminal(c.Err):
+		return barReporter, c.Err
+	}
+	return linesReporter, c.Err
+}
+
+// reporterOptions are the surroundings of a reporter; the zero value is right
+// outside of tests.
+type reporterOptions struct {
+	Width func() int       // columns of the terminal; nil asks the terminal
+	Color *bool            // nil asks the terminal and NO_COLOR
+	Now   func() time.Time // nil is time.Now
+}
+
+// newReporter makes a reporter that writes to out.
+func newReporter(kind reporterKind, out io.Writer, o reporterOptions) reporter {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Width == nil {
+		o.Width = func() int { return terminalWidth(out) }
+	}
+	if o.Color == nil {
+		o.Color = new(useColor(out))
+	}
+	switch kind {
+	case barReporter:
+		return &bar{out: out, width: o.Width, color: *o.Color, now: o.Now}
+	case linesReporter:
+		return &lines{out: out, now: o.Now}
+	case jsonReporter:
+		return &jsonLines{enc: newEncoder(out)}
+	}
+	return quiet{}
+}
+
+// quiet shows nothing.
+type quiet struct{}
+
+func (quiet) Observe(lipstream.Event) {}
+func (quiet) Close() error            { return nil }
+
+// jsonLines writes every event as one line of JSON.
+type jsonLines struct {
+	mu     sync.Mutex
+	enc    *json.Encoder
+	err    error
+	closed bool
+}
+
+func newEncoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // paths and messages stay readable
+	return enc
+}
+
+// Observe writes e. After a failure nothing more is tried: a reader that is
+// gone stays gone, and half a line may already be out.
+func (j *jsonLines) Observe(e lipstream.Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err == nil && !j.closed {
+		j.err = j.enc.Encode(e)
+	}
+}
+
+func (j *jsonLines) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.closed = true
+	return j.err
+}
+
+// lineInterval is how often the plain reporter writes while nothing changes
+// but the count: often enough to see life, seldom enough for a log.
+const lineInterval = 5 * time.Second
+
+// lines writes plain lines, for logs and pipes.
+type lines struct {
+	mu     sync.Mutex
+	out    io.Writer
+	now    func() time.Time
+	stage  string
+	last   time.Time // when a progress line was last written
+	closed bool
+}
+
+func (l *lines) Observe(e lipstream.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	if text := notice(e); text != "" {
+		l.print(text)
+		return
+	}
+	if e.Type == lipstream.EventError {
+		return // printError says it
+	}
+	now, changed := l.now(), e.Stage != "" && e.Stage != l.stage
+	if !changed && (e.Type != lipstream.EventProgress || now.Sub(l.last) < lineInterval) {
+		return
+	}
+	if e.Stage != "" {
+		l.stage = e.Stage
+	}
+	l.last = now
+	l.print(strings.Join(append([]string{stagePercent(l.stage, e)}, facts(e)...), ", "))
+}
+
+func (l *lines) print(text string) { _, _ = fmt.Fprintln(l.out, text) }
+
+func (l *lines) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	return nil
+}
+
+// notice is the line that stays on the screen for an event, or "".
+func notice(e lipstream.Event) string {
+	switch e.Type {
+	case lipstream.EventWarning:
+		return "warning: " + oneLine(e.Message, maxErrorLine)
+	case lipstream.EventStart:
+		if e.Engine == "" {
+			return ""
+		}
+		return fmt.Sprintf("engine %s, writing %s", oneLine(e.Engine, maxErrorLine), oneLine(e.Output, maxErrorLine))
+	case lipstream.EventDone:
+		return summary(e)
+	}
+	return ""
+}
+
+// summary is the last line of a job that went well.
+func summary(e lipstream.Event) string {
+	parts := []string{"done: " + oneLine(e.Output, maxErrorLine)}
+	if e.Frame > 0 {
+		s := fmt.Sprintf("%d frames in %s", e.Frame, clock(e.Elapsed))
+		if e.Elapsed > 0 {
+			// Over the whole job: the moving average says nothing at the end.
+			s += fmt.Sprintf(" (%.1f fps)", float64(e.Frame)/e.Elapsed.Seconds())
+		}
+		parts = append(parts, s)
+	}
+	if e.MemoryPeak > 0 {
+		parts = append(parts, "peak memory "+memory.Size(e.MemoryPeak))
+	}
+	if e.NoFace > 0 {
+		parts = append(parts, fmt.Sprintf("%d without a face", e.NoFace))
+	}
+	if e.Engine != "" {
+		parts = append(parts, "engine "+oneLine(e.Engine, maxErrorLine))
+	}
+	return strings.Join(parts, ", ")
+}
+
+// stageCount is "frames 105/250", or the stage's name alone where nothing is
+// counted.
+func stageCount(stage string, e lipstream.Event) string {
+	stage = oneLine(stage, 20)
+	switch {
+	case e.Frames > 0:
+		return fmt.Sprintf("%s %d/%d", stage, e.Frame, e.Frames)
+	case e.Frame > 0:
+		return fmt.Sprintf("%s %d", stage, e.Frame)
+	}
+	return stage
+}
+
+// stagePercent is stageCount with the percentage, where no bar shows it.
+func stagePercent(stage string, e lipstream.Event) string {
+	s := stageCount(stage, e)
+	if e.Frames > 0 {
+		s += fmt.Sprintf(" (%d%%)", e.Frame*100/e.Frames)
+	}
+	return s
+}
+
+// facts are the figures beside the count, the most wanted first: a narrow
+// terminal drops them from the end.
+func facts(e lipstream.Event) []string {
+	var f []string
+	if e.FPS > 0 {
+		f = append(f, fmt.Sprintf("%.1f fps", e.FPS))
+	}
+	switch {
+	case e.ETA > 0:
+		// Rounded up: with less than a second left something is still left.
+		f = append(f, "ETA "+clock(e.ETA+time.Second-1))
+	case e.Elapsed > 0:
+		f = append(f, clock(e.Elapsed))
+	}
+	if e.MemoryNow > 0 {
+		f = append(f, memory.Size(e.MemoryNow))
+	}
+	if e.MemoryPeak > 0 {
+		f = append(f, "peak "+memory.Size(e.MemoryPeak))
+	}
+	if e.NoFace > 0 {
+		f = append(f, fmt.Sprintf("%d without a face", e.NoFace))
+	}
+	return f
+}
+
+// clock writes a duration in whole seconds as 0:07, 12:34 or 1:02:03.
+func clock(d time.Duration) string {
+	s := int64(max(d, 0) / time.Second)
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}

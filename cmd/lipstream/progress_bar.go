@@ -1,0 +1,162 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/lipstream/lipstream"
+)
+
+const (
+	barInterval = 100 * time.Millisecond // redrawing more often only flickers
+	barMax      = 40                     // columns of the bar itself
+	barMin      = 10                     // with less, figures are dropped instead
+	// barExtra is what progressbar puts around bar and figures:
+	// "  42% |", "|  " and a final blank.
+	barExtra = 11
+)
+
+// bar redraws one line of a terminal. The line is formatted by progressbar and
+// written here, in one Write for each redraw: progressbar itself clears the
+// line and writes it again, which flickers, and cannot change its width when
+// the terminal's does.
+type bar struct {
+	out   io.Writer
+	width func() int
+	color bool
+	now   func() time.Time
+
+	mu     sync.Mutex
+	latest lipstream.Event
+	shown  int // columns on the terminal now
+	last   time.Time
+	closed bool
+}
+
+func (b *bar) Observe(e lipstream.Event) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	if text := notice(e); text != "" {
+		if b.color && e.Type == lipstream.EventWarning {
+			text = "\x1b[33m" + text + "\x1b[0m"
+		}
+		b.write(b.erase() + text + "\n")
+	}
+	switch e.Type {
+	case lipstream.EventDone, lipstream.EventError:
+		b.write(b.erase())
+		b.latest = lipstream.Event{}
+	case lipstream.EventWarning:
+		b.draw(true) // the line was taken away; the warning brings no new figures
+	default:
+		changed := e.Stage != b.latest.Stage && e.Stage != ""
+		if e.Stage == "" {
+			e.Stage = b.latest.Stage
+		}
+		b.latest = e
+		b.draw(changed || e.Frames > 0 && e.Frame >= e.Frames)
+	}
+}
+
+// Close erases the line.
+func (b *bar) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.closed = true
+		b.write(b.erase())
+	}
+	return nil
+}
+
+// draw shows the latest event; without force not more often than barInterval.
+func (b *bar) draw(force bool) {
+	now := b.now()
+	if b.latest.Stage == "" || !force && now.Sub(b.last) < barInterval {
+		return
+	}
+	b.last = now
+	line, columns := b.line(b.latest)
+	// Blanks over what a longer line before has left, instead of an escape
+	// sequence: every terminal knows them.
+	pad := strings.Repeat(" ", max(0, b.shown-columns))
+	b.shown = columns
+	b.write("\r" + line + pad)
+}
+
+// line formats e for the terminal's width now, and gives its columns.
+func (b *bar) line(e lipstream.Event) (string, int) {
+	// The last column stays free: writing into it wraps on some terminals.
+	room := b.width() - 1
+	figures := facts(e)
+	text, w := fit(stageCount(e.Stage, e), figures, room-barExtra-barMin), 0
+	if e.Frames > 0 {
+		w = min(barMax, room-barExtra-utf8.RuneCountInString(text))
+	}
+	if w < barMin { // nothing to measure against, or too narrow for any bar
+		text = fit(stagePercent(e.Stage, e), figures, room)
+		return text, utf8.RuneCountInString(text)
+	}
+	p := progressbar.NewOptions64(e.Frames,
+		progressbar.OptionSetWriter(io.Discard),
+		progressbar.OptionSetWidth(w),
+		progressbar.OptionSetPredictTime(false),
+		progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionShowDescriptionAtLineEnd(),
+		progressbar.OptionSetTheme(b.theme()),
+		progressbar.OptionEnableColorCodes(b.color),
+	)
+	// Both only format, into p.String(); io.Discard takes no errors.
+	_ = p.Set64(min(max(e.Frame, 0), e.Frames))
+	p.Describe(text)
+	return strings.TrimLeft(p.String(), "\r"), w + barExtra + utf8.RuneCountInString(text)
+}
+
+// theme of the bar; progressbar's own markup for colours.
+func (b *bar) theme() progressbar.Theme {
+	t := progressbar.Theme{Saucer: "█", SaucerPadding: "░", BarStart: "|", BarEnd: "|"}
+	if b.color {
+		t.BarStart, t.BarEnd = "|[green]", "[reset]|"
+	}
+	return t
+}
+
+// fit joins head and as many figures as there is room for.
+func fit(head string, figures []string, room int) string {
+	for _, f := range figures {
+		longer := head + "  " + f
+		if utf8.RuneCountInString(longer) > room {
+			break
+		}
+		head = longer
+	}
+	if r := []rune(head); len(r) > room {
+		head = string(r[:max(0, room)])
+	}
+	return head
+}
+
+// erase is what takes the line off the terminal and leaves the cursor at its start.
+func (b *bar) erase() string {
+	if b.shown == 0 {
+		return ""
+	}
+	s := "\r" + strings.Repeat(" ", b.shown) + "\r"
+	b.shown = 0
+	return s
+}
+
+// write sends s at once. Output for people is not worth failing a job for.
+func (b *bar) write(s string) {
+	if s != "" {
+		_, _ = io.WriteString(b.out, s)
+	}
+}

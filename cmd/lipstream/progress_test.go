@@ -1,0 +1,243 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipstream/lipstream"
+)
+
+var updateProgress = flag.Bool("update-progress", false, "rewrite the golden files of the progress tests")
+
+const gib = 1 << 30
+
+// script is a job as a reporter sees it; each step is preceded by a pause.
+func script() []struct {
+	pause time.Duration
+	event lipstream.Event
+} {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	frames := func(n int64, fps float64, eta, elapsed time.Duration) lipstream.Event {
+		return lipstream.Event{Type: lipstream.EventProgress, Time: at, Stage: lipstream.StageFrames, Frame: n, Frames: 250,
+			FPS: fps, ETA: eta, Elapsed: elapsed, MemoryNow: gib * 5 / 4, MemoryPeak: gib * 3 / 2}
+	}
+	noFace := frames(200, 25, 2*time.Second, 9*time.Second)
+	noFace.NoFace = 3
+	return []struct {
+		pause time.Duration
+		event lipstream.Event
+	}{
+		{0, lipstream.Event{Type: lipstream.EventStart, Time: at, Engine: "preview", Output: "out.mp4"}},
+		{0, lipstream.Event{Type: lipstream.EventStage, Time: at, Stage: lipstream.StageProbe}},
+		{time.Second, lipstream.Event{Type: lipstream.EventProgress, Time: at, Stage: lipstream.StageProbe, Elapsed: time.Second, MemoryNow: gib}},
+		{0, lipstream.Event{Type: lipstream.EventStage, Time: at, Stage: lipstream.StageFrames, Frames: 250}},
+		{50 * time.Millisecond, frames(1, 20, 13*time.Second, 1050*time.Millisecond)}, // too soon for the bar
+		{time.Second, frames(25, 24.61, 9100*time.Millisecond, 2*time.Second)},
+		{time.Second, frames(50, 25, 8*time.Second, 3*time.Second)},
+		{0, lipstream.Event{Type: lipstream.EventWarning, Time: at, Message: "face <lost>\nat frame 51\x1b[31m"}},
+		{5 * time.Second, noFace},
+		{time.Second, frames(250, 25, 0, 10*time.Second)},
+		{0, lipstream.Event{Type: lipstream.EventStage, Time: at, Stage: lipstream.StageFinish}},
+		{0, lipstream.Event{Type: lipstream.EventDone, Time: at, Frame: 250, Frames: 250, Elapsed: 10200 * time.Millisecond,
+			MemoryPeak: gib * 3 / 2, NoFace: 3, Engine: "preview", Output: "out.mp4"}},
+	}
+}
+
+// play runs the script through a reporter with a clock of its own.
+func play(kind reporterKind, width int, color bool) string {
+	var out bytes.Buffer
+	now := time.Unix(1000, 0)
+	r := newReporter(kind, &out, reporterOptions{
+		Width: func() int { return width }, Color: &color, Now: func() time.Time { return now },
+	})
+	for _, s := range script() {
+		now = now.Add(s.pause)
+		r.Observe(s.event)
+	}
+	if err := r.Close(); err != nil {
+		return err.Error()
+	}
+	r.Observe(lipstream.Event{Type: lipstream.EventWarning, Message: "after Close"})
+	return out.String()
+}
+
+func TestReportersGolden(t *testing.T) {
+	tests := []struct {
+		file  string
+		kind  reporterKind
+		width int
+		color bool
+	}{
+		{"bar-100.txt", barReporter, 100, false},
+		{"bar-60.txt", barReporter, 60, false},
+		{"bar-20.txt", barReporter, 20, false},
+		{"bar-color.txt", barReporter, 100, true},
+		{"lines.txt", linesReporter, 80, false},
+		{"events.jsonl", jsonReporter, 80, false},
+		{"quiet.txt", quietReporter, 80, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.file, func(t *testing.T) {
+			got := play(tt.kind, tt.width, tt.color)
+			if tt.kind == barReporter {
+				// One redraw per line, control characters visible.
+				got = strings.NewReplacer("\r", "\\r\n", "\x1b", "\\e", "\n", "\\n\n").Replace(got) + "\n"
+			}
+			golden := filepath.Join("testdata", "progress", tt.file)
+			if *updateProgress {
+				if err := os.MkdirAll(filepath.Dir(golden), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), got); d != "" {
+				t.Errorf("(-want +got):\n%s", d)
+			}
+		})
+	}
+}
+
+// TestBarStaysInOneRow draws on a screen of many widths and looks at what is
+// left on it: nothing may wrap, and only whole lines may remain.
+func TestBarStaysInOneRow(t *testing.T) {
+	for width := 1; width <= 140; width++ {
+		screen := play(barReporter, width, false)
+		for _, row := range strings.Split(screen, "\n") {
+			for _, draw := range strings.Split(row, "\r") {
+				text := strings.TrimRight(draw, " ")
+				if strings.HasPrefix(text, "done:") || strings.HasPrefix(text, "warning:") || strings.HasPrefix(text, "engine ") {
+					continue // these stay, and may wrap
+				}
+				if n := utf8.RuneCountInString(draw); n >= max(width, 2) {
+					t.Fatalf("width %d: %d columns: %q", width, n, draw)
+				}
+			}
+		}
+		if left := visible(screen); strings.Contains(left, "%") || strings.Contains(left, "|") {
+			t.Fatalf("width %d: left on the screen: %q", width, left)
+		}
+	}
+}
+
+// visible applies carriage returns as a terminal would.
+func visible(s string) string {
+	var rows []string
+	for _, raw := range strings.Split(s, "\n") {
+		var row []rune
+		for _, part := range strings.Split(raw, "\r") {
+			for i, r := range []rune(part) {
+				if i < len(row) {
+					row[i] = r
+				} else {
+					row = append(row, r)
+				}
+			}
+		}
+		rows = append(rows, strings.TrimRight(string(row), " "))
+	}
+	return strings.Join(rows, "\n")
+}
+
+func TestBarIsGoneAfterError(t *testing.T) {
+	var out bytes.Buffer
+	r := newReporter(barReporter, &out, reporterOptions{})
+	r.Observe(lipstream.Event{Type: lipstream.EventProgress, Stage: "frames", Frame: 5, Frames: 10})
+	r.Observe(lipstream.Event{Type: lipstream.EventError, Message: "said by printError"})
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	printError(&out, errors.New("boom"), false)
+	if got := visible(out.String()); got != "lipstream: boom\n" {
+		t.Errorf("screen %q", got)
+	}
+}
+
+// TestJSONFormat checks that every line can be read back, and that a failing
+// writer is reported once and does not stop the job.
+func TestJSONFormat(t *testing.T) {
+	for line := range strings.Lines(play(jsonReporter, 80, false)) {
+		var e lipstream.Event
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			t.Errorf("%q: %v", line, err)
+		}
+	}
+	r := newReporter(jsonReporter, &failingWriter{}, reporterOptions{})
+	r.Observe(lipstream.Event{})
+	r.Observe(lipstream.Event{})
+	if err := r.Close(); err == nil || err.Error() != "write 1 failed" {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+type failingWriter struct{ n int }
+
+func (w *failingWriter) Write([]byte) (int, error) {
+	w.n++
+	return 0, fmt.Errorf("write %d failed", w.n)
+}
+
+func TestReportersAreConcurrent(t *testing.T) {
+	for _, kind := range []reporterKind{quietReporter, barReporter, linesReporter, jsonReporter} {
+		r := newReporter(kind, &bytes.Buffer{}, reporterOptions{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for i := range int64(50) {
+					r.Observe(lipstream.Event{Type: lipstream.EventProgress, Stage: "frames", Frame: i, Frames: 50})
+				}
+			})
+		}
+		wg.Go(func() { _ = r.Close() })
+		wg.Wait()
+		if err := errors.Join(r.Close(), r.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestChooseReporter(t *testing.T) {
+	var out, err bytes.Buffer
+	c := &console{Out: &out, Err: &err}
+	tests := []struct {
+		json, quiet bool
+		want        reporterKind
+	}{{false, false, linesReporter}, {false, true, quietReporter}, {true, false, jsonReporter}, {true, true, jsonReporter}}
+	for _, tt := range tests {
+		got, w := chooseReporter(c, tt.json, tt.quiet)
+		if got != tt.want {
+			t.Errorf("json %v quiet %v: %v", tt.json, tt.quiet, got)
+		}
+		if (w == c.Out) != tt.json {
+			t.Errorf("json %v quiet %v: wrong stream", tt.json, tt.quiet)
+		}
+	}
+}
+
+func TestClock(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0:00", 0: "0:00", 999*time.Millisecond: "0:00", 59 * time.Second: "0:59",
+		61 * time.Second: "1:01", 3723 * time.Second: "1:02:03", 100 * time.Hour: "100:00:00",
+	} {
+		if got := clock(d); got != want {
+			t.Errorf("clock(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
