@@ -1,0 +1,176 @@
+package audio
+
+import "math"
+
+const (
+	hopSize = 160 // samples: 10 ms
+	hopSec  = hopSize / float64(SampleRate)
+	// leadIn zeros are put before the first sample, so that the middle of the
+	// window of hop h, after the low-pass's delay, is at h*10 ms (+0.03 ms).
+	leadIn = mfccSize/2 - firTaps/2
+	// posteriorTemp divides the distances before they become posteriors. The
+	// MFCCs of a block are not independent, so the plain Gaussian likelihoods
+	// are far too sure of one prototype.
+	posteriorTemp = 3.0
+)
+
+// hop is what the first pass keeps of 10 ms of sound: 11 bytes, 4.0 MB per
+// hour. Levels are in half dB over -110 dBFS (levelByte), shapes in 1/255.
+type hop struct {
+	full, mid, high   uint8 // levels: 100-7500, 300-3000, 3000-7500 Hz
+	f1, f2            uint8 // band ratios that follow the first two formants, see bands
+	open, wide, round uint8 // the model's shape, silence and closure left out
+	lips              uint8 // the model's log odds of m/b/p, 8 steps per unit around 128
+	teeth, tongue     uint8 // the model's posterior of f/v and of a visible tongue
+}
+
+// band is a sum of power bins [from, to).
+type band struct{ from, to int }
+
+func hzBand(from, to float64) band {
+	return band{int(from / SampleRate * mfccSize), int(math.Ceil(to / SampleRate * mfccSize))}
+}
+
+// The bands of the levels and of the two formant ratios. A vowel's first
+// formant rises with the jaw's opening (ee, oo: 300 Hz; ah: 750 Hz), its
+// second falls with rounding (ee: 2300 Hz; oo: 900 Hz).
+var (
+	bandFull   = hzBand(100, 7500)
+	bandMid    = hzBand(300, 3000)
+	bandHigh   = hzBand(3000, 7500)
+	bandF1Low  = hzBand(200, 450)
+	bandF1High = hzBand(550, 1200)
+	bandF2Low  = hzBand(600, 1400)
+	bandF2High = hzBand(1700, 3200)
+)
+
+// Analyzer turns a stream of speech into mouth shapes. Samples go in with
+// Write while the sound is decoded; when all have been seen, Finish closes the
+// analysis and gives a Track that answers for any time. Memory grows by
+// 4.0 MB per hour of sound. Not safe for concurrent use.
+type Analyzer struct {
+	framer     *framer
+	mfcc       *mfcc
+	classifier *classifier
+	shapes     []articulation
+	deemph     [mfccBins]float64 // undoes the pre-emphasis in power, and scales full scale to 0 dB
+	feature    [mfccCoeffs]float64
+	hops       []hop
+	samples    int64
+}
+
+// NewAnalyzer gives an analyzer for mono sound at SampleRate.
+func NewAnalyzer() *Analyzer {
+	a := &Analyzer{framer: newFramer(hopSize), mfcc: newMFCC(), classifier: newClassifier()}
+	for _, p := range a.classifier.prototypes {
+		a.shapes = append(a.shapes, articulations[p.phoneme])
+	}
+	// A full-scale sine through a Hamming window sums to 0.5*0.3974*N²/2 per
+	// side, /N by the power's definition: that is made 0 dBFS.
+	ref := 0.5 * 0.3974 * mfccSize / 2
+	for k := range a.deemph {
+		w := 2 * math.Pi * (float64(k) + 0.5) / mfccSize
+		h := 1 + preemphasis*preemphasis - 2*preemphasis*math.Cos(w)
+		a.deemph[k] = 1 / (h * ref)
+	}
+	// firDelay is not whole; the half sample is 0.03 ms.
+	for range leadIn {
+		a.framer.push(0, a.block)
+	}
+	return a
+}
+
+// Write adds mono samples at SampleRate, full scale ±1. NaN and infinite
+// samples count as 0, and samples beyond ±8 are clipped to it, so that one
+// broken sample cannot spoil the levels of the whole recording. It never
+// fails.
+func (a *Analyzer) Write(samples []float32) {
+	a.samples += int64(len(samples))
+	for _, s := range samples {
+		v := float64(s)
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			v = 0
+		}
+		a.framer.push(max(-8, min(8, v)), a.block)
+	}
+}
+
+// block analyses one window and keeps its hop.
+func (a *Analyzer) block(b *[mfccSize]float64) {
+	a.mfcc.compute(b, &a.feature)
+	c := a.classifier
+	nearest := c.measure(&a.feature)
+	least := c.distances[nearest]
+	var total, speech float64
+	var s articulation
+	for i, d := range c.distances {
+		if d > least+40*posteriorTemp {
+			continue // below e^-20
+		}
+		p := math.Exp((least - d) / (2 * posteriorTemp))
+		total += p
+		t := &a.shapes[i]
+		s.close += p * t.close
+		s.teeth += p * t.teeth
+		s.tongue += p * t.tongue
+		if c.prototypes[i].viseme == VisemeSil {
+			continue
+		}
+		p *= 1 - t.close // the rest says what the mouth does when it is not closed
+		speech += p
+		s.open += p * t.open
+		s.wide += p * t.wide
+		s.round += p * t.round
+	}
+	speech = max(speech, 1e-9)
+	db := func(b band) float64 {
+		sum := 1e-12
+		for k := b.from; k < b.to; k++ {
+			sum += a.mfcc.power[k] * a.deemph[k]
+		}
+		return 10 * math.Log10(sum)
+	}
+	a.hops = append(a.hops, hop{
+		full: levelByte(db(bandFull)), mid: levelByte(db(bandMid)), high: levelByte(db(bandHigh)),
+		f1:   ratioByte(db(bandF1High) - db(bandF1Low)),
+		f2:   ratioByte(db(bandF2High) - db(bandF2Low)),
+		open: unitByte(s.open / speech), wide: unitByte(s.wide / speech), round: unitByte(s.round / speech),
+		lips: logOddsByte(s.close / total), teeth: unitByte(s.teeth / total), tongue: unitByte(s.tongue / total),
+	})
+}
+
+// Levels are stored in half dB: 0 is -110 dBFS and less, 255 is +17.5 dBFS.
+func levelByte(db float64) uint8 { return clampByte(2 * (db + 110)) }
+func levelDB(b uint8) float64    { return float64(b)/2 - 110 }
+
+// Ratios are stored in half dB around 0: ±64 dB.
+func ratioByte(db float64) uint8 { return clampByte(2*db + 128) }
+func ratioDB(b uint8) float64    { return float64(b)/2 - 64 }
+
+// Log odds are stored in eighths around 0: ±16.
+func logOddsByte(p float64) uint8 {
+	const least = 1e-7
+	return clampByte(8*math.Log((p+least)/(1-p+least)) + 128)
+}
+func logOdds(b uint8) float64 { return float64(b)/8 - 16 }
+
+func unitByte(v float64) uint8 { return clampByte(255 * v) }
+func unit(b uint8) float64     { return float64(b) / 255 }
+
+func clampByte(v float64) uint8 { return uint8(max(0, min(255, math.Round(v)))) }
+
+// percentile gives the value below which the fraction q of a histogram lies.
+func percentile(hist *[256]int, q float64) uint8 {
+	total := 0
+	for _, n := range hist {
+		total += n
+	}
+	want := int(math.Ceil(q * float64(total)))
+	for v, n := range hist {
+		want -= n
+		if want <= 0 {
+			return uint8(v)
+		}
+	}
+	return 255
+}

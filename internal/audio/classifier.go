@@ -1,0 +1,178 @@
+package audio
+
+import (
+	_ "embed" // the model
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// Viseme is one of the 15 mouth shapes of the Oculus set, in the numbering of
+// the embedded model.
+type Viseme uint8
+
+// The visemes, with the phonemes they stand for.
+const (
+	VisemeAA  Viseme = iota // a, ɑ, æ
+	VisemeE                 // ɛ, ə, ʌ
+	VisemeI                 // i, ɪ
+	VisemeO                 // o, ɔ
+	VisemeU                 // u, ʊ, w
+	VisemePP                // p, b, m
+	VisemeSS                // s, z, ʃ
+	VisemeTH                // θ, ð
+	VisemeDD                // t, d
+	VisemeFF                // f, v
+	VisemeKK                // k, g
+	VisemeNN                // n, ŋ
+	VisemeRR                // ɹ, l
+	VisemeCH                // tʃ, dʒ
+	VisemeSil               // silence
+	visemeCount
+)
+
+// String gives the name in the Oculus set.
+func (v Viseme) String() string {
+	if v >= visemeCount {
+		return fmt.Sprintf("viseme(%d)", uint8(v))
+	}
+	return [visemeCount]string{"aa", "E", "I", "O", "U", "PP", "SS", "TH", "DD", "FF", "kk", "nn", "RR", "CH", "sil"}[v]
+}
+
+//go:embed model/model-en-mixed.bin
+var modelData []byte
+
+const (
+	sigmaLen       = mfccCoeffs * (mfccCoeffs + 1) / 2
+	recordHeader   = 8                                        // bytes
+	recordLen      = recordHeader + 4*mfccCoeffs + 4*sigmaLen // bytes, RECORD_OFFSET in parameters.mjs
+	silSensitivity = 1.2                                      // classifier.mjs default: silence's distance is divided by it
+	voteLen        = 6                                        // classifier.mjs: majority over the last 6 blocks
+)
+
+// prototype is one phoneme's Gaussian. sigmaInv is the lower triangle of the
+// inverse covariance by rows, with the off-diagonal elements doubled so that
+// the quadratic form needs one multiplication per element.
+type prototype struct {
+	phoneme  string // IPA, or a misaki letter for a diphthong (A eɪ, I aɪ, O oʊ, W aʊ, Y ɔɪ)
+	viseme   Viseme
+	mu       [mfccCoeffs]float64
+	sigmaInv [sigmaLen]float64
+}
+
+// parseModel decodes a model: records of a big-endian header (two UTF-16
+// units of the phoneme, reserved byte, group, reserved byte, viseme) and
+// little-endian float32 mean and inverse covariance (training.mjs
+// decodeBinaryRecord).
+func parseModel(data []byte) ([]prototype, error) {
+	if len(data) == 0 || len(data)%recordLen != 0 {
+		return nil, fmt.Errorf("viseme model has %d bytes, not a multiple of %d", len(data), recordLen)
+	}
+	var ps []prototype
+	for ; len(data) > 0; data = data[recordLen:] {
+		p := prototype{viseme: Viseme(data[7])}
+		if p.viseme >= visemeCount {
+			return nil, fmt.Errorf("viseme model: record %d names viseme %d of %d", len(ps), p.viseme, visemeCount)
+		}
+		p.phoneme = string(rune(binary.BigEndian.Uint16(data)))
+		if c := binary.BigEndian.Uint16(data[2:]); c != 0 {
+			p.phoneme += string(rune(c))
+		}
+		f := func(i int) float64 {
+			return float64(math.Float32frombits(binary.LittleEndian.Uint32(data[recordHeader+4*i:])))
+		}
+		for i := range p.mu {
+			p.mu[i] = f(i)
+		}
+		k := 0
+		for i := range mfccCoeffs {
+			for j := 0; j <= i; j++ {
+				p.sigmaInv[k] = f(mfccCoeffs + k)
+				if j < i {
+					p.sigmaInv[k] *= 2
+				}
+				k++
+			}
+		}
+		ps = append(ps, p)
+	}
+	return ps, nil
+}
+
+// distance is the squared Mahalanobis distance of v from the prototype.
+func (p *prototype) distance(v *[mfccCoeffs]float64) float64 {
+	var diff [mfccCoeffs]float64
+	for i := range diff {
+		diff[i] = v[i] - p.mu[i]
+	}
+	var d float64
+	s := p.sigmaInv[:]
+	for i := range diff {
+		var sum float64
+		for j, w := range s[:i+1] {
+			sum += w * diff[j]
+		}
+		s = s[i+1:]
+		d += sum * diff[i]
+	}
+	return d
+}
+
+// classifier is the nearest-prototype classifier of modules/classifier.mjs.
+type classifier struct {
+	prototypes []prototype
+	distances  []float64 // of the last vector, silence's already divided
+	votes      [voteLen]Viseme
+	next       int
+}
+
+func newClassifier() *classifier {
+	ps, err := parseModel(modelData)
+	if err != nil {
+		panic(err) // the embedded model is part of the program and covered by tests
+	}
+	c := &classifier{prototypes: ps, distances: make([]float64, len(ps))}
+	for i := range c.votes {
+		c.votes[i] = VisemeSil
+	}
+	return c
+}
+
+// measure fills c.distances and gives the index of the nearest prototype (the
+// last one on a tie, as in the original).
+func (c *classifier) measure(v *[mfccCoeffs]float64) int {
+	best := 0
+	least := math.Inf(1)
+	for i := range c.prototypes {
+		p := &c.prototypes[i]
+		d := p.distance(v)
+		if p.viseme == VisemeSil {
+			d /= silSensitivity
+		}
+		c.distances[i] = d
+		if d <= least {
+			best, least = i, d
+		}
+	}
+	return best
+}
+
+// vote is the original's answer for a stream: the most frequent viseme of the
+// last six blocks, the highest number on a tie. The analyzer does not use it,
+// since it has the future too and mixes by posterior instead; it is kept to
+// prove the port against the original.
+func (c *classifier) vote(best int) Viseme {
+	c.votes[c.next] = c.prototypes[best].viseme
+	c.next = (c.next + 1) % voteLen
+	var counts [visemeCount]int
+	for _, v := range c.votes {
+		counts[v]++
+	}
+	var winner Viseme
+	for v, n := range counts {
+		if n >= counts[winner] {
+			winner = Viseme(v)
+		}
+	}
+	return winner
+}

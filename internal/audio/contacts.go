@@ -1,0 +1,136 @@
+package audio
+
+import (
+	"math"
+	"sort"
+)
+
+// contact is a moment in which the lips touch each other (m, b, p) or the
+// teeth (f, v). 20 bytes; speech has about two per second.
+type contact struct {
+	from, to float32 // s: the time of full contact
+	strength float32 // 0..1
+	bite     bool    // lower lip under the teeth
+}
+
+const (
+	contactFlank = 0.055 // s: closing and opening take this long
+	contactLeast = 0.044 // s: least time of full contact, so that a frame at 25 fps cannot miss it
+	dipReach     = 12    // hops each side in which a dip's shoulders are looked for
+	dipDepth     = 5.0   // dB below both shoulders
+	dipShoulder  = 25.0  // dB: shoulders must be within this of the speaker's level
+)
+
+// findContacts looks for dips of the vowels' band between louder neighbours,
+// as every oral closure and constriction leaves, and decides for each whether
+// the lips made it.
+//
+// The decision is a logistic score whose weights were fitted to 281 dips of
+// five synthetic voices with known phoneme times (flite slt, rms, awb;
+// espeak-ng en-us male and female) and rounded. Leaving one voice out, the
+// area under the ROC curve was 0.70, 0.85, 0.80, 0.83 and 0.57. The features
+// have plain meanings: the model's own opinion; lip closures have no high
+// frequencies, where t, k and s have a burst or hiss; and lips lower the
+// second formant.
+func (t *Track) findContacts() {
+	for _, s := range t.speech {
+		from, to := t.hopRange(s)
+		for i := from; i < to; {
+			if t.dip(i) < dipDepth {
+				i++
+				continue
+			}
+			j := i
+			for j < to && t.dip(j) >= dipDepth {
+				j++
+			}
+			t.judgeDip(i, j)
+			i = j
+		}
+	}
+}
+
+// dip is how far, in dB, hop i lies below the lower of its two shoulders.
+func (t *Track) dip(i int) float64 {
+	shoulder := func(from, to int) uint8 {
+		var top uint8
+		for k := max(0, from); k < min(len(t.hops), to); k++ {
+			top = max(top, t.hops[k].mid)
+		}
+		return top
+	}
+	s := levelDB(min(shoulder(i-dipReach, i+1), shoulder(i, i+dipReach+1)))
+	if s < t.midHigh-dipShoulder {
+		return 0
+	}
+	return s - levelDB(t.hops[i].mid)
+}
+
+// judgeDip adds a contact for the dip of hops [from, to) if the lips made it.
+func (t *Track) judgeDip(from, to int) {
+	low := from // the quietest hop
+	var high, f2 float64
+	for i := from; i < to; i++ {
+		h := &t.hops[i]
+		if h.mid < t.hops[low].mid {
+			low = i
+		}
+		high += levelDB(h.high)
+		f2 += ratioDB(h.f2)
+	}
+	n := float64(to - from)
+	var lips, seen float64
+	for i := max(0, low-3); i < min(len(t.hops), low+4); i++ {
+		lips += logOdds(t.hops[i].lips)
+		seen++
+	}
+	score := lipScore(lips/seen, high/n-t.highTop, f2/n-t.f2Mid)
+	if score < lipThreshold {
+		return
+	}
+	// The dip's flanks are the movement, its bottom is the contact.
+	bottom := levelDB(t.hops[low].mid) + 3
+	a, b := low, low
+	for a > from && levelDB(t.hops[a-1].mid) <= bottom {
+		a--
+	}
+	for b < to-1 && levelDB(t.hops[b+1].mid) <= bottom {
+		b++
+	}
+	c := contact{from: float32(float64(a) * hopSec), to: float32(float64(b) * hopSec), strength: float32(min(1, 0.85+0.1*(score-lipThreshold)))}
+	if short := contactLeast - (c.to - c.from); short > 0 {
+		c.from -= short / 2
+		c.to += short / 2
+	}
+	t.contacts = append(t.contacts, c)
+}
+
+// lipThreshold finds 58 % of the lips' dips and takes 15 % of the others for
+// theirs: a missed closure in "mama" looks worse than one too many.
+const lipThreshold = -0.8
+
+// lipScore: lips is the model's log odds, high (the band above 3 kHz, to the
+// speaker's 95th percentile) and f2 (to the speaker's median) are dB.
+func lipScore(lips, high, f2 float64) float64 {
+	return 2.46*lips - 0.046*high - 0.062*f2 + 3.1
+}
+
+// contactsAt gives the closure and the bite at a time in seconds.
+func (t *Track) contactsAt(at float64) (press, bite float64) {
+	// Contacts are in order and hardly overlap; one second back is plenty.
+	i := sort.Search(len(t.contacts), func(i int) bool { return float64(t.contacts[i].to) > at-1 })
+	for ; i < len(t.contacts) && float64(t.contacts[i].from) < at+contactFlank; i++ {
+		c := &t.contacts[i]
+		away := max(0, float64(c.from)-at, at-float64(c.to))
+		if away >= contactFlank {
+			continue
+		}
+		v := float64(c.strength) * (1 + math.Cos(math.Pi*away/contactFlank)) / 2
+		if c.bite {
+			bite = max(bite, v)
+		} else {
+			press = max(press, v)
+		}
+	}
+	return press, bite
+}
