@@ -233,7 +233,7 @@ func TestChooseReporter(t *testing.T) {
 
 func TestClock(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		-time.Second: "0:00", 0: "0:00", 999*time.Millisecond: "0:00", 59 * time.Second: "0:59",
+		-time.Second: "0:00", 0: "0:00", 999 * time.Millisecond: "0:00", 59 * time.Second: "0:59",
 		61 * time.Second: "1:01", 3723 * time.Second: "1:02:03", 100 * time.Hour: "100:00:00",
 	} {
 		if got := clock(d); got != want {

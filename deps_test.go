@@ -1,0 +1,343 @@
+package lipstream_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/lipstream/lipstream"
+
+// layers is the architecture, from the top down: a package may import packages
+// of lower layers only. A folder stands for itself and everything below it;
+// within one such folder imports are free. A layer with several folders keeps
+// them from importing each other. "." is the public root package.
+//
+// A new package has to be put in its place here before this test passes.
+var layers = [][]string{
+	{"cmd", "tools", "e2e", "examples"},
+	{"internal/server", "internal/worker", "internal/doctor"},
+	{"internal/web"},
+	{"."},
+	{"internal/queue"},
+	{"internal/pipeline"},
+	{"internal/preview", "internal/latentsync"},
+	{"internal/lip"},
+	{"internal/face"},
+	{"internal/audio", "internal/media"},
+	{"internal/backend"},
+	{"internal/onnx"},
+	{"internal/checkpoint", "internal/memory"},
+	{"internal/frame", "internal/tensor"},
+	{"internal/fault"},
+}
+
+// onlyIn are third-party modules that one part of the tree keeps to itself, so
+// that libraries of the command line stay out of the public package.
+var onlyIn = map[string]string{
+	"github.com/alecthomas/kong":      "cmd",
+	"github.com/schollz/progressbar":  "cmd",
+	"golang.org/x/term":               "cmd",
+	"github.com/rogpeppe/go-internal": "", // tests only
+	"github.com/google/go-cmp":        "", // tests only
+}
+
+// Limits on the length of a file in lines: over the first it is noted, over
+// the second the test fails.
+const (
+	softLines = 500
+	hardLines = 600
+)
+
+// place gives the layer of a package and the folder it belongs to there.
+func place(pkg string) (layer int, folder string, ok bool) {
+	for i, folders := range layers {
+		for _, f := range folders {
+			if pkg == f || f != "." && strings.HasPrefix(pkg, f+"/") {
+				return i, f, true
+			}
+		}
+	}
+	return 0, "", false
+}
+
+// checkImport says what is wrong with an import between two packages of this
+// module, named by their folders, or "".
+func checkImport(from, to string) string {
+	fromLayer, fromFolder, ok := place(from)
+	if !ok {
+		return from + " has no place in the architecture: put it into the layers of deps_test.go"
+	}
+	toLayer, toFolder, ok := place(to)
+	switch {
+	case !ok || fromFolder == toFolder || fromLayer < toLayer: // an unknown importee is reported as an importer
+		return ""
+	case fromLayer == toLayer:
+		return from + " imports " + to + " beside it; neither may know the other"
+	}
+	return from + " imports " + to + ", which is above it"
+}
+
+// goPackage is what this test uses of the output of go list -json.
+type goPackage struct {
+	ImportPath string
+	Name       string
+	Imports    []string
+	CgoFiles   []string
+}
+
+// folder is the package's folder under the module's root.
+func (p goPackage) folder() string { return folderOf(p.ImportPath) }
+
+func folderOf(importPath string) string {
+	if importPath == module {
+		return "."
+	}
+	return strings.TrimPrefix(importPath, module+"/")
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	// -e: a package that does not compile is for the compiler to report.
+	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Name,Imports,CgoFiles", "./...")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var pkgs []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func TestDependenciesPointDown(t *testing.T) {
+	for _, p := range listPackages(t) {
+		from := p.folder()
+		if _, _, ok := place(from); !ok {
+			t.Error(checkImport(from, from))
+			continue
+		}
+		for _, name := range []string{path.Base(from), p.Name} {
+			if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "misc", "shared"}, name) {
+				t.Errorf("%s: the name says nothing about what is in it", from)
+			}
+		}
+		// One static binary: native libraries are loaded at run time.
+		if len(p.CgoFiles) > 0 {
+			t.Errorf("%s uses cgo in %v", from, p.CgoFiles)
+		}
+		for _, imported := range p.Imports {
+			if imported == module || strings.HasPrefix(imported, module+"/") {
+				if wrong := checkImport(from, folderOf(imported)); wrong != "" {
+					t.Error(wrong)
+				}
+				continue
+			}
+			if wrong := checkThirdParty(from, imported); wrong != "" {
+				t.Error(wrong)
+			}
+		}
+	}
+}
+
+// checkThirdParty says what is wrong with an import from outside, or "".
+func checkThirdParty(from, imported string) string {
+	for prefix, owner := range onlyIn {
+		if imported != prefix && !strings.HasPrefix(imported, prefix+"/") {
+			continue
+		}
+		switch {
+		case owner == "" && !strings.HasSuffix(from, "test"): // backendtest, liptest
+			return from + " imports " + imported + ", which is for tests only"
+		case owner != "" && from != owner && !strings.HasPrefix(from, owner+"/"):
+			return from + " imports " + imported + ", which is for " + owner + " only"
+		}
+	}
+	return ""
+}
+
+// TestImportRules checks the rules themselves, on imports that do not exist.
+func TestImportRules(t *testing.T) {
+	tests := []struct {
+		from, to string
+		ok       bool
+	}{
+		{"cmd/lipstream", ".", true},
+		{".", "internal/pipeline", true},
+		{"internal/pipeline", ".", false},
+		{"internal/preview", "internal/face", true},
+		{"internal/preview", "internal/latentsync", false},
+		{"internal/latentsync/unet", "internal/latentsync", true},
+		{"internal/face", "internal/backend", true},
+		{"internal/backend/openvino", "internal/backend", true},
+		{"internal/backend", "internal/backend/openvino", true},
+		{"internal/backend/openvino", "internal/tensor", true},
+		{"internal/fault", "internal/tensor", false},
+		{"internal/media", "internal/audio", false},
+		{"internal/worker", "internal/queue", true},
+		{"internal/unheardof", "internal/fault", false},
+	}
+	for _, tt := range tests {
+		if wrong := checkImport(tt.from, tt.to); (wrong == "") != tt.ok {
+			t.Errorf("%s -> %s: %q", tt.from, tt.to, wrong)
+		}
+	}
+	if checkThirdParty("internal/face", "github.com/schollz/progressbar/v3") == "" ||
+		checkThirdParty("cmd/lipstream", "github.com/schollz/progressbar/v3") != "" ||
+		checkThirdParty("internal/face", "github.com/google/go-cmp/cmp") == "" ||
+		checkThirdParty("internal/backend/backendtest", "github.com/google/go-cmp/cmp") != "" {
+		t.Error("wrong answer on a third-party import")
+	}
+}
+
+// TestGoFiles looks at every Go file: its length, and that code in internal/
+// leaves printing to the commands.
+func TestGoFiles(t *testing.T) {
+	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // a temporary file of someone at work
+		}
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			base := d.Name()
+			if name != "." && (strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") ||
+				slices.Contains([]string{"testdata", "node_modules", "bin", "out", "dist"}, base)) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if strings.HasSuffix(name, ".go") {
+			checkGoFile(t, filepath.ToSlash(name))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func checkGoFile(t *testing.T, name string) {
+	t.Helper()
+	src, err := os.ReadFile(name)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		return
+	}
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, name, src, parser.SkipObjectResolution|parser.ParseComments)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	if n := bytes.Count(src, []byte("\n")); !ast.IsGenerated(file) {
+		switch {
+		case n > hardLines:
+			t.Errorf("%s has %d lines, more than %d: split it by what it does", name, n, hardLines)
+		case n > softLines:
+			t.Logf("%s has %d lines, more than %d", name, n, softLines)
+		}
+	}
+	if strings.HasPrefix(name, "internal/") && !strings.HasSuffix(name, "_test.go") {
+		for _, found := range prints(fset, file) {
+			t.Errorf("%s: only commands print; return an error or an event, or take a writer", found)
+		}
+	}
+}
+
+// prints finds everything in a file that writes to the process's own streams.
+func prints(fset *token.FileSet, file *ast.File) []string {
+	imported := map[string]string{} // local name -> import path
+	for _, spec := range file.Imports {
+		p, _ := strconv.Unquote(spec.Path.Value)
+		local := path.Base(p)
+		if spec.Name != nil {
+			local = spec.Name.Name
+		}
+		imported[local] = p
+	}
+	var found []string
+	note := func(n ast.Node, what string) {
+		found = append(found, fset.Position(n.Pos()).String()+" uses "+what)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			if id, ok := n.Fun.(*ast.Ident); ok && (id.Name == "print" || id.Name == "println") {
+				note(n, id.Name)
+			}
+		case *ast.SelectorExpr:
+			pkg, ok := n.X.(*ast.Ident)
+			if !ok {
+				return true
+			}
+			name := n.Sel.Name
+			switch imported[pkg.Name] {
+			case "fmt":
+				if strings.HasPrefix(name, "Print") {
+					note(n, "fmt."+name)
+				}
+			case "log":
+				if strings.HasPrefix(name, "Print") || strings.HasPrefix(name, "Fatal") || strings.HasPrefix(name, "Panic") {
+					note(n, "log."+name)
+				}
+			case "os":
+				if name == "Stdout" || name == "Stderr" {
+					note(n, "os."+name)
+				}
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// TestPrints checks the finder of prints on a file with every kind.
+func TestPrints(t *testing.T) {
+	const src = `package p
+import ("fmt"; l "log"; "os"; "strings")
+type q struct{}
+func (q) Print() {}
+func f(w *strings.Builder) {
+	fmt.Println(1)
+	l.Fatalf("x")
+	println(2)
+	fmt.Fprintln(os.Stderr)
+	fmt.Fprintln(w, fmt.Sprint("fine"))
+	q{}.Print()
+}`
+	fset := token.NewFileSet()
+	file, err := parser.ParseFile(fset, "p.go", src, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := prints(fset, file)
+	want := []string{"p.go:6:2 uses fmt.Println", "p.go:7:2 uses log.Fatalf", "p.go:8:2 uses println", "p.go:9:15 uses os.Stderr"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
