@@ -1,0 +1,241 @@
+// Package preview is the lip engine that needs no checkpoint: it moves the
+// speaker's own pixels. The mouth of each frame is closed (neutralised), then
+// opened to the shape that the audio asks for, by a mesh warp of lips, jaw and
+// cheeks; the inside of the mouth is painted, with the speaker's own teeth
+// where the video has shown them. It works on the frame's own planes, so that
+// pixels outside the face mask stay bit-identical.
+package preview
+
+import (
+	"context"
+	"image"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+)
+
+// The mask in template coordinates at this many pixels a template unit, and
+// the width of its soft edge in template units.
+const (
+	maskW, maskH = face.TemplateW, face.TemplateH
+	maskFeather  = 14
+)
+
+// Engine implements lip.Engine. It is not for concurrent use.
+type Engine struct {
+	mask  []float32
+	mem   *membrane
+	field field
+	src   [3]patch // the region as it was, one patch a plane
+	paint layer
+
+	// State of the current track.
+	track   int
+	known   bool
+	neutral lips
+	chin    float64 // smallest distance from nose to chin seen: the closed jaw
+	plate   *plate
+	rate    float64 // share by which the neutral shape follows, per frame
+}
+
+// neutralSeconds is the time constant with which the neutral shape follows the
+// face: slow enough to average syllables away, fast enough to follow pose and
+// expression.
+const neutralSeconds = 0.4
+
+// New makes an engine for video of the given frame rate.
+func New(fps float64) *Engine {
+	return &Engine{
+		mask: face.MaskAlpha(maskW, maskH, maskFeather),
+		mem:  newMembrane(newTopology()),
+		rate: 1 - math.Exp(-1/(neutralSeconds*max(fps, 1))),
+	}
+}
+
+// Name is "preview".
+func (e *Engine) Name() string { return "preview" }
+
+// Chunk is small: frames are independent but for slowly changing state.
+func (e *Engine) Chunk() int { return 4 }
+
+// Close does nothing: the engine holds only memory.
+func (e *Engine) Close() error { return nil }
+
+// Process gives every item's face the mouth that its audio asks for.
+func (e *Engine) Process(ctx context.Context, items []lip.Item) error {
+	for i := range items {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		e.frame(&items[i])
+	}
+	return nil
+}
+
+func (e *Engine) frame(it *lip.Item) {
+	if it.Cut || it.Face == nil {
+		e.known = false
+	}
+	if it.Face == nil {
+		return
+	}
+	ps, ok := newPose(it.Face.Points)
+	region := e.region(it.Frame, it.Face.Align)
+	if !ok || region.Empty() {
+		e.known = false
+		return
+	}
+	points := make([]vec, meshPoints)
+	for i := range points {
+		points[i] = ps.toFace(vec{it.Face.Points[i].X, it.Face.Points[i].Y})
+	}
+	points = surround(points)
+	for i := range e.src {
+		e.src[i].load(it.Frame, i, chromaRegion(it.Frame, i, region.Inset(-4)))
+	}
+
+	source := readLips(points)
+	e.learn(it, &source, points, &ps)
+	target := e.neutral.speak(it.Mouth)
+	e.mem.prescribe(&source, &target)
+	e.mem.relax()
+	e.warp(points, &ps, region, source.gap())
+	e.attenuate(it.Face.Align)
+
+	in := newInterior(&target, &e.neutral, float64(it.Mouth.Tongue), ps.unit)
+	e.palette(&in, it.Frame, &ps, points)
+	e.paint.render(&e.field, &in, &ps, e.plate)
+	e.compose(it.Frame)
+}
+
+// learn updates what the engine knows of this speaker: the closed mouth at
+// rest and the inside of the mouth.
+func (e *Engine) learn(it *lip.Item, source *lips, points []vec, ps *pose) {
+	if e.track != it.Face.Track {
+		e.known = false
+	}
+	nose := points[2].y
+	reach := source.chin.y - nose
+	if !e.known {
+		e.plate = new(plate)
+		// Nothing is known of the jaw yet: a gap wider than a smile's is
+		// taken to come from it.
+		e.chin = reach - 0.7*math.Max(0, source.gap()-0.08)
+	}
+	e.chin = math.Min(e.chin+0.002*e.rate, reach)
+	closed := source.closed(clamp(reach-e.chin, 0, 0.8*source.gap()))
+	if !e.known {
+		e.neutral, e.known, e.track = closed, true, it.Face.Track
+	}
+	e.neutral.blend(&closed, e.rate)
+	e.plate.learn(source, func(p vec) colour { return colourAt(&e.src, it.Frame, ps.toPixels(p)) })
+}
+
+// region is the part of the frame that the mask can touch.
+func (e *Engine) region(f *frame.Frame, align frame.Affine) image.Rectangle {
+	inv, ok := align.Invert()
+	if !ok {
+		return image.Rectangle{}
+	}
+	// The mask fills the template below its upper third.
+	x0, y0, x1, y1 := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
+	for _, c := range [4][2]float64{{0, 0.36 * maskH}, {maskW, 0.36 * maskH}, {0, 0.96 * maskH}, {maskW, 0.96 * maskH}} {
+		x, y := inv.Apply(c[0], c[1])
+		x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
+	}
+	r := image.Rect(int(math.Floor(x0)), int(math.Floor(y0)), int(math.Ceil(x1))+1, int(math.Ceil(y1))+1)
+	return r.Intersect(image.Rect(0, 0, f.Width, f.Height))
+}
+
+// chromaRegion is region r of the frame in samples of plane i.
+func chromaRegion(f *frame.Frame, i int, r image.Rectangle) image.Rectangle {
+	if i == 0 {
+		return r
+	}
+	return image.Rect(r.Min.X>>f.ShiftX-2, r.Min.Y>>f.ShiftY-2, r.Max.X>>f.ShiftX+3, r.Max.Y>>f.ShiftY+3)
+}
+
+// warp fills the field from the displaced mesh.
+func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float64) {
+	e.field.reset(region)
+	from := make([]vec, len(points))
+	to := make([]vec, len(points))
+	for i, p := range points {
+		from[i], to[i] = ps.toPixels(p), ps.toPixels(p.add(e.mem.d[i]))
+	}
+	// The mesh finds the lips' inner edges to about a pixel. Where the source
+	// mouth is open, read from a little inside the lip instead, so that no
+	// sliver of teeth is dragged along the seam.
+	inset := math.Min(0.014, 0.3*gap) + math.Min(gap, 1/ps.unit)
+	for k := 1; k < columns-1; k++ {
+		for r, share := range map[int]float64{rings - 1: 1, rings - 2: 0.5} {
+			u, l := upperLip[r][k], lowerLip[r][k]
+			from[u] = from[u].add(ps.direction(vec{0, -inset * share}))
+			from[l] = from[l].add(ps.direction(vec{0, inset * share}))
+		}
+	}
+	for _, t := range e.mem.top.triangles {
+		e.field.triangle(
+			[3]vec{to[t[0]], to[t[1]], to[t[2]]},
+			[3]vec{from[t[0]], from[t[1]], from[t[2]]})
+	}
+	mouth := image.Rectangle{}
+	for k := range columns {
+		for _, i := range [2]uint16{upperLip[rings-1][k], lowerLip[rings-1][k]} {
+			p := image.Pt(int(to[i].x), int(to[i].y))
+			mouth = mouth.Union(image.Rectangle{p.Sub(image.Pt(2, 2)), p.Add(image.Pt(3, 3))})
+		}
+	}
+	e.field.grow(mouth)
+	e.field.grow(mouth)
+}
+
+// attenuate fades the displacement out towards the edge of the mask. Fading
+// the movement instead of blending two pictures leaves no double contours.
+func (e *Engine) attenuate(align frame.Affine) {
+	i := 0
+	for y := e.field.Min.Y; y < e.field.Max.Y; y++ {
+		tx, ty := align.Apply(float64(e.field.Min.X), float64(y))
+		for x := e.field.Min.X; x < e.field.Max.X; x++ {
+			if e.field.dx[i] != 0 || e.field.dy[i] != 0 {
+				a := e.maskAt(tx, ty)
+				e.field.dx[i] *= a
+				e.field.dy[i] *= a
+			}
+			tx += align.A
+			ty += align.D
+			i++
+		}
+	}
+}
+
+func (e *Engine) maskAt(x, y float64) float32 {
+	x0, y0 := int(math.Floor(x)), int(math.Floor(y))
+	if x0 < 0 || y0 < 0 || x0 >= maskW-1 || y0 >= maskH-1 {
+		return 0
+	}
+	fx, fy := float32(x-float64(x0)), float32(y-float64(y0))
+	m := e.mask[y0*maskW+x0:]
+	return (m[0]*(1-fx)+m[1]*fx)*(1-fy) + (m[maskW]*(1-fx)+m[maskW+1]*fx)*fy
+}
+
+// palette takes the interior's colours from the speaker's skin and lips, so
+// that they share the scene's light and white balance.
+func (e *Engine) palette(in *interior, f *frame.Frame, ps *pose, points []vec) {
+	mean := func(indices ...uint16) (c colour) {
+		for _, i := range indices {
+			s := colourAt(&e.src, f, ps.toPixels(points[i]))
+			for n := range 3 {
+				c[n] += s[n] / float32(len(indices))
+			}
+		}
+		return c
+	}
+	in.skin = mean(205, 425, 206, 426, 207, 427)
+	in.lip = mean(85, 16, 315, 84, 314, 17)
+	if !f.FullRange {
+		in.black = 16
+	}
+}
