@@ -1,0 +1,196 @@
+package media
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// container is what a file extension stands for.
+type container struct {
+	format string   // ffmpeg's muxer
+	video  []string // codecs that it takes; the first is the default
+	copies []string // audio codecs that go in as they are
+	lossy  string   // audio encoder for lossy sources
+	exact  string   // audio encoder for lossless sources
+}
+
+var containers = map[string]container{
+	".mp4":  {"mp4", []string{"h264", "hevc", "av1", "vp9"}, []string{"aac", "mp3", "ac3", "eac3", "alac"}, "aac", "aac"},
+	".m4v":  {"mp4", []string{"h264", "hevc", "av1"}, []string{"aac", "mp3", "ac3", "eac3", "alac"}, "aac", "aac"},
+	".mov":  {"mov", []string{"h264", "hevc", "prores"}, []string{"aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_s16be", "pcm_s24be"}, "aac", "pcm"},
+	".mkv":  {"matroska", []string{"h264", "hevc", "av1", "vp9", "ffv1", "prores"}, []string{"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus", "vorbis", "dts", "truehd", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le"}, "aac", "flac"},
+	".webm": {"webm", []string{"vp9", "av1"}, []string{"opus", "vorbis"}, "libopus", "libopus"},
+	".avi":  {"avi", []string{"h264", "ffv1"}, []string{"mp3", "ac3", "pcm_s16le"}, "pcm", "pcm"},
+}
+
+// containerOf understands an output's extension.
+func containerOf(path string) (container, error) {
+	ext := strings.ToLower(filepath.Ext(path))
+	c, ok := containers[ext]
+	if !ok {
+		return c, fault.New(fault.Usage, "write video", path, fmt.Sprintf("the extension %q stands for no known container", ext),
+			"name the output .mp4, .mov, .mkv, .webm or .avi")
+	}
+	return c, nil
+}
+
+// encoderNames of each codec, in order of preference.
+var encoderNames = map[string][]string{
+	"h264": {"libx264"}, "hevc": {"libx265"}, "vp9": {"libvpx-vp9"}, "av1": {"libsvtav1", "libaom-av1"},
+	"prores": {"prores_ks"}, "ffv1": {"ffv1"},
+}
+
+// presets of x264, slowest last; the other encoders' numbers follow them.
+var presets = []string{"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"}
+
+// chooseCodec checks the wish against the container and against ffmpeg, and
+// gives the codec and its encoder.
+func chooseCodec(ctx context.Context, tools Tools, path string, c container, wish string, f frame.Format) (codec, encoder string, err error) {
+	codec = wish
+	if codec == "" {
+		codec = c.video[0]
+	}
+	names, ok := encoderNames[codec]
+	if !ok {
+		return "", "", fault.New(fault.Usage, "choose codec", codec, "no such codec", "one of h264, hevc, vp9, av1, prores, ffv1")
+	}
+	if !slices.Contains(c.video, codec) {
+		return "", "", fault.New(fault.Usage, "choose codec", codec,
+			fmt.Sprintf("%s files cannot hold it", strings.ToLower(filepath.Ext(path))), "choose one of "+strings.Join(c.video, ", ")+" or another extension")
+	}
+	for _, name := range names {
+		if name == "libsvtav1" && (f.ShiftX != 1 || f.ShiftY != 1) {
+			continue // it knows 4:2:0 only
+		}
+		ok, err := tools.has(ctx, "-encoders", name)
+		if err != nil {
+			return "", "", err
+		}
+		if ok {
+			return codec, name, nil
+		}
+	}
+	return "", "", fault.New(fault.Missing, "choose codec", codec, "this ffmpeg was built without "+strings.Join(names, " or "),
+		"install a full build of ffmpeg, or choose another codec")
+}
+
+// videoCodecArgs are the encoder's settings.
+func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
+	preset := o.Preset
+	if preset == "" {
+		preset = DefaultPreset
+	}
+	speed := slices.Index(presets, preset)
+	if speed < 0 {
+		return nil, fault.New(fault.Usage, "choose preset", preset, "no such preset", "one of "+strings.Join(presets, ", "))
+	}
+	crf := func(standard int) string {
+		if o.CRF > 0 {
+			return strconv.Itoa(o.CRF)
+		}
+		return strconv.Itoa(standard)
+	}
+	args := []string{"-c:v", encoder, "-pix_fmt", pixFmt}
+	switch encoder {
+	case "libx264":
+		args = append(args, "-preset", preset)
+		if o.Lossless {
+			// At 8 bits -qp 0; in high bit depth only -crf 0 with qpmin is
+			// rejected by some builds, so x264's own name of it.
+			return append(args, "-qp", "0"), nil
+		}
+		return append(args, "-crf", crf(18)), nil
+	case "libx265":
+		args = append(args, "-preset", preset, "-tag:v", "hvc1")
+		params := "log-level=error"
+		if o.Lossless {
+			return append(args, "-x265-params", params+":lossless=1"), nil
+		}
+		return append(args, "-crf", crf(20), "-x265-params", params), nil
+	case "libvpx-vp9":
+		args = append(args, "-deadline", "good", "-cpu-used", strconv.Itoa(max(0, min(8, 8-speed))), "-row-mt", "1", "-b:v", "0")
+		if o.Lossless {
+			return append(args, "-lossless", "1"), nil
+		}
+		return append(args, "-crf", crf(24)), nil
+	case "libsvtav1", "libaom-av1":
+		args = append(args, "-crf", crf(24))
+		if encoder == "libsvtav1" {
+			args = append(args, "-preset", strconv.Itoa(max(4, 12-speed)))
+		} else {
+			args = append(args, "-b:v", "0", "-row-mt", "1", "-cpu-used", strconv.Itoa(max(2, min(8, 9-speed))))
+		}
+		if o.Lossless {
+			return nil, fault.New(fault.Usage, "choose codec", "av1", "it has no lossless mode here", "choose ffv1, h264, hevc or vp9")
+		}
+		return args, nil
+	case "prores_ks":
+		profile, pf := "3", "yuv422p10le"
+		if strings.HasPrefix(pixFmt, "yuv444p") {
+			profile, pf = "4", "yuv444p10le"
+		}
+		return []string{"-c:v", encoder, "-profile:v", profile, "-vendor", "apl0", "-pix_fmt", pf}, nil
+	case "ffv1":
+		return append(args, "-level", "3", "-slicecrc", "1"), nil
+	}
+	return args, nil
+}
+
+// aacRates are the sample rates that AAC knows, highest first.
+var aacRates = []int{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
+
+// audioCodecArgs are the settings of the audio encoder for a track. Sample
+// rate and channels stay the track's own where the codec knows them.
+func audioCodecArgs(c container, a AudioInfo) []string {
+	lossless := strings.HasPrefix(a.Codec, "pcm_") || a.Codec == "flac" || a.Codec == "alac" || a.Codec == "wavpack" || a.Codec == "truehd"
+	name := c.lossy
+	if lossless {
+		name = c.exact
+	}
+	switch name {
+	case "pcm":
+		if a.Bits > 16 && c.format == "mov" {
+			return []string{"-c:a", "pcm_s24le"}
+		}
+		return []string{"-c:a", "pcm_s16le"}
+	case "flac":
+		if a.Channels <= 8 && a.SampleRate <= 655350 {
+			format := "s16"
+			if a.Bits > 16 {
+				format = "s32" // FLAC keeps 24 of them
+			}
+			return []string{"-c:a", "flac", "-sample_fmt", format}
+		}
+	case "libopus":
+		// Opus has 48 kHz and a few fractions of it; its families of channel
+		// layouts do not know 5.1(side), the name that 5.1 has in AC-3.
+		return []string{"-c:a", "libopus", "-ar", "48000", "-b:a", strconv.Itoa(max(128, 96*a.Channels)) + "k", "-mapping_family", opusFamily(a.Channels)}
+	}
+	rate := aacRates[0]
+	for _, r := range aacRates {
+		if r >= a.SampleRate {
+			rate = r // the lowest that loses nothing
+		}
+	}
+	// AAC allows 6144 bits in a frame of 1024 samples for each channel.
+	bits := min(max(160_000, 128_000*a.Channels), 6*rate*max(1, a.Channels))
+	args := []string{"-c:a", "aac", "-ar", strconv.Itoa(rate), "-b:a", strconv.Itoa(bits)}
+	if a.Channels > 8 {
+		args = append(args, "-ac", "2")
+	}
+	return args
+}
+
+func opusFamily(channels int) string {
+	if channels <= 2 {
+		return "0"
+	}
+	return "1"
+}

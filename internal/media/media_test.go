@@ -1,0 +1,239 @@
+package media
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// tools finds ffmpeg or skips the test.
+func tools(t testing.TB) Tools {
+	t.Helper()
+	tl, err := FindTools(t.Context())
+	if err != nil {
+		t.Skip(err)
+	}
+	return tl
+}
+
+// ff runs ffmpeg to make an input.
+func ff(t testing.TB, args ...string) {
+	t.Helper()
+	tl := tools(t)
+	cmd := exec.Command(tl.FFmpeg, append([]string{"-v", "error", "-nostdin", "-y"}, args...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("ffmpeg %q: %v\n%s", args, err, out)
+	}
+}
+
+// make0 makes a small input with ffmpeg and gives its path. The last argument
+// is the name.
+func make0(t testing.TB, args ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), args[len(args)-1])
+	ff(t, append(args[:len(args)-1:len(args)-1], "file:"+path)...)
+	return path
+}
+
+func probe(t testing.TB, path string) *Info {
+	t.Helper()
+	info, err := Probe(t.Context(), tools(t), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info
+}
+
+// readAll gives a hash of each frame.
+func readAll(t testing.TB, path string, o VideoOptions) [][32]byte {
+	t.Helper()
+	info := probe(t, path)
+	if o.Format == (frame.Format{}) {
+		o.Format = WorkingFormat(*info.Video)
+	}
+	src, err := OpenVideo(t.Context(), tools(t), path, info, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	var out [][32]byte
+	f := frame.New(o.Format)
+	for {
+		err := src.Read(f)
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, sha256.Sum256(f.Data))
+	}
+}
+
+// pass sends a video through source and sink untouched.
+func pass(t testing.TB, in, out string, change func(*SinkOptions)) *Info {
+	t.Helper()
+	tl, info := tools(t), probe(t, in)
+	f := WorkingFormat(*info.Video)
+	src, err := OpenVideo(t.Context(), tl, in, info, VideoOptions{Format: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	o := SinkOptions{Format: f, Rate: info.Video.FrameRate, SampleAspect: info.Video.SampleAspect, Tags: WorkingTags(*info.Video, f), Inputs: []string{in}}
+	if len(info.Audio) > 0 {
+		o.Audio, o.AudioTrack = info, info.DefaultAudio()
+	}
+	if change != nil {
+		change(&o)
+	}
+	sink, err := OpenSink(t.Context(), tl, out, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sink.Close()
+	fr := frame.New(f)
+	for {
+		err := src.Read(fr)
+		if errors.Is(err, io.EOF) || info.Video.IsPicture && sink.Frames() == 10 {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sink.Write(fr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := sink.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	clean(t, filepath.Dir(out))
+	return probe(t, out)
+}
+
+// clean checks that no temporary file and no child is left.
+func clean(t testing.TB, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), ".lipstream-") {
+			t.Errorf("left behind: %s", e.Name())
+		}
+	}
+	for end := time.Now().Add(time.Second); len(Pids()) > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("children left: %v", Pids())
+		}
+	}
+}
+
+// wantFault checks an error's kind and that it says each text.
+func wantFault(t testing.TB, err error, kind fault.Kind, texts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatal("no error")
+	}
+	if errors.Is(err, context.DeadlineExceeded) || fault.KindOf(err) != kind {
+		t.Errorf("kind %d, want %d: %v", fault.KindOf(err), kind, err)
+	}
+	all := err.Error() + "\n" + fault.HintOf(err)
+	for _, s := range texts {
+		if !strings.Contains(all, s) {
+			t.Errorf("error %q does not say %q", all, s)
+		}
+	}
+}
+
+// testVideo is a moving picture whose frames all differ.
+func testVideo(size, rate, seconds string) []string {
+	return []string{"-f", "lavfi", "-i", "testsrc2=s=" + size + ":r=" + rate + ":d=" + seconds}
+}
+
+func args(parts ...any) []string {
+	var out []string
+	for _, p := range parts {
+		switch p := p.(type) {
+		case string:
+			out = append(out, strings.Fields(p)...)
+		case []string:
+			out = append(out, p...)
+		}
+	}
+	return out
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		args []string
+		want func(v *VideoInfo) bool
+	}{
+		{"plain", args(testVideo("320x240", "25", "1"), "-c:v libx264 -g 12 a.mp4"), func(v *VideoInfo) bool { return v.Frames == 25 }},
+		{"ntsc with sound", args(testVideo("320x240", "30000/1001", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.mp4"),
+			func(v *VideoInfo) bool { return v.FrameRate == Rational{30000, 1001} && v.Frames == 30 }},
+		{"matroska with sound", args(testVideo("320x240", "24000/1001", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.mkv"),
+			func(v *VideoInfo) bool { return v.FrameRate == Rational{24000, 1001} && v.Frames == 24 }},
+		{"odd size", args(testVideo("321x241", "25", "0.4"), "-c:v ffv1 -pix_fmt yuv420p a.mkv"), func(v *VideoInfo) bool { return v.Width == 321 && v.Height == 241 }},
+		{"odd 444", args(testVideo("321x241", "25", "0.4"), "-c:v libx264 -pix_fmt yuv444p a.mp4"), nil},
+		{"422", args(testVideo("320x240", "25", "0.4"), "-c:v libx264 -pix_fmt yuv422p a.mp4"), func(v *VideoInfo) bool { return v.PixFmt == "yuv422p" }},
+		{"10 bit", args(testVideo("320x240", "25", "0.4"), "-c:v libx265 -x265-params log-level=error -pix_fmt yuv420p10le -color_primaries bt2020 -colorspace bt2020nc -color_trc smpte2084 a.mp4"),
+			func(v *VideoInfo) bool {
+				return v.Depth == 10 && v.ColorTransfer == "smpte2084" && v.ColorSpace == "bt2020nc"
+			}},
+		{"full range", args(testVideo("320x240", "25", "0.4"), "-vf scale=out_range=pc -c:v libx264 -pix_fmt yuvj420p -color_range pc a.mp4"),
+			func(v *VideoInfo) bool { return v.ColorRange == "pc" }},
+		{"full range vp9", args(testVideo("320x240", "25", "0.4"), "-vf scale=out_range=pc -c:v libvpx-vp9 -cpu-used 8 -color_range pc a.webm"),
+			func(v *VideoInfo) bool { return v.ColorRange == "pc" }},
+		{"anamorphic", args(testVideo("320x240", "25", "0.4"), "-vf setsar=16/11 -c:v libx264 -pix_fmt yuv420p a.mp4"),
+			func(v *VideoInfo) bool { return v.SampleAspect == Rational{16, 11} }},
+		{"mjpeg avi", args(testVideo("320x240", "25", "0.4"), "-c:v mjpeg a.avi"), nil},
+		{"mpegts", args(testVideo("320x240", "25", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.ts"), nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := make0(t, c.args...)
+			before := probe(t, in)
+			if c.want != nil && !c.want(before.Video) {
+				t.Errorf("source: %+v", before.Video)
+			}
+			out := filepath.Join(t.TempDir(), "out.mp4")
+			after := pass(t, in, out, func(o *SinkOptions) { o.Lossless, o.Preset = true, "ultrafast" })
+			b, a := before.Video, after.Video
+			if a.FrameRate != b.FrameRate || a.Width != b.Width || a.Height != b.Height || a.Frames != b.Frames || a.VFR {
+				t.Errorf("output %+v\nsource %+v", a, b)
+			}
+			if b.ColorRange != "" && a.ColorRange != b.ColorRange || a.ColorSpace == "" || b.ColorTransfer != a.ColorTransfer {
+				t.Errorf("output colours %q %q %q %q", a.ColorRange, a.ColorSpace, a.ColorPrimaries, a.ColorTransfer)
+			}
+			if d := (a.Duration - b.Duration).Abs(); d > time.Millisecond && d > b.FrameRate.Time(1) {
+				t.Errorf("duration %v, source %v", a.Duration, b.Duration)
+			}
+			if b.SampleAspect.Valid() && b.SampleAspect != a.SampleAspect {
+				t.Errorf("sample aspect %v, source %v", a.SampleAspect, b.SampleAspect)
+			}
+			f := WorkingFormat(*b)
+			x, y := readAll(t, in, VideoOptions{Format: f}), readAll(t, out, VideoOptions{Format: f})
+			if int64(len(x)) != b.Frames || len(x) != len(y) {
+				t.Fatalf("%d frames in, %d out, %d promised", len(x), len(y), b.Frames)
+			}
+			for i := range x {
+				if x[i] != y[i] {
+					t.Fatalf("frame %d differs", i)
+				}
+			}
+		})
+	}
+}

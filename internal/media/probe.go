@@ -1,0 +1,314 @@
+package media
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Info is what a media file holds.
+type Info struct {
+	Path      string
+	Container string        // ffmpeg's name: "mov,mp4,m4a,3gp,3g2,mj2"
+	Duration  time.Duration // of the longest track; 0 when not known (a picture)
+	Start     time.Duration // time of the first packet; may be negative
+	Video     *VideoInfo    // nil without a video track
+	Audio     []AudioInfo
+
+	demuxer string // forced when the file is a picture: "png_pipe"
+}
+
+// VideoInfo describes the video track that is used.
+type VideoInfo struct {
+	Index         int // of the stream in the file
+	Codec         string
+	Width, Height int           // as shown, after rotation
+	Rotation      int           // degrees clockwise that turn the stored picture upright: 0, 90, 180, 270
+	Orientation   int           // EXIF orientation of a picture, 1 to 8; 0 for a video
+	FrameRate     Rational      // the constant rate that the track is read at
+	VFR           bool          // the file's own frames do not keep a constant rate
+	Frames        int64         // at FrameRate; exact for most CFR files, else estimated; 1 for a picture
+	Duration      time.Duration // of the video track; 0 for a picture
+	Start         time.Duration // of the first frame, counted from Info.Start
+
+	PixFmt   string
+	Depth    int // bits per sample
+	ShiftX   int // chroma subsampling, as powers of two
+	ShiftY   int
+	RGB      bool // RGB, paletted or gray rather than Y'CbCr
+	HasAlpha bool
+
+	// As ffmpeg names them; empty when the file does not say.
+	ColorRange, ColorSpace, ColorPrimaries, ColorTransfer string
+
+	SampleAspect Rational // shape of a pixel; zero when not known, which means square
+	IsPicture    bool     // a still: no rate, no length
+
+	header [2]Rational // r_frame_rate and avg_frame_rate
+}
+
+// AudioInfo describes one audio track.
+type AudioInfo struct {
+	Index      int // of the stream in the file
+	Track      int // position among the audio tracks
+	Codec      string
+	SampleRate int
+	Channels   int
+	Layout     string // "stereo", "5.1(side)"; may be empty
+	Bits       int    // of a sample in lossless codecs, else 0
+	Duration   time.Duration
+	Start      time.Duration // counted from Info.Start
+	Language   string
+	Default    bool
+}
+
+// NeedVideo gives an error that tells why the file cannot be a FACE, or nil.
+func (i *Info) NeedVideo() error {
+	if i.Video == nil {
+		return fault.New(fault.Input, "read video", i.Path, "the file has no video track", "name a video or a picture")
+	}
+	return nil
+}
+
+// NeedAudio gives an error that tells why the file cannot be a VOICE, or nil.
+func (i *Info) NeedAudio() error {
+	if len(i.Audio) == 0 {
+		return fault.New(fault.Input, "read audio", i.Path, "the file has no audio track",
+			"name a sound file, or a video with sound")
+	}
+	return nil
+}
+
+// DefaultAudio is the track that a player would choose: its position among the
+// audio tracks, or -1 without any.
+func (i *Info) DefaultAudio() int {
+	for t := range i.Audio {
+		if i.Audio[t].Default {
+			return t
+		}
+	}
+	return min(len(i.Audio), 1) - 1
+}
+
+// Probe reads what a file holds. It never follows a playlist or a URL.
+func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
+	const op = "read"
+	if err := regular(op, path); err != nil {
+		return nil, err
+	}
+	kind, err := sniff(path)
+	if err != nil {
+		return nil, fault.Wrap(fault.Input, op, path, unpath(err), "")
+	}
+	if kind.refuse != "" {
+		return nil, fault.New(fault.Input, op, path, kind.refuse, kind.hint)
+	}
+	args := []string{"-v", "error", "-protocol_whitelist", "file,pipe"}
+	if kind.demuxer != "" {
+		args = append(args, "-f", kind.demuxer)
+	}
+	args = append(args, "-of", "json", "-show_format", "-show_streams", "-i", fileURL(path))
+	out, err := output(ctx, tools.FFprobe, args...)
+	if err != nil {
+		return nil, probeFault(path, err)
+	}
+	info, err := parseProbe(out, kind)
+	if err != nil {
+		return nil, fault.Wrap(fault.Input, op, path, err, "")
+	}
+	info.Path = path
+	v := info.Video
+	if v == nil && len(info.Audio) == 0 {
+		return nil, fault.New(fault.Input, op, path, "not a media file: it has neither video nor sound", "")
+	}
+	if v != nil && v.IsPicture {
+		v.orient(kind.orientation)
+	} else if v != nil {
+		if v.VFR {
+			v.settleRate(ctx, tools, path)
+		}
+		v.countFrames(info.Duration)
+	}
+	return info, nil
+}
+
+// probeFault says in the user's words why ffprobe could not read the file.
+func probeFault(path string, err error) error {
+	const op = "read"
+	x, ok := errors.AsType[*ExitError](err)
+	if !ok {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
+			return fault.Wrap(fault.Missing, "run ffprobe", "", err, installHint())
+		}
+		return fault.Wrap(fault.Input, op, path, err, "")
+	}
+	text := strings.Join(x.Stderr, "\n")
+	switch {
+	case x.Signal != 0:
+		return fault.Wrap(fault.Internal, op, path, err, "")
+	case strings.Contains(text, "moov atom not found"):
+		return &fault.Error{Kind: fault.Input, Op: op, Subject: path, Err: &incompleteError{err},
+			Hint: "copy or download the file again; a recording that was broken off has to be repaired first"}
+	case strings.Contains(text, "Invalid data found"), strings.Contains(text, "Not yet implemented"):
+		return &fault.Error{Kind: fault.Input, Op: op, Subject: path, Err: &notMediaError{err},
+			Hint: "check that the file plays in a video player"}
+	}
+	return fault.Wrap(fault.Input, op, path, err, "")
+}
+
+type incompleteError struct{ error }
+
+func (incompleteError) Error() string {
+	return "the file is incomplete: its index (the moov atom) is missing"
+}
+func (e incompleteError) Unwrap() error { return e.error }
+
+type notMediaError struct{ error }
+
+func (notMediaError) Error() string   { return "not a media file that ffmpeg can read, or a damaged one" }
+func (e notMediaError) Unwrap() error { return e.error }
+
+// countFrames fills Frames when the container has not given it, and the
+// track's duration.
+func (v *VideoInfo) countFrames(container time.Duration) {
+	if v.Duration <= 0 {
+		v.Duration = max(0, container-v.Start)
+	}
+	if v.Frames <= 0 || v.VFR {
+		v.Frames = max(1, v.FrameRate.Frame(v.Duration))
+	}
+}
+
+// ratePackets bounds how much of a file is looked at to find its frame rate:
+// about 20 seconds.
+const ratePackets = 600
+
+// settleRate looks at the packets' times of a track whose header gives two
+// different rates, which may be VFR or only a header that is a little off.
+func (v *VideoInfo) settleRate(ctx context.Context, tools Tools, path string) {
+	out, err := output(ctx, tools.FFprobe, "-v", "error", "-protocol_whitelist", "file,pipe",
+		"-select_streams", strconv.Itoa(v.Index), "-show_entries", "packet=pts_time", "-read_intervals", fmt.Sprintf("%%+#%d", ratePackets),
+		"-of", "csv=p=0", "-i", fileURL(path))
+	if err != nil {
+		return // the header's rate has to do
+	}
+	var times []float64
+	for f := range strings.FieldsFuncSeq(string(out), func(r rune) bool { return r == '\n' || r == ',' || r == '\r' }) {
+		if t, err := strconv.ParseFloat(f, 64); err == nil {
+			times = append(times, t)
+		}
+	}
+	slices.Sort(times)
+	v.rateFrom(times)
+}
+
+// rateFrom decides from the frames' times: a rate whose period nearly all of
+// the distances between frames keep is constant.
+func (v *VideoInfo) rateFrom(times []float64) {
+	if len(times) < 2 {
+		return
+	}
+	gaps := make([]float64, len(times)-1)
+	for i := range gaps {
+		gaps[i] = times[i+1] - times[i]
+	}
+	slices.Sort(gaps)
+	median := gaps[len(gaps)/2]
+	candidates := []Rational{v.header[0], v.header[1], snap(v.header[1])}
+	if v.header[0].Valid() {
+		// An interlaced track's first rate counts its fields.
+		candidates = append(candidates, Rational{v.header[0].Num, 2 * v.header[0].Den}.reduced())
+	}
+	if median > 0 {
+		candidates = append(candidates, snap(Rational{int64(1e6/median + 0.5), 1e6}))
+	}
+	for _, r := range candidates {
+		if !r.Valid() {
+			continue
+		}
+		fits := 0
+		for _, g := range gaps {
+			// Containers round times to a millisecond.
+			if d := g - 1/r.Float(); d > -0.0011 && d < 0.0011 {
+				fits++
+			}
+		}
+		// One gap in a hundred may be a dropped frame.
+		if fits > 0 && fits*100 >= 98*len(gaps) {
+			v.FrameRate, v.VFR = r, false
+			return
+		}
+	}
+	if !v.header[1].Valid() && median > 0 {
+		v.FrameRate = snap(Rational{int64(1e6/median + 0.5), 1e6}.reduced())
+	}
+}
+
+// fileKind is what the first bytes of a file tell.
+type fileKind struct {
+	demuxer      string // of a picture; empty for anything else
+	picture      bool
+	orientation  int // EXIF
+	refuse, hint string
+}
+
+// sniff tells pictures from videos, and refuses playlists: those name other
+// files, which a file from a stranger must not make us read.
+func sniff(path string) (fileKind, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return fileKind{}, err
+	}
+	defer f.Close()
+	// EXIF may stand behind a colour profile; 256 KiB reach that far.
+	head, err := io.ReadAll(io.LimitReader(f, 256<<10))
+	if err != nil {
+		return fileKind{}, err
+	}
+	return sniffBytes(head, strings.ToLower(path)), nil
+}
+
+func sniffBytes(head []byte, name string) fileKind {
+	is := func(at int, magic string) bool {
+		return len(head) >= at+len(magic) && string(head[at:at+len(magic)]) == magic
+	}
+	text := bytes.TrimLeft(head[:min(len(head), 512)], "\xef\xbb\xbf \t\r\n")
+	switch {
+	case is(0, "\x89PNG\r\n\x1a\n"):
+		if i := bytes.Index(head, []byte("acTL")); i > 0 && !bytes.Contains(head[:i], []byte("IDAT")) {
+			return fileKind{} // animated: a video
+		}
+		return fileKind{demuxer: "png_pipe", picture: true, orientation: exifOrientation(head)}
+	case is(0, "\xff\xd8\xff"):
+		if strings.HasSuffix(name, ".mjpeg") || strings.HasSuffix(name, ".mjpg") {
+			return fileKind{}
+		}
+		return fileKind{demuxer: "jpeg_pipe", picture: true, orientation: exifOrientation(head)}
+	case is(0, "RIFF") && is(8, "WEBP"):
+		if is(12, "VP8X") && len(head) > 20 && head[20]&2 != 0 {
+			return fileKind{refuse: "animated WebP cannot be read by ffmpeg", hint: "convert it to a video or a GIF first"}
+		}
+		return fileKind{demuxer: "webp_pipe", picture: true, orientation: exifOrientation(head)}
+	case is(0, "II*\x00"), is(0, "MM\x00*"):
+		return fileKind{demuxer: "tiff_pipe", picture: true, orientation: tiffOrientation(head)}
+	case is(0, "BM") && len(head) > 14 && is(6, "\x00\x00\x00\x00"):
+		return fileKind{demuxer: "bmp_pipe", picture: true}
+	case is(4, "ftypheic"), is(4, "ftypheix"), is(4, "ftypmif1"):
+		return fileKind{refuse: "HEIC pictures cannot be read by ffmpeg", hint: "convert it to JPEG or PNG first"}
+	case is(4, "ftypavif"):
+		return fileKind{picture: true}
+	case bytes.HasPrefix(text, []byte("#EXTM3U")), bytes.HasPrefix(text, []byte("ffconcat")), bytes.Contains(text, []byte("<MPD")),
+		bytes.HasPrefix(text, []byte("v=0")) && bytes.Contains(text, []byte("m=")):
+		return fileKind{refuse: "this is a playlist, not a media file", hint: "name the media file itself"}
+	}
+	return fileKind{}
+}

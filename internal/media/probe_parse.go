@@ -1,0 +1,263 @@
+package media
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The parts of ffprobe's answer that are used. Numbers that may be missing or
+// strange ("N/A") are kept as text and parsed leniently.
+type probeAnswer struct {
+	Streams []probeStream `json:"streams"`
+	Format  struct {
+		FormatName string `json:"format_name"`
+		StartTime  string `json:"start_time"`
+		Duration   string `json:"duration"`
+	} `json:"format"`
+}
+
+type probeStream struct {
+	Index          int               `json:"index"`
+	CodecName      string            `json:"codec_name"`
+	CodecType      string            `json:"codec_type"`
+	Width          int               `json:"width"`
+	Height         int               `json:"height"`
+	SampleAspect   string            `json:"sample_aspect_ratio"`
+	PixFmt         string            `json:"pix_fmt"`
+	ColorRange     string            `json:"color_range"`
+	ColorSpace     string            `json:"color_space"`
+	ColorTransfer  string            `json:"color_transfer"`
+	ColorPrimaries string            `json:"color_primaries"`
+	RFrameRate     string            `json:"r_frame_rate"`
+	AvgFrameRate   string            `json:"avg_frame_rate"`
+	StartTime      string            `json:"start_time"`
+	Duration       string            `json:"duration"`
+	NbFrames       string            `json:"nb_frames"`
+	BitsRaw        string            `json:"bits_per_raw_sample"`
+	Bits           int               `json:"bits_per_sample"`
+	SampleRate     string            `json:"sample_rate"`
+	Channels       int               `json:"channels"`
+	Layout         string            `json:"channel_layout"`
+	Disposition    map[string]int    `json:"disposition"`
+	Tags           map[string]string `json:"tags"`
+	SideData       []struct {
+		Type     string      `json:"side_data_type"`
+		Rotation json.Number `json:"rotation"`
+	} `json:"side_data_list"`
+}
+
+// maxSide bounds a picture's sides: beyond it a frame's size would no longer
+// be a sane allocation.
+const maxSide = 16384
+
+// playlists are demuxers that open further files by name.
+var playlists = []string{"hls", "concat", "dash", "imf", "sdp", "rtsp", "tty", "lavfi", "mpjpeg"}
+
+// parseProbe understands ffprobe's JSON.
+func parseProbe(data []byte, kind fileKind) (*Info, error) {
+	var a probeAnswer
+	if err := json.Unmarshal(data, &a); err != nil {
+		return nil, fmt.Errorf("ffprobe's answer is not understood: %w", err)
+	}
+	for name := range strings.SplitSeq(a.Format.FormatName, ",") {
+		for _, p := range playlists {
+			if name == p {
+				return nil, errors.New("not a media file (" + name + ")")
+			}
+		}
+	}
+	info := &Info{
+		Container: a.Format.FormatName,
+		Duration:  parseTime(a.Format.Duration),
+		Start:     parseTime(a.Format.StartTime),
+		demuxer:   kind.demuxer,
+	}
+	info.Duration = max(0, info.Duration)
+	var chosen *probeStream
+	for i := range a.Streams {
+		s := &a.Streams[i]
+		switch s.CodecType {
+		case "video":
+			// Cover art is a picture of the album, not of the speaker.
+			if s.Disposition["attached_pic"] == 1 || s.Width <= 0 || s.Height <= 0 {
+				continue
+			}
+			if chosen == nil || chosen.Disposition["default"] != 1 && s.Disposition["default"] == 1 {
+				chosen = s
+			}
+		case "audio":
+			track := len(info.Audio)
+			rate, _ := strconv.Atoi(s.SampleRate)
+			info.Audio = append(info.Audio, AudioInfo{
+				Index: s.Index, Track: track, Codec: s.CodecName, SampleRate: max(0, rate), Channels: max(0, s.Channels), Layout: s.Layout,
+				Bits: s.bits(), Duration: max(0, s.duration(info.Duration)), Start: s.start(info.Start),
+				Language: language(s.Tags), Default: s.Disposition["default"] == 1,
+			})
+		}
+	}
+	if chosen != nil {
+		v, err := chosen.video(info, kind)
+		if err != nil {
+			return nil, err
+		}
+		info.Video = v
+	}
+	return info, nil
+}
+
+func (s *probeStream) bits() int {
+	if n, err := strconv.Atoi(s.BitsRaw); err == nil && n > 0 {
+		return min(n, 64)
+	}
+	return min(max(0, s.Bits), 64)
+}
+
+func (s *probeStream) duration(container time.Duration) time.Duration {
+	if d := parseTime(s.Duration); d > 0 {
+		return d
+	}
+	// Matroska writes it as a tag, "00:00:01.001000000".
+	for k, v := range s.Tags {
+		if k == "DURATION" || strings.HasPrefix(k, "DURATION-") {
+			if d := parseClock(v); d > 0 {
+				return d
+			}
+		}
+	}
+	return container
+}
+
+// start is a track's start counted from the container's.
+func (s *probeStream) start(container time.Duration) time.Duration {
+	if s.StartTime == "" || s.StartTime == "N/A" {
+		return 0
+	}
+	return max(0, parseTime(s.StartTime)-container)
+}
+
+func language(tags map[string]string) string {
+	if l := tags["language"]; l != "und" {
+		return l
+	}
+	return ""
+}
+
+func (s *probeStream) video(info *Info, kind fileKind) (*VideoInfo, error) {
+	if s.Width > maxSide || s.Height > maxSide {
+		return nil, fmt.Errorf("the picture is too large: %dx%d, at most %d on a side", s.Width, s.Height, maxSide)
+	}
+	v := &VideoInfo{
+		Index: s.Index, Codec: s.CodecName, Width: s.Width, Height: s.Height, PixFmt: s.PixFmt,
+		ColorRange: known(s.ColorRange), ColorSpace: known(s.ColorSpace),
+		ColorPrimaries: known(s.ColorPrimaries), ColorTransfer: known(s.ColorTransfer),
+		SampleAspect: ParseRational(s.SampleAspect), IsPicture: kind.picture,
+	}
+	p := pixelFormat(s.PixFmt)
+	v.Depth, v.ShiftX, v.ShiftY, v.RGB, v.HasAlpha = p.depth, p.shiftX, p.shiftY, p.rgb, p.alpha
+	if v.ColorRange == "" && strings.HasPrefix(s.PixFmt, "yuvj") {
+		v.ColorRange = "pc"
+	}
+	for k, t := range s.Tags {
+		// VP8 and VP9 carry alpha as a second picture beside the first.
+		if strings.EqualFold(k, "alpha_mode") && t == "1" {
+			v.HasAlpha = true
+		}
+	}
+	if v.IsPicture {
+		v.Frames, v.SampleAspect = 1, Rational{}
+		info.Duration = 0
+		return v, nil
+	}
+	v.Rotation = s.rotation()
+	if v.Rotation%180 != 0 {
+		v.Width, v.Height = v.Height, v.Width
+		v.SampleAspect = Rational{v.SampleAspect.Den, v.SampleAspect.Num}
+	}
+	v.Duration = max(0, s.duration(info.Duration))
+	v.Start = s.start(info.Start)
+	v.Frames, _ = strconv.ParseInt(s.NbFrames, 10, 64)
+	v.setRate(ParseRational(s.RFrameRate), ParseRational(s.AvgFrameRate))
+	return v, nil
+}
+
+// setRate chooses the rate from the header's two: r, the lowest that all
+// timestamps fit, and the average.
+func (v *VideoInfo) setRate(r, avg Rational) {
+	v.header = [2]Rational{r, avg}
+	switch {
+	case r.Valid() && avg.Valid() && math.Abs(r.Float()/avg.Float()-1) <= 1e-3 && r.Float() <= 1000:
+		v.FrameRate = snap(r)
+	case avg.Valid() && avg.Float() <= 1000:
+		v.FrameRate, v.VFR = snap(avg), true
+	case r.Valid() && r.Float() <= 120:
+		v.FrameRate, v.VFR = snap(r), true
+	default:
+		v.FrameRate, v.VFR = Rational{25, 1}, true
+	}
+}
+
+// rotation in degrees clockwise, to the next quarter turn.
+func (s *probeStream) rotation() int {
+	deg, found := 0.0, false
+	for _, d := range s.SideData {
+		if f, err := d.Rotation.Float64(); err == nil {
+			deg, found = -f, true // the display matrix counts the other way
+		}
+	}
+	if !found {
+		// Only old versions of ffmpeg show the tag.
+		deg, _ = strconv.ParseFloat(s.Tags["rotate"], 64)
+	}
+	if math.IsNaN(deg) || math.Abs(deg) > 1e6 {
+		return 0
+	}
+	q := int(math.Round(deg/90)) % 4
+	return (q + 4) % 4 * 90
+}
+
+func known(tag string) string {
+	if tag == "unknown" || tag == "unspecified" || tag == "reserved" {
+		return ""
+	}
+	return tag
+}
+
+// maxTime keeps times far from the limits of their type.
+const maxTime = 1e6 * time.Hour
+
+// parseTime reads seconds, exactly to the nanosecond.
+func parseTime(s string) time.Duration {
+	whole, frac, _ := strings.Cut(s, ".")
+	neg := strings.HasPrefix(whole, "-")
+	sec, err := strconv.ParseInt(strings.TrimPrefix(whole, "-"), 10, 64)
+	if err != nil || sec < 0 || sec > int64(maxTime/time.Second) {
+		return 0
+	}
+	d := time.Duration(sec) * time.Second
+	if frac = (frac + "000000000")[:9]; frac != "" {
+		if ns, err := strconv.ParseUint(frac, 10, 32); err == nil {
+			d += time.Duration(ns)
+		}
+	}
+	if neg {
+		return -d
+	}
+	return d
+}
+
+// parseClock reads "01:02:03.004000000".
+func parseClock(s string) time.Duration {
+	h, rest, ok1 := strings.Cut(s, ":")
+	m, sec, ok2 := strings.Cut(rest, ":")
+	hours, err1 := strconv.ParseUint(h, 10, 16)
+	minutes, err2 := strconv.ParseUint(m, 10, 16)
+	if !ok1 || !ok2 || err1 != nil || err2 != nil {
+		return 0
+	}
+	return time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + max(0, parseTime(sec))
+}

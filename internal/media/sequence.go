@@ -1,0 +1,253 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// Mode says what a Sequence gives when the video is shorter than what is
+// asked of it.
+type Mode int
+
+// The modes. PingPong goes like LatentSync: forward 0..V-1, then V-1..0, and
+// so on; the end frames come twice.
+const (
+	Shortest Mode = iota // io.EOF after the last frame
+	Pad                  // the last frame, forever
+	Loop                 // the first frame again, forever
+	PingPong             // backwards, then forwards, forever
+)
+
+// String is the mode's name on the command line.
+func (m Mode) String() string {
+	switch m {
+	case Pad:
+		return "pad"
+	case Loop:
+		return "loop"
+	case PingPong:
+		return "pingpong"
+	}
+	return "shortest"
+}
+
+// ParseMode is the inverse of String.
+func ParseMode(s string) (Mode, error) {
+	for _, m := range []Mode{Shortest, Pad, Loop, PingPong} {
+		if m.String() == s {
+			return m, nil
+		}
+	}
+	return 0, fault.New(fault.Usage, "choose length mode", s, "no such mode", "one of shortest, pad, loop, pingpong")
+}
+
+// SequenceOptions are VideoOptions with the memory that reading backwards may
+// take.
+type SequenceOptions struct {
+	VideoOptions
+	// Buffer bounds, in bytes, the frames that are held to read backwards; 0
+	// means 64 MiB. A few frames are held in any case. Less memory means more
+	// seeking: each piece is decoded from the key frame before it.
+	Buffer int
+}
+
+const (
+	defaultBuffer = 64 << 20
+	minSegment    = 4
+)
+
+// Sequence is a video made as long as wanted. Memory is bounded whatever the
+// length. Read is for one goroutine; Close may be called from another.
+type Sequence struct {
+	ctx   context.Context
+	tools Tools
+	path  string
+	info  *Info
+	o     SequenceOptions
+	mode  Mode
+
+	first   int64 // of the part, on the grid of o.Rate
+	length  int64 // of one pass; 0 until its end has been seen
+	short   bool
+	warn    []string
+	back    bool           // reading backwards
+	at      int64          // frames given in this pass
+	held    []*frame.Frame // the piece that is in memory
+	heldAt  int64          // number of held[0] in the pass
+	heldLen int            // frames of held in use
+	segment int64          // frames in a piece
+
+	mu     sync.Mutex
+	src    *VideoSource
+	closed bool
+}
+
+// NewSequence opens the video and starts reading it forward.
+func NewSequence(ctx context.Context, tools Tools, path string, info *Info, o SequenceOptions, mode Mode) (*Sequence, error) {
+	if o.Buffer <= 0 {
+		o.Buffer = defaultBuffer
+	}
+	src, err := OpenVideo(ctx, tools, path, info, o.VideoOptions)
+	if err != nil {
+		return nil, err
+	}
+	o.VideoOptions = src.o // with the rate filled in
+	s := &Sequence{ctx: ctx, tools: tools, path: path, info: info, o: o, mode: mode, src: src}
+	s.first = o.Rate.Frame(o.Start)
+	s.segment = max(minSegment, int64(o.Buffer/max(1, o.Format.Bytes())))
+	return s, nil
+}
+
+// Length is how many frames one pass has; 0 until the first pass ended.
+func (s *Sequence) Length() int64 { return s.length }
+
+// Short says that the file gave clearly fewer frames than it promised; known
+// once the first pass ended.
+func (s *Sequence) Short() bool { return s.short }
+
+// Warnings are ffmpeg's complaints about the file, known once the first pass
+// ended.
+func (s *Sequence) Warnings() []string { return s.warn }
+
+// Read fills f with the next frame. Only Shortest ends, with io.EOF.
+func (s *Sequence) Read(f *frame.Frame) error {
+	for {
+		if s.length > 0 && s.mode != Shortest {
+			return s.again(f)
+		}
+		err := s.source().Read(f)
+		if err == nil {
+			s.at++
+			return nil
+		}
+		if !errors.Is(err, io.EOF) || s.mode == Shortest && s.length > 0 {
+			return err
+		}
+		src := s.source()
+		s.length, s.short, s.warn = s.at, src.Short(), src.Warnings()
+		s.back = s.mode == PingPong
+		s.at = 0
+	}
+}
+
+// again gives a frame after the first pass.
+func (s *Sequence) again(f *frame.Frame) error {
+	if err := s.ctx.Err(); err != nil {
+		return fault.Wrap(fault.Cancelled, "read video", s.path, err, "")
+	}
+	if s.mode == Pad {
+		return s.fromMemory(f, s.length-1)
+	}
+	if s.at == s.length {
+		s.at = 0
+		s.back = s.mode == PingPong && !s.back
+	}
+	n := s.at
+	if s.back {
+		n = s.length - 1 - n
+	}
+	var err error
+	if s.back || s.length <= s.segment {
+		// A clip that fits in memory is decoded a second time, then never again.
+		err = s.fromMemory(f, n)
+	} else {
+		err = s.forward(f, n)
+	}
+	if err == nil {
+		s.at++
+	}
+	return err
+}
+
+// forward reads frame n of a further pass through a source of its own.
+func (s *Sequence) forward(f *frame.Frame, n int64) error {
+	if n == 0 {
+		if err := s.open(0, s.length); err != nil {
+			return err
+		}
+	}
+	return s.must(s.source().Read(f))
+}
+
+// fromMemory gives frame n of the pass, fetching the piece that holds it and
+// the frames before it.
+func (s *Sequence) fromMemory(f *frame.Frame, n int64) error {
+	if n < s.heldAt || n >= s.heldAt+int64(s.heldLen) {
+		if err := s.fetch(n); err != nil {
+			return err
+		}
+	}
+	if f.Format != s.o.Format {
+		return fault.New(fault.Internal, "read video", s.path, "the frame has another format than the source", "")
+	}
+	copy(f.Data, s.held[n-s.heldAt].Data)
+	return nil
+}
+
+// fetch reads the piece that ends with frame n.
+func (s *Sequence) fetch(n int64) error {
+	count := min(s.segment, n+1)
+	if s.mode == Pad {
+		count = 1
+	}
+	s.heldLen, s.heldAt = 0, n+1-count
+	if err := s.open(s.heldAt, n+1); err != nil {
+		return err
+	}
+	for i := range int(count) {
+		if i == len(s.held) {
+			s.held = append(s.held, frame.New(s.o.Format))
+		}
+		if err := s.must(s.source().Read(s.held[i])); err != nil {
+			return err
+		}
+		s.heldLen++
+	}
+	return s.source().Close()
+}
+
+// must turns an early end into an error: the first pass had the frame.
+func (s *Sequence) must(err error) error {
+	if errors.Is(err, io.EOF) {
+		return fault.New(fault.Input, "read video", s.path, "a frame that could be decoded before cannot be reached again",
+			"the file's index may be damaged: remux it with ffmpeg -i FILE -c copy NEW.mp4")
+	}
+	return err
+}
+
+// open replaces the source by one that reads frames from..to of the pass.
+func (s *Sequence) open(from, to int64) error {
+	if err := s.source().Close(); err != nil {
+		return err
+	}
+	src, err := openSpan(s.ctx, s.tools, s.path, s.info, s.o.VideoOptions, s.first+from, s.first+to)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.src = src
+	if s.closed {
+		return src.Close()
+	}
+	return nil
+}
+
+func (s *Sequence) source() *VideoSource {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.src
+}
+
+// Close ends ffmpeg at once and reaps it.
+func (s *Sequence) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	return s.src.Close()
+}

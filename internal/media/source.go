@@ -1,0 +1,313 @@
+package media
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// VideoOptions say what to read. The zero values of Rate, Start and End mean
+// the track's own rate and the whole track.
+type VideoOptions struct {
+	Format frame.Format  // usually WorkingFormat
+	Rate   Rational      // frames are repeated or dropped to this constant rate
+	Start  time.Duration // snapped to the nearest frame, so that no frame is resampled
+	End    time.Duration // 0: to the end
+	// Threads of the decoder; 0 lets ffmpeg choose. Each holds a frame or more.
+	Threads int
+}
+
+// VideoSource reads the frames of a video or a picture in order. Read is for
+// one goroutine; Close may be called from another.
+type VideoSource struct {
+	ctx  context.Context
+	path string
+	o    VideoOptions
+	want int64 // frames expected; 0 when not known
+
+	picture bool
+	still   *frame.Frame // a picture, read once
+
+	mu       sync.Mutex // guards what Close touches
+	c        *child
+	out      *os.File
+	closed   bool
+	n        int64
+	err      error // sticky
+	warnings []string
+}
+
+// OpenVideo starts reading the video track, or the picture, that info
+// describes.
+func OpenVideo(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions) (*VideoSource, error) {
+	if err := info.NeedVideo(); err != nil {
+		return nil, err
+	}
+	v := info.Video
+	if !o.Rate.Valid() {
+		o.Rate = v.FrameRate
+	}
+	if v.IsPicture {
+		return openSpan(ctx, tools, path, info, o, 0, 1)
+	}
+	if !o.Rate.Valid() {
+		return nil, fault.New(fault.Internal, "read video", path, "no frame rate", "")
+	}
+	first, last := o.Rate.Frame(o.Start), int64(math.MaxInt64)
+	if o.End > 0 {
+		last = o.Rate.Frame(o.End)
+	}
+	if o.Start < 0 || last <= first {
+		return nil, fault.New(fault.Usage, "read video", path,
+			fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End), "the end has to come after the start")
+	}
+	if v.Duration > 0 && o.Start >= v.Start+v.Duration {
+		return nil, fault.New(fault.Usage, "read video", path,
+			fmt.Sprintf("the start %v lies behind the end of the video (%v)", o.Start, v.Duration), "choose an earlier start")
+	}
+	return openSpan(ctx, tools, path, info, o, first, last)
+}
+
+// openSpan reads the frames from first up to last (exclusive) of the track at
+// o.Rate.
+func openSpan(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions, first, last int64) (*VideoSource, error) {
+	v := info.Video
+	s := &VideoSource{ctx: ctx, path: path, o: o, picture: v.IsPicture}
+	if total := o.Rate.Frame(v.Start + v.Duration); !v.IsPicture && total > 0 {
+		s.want = max(0, min(last, total)-first)
+		if first == 0 && last >= total && o.Rate == v.FrameRate && !v.VFR {
+			s.want = v.Frames
+		}
+	}
+	args, err := videoArgs(ctx, tools, path, info, o, first, last)
+	if err != nil {
+		return nil, err
+	}
+	if s.c, s.out, err = startReader(ctx, tools, args); err != nil {
+		return nil, fault.Wrap(fault.Missing, "run ffmpeg", "", err, "")
+	}
+	return s, nil
+}
+
+// startReader starts ffmpeg with its standard output coming to us.
+func startReader(ctx context.Context, tools Tools, args []string) (*child, *os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	enlarge(r)
+	c, err := start(ctx, "ffmpeg", tools.FFmpeg, args, nil, w)
+	_ = w.Close()
+	if err != nil {
+		_ = r.Close()
+		return nil, nil, err
+	}
+	return c, r, nil
+}
+
+// seekable are the containers with an index, in which a seek lands on the key
+// frame before the wanted time.
+func seekable(container string) bool {
+	for name := range strings.SplitSeq(container, ",") {
+		switch name {
+		case "mov", "mp4", "matroska", "webm":
+			return true
+		}
+	}
+	return false
+}
+
+func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions, first, last int64) ([]string, error) {
+	v := info.Video
+	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
+	if o.Threads > 0 {
+		args = append(args, "-threads", strconv.Itoa(o.Threads))
+	}
+	var filters []string
+	if v.IsPicture {
+		// Turned upright by our own filter, see exif.go.
+		args = append(args, "-noautorotate")
+		if f := orientFilter(v.Orientation); f != "" {
+			filters = append(filters, f)
+		}
+	} else {
+		// A track that begins a part of a frame after the file (Matroska with
+		// AAC: 21 ms) keeps its frames on the grid; whole missing frames are
+		// filled with the first one. Left alone, the part would be rounded up
+		// to a frame too many.
+		period := 1 / o.Rate.Float()
+		offset := math.Mod(v.Start.Seconds(), period)
+		if period-offset < 1e-4 {
+			offset = 0
+		}
+		at := float64(first) * period
+		// Times stay those of the file, so that the fps filter works on the same
+		// grid wherever reading starts, and a frame is the same one whether it
+		// is reached from the beginning or by a seek. Without -noaccurate_seek
+		// ffmpeg would drop the frame that is still shown at the start.
+		args = append(args, "-copyts", "-start_at_zero")
+		if first > 0 {
+			if t := at + offset - period/2; t > 0 && seekable(info.Container) {
+				args = append(args, "-noaccurate_seek", "-ss", seconds(t))
+			}
+		}
+		if offset > 0 {
+			filters = append(filters, fmt.Sprintf("setpts=PTS-%s/TB", seconds(offset)))
+		}
+		filters = append(filters, fmt.Sprintf("fps=fps=%s:start_time=%s:round=near", o.Rate, seconds(at)))
+	}
+	toward, pixFmt := toFormat(v, o.Format)
+	filters = append(filters, toward...)
+	if v.HasAlpha && (v.Codec == "vp9" || v.Codec == "vp8") {
+		// ffmpeg's own decoders do not see the alpha.
+		name := map[string]string{"vp9": "libvpx-vp9", "vp8": "libvpx"}[v.Codec]
+		ok, err := tools.has(ctx, "-decoders", name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			args = append(args, "-c:v", name)
+		}
+	}
+	args = append(args, inputArgs(info, path)...)
+	args = append(args, "-map", "0:"+strconv.Itoa(v.Index), "-an", "-sn", "-dn", "-vf", strings.Join(filters, ","))
+	args = append(args, tools.fpsMode("passthrough")...)
+	if n := last - first; last != math.MaxInt64 {
+		args = append(args, "-frames:v", strconv.FormatInt(n, 10))
+	}
+	return append(args, "-f", "rawvideo", "-pix_fmt", pixFmt, "pipe:1"), nil
+}
+
+// inputArgs name the input. Only local files are ever opened.
+func inputArgs(info *Info, path string) []string {
+	args := []string{"-protocol_whitelist", "file,pipe"}
+	if info.demuxer != "" {
+		args = append(args, "-f", info.demuxer)
+	}
+	return append(args, "-i", fileURL(path))
+}
+
+// Read fills f with the next frame; io.EOF after the last. A picture has no
+// last frame. f.Index is not touched.
+func (s *VideoSource) Read(f *frame.Frame) error {
+	if s.err != nil {
+		return s.err
+	}
+	if f.Format != s.o.Format {
+		return fault.New(fault.Internal, "read video", s.path, "the frame has another format than the source", "")
+	}
+	if s.still != nil {
+		if err := s.ctx.Err(); err != nil {
+			return fault.Wrap(fault.Cancelled, "read video", s.path, err, "")
+		}
+		copy(f.Data, s.still.Data)
+		return nil
+	}
+	n, err := io.ReadFull(s.out, f.Data)
+	if err == nil {
+		s.n++
+		if s.picture {
+			s.still = frame.New(f.Format)
+			copy(s.still.Data, f.Data)
+			s.end()
+		}
+		return nil
+	}
+	s.err = s.ended(n, err)
+	return s.err
+}
+
+// end lets go of ffmpeg.
+func (s *VideoSource) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.out.Close()
+	s.c.close()
+}
+
+// ended finds out why there is no further frame.
+func (s *VideoSource) ended(got int, err error) error {
+	const op = "read video"
+	s.mu.Lock()
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		return fault.Wrap(fault.Cancelled, op, s.path, context.Canceled, "")
+	}
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		s.c.kill() // a broken pipe: never left to wait for us
+	}
+	exit := s.c.wait()
+	_ = s.out.Close()
+	s.warnings = s.c.tail.lines()
+	if ctxErr := s.ctx.Err(); ctxErr != nil {
+		return fault.Wrap(fault.Cancelled, op, s.path, ctxErr, "")
+	}
+	if exit != nil {
+		return fault.Wrap(exitKind(exit, fault.Input), op, s.path, exit, exitHint(exit))
+	}
+	if got > 0 {
+		return fault.New(fault.Internal, op, s.path, "ffmpeg stopped within a frame", "")
+	}
+	if s.n == 0 {
+		cause := "no frame can be decoded"
+		if w := summary(s.warnings); w != "" {
+			cause += ": " + w
+		}
+		return fault.New(fault.Input, op, s.path, cause, "check that the file plays in a video player")
+	}
+	return io.EOF
+}
+
+// exitKind is the kind of a child's failure: its own exit code speaks of the
+// file, a signal does not.
+func exitKind(err error, own fault.Kind) fault.Kind {
+	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+		return fault.Internal
+	}
+	return own
+}
+
+func exitHint(err error) string {
+	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+		return "if the machine ran out of memory, lower the memory budget of the job"
+	}
+	return ""
+}
+
+// Frames is how many frames Read has given so far.
+func (s *VideoSource) Frames() int64 { return s.n }
+
+// Expected is how many frames the file promises; 0 when it does not say.
+func (s *VideoSource) Expected() int64 { return s.want }
+
+// Short says, once Read has given io.EOF, that more than 5 % of the promised
+// frames are missing: the file is truncated or damaged.
+func (s *VideoSource) Short() bool {
+	return errors.Is(s.err, io.EOF) && s.want > 1 && s.n*100 < s.want*95
+}
+
+// Warnings are the last lines that ffmpeg printed about damage in the file,
+// known once Read has given io.EOF.
+func (s *VideoSource) Warnings() []string { return s.warnings }
+
+// Close ends ffmpeg at once and reaps it. A Read that waits then returns an
+// error.
+func (s *VideoSource) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	s.c.close()
+	_ = s.out.Close()
+	return nil
+}

@@ -1,0 +1,199 @@
+package media
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Tools are the two programs that this package runs.
+type Tools struct {
+	FFmpeg, FFprobe string // absolute paths, or as given in the environment
+	Version         string // of ffmpeg, as it prints it: "5.1.9-0+deb12u1"
+}
+
+// The environment variables that name the programs when they are not on PATH.
+const (
+	EnvFFmpeg  = "LIPSTREAM_FFMPEG"
+	EnvFFprobe = "LIPSTREAM_FFPROBE"
+)
+
+// FindTools finds ffmpeg and ffprobe and asks ffmpeg for its version. 4.4 is
+// the oldest that will do.
+func FindTools(ctx context.Context) (Tools, error) {
+	var t Tools
+	var err error
+	if t.FFmpeg, err = findTool("ffmpeg", EnvFFmpeg); err != nil {
+		return Tools{}, err
+	}
+	if t.FFprobe, err = findTool("ffprobe", EnvFFprobe); err != nil {
+		return Tools{}, err
+	}
+	out, err := output(ctx, t.FFmpeg, "-version")
+	if err != nil {
+		return Tools{}, fault.Wrap(fault.Missing, "run", t.FFmpeg, err, installHint())
+	}
+	var ok bool
+	if t.Version, ok = parseVersion(string(out)); !ok {
+		return Tools{}, fault.New(fault.Missing, "find ffmpeg", t.FFmpeg, "this program is not ffmpeg", installHint())
+	}
+	if major, minor, ok := versionNumber(t.Version); ok && (major < 4 || major == 4 && minor < 4) {
+		return Tools{}, fault.New(fault.Missing, "find ffmpeg", t.FFmpeg,
+			"version "+t.Version+" is too old, 4.4 or newer is needed", installHint())
+	}
+	return t, nil
+}
+
+func findTool(name, env string) (string, error) {
+	given := os.Getenv(env)
+	look := name
+	if given != "" {
+		look = given
+	}
+	path, err := exec.LookPath(look)
+	if err == nil {
+		// A relative path would break when the process changes its folder.
+		if abs, err := filepath.Abs(path); err == nil {
+			return abs, nil
+		}
+		return path, nil
+	}
+	if given != "" {
+		return "", fault.New(fault.Missing, "find "+name, given, "no such program",
+			"set "+env+" to the program, or unset it to search PATH")
+	}
+	return "", fault.New(fault.Missing, "find "+name, "", name+" is not installed (not found on PATH)", installHint())
+}
+
+// installHint is the install line of this machine.
+func installHint() string {
+	line := "sudo apt-get install ffmpeg"
+	switch runtime.GOOS {
+	case "darwin":
+		line = "brew install ffmpeg"
+	case "windows":
+		line = "winget install Gyan.FFmpeg"
+	default:
+		for _, m := range [][2]string{
+			{"apt-get", line}, {"dnf", "sudo dnf install ffmpeg"}, {"pacman", "sudo pacman -S ffmpeg"},
+			{"apk", "sudo apk add ffmpeg"}, {"zypper", "sudo zypper install ffmpeg"}, {"brew", "brew install ffmpeg"},
+		} {
+			if _, err := exec.LookPath(m[0]); err == nil {
+				line = m[1]
+				break
+			}
+		}
+	}
+	return "install it: " + line
+}
+
+var versionLine = regexp.MustCompile(`(?m)^ffmpeg version (\S+)`)
+
+func parseVersion(out string) (string, bool) {
+	m := versionLine.FindStringSubmatch(out)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
+
+var versionNumbers = regexp.MustCompile(`^n?(\d+)\.(\d+)`)
+
+// versionNumber reads "5.1.9-0+deb12u1" or "n7.1". A build from git, such as
+// "N-109000-gabcdef", has no number: ok is false and it is taken as new.
+func versionNumber(v string) (major, minor int, ok bool) {
+	m := versionNumbers.FindStringSubmatch(v)
+	if m == nil {
+		return 0, 0, false
+	}
+	major, err1 := strconv.Atoi(m[1])
+	minor, err2 := strconv.Atoi(m[2])
+	return major, minor, err1 == nil && err2 == nil
+}
+
+// fpsMode gives the option that says how frames become output frames: its
+// old name went away after ffmpeg 7, its new one came with 5.1.
+func (t Tools) fpsMode(mode string) []string {
+	if major, minor, ok := versionNumber(t.Version); ok && (major < 5 || major == 5 && minor < 1) {
+		return []string{"-vsync", mode}
+	}
+	return []string{"-fps_mode", mode}
+}
+
+// coders caches what `ffmpeg -encoders` and `-decoders` list, by program.
+var coders sync.Map // string -> map[string]bool
+
+// has says whether ffmpeg has the encoder or decoder (kind is "-encoders" or
+// "-decoders").
+func (t Tools) has(ctx context.Context, kind, name string) (bool, error) {
+	key := t.FFmpeg + "\x00" + kind
+	if v, ok := coders.Load(key); ok {
+		return v.(map[string]bool)[name], nil
+	}
+	out, err := output(ctx, t.FFmpeg, "-hide_banner", kind)
+	if err != nil {
+		return false, fault.Wrap(fault.Missing, "run", t.FFmpeg, err, "")
+	}
+	list := map[string]bool{}
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Fields(line); len(f) >= 2 && len(f[0]) == 6 {
+			list[f[1]] = true
+		}
+	}
+	coders.Store(key, list)
+	return list[name], nil
+}
+
+// fileURL makes a path that ffmpeg takes literally: a leading "-" is no
+// option, a ":" no protocol.
+func fileURL(path string) string { return "file:" + path }
+
+// regular checks, before ffmpeg is asked, that path is a file that can be read
+// more than once.
+func regular(op, path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case path == "":
+		return fault.New(fault.Input, op, "", "no file was named", "")
+	case os.IsNotExist(err):
+		return fault.New(fault.Input, op, path, "no such file", "check the path")
+	case err != nil:
+		return fault.Wrap(fault.Input, op, path, unpath(err), "")
+	case st.IsDir():
+		return fault.New(fault.Input, op, path, "is a directory, not a media file", "")
+	case !st.Mode().IsRegular():
+		return fault.New(fault.Input, op, path, "is not a regular file", "save it as a file first: it is read more than once")
+	case st.Size() == 0:
+		return fault.New(fault.Input, op, path, "the file is empty", "")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fault.Wrap(fault.Input, op, path, unpath(err), "check its permissions")
+	}
+	return f.Close()
+}
+
+// unpath takes the path out of an error that will name it anyway.
+func unpath(err error) error {
+	if pe, ok := err.(*os.PathError); ok {
+		return pe.Err
+	}
+	if le, ok := err.(*os.LinkError); ok {
+		return le.Err
+	}
+	return err
+}
+
+// seconds formats a time for ffmpeg, to the microsecond that it keeps.
+func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 6, 64) }
+
+func secondsOf[D ~int64](d D) string { return fmt.Sprintf("%d.%06d", d/1e9, d%1e9/1e3) }
