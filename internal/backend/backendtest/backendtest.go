@@ -1,0 +1,505 @@
+// Package backendtest is the conformance suite of the inference backends:
+// every implementation of backend.Backend must pass Run.
+package backendtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// Run checks the backend that open gives. It is opened once for each test and
+// must close without complaint after it.
+func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, b backend.Backend)
+	}{
+		{"describes itself", describes},
+		{"loads from bytes", loadsFromBytes},
+		{"loads from a path with external weights", loadsFromPath},
+		{"gives the ports", givesPorts},
+		{"keeps the names of aliased outputs", keepsAliasedNames},
+		{"takes any batch size", takesAnyBatch},
+		{"takes other element types", takesOtherTypes},
+		{"takes an empty tensor", takesEmpty},
+		{"refuses wrong inputs", refusesWrongInputs},
+		{"refuses broken models", refusesBrokenModels},
+		{"refuses what it cannot do", refusesOptions},
+		{"stops when cancelled", stopsWhenCancelled},
+		{"obeys contexts that have ended", obeysEndedContexts},
+		{"serialises concurrent callers", serialisesCallers},
+		{"runs several sessions at once", runsSeveralSessions},
+		{"closes twice", closesTwice},
+		{"reports memory", reportsMemory},
+		{"does not leak", doesNotLeak},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := open(t)
+			t.Cleanup(func() {
+				if err := b.Close(); err != nil {
+					t.Errorf("Close of the backend: %v", err)
+				}
+				if err := b.Close(); err != nil {
+					t.Errorf("second Close of the backend: %v", err)
+				}
+			})
+			c.test(t, b)
+		})
+	}
+}
+
+// cpu are the options of most tests: the same arithmetic everywhere.
+var cpu = backend.Options{Device: "cpu", Precision: backend.F32, Threads: 2}
+
+func load(t *testing.T, b backend.Backend, model []byte) backend.Session {
+	t.Helper()
+	s, err := b.Load(t.Context(), backend.Model{Name: t.Name(), Bytes: model}, cpu)
+	if err != nil {
+		t.Fatalf("Load: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+func run(t *testing.T, s backend.Session, in map[string]*tensor.Tensor) map[string]*tensor.Tensor {
+	t.Helper()
+	out, err := s.Run(t.Context(), in)
+	if err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+	return out
+}
+
+func wantF32(t *testing.T, got *tensor.Tensor, shape []int, want ...float32) {
+	t.Helper()
+	if got == nil {
+		t.Fatal("the output is missing")
+	}
+	if len(got.Shape) != len(shape) || got.Len() != len(want) {
+		t.Fatalf("got shape %v, want %v", got.Shape, shape)
+	}
+	for i := range shape {
+		if got.Shape[i] != shape[i] {
+			t.Fatalf("got shape %v, want %v", got.Shape, shape)
+		}
+	}
+	for i, v := range got.F32() {
+		if math.Abs(float64(v-want[i])) > 1e-5 {
+			t.Fatalf("got %v, want %v", got.F32(), want)
+		}
+	}
+}
+
+// affine is y = x·w + b with a symbolic batch: x [-1 2], y [-1 3].
+func affine() []byte {
+	var g Graph
+	g.Const("w", []float32{1, 2, 3, 4, 5, 6}, 2, 3)
+	g.Const("b", []float32{0.5, 0, -0.5}, 3)
+	g.Node("MatMul", []string{"x", "w"}, []string{"xw"})
+	g.Node("Add", []string{"xw", "b"}, []string{"y"})
+	g.Input("x", tensor.F32, -1, 2)
+	g.Output("y", tensor.F32, -1, 3)
+	return g.Bytes()
+}
+
+func describes(t *testing.T, b backend.Backend) {
+	if b.Name() == "" || !strings.ContainsAny(b.Version(), "0123456789") {
+		t.Errorf("Name %q, Version %q", b.Name(), b.Version())
+	}
+	list, err := b.Devices()
+	if err != nil || len(list) == 0 {
+		t.Fatalf("Devices: %v, %v", list, err)
+	}
+	cpus := 0
+	for _, d := range list {
+		t.Logf("device %s: %s", d.ID, d.Name)
+		if d.ID == "cpu" {
+			cpus++
+		}
+		if d.Name == "" {
+			t.Errorf("device %s has no name", d.ID)
+		}
+	}
+	if cpus != 1 {
+		t.Errorf("%d devices are called cpu", cpus)
+	}
+}
+
+func loadsFromBytes(t *testing.T, b backend.Backend) {
+	s := load(t, b, affine())
+	out := run(t, s, map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{1, 1}, 1, 2)})
+	wantF32(t, out["y"], []int{1, 3}, 5.5, 7, 8.5)
+	if !bytes.Equal(SmokeGraph(), []byte(smokeBytes(t))) {
+		t.Error("SmokeGraph differs from the bytes in package backend")
+	}
+}
+
+// smokeBytes gives the model that backend.Smoke loads.
+func smokeBytes(t *testing.T) []byte {
+	var r recorder
+	_ = backend.Smoke(t.Context(), &r) // it fails: the recorder loads nothing
+	return r.model
+}
+
+type recorder struct {
+	backend.Backend
+	model []byte
+}
+
+func (r *recorder) Load(_ context.Context, m backend.Model, _ backend.Options) (backend.Session, error) {
+	r.model = m.Bytes
+	return nil, errors.New("recorded")
+}
+
+func loadsFromPath(t *testing.T, b backend.Backend) {
+	dir := t.TempDir()
+	weights := make([]byte, 64+16) // the tensor's bytes begin at 64
+	for i, v := range []float32{1, 2, 3, 4} {
+		binary.LittleEndian.PutUint32(weights[64+4*i:], math.Float32bits(v))
+	}
+	var g Graph
+	g.ExternalConst("w", "weights.bin", "64", "16", 2, 2)
+	g.Node("MatMul", []string{"x", "w"}, []string{"y"})
+	g.Input("x", tensor.F32, -1, 2)
+	g.Output("y", tensor.F32, -1, 2)
+	path := filepath.Join(dir, "model ü.onnx")
+	for name, data := range map[string][]byte{path: g.Bytes(), filepath.Join(dir, "weights.bin"): weights} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := b.Load(t.Context(), backend.Model{Name: "external", Path: path}, cpu)
+	if err != nil {
+		t.Fatalf("Load: %v", err)
+	}
+	defer s.Close()
+	out := run(t, s, map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{1, 10}, 1, 2)})
+	wantF32(t, out["y"], []int{1, 2}, 31, 42)
+}
+
+func givesPorts(t *testing.T, b backend.Backend) {
+	var g Graph
+	g.Node("MatMul", []string{"zebra", "ape"}, []string{"m"})
+	g.Node("Identity", []string{"ids"}, []string{"same"})
+	g.Input("zebra", tensor.F32, -1, 4)
+	g.Input("ape", tensor.F32, 4, 3)
+	g.Input("ids", tensor.I64, 2)
+	g.Output("m", tensor.F32, -1, 3)
+	g.Output("same", tensor.I64, 2)
+	s := load(t, b, g.Bytes())
+	check := func(what string, got []backend.Port, want ...backend.Port) {
+		if len(got) != len(want) {
+			t.Fatalf("%s: got %v, want %v", what, got, want)
+		}
+		for i, w := range want {
+			g := got[i]
+			if g.Name != w.Name || g.DType != w.DType || len(g.Shape) != len(w.Shape) {
+				t.Errorf("%s %d: got %v, want %v", what, i, g, w)
+				continue
+			}
+			for k := range w.Shape {
+				if g.Shape[k] != w.Shape[k] {
+					t.Errorf("%s %d: got %v, want %v", what, i, g, w)
+				}
+			}
+		}
+	}
+	check("inputs", s.Inputs(),
+		backend.Port{Name: "zebra", DType: tensor.F32, Shape: []int{-1, 4}},
+		backend.Port{Name: "ape", DType: tensor.F32, Shape: []int{4, 3}},
+		backend.Port{Name: "ids", DType: tensor.I64, Shape: []int{2}})
+	check("outputs", s.Outputs(),
+		backend.Port{Name: "m", DType: tensor.F32, Shape: []int{-1, 3}},
+		backend.Port{Name: "same", DType: tensor.I64, Shape: []int{2}})
+}
+
+// keepsAliasedNames has two outputs that an optimiser sees as one tensor.
+func keepsAliasedNames(t *testing.T, b backend.Backend) {
+	var g Graph
+	g.Node("Relu", []string{"x"}, []string{"y"})
+	g.Node("Identity", []string{"y"}, []string{"a"})
+	g.Input("x", tensor.F32, -1)
+	g.Output("y", tensor.F32, -1)
+	g.Output("a", tensor.F32, -1)
+	s := load(t, b, g.Bytes())
+	out := run(t, s, map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{-1, 2}, 2)})
+	wantF32(t, out["y"], []int{2}, 0, 2)
+	wantF32(t, out["a"], []int{2}, 0, 2)
+	if len(s.Outputs()) != 2 || s.Outputs()[0].Name != "y" || s.Outputs()[1].Name != "a" {
+		t.Errorf("outputs are %v", s.Outputs())
+	}
+}
+
+func takesAnyBatch(t *testing.T, b backend.Backend) {
+	s := load(t, b, affine())
+	for _, n := range []int{1, 3, 16, 2, 1} {
+		x := tensor.New(tensor.F32, n, 2)
+		want := make([]float32, 0, 3*n)
+		for i := range n {
+			v := float32(i)
+			x.F32()[2*i] = v
+			want = append(want, v+0.5, 2*v, 3*v-0.5)
+		}
+		wantF32(t, run(t, s, map[string]*tensor.Tensor{"x": x})["y"], []int{n, 3}, want...)
+	}
+}
+
+func takesOtherTypes(t *testing.T, b backend.Backend) {
+	var g Graph
+	g.Node("Add", []string{"i", "i"}, []string{"i2"})
+	g.Node("Cast", []string{"h"}, []string{"hf"}, Int("to", 1))
+	g.Node("Cast", []string{"u"}, []string{"uf"}, Int("to", 1))
+	g.Node("Cast", []string{"f"}, []string{"fh"}, Int("to", 10))
+	g.Input("i", tensor.I64, -1)
+	g.Input("h", tensor.F16, -1)
+	g.Input("u", tensor.U8, -1)
+	g.Input("f", tensor.F32) // a scalar
+	g.Output("i2", tensor.I64, -1)
+	g.Output("hf", tensor.F32, -1)
+	g.Output("uf", tensor.F32, -1)
+	g.Output("fh", tensor.F16)
+	s := load(t, b, g.Bytes())
+	i := tensor.New(tensor.I64, 2)
+	binary.NativeEndian.PutUint64(i.Data, 3_000_000_000) // does not fit 32 bits
+	binary.NativeEndian.PutUint64(i.Data[8:], 7)
+	h := tensor.New(tensor.F16, 1)
+	binary.NativeEndian.PutUint16(h.Data, 0x3e00) // 1.5
+	u := tensor.New(tensor.U8, 2)
+	u.Data[0], u.Data[1] = 7, 255
+	out := run(t, s, map[string]*tensor.Tensor{"i": i, "h": h, "u": u, "f": tensor.FromF32([]float32{1.5})})
+	if got := out["i2"]; got.DType != tensor.I64 || binary.NativeEndian.Uint64(got.Data) != 6_000_000_000 {
+		t.Errorf("i64: got %v", got)
+	}
+	wantF32(t, out["hf"], []int{1}, 1.5)
+	wantF32(t, out["uf"], []int{2}, 7, 255)
+	if got := out["fh"]; got.DType != tensor.F16 || len(got.Shape) != 0 || binary.NativeEndian.Uint16(got.Data) != 0x3e00 {
+		t.Errorf("f16: got %v", got)
+	}
+}
+
+func takesEmpty(t *testing.T, b backend.Backend) {
+	s := load(t, b, SmokeGraph())
+	out := run(t, s, map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 0)})
+	if y := out["y"]; y == nil || y.Len() != 0 {
+		t.Errorf("got %v", y)
+	}
+	out = run(t, s, map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{2}, 1)})
+	wantF32(t, out["y"], []int{1}, 4)
+}
+
+func refusesWrongInputs(t *testing.T, b backend.Backend) {
+	s := load(t, b, affine())
+	good := tensor.New(tensor.F32, 1, 2)
+	short := tensor.New(tensor.F32, 1, 2)
+	short.Data = short.Data[:4]
+	for name, in := range map[string]map[string]*tensor.Tensor{
+		"none":       nil,
+		"name":       {"z": good},
+		"nil":        {"x": nil},
+		"extra":      {"x": good, "z": good},
+		"rank":       {"x": tensor.New(tensor.F32, 2)},
+		"dimension":  {"x": tensor.New(tensor.F32, 1, 3)},
+		"type":       {"x": tensor.New(tensor.I64, 1, 2)},
+		"short data": {"x": short},
+	} {
+		if out, err := s.Run(t.Context(), in); err == nil {
+			t.Errorf("%s: no error, but %v", name, out)
+		} else if _, ok := errors.AsType[*fault.Error](err); !ok {
+			t.Errorf("%s: the error is a %T", name, err)
+		}
+	}
+	run(t, s, map[string]*tensor.Tensor{"x": good})
+}
+
+func refusesBrokenModels(t *testing.T, b backend.Backend) {
+	whole := affine()
+	var unknown Graph
+	unknown.Node("NoSuchOperator", []string{"x"}, []string{"y"})
+	unknown.Input("x", tensor.F32, 1)
+	unknown.Output("y", tensor.F32, 1)
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text.onnx")
+	if err := os.WriteFile(text, []byte("this is no model\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, m := range map[string]backend.Model{
+		"nothing":          {},
+		"text":             {Bytes: []byte("this is no model")},
+		"zeros":            {Bytes: make([]byte, 100)},
+		"truncated":        {Bytes: whole[:len(whole)/2]},
+		"unknown operator": {Bytes: unknown.Bytes()},
+		"no file":          {Path: filepath.Join(dir, "none.onnx")},
+		"text file":        {Path: text},
+		"a folder":         {Path: dir},
+	} {
+		m.Name = name
+		s, err := b.Load(t.Context(), m, cpu)
+		if err == nil {
+			s.Close()
+			t.Errorf("%s: no error", name)
+			continue
+		}
+		if fault.KindOf(err) != fault.Input {
+			t.Errorf("%s: kind %d of: %v", name, fault.KindOf(err), err)
+		}
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: the error does not name the model: %v", name, err)
+		}
+	}
+}
+
+func refusesOptions(t *testing.T, b backend.Backend) {
+	for _, o := range []backend.Options{
+		{Device: "abacus"}, {Device: "cuda:x"}, {Device: "gpu:99"},
+		{Device: "cpu", Precision: "f8"}, {Device: "cpu", Precision: backend.F16, Threads: -1},
+	} {
+		s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: affine()}, o)
+		if err == nil {
+			s.Close()
+			t.Errorf("%+v: no error", o)
+		} else if fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" && o.Threads >= 0 {
+			t.Errorf("%+v: kind %d, hint %q of: %v", o, fault.KindOf(err), fault.HintOf(err), err)
+		}
+	}
+}
+
+// longGraph multiplies the n×n identity with itself so often that a run takes
+// seconds.
+func longGraph(n, times int) ([]byte, *tensor.Tensor) {
+	var g Graph
+	last := "x"
+	for range times {
+		next := last + "'"
+		if len(next) > 20 {
+			next = "x" + string(rune('a'+len(g.nodes)/26/26%26)) + string(rune('a'+len(g.nodes)/26%26)) + string(rune('a'+len(g.nodes)%26))
+		}
+		g.Node("MatMul", []string{last, "x"}, []string{next})
+		last = next
+	}
+	g.Node("Identity", []string{last}, []string{"y"})
+	g.Input("x", tensor.F32, -1, n)
+	g.Output("y", tensor.F32, -1, n)
+	x := tensor.New(tensor.F32, n, n)
+	for i := range n {
+		x.F32()[i*n+i] = 1
+	}
+	return g.Bytes(), x
+}
+
+func stopsWhenCancelled(t *testing.T, b backend.Backend) {
+	model, x := longGraph(768, 1500)
+	s := load(t, b, model)
+	in := map[string]*tensor.Tensor{"x": x}
+	for _, d := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(t.Context(), d)
+		start := time.Now()
+		_, err := s.Run(ctx, in)
+		took := time.Since(start)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("after %v: got %v", d, err)
+		}
+		if took > d+2*time.Second {
+			t.Errorf("it took %v to stop after %v", took, d)
+		}
+		t.Logf("cancelled after %v, returned after %v", d, took)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	timer := time.AfterFunc(50*time.Millisecond, cancel)
+	defer timer.Stop()
+	_, err := s.Run(ctx, in)
+	if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
+		t.Fatalf("got %v of kind %v", err, fault.KindOf(err))
+	}
+
+	// The same session, with a small batch, still computes.
+	n := x.Shape[1]
+	row := tensor.New(tensor.F32, n, n)
+	copy(row.Data, x.Data)
+	quick, quickIn := longGraph(8, 4)
+	q := load(t, b, quick)
+	wantF32(t, run(t, q, map[string]*tensor.Tensor{"x": quickIn})["y"], []int{8, 8}, quickIn.F32()...)
+	if testing.Short() {
+		return
+	}
+	start := time.Now()
+	out := run(t, s, map[string]*tensor.Tensor{"x": row})["y"]
+	t.Logf("a whole run took %v", time.Since(start))
+	for i, v := range out.F32() {
+		if v != x.F32()[i] {
+			t.Fatalf("after the cancelled runs, element %d is %v", i, v)
+		}
+	}
+}
+
+func obeysEndedContexts(t *testing.T, b backend.Backend) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if s, err := b.Load(ctx, backend.Model{Name: "m", Bytes: affine()}, cpu); !errors.Is(err, context.Canceled) {
+		t.Errorf("Load: %v, %v", s, err)
+	}
+	s := load(t, b, affine())
+	in := map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 1, 2)}
+	if _, err := s.Run(ctx, in); !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v", err)
+	}
+	run(t, s, in)
+}
+
+func serialisesCallers(t *testing.T, b backend.Backend) {
+	s := load(t, b, affine())
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			v := float32(i)
+			for range 25 {
+				out, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{v, 0}, 1, 2)})
+				if err != nil {
+					t.Errorf("Run: %v", err)
+					return
+				}
+				if got := out["y"].F32(); got[0] != v+0.5 || got[1] != 2*v {
+					t.Errorf("caller %d got %v", i, got)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func runsSeveralSessions(t *testing.T, b backend.Backend) {
+	var wg sync.WaitGroup
+	for i := range 4 {
+		s := load(t, b, affine())
+		wg.Go(func() {
+			for n := range 20 {
+				x := tensor.New(tensor.F32, n+1, 2)
+				x.F32()[0] = float32(i)
+				out, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": x})
+				if err != nil || out["y"].F32()[1] != 2*float32(i) {
+					t.Errorf("session %d: %v, %v", i, out, err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+}

@@ -1,0 +1,127 @@
+package backendtest
+
+import (
+	"bytes"
+	"os"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+func closesTwice(t *testing.T, b backend.Backend) {
+	s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: affine()}, cpu)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); fault.KindOf(err) != fault.Internal {
+		t.Errorf("Close of the backend with an open session: %v", err)
+	}
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	if _, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 1, 2)}); err == nil {
+		t.Error("Run after Close: no error")
+	}
+	if m := s.Memory(); m.Held != 0 {
+		t.Errorf("Memory after Close: %+v", m)
+	}
+	if err := b.Close(); err != nil {
+		t.Errorf("Close of the backend: %v", err)
+	}
+	if s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: affine()}, cpu); err == nil {
+		s.Close()
+		t.Error("Load after Close: no error")
+	}
+}
+
+func reportsMemory(t *testing.T, b backend.Backend) {
+	const n = 1024 // a weight of 4 MiB, unlike anything the allocator has already
+	w := make([]float32, n*n)
+	for i := range w {
+		w[i] = float32(i % 7)
+	}
+	var g Graph
+	g.Const("w", w, n, n)
+	g.Node("MatMul", []string{"x", "w"}, []string{"y"})
+	g.Input("x", tensor.F32, -1, n)
+	g.Output("y", tensor.F32, -1, n)
+	s := load(t, b, g.Bytes())
+	check := func(when string) {
+		m := s.Memory()
+		t.Logf("%s: %+v", when, m)
+		if m.Held < 4*n*n || m.Peak < m.Held || m.Held > 1<<30 {
+			t.Errorf("%s: %+v for a weight of %d bytes", when, m, 4*n*n)
+		}
+	}
+	check("after Load")
+	run(t, s, map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 256, n)})
+	check("after Run")
+}
+
+func doesNotLeak(t *testing.T, b backend.Backend) {
+	s := load(t, b, affine())
+	x := tensor.New(tensor.F32, 64, 2)
+	bad := map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 1, 3)}
+	runs := func(n int) {
+		for range n {
+			run(t, s, map[string]*tensor.Tensor{"x": x})
+			if _, err := s.Run(t.Context(), bad); err == nil {
+				t.Fatal("no error for a wrong shape")
+			}
+		}
+	}
+	sessions := func(n int) {
+		for range n {
+			s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: affine()}, cpu)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run(t, s, map[string]*tensor.Tensor{"x": x})
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: []byte("broken")}, cpu); err == nil {
+				s.Close()
+				t.Fatal("no error for a broken model")
+			}
+		}
+	}
+	for name, f := range map[string]func(int){"run": runs, "session": sessions} {
+		n := 1000
+		if name == "session" {
+			n = 1000
+		}
+		f(n / 5) // allocators settle
+		before := residentBytes(t)
+		f(n)
+		grown := residentBytes(t) - before
+		t.Logf("%d × %s: %+d bytes", n, name, grown)
+		if grown > int64(n)*4096+2<<20 {
+			t.Errorf("%d × %s grew the process by %d bytes", n, name, grown)
+		}
+	}
+}
+
+func residentBytes(t *testing.T) int64 {
+	t.Helper()
+	runtime.GC()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Skip("this system does not tell the size of a process")
+	}
+	fields := bytes.Fields(text)
+	if len(fields) < 2 {
+		t.Fatalf("/proc/self/statm holds %q", text)
+	}
+	pages, err := strconv.ParseInt(string(fields[1]), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}

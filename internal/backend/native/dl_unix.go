@@ -1,0 +1,24 @@
+//go:build darwin || freebsd || linux || netbsd
+
+package native
+
+import (
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+)
+
+// dlopen resolves every symbol at once (RTLD_NOW), so that a missing one is an
+// error here and not the end of the process later.
+func dlopen(path string) (uintptr, error) {
+	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
+}
+
+func dlsym(handle uintptr, name string) (uintptr, error) {
+	return purego.Dlsym(handle, name)
+}
+
+// PathChars gives path as C functions take it on this system.
+func PathChars(path string) (unsafe.Pointer, error) {
+	return unsafe.Pointer(CString(path)), nil
+}

@@ -1,0 +1,23 @@
+package native
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// dlopen also searches the library's own directory for what it depends on.
+func dlopen(path string) (uintptr, error) {
+	h, err := windows.LoadLibraryEx(path, 0, windows.LOAD_WITH_ALTERED_SEARCH_PATH)
+	return uintptr(h), err
+}
+
+func dlsym(handle uintptr, name string) (uintptr, error) {
+	return windows.GetProcAddress(windows.Handle(handle), name)
+}
+
+// PathChars gives path as C functions take it on this system: UTF-16.
+func PathChars(path string) (unsafe.Pointer, error) {
+	p, err := windows.UTF16PtrFromString(path)
+	return unsafe.Pointer(p), err
+}

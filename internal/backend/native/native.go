@@ -1,0 +1,134 @@
+// Package native opens shared libraries without cgo, carefully: a file that
+// is not a whole library of this machine gives an error, never a crash. It
+// also holds the little that both bindings share.
+package native
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"strings"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Library is an opened shared library. It is never closed: inference libraries
+// start threads and register exit handlers, and unloading one under them
+// crashes the process.
+type Library struct {
+	path   string
+	handle uintptr
+}
+
+// Open checks the file at path and loads it. hint tells the user how to get a
+// good one; it goes into every error.
+func Open(path, hint string) (*Library, error) {
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	if err := CheckFile(path); err != nil {
+		return nil, fault.Wrap(fault.Missing, "load library", path, err, hint)
+	}
+	h, err := dlopen(path)
+	if err != nil {
+		return nil, fault.Wrap(fault.Missing, "load library", path, err, hint)
+	}
+	return &Library{path: path, handle: h}, nil
+}
+
+// Path is where the library was loaded from.
+func (l *Library) Path() string { return l.path }
+
+// Func is one C function to bind: its symbol and a pointer to the Go function
+// variable that will call it.
+type Func struct {
+	Name string
+	Ptr  any
+}
+
+// Bind looks up every function, all of them before any is called, and reports
+// all that are missing in one error.
+func (l *Library) Bind(hint string, funcs ...Func) error {
+	var missing []string
+	for _, f := range funcs {
+		addr, err := dlsym(l.handle, f.Name)
+		if err != nil || addr == 0 {
+			missing = append(missing, f.Name)
+			continue
+		}
+		if err := Register(f.Ptr, addr); err != nil {
+			return fault.Wrap(fault.Internal, "bind "+f.Name+" of", l.path, err, "")
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return fault.New(fault.Missing, "load library", l.path,
+		"it lacks "+strings.Join(missing, ", ")+"; it is another version, or not the library its name says", hint)
+}
+
+// Register makes *fptr call the C function at addr. purego panics for a Go
+// signature that it cannot call on this machine; that becomes an error.
+func Register(fptr any, addr uintptr) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v (signature %v, %s/%s)", r, reflect.TypeOf(fptr).Elem(), runtime.GOOS, runtime.GOARCH)
+		}
+	}()
+	purego.RegisterFunc(fptr, addr)
+	return nil
+}
+
+// CheckFile tells whether path is a whole shared library of this machine. The
+// dynamic loader maps a truncated file without complaint and the process then
+// dies with SIGBUS at the first page that is not there, so this comes first.
+func CheckFile(path string) error {
+	st, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return fmt.Errorf("not a regular file")
+	}
+	return checkFormat(path, st.Size())
+}
+
+// CheckDir checks every shared library in dir, for runtimes that load plugins
+// beside the library by themselves. A symbolic link that leads nowhere fails
+// too: it is what a broken copy leaves behind.
+func CheckDir(dir, hint string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.so*"))
+	if err != nil {
+		return fault.Wrap(fault.Internal, "list", dir, err, "")
+	}
+	for _, n := range names {
+		if err := CheckFile(n); err != nil {
+			return fault.Wrap(fault.Missing, "load library", n, err, hint)
+		}
+	}
+	return nil
+}
+
+// CString copies s with the terminating zero that C wants.
+func CString(s string) *byte {
+	b := make([]byte, len(s)+1)
+	copy(b, s)
+	return &b[0]
+}
+
+// GoString copies the zero-terminated text at p; "" for nil.
+func GoString(p *byte) string {
+	if p == nil {
+		return ""
+	}
+	n := 0
+	for *(*byte)(unsafe.Add(unsafe.Pointer(p), n)) != 0 {
+		n++
+	}
+	return string(unsafe.Slice(p, n))
+}

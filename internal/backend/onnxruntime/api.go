@@ -1,0 +1,250 @@
+package onnxruntime
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// apiVersion is the ORT_API_VERSION that this binding was written against:
+// the first with AllocatorGetStats. The table of functions only grows from
+// version to version, so every later library has the same entries.
+const apiVersion = 23
+
+// The values of the C enumerations that the binding uses.
+const (
+	logWarning      = 2  // ORT_LOGGING_LEVEL_WARNING
+	optimiseAll     = 99 // ORT_ENABLE_ALL
+	arenaAllocator  = 1  // OrtArenaAllocator
+	memTypeDefault  = 0  // OrtMemTypeDefault
+	typeTensor      = 1  // ONNX_TYPE_TENSOR
+	codeNoSuchFile  = 3  // ORT_NO_SUCHFILE
+	codeNoModel     = 4  // ORT_NO_MODEL
+	codeBadProtobuf = 7  // ORT_INVALID_PROTOBUF
+	codeBadGraph    = 10 // ORT_INVALID_GRAPH
+)
+
+// handle is a pointer to one of the library's opaque objects.
+type handle = uintptr
+
+// api holds the functions of OrtApi that the binding calls, each with its C
+// prototype; every "OrtStatus*" is nil for success and released after use.
+// The number at the end is its index in the table.
+type api struct {
+	// OrtErrorCode GetErrorCode(const OrtStatus*); 1
+	getErrorCode func(status handle) int32
+	// const char* GetErrorMessage(const OrtStatus*); 2
+	getErrorMessage func(status handle) string
+	// OrtStatus* CreateEnvWithCustomLogger(OrtLoggingFunction, void* param, OrtLoggingLevel, const char* logid, OrtEnv** out); 4
+	createEnv func(logger uintptr, param uintptr, level int32, id string, out *handle) handle
+	// OrtStatus* CreateSession(const OrtEnv*, const ORTCHAR_T* path, const OrtSessionOptions*, OrtSession** out); 7
+	createSession func(env handle, path unsafe.Pointer, options handle, out *handle) handle
+	// OrtStatus* CreateSessionFromArray(const OrtEnv*, const void* data, size_t, const OrtSessionOptions*, OrtSession** out); 8
+	createSessionFromArray func(env handle, data *byte, n uintptr, options handle, out *handle) handle
+	// OrtStatus* Run(OrtSession*, const OrtRunOptions*, const char* const* input_names, const OrtValue* const* inputs,
+	//   size_t input_len, const char* const* output_names, size_t output_names_len, OrtValue** outputs); 9
+	run func(session, options handle, inNames **byte, in *handle, nIn uintptr, outNames **byte, nOut uintptr, out *handle) handle
+	// OrtStatus* CreateSessionOptions(OrtSessionOptions** out); 10
+	createSessionOptions func(out *handle) handle
+	// OrtStatus* DisableMemPattern(OrtSessionOptions*); 17
+	disableMemPattern func(options handle) handle
+	// OrtStatus* EnableCpuMemArena(OrtSessionOptions*); 18
+	enableCPUMemArena func(options handle) handle
+	// OrtStatus* SetSessionGraphOptimizationLevel(OrtSessionOptions*, GraphOptimizationLevel); 23
+	setOptimisation func(options handle, level int32) handle
+	// OrtStatus* SetIntraOpNumThreads(OrtSessionOptions*, int); 24
+	setIntraOpThreads func(options handle, n int32) handle
+	// OrtStatus* SetInterOpNumThreads(OrtSessionOptions*, int); 25
+	setInterOpThreads func(options handle, n int32) handle
+	// OrtStatus* SessionGetInputCount(const OrtSession*, size_t* out); 30
+	inputCount func(session handle, out *uintptr) handle
+	// OrtStatus* SessionGetOutputCount(const OrtSession*, size_t* out); 31
+	outputCount func(session handle, out *uintptr) handle
+	// OrtStatus* SessionGetInputTypeInfo(const OrtSession*, size_t, OrtTypeInfo** out); 33
+	inputTypeInfo func(session handle, i uintptr, out *handle) handle
+	// OrtStatus* SessionGetOutputTypeInfo(const OrtSession*, size_t, OrtTypeInfo** out); 34
+	outputTypeInfo func(session handle, i uintptr, out *handle) handle
+	// OrtStatus* SessionGetInputName(const OrtSession*, size_t, OrtAllocator*, char** out); 36
+	inputName func(session handle, i uintptr, allocator handle, out **byte) handle
+	// OrtStatus* SessionGetOutputName(const OrtSession*, size_t, OrtAllocator*, char** out); 37
+	outputName func(session handle, i uintptr, allocator handle, out **byte) handle
+	// OrtStatus* CreateRunOptions(OrtRunOptions** out); 39
+	createRunOptions func(out *handle) handle
+	// OrtStatus* RunOptionsSetTerminate(OrtRunOptions*); 46
+	setTerminate func(options handle) handle
+	// OrtStatus* RunOptionsUnsetTerminate(OrtRunOptions*); 47
+	unsetTerminate func(options handle) handle
+	// OrtStatus* CreateTensorWithDataAsOrtValue(const OrtMemoryInfo*, void* data, size_t bytes, const int64_t* shape,
+	//   size_t rank, ONNXTensorElementDataType, OrtValue** out); 49
+	createTensor func(info handle, data unsafe.Pointer, n uintptr, shape *int64, rank uintptr, dtype int32, out *handle) handle
+	// OrtStatus* IsTensor(const OrtValue*, int* out); 50
+	isTensor func(value handle, out *int32) handle
+	// OrtStatus* GetTensorMutableData(OrtValue*, void** out); 51
+	tensorData func(value handle, out **byte) handle
+	// OrtStatus* CastTypeInfoToTensorInfo(const OrtTypeInfo*, const OrtTensorTypeAndShapeInfo** out); 55
+	tensorInfo func(info handle, out *handle) handle
+	// OrtStatus* GetOnnxTypeFromTypeInfo(const OrtTypeInfo*, ONNXType* out); 56
+	onnxType func(info handle, out *int32) handle
+	// OrtStatus* GetTensorElementType(const OrtTensorTypeAndShapeInfo*, ONNXTensorElementDataType* out); 60
+	elementType func(info handle, out *int32) handle
+	// OrtStatus* GetDimensionsCount(const OrtTensorTypeAndShapeInfo*, size_t* out); 61
+	rank func(info handle, out *uintptr) handle
+	// OrtStatus* GetDimensions(const OrtTensorTypeAndShapeInfo*, int64_t* out, size_t); 62
+	dimensions func(info handle, out *int64, n uintptr) handle
+	// OrtStatus* GetTensorTypeAndShape(const OrtValue*, OrtTensorTypeAndShapeInfo** out); 65
+	typeAndShape func(value handle, out *handle) handle
+	// OrtStatus* CreateCpuMemoryInfo(OrtAllocatorType, OrtMemType, OrtMemoryInfo** out); 69
+	createCPUMemoryInfo func(allocator, mem int32, out *handle) handle
+	// OrtStatus* AllocatorFree(OrtAllocator*, void*); 76
+	allocatorFree func(allocator handle, p *byte) handle
+	// OrtStatus* GetAllocatorWithDefaultOptions(OrtAllocator** out); 78 (not to be released)
+	defaultAllocator func(out *handle) handle
+	// void ReleaseEnv(OrtEnv*); 92
+	releaseEnv func(handle)
+	// void ReleaseStatus(OrtStatus*); 93
+	releaseStatus func(handle)
+	// void ReleaseMemoryInfo(OrtMemoryInfo*); 94
+	releaseMemoryInfo func(handle)
+	// void ReleaseSession(OrtSession*); 95
+	releaseSession func(handle)
+	// void ReleaseValue(OrtValue*); 96
+	releaseValue func(handle)
+	// void ReleaseRunOptions(OrtRunOptions*); 97
+	releaseRunOptions func(handle)
+	// void ReleaseTypeInfo(OrtTypeInfo*); 98
+	releaseTypeInfo func(handle)
+	// void ReleaseTensorTypeAndShapeInfo(OrtTensorTypeAndShapeInfo*); 99
+	releaseTensorInfo func(handle)
+	// void ReleaseSessionOptions(OrtSessionOptions*); 100
+	releaseSessionOptions func(handle)
+	// OrtStatus* GetAvailableProviders(char*** out, int* n); 125
+	availableProviders func(out ***byte, n *int32) handle
+	// OrtStatus* ReleaseAvailableProviders(char**, int n); 126
+	releaseProviders func(list **byte, n int32) handle
+	// OrtStatus* CreateAllocator(const OrtSession*, const OrtMemoryInfo*, OrtAllocator** out); 131
+	createAllocator func(session, info handle, out *handle) handle
+	// void ReleaseAllocator(OrtAllocator*); 132
+	releaseAllocator func(handle)
+	// OrtStatus* CreateMemoryInfo(const char* name, OrtAllocatorType, int id, OrtMemType, OrtMemoryInfo** out); 68
+	createMemoryInfo func(name string, allocator, id, mem int32, out *handle) handle
+	// OrtStatus* SessionOptionsAppendExecutionProvider_CUDA_V2(OrtSessionOptions*, const OrtCUDAProviderOptionsV2*); 204
+	appendCUDA func(options, cuda handle) handle
+	// OrtStatus* CreateCUDAProviderOptions(OrtCUDAProviderOptionsV2** out); 205
+	createCUDAOptions func(out *handle) handle
+	// OrtStatus* UpdateCUDAProviderOptions(OrtCUDAProviderOptionsV2*, const char* const* keys, const char* const* values, size_t n); 206
+	updateCUDAOptions func(cuda handle, keys, values **byte, n uintptr) handle
+	// void ReleaseCUDAProviderOptions(OrtCUDAProviderOptionsV2*); 208
+	releaseCUDAOptions func(handle)
+	// OrtStatus* SessionOptionsSetLoadCancellationFlag(OrtSessionOptions*, bool); 293
+	setLoadCancellation func(options handle, cancel bool) handle
+	// const char* GetKeyValue(const OrtKeyValuePairs*, const char* key); 297
+	keyValue func(pairs handle, key string) string
+	// void ReleaseKeyValuePairs(OrtKeyValuePairs*); 300
+	releaseKeyValues func(handle)
+	// OrtStatus* AllocatorGetStats(const OrtAllocator*, OrtKeyValuePairs** out); 319
+	allocatorStats func(allocator handle, out *handle) handle
+}
+
+// entries pairs each function with its place in the table. The indices were
+// taken by counting onnxruntime_c_api.h of API version 24 and are checked by
+// what each function does in the conformance suite.
+func (a *api) entries() map[int]any {
+	return map[int]any{
+		1: &a.getErrorCode, 2: &a.getErrorMessage, 4: &a.createEnv,
+		7: &a.createSession, 8: &a.createSessionFromArray, 9: &a.run,
+		10: &a.createSessionOptions, 17: &a.disableMemPattern, 18: &a.enableCPUMemArena,
+		23: &a.setOptimisation, 24: &a.setIntraOpThreads, 25: &a.setInterOpThreads,
+		30: &a.inputCount, 31: &a.outputCount, 33: &a.inputTypeInfo, 34: &a.outputTypeInfo,
+		36: &a.inputName, 37: &a.outputName,
+		39: &a.createRunOptions, 46: &a.setTerminate, 47: &a.unsetTerminate,
+		49: &a.createTensor, 50: &a.isTensor, 51: &a.tensorData,
+		55: &a.tensorInfo, 56: &a.onnxType, 60: &a.elementType, 61: &a.rank, 62: &a.dimensions,
+		65: &a.typeAndShape, 68: &a.createMemoryInfo, 69: &a.createCPUMemoryInfo,
+		76: &a.allocatorFree, 78: &a.defaultAllocator,
+		92: &a.releaseEnv, 93: &a.releaseStatus, 94: &a.releaseMemoryInfo, 95: &a.releaseSession,
+		96: &a.releaseValue, 97: &a.releaseRunOptions, 98: &a.releaseTypeInfo,
+		99: &a.releaseTensorInfo, 100: &a.releaseSessionOptions,
+		125: &a.availableProviders, 126: &a.releaseProviders,
+		131: &a.createAllocator, 132: &a.releaseAllocator,
+		204: &a.appendCUDA, 205: &a.createCUDAOptions, 206: &a.updateCUDAOptions, 208: &a.releaseCUDAOptions,
+		293: &a.setLoadCancellation, 297: &a.keyValue, 300: &a.releaseKeyValues, 319: &a.allocatorStats,
+	}
+}
+
+// tableLen is one more than the highest index in entries.
+const tableLen = 320
+
+// apiBase is struct OrtApiBase:
+//
+//	const OrtApi* (*GetApi)(uint32_t version);
+//	const char*   (*GetVersionString)(void);
+type apiBase struct {
+	getAPI, getVersionString uintptr
+}
+
+// loadAPI finds the table of functions in lib, after checking the version: an
+// older library would print a complaint about the version it is asked for.
+func loadAPI(lib *native.Library) (*api, string, error) {
+	fail := func(cause string) (*api, string, error) {
+		return nil, "", fault.New(fault.Missing, "load library", lib.Path(), cause, hint)
+	}
+	// const OrtApiBase* OrtGetApiBase(void);
+	var getBase func() *apiBase
+	if err := lib.Bind(hint, native.Func{Name: "OrtGetApiBase", Ptr: &getBase}); err != nil {
+		return nil, "", err
+	}
+	base := getBase()
+	if base == nil || base.getAPI == 0 || base.getVersionString == 0 {
+		return fail("OrtGetApiBase gives no functions; the file is damaged")
+	}
+	var getVersion func() string
+	var getAPI func(version uint32) *[tableLen]uintptr
+	if err := native.Register(&getVersion, base.getVersionString); err != nil {
+		return nil, "", fault.Wrap(fault.Internal, "load library", lib.Path(), err, "")
+	}
+	if err := native.Register(&getAPI, base.getAPI); err != nil {
+		return nil, "", fault.Wrap(fault.Internal, "load library", lib.Path(), err, "")
+	}
+	version := getVersion()
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return fail(fmt.Sprintf("it calls itself version %q", version))
+	}
+	if major != 1 || minor < apiVersion {
+		return fail(fmt.Sprintf("it is ONNX Runtime %s; 1.%d or later (and below 2) is needed", version, apiVersion))
+	}
+	table := getAPI(apiVersion)
+	if table == nil {
+		return fail(fmt.Sprintf("ONNX Runtime %s does not offer version %d of its interface", version, apiVersion))
+	}
+	a := &api{}
+	for i, fptr := range a.entries() {
+		if table[i] == 0 {
+			return fail(fmt.Sprintf("ONNX Runtime %s has no function %d in its table", version, i))
+		}
+		if err := native.Register(fptr, table[i]); err != nil {
+			return nil, "", fault.Wrap(fault.Internal, "load library", lib.Path(), err, "")
+		}
+	}
+	return a, version, nil
+}
+
+// statusError is a failure that the library reported.
+type statusError struct {
+	code int32
+	text string
+}
+
+func (e *statusError) Error() string { return e.text }
+
+// check turns a status into an error and releases it.
+func (a *api) check(status handle) error {
+	if status == 0 {
+		return nil
+	}
+	err := &statusError{code: a.getErrorCode(status), text: a.getErrorMessage(status)}
+	a.releaseStatus(status)
+	return err
+}

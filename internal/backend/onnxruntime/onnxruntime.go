@@ -1,0 +1,219 @@
+// Package onnxruntime binds ONNX Runtime's C API without cgo.
+//
+// The library's settings follow measurements on the full-size UNet: the
+// allocator's arena on, memory pattern off (it is slower and leaks a block of
+// the size of all activations on the second run), all graph optimisations.
+package onnxruntime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/ebitengine/purego"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Name of the backend.
+const Name = "onnxruntime"
+
+const hint = "run: lipstream runtime install onnxruntime"
+
+// Backend is an opened ONNX Runtime.
+type Backend struct {
+	api     *api
+	version string
+	path    string
+	cuda    bool
+
+	env       handle
+	memInfo   handle // where tensors that Go owns lie
+	allocator handle // the library's default; not ours to release
+
+	mu       sync.Mutex // guards what follows
+	sessions int
+	closed   bool
+}
+
+var _ backend.Backend = (*Backend)(nil)
+
+// Open loads the library at path, checks its version and functions, and
+// computes a tiny model with it.
+func Open(ctx context.Context, path string) (*Backend, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fault.Wrap(fault.Cancelled, "load library", path, err, "")
+	}
+	lib, err := native.Open(path, hint)
+	if err != nil {
+		return nil, err
+	}
+	a, version, err := loadAPI(lib)
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{api: a, version: version, path: lib.Path()}
+	if err := b.init(); err != nil {
+		_ = b.Close() // releases what init made before it failed
+		return nil, fault.Wrap(fault.Missing, "start ONNX Runtime", lib.Path(), err, hint)
+	}
+	if err := backend.Smoke(ctx, b); err != nil {
+		_ = b.Close()
+		return nil, fault.Wrap(fault.Missing, "try ONNX Runtime", lib.Path(), err, hint)
+	}
+	return b, nil
+}
+
+func (b *Backend) init() error {
+	a := b.api
+	if err := a.check(a.createEnv(logCallback(), 0, logWarning, "lipstream\x00", &b.env)); err != nil {
+		return err
+	}
+	if err := a.check(a.createCPUMemoryInfo(arenaAllocator, memTypeDefault, &b.memInfo)); err != nil {
+		return err
+	}
+	if err := a.check(a.defaultAllocator(&b.allocator)); err != nil {
+		return err
+	}
+	providers, err := b.providers()
+	if err != nil {
+		return err
+	}
+	b.cuda = slices.Contains(providers, "CUDAExecutionProvider")
+	return nil
+}
+
+// Name is "onnxruntime".
+func (b *Backend) Name() string { return Name }
+
+// Version is the library's own, as "1.32.0".
+func (b *Backend) Version() string { return b.version }
+
+// Path is where the library was loaded from.
+func (b *Backend) Path() string { return b.path }
+
+// providers lists the execution providers built into the library.
+func (b *Backend) providers() ([]string, error) {
+	var list **byte
+	var n int32
+	if err := b.api.check(b.api.availableProviders(&list, &n)); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, p := range cPointers(list, int(n)) {
+		names = append(names, native.GoString(p))
+	}
+	return names, b.api.check(b.api.releaseProviders(list, n))
+}
+
+// Devices lists the GPUs that the CUDA provider can use, then the CPU. That a
+// GPU is listed means that its driver is loaded, not that it works.
+func (b *Backend) Devices() ([]backend.Device, error) {
+	var list []backend.Device
+	if b.cuda {
+		list = append(list, nvidiaDevices()...)
+	}
+	return append(list, backend.Device{ID: "cpu", Name: native.CPUName()}), nil
+}
+
+// nvidiaDevices reads what NVIDIA's kernel driver says of its GPUs. CUDA
+// numbers them by speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID, so in a machine
+// with different GPUs a name may stand beside another's number.
+func nvidiaDevices() []backend.Device {
+	if runtime.GOOS == "windows" {
+		return []backend.Device{{ID: "cuda:0", Name: "CUDA device 0"}}
+	}
+	files, _ := filepath.Glob("/proc/driver/nvidia/gpus/*/information") // the pattern is good
+	slices.Sort(files)
+	var list []backend.Device
+	for i, f := range files {
+		d := backend.Device{ID: "cuda:" + strconv.Itoa(i), Name: "CUDA device " + strconv.Itoa(i)}
+		text, err := os.ReadFile(f)
+		if err == nil {
+			for line := range strings.Lines(string(text)) {
+				if model, ok := strings.CutPrefix(line, "Model:"); ok {
+					d.Name = strings.TrimSpace(model)
+				}
+			}
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+// Close releases the environment. The library itself stays loaded.
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	if b.sessions > 0 {
+		return fault.New(fault.Internal, "close ONNX Runtime", "", fmt.Sprintf("%d sessions are still open", b.sessions), "")
+	}
+	b.closed = true
+	if b.memInfo != 0 {
+		b.api.releaseMemoryInfo(b.memInfo)
+	}
+	if b.env != 0 {
+		b.api.releaseEnv(b.env)
+	}
+	return nil
+}
+
+// enter counts a session in, so that Close cannot pull the environment from
+// under it; leave counts it out.
+func (b *Backend) enter() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return errors.New("the backend is closed")
+	}
+	b.sessions++
+	return nil
+}
+
+func (b *Backend) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sessions--
+}
+
+// The library's warnings come through one callback per process (callbacks can
+// never be freed) and the latest of them are kept; nothing is printed.
+const keptWarnings = 32
+
+var warnings struct {
+	sync.Mutex
+	list []string
+}
+
+var logCallback = sync.OnceValue(func() uintptr {
+	// void log(void* param, OrtLoggingLevel, const char* category, const char* logid, const char* code_location, const char* message)
+	return purego.NewCallback(func(_ uintptr, _ int32, _, _, _, message *byte) uintptr {
+		text := native.GoString(message)
+		warnings.Lock()
+		defer warnings.Unlock()
+		if len(warnings.list) == keptWarnings {
+			warnings.list = slices.Delete(warnings.list, 0, 1)
+		}
+		warnings.list = append(warnings.list, text)
+		return 0
+	})
+})
+
+// Warnings gives the latest messages of the library's log, oldest first.
+func Warnings() []string {
+	warnings.Lock()
+	defer warnings.Unlock()
+	return slices.Clone(warnings.list)
+}

@@ -1,0 +1,210 @@
+package onnxruntime
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"strconv"
+	"unsafe"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+var errClosed = errors.New("the session is closed")
+
+// Inputs of the model, in its own order.
+func (s *session) Inputs() []backend.Port { return s.inputs }
+
+// Outputs of the model, in its own order.
+func (s *session) Outputs() []backend.Port { return s.outputs }
+
+// Run computes the model once.
+func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	out, err := s.run(ctx, in)
+	if err != nil {
+		return nil, fault.Wrap(fault.KindOf(err), "run model", s.model, err, "")
+	}
+	return out, nil
+}
+
+func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	if err := backend.CheckInputs(s.model, s.inputs, in); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s.handle == 0 {
+		return nil, errClosed
+	}
+	a := s.b.api
+	values := make([]handle, len(s.inputs)+1)
+	results := make([]handle, len(s.outputs)+1)
+	defer func() {
+		for _, v := range append(values, results...) {
+			if v != 0 {
+				a.releaseValue(v)
+			}
+		}
+	}()
+	for i, p := range s.inputs {
+		if err := s.wrap(in[p.Name], &values[i]); err != nil {
+			return nil, err
+		}
+	}
+
+	terminated := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(terminated)
+		_ = a.check(a.setTerminate(s.options)) // only fails for nil
+	})
+	inNames, outNames := append(s.inNames, nil), append(s.outNames, nil)
+	var err error
+	measure := s.growth.MeasureRun
+	if s.allocator != 0 {
+		measure = func(f func()) { f() } // the allocator counts
+	}
+	measure(func() {
+		err = a.check(a.run(s.handle, s.options, &inNames[0], &values[0], uintptr(len(s.inputs)),
+			&outNames[0], uintptr(len(s.outputs)), &results[0]))
+	})
+	runtime.KeepAlive(in) // the values point into the tensors
+	if !stop() {
+		<-terminated
+		if clear := a.check(a.unsetTerminate(s.options)); clear != nil {
+			return nil, clear
+		}
+		if err != nil {
+			return nil, ctx.Err()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]*tensor.Tensor, len(s.outputs))
+	for i, p := range s.outputs {
+		if out[p.Name], err = s.copyOut(results[i]); err != nil {
+			return nil, fault.Wrap(fault.Internal, "read output", p.Name, err, "")
+		}
+	}
+	return out, nil
+}
+
+// wrap makes an OrtValue over t's own memory.
+func (s *session) wrap(t *tensor.Tensor, out *handle) error {
+	shape := make([]int64, len(t.Shape)+1) // one more, so that there is an address
+	for i, d := range t.Shape {
+		shape[i] = int64(d)
+	}
+	data := unsafe.Pointer(&shape[0]) // for a tensor of no elements: any address
+	if len(t.Data) > 0 {
+		data = unsafe.Pointer(&t.Data[0])
+	}
+	a := s.b.api
+	return a.check(a.createTensor(s.b.memInfo, data, uintptr(len(t.Data)),
+		&shape[0], uintptr(len(t.Shape)), onnxDType(t.DType), out))
+}
+
+// copyOut copies an OrtValue into a tensor of Go.
+func (s *session) copyOut(v handle) (*tensor.Tensor, error) {
+	a := s.b.api
+	var is int32
+	if err := a.check(a.isTensor(v, &is)); err != nil {
+		return nil, err
+	}
+	if is == 0 {
+		return nil, errors.New("it is not a tensor")
+	}
+	var info handle
+	if err := a.check(a.typeAndShape(v, &info)); err != nil {
+		return nil, err
+	}
+	dtype, shape, err := a.describe(info)
+	a.releaseTensorInfo(info)
+	if err != nil {
+		return nil, err
+	}
+	t := tensor.New(dtype, shape...)
+	if len(t.Data) == 0 {
+		return t, nil
+	}
+	var data *byte
+	if err := a.check(a.tensorData(v, &data)); err != nil {
+		return nil, err
+	}
+	copy(t.Data, unsafe.Slice(data, len(t.Data)))
+	return t, nil
+}
+
+// Memory reports the session's arena, or an estimate where the allocator
+// keeps no count. Weights that stay mapped from a file are not in the arena.
+func (s *session) Memory() backend.Memory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return backend.Memory{Peak: s.peak}
+	}
+	held, high, ok := s.stats()
+	if !ok {
+		return s.growth.Memory()
+	}
+	s.peak = max(s.peak, held, high)
+	return backend.Memory{Held: held, Peak: s.peak, Exact: true}
+}
+
+// stats reads how much the allocator took from the system, and the most that
+// was in use.
+func (s *session) stats() (held, high int64, ok bool) {
+	if s.allocator == 0 {
+		return 0, 0, false
+	}
+	a := s.b.api
+	var pairs handle
+	if a.check(a.allocatorStats(s.allocator, &pairs)) != nil || pairs == 0 {
+		return 0, 0, false
+	}
+	defer a.releaseKeyValues(pairs)
+	number := func(key string) int64 {
+		n, err := strconv.ParseInt(a.keyValue(pairs, key), 10, 64)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	held = number("TotalAllocated\x00")
+	return held, number("MaxInUse\x00"), held > 0
+}
+
+// Close waits for a running Run and releases the session. It may be called
+// more than once.
+func (s *session) Close() error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	a := s.b.api
+	if s.allocator != 0 {
+		a.releaseAllocator(s.allocator)
+	}
+	if s.options != 0 {
+		a.releaseRunOptions(s.options)
+	}
+	if s.handle != 0 {
+		a.releaseSession(s.handle)
+	}
+	s.handle = 0
+	s.b.leave()
+	return nil
+}

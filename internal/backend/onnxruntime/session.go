@@ -1,0 +1,345 @@
+package onnxruntime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// session is a model loaded into ONNX Runtime.
+type session struct {
+	b         *Backend
+	model     string
+	inputs    []backend.Port
+	outputs   []backend.Port
+	inNames   []*byte // zero-terminated, in the order of inputs
+	outNames  []*byte
+	handle    handle
+	options   handle // OrtRunOptions, used by one Run at a time
+	allocator handle // the session's own, for its statistics; 0 if it has none
+	turn      chan struct{}
+	growth    *native.Growth
+
+	mu     sync.Mutex // guards what follows, and allocator against Close
+	peak   int64
+	closed bool
+}
+
+// Load creates a session. A cancelled ctx stops it between two steps of the
+// library's initialisation.
+func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fault.Wrap(fault.Cancelled, "load model", m.Name, err, "")
+	}
+	if err := b.enter(); err != nil {
+		return nil, fault.Wrap(fault.Internal, "load model", m.Name, err, "")
+	}
+	s := &session{b: b, model: m.Name, turn: make(chan struct{}, 1)}
+	if err := s.load(ctx, m, o); err != nil {
+		_ = s.Close() // releases what load made before it failed
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return nil, fault.Wrap(loadKind(err), "load model", m.Name, err, "")
+	}
+	return s, nil
+}
+
+// loadKind tells who has to act on a failed Load.
+func loadKind(err error) fault.Kind {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return f.Kind
+	}
+	if st, ok := errors.AsType[*statusError](err); ok {
+		switch st.code {
+		case codeNoSuchFile, codeNoModel, codeBadProtobuf, codeBadGraph:
+			return fault.Input
+		}
+		return fault.Internal
+	}
+	return fault.Input
+}
+
+func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) error {
+	a := s.b.api
+	options, device, err := s.b.sessionOptions(o)
+	if options != 0 {
+		defer a.releaseSessionOptions(options)
+	}
+	if err != nil {
+		return err
+	}
+	create := func() handle { return 0 }
+	floor := int64(len(m.Bytes))
+	switch {
+	case len(m.Bytes) > 0:
+		create = func() handle {
+			return a.createSessionFromArray(s.b.env, &m.Bytes[0], uintptr(len(m.Bytes)), options, &s.handle)
+		}
+	case m.Path != "":
+		st, err := os.Stat(m.Path)
+		if err != nil {
+			return err
+		}
+		if !st.Mode().IsRegular() {
+			return errors.New("not a regular file")
+		}
+		floor = st.Size()
+		path, err := native.PathChars(m.Path)
+		if err != nil {
+			return err
+		}
+		create = func() handle { return a.createSession(s.b.env, path, options, &s.handle) }
+	default:
+		return errors.New("the model is empty")
+	}
+
+	s.growth = native.NewGrowth(floor)
+	flagged := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(flagged)
+		_ = a.check(a.setLoadCancellation(options, true)) // if it cannot, the load just ends later
+	})
+	s.growth.Measure(func() { err = a.check(create()) })
+	runtime.KeepAlive(m.Bytes)
+	if !stop() {
+		<-flagged
+	}
+	if err != nil {
+		return err
+	}
+	if err := a.check(a.createRunOptions(&s.options)); err != nil {
+		return err
+	}
+	s.openAllocator(device)
+	if s.inputs, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
+		return err
+	}
+	s.outputs, s.outNames, err = s.ports(a.outputCount, a.outputName, a.outputTypeInfo)
+	return err
+}
+
+// sessionOptions builds OrtSessionOptions for o. The caller releases them,
+// also after an error if they are not 0. device is the CUDA device's number,
+// or -1 for the CPU.
+func (b *Backend) sessionOptions(o backend.Options) (options handle, device int, err error) {
+	a := b.api
+	device, err = b.device(o.Device)
+	if err != nil {
+		return 0, 0, err
+	}
+	if device < 0 && o.Precision != backend.Auto && o.Precision != backend.F32 {
+		return 0, 0, fault.New(fault.Usage, "use precision", string(o.Precision),
+			"ONNX Runtime computes in f32 on a CPU", "use precision f32, or the openvino backend")
+	}
+	if o.Threads < 0 {
+		return 0, 0, fault.New(fault.Usage, "use threads", strconv.Itoa(o.Threads), "the number is negative", "")
+	}
+	if err := a.check(a.createSessionOptions(&options)); err != nil {
+		return 0, 0, err
+	}
+	for _, status := range []func() handle{
+		func() handle { return a.disableMemPattern(options) },
+		func() handle { return a.enableCPUMemArena(options) },
+		func() handle { return a.setOptimisation(options, optimiseAll) },
+		func() handle { return a.setIntraOpThreads(options, int32(o.Threads)) },
+		func() handle { return a.setInterOpThreads(options, 1) },
+	} {
+		if err := a.check(status()); err != nil {
+			return options, 0, err
+		}
+	}
+	if device >= 0 {
+		err = b.appendCUDA(options, device)
+	}
+	return options, device, err
+}
+
+// device reads Options.Device.
+func (b *Backend) device(id string) (int, error) {
+	bad := func(cause string) (int, error) {
+		return 0, fault.New(fault.Usage, "use device", id, cause, "run: lipstream doctor")
+	}
+	if id == "" {
+		list, err := b.Devices()
+		if err != nil {
+			return 0, err
+		}
+		id = list[0].ID
+	}
+	if id == "cpu" {
+		return -1, nil
+	}
+	number, ok := strings.CutPrefix(id, "cuda:")
+	if !ok {
+		return bad("ONNX Runtime knows the devices cpu and cuda:N")
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 {
+		return bad("it has no device number")
+	}
+	if !b.cuda {
+		return bad("this ONNX Runtime is built without CUDA; run: lipstream runtime install onnxruntime-cuda")
+	}
+	return n, nil
+}
+
+// appendCUDA puts the CUDA provider before the CPU's. No machine of ours has
+// an NVIDIA GPU: this follows the header and the documentation, untested.
+func (b *Backend) appendCUDA(options handle, device int) error {
+	a := b.api
+	var cuda handle
+	if err := a.check(a.createCUDAOptions(&cuda)); err != nil {
+		return err
+	}
+	defer a.releaseCUDAOptions(cuda)
+	settings := [][2]string{
+		{"device_id", strconv.Itoa(device)},
+		// An exhaustive search tries every algorithm with its own workspace
+		// for each new shape; the heuristic needs no memory of its own.
+		{"cudnn_conv_algo_search", "HEURISTIC"},
+		{"arena_extend_strategy", "kSameAsRequested"},
+	}
+	keys, values := make([]*byte, len(settings)), make([]*byte, len(settings))
+	for i, kv := range settings {
+		keys[i], values[i] = native.CString(kv[0]), native.CString(kv[1])
+	}
+	if err := a.check(a.updateCUDAOptions(cuda, &keys[0], &values[0], uintptr(len(keys)))); err != nil {
+		return err
+	}
+	if err := a.check(a.appendCUDA(options, cuda)); err != nil {
+		return fault.Wrap(fault.Missing, "use device", "cuda:"+strconv.Itoa(device), err,
+			"check that the NVIDIA driver, CUDA and cuDNN are installed, or use device cpu")
+	}
+	return nil
+}
+
+// openAllocator gets the allocator whose statistics tell the session's
+// memory. Without one, Memory falls back to the growth of the process.
+func (s *session) openAllocator(device int) {
+	a := s.b.api
+	info := s.b.memInfo
+	if device >= 0 {
+		if a.check(a.createMemoryInfo("Cuda\x00", arenaAllocator, int32(device), memTypeDefault, &info)) != nil {
+			return
+		}
+		defer a.releaseMemoryInfo(info)
+	}
+	if a.check(a.createAllocator(s.handle, info, &s.allocator)) != nil {
+		s.allocator = 0
+	}
+}
+
+// ports reads the names and types of the inputs or of the outputs.
+func (s *session) ports(
+	count func(handle, *uintptr) handle,
+	name func(handle, uintptr, handle, **byte) handle,
+	info func(handle, uintptr, *handle) handle,
+) ([]backend.Port, []*byte, error) {
+	a := s.b.api
+	var n uintptr
+	if err := a.check(count(s.handle, &n)); err != nil {
+		return nil, nil, err
+	}
+	var ports []backend.Port
+	var names []*byte
+	for i := range n {
+		var text *byte
+		if err := a.check(name(s.handle, i, s.b.allocator, &text)); err != nil {
+			return nil, nil, err
+		}
+		p := backend.Port{Name: native.GoString(text)}
+		if err := a.check(a.allocatorFree(s.b.allocator, text)); err != nil {
+			return nil, nil, err
+		}
+		var typeInfo handle
+		if err := a.check(info(s.handle, i, &typeInfo)); err != nil {
+			return nil, nil, err
+		}
+		err := s.portType(&p, typeInfo)
+		a.releaseTypeInfo(typeInfo)
+		if err != nil {
+			return nil, nil, err
+		}
+		ports = append(ports, p)
+		names = append(names, native.CString(p.Name))
+	}
+	return ports, names, nil
+}
+
+func (s *session) portType(p *backend.Port, typeInfo handle) error {
+	a := s.b.api
+	var kind int32
+	if err := a.check(a.onnxType(typeInfo, &kind)); err != nil {
+		return err
+	}
+	if kind != typeTensor {
+		return fault.New(fault.Input, "use port", p.Name, "it is not a tensor", "")
+	}
+	var info handle // part of typeInfo
+	if err := a.check(a.tensorInfo(typeInfo, &info)); err != nil {
+		return err
+	}
+	var err error
+	p.DType, p.Shape, err = a.describe(info)
+	if err != nil {
+		return fmt.Errorf("port %q: %w", p.Name, err)
+	}
+	return nil
+}
+
+// describe reads the element type and the dimensions, -1 for unknown ones.
+func (a *api) describe(info handle) (tensor.DType, []int, error) {
+	var code int32
+	if err := a.check(a.elementType(info, &code)); err != nil {
+		return 0, nil, err
+	}
+	d, ok := dtypes[code]
+	if !ok {
+		return 0, nil, fmt.Errorf("elements of ONNX type %d are not supported", code)
+	}
+	var rank uintptr
+	if err := a.check(a.rank(info, &rank)); err != nil {
+		return 0, nil, err
+	}
+	dims := make([]int64, rank+1) // one more, so that there is an address
+	if err := a.check(a.dimensions(info, &dims[0], rank)); err != nil {
+		return 0, nil, err
+	}
+	shape := make([]int, rank)
+	for i := range shape {
+		shape[i] = max(int(dims[i]), -1)
+	}
+	return d, shape, nil
+}
+
+// dtypes maps ONNXTensorElementDataType.
+var dtypes = map[int32]tensor.DType{1: tensor.F32, 2: tensor.U8, 7: tensor.I64, 10: tensor.F16, 16: tensor.BF16}
+
+func onnxDType(d tensor.DType) int32 {
+	for code, dt := range dtypes {
+		if dt == d {
+			return code
+		}
+	}
+	return 0
+}
+
+// cPointers views a C array of n pointers.
+func cPointers(list **byte, n int) []*byte {
+	if list == nil || n <= 0 {
+		return nil
+	}
+	return unsafe.Slice(list, n)
+}
