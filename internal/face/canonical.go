@@ -18,27 +18,26 @@ const MeshPoints = 468
 
 // Canonical is MediaPipe's mean face: 468 vertices in centimetres, x to the
 // image's right, y up, z towards the camera.
-var Canonical [MeshPoints]Point
-
+//
 // Triangles is the tessellation of the 468-point mesh: 898 triangles that
-// cover the whole face without a hole, mouth and eyes included; see
-// MouthTriangles. All have the same orientation.
-var Triangles [][3]uint16
-
+// cover the whole face without a hole, mouth and eyes included. All have the
+// same orientation.
+//
 // MouthTriangles are the indices in Triangles of those that fill the opening
 // between the lips (all three corners on LipsInner).
-var MouthTriangles []int
+var Canonical, Triangles, MouthTriangles, poseBasis = loadGeometry(geometryFile)
 
-// poseBasis weighs the points that move little with the expression.
-var poseBasis []struct {
+// poseWeight says how much a point tells about the head's pose: more where it
+// moves little with the expression.
+type poseWeight struct {
 	index  int
 	weight float64
 }
 
-func init() {
+func loadGeometry(file []byte) (canonical [MeshPoints]Point, triangles [][3]uint16, mouth []int, basis []poseWeight) {
 	var floats []float32
 	var indices []uint64
-	protoFields(geometryFile, func(field int, _ uint64, sub []byte) {
+	protoFields(file, func(field int, _ uint64, sub []byte) {
 		switch field {
 		case 1: // canonical_mesh: 3 vertex_buffer (x y z u v), 4 index_buffer
 			protoFields(sub, func(field int, v uint64, _ []byte) {
@@ -50,10 +49,7 @@ func init() {
 				}
 			})
 		case 2: // procrustes_landmark_basis: 1 landmark_id, 2 weight
-			var b struct {
-				index  int
-				weight float64
-			}
+			var b poseWeight
 			protoFields(sub, func(field int, v uint64, _ []byte) {
 				switch field {
 				case 1:
@@ -62,12 +58,12 @@ func init() {
 					b.weight = float64(math.Float32frombits(uint32(v)))
 				}
 			})
-			poseBasis = append(poseBasis, b)
+			basis = append(basis, b)
 		}
 	})
-	for i := range Canonical {
+	for i := range canonical {
 		v := floats[5*i : 5*i+3]
-		Canonical[i] = Point{float64(v[0]), float64(v[1]), float64(v[2])}
+		canonical[i] = Point{float64(v[0]), float64(v[1]), float64(v[2])}
 	}
 	for i := 0; i < len(indices); i += 3 {
 		t := [3]uint16{uint16(indices[i]), uint16(indices[i+1]), uint16(indices[i+2])}
@@ -78,10 +74,11 @@ func init() {
 			}
 		}
 		if inner == 3 {
-			MouthTriangles = append(MouthTriangles, len(Triangles))
+			mouth = append(mouth, len(triangles))
 		}
-		Triangles = append(Triangles, t)
+		triangles = append(triangles, t)
 	}
+	return canonical, triangles, mouth, basis
 }
 
 // protoFields calls f for each field of a protobuf message that holds nothing

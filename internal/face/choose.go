@@ -1,0 +1,63 @@
+package face
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Choice says which of several faces is followed.
+type Choice struct {
+	rule string // "largest", "center", "left", "right" or "" for number
+	n    int    // 1-based, from the left
+}
+
+// ParseChoice reads --face: largest (also for ""), center, left, right, or a
+// number counted from the left, from 1.
+func ParseChoice(s string) (Choice, error) {
+	switch s {
+	case "":
+		return Choice{rule: "largest"}, nil
+	case "largest", "center", "left", "right":
+		return Choice{rule: s}, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return Choice{}, fault.New(fault.Usage, "read option", "--face "+s, "not a choice of face",
+			"Use largest, center, left, right, or the face's number counted from the left, from 1.")
+	}
+	return Choice{n: n}, nil
+}
+
+// pick gives the chosen one of the people seen in a picture of w x h, nil when
+// there is none (yet).
+func (c Choice) pick(seen []*person, w, h int) *person {
+	if len(seen) == 0 || c.n > len(seen) {
+		return nil
+	}
+	byX := slices.SortedStableFunc(slices.Values(seen), func(a, b *person) int {
+		ax, _ := a.obs.centre()
+		bx, _ := b.obs.centre()
+		return cmp.Compare(ax, bx)
+	})
+	best := func(cost func(*person) float64) *person {
+		return slices.MinFunc(byX, func(a, b *person) int { return cmp.Compare(cost(a), cost(b)) })
+	}
+	switch c.rule {
+	case "left":
+		return byX[0]
+	case "right":
+		return byX[len(byX)-1]
+	case "center":
+		return best(func(p *person) float64 {
+			x, y := p.obs.centre()
+			return math.Hypot(x-float64(w)/2, y-float64(h)/2)
+		})
+	case "":
+		return byX[c.n-1]
+	}
+	return best(func(p *person) float64 { return -p.obs.size() })
+}

@@ -1,0 +1,210 @@
+package face
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+const (
+	detectEvery = 10 // frames between looks for further faces while following one
+	searchEvery = 5  // frames between searches for small faces while there is none
+	maxPeople   = 6  // followed at once
+	sameBox     = 0.3
+)
+
+// observation is a face as the networks see it in one frame. It is shared by
+// frames that repeat one picture, and never changed.
+type observation struct {
+	points         []Point
+	score          float64
+	x0, y0, x1, y1 float64 // bounding box of the points
+	bridged        bool
+}
+
+func newObservation(p []Point, score float64) *observation {
+	o := &observation{points: p, score: score}
+	o.x0, o.y0, o.x1, o.y1 = bounds(p)
+	return o
+}
+
+func (o *observation) centre() (x, y float64) { return (o.x0 + o.x1) / 2, (o.y0 + o.y1) / 2 }
+func (o *observation) size() float64          { return math.Sqrt((o.x1 - o.x0) * (o.y1 - o.y0)) }
+
+// matches says whether a detection is (nearly) this face.
+func (o *observation) matches(d Detection) bool {
+	box := Detection{X0: o.x0, Y0: o.y0, X1: o.x1, Y1: o.y1}
+	if overlap(box, d) > sameBox {
+		return true
+	}
+	// The detector's box is smaller than the mesh for some poses: the
+	// centre within the other's middle half is enough.
+	cx, cy := o.centre()
+	return math.Abs((d.X0+d.X1)/2-cx) < (o.x1-o.x0)/4 && math.Abs((d.Y0+d.Y1)/2-cy) < (o.y1-o.y0)/4
+}
+
+// person is somebody in the current shot. The identity is one of place: a face
+// that is lost and found near where it was is the same person.
+type person struct {
+	obs  *observation // the last
+	gone int          // frames since then; 0 while followed
+}
+
+// people follows everybody in the shot.
+type people struct {
+	detector *Detector
+	mesh     *Mesh
+	all      []*person // followed or lost, in the order of their appearance
+	since    int       // frames since the detector ran
+	searched int       // frames since small faces were looked for
+}
+
+func (p *people) reset() { *p = people{detector: p.detector, mesh: p.mesh, searched: searchEvery} }
+
+// followed are those seen in this frame.
+func (p *people) followed() []*person {
+	var seen []*person
+	for _, q := range p.all {
+		if q.gone == 0 {
+			seen = append(seen, q)
+		}
+	}
+	return seen
+}
+
+// next observes one frame. It gives the people who are new in it.
+func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err error) {
+	lost := false
+	for _, q := range p.all {
+		if q.gone > 0 {
+			q.gone++
+			continue
+		}
+		o, err := p.look(ctx, f, ROIFromPoints(q.obs.points))
+		if err != nil {
+			return nil, err
+		}
+		// A mesh that slips off collapses or jumps; the presence score alone
+		// does not always say so.
+		if o == nil || !plausible(q.obs, o) {
+			q.gone, lost = 1, true
+			continue
+		}
+		q.obs = o
+	}
+	p.merge()
+	p.since++
+	p.searched++
+	seen := p.followed()
+	if len(seen) > 0 && !lost && p.since < detectEvery {
+		return nil, nil
+	}
+	p.since = 0
+	var found []Detection
+	if len(seen) == 0 && p.searched >= searchEvery {
+		p.searched = 0
+		found, err = p.detector.Search(ctx, f)
+	} else {
+		found, err = p.detector.Detect(ctx, f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range found {
+		known := slices.ContainsFunc(p.followed(), func(q *person) bool { return q.obs.matches(d) })
+		if known || len(p.followed()) >= maxPeople {
+			continue
+		}
+		o, err := p.look(ctx, f, ROIFromDetection(d))
+		if err != nil {
+			return nil, err
+		}
+		if o == nil {
+			continue
+		}
+		// The square by the landmarks differs a little from the detector's;
+		// a second look makes the first frame agree with those that follow.
+		again, err := p.look(ctx, f, ROIFromPoints(o.points))
+		if err != nil {
+			return nil, err
+		}
+		if again != nil {
+			o = again
+		}
+		if q := p.returned(o); q != nil {
+			q.obs, q.gone = o, 0
+			continue
+		}
+		q := &person{obs: o}
+		p.all = append(p.all, q)
+		fresh = append(fresh, q)
+	}
+	return fresh, nil
+}
+
+// look runs the mesh; nil when there is no face.
+func (p *people) look(ctx context.Context, f frame.Source, roi ROI) (*observation, error) {
+	if !(roi.Size >= 8) || math.IsInf(roi.Size, 0) {
+		return nil, nil
+	}
+	points, score, err := p.mesh.Landmarks(ctx, f, roi)
+	if err != nil {
+		return nil, err
+	}
+	for _, q := range points {
+		if math.IsNaN(q.X+q.Y+q.Z) || math.IsInf(q.X+q.Y+q.Z, 0) {
+			return nil, nil
+		}
+	}
+	if !(score >= minScore) {
+		return nil, nil
+	}
+	return newObservation(points, score), nil
+}
+
+// plausible says whether a face can have gone from a to b between two frames.
+func plausible(a, b *observation) bool {
+	ratio := b.size() / a.size()
+	ax, ay := a.centre()
+	bx, by := b.centre()
+	return ratio > 0.6 && ratio < 1.7 && math.Hypot(ax-bx, ay-by) < 0.6*a.size()
+}
+
+// merge drops the younger of two people whose meshes have slipped onto one
+// face.
+func (p *people) merge() {
+	for i := 0; i < len(p.all); i++ {
+		for j := i + 1; j < len(p.all); j++ {
+			a, b := p.all[i], p.all[j]
+			if a.gone > 0 || b.gone > 0 {
+				continue
+			}
+			ax, ay := a.obs.centre()
+			bx, by := b.obs.centre()
+			if math.Hypot(ax-bx, ay-by) < 0.25*math.Min(a.obs.size(), b.obs.size()) {
+				b.gone = 1
+			}
+		}
+	}
+}
+
+// returned gives the lost person nearest to o, if it is near enough and of
+// about the same size.
+func (p *people) returned(o *observation) *person {
+	var best *person
+	x, y := o.centre()
+	nearest := 1.5 * o.size()
+	for _, q := range p.all {
+		if q.gone == 0 {
+			continue
+		}
+		qx, qy := q.obs.centre()
+		ratio := q.obs.size() / o.size()
+		if d := math.Hypot(x-qx, y-qy); d < nearest && ratio > 0.5 && ratio < 2 {
+			best, nearest = q, d
+		}
+	}
+	return best
+}

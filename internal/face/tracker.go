@@ -1,0 +1,340 @@
+package face
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+const (
+	// LookAhead is how many frames a Tracker holds at most between calls; a
+	// pool of frames must have more than that. Half of it is the smoothing's
+	// reach, the other half lets gaps within that reach be bridged first.
+	LookAhead = reach + maxGap
+
+	reach  = 3 // frames to either side that smoothing looks at
+	maxGap = 3 // frames without the face that are bridged
+)
+
+// What makes a face unusable.
+const (
+	MinWidth   = 32                 // pixels between the ears
+	MaxYaw     = 60 * math.Pi / 180 // beyond it one half of the mouth is hidden
+	minVisible = 0.6                // part of the points inside the picture
+)
+
+// Options of a Tracker.
+type Options struct {
+	Choice  Choice // which face; the zero value is the largest
+	Threads int    // of the networks, as in backend.Options
+}
+
+// Tracked is a frame on its way out of the tracker.
+type Tracked struct {
+	Frame *frame.Frame
+	Face  *Face // nil when there is none that can be used
+	// Cut is true on the first frame of a shot (except the very first) and
+	// where the face's track begins.
+	Cut bool
+}
+
+// Stats counts what a tracker has given out.
+type Stats struct {
+	Frames   int // all
+	Faces    int // with a usable face
+	Bridged  int // of these, with interpolated points
+	None     int // without any face
+	TooSmall int // with a face narrower than MinWidth
+	Turned   int // with a face turned by more than MaxYaw
+	Outside  int // with a face mostly outside of the picture
+	Cuts     int // scene cuts
+	Repeated int // identical to the frame before, so not looked at again
+}
+
+// entry is a frame that waits for those after it.
+type entry struct {
+	frame *frame.Frame
+	obs   *observation // of the chosen person; nil when not seen
+	shot  int
+	cut   bool
+	track int
+}
+
+// Tracker follows one face through the frames of a video, in order. It is not
+// for concurrent use.
+type Tracker struct {
+	options Options
+	people  people
+	cuts    cutFinder
+	chosen  *person
+	shot    int
+	track   int  // of the last entry with a face; -1 before the first
+	broken  bool // the next observation begins a new track
+	queue   []entry
+	past    []entry // the last reach entries given out; frame is nil in them
+	stats   Stats
+
+	lastFace *Face // given out last, with the observation of its window
+	lastObs  *observation
+	emitted  int // track given out last
+}
+
+// NewTracker loads the networks.
+func NewTracker(ctx context.Context, b backend.Backend, o Options) (*Tracker, error) {
+	if o.Choice == (Choice{}) {
+		o.Choice.rule = "largest"
+	}
+	d, err := NewDetector(ctx, b, o.Threads)
+	if err != nil {
+		return nil, err
+	}
+	m, err := NewMesh(ctx, b, o.Threads)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	t := &Tracker{options: o, track: -1, emitted: -1, broken: true}
+	t.people = people{detector: d, mesh: m}
+	t.people.reset()
+	return t, nil
+}
+
+// Close frees the networks. Frames still held are dropped, not returned.
+func (t *Tracker) Close() error {
+	t.queue = nil
+	return errors.Join(t.people.detector.Close(), t.people.mesh.Close())
+}
+
+// Stats counts the frames given out so far.
+func (t *Tracker) Stats() Stats { return t.stats }
+
+// Push takes the next frame and gives out those that are ready, in order:
+// none at first, then one for each. The frame must not be changed until it is
+// given out. After an error the tracker can only be closed.
+func (t *Tracker) Push(ctx context.Context, f *frame.Frame) ([]Tracked, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := t.observe(ctx, f); err != nil {
+		return nil, err
+	}
+	var ready []Tracked
+	for len(t.queue) > LookAhead {
+		ready = append(ready, t.emit())
+	}
+	return ready, nil
+}
+
+// Flush gives out the frames still held. The next Push begins a new video.
+func (t *Tracker) Flush(ctx context.Context) ([]Tracked, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var ready []Tracked
+	for len(t.queue) > 0 {
+		ready = append(ready, t.emit())
+	}
+	t.newShot()
+	t.cuts = cutFinder{}
+	return ready, nil
+}
+
+// newShot forgets everybody.
+func (t *Tracker) newShot() {
+	t.people.reset()
+	t.chosen = nil
+	t.broken = true
+	t.shot++
+}
+
+// observe appends f to the queue.
+func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
+	// The frame before is still in the queue, so nobody has edited it yet.
+	if n := len(t.queue); n > 0 && same(t.queue[n-1].frame, f) {
+		e := t.queue[n-1]
+		e.frame, e.cut = f, false
+		t.stats.Repeated++
+		// A repeated picture without a face need not be searched again, but
+		// one without the chosen face that is only lost must count on.
+		t.append(e)
+		return nil
+	}
+	e := entry{frame: f, track: -1}
+	if t.cuts.next(f) {
+		t.newShot()
+		e.cut = true
+		t.stats.Cuts++
+	}
+	e.shot = t.shot
+	fresh, err := t.people.next(ctx, f)
+	if err != nil {
+		return err
+	}
+	w, h := f.Size()
+	switch {
+	case t.chosen == nil:
+		// Decided once in a shot, on the first frame that has a candidate.
+		t.chosen = t.options.Choice.pick(t.people.followed(), w, h)
+	case t.chosen.gone > maxGap && len(fresh) > 0:
+		// The chosen one left. Those who were there beside it are somebody
+		// else; only who came after can be the same person.
+		t.chosen = t.options.again(fresh, w, h)
+		t.broken = true
+	}
+	if t.chosen != nil && t.chosen.gone == 0 {
+		e.obs = t.chosen.obs
+	}
+	t.append(e)
+	return nil
+}
+
+// again chooses among newcomers; a number cannot be kept then.
+func (o Options) again(fresh []*person, w, h int) *person {
+	c := o.Choice
+	c.n = min(c.n, len(fresh))
+	return c.pick(fresh, w, h)
+}
+
+// append gives the entry its track and bridges the gap before it, if it ends
+// one that is short enough.
+func (t *Tracker) append(e entry) {
+	t.queue = append(t.queue, e)
+	last := len(t.queue) - 1
+	if e.obs == nil {
+		return
+	}
+	first := last // of the gap
+	for first > 0 && t.queue[first-1].obs == nil && t.queue[first-1].shot == e.shot {
+		first--
+	}
+	gap := last - first
+	if !t.broken && gap > 0 {
+		if gap <= maxGap && first > 0 && t.queue[first-1].shot == e.shot {
+			a := t.queue[first-1].obs
+			for i := first; i < last; i++ {
+				t.queue[i].obs = between(a, e.obs, float64(i-first+1)/float64(gap+1))
+				t.queue[i].track = t.track
+			}
+		} else {
+			t.broken = true
+		}
+	}
+	if t.broken {
+		t.track++
+		t.broken = false
+	}
+	t.queue[last].track = t.track
+}
+
+// between interpolates two observations.
+func between(a, b *observation, part float64) *observation {
+	p := make([]Point, len(a.points))
+	for i, u := range a.points {
+		v := b.points[i]
+		p[i] = Point{u.X + part*(v.X-u.X), u.Y + part*(v.Y-u.Y), u.Z + part*(v.Z-u.Z)}
+	}
+	o := newObservation(p, math.Min(a.score, b.score))
+	o.bridged = true
+	return o
+}
+
+// same says whether two frames have the same content.
+func same(a, b *frame.Frame) bool {
+	if a.Format != b.Format {
+		return false
+	}
+	for i := range a.Planes {
+		if !bytes.Equal(a.Planes[i], b.Planes[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// emit takes the first entry out of the queue.
+func (t *Tracker) emit() Tracked {
+	e := t.queue[0]
+	out := Tracked{Frame: e.frame, Cut: e.cut}
+	t.stats.Frames++
+	if e.obs == nil {
+		t.stats.None++
+	} else {
+		face := t.smoothed(e)
+		if t.usable(face, e.frame) {
+			out.Face = face
+			t.stats.Faces++
+			if face.Bridged {
+				t.stats.Bridged++
+			}
+			if e.track != t.emitted {
+				out.Cut = true
+				t.emitted = e.track
+			}
+		}
+	}
+	e.frame = nil
+	if len(t.past) == reach {
+		copy(t.past, t.past[1:])
+		t.past = t.past[:reach-1]
+	}
+	t.past = append(t.past, e)
+	n := copy(t.queue, t.queue[1:])
+	t.queue[n] = entry{} // lets go of the frame
+	t.queue = t.queue[:n]
+	return out
+}
+
+// smoothed makes the Face of e, the first in the queue, from the window of
+// observations around it that belong to its track.
+func (t *Tracker) smoothed(e entry) *Face {
+	window := []*observation{e.obs}
+	still := true
+	at := 0
+	for i := len(t.past) - 1; i >= 0 && t.past[i].obs != nil && t.past[i].track == e.track; i-- {
+		window = append([]*observation{t.past[i].obs}, window...)
+		still = still && t.past[i].obs == e.obs
+		at++
+	}
+	for i := 1; i <= reach && i < len(t.queue) && t.queue[i].obs != nil && t.queue[i].track == e.track; i++ {
+		window = append(window, t.queue[i].obs)
+		still = still && t.queue[i].obs == e.obs
+	}
+	if still && t.lastObs == e.obs && t.lastFace != nil && t.lastFace.Track == e.track {
+		return t.lastFace
+	}
+	f := &Face{Track: e.track, Score: e.obs.score, Bridged: e.obs.bridged}
+	f.Points = smooth(window, at)
+	f.Yaw, f.Pitch, f.Roll = pose(f.Points)
+	f.Align = TemplateAffine(AlignPoints468(f.Points))
+	t.lastFace, t.lastObs = nil, nil
+	if still {
+		t.lastFace, t.lastObs = f, e.obs
+	}
+	return f
+}
+
+// usable judges the face and counts why it is not.
+func (t *Tracker) usable(f *Face, fr *frame.Frame) bool {
+	inside := 0
+	for _, p := range f.Points {
+		if p.X >= 0 && p.Y >= 0 && p.X < float64(fr.Width) && p.Y < float64(fr.Height) {
+			inside++
+		}
+	}
+	// A turned head is narrow, not small: its height counts, too.
+	width := math.Max(f.Width(), 0.75*dist(f.Points[10], f.Points[152]))
+	switch {
+	case width < MinWidth:
+		t.stats.TooSmall++
+	case math.Abs(f.Yaw) > MaxYaw:
+		t.stats.Turned++
+	case float64(inside) < minVisible*float64(len(f.Points)):
+		t.stats.Outside++
+	default:
+		return true
+	}
+	return false
+}
