@@ -1,0 +1,143 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// scripted is a meter whose readings a test decides.
+type scripted struct {
+	mu   sync.Mutex
+	n    int
+	read func(n int) (Usage, int64, error)
+}
+
+func (s *scripted) meter() *Meter {
+	return &Meter{stride: 1, read: func() (Usage, int64, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.n++
+		return s.read(s.n)
+	}}
+}
+
+func (s *scripted) reads() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.n
+}
+
+func TestMeter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		bad := errors.New("no /proc today")
+		s := &scripted{read: func(n int) (Usage, int64, error) {
+			if n == 4 {
+				return Usage{}, 0, bad
+			}
+			u := Usage{Self: int64(n), Children: 10, Processes: 2}
+			if n == 3 {
+				return u, 500, nil // a spike before this reading
+			}
+			return u, u.Total(), nil
+		}}
+		m := s.meter()
+		m.Stop() // not running: nothing
+		m.Start(context.Background())
+		m.Start(context.Background()) // running: nothing
+		if m.Now().Total() != 11 || m.Peak() != 11 || s.reads() != 1 {
+			t.Errorf("after Start: %+v, peak %d, %d readings", m.Now(), m.Peak(), s.reads())
+		}
+		time.Sleep(2*meterInterval + time.Millisecond)
+		if m.Now().Self != 3 || m.Peak() != 500 {
+			t.Errorf("after the spike: %+v, peak %d", m.Now(), m.Peak())
+		}
+		time.Sleep(meterInterval)
+		if m.Now().Self != 3 || !errors.Is(m.Err(), bad) {
+			t.Errorf("after the failure: %+v, %v", m.Now(), m.Err())
+		}
+		m.Stop()
+		m.Stop()
+		if m.Now().Self != 5 || m.Peak() != 500 || m.Err() != nil {
+			t.Errorf("after Stop: %+v, peak %d, %v", m.Now(), m.Peak(), m.Err())
+		}
+		time.Sleep(time.Minute)
+		if s.reads() != 5 {
+			t.Errorf("%d readings, the last after Stop", s.reads())
+		}
+		if h := m.History(); len(h) != 4 || h[1].Time.Sub(h[0].Time) != meterInterval {
+			t.Errorf("history %+v", h)
+		}
+	})
+}
+
+// TestMeterEndsWithContext also shows that it can be started again.
+func TestMeterEndsWithContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{read: func(n int) (Usage, int64, error) { return Usage{Self: int64(n)}, int64(n), nil }}
+		m := s.meter()
+		ctx, cancel := context.WithCancel(context.Background())
+		m.Start(ctx)
+		cancel()
+		time.Sleep(time.Hour)
+		if s.reads() != 1 {
+			t.Errorf("%d readings", s.reads())
+		}
+		m.Start(context.Background())
+		time.Sleep(meterInterval + 1)
+		m.Stop()
+		if m.Peak() != 4 {
+			t.Errorf("peak %d", m.Peak())
+		}
+	})
+}
+
+func TestMeterHistoryIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{read: func(n int) (Usage, int64, error) { return Usage{Self: int64(n)}, 0, nil }}
+		m := s.meter()
+		begin := time.Now()
+		m.Start(context.Background())
+		time.Sleep(time.Hour)
+		m.Stop()
+		h := m.History()
+		if len(h) > historySize || len(h) < historySize/2-1 {
+			t.Errorf("%d samples", len(h))
+		}
+		if !h[0].Time.Equal(begin) || time.Since(h[len(h)-1].Time) > 10*time.Second {
+			t.Errorf("from %v to %v", h[0].Time.Sub(begin), time.Since(h[len(h)-1].Time))
+		}
+		for i := 2; i < len(h); i++ {
+			if d, e := h[i].Time.Sub(h[i-1].Time), h[1].Time.Sub(h[0].Time); d != e {
+				t.Fatalf("samples %v apart, then %v", e, d)
+			}
+		}
+	})
+}
+
+// TestMeterHere lets memory come and go between two readings of the real thing.
+func TestMeterHere(t *testing.T) {
+	m := NewMeter(Probe{})
+	m.Start(t.Context())
+	before := m.Now().Total()
+	var wg sync.WaitGroup
+	for range 4 { // its methods are for any goroutine
+		wg.Go(func() {
+			for range 100 {
+				_, _, _, _ = m.Now(), m.Peak(), m.History(), m.Err()
+			}
+		})
+	}
+	b := make([]byte, 96*mib)
+	for i := 0; i < len(b); i += 4096 {
+		b[i] = 1
+	}
+	wg.Wait()
+	m.Stop()
+	if b[0] != 1 || m.Peak() < before+64*mib || m.Err() != nil {
+		t.Errorf("before %s, peak %s, %v", Size(before), Size(m.Peak()), m.Err())
+	}
+}

@@ -1,0 +1,159 @@
+//go:build linux || windows
+
+package memory
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/ebitengine/purego"
+)
+
+// nvmlReturn is nvmlReturn_t, an enum.
+type nvmlReturn int32
+
+const (
+	nvmlSuccess         nvmlReturn = 0
+	nvmlNotSupported    nvmlReturn = 3
+	nvmlDriverNotLoaded nvmlReturn = 9  // the library is there (a container), the driver is not
+	nvmlLibraryNotFound nvmlReturn = 12 // half an installation
+	nvmlNameLength                 = 96 // NVML_DEVICE_NAME_V2_BUFFER_SIZE
+	nvmlVersionLength              = 80 // NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
+	nvmlMaxDevices      uint32     = 64 // more is a library gone mad
+)
+
+// nvmlMemory is nvmlMemory_t:
+//
+//	typedef struct { unsigned long long total, free, used; } nvmlMemory_t;
+type nvmlMemory struct{ total, free, used uint64 }
+
+// nvml is NVIDIA's management library, initialised.
+type nvml struct {
+	// nvmlReturn_t nvmlInit_v2(void);
+	init func() nvmlReturn
+	// nvmlReturn_t nvmlShutdown(void);
+	shutdown func() nvmlReturn
+	// const char *nvmlErrorString(nvmlReturn_t result);
+	errorString func(nvmlReturn) string
+	// nvmlReturn_t nvmlSystemGetDriverVersion(char *version, unsigned int length);
+	driverVersion func(version *byte, length uint32) nvmlReturn
+	// nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *deviceCount);
+	count func(n *uint32) nvmlReturn
+	// nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *device);
+	// nvmlDevice_t is a pointer to a struct that only the library knows.
+	handle func(index uint32, device *uintptr) nvmlReturn
+	// nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char *name, unsigned int length);
+	name func(device uintptr, name *byte, length uint32) nvmlReturn
+	// nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory);
+	memory func(device uintptr, m *nvmlMemory) nvmlReturn
+
+	lib library
+}
+
+// library is a loaded shared library.
+type library interface {
+	symbol(name string) (uintptr, error)
+	close() error
+}
+
+// openNVML loads and initialises the library; name "" looks in the usual
+// places. Where there is no library or no driver it is nil, without an error.
+func openNVML(name string) (*nvml, error) {
+	lib, err := openLibrary(name)
+	if err != nil {
+		if name == "" {
+			return nil, nil // not installed: there are no NVIDIA GPUs to speak of
+		}
+		return nil, fmt.Errorf("load %s: %w", name, err)
+	}
+	n := &nvml{lib: lib}
+	for symbol, f := range map[string]any{
+		"nvmlInit_v2":                   &n.init,
+		"nvmlShutdown":                  &n.shutdown,
+		"nvmlErrorString":               &n.errorString,
+		"nvmlSystemGetDriverVersion":    &n.driverVersion,
+		"nvmlDeviceGetCount_v2":         &n.count,
+		"nvmlDeviceGetHandleByIndex_v2": &n.handle,
+		"nvmlDeviceGetName":             &n.name,
+		"nvmlDeviceGetMemoryInfo":       &n.memory,
+	} {
+		// Asked for first, because RegisterFunc panics on what is not there.
+		address, err := lib.symbol(symbol)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("NVIDIA's management library: %s: %w", symbol, err), lib.close())
+		}
+		purego.RegisterFunc(f, address)
+	}
+	switch r := n.init(); r {
+	case nvmlSuccess:
+		return n, nil
+	case nvmlDriverNotLoaded, nvmlLibraryNotFound:
+		return nil, lib.close()
+	default:
+		// "Driver/library version mismatch" after an update, for one: the GPU
+		// is there and the user should hear why it is not used.
+		return nil, errors.Join(n.failure("nvmlInit_v2", r), lib.close())
+	}
+}
+
+func (n *nvml) failure(function string, r nvmlReturn) error {
+	return fmt.Errorf("NVIDIA's management library: %s: %s (%d)", function, n.errorString(r), r)
+}
+
+// list reads all devices. One that fails (fallen off the bus, not permitted)
+// does not keep the others from being listed.
+func (n *nvml) list() ([]GPU, error) {
+	var count uint32
+	if r := n.count(&count); r != nvmlSuccess {
+		return nil, n.failure("nvmlDeviceGetCount_v2", r)
+	}
+	driver := make([]byte, nvmlVersionLength)
+	if r := n.driverVersion(&driver[0], nvmlVersionLength); r != nvmlSuccess {
+		driver = nil // nice to know, no more
+	}
+	var gpus []GPU
+	var errs []error
+	for i := range min(count, nvmlMaxDevices) {
+		var device uintptr
+		if r := n.handle(i, &device); r != nvmlSuccess {
+			errs = append(errs, n.failure("nvmlDeviceGetHandleByIndex_v2", r))
+			continue
+		}
+		g := GPU{Vendor: "nvidia", Index: int(i), Driver: cString(driver)}
+		name := make([]byte, nvmlNameLength)
+		if r := n.name(device, &name[0], nvmlNameLength); r == nvmlSuccess {
+			g.Name = cString(name)
+		} else {
+			g.Name = fmt.Sprintf("NVIDIA GPU %d", i)
+		}
+		var m nvmlMemory
+		switch r := n.memory(device, &m); r {
+		case nvmlSuccess:
+			// Used by the difference: newer libraries leave what the driver
+			// reserves out of used, but it cannot be had either.
+			g.Total, g.Used = int64(m.total), int64(m.total-min(m.free, m.total))
+		case nvmlNotSupported: // boards whose GPU uses the host's memory (Jetson, GB10)
+			g.Shared = true
+		default:
+			errs = append(errs, n.failure("nvmlDeviceGetMemoryInfo", r))
+			continue
+		}
+		gpus = append(gpus, g)
+	}
+	return gpus, errors.Join(errs...)
+}
+
+func (n *nvml) close() error {
+	r := n.shutdown()
+	if r != nvmlSuccess {
+		return errors.Join(n.failure("nvmlShutdown", r), n.lib.close())
+	}
+	return n.lib.close()
+}
+
+// cString is a buffer's text up to the NUL.
+func cString(b []byte) string {
+	s, _, _ := bytes.Cut(b, []byte{0})
+	return string(s)
+}

@@ -1,0 +1,22 @@
+package memory
+
+import "golang.org/x/sys/windows"
+
+type dll struct{ handle windows.Handle }
+
+func openLibrary(name string) (library, error) {
+	flags := uintptr(windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS)
+	if name == "" {
+		// Drivers since 2018 put it there. Searched nowhere else: a library
+		// in the working directory is not to be trusted.
+		name, flags = "nvml.dll", windows.LOAD_LIBRARY_SEARCH_SYSTEM32
+	}
+	h, err := windows.LoadLibraryEx(name, 0, flags)
+	if err != nil {
+		return nil, err
+	}
+	return dll{h}, nil
+}
+
+func (d dll) symbol(name string) (uintptr, error) { return windows.GetProcAddress(d.handle, name) }
+func (d dll) close() error                        { return windows.FreeLibrary(d.handle) }
