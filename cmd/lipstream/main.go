@@ -1,0 +1,75 @@
+// Command lipstream gives a video the mouth that speaks a voice.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// cli is the command line: one field a command, each in its own file.
+type cli struct {
+	Debug   bool             `help:"On failure, print the whole chain of causes."`
+	Version kong.VersionFlag `help:"Print the version."`
+
+	Run     runCmd     `cmd:"" help:"Make a video speak a voice."`
+	Runtime runtimeCmd `cmd:"" help:"Install and list the libraries that run the networks."`
+	Doctor  doctorCmd  `cmd:"" help:"Check what this machine has and what is missing."`
+	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`
+}
+
+const description = `Lip sync with bounded memory: a face (video or picture) and a voice in, the face speaking the voice out.
+
+Exit codes: 0 done, 1 internal error, 2 wrong option, 3 input cannot be read, 4 no face found, 5 something is not installed, 6 output cannot be written, 7 out of memory, 130 interrupted.`
+
+func main() {
+	os.Exit(execute(os.Args[1:], &console{Out: os.Stdout, Err: os.Stderr}))
+}
+
+// execute runs one command line and gives the exit code.
+func execute(args []string, c *console) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second interrupt kills at once: the first one restored nothing yet.
+	context.AfterFunc(ctx, stop)
+
+	var app cli
+	exited := -1
+	parser, err := kong.New(&app,
+		kong.Name("lipstream"), kong.Description(description),
+		kong.Vars{"version": lipstream.Version()},
+		kong.Writers(c.Out, c.Err), kong.Exit(func(code int) { exited = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c),
+	)
+	if err != nil {
+		printError(c.Err, err, true)
+		return int(fault.Internal)
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 { // --help and --version
+		return exited
+	}
+	if err != nil {
+		hint := "see lipstream --help"
+		if pe, ok := errors.AsType[*kong.ParseError](err); ok && pe.Context != nil && pe.Context.Selected() != nil {
+			hint = "see lipstream " + pe.Context.Selected().Path() + " --help"
+		}
+		err = fault.Wrap(fault.Usage, "read the command line", "", err, hint)
+		printError(c.Err, err, app.Debug)
+		return exitCode(err)
+	}
+	err = command.Run()
+	if err != nil && !errors.Is(err, io.ErrClosedPipe) {
+		printError(c.Err, err, app.Debug)
+	}
+	return exitCode(err)
+}

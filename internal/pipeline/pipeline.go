@@ -1,0 +1,188 @@
+// Package pipeline takes one job from source to sink: decode, follow the face,
+// make the mouth, encode. Each stage is one goroutine; frames travel one way
+// through bounded channels and come back to a pool, so peak memory does not
+// depend on the length of the video.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+)
+
+// Source gives the frames of the input in order; Read fills f and returns
+// io.EOF after the last one.
+type Source interface {
+	Read(f *frame.Frame) error
+}
+
+// Tracker follows the face. It holds back at most face.LookAhead frames and
+// gives them out in order.
+type Tracker interface {
+	Push(ctx context.Context, f *frame.Frame) ([]face.Tracked, error)
+	Flush(ctx context.Context) ([]face.Tracked, error)
+}
+
+// Sink takes the finished frames in order.
+type Sink interface {
+	Write(f *frame.Frame) error
+}
+
+// Stats counts what a pipeline did.
+type Stats struct {
+	Frames int64 // written
+	NoFace int64 // of them, passed through without a usable face
+	Cuts   int64 // scene cuts
+}
+
+// Pipeline is one run. All fields but Progress are required.
+type Pipeline struct {
+	Format  frame.Format
+	Source  Source
+	Tracker Tracker
+	Engine  lip.Engine
+	Sink    Sink
+	// Mouth is what the audio asks for at frame i of the output.
+	Mouth func(i int64) audio.Mouth
+	// Frames is the length of the output; 0 means until the source ends.
+	Frames int64
+	// Progress is called after each written frame, from one goroutine. It
+	// must not block.
+	Progress func(Stats)
+}
+
+// queue is the capacity of the channels between the stages: enough that a
+// stage does not wait for its neighbour's every frame, no more.
+const queue = 3
+
+// Run moves all frames through. When it returns, every goroutine it started
+// has ended. Closing source and sink is the caller's.
+func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
+	g, ctx := errgroup.WithContext(ctx)
+	// Frames in the tracker, in a chunk, in the three channels, and one in
+	// the hands of each stage: with one fewer the pipeline could lock up.
+	pool := frame.NewPool(p.Format, face.LookAhead+p.Engine.Chunk()+3*queue+4)
+	decoded := make(chan *frame.Frame, queue)
+	tracked := make(chan lip.Item, queue)
+	spoken := make(chan lip.Item, queue)
+	var stats Stats
+	g.Go(func() error { defer close(decoded); return p.decode(ctx, pool, decoded) })
+	g.Go(func() error { defer close(tracked); return p.track(ctx, decoded, tracked) })
+	g.Go(func() error { defer close(spoken); return p.speak(ctx, tracked, spoken) })
+	g.Go(func() error { return p.write(ctx, pool, spoken, &stats) })
+	err := g.Wait()
+	return stats, err
+}
+
+func (p *Pipeline) decode(ctx context.Context, pool *frame.Pool, out chan<- *frame.Frame) error {
+	for i := int64(0); p.Frames == 0 || i < p.Frames; i++ {
+		f := pool.Get(ctx.Done())
+		if f == nil {
+			return ctx.Err()
+		}
+		f.Index = i
+		if err := p.Source.Read(f); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if !send(ctx, out, f) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (p *Pipeline) track(ctx context.Context, in <-chan *frame.Frame, out chan<- lip.Item) error {
+	pass := func(ready []face.Tracked, err error) error {
+		if err != nil {
+			return err
+		}
+		for _, t := range ready {
+			it := lip.Item{Frame: t.Frame, Face: t.Face, Cut: t.Cut, Mouth: p.Mouth(t.Frame.Index)}
+			if !send(ctx, out, it) {
+				return ctx.Err()
+			}
+		}
+		return nil
+	}
+	for f := range in {
+		if err := pass(p.Tracker.Push(ctx, f)); err != nil {
+			return err
+		}
+	}
+	// The channel also closes when decoding failed; what is left in the
+	// tracker is then of no use.
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return pass(p.Tracker.Flush(ctx))
+}
+
+func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip.Item) error {
+	chunk := make([]lip.Item, 0, p.Engine.Chunk())
+	process := func() error {
+		if err := p.Engine.Process(ctx, chunk); err != nil {
+			return err
+		}
+		for _, it := range chunk {
+			if !send(ctx, out, it) {
+				return ctx.Err()
+			}
+		}
+		chunk = chunk[:0]
+		return nil
+	}
+	for it := range in {
+		chunk = append(chunk, it)
+		if len(chunk) == cap(chunk) {
+			if err := process(); err != nil {
+				return err
+			}
+		}
+	}
+	if len(chunk) == 0 {
+		return nil
+	}
+	return process()
+}
+
+func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.Item, stats *Stats) error {
+	for it := range in {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := p.Sink.Write(it.Frame); err != nil {
+			return err
+		}
+		stats.Frames++
+		if it.Face == nil {
+			stats.NoFace++
+		}
+		if it.Cut {
+			stats.Cuts++
+		}
+		pool.Put(it.Frame)
+		if p.Progress != nil {
+			p.Progress(*stats)
+		}
+	}
+	return nil
+}
+
+func send[T any](ctx context.Context, ch chan<- T, v T) bool {
+	select {
+	case ch <- v:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

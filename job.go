@@ -1,0 +1,152 @@
+package lipstream
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/media"
+)
+
+// The engines by name. EngineAuto takes LatentSync where it can run, else the
+// preview.
+const (
+	EngineAuto       = "auto"
+	EnginePreview    = "preview"
+	EngineLatentSync = "latentsync"
+)
+
+// What happens when video and audio differ in length. A picture always lasts
+// as long as the audio.
+const (
+	LengthPad      = "pad"      // the longer one counts: the last frame is held, or silence follows
+	LengthLoop     = "loop"     // the audio counts: the video starts again, or is cut
+	LengthPingPong = "pingpong" // the audio counts: the video runs back and forth, or is cut
+	LengthShortest = "shortest" // the shorter one counts
+)
+
+// Job says what to make. Video, Audio and Output are required; the zero value
+// of everything else is the default.
+type Job struct {
+	Video  string // a video or picture (PNG, JPEG, WebP) that ffmpeg reads
+	Audio  string // the voice: any audio, or a video with sound
+	Output string // .mp4, .mov, .mkv or .webm
+
+	Engine string // EngineAuto, EnginePreview or EngineLatentSync
+	FPS    string // output frame rate, "25" or "30000/1001"; default: the source's, 25 for a picture
+	Length string // LengthPad, LengthLoop, LengthPingPong or LengthShortest
+	Face   string // largest (default), center, left, right, or a number counted from the left, from 1
+	// Start and End cut the video and, with it, the time of the output; the
+	// audio starts at its own beginning. End 0 is the video's end.
+	Start, End time.Duration
+
+	Codec     string // h264, hevc, vp9, av1, prores, ffv1; default by the output's name
+	CRF       *int   // constant rate factor, smaller is better; default by codec
+	Preset    string // encoder's speed preset; default by codec
+	Overwrite bool   // replace an existing output
+
+	Seed    int64  // of the random numbers; the preview engine draws none
+	Backend string // auto, openvino or onnxruntime: runs the networks
+	Threads int    // CPU threads of the networks; 0 chooses
+}
+
+// Result says what was made.
+type Result struct {
+	Output   string        `json:"output"`
+	Engine   string        `json:"engine"`
+	Frames   int64         `json:"frames"`
+	NoFace   int64         `json:"no_face"` // passed through unchanged
+	Cuts     int64         `json:"cuts"`
+	FPS      float64       `json:"fps"` // of the video
+	Width    int           `json:"width"`
+	Height   int           `json:"height"`
+	Duration time.Duration `json:"-"`
+	Elapsed  time.Duration `json:"-"`
+	// MemoryPeak is the most that this process and its children held, bytes.
+	MemoryPeak int64 `json:"memory_peak"`
+}
+
+// withDefaults checks what can be checked without opening a file.
+func (j Job) withDefaults() (Job, error) {
+	usage := func(option, value, cause, hint string) error {
+		return fault.New(fault.Usage, "option", option+" "+value, cause, hint)
+	}
+	for _, p := range []struct{ option, value string }{{"video", j.Video}, {"audio", j.Audio}, {"output", j.Output}} {
+		if p.value == "" {
+			return j, usage("--"+p.option, "", "is required", "see lipstream run --help")
+		}
+	}
+	choose := func(option string, value *string, allowed ...string) error {
+		if *value == "" {
+			*value = allowed[0]
+		}
+		if !slices.Contains(allowed, *value) {
+			return usage(option, strconv.Quote(*value), "is not known", "choose one of "+strings.Join(allowed, ", "))
+		}
+		return nil
+	}
+	if err := errors.Join(
+		choose("--engine", &j.Engine, EngineAuto, EnginePreview, EngineLatentSync),
+		choose("--length", &j.Length, LengthPad, LengthLoop, LengthPingPong, LengthShortest),
+		choose("--backend", &j.Backend, "auto", "openvino", "onnxruntime"),
+	); err != nil {
+		return j, err
+	}
+	switch {
+	case j.Start < 0:
+		return j, usage("--start", j.Start.String(), "is before the beginning", "times count from 0")
+	case j.End < 0:
+		return j, usage("--end", j.End.String(), "is before the beginning", "times count from 0")
+	case j.End > 0 && j.End <= j.Start:
+		return j, usage("--end", j.End.String(), fmt.Sprintf("leaves nothing after --start %v", j.Start), "the end has to come after the start")
+	case j.Threads < 0 || j.Threads > 1024:
+		return j, usage("--threads", strconv.Itoa(j.Threads), "is out of range", "0 lets Lipstream choose")
+	case j.CRF != nil && (*j.CRF < 0 || *j.CRF > 63):
+		return j, usage("--crf", strconv.Itoa(*j.CRF), "is out of range", "0 is lossless, 18 looks like the source, 51 is worst")
+	}
+	if _, err := face.ParseChoice(j.Face); err != nil {
+		return j, err
+	}
+	if _, err := j.rate(); err != nil {
+		return j, err
+	}
+	return j, nil
+}
+
+// Frame rates beyond these are mistakes, not wishes.
+const minRate, maxRate = 1, 240
+
+// rate parses FPS; the zero Rational when it is empty.
+func (j Job) rate() (media.Rational, error) {
+	if j.FPS == "" {
+		return media.Rational{}, nil
+	}
+	r := media.ParseRate(j.FPS)
+	if !r.Valid() || r.Float() < minRate || r.Float() > maxRate {
+		return media.Rational{}, fault.New(fault.Usage, "option", "--fps "+strconv.Quote(j.FPS),
+			fmt.Sprintf("is not a frame rate between %d and %d", minRate, maxRate), "write 25, 29.97 or 30000/1001")
+	}
+	return r, nil
+}
+
+// sameFile reports whether two paths name one existing file.
+func sameFile(a, b string) bool {
+	if pa, err := filepath.Abs(a); err == nil {
+		if pb, err := filepath.Abs(b); err == nil && pa == pb {
+			return true
+		}
+	}
+	ia, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	ib, err := os.Stat(b)
+	return err == nil && os.SameFile(ia, ib)
+}

@@ -1,0 +1,294 @@
+package lipstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/backend/runtimes"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/pipeline"
+	"github.com/lipstream/lipstream/internal/preview"
+)
+
+// pictureRate is the frame rate of a video made from a picture.
+var pictureRate = media.Rational{Num: 25, Den: 1}
+
+// minSide is the least width and height of the input: below it no face has
+// enough pixels to be followed.
+const minSide = 64
+
+// Run does one job from beginning to end and tells o, which may be nil, of its
+// progress. The output appears under its name only when it is complete. When
+// Run returns, all goroutines and child processes that it started have ended
+// and its temporary files are gone.
+func Run(ctx context.Context, job Job, o Observer) (Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := newReporter(ctx, o)
+	result, err := run(ctx, job, r)
+	r.end(&result, err)
+	return result, err
+}
+
+// inputs is what is known about a job before the first frame.
+type inputs struct {
+	tools  media.Tools
+	video  *media.Info
+	audio  *media.Info
+	rate   media.Rational
+	format frame.Format
+	mode   media.Mode
+	speech *audio.Track
+	// frames of the output: at least atLeast and, where cut is set, no more.
+	// Where it is not set, the video's own end counts as well.
+	atLeast int64
+	cut     bool
+	// expected is the length of the output as far as it is known.
+	expected int64
+}
+
+func run(ctx context.Context, job Job, r *reporter) (Result, error) {
+	job, err := job.withDefaults()
+	if err != nil {
+		return Result{}, err
+	}
+	r.stage(StageProbe)
+	engine, why, err := chooseEngine(job)
+	if err != nil {
+		return Result{}, err
+	}
+	in, err := probe(ctx, job)
+	if err != nil {
+		return Result{}, err
+	}
+	r.start(engine, why, job.Output)
+	r.stage(StageListen)
+	if err := in.listen(ctx, job); err != nil {
+		return Result{}, err
+	}
+	if in.speech.SpeechSeconds() == 0 {
+		r.warn(job.Audio + ": no speech was found, the mouth will stay closed")
+	}
+	r.expect(in.expected)
+	r.stage(StageFrames)
+	return in.render(ctx, job, engine, r)
+}
+
+// probe looks at the files and refuses what cannot work, before anything slow.
+func probe(ctx context.Context, job Job) (*inputs, error) {
+	tools, err := media.FindTools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in := &inputs{tools: tools}
+	if in.video, err = media.Probe(ctx, tools, job.Video); err != nil {
+		return nil, err
+	}
+	if err := in.video.NeedVideo(); err != nil {
+		return nil, err
+	}
+	if in.audio, err = media.Probe(ctx, tools, job.Audio); err != nil {
+		return nil, err
+	}
+	if err := in.audio.NeedAudio(); err != nil {
+		return nil, err
+	}
+	for _, p := range []string{job.Video, job.Audio} {
+		if sameFile(p, job.Output) {
+			return nil, fault.New(fault.Output, "write video", job.Output, "the output is the same file as the input "+p, "choose another name for the output")
+		}
+	}
+	if err := media.CheckOutput(job.Output, job.Overwrite, job.Video, job.Audio); err != nil {
+		return nil, err
+	}
+	v := in.video.Video
+	if v.Width < minSide || v.Height < minSide {
+		return nil, fault.New(fault.Input, "read video", job.Video, fmt.Sprintf("%dx%d pixels are too few for a face", v.Width, v.Height),
+			fmt.Sprintf("the picture needs at least %dx%d pixels", minSide, minSide))
+	}
+	if in.rate, err = job.rate(); err != nil {
+		return nil, err
+	}
+	if !in.rate.Valid() {
+		in.rate = v.FrameRate
+	}
+	if v.IsPicture && job.FPS == "" {
+		in.rate = pictureRate
+	}
+	in.format = media.WorkingFormat(*v)
+	in.mode, err = media.ParseMode(job.Length)
+	return in, err
+}
+
+// listen analyses the speech and settles how long the output is. Of an hour of
+// speech it keeps 4 MB.
+func (in *inputs) listen(ctx context.Context, job Job) error {
+	src, err := media.OpenAudio(ctx, in.tools, job.Audio, in.audio, in.audio.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }()
+	analyzer, buf, samples := audio.NewAnalyzer(), make([]float32, 16384), int64(0)
+	for {
+		n, err := src.Read(buf)
+		analyzer.Write(buf[:n])
+		samples += int64(n)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if in.speech, err = analyzer.Finish(); err != nil {
+		return fault.Wrap(fault.KindOf(err), "listen to", job.Audio, err, "")
+	}
+	heard := framesOf(in.speech.Duration(), in.rate)
+	v := in.video.Video
+	if v.IsPicture {
+		in.mode, in.atLeast, in.cut, in.expected = media.Pad, heard, true, heard
+		return nil
+	}
+	end := v.Start + v.Duration
+	if job.End > 0 {
+		end = min(end, job.End)
+	}
+	shown := max(0, in.rate.Frame(end)-in.rate.Frame(job.Start))
+	switch in.mode {
+	case media.Pad:
+		in.atLeast, in.expected = heard, max(heard, shown)
+	case media.Shortest:
+		in.atLeast, in.cut, in.expected = heard, true, min(heard, shown)
+	default:
+		in.atLeast, in.cut, in.expected = heard, true, heard
+	}
+	return nil
+}
+
+// framesOf is how many frames cover a sound, at least one.
+func framesOf(duration float64, rate media.Rational) int64 {
+	// The allowance keeps 4.0000001 s from taking a 101st frame.
+	return max(1, int64(math.Ceil(duration*rate.Float()-1e-3)))
+}
+
+// render makes the frames.
+func (in *inputs) render(ctx context.Context, job Job, engine string, r *reporter) (Result, error) {
+	// ffmpeg is started last to first, so that what can fail cheaply fails first.
+	source, err := media.NewSequence(ctx, in.tools, job.Video, in.video, media.SequenceOptions{VideoOptions: media.VideoOptions{
+		Format: in.format, Rate: in.rate, Start: job.Start, End: job.End}}, in.mode)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = source.Close() }()
+
+	choice, err := face.ParseChoice(job.Face)
+	if err != nil {
+		return Result{}, err
+	}
+	nets, err := runtimes.Open(ctx, job.Backend)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = nets.Close() }()
+	tracker, err := face.NewTracker(ctx, nets, face.Options{Choice: choice, Threads: job.Threads})
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = tracker.Close() }()
+
+	sink, err := media.OpenSink(ctx, in.tools, job.Output, in.sinkOptions(job, engine))
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = sink.Close() }()
+
+	p := pipeline.Pipeline{
+		Format:  in.format,
+		Source:  &bounded{seq: source, atLeast: in.atLeast, cut: in.cut},
+		Tracker: tracker,
+		Engine:  preview.New(in.rate.Float()),
+		Sink:    sink,
+		Mouth: func(i int64) audio.Mouth {
+			return in.speech.Mouth(audio.FrameTime(i, int(in.rate.Num), int(in.rate.Den)))
+		},
+		Progress: r.frames,
+	}
+	defer func() { _ = p.Engine.Close() }()
+	stats, err := p.Run(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	if stats.NoFace == stats.Frames {
+		return Result{}, fault.New(fault.NoFace, "find a face in", job.Video, fmt.Sprintf("no usable face in any of %d frames", stats.Frames),
+			"the face must be at least 32 pixels wide and not turned away")
+	}
+	in.warnings(job, source, stats, r)
+	r.stage(StageFinish)
+	if err := sink.Commit(); err != nil {
+		return Result{}, err
+	}
+	v := in.video.Video
+	return Result{
+		Output: job.Output, Engine: engine, Frames: stats.Frames, NoFace: stats.NoFace, Cuts: stats.Cuts,
+		FPS: in.rate.Float(), Width: v.Width, Height: v.Height, Duration: in.rate.Time(stats.Frames),
+	}, nil
+}
+
+func (in *inputs) warnings(job Job, source *media.Sequence, stats pipeline.Stats, r *reporter) {
+	if source.Short() {
+		r.warn(fmt.Sprintf("%s: only %d frames could be read of those that the file promises: it may be cut off", job.Video, source.Length()))
+	}
+	if stats.NoFace > 0 {
+		r.warn(fmt.Sprintf("%d of %d frames have no usable face and are unchanged", stats.NoFace, stats.Frames))
+	}
+}
+
+func (in *inputs) sinkOptions(job Job, engine string) media.SinkOptions {
+	o := media.SinkOptions{
+		Format: in.format, Rate: in.rate, SampleAspect: in.video.Video.SampleAspect,
+		Tags:  media.WorkingTags(*in.video.Video, in.format),
+		Audio: in.audio, AudioTrack: in.audio.DefaultAudio(),
+		Duration: in.rate.Time(in.expected),
+		Codec:    job.Codec, Preset: job.Preset,
+		Overwrite: job.Overwrite, Inputs: []string{job.Video, job.Audio},
+		// Who sees the video has a right to know that its mouth was made.
+		Metadata: map[string]string{"comment": fmt.Sprintf("lip-synced by Lipstream %s, engine %s, seed %d", Version(), engine, job.Seed)},
+	}
+	if job.CRF != nil {
+		o.CRF, o.Lossless = *job.CRF, *job.CRF == 0
+	}
+	return o
+}
+
+// bounded ends a sequence where the output ends.
+type bounded struct {
+	seq     *media.Sequence
+	n       int64
+	atLeast int64
+	cut     bool
+}
+
+// Read implements pipeline.Source.
+func (b *bounded) Read(f *frame.Frame) error {
+	if b.cut && b.n >= b.atLeast {
+		return io.EOF
+	}
+	if err := b.seq.Read(f); err != nil {
+		return err
+	}
+	// Only now the sequence may know that its video has ended and that this
+	// frame is a repetition.
+	if length := b.seq.Length(); !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
+		return io.EOF
+	}
+	b.n++
+	return nil
+}
+
