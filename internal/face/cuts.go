@@ -108,12 +108,17 @@ func (t *thumb) chroma(o *thumb) float64 {
 type cutFinder struct {
 	last   *thumb  // the last frame that had structure
 	recent float64 // running mean of the scores
+	// disabled makes every frame part of one shot.
+	disabled bool
 }
 
 // next says whether f begins a new shot. Frames without structure (black,
 // white) never do: the first frame after them is compared with the last one
 // before, so that a flash or a dip to black within a shot is no cut.
 func (c *cutFinder) next(f *frame.Frame) bool {
+	if c.disabled {
+		return false
+	}
 	t := newThumb(f)
 	if t.flat {
 		return false

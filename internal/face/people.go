@@ -10,7 +10,7 @@ import (
 
 const (
 	detectEvery = 10 // frames between looks for further faces while following one
-	searchEvery = 5  // frames between searches for small faces while there is none
+	searchEvery = 5  // frames between looks for small faces while there is nobody, a level each
 	maxPeople   = 6  // followed at once
 	sameBox     = 0.3
 )
@@ -48,8 +48,25 @@ func (o *observation) matches(d Detection) bool {
 // person is somebody in the current shot. The identity is one of place: a face
 // that is lost and found near where it was is the same person.
 type person struct {
-	obs  *observation // the last
-	gone int          // frames since then; 0 while followed
+	obs    *observation // the last
+	before *observation // of the frame before that; nil when not seen in it
+	gone   int          // frames since obs; 0 while followed
+}
+
+// expected is where to look for the face in the next frame. The mesh is best
+// when its square sits as it did in training, so that a moving face is met
+// where it will be; small shifts are noise and not carried on.
+func (q *person) expected() ROI {
+	r := ROIFromPoints(q.obs.points)
+	if q.before == nil {
+		return r
+	}
+	b := ROIFromPoints(q.before.points)
+	dx, dy := r.CX-b.CX, r.CY-b.CY
+	g := gain(math.Hypot(dx, dy), 0.01*r.Size)
+	r.CX += g * dx
+	r.CY += g * dy
+	return r
 }
 
 // people follows everybody in the shot.
@@ -58,10 +75,10 @@ type people struct {
 	mesh     *Mesh
 	all      []*person // followed or lost, in the order of their appearance
 	since    int       // frames since the detector ran
-	searched int       // frames since small faces were looked for
+	searched int       // frames without anybody, in a row
 }
 
-func (p *people) reset() { *p = people{detector: p.detector, mesh: p.mesh, searched: searchEvery} }
+func (p *people) reset() { *p = people{detector: p.detector, mesh: p.mesh} }
 
 // followed are those seen in this frame.
 func (p *people) followed() []*person {
@@ -82,66 +99,86 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 			q.gone++
 			continue
 		}
-		o, err := p.look(ctx, f, ROIFromPoints(q.obs.points))
+		o, err := p.look(ctx, f, q.expected())
 		if err != nil {
 			return nil, err
 		}
 		// A mesh that slips off collapses or jumps; the presence score alone
 		// does not always say so.
 		if o == nil || !plausible(q.obs, o) {
-			q.gone, lost = 1, true
+			q.gone, q.before, lost = 1, nil, true
 			continue
 		}
-		q.obs = o
+		q.before, q.obs = q.obs, o
 	}
 	p.merge()
 	p.since++
-	p.searched++
 	seen := p.followed()
 	if len(seen) > 0 && !lost && p.since < detectEvery {
 		return nil, nil
 	}
 	p.since = 0
-	var found []Detection
-	if len(seen) == 0 && p.searched >= searchEvery {
-		p.searched = 0
-		found, err = p.detector.Search(ctx, f)
+	first, last := 0, 0
+	if len(seen) == 0 {
+		p.searched++
+		switch {
+		case p.searched == 1:
+			last = Levels - 1 // a new shot, or a face just lost: look for it everywhere
+		case p.searched%searchEvery == 0:
+			first = 1 + p.searched/searchEvery%(Levels-1)
+			last = first
+		}
 	} else {
-		found, err = p.detector.Detect(ctx, f)
+		p.searched = 0
 	}
+	for level := first; level <= last; level++ {
+		if level > first && len(p.followed()) > 0 {
+			break // the coarser levels were enough
+		}
+		found, err := p.detector.Level(ctx, f, level)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range found {
+			q, err := p.meet(ctx, f, d)
+			if err != nil {
+				return nil, err
+			}
+			if q != nil {
+				fresh = append(fresh, q)
+			}
+		}
+	}
+	return fresh, nil
+}
+
+// meet looks closer at a detection: nothing where it is somebody followed or
+// no face after all, a lost person who is back, or somebody new, who is given.
+func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person, error) {
+	seen := p.followed()
+	if len(seen) >= maxPeople || slices.ContainsFunc(seen, func(q *person) bool { return q.obs.matches(d) }) {
+		return nil, nil
+	}
+	o, err := p.look(ctx, f, ROIFromDetection(d))
+	if o == nil || err != nil {
+		return nil, err
+	}
+	// The square by the landmarks differs a little from the detector's; a
+	// second look makes the first frame agree with those that follow.
+	again, err := p.look(ctx, f, ROIFromPoints(o.points))
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range found {
-		known := slices.ContainsFunc(p.followed(), func(q *person) bool { return q.obs.matches(d) })
-		if known || len(p.followed()) >= maxPeople {
-			continue
-		}
-		o, err := p.look(ctx, f, ROIFromDetection(d))
-		if err != nil {
-			return nil, err
-		}
-		if o == nil {
-			continue
-		}
-		// The square by the landmarks differs a little from the detector's;
-		// a second look makes the first frame agree with those that follow.
-		again, err := p.look(ctx, f, ROIFromPoints(o.points))
-		if err != nil {
-			return nil, err
-		}
-		if again != nil {
-			o = again
-		}
-		if q := p.returned(o); q != nil {
-			q.obs, q.gone = o, 0
-			continue
-		}
-		q := &person{obs: o}
-		p.all = append(p.all, q)
-		fresh = append(fresh, q)
+	if again != nil {
+		o = again
 	}
-	return fresh, nil
+	if q := p.returned(o); q != nil {
+		q.obs, q.gone = o, 0
+		return nil, nil
+	}
+	q := &person{obs: o}
+	p.all = append(p.all, q)
+	return q, nil
 }
 
 // look runs the mesh; nil when there is no face.

@@ -16,8 +16,8 @@ import (
 // smoothed apart; the mouth, which the engines must know as it is, is let
 // through as soon as it moves.
 
-// Noise of the mesh in units of the face's width: differences well above are
-// motion, well below are jitter.
+// Least noise of the mesh in units of the face's width: differences well above
+// are motion, well below are jitter.
 const (
 	rigidNoise = 0.002
 	shapeNoise = 0.003
@@ -168,7 +168,10 @@ func smooth(window []*observation, at int) []Point {
 	head.cx = cx + l[2] - (head.a*cx - head.b*cy)
 	head.cy = cy + l[3] - (head.b*cx + head.a*cy)
 
-	// The face: what is left of its points when the head is held still.
+	// The face: what is left of its points when the head is held still. What
+	// the points that cannot move still do then is the noise of this picture.
+	noise := noiseOf(window, back, line)
+	mouthNoise, shapeNoise := math.Max(mouthNoise*width, 3*noise), math.Max(shapeNoise*width, 3*noise)
 	out := make([]Point, len(now))
 	for i := range out {
 		var s, p, m Point
@@ -179,14 +182,31 @@ func smooth(window []*observation, at int) []Point {
 			add(&m, v, short[k])
 		}
 		if isMouth[i] {
-			lerp(&s, m, gain(dist(m, s), mouthNoise*width))
-			lerp(&s, now[i], gain(dist(now[i], s), mouthNoise*width))
+			lerp(&s, m, gain(dist(m, s), mouthNoise))
+			lerp(&s, now[i], gain(dist(now[i], s), mouthNoise))
 		} else {
-			lerp(&s, p, gain(dist(p, s), shapeNoise*width))
+			lerp(&s, p, gain(dist(p, s), shapeNoise))
 		}
 		out[i] = head.apply(s)
 	}
 	return out
+}
+
+// noiseOf is the root mean square, per point, of what the stable points do
+// over the window when the head is held still.
+func noiseOf(window []*observation, back []motion, line []float64) float64 {
+	var sum float64
+	for _, i := range isStable {
+		var mean Point
+		for k, o := range window {
+			add(&mean, back[k].apply(o.points[i]), line[k])
+		}
+		for k, o := range window {
+			d := dist(back[k].apply(o.points[i]), mean)
+			sum += d * d
+		}
+	}
+	return math.Sqrt(sum / float64(len(isStable)*len(window)))
 }
 
 func add(p *Point, v Point, w float64) {

@@ -74,6 +74,7 @@ type Tracker struct {
 	shot    int
 	track   int  // of the last entry with a face; -1 before the first
 	broken  bool // the next observation begins a new track
+	repeats int  // of the last frame's picture
 	queue   []entry
 	past    []entry // the last reach entries given out; frame is nil in them
 	stats   Stats
@@ -154,13 +155,17 @@ func (t *Tracker) newShot() {
 func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	// The frame before is still in the queue, so nobody has edited it yet.
 	if n := len(t.queue); n > 0 && same(t.queue[n-1].frame, f) {
-		e := t.queue[n-1]
-		e.frame, e.cut = f, false
-		t.stats.Repeated++
-		// A repeated picture without a face need not be searched again, but
-		// one without the chosen face that is only lost must count on.
-		t.append(e)
-		return nil
+		// Without the face a repeated picture is looked at until every level
+		// of the search had its turn: what one missed another may find.
+		t.repeats++
+		if e := t.queue[n-1]; e.obs != nil || t.repeats > Levels*searchEvery {
+			e.frame, e.cut = f, false
+			t.stats.Repeated++
+			t.append(e)
+			return nil
+		}
+	} else {
+		t.repeats = 0
 	}
 	e := entry{frame: f, track: -1}
 	if t.cuts.next(f) {

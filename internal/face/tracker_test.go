@@ -1,0 +1,440 @@
+package face
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+const sceneW, sceneH = 640, 480
+
+func toFrame(p *frame.RGB) *frame.Frame {
+	f := frame.New(frame.Format{Width: p.W, Height: p.H, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
+	f.FromRGB(p)
+	return f
+}
+
+// stage is where the portrait is put in a scene.
+type stage struct{ x, y, scale, angle float64 }
+
+// scene draws portraits into a room of its own pattern.
+func scene(portrait *frame.RGB, at ...stage) (*frame.Frame, []frame.Affine) {
+	p := grey(sceneW, sceneH)
+	var to []frame.Affine
+	for _, s := range at {
+		to = append(to, place(p, portrait, s.x, s.y, s.scale, s.angle))
+	}
+	return toFrame(p), to
+}
+
+func newTracker(t testing.TB, face string) *Tracker {
+	t.Helper()
+	c, err := ParseChoice(face)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr, err := NewTracker(t.Context(), openBackend(t), Options{Choice: c, Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tr.Close() })
+	return tr
+}
+
+// follow runs all frames through the tracker and checks the order and bound.
+func follow(t testing.TB, tr *Tracker, frames []*frame.Frame) []Tracked {
+	t.Helper()
+	var out []Tracked
+	for i, f := range frames {
+		ready, err := tr.Push(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, ready...)
+		if held := i + 1 - len(out); held > LookAhead {
+			t.Fatalf("%d frames are held", held)
+		}
+	}
+	rest, err := tr.Flush(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	out = append(out, rest...)
+	if len(out) != len(frames) {
+		t.Fatalf("%d frames in, %d out", len(frames), len(out))
+	}
+	for i := range out {
+		if out[i].Frame != frames[i] {
+			t.Fatalf("frame %d is not in its place", i)
+		}
+	}
+	return out
+}
+
+// reference gives the points of the portrait in its own pixels.
+func reference(t *testing.T, portrait *frame.RGB) []Point {
+	f, to := scene(portrait, stage{320, 240, 0.9, 0})
+	out := follow(t, newTracker(t, ""), []*frame.Frame{f})
+	if out[0].Face == nil {
+		t.Fatal("no face in the portrait")
+	}
+	inv, _ := to[0].Invert()
+	p := make([]Point, Points)
+	for i, q := range out[0].Face.Points {
+		p[i].X, p[i].Y = inv.Apply(q.X, q.Y)
+	}
+	return p
+}
+
+// meanError is the mean distance of the points from where they belong, and
+// that of the mean shift.
+func meanError(f *Face, ref []Point, to frame.Affine) (points, shift float64) {
+	var sx, sy float64
+	n := float64(len(ref))
+	for i, q := range ref {
+		x, y := to.Apply(q.X, q.Y)
+		p := f.Points[i]
+		points += math.Hypot(p.X-x, p.Y-y) / n
+		sx += (p.X - x) / n
+		sy += (p.Y - y) / n
+	}
+	return points, math.Hypot(sx, sy)
+}
+
+// A head that wanders, turns and comes nearer is followed within a pixel and
+// without lag.
+func TestFollowsMotion(t *testing.T) {
+	portrait := readPNG(t, "portrait.png")
+	ref := reference(t, portrait)
+	var frames []*frame.Frame
+	var to []frame.Affine
+	const n = 60
+	for i := range n {
+		a := float64(i) / 25
+		f, m := scene(portrait, stage{
+			320 + 90*math.Sin(2*math.Pi*0.7*a), 240 + 20*math.Sin(2*math.Pi*1.1*a),
+			0.9 + 0.08*math.Sin(2*math.Pi*0.4*a), 0.15 * math.Sin(2*math.Pi*0.5*a),
+		})
+		frames, to = append(frames, f), append(to, m[0])
+	}
+	tr := newTracker(t, "")
+	out := follow(t, tr, frames)
+	var worst, worstShift float64
+	var x, want [n]float64
+	for i, o := range out {
+		if o.Face == nil {
+			t.Fatalf("frame %d: no face", i)
+		}
+		if o.Face.Track != 0 || o.Cut != (i == 0) {
+			t.Errorf("frame %d: track %d, cut %v", i, o.Face.Track, o.Cut)
+		}
+		e, s := meanError(o.Face, ref, to[i])
+		worst, worstShift = math.Max(worst, e), math.Max(worstShift, s)
+		x[i] = o.Face.Points[4].X
+		want[i], _ = to[i].Apply(ref[4].X, ref[4].Y)
+	}
+	t.Logf("mean point error at most %.2f pixels, shift at most %.2f", worst, worstShift)
+	if worst > 1 || worstShift > 1 {
+		t.Errorf("mean point error %.2f, shift %.2f", worst, worstShift)
+	}
+	if lag := bestLag(x[:], want[:]); lag != 0 {
+		t.Errorf("lag of %d frames", lag)
+	}
+	if s := tr.Stats(); s.Frames != n || s.Faces != n || s.Cuts != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// bestLag is the shift of a against b at which their velocities agree best.
+func bestLag(a, b []float64) int {
+	best, at := math.Inf(-1), 0
+	for lag := -5; lag <= 5; lag++ {
+		var c float64
+		for i := 6; i < len(a)-7; i++ {
+			c += (a[i+lag] - a[i+lag-1]) * (b[i] - b[i-1])
+		}
+		if c > best {
+			best, at = c, lag
+		}
+	}
+	return at
+}
+
+// A still with noise: smoothing at least halves the jitter.
+func TestSmoothingStill(t *testing.T) {
+	portrait := readPNG(t, "portrait.png")
+	base := grey(sceneW, sceneH)
+	place(base, portrait, 320, 240, 0.7, 0)
+	rng := rand.New(rand.NewPCG(1, 1))
+	var frames []*frame.Frame
+	for range 50 {
+		f := toFrame(base)
+		for i, v := range f.Planes[0] {
+			f.Planes[0][i] = byte(min(max(float64(v)+12*rng.NormFloat64(), 0), 255))
+		}
+		frames = append(frames, f)
+	}
+	tr := newTracker(t, "")
+	raw := make([][]Point, 0, len(frames))
+	var soft [][]Point
+	var align []float64
+	keep := func(ready []Tracked) {
+		for _, o := range ready {
+			soft = append(soft, o.Face.Points)
+			x, _ := o.Face.Align.Apply(320, 240)
+			align = append(align, x)
+		}
+	}
+	for _, f := range frames {
+		ready, err := tr.Push(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw = append(raw, tr.chosen.obs.points)
+		keep(ready)
+	}
+	rest, err := tr.Flush(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep(rest)
+	for _, group := range []struct {
+		name string
+		pick func(int) bool
+		want float64
+	}{
+		{"all", func(int) bool { return true }, 2},
+		{"head", func(i int) bool { return i < MeshPoints && !isMouth[i] }, 2},
+		{"mouth", func(i int) bool { return isMouth[i] }, 1.5},
+	} {
+		a, b := jitter(raw, group.pick), jitter(soft, group.pick)
+		t.Logf("%s: jitter %.3f -> %.3f pixels, %.1f times less", group.name, a, b, a/b)
+		if a < group.want*b {
+			t.Errorf("%s: jitter %.3f only falls to %.3f", group.name, a, b)
+		}
+	}
+}
+
+// jitter is the root mean square of the second difference over time.
+func jitter(p [][]Point, pick func(int) bool) float64 {
+	var sum, n float64
+	for t := 1; t+1 < len(p); t++ {
+		for i := range p[t] {
+			if pick(i) {
+				dx := p[t-1][i].X - 2*p[t][i].X + p[t+1][i].X
+				dy := p[t-1][i].Y - 2*p[t][i].Y + p[t+1][i].Y
+				sum += dx*dx + dy*dy
+				n++
+			}
+		}
+	}
+	return math.Sqrt(sum / n)
+}
+
+// One picture repeated is looked at once, and its face is one object.
+func TestStillPictureIsFree(t *testing.T) {
+	portrait := readPNG(t, "portrait.png")
+	var frames []*frame.Frame
+	for range 30 {
+		f, _ := scene(portrait, stage{320, 240, 0.9, 0})
+		frames = append(frames, f)
+	}
+	tr := newTracker(t, "")
+	out := follow(t, tr, frames)
+	for i, o := range out {
+		if o.Face != out[0].Face {
+			t.Fatalf("frame %d has a face of its own", i)
+		}
+	}
+	if s := tr.Stats(); s.Repeated != 29 || s.Faces != 30 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The next shot has another face elsewhere: a cut, a new track, and nothing
+// of one shot in the other.
+func TestCutRestarts(t *testing.T) {
+	portrait := readPNG(t, "portrait.png")
+	ref := reference(t, portrait)
+	var frames []*frame.Frame
+	var to []frame.Affine
+	for i := range 12 {
+		f, m := scene(portrait, stage{200 + float64(i), 240, 0.8, 0})
+		frames, to = append(frames, f), append(to, m[0])
+	}
+	for i := range 12 {
+		p := frame.NewRGB(sceneW, sceneH)
+		for k := range p.Pix {
+			p.Pix[k] = byte(k / 3 % sceneW / 4)
+		}
+		m := place(p, portrait, 440-float64(i), 230, 0.8, 0.1)
+		frames, to = append(frames, toFrame(p)), append(to, m)
+	}
+	out := follow(t, newTracker(t, ""), frames)
+	for i, o := range out {
+		if o.Face == nil {
+			t.Fatalf("frame %d: no face", i)
+		}
+		if o.Cut != (i == 0 || i == 12) || o.Face.Track != i/12 {
+			t.Errorf("frame %d: cut %v, track %d", i, o.Cut, o.Face.Track)
+		}
+		if e, _ := meanError(o.Face, ref, to[i]); e > 1 {
+			t.Errorf("frame %d: error %.2f", i, e)
+		}
+	}
+}
+
+// Two people: each choice takes its own and keeps it when they move.
+func TestChoices(t *testing.T) {
+	portrait := readPNG(t, "portrait.png")
+	var frames []*frame.Frame
+	for i := range 24 {
+		d := 2 * float64(i)
+		// The left one is larger at first; later the right one is, and is
+		// nearer to the centre.
+		f, _ := scene(portrait, stage{170 - d, 240, 0.62 - 0.005*d/2, 0}, stage{480 - d, 240, 0.5 + 0.005*d/2, 0})
+		frames = append(frames, f)
+	}
+	for face, left := range map[string]bool{"largest": true, "left": true, "1": true, "center": true, "right": false, "2": false} {
+		out := follow(t, newTracker(t, face), frames)
+		for i, o := range out {
+			if o.Face == nil {
+				t.Fatalf("%s: frame %d: no face", face, i)
+			}
+			x := o.Face.Points[4].X
+			if (x < 325-2*float64(i)) != left {
+				t.Fatalf("%s: frame %d: follows the face at %.0f", face, i, x)
+			}
+		}
+		if track := out[23].Face.Track; track != 0 {
+			t.Errorf("%s: ends on track %d", face, track)
+		}
+	}
+	tr := newTracker(t, "3")
+	out := follow(t, tr, frames[:4])
+	if out[3].Face != nil || tr.Stats().None != 4 {
+		t.Error("a third face of two")
+	}
+}
+
+// A face that leaves for long comes back as a new track; a short gap is
+// bridged.
+func TestGaps(t *testing.T) {
+	portrait := readPNG(t, "portrait.png")
+	var frames []*frame.Frame
+	gone := func(i int) bool { return i >= 10 && i < 13 || i >= 22 && i < 32 }
+	for i := range 44 {
+		if gone(i) {
+			// Hidden by a grey board rather than cut away, so that the room
+			// stays the same.
+			f, _ := scene(frame.NewRGB(200, 300), stage{320 + float64(i), 240, 1, 0})
+			frames = append(frames, f)
+			continue
+		}
+		f, _ := scene(portrait, stage{320 + float64(i), 240, 0.6, 0})
+		frames = append(frames, f)
+	}
+	tr := newTracker(t, "")
+	tr.cuts.disabled = true // the board is most of the thumbnail's structure
+	out := follow(t, tr, frames)
+	for i, o := range out {
+		switch {
+		case i >= 10 && i < 13:
+			if o.Face == nil || !o.Face.Bridged || o.Face.Track != 0 {
+				t.Errorf("frame %d is not bridged: %v", i, o.Face)
+			}
+		case gone(i):
+			if o.Face != nil {
+				t.Errorf("frame %d has a face", i)
+			}
+		default:
+			track := 0
+			if i >= 32 {
+				track = 1
+			}
+			if o.Face == nil || o.Face.Track != track || o.Face.Bridged {
+				t.Errorf("frame %d: %v, want track %d", i, o.Face, track)
+			} else if o.Cut != (i == 0 || i == 32) {
+				t.Errorf("frame %d: cut %v", i, o.Cut)
+			}
+		}
+	}
+	if s := tr.Stats(); s.None != 10 || s.Bridged != 3 || s.Faces != 34 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The chosen one leaves: nobody else who was there is taken instead.
+func TestNoSwitch(t *testing.T) {
+	portrait := readPNG(t, "portrait.png")
+	var frames []*frame.Frame
+	for i := range 40 {
+		right := stage{480, 240, 0.5, 0}
+		if i >= 8 && i < 25 {
+			f, _ := scene(portrait, right)
+			frames = append(frames, f)
+			continue
+		}
+		f, _ := scene(portrait, stage{170, 240, 0.6, 0}, right)
+		frames = append(frames, f)
+	}
+	tr := newTracker(t, "left")
+	tr.cuts.disabled = true
+	for i, o := range follow(t, tr, frames) {
+		there := i < 8 || i >= 25+detectEvery
+		if o.Face != nil && o.Face.Points[4].X > 325 {
+			t.Fatalf("frame %d: the other face", i)
+		}
+		if i < 25 && (o.Face != nil) != there || there && o.Face == nil {
+			t.Errorf("frame %d: face %v", i, o.Face != nil)
+		}
+	}
+}
+
+func TestUnusable(t *testing.T) {
+	portrait := half(half(readPNG(t, "portrait.png"))) // face about 46 wide
+	f, _ := scene(portrait, stage{320, 240, 0.5, 0})
+	tr := newTracker(t, "")
+	out := follow(t, tr, []*frame.Frame{f, toFrame(grey(sceneW, sceneH))})
+	if out[0].Face != nil || out[1].Face != nil {
+		t.Error("a face too small was given out")
+	}
+	if s := tr.Stats(); s.TooSmall+s.None != 2 || s.Faces != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestContextEnds(t *testing.T) {
+	tr := newTracker(t, "")
+	ctx, cancel := contextWithCancel(t)
+	cancel()
+	if _, err := tr.Push(ctx, toFrame(grey(64, 64))); err == nil {
+		t.Error("Push ignores the context")
+	}
+	if _, err := tr.Flush(ctx); err == nil {
+		t.Error("Flush ignores the context")
+	}
+}
+
+func BenchmarkTrack720(b *testing.B) {
+	portrait := readPNG(b, "portrait.png")
+	var frames []*frame.Frame
+	for i := range 50 {
+		p := grey(1280, 720)
+		place(p, portrait, 600+float64(i), 360, 1.1, 0)
+		frames = append(frames, toFrame(p))
+	}
+	tr := newTracker(b, "")
+	i := 0
+	for b.Loop() {
+		if _, err := tr.Push(b.Context(), frames[i%50]); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
+	if tr.Stats().None > 0 {
+		b.Errorf("%+v", tr.Stats())
+	}
+}
