@@ -111,11 +111,6 @@ func newTopology() *topology {
 		t.fixed[at(meshRings-1, i)] = true
 	}
 	t.neighbours = neighbours(t.triangles, total)
-	// The upper half of the mesh has nothing to do with speech: points that
-	// no moving point touches would only cost iterations.
-	for _, i := range []uint16{10, 151, 9, 8, 168, 6, 197, 195, 5} {
-		t.fixed[i] = true
-	}
 	return t
 }
 

@@ -20,9 +20,7 @@ func (l *layer) render(f *field, in *interior, ps *pose, own *plate) {
 	box := image.Rectangle{}
 	for k := range columns {
 		for _, p := range [2]vec{in.upper[k], in.lower[k]} {
-			q := ps.toPixels(p)
-			pt := image.Pt(int(q.x), int(q.y))
-			box = box.Union(image.Rectangle{pt.Sub(image.Pt(3, 3)), pt.Add(image.Pt(4, 4))})
+			box = box.Union(around(ps.toPixels(p), 3))
 		}
 	}
 	l.Rectangle = box.Intersect(f.Rectangle)

@@ -98,9 +98,11 @@ func (e *Engine) frame(it *lip.Item) {
 
 	source := readLips(points)
 	e.learn(it, &source, points, &ps)
-	target := e.neutral.speak(it.Mouth)
-	e.mem.prescribe(&source, &target)
-	e.mem.relax()
+	mouth := it.Mouth
+	// Drawn-in corners would fold the cheek that a turned head half hides.
+	mouth.Round *= float32(0.4 + 0.6*smoothstep(0.82, 0.95, ps.frontal()))
+	target := e.neutral.speak(mouth)
+	e.mem.move(&source, &target)
 	e.warp(points, &ps, region, source.gap())
 	e.attenuate(it.Face.Align)
 
@@ -165,31 +167,68 @@ func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float6
 	for i, p := range points {
 		from[i], to[i] = ps.toPixels(p), ps.toPixels(p.add(e.mem.d[i]))
 	}
-	// The mesh finds the lips' inner edges to about a pixel. Where the source
-	// mouth is open, read from a little inside the lip instead, so that no
-	// sliver of teeth is dragged along the seam.
-	inset := math.Min(0.014, 0.3*gap) + math.Min(gap, 1/ps.unit)
-	for k := 1; k < columns-1; k++ {
-		for r, share := range map[int]float64{rings - 1: 1, rings - 2: 0.5} {
-			u, l := upperLip[r][k], lowerLip[r][k]
-			from[u] = from[u].add(ps.direction(vec{0, -inset * share}))
-			from[l] = from[l].add(ps.direction(vec{0, inset * share}))
-		}
-	}
+	e.inset(from, ps, gap)
 	for _, t := range e.mem.top.triangles {
-		e.field.triangle(
-			[3]vec{to[t[0]], to[t[1]], to[t[2]]},
-			[3]vec{from[t[0]], from[t[1]], from[t[2]]})
-	}
-	mouth := image.Rectangle{}
-	for k := range columns {
-		for _, i := range [2]uint16{upperLip[rings-1][k], lowerLip[rings-1][k]} {
-			p := image.Pt(int(to[i].x), int(to[i].y))
-			mouth = mouth.Union(image.Rectangle{p.Sub(image.Pt(2, 2)), p.Add(image.Pt(3, 3))})
+		d := [3]vec{to[t[0]], to[t[1]], to[t[2]]}
+		s := [3]vec{from[t[0]], from[t[1]], from[t[2]]}
+		// What is turned away, or lies in a fold such as the corner of a
+		// smile, has no pixels of its own to show.
+		if facing(d) && facing(s) {
+			e.field.triangle(d, s)
 		}
 	}
-	e.field.grow(mouth)
-	e.field.grow(mouth)
+	lipBox := image.Rectangle{}
+	for k := range columns {
+		for _, i := range [2]uint16{upperLip[0][k], lowerLip[0][k]} {
+			lipBox = lipBox.Union(around(to[i], 8))
+		}
+	}
+	// Unfolded creases and the border of the mouth's opening.
+	for range 3 {
+		e.field.grow(lipBox)
+	}
+}
+
+// facing tells whether a triangle of the mesh is seen from its front.
+func facing(t [3]vec) bool {
+	return (t[1].x-t[0].x)*(t[2].y-t[0].y)-(t[1].y-t[0].y)*(t[2].x-t[0].x) < 0
+}
+
+// around is the square of pixels up to r from p.
+func around(p vec, r int) image.Rectangle {
+	c := image.Pt(int(p.x), int(p.y))
+	return image.Rectangle{c.Sub(image.Pt(r, r)), c.Add(image.Pt(r+1, r+1))}
+}
+
+// inset moves the places where the lips are read from, by mesh point in
+// pixels, a little into the flesh. The mesh finds the lips' inner edges to
+// about a pixel; where the source mouth is open, a sliver of teeth would
+// otherwise be dragged along the seam.
+func (e *Engine) inset(from []vec, ps *pose, gap float64) {
+	want := (math.Min(0.014, 0.3*gap) + math.Min(gap, 1/ps.unit)) * ps.unit
+	shift := func(column [rings]uint16) {
+		in, out := from[column[rings-1]], from[column[0]]
+		height := math.Hypot(out.x-in.x, out.y-in.y)
+		if height < 1e-6 {
+			return
+		}
+		// At most half of the lip, evenly shared by its rings, so that no
+		// ring passes another.
+		d := out.sub(in).mul(math.Min(want/height, 0.5))
+		for r, i := range column {
+			from[i] = from[i].add(d.mul(float64(r) / (rings - 1)))
+		}
+	}
+	for k := range columns {
+		var lower, upper [rings]uint16
+		for r := range rings {
+			lower[r], upper[r] = lowerLip[r][k], upperLip[r][k]
+		}
+		shift(lower)
+		if k > 0 && k < columns-1 { // the corners are the lower lip's
+			shift(upper)
+		}
+	}
 }
 
 // attenuate fades the displacement out towards the edge of the mask. Fading

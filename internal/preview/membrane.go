@@ -2,53 +2,106 @@ package preview
 
 import "github.com/lipstream/lipstream/internal/face"
 
-// membraneSweeps of Gauss-Seidel bring the cheeks within a hundredth of a
-// pixel of rest; the start is the frame before, which is already close.
-const membraneSweeps = 30
-
 // membrane spreads the displacement of the prescribed points over the others
 // as a thin elastic sheet would: each free point takes the mean of its
-// neighbours (a discrete Laplace equation).
+// neighbours (a discrete Laplace equation). The equation is linear and the
+// same for every face, so it is solved once: each free point is a fixed mix
+// of the points that move.
 type membrane struct {
-	top  *topology
-	free []uint16
-	d    []vec // displacement of every point in face coordinates
+	top   *topology
+	moved []uint16 // prescribed points that move: lips and jaw
+	free  []uint16
+	mix   []float64 // [len(free), len(moved)]
+	d     []vec     // displacement of every point in face coordinates
 }
 
 func newMembrane(top *topology) *membrane {
 	m := &membrane{top: top, d: make([]vec, len(top.fixed))}
+	column := map[uint16]int{}
+	move := func(i uint16) {
+		if _, ok := column[i]; !ok {
+			column[i] = len(m.moved)
+			m.moved = append(m.moved, i)
+		}
+	}
+	for r := range rings {
+		for k := range columns {
+			move(upperLip[r][k])
+			move(lowerLip[r][k])
+		}
+	}
+	for _, j := range jaw {
+		move(j.left)
+		move(j.right)
+	}
+	row := map[uint16]int{}
 	for i, f := range top.fixed {
 		if !f && len(top.neighbours[i]) > 0 {
+			row[uint16(i)] = len(m.free)
 			m.free = append(m.free, uint16(i))
 		}
+	}
+	// degree·x[i] - sum of free neighbours = sum of moving neighbours; the
+	// still ones are zero.
+	n, k := len(m.free), len(m.moved)
+	a := make([][]float64, n)
+	for r, i := range m.free {
+		a[r] = make([]float64, n+k)
+		a[r][r] = float64(len(top.neighbours[i]))
+		for _, j := range top.neighbours[i] {
+			if c, ok := row[j]; ok {
+				a[r][c]--
+			} else if c, ok := column[j]; ok {
+				a[r][n+c]++
+			}
+		}
+	}
+	eliminate(a)
+	for _, r := range a {
+		m.mix = append(m.mix, r[n:]...)
 	}
 	return m
 }
 
-// prescribe sets the displacement of lips and jaw.
-func (m *membrane) prescribe(from, to *lips) {
+// eliminate solves A·X = B for the rows [A B]; A is symmetric and diagonally
+// dominant, so no pivoting is needed. X takes B's place.
+func eliminate(a [][]float64) {
+	for p := range a {
+		inv := 1 / a[p][p]
+		for c := p; c < len(a[p]); c++ {
+			a[p][c] *= inv
+		}
+		for r := range a {
+			f := a[r][p]
+			if r == p || f == 0 {
+				continue
+			}
+			for c := p; c < len(a[p]); c++ {
+				a[r][c] -= f * a[p][c]
+			}
+		}
+	}
+}
+
+// move displaces the mesh so that its lips and chin go from one shape to
+// another.
+func (m *membrane) move(from, to *lips) {
+	drop := to.chin.sub(from.chin)
+	for _, j := range jaw {
+		m.d[j.left], m.d[j.right] = drop.mul(j.share), drop.mul(j.share)
+	}
 	for r := range rings {
 		for k := range columns {
 			m.d[upperLip[r][k]] = to.upper[r][k].sub(from.upper[r][k])
 			m.d[lowerLip[r][k]] = to.lower[r][k].sub(from.lower[r][k])
 		}
 	}
-	drop := to.chin.sub(from.chin)
-	for _, j := range jaw {
-		m.d[j.left], m.d[j.right] = drop.mul(j.share), drop.mul(j.share)
-	}
-}
-
-// relax solves for the free points.
-func (m *membrane) relax() {
-	for range membraneSweeps {
-		for _, i := range m.free {
-			var s vec
-			for _, j := range m.top.neighbours[i] {
-				s = s.add(m.d[j])
-			}
-			m.d[i] = s.mul(1 / float64(len(m.top.neighbours[i])))
+	for r, i := range m.free {
+		var s vec
+		for c, w := range m.mix[r*len(m.moved) : (r+1)*len(m.moved)] {
+			s = s.add(m.d[m.moved[c]].mul(w))
 		}
+		m.d[i] = s
 	}
 }
 

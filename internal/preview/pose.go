@@ -62,3 +62,6 @@ func (ps *pose) toPixels(f vec) vec { return ps.origin.add(ps.direction(f)) }
 
 // direction maps a displacement.
 func (ps *pose) direction(f vec) vec { return ps.u.mul(f.x).add(ps.v.mul(f.y)) }
+
+// frontal is the cosine of the head's turn to the side: 1 seen from the front.
+func (ps *pose) frontal() float64 { return math.Hypot(ps.u.x, ps.u.y) / ps.unit }

@@ -1,0 +1,232 @@
+package preview
+
+import (
+	"encoding/json"
+	"fmt"
+	"image/png"
+	"math"
+	"os"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/lip/liptest"
+)
+
+// portrait is the demo's picture with its face as the mesh network finds it.
+func portrait(t testing.TB, format frame.Format) (*frame.Frame, *face.Face) {
+	t.Helper()
+	file, err := os.Open("../../testdata/demo/portrait.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	picture, err := png.Decode(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rgb := frame.FromImage(picture)
+	format.Width, format.Height = rgb.W, rgb.H
+	f := frame.New(format)
+	opaque := make([]float32, rgb.W*rgb.H)
+	for i := range opaque {
+		opaque[i] = 1
+	}
+	f.Blend(rgb, opaque, frame.Affine{A: 1, E: 1})
+	return f, portraitFace(t)
+}
+
+func portraitFace(t testing.TB) *face.Face {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/portrait_points.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var points [][3]float64
+	if err := json.Unmarshal(raw, &points); err != nil {
+		t.Fatal(err)
+	}
+	fc := &face.Face{Score: 1}
+	for _, p := range points {
+		fc.Points = append(fc.Points, face.Point{X: p[0], Y: p[1], Z: p[2]})
+	}
+	fc.Align = face.TemplateAffine(face.AlignPoints468(fc.Points))
+	return fc
+}
+
+var yuv420 = frame.Format{ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709}
+
+func TestConformance(t *testing.T) {
+	for _, f := range []frame.Format{
+		yuv420,
+		{Depth: 8, FullRange: true},
+		{ShiftX: 1, Depth: 8},
+	} {
+		t.Run(f.PixFmt(), func(t *testing.T) {
+			picture, fc := portrait(t, f)
+			liptest.Run(t, liptest.Subject{Open: func(*testing.T) lip.Engine { return New(25) }, Picture: picture, Face: fc})
+		})
+	}
+}
+
+// TestTenBit checks that ten bits give the same picture as eight.
+func TestTenBit(t *testing.T) {
+	eight, fc := portrait(t, yuv420)
+	deep := yuv420
+	deep.Depth = 10
+	ten, _ := portrait(t, deep)
+	m := audio.Mouth{Open: 0.7, Speech: 1}
+	for _, f := range []*frame.Frame{eight, ten} {
+		if err := New(25).Process(t.Context(), []lip.Item{{Frame: f, Face: fc, Mouth: m, Cut: true}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w, h := eight.Size()
+	for i := range w * h {
+		a := float64(eight.Planes[0][i])
+		b := (float64(ten.Planes[0][2*i]) + 256*float64(ten.Planes[0][2*i+1])) / 4
+		if math.Abs(a-b) > 1.5 {
+			t.Fatalf("pixel %d,%d: %v at 8 bits, %v at 10", i%w, i/w, a, b)
+		}
+	}
+}
+
+// TestShapes checks the lips' geometry, in units of the eye distance.
+func TestShapes(t *testing.T) {
+	fc := portraitFace(t)
+	ps, ok := newPose(fc.Points)
+	if !ok {
+		t.Fatal("no pose")
+	}
+	points := make([]vec, meshPoints)
+	for i := range points {
+		points[i] = ps.toFace(vec{fc.Points[i].X, fc.Points[i].Y})
+	}
+	source := readLips(points)
+	if g := source.gap(); g < 0.05 {
+		t.Fatalf("the portrait smiles with parted lips, but the gap is %.3f", g)
+	}
+	closed := source.closed(0)
+	if g := closed.gap(); g > 1e-9 {
+		t.Errorf("closed lips are %.4f apart", g)
+	}
+	width := func(l lips) float64 { return l.lower[0][columns-1].x - l.lower[0][0].x }
+	gap := func(m audio.Mouth) float64 { l := closed.speak(m); return l.gap() }
+
+	rest := closed.speak(audio.Mouth{})
+	if rest != closed {
+		t.Error("silence changes the closed lips")
+	}
+	for _, m := range []audio.Mouth{{Open: 0.25}, {Open: 0.5}, {Open: 1}} {
+		// The mean over the middle columns is a little below the middle.
+		if want, got := maxOpening*float64(m.Open), gap(m); math.Abs(got-want) > 0.06*want {
+			t.Errorf("Open %.2f: lips %.4f apart, want about %.4f", m.Open, got, want)
+		}
+	}
+	if g := gap(audio.Mouth{Open: 0.8, Close: 1}); g > minOpening {
+		t.Errorf("pressed lips are %.4f apart", g)
+	}
+	if w := width(closed.speak(audio.Mouth{Round: 1})); w > 0.85*width(closed) {
+		t.Errorf("rounded lips are %.3f wide, closed ones %.3f", w, width(closed))
+	}
+	if w := width(closed.speak(audio.Mouth{Wide: 1})); w < 1.05*width(closed) {
+		t.Errorf("spread lips are %.3f wide, closed ones %.3f", w, width(closed))
+	}
+	if open := closed.speak(audio.Mouth{Open: 1}); open.chin.y-closed.chin.y < 0.08 {
+		t.Error("the jaw does not drop")
+	}
+}
+
+// turn rotates a face about its centre by yaw, pitch and roll in degrees.
+func turn(fc *face.Face, yaw, pitch, roll float64) *face.Face {
+	sy, cy := math.Sincos(yaw * math.Pi / 180)
+	sp, cp := math.Sincos(pitch * math.Pi / 180)
+	sr, cr := math.Sincos(roll * math.Pi / 180)
+	var c face.Point
+	for _, p := range fc.Points {
+		c.X, c.Y, c.Z = c.X+p.X/float64(len(fc.Points)), c.Y+p.Y/float64(len(fc.Points)), c.Z+p.Z/float64(len(fc.Points))
+	}
+	out := *fc
+	out.Points = nil
+	for _, p := range fc.Points {
+		x, y, z := p.X-c.X, p.Y-c.Y, p.Z-c.Z
+		x, z = cy*x+sy*z, cy*z-sy*x
+		y, z = cp*y-sp*z, cp*z+sp*y
+		x, y = cr*x-sr*y, cr*y+sr*x
+		out.Points = append(out.Points, face.Point{X: x + c.X, Y: y + c.Y, Z: z + c.Z})
+	}
+	out.Align = face.TemplateAffine(face.AlignPoints468(out.Points))
+	return &out
+}
+
+// TestWarpDoesNotTear turns the head up to 30 degrees and checks that the
+// warp stays one piece outside of the mouth's opening: neighbouring pixels
+// never come from places more than 3 pixels further apart, and hardly any are
+// turned inside out (the creases of the smile, which unfold, are). The warp
+// does not look at pixels, so this holds whatever covers the face.
+func TestWarpDoesNotTear(t *testing.T) {
+	f, fc := portrait(t, yuv420)
+	for _, pose := range [][3]float64{{}, {30, 0, 0}, {-30, 0, 0}, {0, 20, 0}, {0, -20, 0}, {0, 0, 30}, {0, 0, -30}, {20, 15, 25}, {-25, -10, -20}} {
+		for _, m := range []audio.Mouth{{}, {Open: 1}, {Open: 0.5, Round: 1}, {Open: 0.4, Wide: 1}, {Close: 1}} {
+			t.Run(fmt.Sprintf("%v %+v", pose, m), func(t *testing.T) {
+				turned := turn(fc, pose[0], pose[1], pose[2])
+				e := New(25)
+				work := frame.New(f.Format)
+				copy(work.Data, f.Data)
+				if err := e.Process(t.Context(), []lip.Item{{Frame: work, Face: turned, Mouth: m, Cut: true}}); err != nil {
+					t.Fatal(err)
+				}
+				if !e.known {
+					t.Fatal("the pose was given up")
+				}
+				checkField(t, e)
+			})
+		}
+	}
+}
+
+// checkField looks at the warp away from the mouth's opening, where a jump is
+// what a mouth is.
+func checkField(t *testing.T, e *Engine) {
+	t.Helper()
+	f := &e.field
+	mouth := e.paint.Rectangle
+	folded := 0
+	for y := f.Min.Y; y < f.Max.Y-1; y++ {
+		for x := f.Min.X; x < f.Max.X-1; x++ {
+			if x >= mouth.Min.X-1 && x <= mouth.Max.X && y >= mouth.Min.Y-1 && y <= mouth.Max.Y {
+				continue
+			}
+			i := f.at(x, y)
+			xx, xy := 1+f.dx[i+1]-f.dx[i], f.dy[i+1]-f.dy[i]
+			yx, yy := f.dx[i+f.Dx()]-f.dx[i], 1+f.dy[i+f.Dx()]-f.dy[i]
+			if jump := max(abs(xx-1), abs(xy), abs(yx), abs(yy-1)); jump > 3 {
+				t.Fatalf("at %d,%d the warp has the Jacobian [%.2f %.2f; %.2f %.2f]", x, y, xx, xy, yx, yy)
+			}
+			if xx*yy-xy*yx <= 0 {
+				folded++
+			}
+		}
+	}
+	if folded > f.Dx()*f.Dy()/500 {
+		t.Errorf("%d of %d pixels are turned inside out", folded, f.Dx()*f.Dy())
+	}
+}
+
+func abs(x float32) float32 { return max(x, -x) }
+
+func BenchmarkFrame(b *testing.B) {
+	f, fc := portrait(b, yuv420)
+	e := New(25)
+	work := frame.New(f.Format)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		copy(work.Data, f.Data)
+		m := audio.Mouth{Open: float32(i%10) / 10, Speech: 1}
+		if err := e.Process(b.Context(), []lip.Item{{Frame: work, Face: fc, Mouth: m, Cut: i == 0}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
