@@ -26,7 +26,9 @@ const (
 // nvmlMemory is nvmlMemory_t:
 //
 //	typedef struct { unsigned long long total, free, used; } nvmlMemory_t;
-type nvmlMemory struct{ total, free, used uint64 }
+//
+// What is used follows from the others; see list.
+type nvmlMemory struct{ total, free, _ uint64 }
 
 // nvml is NVIDIA's management library, initialised.
 type nvml struct {

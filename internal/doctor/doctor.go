@@ -1,0 +1,386 @@
+// Package doctor checks whether a machine has what Lipstream needs, and says
+// how to mend what is amiss.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// Status of a check.
+type Status string
+
+// The statuses. A warning is something that works, but not well.
+const (
+	OK      Status = "ok"
+	Missing Status = "missing"
+	Warning Status = "warning"
+)
+
+// Check is one thing looked at.
+type Check struct {
+	Name   string `json:"name"`
+	Status Status `json:"status"`
+	Detail string `json:"detail"`        // what was found, or what is wrong
+	Fix    string `json:"fix,omitempty"` // how to mend it, one line; empty when all is well
+}
+
+// Report is the outcome of Check, in the order in which it is to be read.
+type Report struct {
+	Checks []Check `json:"checks"`
+	// Ready is true when at least the preview engine can work.
+	Ready bool `json:"ready"`
+
+	blockers []Check // what keeps every engine from working
+}
+
+// Err is nil when at least one engine can work, else a fault of kind Missing
+// that names what is in the way.
+func (r Report) Err() error {
+	if r.Ready {
+		return nil
+	}
+	names := make([]string, len(r.blockers))
+	hint := ""
+	for i, c := range r.blockers {
+		names[i] = c.Name
+		if hint == "" {
+			hint = c.Fix
+		}
+	}
+	return fault.New(fault.Missing, "check this machine", "",
+		strings.Join(names, " and ")+" missing: no engine can work", hint)
+}
+
+// Tool is a program that was found.
+type Tool struct{ Path, Version string }
+
+// Library is an inference library that was found, loaded and tried.
+type Library struct {
+	Path, Version string
+	Devices       []string // what it can compute on, by name
+}
+
+// Backend is an inference library to look for. One that works is enough.
+type Backend struct {
+	Name string
+	// Open finds the library, loads it and computes something with it.
+	Open func(ctx context.Context) (Library, error)
+}
+
+// CPU is the processor, as far as it matters for inference.
+type CPU struct {
+	Model    string
+	Physical int // cores
+	Logical  int // hardware threads
+	Usable   int // of them, by this process: affinity and quota count
+	Features []string
+	// Slow says why inference will be slow on it; empty when it will not.
+	Slow string
+}
+
+// File is part of a checkpoint, relative to the models folder.
+type File struct {
+	// Path of a file, or of a folder; of a folder, one of Any must be in it.
+	Path string
+	Any  []string
+	// MinSize in bytes: less is a download that broke off, or the pointer file
+	// that git leaves without git-lfs.
+	MinSize int64
+	Fix     string // how to get it; "%s" becomes the models folder
+}
+
+// Dir is a folder that jobs write to.
+type Dir struct {
+	Name, Path string
+}
+
+// Deps is what the checks look at; a check whose field is nil or empty is left
+// out. Programs and libraries get a time limit.
+type Deps struct {
+	FFmpeg  func(ctx context.Context) (Tool, error)
+	FFprobe func(ctx context.Context) (Tool, error)
+	// Encoder tries the encoder that results are written with by default.
+	Encoder func(ctx context.Context) (name string, err error)
+
+	Backends []Backend
+	CPU      func() (CPU, error)
+	GPUs     func() ([]memory.GPU, error)
+	Host     func() (memory.Host, error)
+	Cgroup   func() (memory.Cgroup, error)
+
+	ModelsDir  string
+	Checkpoint []File
+
+	Dirs      []Dir
+	FreeSpace func(path string) (int64, error)
+}
+
+const (
+	toolTimeout    = 15 * time.Second // a program on a cold network disk
+	backendTimeout = 60 * time.Second // hundreds of MB to load, a device to wake
+	// lowSpace is below what an hour of video can need on its way.
+	lowSpace = 2 << 30
+	// lowMemory is about what decoding, encoding and the face networks take
+	// at full HD, with some air.
+	lowMemory = 2 << 30
+)
+
+// Run makes all checks. Ending ctx ends it early: what was not looked at then
+// is reported as such.
+func Run(ctx context.Context, d Deps) Report {
+	var r Report
+	required := func(c Check) Check {
+		r.add(c)
+		if c.Status == Missing {
+			r.blockers = append(r.blockers, c)
+		}
+		return c
+	}
+	if d.FFmpeg != nil {
+		ffmpeg := required(checkTool(ctx, "ffmpeg", d.FFmpeg))
+		if d.Encoder != nil && ffmpeg.Status == OK {
+			r.add(checkEncoder(ctx, d.Encoder))
+		}
+	}
+	if d.FFprobe != nil {
+		required(checkTool(ctx, "ffprobe", d.FFprobe))
+	}
+	r.backends(ctx, d.Backends)
+	if d.CPU != nil {
+		r.add(checkCPU(d.CPU))
+	}
+	if d.GPUs != nil {
+		r.gpus(ctx, d.GPUs)
+	}
+	if d.Host != nil {
+		r.add(checkMemory(d.Host, d.Cgroup))
+	}
+	for _, f := range d.Checkpoint {
+		r.add(checkFile(d.ModelsDir, f))
+	}
+	for _, dir := range d.Dirs {
+		r.add(checkSpace(dir, d.FreeSpace))
+	}
+	r.Ready = len(r.blockers) == 0
+	return r
+}
+
+func (r *Report) add(c Check) { r.Checks = append(r.Checks, c) }
+
+// attempt calls f with a time limit and gives up on it when the limit or ctx
+// ends, even if f does not listen: native code cannot be interrupted, and a
+// doctor that hangs is no use. A panic is an error like any other.
+func attempt[T any](ctx context.Context, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
+	type outcome struct {
+		v   T
+		err error
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+	defer cancel()
+	done := make(chan outcome, 1) // so that a late f can still leave
+	go func() {
+		var o outcome
+		defer func() {
+			if p := recover(); p != nil {
+				o.err = fmt.Errorf("panic: %v", p)
+			}
+			done <- o
+		}()
+		o.v, o.err = f(ctx)
+	}()
+	select {
+	case o := <-done:
+		return o.v, o.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// failed is a check whose subject gave an error. The hint of the error, if it
+// has one, knows better how to mend it than fallback does.
+func failed(name string, status Status, err error, fallback string) Check {
+	c := Check{Name: name, Status: status, Detail: firstLine(err.Error()), Fix: fault.HintOf(err)}
+	if c.Fix == "" {
+		c.Fix = fallback
+	}
+	if errors.Is(err, context.Canceled) {
+		c.Detail, c.Fix = "not looked at: interrupted", "run lipstream doctor again"
+	}
+	return c
+}
+
+// firstLine keeps the table a table.
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return strings.TrimSpace(line)
+}
+
+func checkTool(ctx context.Context, name string, find func(context.Context) (Tool, error)) Check {
+	t, err := attempt(ctx, toolTimeout, find)
+	if err != nil {
+		return failed(name, Missing, err, "install ffmpeg 4.4 or newer: https://ffmpeg.org/download.html")
+	}
+	return Check{Name: name, Status: OK, Detail: words(t.Version, t.Path)}
+}
+
+// words joins what there is.
+func words(parts ...string) string {
+	kept := parts[:0]
+	for _, p := range parts {
+		if p != "" {
+			kept = append(kept, p)
+		}
+	}
+	return strings.Join(kept, ", ")
+}
+
+// checkEncoder only warns: results can be written with other codecs.
+func checkEncoder(ctx context.Context, try func(context.Context) (string, error)) Check {
+	name, err := attempt(ctx, toolTimeout, try)
+	if err != nil {
+		return failed("encoder", Warning, err,
+			"install an ffmpeg with libx264, or choose another with --codec")
+	}
+	return Check{Name: "encoder", Status: OK, Detail: name + " encodes"}
+}
+
+// backends checks each library. One that is not there is no blocker as long as
+// another works, and then not missing either, only worth a line.
+func (r *Report) backends(ctx context.Context, all []Backend) {
+	if len(all) == 0 {
+		return
+	}
+	begin := len(r.Checks)
+	works := false
+	for _, b := range all {
+		l, err := attempt(ctx, backendTimeout, b.Open)
+		if err != nil {
+			r.add(failed(b.Name, Missing, err, "run: lipstream runtime install "+b.Name))
+			continue
+		}
+		works = true
+		detail := words(l.Version, l.Path)
+		if len(l.Devices) > 0 {
+			detail += ", on " + strings.Join(l.Devices, " and ")
+		}
+		r.add(Check{Name: b.Name, Status: OK, Detail: detail})
+	}
+	if works {
+		for i := begin; i < len(r.Checks); i++ {
+			if c := &r.Checks[i]; c.Status == Missing {
+				c.Detail += " (not needed: another backend works)"
+			}
+		}
+		return
+	}
+	// What to do first stands in the first line: the preferred backend.
+	r.blockers = append(r.blockers, Check{Name: "backend", Status: Missing, Fix: r.Checks[begin].Fix})
+}
+
+func checkCPU(read func() (CPU, error)) Check {
+	c, err := read()
+	if err != nil {
+		return failed("cpu", Warning, err, "none needed: only this report does without it")
+	}
+	detail := words(c.Model, cores(c), strings.Join(c.Features, " "))
+	if c.Slow != "" {
+		return Check{"cpu", Warning, detail + ": " + c.Slow, "use a machine with a newer processor, or a GPU"}
+	}
+	return Check{Name: "cpu", Status: OK, Detail: detail}
+}
+
+// cores is "8 cores, 16 threads, 4 usable", without what repeats.
+func cores(c CPU) string {
+	var parts []string
+	if c.Physical > 0 {
+		parts = append(parts, count(c.Physical, "core"))
+	}
+	if c.Logical > 0 && c.Logical != c.Physical {
+		parts = append(parts, count(c.Logical, "thread"))
+	}
+	if c.Usable > 0 && c.Usable != c.Logical {
+		parts = append(parts, fmt.Sprintf("%d usable", c.Usable))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// gpus lists the GPUs. To have none is nothing to mend.
+func (r *Report) gpus(ctx context.Context, read func() ([]memory.GPU, error)) {
+	// What could be read counts even when something failed, so the error
+	// travels beside it.
+	var failure error
+	gpus, err := attempt(ctx, toolTimeout, func(context.Context) ([]memory.GPU, error) {
+		g, err := read()
+		failure = err
+		return g, nil
+	})
+	if err == nil {
+		err = failure
+	}
+	for _, g := range gpus {
+		size := "memory unknown"
+		switch {
+		case g.Shared:
+			size = "memory shared with the host"
+		case g.Total > 0:
+			size = fmt.Sprintf("%s free of %s", memory.Size(g.Free()), memory.Size(g.Total))
+		}
+		driver := g.Driver
+		if driver != "" {
+			driver = "driver " + driver
+		}
+		r.add(Check{Name: "gpu", Status: OK, Detail: words(g.Name, size, driver)})
+	}
+	if err != nil {
+		r.add(failed("gpu", Warning, err, "reinstall the GPU's driver, or restart after an update of it"))
+	} else if len(gpus) == 0 {
+		r.add(Check{Name: "gpu", Status: OK, Detail: "none found; the CPU computes"})
+	}
+}
+
+func checkMemory(host func() (memory.Host, error), cgroup func() (memory.Cgroup, error)) Check {
+	h, err := host()
+	if err != nil {
+		return failed("memory", Warning, err, "set the memory budget by hand")
+	}
+	detail := fmt.Sprintf("%s available of %s", memory.Size(h.Available), memory.Size(h.Total))
+	left, fix := h.Available, "close other programs, or use a machine with more memory"
+	if cgroup != nil {
+		g, err := cgroup()
+		switch {
+		case err != nil:
+			return failed("memory", Warning, err, "set the memory budget by hand")
+		case g.Limit > 0:
+			detail += fmt.Sprintf("; the control group %s allows %s, of which %s left",
+				g.Path, memory.Size(g.Limit), memory.Size(g.Available))
+			if g.Available < left {
+				left, fix = g.Available, "raise the memory limit of the container or service"
+			}
+		default:
+			detail += ", no limit by a control group"
+		}
+	}
+	if left < lowMemory {
+		return Check{"memory", Warning, detail, fix}
+	}
+	return Check{Name: "memory", Status: OK, Detail: detail}
+}
+
+// dirOf joins for messages: the user should be able to copy the path.
+func dirOf(root, rel string) string { return filepath.Join(root, filepath.FromSlash(rel)) }

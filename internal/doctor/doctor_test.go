@@ -1,0 +1,294 @@
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+const gib = 1 << 30
+
+func tool(path, version string) func(context.Context) (Tool, error) {
+	return func(context.Context) (Tool, error) { return Tool{path, version}, nil }
+}
+
+func noTool(err error) func(context.Context) (Tool, error) {
+	return func(context.Context) (Tool, error) { return Tool{}, err }
+}
+
+func backend(name string, l Library, err error) Backend {
+	return Backend{name, func(context.Context) (Library, error) { return l, err }}
+}
+
+// goodDeps is a machine on which all is well.
+func goodDeps(t *testing.T) Deps {
+	t.Helper()
+	dir := t.TempDir()
+	return Deps{
+		FFmpeg:  tool("/usr/bin/ffmpeg", "7.1.1"),
+		FFprobe: tool("/usr/bin/ffprobe", ""),
+		Encoder: func(context.Context) (string, error) { return "libx264", nil },
+		Backends: []Backend{
+			backend("openvino", Library{"/opt/ov/libopenvino_c.so", "2026.4.1", []string{"CPU", "Arc A770"}}, nil),
+			backend("onnxruntime", Library{"/opt/ort/libonnxruntime.so", "1.32.0", nil}, nil),
+		},
+		CPU: func() (CPU, error) {
+			return CPU{Model: "AMD EPYC", Physical: 8, Logical: 16, Usable: 4, Features: []string{"avx2", "avx512f"}}, nil
+		},
+		GPUs: func() ([]memory.GPU, error) {
+			return []memory.GPU{
+				{Vendor: "nvidia", Name: "RTX 5090", Driver: "570.86", Total: 32 * gib, Used: gib},
+				{Vendor: "intel", Name: "intel GPU 0x9a49", Driver: "i915", Shared: true},
+				{Vendor: "amd", Name: "W7900"},
+			}, nil
+		},
+		Host:      func() (memory.Host, error) { return memory.Host{Total: 64 * gib, Available: 32 * gib}, nil },
+		Cgroup:    func() (memory.Cgroup, error) { return memory.Cgroup{}, nil },
+		ModelsDir: "",
+		Dirs:      []Dir{{"temp", dir}},
+		FreeSpace: func(string) (int64, error) { return 80 * gib, nil },
+	}
+}
+
+// named gives the checks of one name.
+func named(r Report, name string) []Check {
+	var found []Check
+	for _, c := range r.Checks {
+		if c.Name == name {
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+func TestTableAndJSONGolden(t *testing.T) {
+	good := goodDeps(t)
+	bad := good
+	bad.FFmpeg = noTool(fault.New(fault.Missing, "find ffmpeg", "", "not found on PATH", "install it: sudo apt-get install ffmpeg"))
+	bad.FFprobe = noTool(errors.New("broken\nwith details"))
+	bad.Backends = []Backend{
+		backend("openvino", Library{}, errors.New("libopenvino_c.so: not found")),
+		backend("onnxruntime", Library{}, fault.New(fault.Missing, "load library", "/x.so", "it lacks OrtGetApiBase", "run: lipstream runtime install onnxruntime")),
+	}
+	bad.CPU = func() (CPU, error) {
+		return CPU{Model: "Pentium", Physical: 1, Logical: 1, Usable: 1, Slow: "no avx2"}, nil
+	}
+	bad.GPUs = func() ([]memory.GPU, error) { return nil, errors.New("Driver/library version mismatch (18)") }
+	bad.Cgroup = func() (memory.Cgroup, error) {
+		return memory.Cgroup{Version: 2, Path: "/docker/1", Limit: 2 * gib, Used: gib, Available: gib}, nil
+	}
+	bad.Checkpoint = LatentSyncCheckpoint()
+	bad.FreeSpace = func(string) (int64, error) { return gib, nil }
+
+	for name, d := range map[string]Deps{"good": good, "bad": bad} {
+		d.Dirs = []Dir{{"temp", "/"}}
+		d.ModelsDir = "/nonexistent/my models"
+		r := Run(t.Context(), d)
+		var table, asJSON bytes.Buffer
+		if err := r.WriteTable(&table); err != nil {
+			t.Fatal(err)
+		}
+		enc := json.NewEncoder(&asJSON)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(r); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, name+".txt", table.String())
+		golden(t, name+".json", asJSON.String())
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+func TestReady(t *testing.T) {
+	gone := errors.New("gone")
+	tests := []struct {
+		name   string
+		change func(*Deps)
+		ready  bool
+		want   string // in the error
+	}{
+		{"all well", func(*Deps) {}, true, ""},
+		{"nothing to check", func(d *Deps) { *d = Deps{} }, true, ""},
+		{"one backend", func(d *Deps) { d.Backends[0] = backend("openvino", Library{}, gone) }, true, ""},
+		{"no backend", func(d *Deps) {
+			d.Backends = []Backend{backend("openvino", Library{}, gone), backend("onnxruntime", Library{}, gone)}
+		}, false, "backend missing"},
+		{"no ffmpeg", func(d *Deps) { d.FFmpeg = noTool(gone) }, false, "ffmpeg missing"},
+		{"no ffprobe", func(d *Deps) { d.FFprobe = noTool(gone) }, false, "ffprobe missing"},
+		{"neither", func(d *Deps) { d.FFmpeg, d.FFprobe = noTool(gone), noTool(gone) }, false, "ffmpeg and ffprobe missing"},
+		{"no encoder", func(d *Deps) { d.Encoder = func(context.Context) (string, error) { return "", gone } }, true, ""},
+		{"no checkpoint", func(d *Deps) { d.Checkpoint = LatentSyncCheckpoint() }, true, ""},
+		{"low on everything", func(d *Deps) {
+			d.FreeSpace = func(string) (int64, error) { return 0, nil }
+			d.Host = func() (memory.Host, error) { return memory.Host{Total: gib, Available: 1}, nil }
+		}, true, ""},
+		{"everything fails that may", func(d *Deps) {
+			d.FreeSpace = func(string) (int64, error) { return 0, gone }
+			d.Host = func() (memory.Host, error) { return memory.Host{}, gone }
+			d.CPU = func() (CPU, error) { return CPU{}, gone }
+			d.GPUs = func() ([]memory.GPU, error) { panic("a bad driver") }
+		}, true, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := goodDeps(t)
+			tt.change(&d)
+			r := Run(t.Context(), d)
+			err := r.Err()
+			if r.Ready != tt.ready || (err == nil) != tt.ready {
+				t.Fatalf("ready %v, %v", r.Ready, err)
+			}
+			if err != nil && (fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), tt.want) || fault.HintOf(err) == "") {
+				t.Errorf("kind %v, %v, hint %q", fault.KindOf(err), err, fault.HintOf(err))
+			}
+			for _, c := range r.Checks {
+				if c.Status != OK && c.Fix == "" || c.Detail == "" {
+					t.Errorf("no way to mend it: %+v", c)
+				}
+			}
+		})
+	}
+}
+
+// TestGPUsThatCouldBeRead are listed beside one that failed.
+func TestGPUsThatCouldBeRead(t *testing.T) {
+	r := Run(t.Context(), Deps{GPUs: func() ([]memory.GPU, error) {
+		return []memory.GPU{{Name: "A"}}, errors.New("B is lost")
+	}})
+	if got := named(r, "gpu"); len(got) != 2 || got[0].Status != OK || got[1].Status != Warning {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestHangingLibrary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		begin := time.Now()
+		r := Run(t.Context(), Deps{Backends: []Backend{{"openvino", func(context.Context) (Library, error) {
+			<-release // native code that listens to nobody
+			return Library{}, nil
+		}}}})
+		close(release)
+		if d := time.Since(begin); d != backendTimeout {
+			t.Errorf("waited %v", d)
+		}
+		if c := named(r, "openvino")[0]; c.Status != Missing || c.Detail != "no answer within 1m0s" {
+			t.Errorf("%+v", c)
+		}
+	})
+}
+
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	d := goodDeps(t)
+	d.FFmpeg = func(ctx context.Context) (Tool, error) { <-ctx.Done(); return Tool{}, ctx.Err() }
+	if c := named(Run(ctx, d), "ffmpeg")[0]; !strings.Contains(c.Detail, "interrupted") {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestCheckpointFiles(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, size int64) {
+		t.Helper()
+		full := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(full, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(full, size); err != nil { // sparse: takes no space
+			t.Fatal(err)
+		}
+	}
+	status := func() map[string]Status {
+		got := map[string]Status{}
+		for _, c := range Run(t.Context(), Deps{ModelsDir: dir, Checkpoint: LatentSyncCheckpoint()}).Checks {
+			got[c.Name] = c.Status
+		}
+		return got
+	}
+	check := func(what string, unet, whisper, vae Status) {
+		t.Helper()
+		want := map[string]Status{"latentsync_unet.pt": unet, "whisper/tiny.pt": whisper, "sd-vae-ft-mse": vae}
+		if d := cmp.Diff(want, status()); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
+		}
+	}
+	check("nothing", Missing, Missing, Missing)
+	write("latentsync_unet.pt", 134) // what git leaves without git-lfs
+	if err := os.MkdirAll(filepath.Join(dir, "whisper/tiny.pt"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write("sd-vae-ft-mse/config.json", 500)
+	check("broken", Warning, Warning, Missing)
+	write("latentsync_unet.pt", 5*gib)
+	if err := os.Remove(filepath.Join(dir, "whisper/tiny.pt")); err != nil {
+		t.Fatal(err)
+	}
+	write("whisper/tiny.pt", 75<<20)
+	write("sd-vae-ft-mse/diffusion_pytorch_model.bin", 330<<20)
+	check("complete", OK, OK, OK)
+}
+
+func TestSpaceOfFolderToCome(t *testing.T) {
+	dir := t.TempDir()
+	var asked string
+	c := checkSpace(Dir{"cache", filepath.Join(dir, "a/b/c")}, func(path string) (int64, error) { asked = path; return 3 * gib, nil })
+	if c.Status != OK || asked != dir {
+		t.Errorf("%+v, asked %q", c, asked)
+	}
+}
+
+// TestSystem looks at this machine.
+func TestSystem(t *testing.T) {
+	r := Run(t.Context(), System(t.TempDir()))
+	for _, name := range []string{"cpu", "memory", "disk temp", "disk work", "latentsync_unet.pt", "gpu"} {
+		if len(named(r, name)) == 0 {
+			t.Errorf("no check of %s", name)
+		}
+	}
+	c, err := ReadCPU()
+	if err != nil || c.Model == "" || c.Usable < 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if free, err := freeSpace(t.TempDir()); err != nil || free <= 0 {
+		t.Errorf("%d, %v", free, err)
+	}
+}

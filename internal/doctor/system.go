@@ -1,0 +1,101 @@
+package doctor
+
+import (
+	"os"
+	"runtime"
+
+	"github.com/shirou/gopsutil/v4/cpu"
+	"github.com/shirou/gopsutil/v4/disk"
+	xcpu "golang.org/x/sys/cpu"
+
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// System fills in what this package can look at by itself: the processor,
+// GPUs, memory, disks and the checkpoint in modelsDir. The programs and
+// backends are for the caller to add.
+func System(modelsDir string) Deps {
+	var p memory.Probe
+	d := Deps{
+		CPU: ReadCPU, GPUs: p.GPUs, Host: p.Host, Cgroup: p.Cgroup,
+		ModelsDir: modelsDir, Checkpoint: LatentSyncCheckpoint(),
+		FreeSpace: freeSpace,
+		Dirs:      []Dir{{"temp", os.TempDir()}},
+	}
+	if modelsDir == "" {
+		d.Checkpoint = nil
+	}
+	if cache, err := os.UserCacheDir(); err == nil {
+		d.Dirs = append(d.Dirs, Dir{"cache", cache})
+	}
+	if wd, err := os.Getwd(); err == nil {
+		d.Dirs = append(d.Dirs, Dir{"work", wd})
+	}
+	return d
+}
+
+// freeSpace is what this user may still write to the disk of path.
+func freeSpace(path string) (int64, error) {
+	u, err := disk.Usage(path)
+	if err != nil {
+		return 0, err
+	}
+	return int64(min(u.Free, 1<<62)), nil
+}
+
+// ReadCPU describes this machine's processor.
+func ReadCPU() (CPU, error) {
+	c := CPU{Usable: runtime.GOMAXPROCS(0)}
+	c.Features, c.Slow = cpuFeatures()
+	// Not every system tells everything; what there is, is shown.
+	if info, err := cpu.Info(); err == nil && len(info) > 0 {
+		c.Model = info[0].ModelName
+	}
+	if c.Model == "" {
+		c.Model = runtime.GOARCH
+	}
+	if n, err := cpu.Counts(false); err == nil {
+		c.Physical = n
+	}
+	c.Logical = runtime.NumCPU()
+	if n, err := cpu.Counts(true); err == nil {
+		c.Logical = n
+	}
+	return c, nil
+}
+
+// cpuFeatures names the instruction sets that inference libraries make use of,
+// as /proc/cpuinfo spells them, and says what is badly missed.
+func cpuFeatures() (names []string, slow string) {
+	type feature struct {
+		name string
+		has  bool
+	}
+	var all []feature
+	switch runtime.GOARCH {
+	case "amd64", "386":
+		x := &xcpu.X86
+		all = []feature{
+			{"avx2", x.HasAVX2}, {"fma", x.HasFMA}, {"avx512f", x.HasAVX512F}, {"avx_vnni", x.HasAVXVNNI},
+			{"avx512_vnni", x.HasAVX512VNNI}, {"avx512_bf16", x.HasAVX512BF16},
+			{"amx_tile", x.HasAMXTile}, {"amx_int8", x.HasAMXInt8}, {"amx_bf16", x.HasAMXBF16},
+		}
+		if !x.HasAVX2 {
+			slow = "without avx2 the networks run several times slower"
+		}
+	case "arm64":
+		a := &xcpu.ARM64
+		all = []feature{
+			// Every 64-bit ARM has it, and it is what people look for.
+			{"neon", true},
+			{"asimdhp", a.HasASIMDHP}, {"asimddp", a.HasASIMDDP}, {"i8mm", a.HasI8MM},
+			{"sve", a.HasSVE}, {"sve2", a.HasSVE2},
+		}
+	}
+	for _, f := range all {
+		if f.has {
+			names = append(names, f.name)
+		}
+	}
+	return names, slow
+}

@@ -1,0 +1,26 @@
+package doctor
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+)
+
+// WriteTable writes the report for people: a line for each check, its columns
+// aligned, and below it how to mend what is not well.
+func (r Report) WriteTable(w io.Writer) error {
+	wide := 0
+	for _, c := range r.Checks {
+		wide = max(wide, utf8.RuneCountInString(c.Name))
+	}
+	var b strings.Builder
+	for _, c := range r.Checks {
+		fmt.Fprintf(&b, "%-7s  %-*s  %s\n", c.Status, wide, c.Name, c.Detail)
+		if c.Fix != "" {
+			fmt.Fprintf(&b, "%-7s  %-*s  -> %s\n", "", wide, "", c.Fix)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
