@@ -1,0 +1,46 @@
+# The two commands to know: make demo, make test. Both install what they need.
+
+BIN := bin/lipstream
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
+
+.PHONY: build demo test check race lint deps deps-test runtimes bench clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/lipstream
+
+# A picture and a voice become out/demo.mp4.
+demo: deps build
+	$(BIN) runtime install openvino
+	mkdir -p out
+	$(BIN) run --video testdata/demo/portrait.png --audio testdata/demo/speech.wav -o out/demo.mp4 --overwrite
+	@echo "Look at out/demo.mp4"
+
+# What CI runs.
+test: deps-test build runtimes check race
+
+check:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt on:"; echo "$$unformatted"; exit 1; fi
+	CGO_ENABLED=0 go vet ./...
+	go run $(STATICCHECK) ./...
+
+# Tests that need a runtime fail rather than skip: it has just been installed.
+race: export LIPSTREAM_REQUIRE_RUNTIMES = 1
+race:
+	CGO_ENABLED=1 go test -race -timeout 20m ./...
+
+runtimes: build
+	$(BIN) runtime install openvino
+	$(BIN) runtime install onnxruntime
+
+bench: deps build
+	$(BIN) runtime install openvino
+	$(BIN) bench run --report out/bench-run.json
+
+deps:
+	sh tools/deps.sh ffmpeg ffprobe pip
+
+deps-test:
+	sh tools/deps.sh ffmpeg ffprobe pip gcc
+
+clean:
+	rm -rf bin out

@@ -1,0 +1,37 @@
+#!/bin/sh
+# Installs the named programs where they are missing, with apt on Debian and
+# its relatives. Elsewhere it says what to install.
+set -eu
+
+have() {
+	case $1 in
+	pip) command -v pip3 >/dev/null || command -v pip >/dev/null || python3 -m pip --version >/dev/null 2>&1 ;;
+	*) command -v "$1" >/dev/null ;;
+	esac
+}
+
+package() {
+	case $1 in
+	ffprobe) echo ffmpeg ;;
+	pip) echo python3-pip ;;
+	gcc) echo gcc libc6-dev ;;
+	*) echo "$1" ;;
+	esac
+}
+
+missing=
+for program in "$@"; do
+	have "$program" || missing="$missing $(package "$program")"
+done
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+	echo "please install:$missing" >&2
+	exit 1
+fi
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+echo "installing:$missing"
+$sudo apt-get update -qq
+# shellcheck disable=SC2086 # a list of packages
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing
