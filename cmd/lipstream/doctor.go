@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/runtimes"
+	"github.com/lipstream/lipstream/internal/doctor"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/media"
+)
+
+type doctorCmd struct {
+	JSON bool `name:"json" help:"Print the report as JSON."`
+}
+
+// Run implements lipstream doctor. It fails, with exit code 5, only when
+// something is missing without which no engine can work.
+func (d *doctorCmd) Run(ctx context.Context, c *console) error {
+	report := doctor.Run(ctx, doctorDeps())
+	// Paths and the texts of libraries are not to be trusted with the terminal.
+	for i := range report.Checks {
+		check := &report.Checks[i]
+		check.Detail, check.Fix = oneLine(check.Detail, maxErrorLine), oneLine(check.Fix, maxErrorLine)
+	}
+	var err error
+	if d.JSON {
+		enc := newEncoder(c.Out)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(report)
+	} else {
+		err = report.WriteTable(c.Out)
+	}
+	if err != nil {
+		return fault.Wrap(fault.Output, "print the report", "", err, "")
+	}
+	if err := ctx.Err(); err != nil { // half a report proves nothing
+		return fault.Wrap(fault.Cancelled, "check this machine", "", err, "")
+	}
+	return report.Err()
+}
+
+// doctorDeps is what this machine is looked at with.
+func doctorDeps() doctor.Deps {
+	// Without a folder for checkpoints there is nothing to look for in it;
+	// the engine that needs one says so itself.
+	models, _ := lipstream.ModelsDir()
+	d := doctor.System(models)
+	// FindTools finds both programs or says which is missing: one check.
+	d.FFmpeg = func(ctx context.Context) (doctor.Tool, error) {
+		t, err := media.FindTools(ctx)
+		return doctor.Tool{Path: t.FFmpeg + " and " + t.FFprobe, Version: t.Version}, err
+	}
+	d.Encoder = tryEncoder
+	for _, name := range []string{"openvino", "onnxruntime"} {
+		d.Backends = append(d.Backends, doctor.Backend{Name: name, Open: func(ctx context.Context) (doctor.Library, error) {
+			b, err := runtimes.Open(ctx, name)
+			if err != nil {
+				return doctor.Library{}, err
+			}
+			l, err := describe(b)
+			return l, errors.Join(err, b.Close())
+		}})
+	}
+	return d
+}
+
+// describe tells about an opened backend. That it is open says that it has
+// passed its smoke run.
+func describe(b backend.Backend) (doctor.Library, error) {
+	l := doctor.Library{Version: b.Version()}
+	if p, ok := b.(interface{ Path() string }); ok {
+		l.Path = p.Path()
+	}
+	devices, err := b.Devices()
+	for _, dev := range devices {
+		l.Devices = append(l.Devices, dev.Name)
+	}
+	return l, err
+}
+
+// tryEncoder encodes one small picture the way results are encoded. That
+// ffmpeg lists an encoder does not say that it works: some builds load it as a
+// library of its own.
+func tryEncoder(ctx context.Context) (string, error) {
+	const name, side = "libx264", 64
+	tools, err := media.FindTools(ctx)
+	if err != nil {
+		return name, err
+	}
+	size := fmt.Sprintf("%dx%d", side, side)
+	cmd := exec.CommandContext(ctx, tools.FFmpeg, "-hide_banner", "-v", "error",
+		"-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", size, "-r", "1", "-i", "pipe:0",
+		"-c:v", name, "-f", "null", "-")
+	cmd.Stdin = bytes.NewReader(make([]byte, side*side*3/2))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return name, fmt.Errorf("%s cannot encode: %w: %s", name, err, bytes.TrimSpace(out))
+	}
+	return name, nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/media"
+)
+
+// TestDoctorWithoutFFmpeg runs the command where no program can be found.
+func TestDoctorWithoutFFmpeg(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv(media.EnvFFmpeg, "")
+	t.Setenv(media.EnvFFprobe, "")
+	models := filepath.Join(t.TempDir(), "mo\x1b[31mdels")
+	t.Setenv("LIPSTREAM_MODELS_DIR", models)
+
+	var out, errs bytes.Buffer
+	err := (&doctorCmd{}).Run(t.Context(), &console{Out: &out, Err: &errs})
+	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "ffmpeg") {
+		t.Errorf("error %v", err)
+	}
+	for _, want := range []string{"missing  ffmpeg ", "-> install it", "latentsync_unet.pt", "preview works without", "disk work"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "\x1b") || errs.Len() > 0 {
+		t.Errorf("out %q, err %q", out.String(), errs.String())
+	}
+
+	out.Reset()
+	_ = (&doctorCmd{JSON: true}).Run(t.Context(), &console{Out: &out, Err: &errs})
+	var report struct {
+		Checks []struct{ Name, Status, Detail, Fix string }
+		Ready  bool
+	}
+	if err := json.Unmarshal(out.Bytes(), &report); err != nil || report.Ready || len(report.Checks) < 5 {
+		t.Errorf("%v: %s", err, out.String())
+	}
+}
+
+// TestEncoderOfABrokenFFmpeg puts a program in ffmpeg's place that lists much
+// and encodes nothing.
+func TestEncoderOfABrokenFFmpeg(t *testing.T) {
+	dir := t.TempDir()
+	fake := filepath.Join(dir, "ffmpeg")
+	script := "#!/bin/sh\n[ \"$1\" = -version ] && { echo ffmpeg version 7.1; exit 0; }\necho 'Unknown encoder libx264' >&2\nexit 1\n"
+	if err := os.WriteFile(fake, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(media.EnvFFmpeg, fake)
+	t.Setenv(media.EnvFFprobe, fake)
+	if _, err := media.FindTools(t.Context()); err != nil {
+		t.Skip("shell scripts cannot stand in for programs here:", err)
+	}
+	if _, err := tryEncoder(t.Context()); err == nil || !strings.Contains(err.Error(), "Unknown encoder") {
+		t.Errorf("error %v", err)
+	}
+}
