@@ -209,3 +209,27 @@ func TestCropOfFrame(t *testing.T) {
 		compare(t, fmt.Sprint("frame ", i), a.Crop(f, m).Pix, a.Crop(whole, m).Pix, 1)
 	}
 }
+
+func BenchmarkAligner(b *testing.B) {
+	g := readGolden(b, "align/align.safetensors")
+	pic := readPNG(b, "align/picture.png")
+	f := toFrame(pic)
+	face := planar(readPNG(b, "align/known_face.png"))
+	a := NewAligner(256)
+	m := goldenMatrices(b, g, a)[0]
+	small := a.Resize(face)
+	for name, run := range map[string]func(){
+		"crop of RGB":   func() { a.Crop(pic, m) },
+		"crop of frame": func() { a.Crop(f, m) },
+		"resize":        func() { a.Resize(face) },
+		"restore RGB":   func() { a.Restore(pic, small, m) },
+		"restore frame": func() { a.RestoreFrame(f, small, m) },
+		"mask alpha":    func() { MaskAlpha(TemplateW, TemplateH, 8) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				run()
+			}
+		})
+	}
+}

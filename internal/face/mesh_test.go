@@ -1,10 +1,12 @@
 package face
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
 	"os"
+	"sync"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -179,21 +181,30 @@ func place(dst *frame.RGB, src *frame.RGB, cx, cy, s, angle float64) frame.Affin
 	to.C = cx - (to.A*hx + to.B*hy)
 	to.F = cy - (to.D*hx + to.E*hy)
 	inv, _ := to.Invert()
-	layer := frame.NewRGB(dst.W, dst.H)
-	src.Warp(layer, inv, frame.Replicate, 0)
-	for y := range dst.H {
-		for x := range dst.W {
-			u, v := inv.Apply(float64(x), float64(y))
+	x0, y0, x1, y1 := mappedBox(to, src.W, src.H, dst.W, dst.H, 0)
+	layer := frame.NewRGB(x1-x0, y1-y0)
+	part := inv
+	part.C, part.F = inv.Apply(float64(x0), float64(y0))
+	src.Warp(layer, part, frame.Replicate, 0)
+	for y := range layer.H {
+		for x := range layer.W {
+			u, v := part.Apply(float64(x), float64(y))
 			if u >= 0 && v >= 0 && u <= float64(src.W-1) && v <= float64(src.H-1) {
-				i := 3 * (y*dst.W + x)
-				copy(dst.Pix[i:i+3], layer.Pix[i:i+3])
+				i, j := 3*((y+y0)*dst.W+x+x0), 3*(y*layer.W+x)
+				copy(dst.Pix[i:i+3], layer.Pix[j:j+3])
 			}
 		}
 	}
 	return to
 }
 
+// rooms caches grey's pictures, which are slow to make under the race detector.
+var rooms sync.Map
+
 func grey(w, h int) *frame.RGB {
+	if p, ok := rooms.Load([2]int{w, h}); ok {
+		return &frame.RGB{W: w, H: h, Pix: bytes.Clone(p.(*frame.RGB).Pix)}
+	}
 	p := frame.NewRGB(w, h)
 	for y := range h {
 		for x := range w {
@@ -202,7 +213,8 @@ func grey(w, h int) *frame.RGB {
 			p.Pix[i], p.Pix[i+1], p.Pix[i+2] = v, v, v+10
 		}
 	}
-	return p
+	rooms.Store([2]int{w, h}, p)
+	return grey(w, h)
 }
 
 // half shrinks a picture by two with a box, so that small faces are no more

@@ -12,6 +12,7 @@ const (
 	detectEvery = 10 // frames between looks for further faces while following one
 	searchEvery = 5  // frames between looks for small faces while there is nobody, a level each
 	maxPeople   = 6  // followed at once
+	maxKnown    = 24 // remembered in one shot
 	sameBox     = 0.3
 )
 
@@ -74,6 +75,7 @@ type people struct {
 	detector *Detector
 	mesh     *Mesh
 	all      []*person // followed or lost, in the order of their appearance
+	chosen   *person   // never forgotten
 	since    int       // frames since the detector ran
 	searched int       // frames without anybody, in a row
 }
@@ -178,7 +180,25 @@ func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person
 	}
 	q := &person{obs: o}
 	p.all = append(p.all, q)
+	p.forget()
 	return q, nil
+}
+
+// forget drops who has been lost for longest when there are too many, so that
+// a long shot does not fill the memory.
+func (p *people) forget() {
+	if len(p.all) <= maxKnown {
+		return
+	}
+	worst := -1
+	for i, q := range p.all {
+		if q != p.chosen && q.gone > 0 && (worst < 0 || q.gone > p.all[worst].gone) {
+			worst = i
+		}
+	}
+	if worst >= 0 {
+		p.all = slices.Delete(p.all, worst, worst+1)
+	}
 }
 
 // look runs the mesh; nil when there is no face.

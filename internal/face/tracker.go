@@ -70,7 +70,6 @@ type Tracker struct {
 	options Options
 	people  people
 	cuts    cutFinder
-	chosen  *person
 	shot    int
 	track   int  // of the last entry with a face; -1 before the first
 	broken  bool // the next observation begins a new track
@@ -146,7 +145,6 @@ func (t *Tracker) Flush(ctx context.Context) ([]Tracked, error) {
 // newShot forgets everybody.
 func (t *Tracker) newShot() {
 	t.people.reset()
-	t.chosen = nil
 	t.broken = true
 	t.shot++
 }
@@ -180,17 +178,17 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	}
 	w, h := f.Size()
 	switch {
-	case t.chosen == nil:
+	case t.people.chosen == nil:
 		// Decided once in a shot, on the first frame that has a candidate.
-		t.chosen = t.options.Choice.pick(t.people.followed(), w, h)
-	case t.chosen.gone > maxGap && len(fresh) > 0:
+		t.people.chosen = t.options.Choice.pick(t.people.followed(), w, h)
+	case t.people.chosen.gone > maxGap && len(fresh) > 0:
 		// The chosen one left. Those who were there beside it are somebody
 		// else; only who came after can be the same person.
-		t.chosen = t.options.again(fresh, w, h)
+		t.people.chosen = t.options.again(fresh, w, h)
 		t.broken = true
 	}
-	if t.chosen != nil && t.chosen.gone == 0 {
-		e.obs = t.chosen.obs
+	if t.people.chosen != nil && t.people.chosen.gone == 0 {
+		e.obs = t.people.chosen.obs
 	}
 	t.append(e)
 	return nil

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
@@ -192,7 +193,7 @@ func TestSmoothingStill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw = append(raw, tr.chosen.obs.points)
+		raw = append(raw, tr.people.chosen.obs.points)
 		keep(ready)
 	}
 	rest, err := tr.Flush(t.Context())
@@ -403,6 +404,53 @@ func TestUnusable(t *testing.T) {
 	}
 	if s := tr.Stats(); s.TooSmall+s.None != 2 || s.Faces != 0 {
 		t.Errorf("%+v", s)
+	}
+}
+
+// Each reason not to use a face is counted as what it is.
+func TestUsable(t *testing.T) {
+	fr := frame.New(frame.Format{Width: 640, Height: 480, ShiftX: 1, ShiftY: 1, Depth: 8})
+	for _, c := range []struct {
+		x, scale, yaw float64
+		want          Stats
+	}{
+		{320, 10, 0, Stats{}},
+		{320, 1, 0, Stats{TooSmall: 1}},
+		{320, 10, 1.1, Stats{Turned: 1}},
+		{320, 10, -1.1, Stats{Turned: 1}},
+		{320, 10, 0.9, Stats{}},
+		{40, 10, 0, Stats{}},
+		{-30, 10, 0, Stats{Outside: 1}},
+	} {
+		f := &Face{Points: make([]Point, Points), Yaw: c.yaw}
+		for i := range f.Points {
+			q := Canonical[min(i, MeshPoints-1)]
+			f.Points[i] = Point{c.x + c.scale*q.X, 240 - c.scale*q.Y, -c.scale * q.Z}
+		}
+		var tr Tracker
+		if ok := tr.usable(f, fr); ok != (c.want == Stats{}) || tr.stats != c.want {
+			t.Errorf("%+v: %v, %+v", c, ok, tr.stats)
+		}
+	}
+}
+
+func TestForget(t *testing.T) {
+	keep := &person{gone: 1000}
+	p := people{chosen: keep, all: []*person{keep}}
+	for i := range 100 {
+		p.all = append(p.all, &person{gone: i % 7})
+		p.forget()
+	}
+	if len(p.all) != maxKnown || p.all[0] != keep {
+		t.Errorf("%d people are remembered", len(p.all))
+	}
+}
+
+func TestParseChoice(t *testing.T) {
+	for _, s := range []string{"0", "-1", "best", "1.5", " left"} {
+		if _, err := ParseChoice(s); fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" {
+			t.Errorf("%q: %v", s, err)
+		}
 	}
 }
 
