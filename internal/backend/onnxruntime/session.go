@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"strconv"
 	"strings"
@@ -80,32 +79,22 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err != nil {
 		return err
 	}
-	create := func() handle { return 0 }
-	floor := int64(len(m.Bytes))
-	switch {
-	case len(m.Bytes) > 0:
-		create = func() handle {
-			return a.createSessionFromArray(s.b.env, &m.Bytes[0], uintptr(len(m.Bytes)), options, &s.handle)
-		}
-	case m.Path != "":
-		st, err := os.Stat(m.Path)
-		if err != nil {
-			return err
-		}
-		if !st.Mode().IsRegular() {
-			return errors.New("not a regular file")
-		}
-		floor = st.Size()
+	size, err := backend.CheckModel(m)
+	if err != nil {
+		return err
+	}
+	create := func() handle {
+		return a.createSessionFromArray(s.b.env, &m.Bytes[0], uintptr(len(m.Bytes)), options, &s.handle)
+	}
+	if len(m.Bytes) == 0 {
 		path, err := native.PathChars(m.Path)
 		if err != nil {
 			return err
 		}
 		create = func() handle { return a.createSession(s.b.env, path, options, &s.handle) }
-	default:
-		return errors.New("the model is empty")
 	}
 
-	s.growth = native.NewGrowth(floor)
+	s.growth = native.NewGrowth(size)
 	flagged := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(flagged)

@@ -1,0 +1,87 @@
+package backend
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// CheckModel makes sure that m is a whole ONNX file as far as its outermost
+// level shows, and gives its size (without external weights). It comes before
+// the native library because OpenVINO guesses a file's format by trying its
+// frontends on it, some of which print what they think of it.
+func CheckModel(m Model) (int64, error) {
+	if len(m.Bytes) > 0 {
+		return int64(len(m.Bytes)), checkONNX(bytes.NewReader(m.Bytes), int64(len(m.Bytes)))
+	}
+	if m.Path == "" {
+		return 0, errors.New("the model is empty")
+	}
+	f, err := os.Open(m.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if !st.Mode().IsRegular() {
+		return 0, errors.New("not a regular file")
+	}
+	return st.Size(), checkONNX(f, st.Size())
+}
+
+// checkONNX walks over the fields of a ModelProto without reading into them.
+func checkONNX(r io.ReadSeeker, size int64) error {
+	const (
+		fieldGraph = 7
+		wireVarint = 0
+		wireBytes  = 2
+	)
+	broken := func(at int64, why string) error {
+		return fmt.Errorf("not an ONNX model, or a damaged one: %s at byte %d of %d", why, at, size)
+	}
+	var head [2 * binary.MaxVarintLen64]byte
+	graph := false
+	var at int64
+	for at < size {
+		if _, err := r.Seek(at, io.SeekStart); err != nil {
+			return err
+		}
+		got, err := io.ReadFull(r, head[:])
+		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return err
+		}
+		tag, tagLen := binary.Uvarint(head[:got])
+		if tagLen <= 0 {
+			return broken(at, "no field")
+		}
+		n, nLen := binary.Uvarint(head[tagLen:got])
+		if nLen <= 0 {
+			return broken(at, "no value")
+		}
+		next := at + int64(tagLen+nLen)
+		switch {
+		case tag>>3 == 0:
+			return broken(at, "no field")
+		case tag&7 == wireVarint:
+		case tag&7 == wireBytes:
+			if n > uint64(size-next) {
+				return broken(at, "a part that ends beyond the end")
+			}
+			next += int64(n)
+			graph = graph || tag>>3 == fieldGraph && n > 0
+		default: // a ModelProto has no fields of other kinds
+			return broken(at, "an unknown field")
+		}
+		at = next
+	}
+	if !graph {
+		return errors.New("not an ONNX model: it holds no graph")
+	}
+	return nil
+}

@@ -1,0 +1,264 @@
+// Package openvino binds OpenVINO's C API without cgo.
+//
+// The precision of the arithmetic is always set: left alone, OpenVINO chooses
+// bfloat16 or float16 by itself on machines that have it.
+package openvino
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"unsafe"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Name of the backend.
+const Name = "openvino"
+
+const hint = "run: lipstream runtime install openvino"
+
+// Backend is an opened OpenVINO.
+type Backend struct {
+	api     *api
+	version string
+	path    string
+	core    handle
+
+	mu       sync.Mutex // guards what follows
+	sessions int
+	closed   bool
+}
+
+var _ backend.Backend = (*Backend)(nil)
+
+// Open loads the library at path (libopenvino_c, its siblings beside it),
+// checks its version and functions, and computes a tiny model with it.
+func Open(ctx context.Context, path string) (*Backend, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fault.Wrap(fault.Cancelled, "load library", path, err, "")
+	}
+	// OpenVINO loads its siblings and plugins itself, some of them only when
+	// a model is read; a damaged one must not get that far.
+	if runtime.GOOS == "linux" {
+		if err := native.CheckDir(filepath.Dir(path), hint); err != nil {
+			return nil, err
+		}
+	}
+	lib, err := native.Open(path, hint)
+	if err != nil {
+		return nil, err
+	}
+	a, version, err := loadAPI(lib)
+	if err != nil {
+		return nil, err
+	}
+	b := &Backend{api: a, version: version, path: lib.Path()}
+	native.KeepSignalStack(func() { err = b.start() })
+	if err != nil {
+		return nil, fault.Wrap(fault.Missing, "start OpenVINO", lib.Path(), err, hint)
+	}
+	if err := backend.Smoke(ctx, b); err != nil {
+		_ = b.Close()
+		return nil, fault.Wrap(fault.Missing, "try OpenVINO", lib.Path(), err, hint)
+	}
+	return b, nil
+}
+
+// start makes the core and has it load the CPU plugin, which happens with the
+// first question about the device.
+func (b *Backend) start() error {
+	if err := b.api.check(b.api.coreCreate(&b.core)); err != nil {
+		return err
+	}
+	if _, err := b.property("CPU", "FULL_DEVICE_NAME"); err != nil {
+		b.api.coreFree(b.core)
+		return err
+	}
+	return nil
+}
+
+// Name is "openvino".
+func (b *Backend) Name() string { return Name }
+
+// Version is the library's own, as "2026.4.1".
+func (b *Backend) Version() string { return b.version }
+
+// Path is where the library was loaded from.
+func (b *Backend) Path() string { return b.path }
+
+// Close releases the core. The library itself stays loaded.
+func (b *Backend) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	if b.sessions > 0 {
+		return fault.New(fault.Internal, "close OpenVINO", "", fmt.Sprintf("%d sessions are still open", b.sessions), "")
+	}
+	b.closed = true
+	b.api.coreFree(b.core)
+	return nil
+}
+
+// enter counts a session (or a query) in, so that Close cannot pull the core
+// from under it; leave counts it out.
+func (b *Backend) enter() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return errors.New("the backend is closed")
+	}
+	b.sessions++
+	return nil
+}
+
+func (b *Backend) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sessions--
+}
+
+// Devices lists the CPU and the GPUs (and others) that OpenVINO has a plugin
+// and a driver for. The CPU comes first.
+func (b *Backend) Devices() ([]backend.Device, error) {
+	if err := b.enter(); err != nil {
+		return nil, fault.Wrap(fault.Internal, "list devices", Name, err, "")
+	}
+	defer b.leave()
+	names, err := b.deviceNames()
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "list devices", Name, err, "")
+	}
+	var list []backend.Device
+	for _, n := range names {
+		full, err := b.property(n, "FULL_DEVICE_NAME")
+		if err != nil || full == "" {
+			full = n
+		}
+		list = append(list, backend.Device{ID: deviceID(n), Name: full})
+	}
+	return list, nil
+}
+
+// deviceNames lists the devices as OpenVINO calls them, the CPU first.
+func (b *Backend) deviceNames() ([]string, error) {
+	var list deviceList
+	if err := b.api.check(b.api.availableDevices(b.core, &list)); err != nil {
+		return nil, err
+	}
+	defer b.api.devicesFree(&list)
+	var names []string
+	if list.names != nil {
+		for _, p := range unsafe.Slice(list.names, int(list.n)) {
+			names = append(names, native.GoString(p))
+		}
+	}
+	slices.SortStableFunc(names, func(x, y string) int {
+		return strings.Compare(first(x), first(y))
+	})
+	return names, nil
+}
+
+// first is a sort key that puts the CPU before the rest.
+func first(name string) string {
+	if name == "CPU" {
+		return ""
+	}
+	return name
+}
+
+// deviceID turns OpenVINO's name into ours: CPU, GPU, GPU.1 into cpu, gpu:0,
+// gpu:1.
+func deviceID(name string) string {
+	kind, number, found := strings.Cut(strings.ToLower(name), ".")
+	switch {
+	case kind == "cpu":
+		return kind
+	case !found:
+		number = "0"
+	}
+	return kind + ":" + number
+}
+
+// device turns our name into OpenVINO's; "" is the CPU.
+func (b *Backend) device(id string) (string, error) {
+	if id == "" || id == "cpu" {
+		return "CPU", nil
+	}
+	names, err := b.deviceNames()
+	if err != nil {
+		return "", err
+	}
+	var have []string
+	for _, n := range names {
+		if deviceID(n) == id {
+			return n, nil
+		}
+		have = append(have, deviceID(n))
+	}
+	return "", fault.New(fault.Usage, "use device", id, "OpenVINO has no such device here",
+		"use one of: "+strings.Join(have, ", "))
+}
+
+// property asks a device for one of its properties.
+func (b *Backend) property(device, key string) (string, error) {
+	var p *byte
+	if err := b.api.check(b.api.getProperty(b.core, device, key, &p)); err != nil {
+		return "", err
+	}
+	defer b.api.free(p)
+	return native.GoString(p), nil
+}
+
+// settings turns the options into OpenVINO's properties for a device.
+func (b *Backend) settings(device string, o backend.Options) ([][2]string, error) {
+	if o.Threads < 0 {
+		return nil, fault.New(fault.Usage, "use threads", strconv.Itoa(o.Threads), "the number is negative", "")
+	}
+	precision := o.Precision
+	if precision == backend.Auto {
+		precision = backend.F32
+		if strings.HasPrefix(device, "GPU") {
+			precision = backend.F16
+		}
+	}
+	// What the device must be able to do for each precision, as it says in
+	// its OPTIMIZATION_CAPABILITIES.
+	needs, ok := map[backend.Precision]string{backend.F32: "FP32", backend.BF16: "BF16", backend.F16: "FP16"}[precision]
+	if !ok {
+		return nil, fault.New(fault.Usage, "use precision", string(precision), "it is unknown", "use one of: f32, bf16, f16")
+	}
+	can, err := b.property(device, "OPTIMIZATION_CAPABILITIES")
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(strings.Fields(can), needs) {
+		return nil, fault.New(fault.Usage, "use precision", string(precision),
+			"the device "+deviceID(device)+" cannot compute in it", "use precision f32")
+	}
+	list := [][2]string{
+		{"INFERENCE_PRECISION_HINT", string(precision)},
+		// One request at a time, all threads for it.
+		{"PERFORMANCE_HINT", "LATENCY"},
+		{"NUM_STREAMS", "1"},
+	}
+	if device == "CPU" {
+		// Several sessions run side by side here; pinned, their threads would
+		// share the first cores and leave others idle.
+		list = append(list, [2]string{"ENABLE_CPU_PINNING", "NO"})
+		if o.Threads > 0 {
+			list = append(list, [2]string{"INFERENCE_NUM_THREADS", strconv.Itoa(o.Threads)})
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,378 @@
+package openvino
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"unsafe"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+var errClosed = errors.New("the session is closed")
+
+// session is a compiled model with its one infer request.
+type session struct {
+	b        *Backend
+	model    string
+	inputs   []backend.Port
+	outputs  []backend.Port
+	compiled handle
+	request  handle
+	turn     chan struct{} // holds a value while a Run or Close is at work
+	growth   *native.Growth
+
+	mu     sync.Mutex // guards what follows
+	closed bool
+}
+
+// Load reads and compiles a model.
+func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, fault.Wrap(fault.Cancelled, "load model", m.Name, err, "")
+	}
+	if err := b.enter(); err != nil {
+		return nil, fault.Wrap(fault.Internal, "load model", m.Name, err, "")
+	}
+	s := &session{b: b, model: m.Name, turn: make(chan struct{}, 1)}
+	if err := s.load(ctx, m, o); err != nil {
+		_ = s.Close() // releases what load made before it failed
+		kind := fault.Input
+		if f, ok := errors.AsType[*fault.Error](err); ok {
+			kind = f.Kind
+		}
+		return nil, fault.Wrap(kind, "load model", m.Name, err, "")
+	}
+	return s, nil
+}
+
+func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) error {
+	device, err := s.b.device(o.Device)
+	if err != nil {
+		return err
+	}
+	settings, err := s.b.settings(device, o)
+	if err != nil {
+		return err
+	}
+	floor, err := backend.CheckModel(m)
+	if err != nil {
+		return err
+	}
+	s.growth = native.NewGrowth(floor)
+	s.growth.Measure(func() {
+		var model handle
+		if model, err = s.read(m); err != nil {
+			return
+		}
+		defer s.b.api.modelFree(model)
+		if err = ctx.Err(); err != nil {
+			return
+		}
+		err = s.compile(model, device, settings)
+	})
+	return err
+}
+
+// read gives the ov_model_t; the caller frees it.
+func (s *session) read(m backend.Model) (model handle, err error) {
+	a, core := s.b.api, s.b.core
+	if len(m.Bytes) > 0 {
+		err = a.check(a.readModelFromMemory(core, &m.Bytes[0], uintptr(len(m.Bytes)), 0, &model))
+		runtime.KeepAlive(m.Bytes)
+		return model, err
+	}
+	return model, a.check(a.readModel(core, m.Path, nil, &model))
+}
+
+func (s *session) compile(model handle, device string, settings [][2]string) error {
+	a := s.b.api
+	var err error
+	// The ports come from the model as read: compiling merges tensors, and
+	// with them their names.
+	if s.inputs, err = s.ports(model, a.modelInputs, a.modelInput); err != nil {
+		return err
+	}
+	if s.outputs, err = s.ports(model, a.modelOutputs, a.modelOutput); err != nil {
+		return err
+	}
+	props := make([]property, len(settings))
+	for i, kv := range settings {
+		props[i] = property{native.CString(kv[0]), native.CString(kv[1])}
+	}
+	err = a.check(a.compile(s.b.core, model, device, uintptr(len(props)), &props[0], &s.compiled))
+	if err != nil {
+		return err
+	}
+	return a.check(a.createRequest(s.compiled, &s.request))
+}
+
+// ports reads the names and types of the inputs or of the outputs.
+func (s *session) ports(model handle, count func(handle, *uintptr) int32, get func(handle, uintptr, *handle) int32) ([]backend.Port, error) {
+	a := s.b.api
+	var n uintptr
+	if err := a.check(count(model, &n)); err != nil {
+		return nil, err
+	}
+	var list []backend.Port
+	for i := range n {
+		var port handle
+		if err := a.check(get(model, i, &port)); err != nil {
+			return nil, err
+		}
+		p, err := a.describePort(port)
+		a.portFree(port)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+func (a *api) describePort(port handle) (p backend.Port, err error) {
+	var name *byte
+	if err := a.check(a.portName(port, &name)); err != nil {
+		return p, err
+	}
+	p.Name = native.GoString(name)
+	a.free(name)
+	var code int32
+	if err := a.check(a.portType(port, &code)); err != nil {
+		return p, err
+	}
+	var ok bool
+	if p.DType, ok = dtypes[code]; !ok {
+		return p, fmt.Errorf("port %q: elements of OpenVINO type %d are not supported", p.Name, code)
+	}
+	var ps partialShape
+	if err := a.check(a.portShape(port, &ps)); err != nil {
+		return p, err
+	}
+	defer a.partialShapeFree(&ps)
+	if ps.rank.min != ps.rank.max {
+		return p, nil // of unknown rank: the shape stays nil
+	}
+	p.Shape = make([]int, ps.rank.min)
+	if len(p.Shape) == 0 {
+		return p, nil
+	}
+	for i, d := range unsafe.Slice(ps.dims, len(p.Shape)) {
+		p.Shape[i] = -1
+		if d.min == d.max && d.min >= 0 && d.max < math.MaxInt32 {
+			p.Shape[i] = int(d.min)
+		}
+	}
+	return p, nil
+}
+
+// dtypes maps ov_element_type_e.
+var dtypes = map[int32]tensor.DType{2: tensor.BF16, 3: tensor.F16, 4: tensor.F32, 10: tensor.I64, 16: tensor.U8}
+
+func elementType(d tensor.DType) int32 {
+	for code, dt := range dtypes {
+		if dt == d {
+			return code
+		}
+	}
+	return 0
+}
+
+// Inputs of the model, in its own order.
+func (s *session) Inputs() []backend.Port { return s.inputs }
+
+// Outputs of the model, in its own order.
+func (s *session) Outputs() []backend.Port { return s.outputs }
+
+// Run computes the model once.
+func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	out, err := s.run(ctx, in)
+	if err != nil {
+		return nil, fault.Wrap(fault.KindOf(err), "run model", s.model, err, "")
+	}
+	return out, nil
+}
+
+func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	if err := backend.CheckInputs(s.model, s.inputs, in); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if s.request == 0 {
+		return nil, errClosed
+	}
+	// The request keeps pointing at the inputs after this Run, but reads them
+	// only in the next one, which sets them all anew first.
+	for i, p := range s.inputs {
+		if err := s.setInput(uintptr(i), in[p.Name]); err != nil {
+			return nil, fault.Wrap(fault.Internal, "set input", p.Name, err, "")
+		}
+	}
+	var err error
+	s.growth.MeasureRun(func() { err = s.compute(ctx) })
+	runtime.KeepAlive(in) // the request reads the tensors' memory
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]*tensor.Tensor, len(s.outputs))
+	for i, p := range s.outputs {
+		if out[p.Name], err = s.copyOut(uintptr(i)); err != nil {
+			return nil, fault.Wrap(fault.Internal, "read output", p.Name, err, "")
+		}
+	}
+	return out, nil
+}
+
+// compute runs the request and waits for its end; when ctx ends before, it
+// cancels the request and waits for it all the same.
+func (s *session) compute(ctx context.Context) error {
+	a := s.b.api
+	if err := a.check(a.start(s.request)); err != nil {
+		return err
+	}
+	// Only a started request can be cancelled, so the watch begins here; if
+	// ctx has ended already, it cancels at once.
+	cancelled := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cancelled)
+		_ = a.check(a.cancel(s.request)) // if it cannot, wait just takes longer
+	})
+	err := a.check(a.wait(s.request))
+	if !stop() {
+		<-cancelled
+		if err != nil {
+			return ctx.Err()
+		}
+	}
+	if st, ok := errors.AsType[*statusError](err); ok && st.code == statusCancelled && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// setInput hands t's own memory to the request.
+func (s *session) setInput(i uintptr, t *tensor.Tensor) error {
+	a := s.b.api
+	dims := make([]int64, len(t.Shape)+1) // one more, so that there is an address
+	for i, d := range t.Shape {
+		dims[i] = int64(d)
+	}
+	data := unsafe.Pointer(&dims[0]) // for a tensor of no elements: any address
+	if len(t.Data) > 0 {
+		data = unsafe.Pointer(&t.Data[0])
+	}
+	var v handle
+	err := a.check(a.tensorFromHost(elementType(t.DType),
+		shape{rank: int64(len(t.Shape)), dims: unsafe.Pointer(&dims[0])}, data, &v))
+	if err != nil {
+		return err
+	}
+	defer a.tensorFree(v) // the request has its own reference
+	return a.check(a.setInput(s.request, i, v))
+}
+
+// copyOut copies an output into a tensor of Go.
+func (s *session) copyOut(i uintptr) (*tensor.Tensor, error) {
+	a := s.b.api
+	var v handle
+	if err := a.check(a.getOutput(s.request, i, &v)); err != nil {
+		return nil, err
+	}
+	defer a.tensorFree(v)
+	var code int32
+	if err := a.check(a.tensorType(v, &code)); err != nil {
+		return nil, err
+	}
+	dtype, ok := dtypes[code]
+	if !ok {
+		return nil, fmt.Errorf("elements of OpenVINO type %d are not supported", code)
+	}
+	out, err := a.shapeOf(v)
+	if err != nil {
+		return nil, err
+	}
+	t := tensor.New(dtype, out...)
+	var n uintptr
+	if err := a.check(a.tensorBytes(v, &n)); err != nil {
+		return nil, err
+	}
+	if int(n) != len(t.Data) {
+		return nil, fmt.Errorf("it holds %d bytes, its shape %v needs %d", n, out, len(t.Data))
+	}
+	if n == 0 {
+		return t, nil
+	}
+	var data *byte
+	if err := a.check(a.tensorData(v, &data)); err != nil {
+		return nil, err
+	}
+	copy(t.Data, unsafe.Slice(data, n))
+	return t, nil
+}
+
+// shapeOf reads a tensor's shape.
+func (a *api) shapeOf(v handle) ([]int, error) {
+	var dims shape
+	status := a.tensorShape(v, &dims)
+	if status == statusBadParam {
+		return []int{}, nil // ov_shape_t cannot hold the shape of a scalar
+	}
+	if err := a.check(status); err != nil {
+		return nil, err
+	}
+	out := make([]int, dims.rank)
+	if len(out) > 0 {
+		for i, d := range unsafe.Slice((*int64)(dims.dims), len(out)) {
+			out[i] = int(d)
+		}
+	}
+	return out, a.check(a.shapeFree(&dims))
+}
+
+// Memory estimates what the session holds by the growth of the process: the
+// library does not count for us.
+func (s *session) Memory() backend.Memory {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.growth.Memory()
+	if s.closed {
+		m.Held = 0
+	}
+	return m
+}
+
+// Close waits for a running Run and releases the session. It may be called
+// more than once.
+func (s *session) Close() error {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if s.request != 0 {
+		s.b.api.requestFree(s.request)
+	}
+	if s.compiled != 0 {
+		s.b.api.compiledFree(s.compiled)
+	}
+	s.request, s.compiled = 0, 0
+	s.b.leave()
+	return nil
+}
