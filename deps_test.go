@@ -29,7 +29,7 @@ const module = "github.com/lipstream/lipstream"
 // A new package has to be put in its place here before this test passes.
 var layers = [][]string{
 	{"cmd", "tools", "e2e", "examples"},
-	{"internal/server", "internal/worker", "internal/doctor"},
+	{"internal/server", "internal/worker", "internal/doctor", "internal/bench"},
 	{"internal/web"},
 	{"."},
 	{"internal/queue"},
@@ -43,6 +43,7 @@ var layers = [][]string{
 	{"internal/checkpoint", "internal/memory"},
 	{"internal/frame", "internal/tensor"},
 	{"internal/fault"},
+	{"testdata"}, // files to embed, beside the tests that use them
 }
 
 // onlyIn are third-party modules that one part of the tree keeps to itself, so
@@ -77,13 +78,16 @@ func place(pkg string) (layer int, folder string, ok bool) {
 // checkImport says what is wrong with an import between two packages of this
 // module, named by their folders, or "".
 func checkImport(from, to string) string {
+	const noPlace = " has no place in the architecture: put it into the layers of deps_test.go"
 	fromLayer, fromFolder, ok := place(from)
 	if !ok {
-		return from + " has no place in the architecture: put it into the layers of deps_test.go"
+		return from + noPlace
 	}
 	toLayer, toFolder, ok := place(to)
 	switch {
-	case !ok || fromFolder == toFolder || fromLayer < toLayer: // an unknown importee is reported as an importer
+	case !ok:
+		return to + noPlace
+	case fromFolder == toFolder || fromLayer < toLayer:
 		return ""
 	case fromLayer == toLayer:
 		return from + " imports " + to + " beside it; neither may know the other"
@@ -197,6 +201,8 @@ func TestImportRules(t *testing.T) {
 		{"internal/media", "internal/audio", false},
 		{"internal/worker", "internal/queue", true},
 		{"internal/unheardof", "internal/fault", false},
+		{"internal/face", "unheardof", false},
+		{"internal/bench", "testdata/demo", true},
 	}
 	for _, tt := range tests {
 		if wrong := checkImport(tt.from, tt.to); (wrong == "") != tt.ok {
