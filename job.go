@@ -54,7 +54,7 @@ type Job struct {
 
 	Seed    int64  // of the random numbers; the preview engine draws none
 	Backend string // auto, openvino or onnxruntime: runs the networks
-	Threads int    // CPU threads of the networks; 0 chooses
+	Threads int    // CPU threads of the face networks; 0 is one, which is best for so small ones
 }
 
 // Result says what was made.

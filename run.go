@@ -197,7 +197,9 @@ func (in *inputs) render(ctx context.Context, job Job, engine string, r *reporte
 		return Result{}, err
 	}
 	defer func() { _ = nets.Close() }()
-	tracker, err := face.NewTracker(ctx, nets, face.Options{Choice: choice, Threads: job.Threads})
+	// The face networks are small: a second thread would spend its time waiting,
+	// and the encoder has use for it.
+	tracker, err := face.NewTracker(ctx, nets, face.Options{Choice: choice, Threads: max(1, job.Threads)})
 	if err != nil {
 		return Result{}, err
 	}
@@ -291,4 +293,3 @@ func (b *bounded) Read(f *frame.Frame) error {
 	b.n++
 	return nil
 }
-

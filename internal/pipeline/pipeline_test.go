@@ -1,0 +1,202 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+)
+
+var format = frame.Format{Width: 8, Height: 8, ShiftX: 1, ShiftY: 1, Depth: 8}
+
+// counter writes each frame's number into its first pixel.
+type counter struct {
+	n      int64
+	at     int64 // of the failure
+	err    error // what the failure is; io.EOF ends
+	allocs atomic.Int64
+	seen   map[*frame.Frame]bool
+}
+
+func (c *counter) Read(f *frame.Frame) error {
+	if c.err != nil && c.n == c.at {
+		return c.err
+	}
+	if c.seen == nil {
+		c.seen = map[*frame.Frame]bool{}
+	}
+	if !c.seen[f] {
+		c.seen[f] = true
+		c.allocs.Add(1)
+	}
+	f.Data[0] = byte(c.n)
+	c.n++
+	return nil
+}
+
+// delayed holds frames back as a real tracker does; every third has no face,
+// every tenth begins a shot.
+type delayed struct{ held []*frame.Frame }
+
+func (d *delayed) Push(ctx context.Context, f *frame.Frame) ([]face.Tracked, error) {
+	d.held = append(d.held, f)
+	if len(d.held) <= face.LookAhead {
+		return nil, ctx.Err()
+	}
+	return d.pop(1), ctx.Err()
+}
+
+func (d *delayed) Flush(context.Context) ([]face.Tracked, error) { return d.pop(len(d.held)), nil }
+
+func (d *delayed) pop(n int) (out []face.Tracked) {
+	for _, f := range d.held[:n] {
+		t := face.Tracked{Frame: f, Face: &face.Face{}, Cut: f.Index%10 == 0}
+		if f.Index%3 == 0 {
+			t.Face = nil
+		}
+		out = append(out, t)
+	}
+	d.held = d.held[n:]
+	return out
+}
+
+type engine struct {
+	chunk int
+	sizes []int
+	err   error
+	block bool
+}
+
+func (e *engine) Name() string { return "test" }
+func (e *engine) Chunk() int   { return e.chunk }
+func (e *engine) Close() error { return nil }
+func (e *engine) Process(ctx context.Context, items []lip.Item) error {
+	if e.block {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	e.sizes = append(e.sizes, len(items))
+	for _, it := range items {
+		it.Frame.Data[1] = byte(it.Mouth.Open)
+	}
+	return e.err
+}
+
+type collector struct {
+	first, open []byte
+	err         error
+	slow        time.Duration
+}
+
+func (c *collector) Write(f *frame.Frame) error {
+	time.Sleep(c.slow)
+	if int64(byte(f.Index)) != int64(f.Data[0]) {
+		return errors.New("a frame lost its index")
+	}
+	c.first, c.open = append(c.first, f.Data[0]), append(c.open, f.Data[1])
+	return c.err
+}
+
+func run(t *testing.T, p Pipeline) (Stats, error) {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	p.Format, p.Tracker = format, &delayed{}
+	p.Mouth = func(i int64) audio.Mouth { return audio.Mouth{Open: float32(i)} }
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stats, err := p.Run(ctx)
+	if ctx.Err() != nil {
+		t.Fatal("the pipeline locked up")
+	}
+	for range 100 {
+		if runtime.NumGoroutine() <= before {
+			return stats, err
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Errorf("%d goroutines before, %d after", before, runtime.NumGoroutine())
+	return stats, err
+}
+
+func TestFramesInOrder(t *testing.T) {
+	for _, n := range []int64{1, 2, 7, 100} {
+		for _, chunk := range []int{1, 4, 16} {
+			src, sink, e := &counter{at: n, err: io.EOF}, &collector{}, &engine{chunk: chunk}
+			var progress []int64
+			stats, err := run(t, Pipeline{Source: src, Sink: sink, Engine: e, Progress: func(s Stats) { progress = append(progress, s.Frames) }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if stats.Frames != n || int64(len(sink.first)) != n || int64(len(progress)) != n {
+				t.Fatalf("%d frames, chunk %d: stats %+v, %d written, %d told", n, chunk, stats, len(sink.first), len(progress))
+			}
+			for i := range n {
+				if sink.first[i] != byte(i) || sink.open[i] != byte(i) {
+					t.Fatalf("frame %d is %d with mouth %d", i, sink.first[i], sink.open[i])
+				}
+			}
+			if want := (n + 2) / 3; stats.NoFace != want {
+				t.Errorf("%d without a face, want %d", stats.NoFace, want)
+			}
+			if want := (n + 9) / 10; stats.Cuts != want {
+				t.Errorf("%d cuts, want %d", stats.Cuts, want)
+			}
+			for i, s := range e.sizes {
+				if s != chunk && i < len(e.sizes)-1 {
+					t.Errorf("chunk %d has %d frames, want %d", i, s, chunk)
+				}
+			}
+		}
+	}
+}
+
+// TestMemoryIsBounded runs many frames into a slow sink: no more frames exist
+// than the pool allows.
+func TestMemoryIsBounded(t *testing.T) {
+	src := &counter{}
+	if _, err := run(t, Pipeline{Source: src, Sink: &collector{slow: 50 * time.Microsecond}, Engine: &engine{chunk: 4}, Frames: 2000}); err != nil {
+		t.Fatal(err)
+	}
+	if limit := int64(face.LookAhead + 4 + 3*queue + 4); src.allocs.Load() > limit {
+		t.Errorf("%d frames were allocated, at most %d should be", src.allocs.Load(), limit)
+	}
+}
+
+func TestFailuresEndEverything(t *testing.T) {
+	boom := errors.New("boom")
+	for name, p := range map[string]Pipeline{
+		"source": {Source: &counter{at: 40, err: boom}, Sink: &collector{}, Engine: &engine{chunk: 4}},
+		"engine": {Source: &counter{}, Sink: &collector{}, Engine: &engine{chunk: 4, err: boom}},
+		"sink":   {Source: &counter{}, Sink: &collector{err: boom}, Engine: &engine{chunk: 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := run(t, p); !errors.Is(err, boom) {
+				t.Errorf("error %v, want boom", err)
+			}
+		})
+	}
+}
+
+func TestCancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	p := Pipeline{
+		Format: format, Tracker: &delayed{}, Source: &counter{}, Sink: &collector{}, Engine: &engine{chunk: 4, block: true},
+		Mouth: func(int64) audio.Mouth { return audio.Mouth{} },
+	}
+	began := time.Now()
+	if _, err := p.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want context.Canceled", err)
+	}
+	if d := time.Since(began); d > 5*time.Second {
+		t.Errorf("it took %v to stop", d)
+	}
+}
