@@ -1,7 +1,6 @@
 package onnxruntime
 
 import (
-	"os"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -9,7 +8,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	lib := os.Getenv("TMP_ORT")
+	lib := backendtest.Library(t, Name)
 	backendtest.Run(t, func(t *testing.T) backend.Backend {
 		b, err := Open(t.Context(), lib)
 		if err != nil {

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/lipstream/lipstream/internal/backend/wheels"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// runtimeCmd are the commands about the inference libraries.
+type runtimeCmd struct {
+	Install runtimeInstallCmd `cmd:"" help:"Download an inference library, check it and unpack what is needed."`
+	List    runtimeListCmd    `cmd:"" help:"List the inference libraries and where they were found."`
+	Path    runtimePathCmd    `cmd:"" help:"Print the path of an inference library."`
+}
+
+type runtimeInstallCmd struct {
+	Name string `arg:"" optional:"" default:"openvino" help:"One of: openvino, onnxruntime, onnxruntime-cuda."`
+	From string `placeholder:"FILE" help:"Take the wheel from a file instead of downloading it."`
+}
+
+// Run implements lipstream runtime install. The folder goes to standard
+// output, what happens to standard error.
+func (r *runtimeInstallCmd) Run(ctx context.Context, c *console) error {
+	dir, err := wheels.Install(ctx, r.Name, r.From, func(what string) {
+		fmt.Fprintln(c.Err, oneLine(what, maxErrorLine)) // for people; when standard error is gone, nobody reads it
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.Out, oneLine(dir, maxErrorLine))
+	return fault.Wrap(fault.Output, "print the folder", "", err, "")
+}
+
+type runtimeListCmd struct {
+	JSON bool `name:"json" help:"Print the list as JSON."`
+}
+
+// runtimeRow is one line of the list.
+type runtimeRow struct {
+	Name    string `json:"name"`
+	Version string `json:"version"` // of the build that install would fetch
+	About   string `json:"about"`
+	Path    string `json:"path,omitempty"` // of the library found, "" if none
+	Source  string `json:"source,omitempty"`
+}
+
+// Run implements lipstream runtime list. It finds libraries without loading
+// them; whether they work is doctor's business.
+func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
+	rows := []runtimeRow{}
+	for _, rt := range wheels.Runtimes() {
+		row := runtimeRow{Name: rt.Name, Version: rt.Version, About: rt.About}
+		lib, err := wheels.Find(ctx, rt.Name)
+		switch {
+		case err == nil:
+			row.Path, row.Source = lib.Path, lib.Source
+		case ctx.Err() != nil:
+			return err
+		}
+		rows = append(rows, row)
+	}
+	if r.JSON {
+		enc := newEncoder(c.Out)
+		enc.SetIndent("", "  ")
+		return fault.Wrap(fault.Output, "print the list", "", enc.Encode(rows), "")
+	}
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
+	var errs []error
+	line := func(cells ...any) {
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cells...)
+		errs = append(errs, err)
+	}
+	line("NAME", "VERSION", "FOUND", "WHERE")
+	for _, row := range rows {
+		found, where := "no", "run: lipstream runtime install "+row.Name
+		if row.Path != "" {
+			found, where = row.Source, oneLine(row.Path, maxErrorLine)
+		}
+		line(row.Name, row.Version, found, where)
+	}
+	return fault.Wrap(fault.Output, "print the list", "", errors.Join(append(errs, w.Flush())...), "")
+}
+
+type runtimePathCmd struct {
+	Name string `arg:"" optional:"" default:"openvino" help:"One of: openvino, onnxruntime, onnxruntime-cuda."`
+}
+
+// Run implements lipstream runtime path.
+func (r *runtimePathCmd) Run(ctx context.Context, c *console) error {
+	lib, err := wheels.Find(ctx, r.Name)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(c.Out, oneLine(lib.Path, maxErrorLine))
+	return fault.Wrap(fault.Output, "print the path", "", err, "")
+}
