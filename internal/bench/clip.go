@@ -1,0 +1,121 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/testdata/demo"
+)
+
+const (
+	clipRate = 25 // frames per second of the made video
+	// pieceSeconds is the length of what is really encoded; more is the same
+	// again. All movements in it have periods that divide it, so that nothing
+	// jumps where it starts anew.
+	pieceSeconds = 20
+)
+
+// maker makes test inputs in a folder of its own.
+type maker struct {
+	tools media.Tools
+	dir   string
+	piece string // the video that is looped
+	voice string // the sound that is looped
+}
+
+// newMaker prepares the inputs: the given files, or a face that moves, comes
+// nearer and tilts in noise before a blurred background, and the demo voice.
+func newMaker(ctx context.Context, tools media.Tools, dir string, o RunOptions) (*maker, error) {
+	m := &maker{tools: tools, dir: dir, piece: o.Video, voice: o.Audio}
+	if m.voice == "" {
+		m.voice = filepath.Join(dir, "speech.wav")
+		if err := os.WriteFile(m.voice, demo.Speech, 0o600); err != nil {
+			return nil, fault.Wrap(fault.Output, "write", m.voice, err, "")
+		}
+	}
+	if m.piece != "" {
+		return m, nil
+	}
+	portrait := filepath.Join(dir, "portrait.png")
+	if err := os.WriteFile(portrait, demo.Portrait, 0o600); err != nil {
+		return nil, fault.Wrap(fault.Output, "write", portrait, err, "")
+	}
+	m.piece = filepath.Join(dir, "piece.mp4")
+	// No B-frames: a copy could not be cut to the frame with them.
+	_, err := m.ffmpeg(ctx, "-loop", "1", "-framerate", strconv.Itoa(clipRate), "-i", portrait,
+		"-filter_complex", movement(o.Width, o.Height), "-map", "[out]", "-t", strconv.Itoa(pieceSeconds),
+		"-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-bf", "0", "-g", strconv.Itoa(2*clipRate), m.piece)
+	return m, err
+}
+
+// movement is the filter that makes a moving picture of the portrait. It turns
+// before it scales, because ffmpeg's rotate wants frames of one size.
+func movement(w, h int) string {
+	wave := func(size float64, periods int) string {
+		return fmt.Sprintf("%g*sin(2*PI*t*%d/%d)", size, periods, pieceSeconds)
+	}
+	side := fmt.Sprintf("2*trunc(%d*(1.05+%s)/2)", h, wave(0.15, 2))
+	return strings.Join([]string{
+		"[0:v]split[a][b]",
+		fmt.Sprintf("[a]scale=%[1]d:%[2]d:force_original_aspect_ratio=increase,crop=%[1]d:%[2]d,boxblur=20:2[ground]", w, h),
+		fmt.Sprintf("[b]format=rgba,rotate=a='%s':ow='hypot(iw,ih)':oh=ow:c=black@0,scale=w='%s':h='%s':eval=frame:flags=bicubic[face]",
+			wave(0.12, 5), side, side),
+		fmt.Sprintf("[ground][face]overlay=x='(W-w)/2+W*%s':y='(H-h)/2+H*%s':eval=frame,noise=alls=5:allf=t+u,format=yuv420p[out]",
+			wave(0.08, 3), wave(0.03, 4)),
+	}, ";")
+}
+
+// inputs gives a video and a voice of so many seconds, without encoding the
+// video again.
+func (m *maker) inputs(ctx context.Context, seconds float64) (video, voice string, err error) {
+	length := strconv.FormatFloat(seconds, 'f', 3, 64)
+	// Matroska holds whatever codec a given video has.
+	video, voice = filepath.Join(m.dir, "video-"+length+".mkv"), filepath.Join(m.dir, "voice-"+length+".wav")
+	if _, err := m.ffmpeg(ctx, "-stream_loop", "-1", "-i", m.piece, "-map", "0:v:0", "-t", length, "-c", "copy", video); err != nil {
+		return "", "", err
+	}
+	_, err = m.ffmpeg(ctx, "-stream_loop", "-1", "-i", m.voice, "-map", "0:a:0", "-t", length, "-c:a", "pcm_s16le", voice)
+	return video, voice, err
+}
+
+// transcode decodes and encodes with what lipstream run uses for MP4, and does
+// nothing in between: no engine could be faster on this machine.
+func (m *maker) transcode(ctx context.Context, video, voice string) (usage, error) {
+	out := filepath.Join(m.dir, "transcoded.mp4")
+	defer func() { _ = os.Remove(out) }()
+	return m.ffmpeg(ctx, "-i", video, "-i", voice, "-map", "0:v:0", "-map", "1:a:0",
+		"-c:v", "libx264", "-preset", media.DefaultPreset, "-crf", "18", "-pix_fmt", "yuv420p", "-c:a", "aac", "-movflags", "+faststart", out)
+}
+
+// usage is what a child process took.
+type usage struct {
+	elapsed time.Duration
+	cpu     time.Duration // of all its threads and of the children that it waited for (not on Windows)
+}
+
+// ffmpeg runs ffmpeg to its end.
+func (m *maker) ffmpeg(ctx context.Context, args ...string) (usage, error) {
+	cmd := exec.CommandContext(ctx, m.tools.FFmpeg, append([]string{"-hide_banner", "-nostdin", "-loglevel", "error", "-y"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	began := time.Now()
+	err := cmd.Run()
+	u := usage{elapsed: time.Since(began)}
+	if ctx.Err() != nil {
+		return u, fault.Wrap(fault.Cancelled, "make test inputs", "", ctx.Err(), "")
+	}
+	if err != nil {
+		return u, fault.Wrap(fault.Internal, "make test inputs", "", fmt.Errorf("ffmpeg: %w: %s", err, strings.TrimSpace(stderr.String())), "")
+	}
+	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	return u, nil
+}

@@ -1,0 +1,199 @@
+package bench
+
+import (
+	"encoding/binary"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// growth is by how many pixels the mask is grown before "outside" begins: the
+// encoder's deblocking mixes a few pixels across the edges of its blocks, and
+// what changed on one side of the mask's edge shows on the other.
+const growth = 2
+
+// bestPSNR stands for identical pictures, whose PSNR is infinite, dB.
+const bestPSNR = 100
+
+// region marks luma pixels of a frame: those inside the rectangle from x0, y0
+// whose in is true.
+type region struct {
+	x0, y0, w, h int
+	in           []bool
+}
+
+func (r *region) has(x, y int) bool {
+	x, y = x-r.x0, y-r.y0
+	return x >= 0 && y >= 0 && x < r.w && y < r.h && r.in[y*r.w+x]
+}
+
+// masker finds the pixels that an engine may change.
+type masker struct {
+	alpha  []float32
+	region region
+	spread []bool
+}
+
+func newMasker() *masker {
+	return &masker{alpha: face.MaskAlpha(face.TemplateW, face.TemplateH, 0)}
+}
+
+// mask is the face mask in the frame, grown. align maps frame pixels to the
+// template. The result is valid until the next call.
+func (m *masker) mask(f frame.Format, align frame.Affine) *region {
+	r := &m.region
+	inv, ok := align.Invert()
+	if !ok {
+		*r = region{in: r.in}
+		return r
+	}
+	x0, y0, x1, y1 := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
+	for _, c := range [4][2]float64{{0, 0}, {face.TemplateW, 0}, {0, face.TemplateH}, {face.TemplateW, face.TemplateH}} {
+		x, y := inv.Apply(c[0], c[1])
+		x0, y0, x1, y1 = math.Min(x0, x), math.Min(y0, y), math.Max(x1, x), math.Max(y1, y)
+	}
+	clip := func(v float64, most int) int { return int(math.Max(0, math.Min(v, float64(most)))) }
+	r.x0, r.y0 = clip(x0-growth-1, f.Width), clip(y0-growth-1, f.Height)
+	r.w, r.h = clip(x1+growth+2, f.Width)-r.x0, clip(y1+growth+2, f.Height)-r.y0
+	n := r.w * r.h
+	if cap(r.in) < n {
+		r.in, m.spread = make([]bool, n), make([]bool, n)
+	}
+	r.in, m.spread = r.in[:n], m.spread[:n]
+	for y := range r.h {
+		for x := range r.w {
+			u, v := align.Apply(float64(r.x0+x), float64(r.y0+y))
+			r.in[y*r.w+x] = m.touched(u, v)
+		}
+	}
+	m.grow()
+	return r
+}
+
+// touched is true where the mask, sampled bilinearly as the engines do, is
+// above 0.
+func (m *masker) touched(u, v float64) bool {
+	i, j := int(math.Floor(u)), int(math.Floor(v))
+	for _, y := range [2]int{j, j + 1} {
+		for _, x := range [2]int{i, i + 1} {
+			if x >= 0 && y >= 0 && x < face.TemplateW && y < face.TemplateH && m.alpha[y*face.TemplateW+x] > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// grow widens the region by growth pixels to all sides: first along the rows,
+// then along the columns.
+func (m *masker) grow() {
+	r := &m.region
+	spread := func(dst, src []bool, length, count, step, stride int) {
+		for line := range count {
+			reach := -1 // the last pixel that the marked ones so far cover
+			for i := range length {
+				if src[line*stride+i*step] {
+					reach = i + growth
+				}
+				dst[line*stride+i*step] = i <= reach
+			}
+			reach = length
+			for i := length - 1; i >= 0; i-- {
+				if src[line*stride+i*step] {
+					reach = i - growth
+				}
+				if i >= reach && reach < length {
+					dst[line*stride+i*step] = true
+				}
+			}
+		}
+	}
+	spread(m.spread, r.in, r.w, r.h, 1, r.w)
+	spread(r.in, m.spread, r.h, r.w, r.w, 1)
+}
+
+// errorSum is the squared error of luma and of both chroma planes, in units of
+// the sample.
+type errorSum struct {
+	sum, n [3]float64
+}
+
+// add takes another sum in.
+func (e *errorSum) add(o errorSum) {
+	for i := range e.sum {
+		e.sum[i] += o.sum[i]
+		e.n[i] += o.n[i]
+	}
+}
+
+// luma is the PSNR of the luma plane, dB; NaN without any pixel.
+func (e *errorSum) luma(depth int) float64 { return psnr(e.sum[0], e.n[0], depth) }
+
+// all is the PSNR of all planes together, every sample counting the same, as
+// ffmpeg's average does.
+func (e *errorSum) all(depth int) float64 {
+	return psnr(e.sum[0]+e.sum[1]+e.sum[2], e.n[0]+e.n[1]+e.n[2], depth)
+}
+
+func psnr(sum, n float64, depth int) float64 {
+	if n == 0 {
+		return math.NaN()
+	}
+	if sum == 0 {
+		return bestPSNR
+	}
+	peak := float64(int(1)<<depth - 1)
+	return math.Min(bestPSNR, 10*math.Log10(peak*peak*n/sum))
+}
+
+// difference is the squared error between two frames of one format, split by
+// the region: a chroma sample is inside when one of its luma pixels is. A nil
+// region puts everything outside.
+func difference(a, b *frame.Frame, r *region) (outside, inside errorSum) {
+	for i := range 3 {
+		w, h := a.PlaneSize(i)
+		sx, sy := a.ShiftX, a.ShiftY
+		if i == 0 {
+			sx, sy = 0, 0
+		}
+		for y := range h {
+			var in, out float64
+			covered := 0
+			near := r != nil && (y+1)<<sy > r.y0 && y<<sy < r.y0+r.h
+			for x := range w {
+				d := sample(a, i, y*w+x) - sample(b, i, y*w+x)
+				if near && coveredBy(r, x, y, sx, sy) {
+					in += d * d
+					covered++
+				} else {
+					out += d * d
+				}
+			}
+			outside.sum[i] += out
+			outside.n[i] += float64(w - covered)
+			inside.sum[i] += in
+			inside.n[i] += float64(covered)
+		}
+	}
+	return outside, inside
+}
+
+// coveredBy is true when one of the luma pixels of a sample is in the region.
+func coveredBy(r *region, x, y, sx, sy int) bool {
+	for ly := y << sy; ly < (y+1)<<sy; ly++ {
+		for lx := x << sx; lx < (x+1)<<sx; lx++ {
+			if r.has(lx, ly) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func sample(f *frame.Frame, plane, i int) float64 {
+	if f.Depth > 8 {
+		return float64(binary.LittleEndian.Uint16(f.Planes[plane][2*i:]))
+	}
+	return float64(f.Planes[plane][i])
+}

@@ -1,0 +1,134 @@
+package bench
+
+import (
+	"math"
+	"slices"
+)
+
+// NaN in a series means "not measured here" (a frame without a face) and is
+// left out; as a result it means that there was nothing to measure.
+
+// pearson is the correlation of x and y over the places where both have a
+// value, and how many those are. NaN when there are fewer than three or one of
+// the two does not vary: then there is nothing to be correlated.
+func pearson(x, y []float64) (r float64, n int) {
+	var mx, my float64
+	for i := range min(len(x), len(y)) {
+		if !math.IsNaN(x[i]) && !math.IsNaN(y[i]) {
+			mx, my, n = mx+x[i], my+y[i], n+1
+		}
+	}
+	if n < 3 {
+		return math.NaN(), n
+	}
+	mx, my = mx/float64(n), my/float64(n)
+	var xx, yy, xy float64
+	for i := range min(len(x), len(y)) {
+		if !math.IsNaN(x[i]) && !math.IsNaN(y[i]) {
+			dx, dy := x[i]-mx, y[i]-my
+			xx, yy, xy = xx+dx*dx, yy+dy*dy, xy+dx*dy
+		}
+	}
+	// What rounding leaves of a constant series is no variation.
+	if xx <= 1e-18*float64(n)*(mx*mx+1) || yy <= 1e-18*float64(n)*(my*my+1) {
+		return math.NaN(), n
+	}
+	return xy / math.Sqrt(xx*yy), n
+}
+
+// lags is the correlation of the mouth with the sound at the lags -reach ..
+// +reach, in frames. At a positive lag the mouth comes later than the sound.
+type lags struct {
+	reach int
+	r     []float64 // r[lag+reach]
+}
+
+func correlate(mouth, sound []float64, reach int) lags {
+	l := lags{reach: reach, r: make([]float64, 2*reach+1)}
+	for lag := -reach; lag <= reach; lag++ {
+		m, s := mouth, sound
+		if lag >= 0 {
+			m = m[min(lag, len(m)):]
+		} else {
+			s = s[min(-lag, len(s)):]
+		}
+		l.r[lag+reach], _ = pearson(m, s)
+	}
+	return l
+}
+
+// at is the correlation at a lag.
+func (l lags) at(lag int) float64 { return l.r[lag+l.reach] }
+
+// best is the lag of the highest correlation, refined below a frame by the
+// parabola through it and its neighbours, and the correlation at the whole
+// frame. Both are NaN when nothing could be correlated.
+func (l lags) best() (lag, r float64) {
+	lag, r = math.NaN(), math.NaN()
+	at := -1
+	for i, v := range l.r {
+		if !math.IsNaN(v) && (at < 0 || v > r) {
+			at, r = i, v
+		}
+	}
+	if at < 0 {
+		return lag, r
+	}
+	lag = float64(at - l.reach)
+	if at == 0 || at == len(l.r)-1 {
+		return lag, r // the top may lie outside
+	}
+	before, after := l.r[at-1], l.r[at+1]
+	if bend := before - 2*r + after; bend < 0 { // false for NaN, too
+		lag += 0.5 * (before - after) / bend
+	}
+	return lag, r
+}
+
+// measured is v without its NaN.
+func measured(v []float64) []float64 {
+	return slices.DeleteFunc(slices.Clone(v), math.IsNaN)
+}
+
+// percentile is the value below which the part p (0..1) of v lies, linear
+// between neighbours.
+func percentile(v []float64, p float64) float64 {
+	s := measured(v)
+	if len(s) == 0 {
+		return math.NaN()
+	}
+	slices.Sort(s)
+	x := min(max(p, 0), 1) * float64(len(s)-1)
+	i := int(x)
+	if i == len(s)-1 {
+		return s[i]
+	}
+	return s[i] + (x-float64(i))*(s[i+1]-s[i])
+}
+
+// deviation is the standard deviation of v.
+func deviation(v []float64) float64 {
+	s := measured(v)
+	if len(s) == 0 {
+		return math.NaN()
+	}
+	var mean, sum float64
+	for _, x := range s {
+		mean += x / float64(len(s))
+	}
+	for _, x := range s {
+		sum += (x - mean) * (x - mean)
+	}
+	return math.Sqrt(sum / float64(len(s)))
+}
+
+// pick keeps the values of v where keep holds.
+func pick(v []float64, keep func(i int) bool) []float64 {
+	var out []float64
+	for i, x := range v {
+		if keep(i) {
+			out = append(out, x)
+		}
+	}
+	return out
+}

@@ -1,0 +1,343 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/runtimes"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/media"
+)
+
+// SyncOptions say what Sync measures. Only Video is required.
+type SyncOptions struct {
+	Video string // the finished video
+	Audio string // the voice; empty: the video's own sound
+	// Source is the video or picture that Video was made from; empty: pixels
+	// are not compared. It is lengthened as the job did (Length), from Start.
+	Source string
+	Length string
+	Start  time.Duration
+
+	Face    string // as in lipstream run
+	Backend string // of the face networks
+	Threads int
+
+	// Progress is told the frames done and expected (0: not known), if set.
+	Progress func(done, expected int64)
+}
+
+// SyncReport is what Sync found.
+type SyncReport struct {
+	Video   string   `json:"video"`
+	Audio   string   `json:"audio"`
+	Source  string   `json:"source,omitempty"`
+	FPS     float64  `json:"fps"`
+	Figures []Figure `json:"figures"`
+	// Lags are the correlations by which the lag was chosen, from -8 to +8
+	// frames; null where there is none.
+	Lags []*float64 `json:"lags"`
+	// Curves, one value a frame: the aperture that the mesh measured (null
+	// without a face), the one that the audio asks for, and the envelope.
+	Aperture []*float64 `json:"aperture"`
+	Wanted   []*float64 `json:"wanted"`
+	Envelope []*float64 `json:"envelope"`
+}
+
+// Sync measures on a finished video how well the lips follow the voice and, with
+// the source at hand, that nothing but the mouth was changed. It holds a few
+// frames; what grows with the video's length is some numbers for each frame.
+func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
+	tools, err := media.FindTools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info, err := media.Probe(ctx, tools, o.Video)
+	if err != nil {
+		return nil, err
+	}
+	if err := info.NeedVideo(); err != nil {
+		return nil, err
+	}
+	if info.Video.IsPicture {
+		return nil, fault.New(fault.Input, "measure", o.Video, "this is a picture", "give the video that lipstream run has made")
+	}
+	voice, voicePath := info, o.Video
+	if o.Audio != "" {
+		voicePath = o.Audio
+		if voice, err = media.Probe(ctx, tools, o.Audio); err != nil {
+			return nil, err
+		}
+	}
+	track, err := listen(ctx, tools, voicePath, voice)
+	if err != nil {
+		return nil, err
+	}
+	nets, err := runtimes.Open(ctx, o.Backend)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = nets.Close() }()
+	s := &syncRun{o: o, tools: tools, nets: nets, rate: info.Video.FrameRate}
+	if err := s.frames(ctx, info); err != nil {
+		return nil, err
+	}
+	sound := newSoundCurves(track, s.rate, len(s.aperture))
+	figures, lag := lipFigures(s.aperture, sound)
+	if o.Source != "" {
+		figures = append(figures, s.pixels.figures()...)
+	}
+	return &SyncReport{
+		Video: o.Video, Audio: voicePath, Source: o.Source, FPS: s.rate.Float(), Figures: figures,
+		Lags: nullable(lag.r), Aperture: nullable(s.aperture), Wanted: nullable(sound.wanted), Envelope: nullable(sound.envelope),
+	}, nil
+}
+
+// nullable turns NaN, which JSON does not know, into null.
+func nullable(v []float64) []*float64 {
+	out := make([]*float64, len(v))
+	for i, x := range v {
+		if !math.IsNaN(x) {
+			rounded := math.Round(x*1e5) / 1e5
+			out[i] = &rounded
+		}
+	}
+	return out
+}
+
+// listen analyses the voice as a job does.
+func listen(ctx context.Context, tools media.Tools, path string, info *media.Info) (*audio.Track, error) {
+	if err := info.NeedAudio(); err != nil {
+		return nil, err
+	}
+	src, err := media.OpenAudio(ctx, tools, path, info, info.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = src.Close() }()
+	analyzer, buf := audio.NewAnalyzer(), make([]float32, 16384)
+	for {
+		n, err := src.Read(buf)
+		analyzer.Write(buf[:n])
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	track, err := analyzer.Finish()
+	if err != nil {
+		return nil, fault.Wrap(fault.KindOf(err), "listen to", path, err, "")
+	}
+	return track, nil
+}
+
+// syncRun goes through the frames of one video.
+type syncRun struct {
+	o        SyncOptions
+	tools    media.Tools
+	nets     backend.Backend
+	rate     media.Rational
+	aperture []float64 // NaN where no face was seen
+	pixels   pixels
+}
+
+// frames measures all frames of the video.
+func (s *syncRun) frames(ctx context.Context, info *media.Info) error {
+	v := info.Video
+	format := media.WorkingFormat(*v)
+	var source *walker
+	if s.o.Source != "" {
+		var err error
+		if source, format, err = s.openSource(ctx, v); err != nil {
+			return err
+		}
+		defer source.close()
+	}
+	reader, err := media.OpenVideo(ctx, s.tools, s.o.Video, info, media.VideoOptions{Format: format, Rate: s.rate})
+	if err != nil {
+		return err
+	}
+	out, err := s.walk(ctx, reader, format)
+	if err != nil {
+		return errors.Join(err, reader.Close())
+	}
+	defer out.close()
+	mesh, err := face.NewMesh(ctx, s.nets, s.o.Threads)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = mesh.Close() }()
+	s.pixels = newPixels(format)
+	for {
+		t, err := out.next(ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		a, err := aperture(ctx, mesh, t)
+		if err != nil {
+			return err
+		}
+		s.aperture = append(s.aperture, a)
+		if source != nil {
+			original, err := source.next(ctx)
+			if err != nil {
+				return err
+			}
+			s.pixels.compare(original, t.Frame)
+			source.release(original.Frame)
+		}
+		out.release(t.Frame)
+		if s.o.Progress != nil {
+			s.o.Progress(int64(len(s.aperture)), v.Frames)
+		}
+	}
+	if len(measured(s.aperture)) == 0 {
+		return fault.New(fault.NoFace, "find a face in", s.o.Video, fmt.Sprintf("no usable face in any of %d frames", len(s.aperture)), "")
+	}
+	return nil
+}
+
+// openSource opens the source to be read beside the video, frame by frame.
+// Both are then read in the source's format: it is the one that the job worked in.
+func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, frame.Format, error) {
+	info, err := media.Probe(ctx, s.tools, s.o.Source)
+	if err != nil {
+		return nil, frame.Format{}, err
+	}
+	if err := info.NeedVideo(); err != nil {
+		return nil, frame.Format{}, err
+	}
+	if info.Video.Width != v.Width || info.Video.Height != v.Height {
+		return nil, frame.Format{}, fault.New(fault.Input, "compare", s.o.Source,
+			fmt.Sprintf("it has %dx%d pixels, the video %dx%d", info.Video.Width, info.Video.Height, v.Width, v.Height), "give the file that the video was made from")
+	}
+	length := s.o.Length
+	if length == "" || info.Video.IsPicture {
+		length = media.Pad.String()
+	}
+	mode, err := media.ParseMode(length)
+	if err != nil {
+		return nil, frame.Format{}, err
+	}
+	if mode == media.Shortest {
+		mode = media.Pad // the video ends by itself; a last frame more must not end the comparison
+	}
+	format := media.WorkingFormat(*info.Video)
+	seq, err := media.NewSequence(ctx, s.tools, s.o.Source, info,
+		media.SequenceOptions{VideoOptions: media.VideoOptions{Format: format, Rate: s.rate, Start: s.o.Start}}, mode)
+	if err != nil {
+		return nil, frame.Format{}, err
+	}
+	w, err := s.walk(ctx, seq, format)
+	if err != nil {
+		return nil, frame.Format{}, errors.Join(err, seq.Close())
+	}
+	return w, format, nil
+}
+
+// frameReader is a video as media gives it.
+type frameReader interface {
+	Read(f *frame.Frame) error
+	Close() error
+}
+
+// walker gives the frames of a video with the face in them, one at a time.
+type walker struct {
+	reader  frameReader
+	tracker *face.Tracker
+	format  frame.Format
+	ready   []face.Tracked
+	free    []*frame.Frame
+	ended   bool
+}
+
+// walk makes a walker; it takes the reader over unless there is an error.
+func (s *syncRun) walk(ctx context.Context, r frameReader, f frame.Format) (*walker, error) {
+	choice, err := face.ParseChoice(s.o.Face)
+	if err != nil {
+		return nil, err
+	}
+	tracker, err := face.NewTracker(ctx, s.nets, face.Options{Choice: choice, Threads: s.o.Threads})
+	if err != nil {
+		return nil, err
+	}
+	return &walker{reader: r, tracker: tracker, format: f}, nil
+}
+
+// next gives the next frame, to be released afterwards; io.EOF after the last.
+func (w *walker) next(ctx context.Context) (face.Tracked, error) {
+	for len(w.ready) == 0 {
+		if w.ended {
+			return face.Tracked{}, io.EOF
+		}
+		f := w.frame()
+		err := w.reader.Read(f)
+		switch {
+		case errors.Is(err, io.EOF):
+			w.ended = true
+			w.ready, err = w.tracker.Flush(ctx)
+		case err == nil:
+			w.ready, err = w.tracker.Push(ctx, f)
+		}
+		if err != nil {
+			return face.Tracked{}, err
+		}
+	}
+	t := w.ready[0]
+	w.ready = w.ready[1:]
+	return t, nil
+}
+
+func (w *walker) frame() *frame.Frame {
+	if n := len(w.free); n > 0 {
+		f := w.free[n-1]
+		w.free = w.free[:n-1]
+		return f
+	}
+	return frame.New(w.format)
+}
+
+func (w *walker) release(f *frame.Frame) { w.free = append(w.free, f) }
+
+func (w *walker) close() {
+	// Both were only read from.
+	_ = w.reader.Close()
+	_ = w.tracker.Close()
+}
+
+// minPresence is the mesh's own score below which its points mean nothing.
+const minPresence = 0.5
+
+// aperture is the distance between the inner lips (13-14) in units of that
+// between the outer eye corners (33-263). The tracker says whose face it is and
+// where; the points are measured anew in this frame alone, because the
+// tracker's are smoothed over time, which flatters a still mouth and would
+// blunt a quick one. Eye corners count with their depth, so that a turned head
+// does not make the mouth look more open; the lips' depth is not measured.
+func aperture(ctx context.Context, mesh *face.Mesh, t face.Tracked) (float64, error) {
+	if t.Face == nil || t.Face.Bridged {
+		return math.NaN(), nil
+	}
+	p, score, err := mesh.Landmarks(ctx, t.Frame, face.ROIFromPoints(t.Face.Points))
+	if err != nil {
+		return 0, err
+	}
+	eyes := math.Hypot(math.Hypot(p[33].X-p[263].X, p[33].Y-p[263].Y), p[33].Z-p[263].Z)
+	if score < minPresence || eyes == 0 {
+		return math.NaN(), nil
+	}
+	return math.Hypot(p[13].X-p[14].X, p[13].Y-p[14].Y) / eyes, nil
+}
