@@ -11,17 +11,18 @@ const (
 	// posteriorTemp divides the distances before they become posteriors. The
 	// MFCCs of a block are not independent, so the plain Gaussian likelihoods
 	// are far too sure of one prototype.
-	posteriorTemp = 3.0
+	posteriorTemp = 1.5
 )
 
-// hop is what the first pass keeps of 10 ms of sound: 11 bytes, 4.0 MB per
+// hop is what the first pass keeps of 10 ms of sound: 9 bytes, 3.2 MB per
 // hour. Levels are in half dB over -110 dBFS (levelByte), shapes in 1/255.
 type hop struct {
-	full, mid, high   uint8 // levels: 100-7500, 300-3000, 3000-7500 Hz
-	f1, f2            uint8 // band ratios that follow the first two formants, see bands
-	open, wide, round uint8 // the model's shape, silence and closure left out
-	lips              uint8 // the model's log odds of m/b/p, 8 steps per unit around 128
-	teeth, tongue     uint8 // the model's posterior of f/v and of a visible tongue
+	full, mid, high uint8 // levels: 100-7500, 300-3000, 3000-7500 Hz
+	f1, f2          uint8 // band ratios that follow the first two formants, see bands
+	open            uint8 // the model's opening, closures left out
+	front           uint8 // the model's spreading less rounding, -1..1
+	lips            uint8 // the model's log odds of m/b/p
+	tongue          uint8 // the model's posterior of a visible tongue
 }
 
 // band is a sum of power bins [from, to).
@@ -47,7 +48,7 @@ var (
 // Analyzer turns a stream of speech into mouth shapes. Samples go in with
 // Write while the sound is decoded; when all have been seen, Finish closes the
 // analysis and gives a Track that answers for any time. Memory grows by
-// 4.0 MB per hour of sound. Not safe for concurrent use.
+// 3.2 MB per hour of sound. Not safe for concurrent use.
 type Analyzer struct {
 	framer     *framer
 	mfcc       *mfcc
@@ -99,28 +100,32 @@ func (a *Analyzer) Write(samples []float32) {
 func (a *Analyzer) block(b *[mfccSize]float64) {
 	a.mfcc.compute(b, &a.feature)
 	c := a.classifier
-	nearest := c.measure(&a.feature)
-	least := c.distances[nearest]
+	c.measure(&a.feature)
 	var total, speech float64
-	var s articulation
+	var s struct{ open, front, close, tongue float64 }
+	// The original only ranks distances; as Gaussian likelihoods they need the
+	// determinant too, or broad prototypes (d, t) win everywhere. Silence is
+	// left out: the gate knows better.
+	least := math.Inf(1)
+	for i := range c.distances {
+		c.distances[i] += c.prototypes[i].logDet
+		if c.prototypes[i].viseme != VisemeSil {
+			least = min(least, c.distances[i])
+		}
+	}
 	for i, d := range c.distances {
-		if d > least+40*posteriorTemp {
-			continue // below e^-20
+		if c.prototypes[i].viseme == VisemeSil || d > least+40*posteriorTemp {
+			continue // the latter is below e^-20
 		}
 		p := math.Exp((least - d) / (2 * posteriorTemp))
 		total += p
 		t := &a.shapes[i]
 		s.close += p * t.close
-		s.teeth += p * t.teeth
 		s.tongue += p * t.tongue
-		if c.prototypes[i].viseme == VisemeSil {
-			continue
-		}
 		p *= 1 - t.close // the rest says what the mouth does when it is not closed
 		speech += p
 		s.open += p * t.open
-		s.wide += p * t.wide
-		s.round += p * t.round
+		s.front += p * (t.wide - t.round)
 	}
 	speech = max(speech, 1e-9)
 	db := func(b band) float64 {
@@ -134,8 +139,8 @@ func (a *Analyzer) block(b *[mfccSize]float64) {
 		full: levelByte(db(bandFull)), mid: levelByte(db(bandMid)), high: levelByte(db(bandHigh)),
 		f1:   ratioByte(db(bandF1High) - db(bandF1Low)),
 		f2:   ratioByte(db(bandF2High) - db(bandF2Low)),
-		open: unitByte(s.open / speech), wide: unitByte(s.wide / speech), round: unitByte(s.round / speech),
-		lips: logOddsByte(s.close / total), teeth: unitByte(s.teeth / total), tongue: unitByte(s.tongue / total),
+		open: unitByte(s.open / speech), front: unitByte(0.5 + 0.5*s.front/speech),
+		lips: logOddsByte(s.close / total), tongue: unitByte(s.tongue / total),
 	})
 }
 

@@ -58,6 +58,7 @@ type prototype struct {
 	viseme   Viseme
 	mu       [mfccCoeffs]float64
 	sigmaInv [sigmaLen]float64
+	logDet   float64 // natural log of the covariance's determinant
 }
 
 // parseModel decodes a model: records of a big-endian header (two UTF-16
@@ -84,19 +85,43 @@ func parseModel(data []byte) ([]prototype, error) {
 		for i := range p.mu {
 			p.mu[i] = f(i)
 		}
+		var full [mfccCoeffs][mfccCoeffs]float64
 		k := 0
 		for i := range mfccCoeffs {
 			for j := 0; j <= i; j++ {
 				p.sigmaInv[k] = f(mfccCoeffs + k)
+				full[i][j] = p.sigmaInv[k]
 				if j < i {
 					p.sigmaInv[k] *= 2
 				}
 				k++
 			}
 		}
+		p.logDet = -logDeterminant(full)
 		ps = append(ps, p)
 	}
 	return ps, nil
+}
+
+// logDeterminant is that of a positive definite matrix given by its lower
+// triangle: a Cholesky decomposition.
+func logDeterminant(m [mfccCoeffs][mfccCoeffs]float64) float64 {
+	var sum float64
+	for i := range m {
+		for j := 0; j <= i; j++ {
+			v := m[i][j]
+			for k := range j {
+				v -= m[i][k] * m[j][k]
+			}
+			if i == j {
+				sum += math.Log(v)
+				m[i][i] = math.Sqrt(v)
+			} else {
+				m[i][j] = v / m[j][j]
+			}
+		}
+	}
+	return sum
 }
 
 // distance is the squared Mahalanobis distance of v from the prototype.

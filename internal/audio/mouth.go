@@ -5,7 +5,7 @@ package audio
 // Mouth is the shape that speech asks of a mouth at one instant. All values
 // are in 0..1 and already co-articulated (smoothed, without lag).
 type Mouth struct {
-	Open   float32 // jaw and lips apart: 0 closed, 1 the widest vowel of this speaker
+	Open   float32 // jaw and lips apart: 0 closed, 1 the widest vowel of this speaker; Close is not in it, see Aperture
 	Wide   float32 // corners drawn apart (ee, ss): 0 neutral, 1 widest
 	Round  float32 // lips rounded and pushed out (oo, w): 0 neutral, 1 most
 	Close  float32 // lips pressed together (m, b, p): 1 pressed

@@ -18,7 +18,7 @@ const (
 
 // Levels of the speech gate, dB.
 const (
-	overNoise   = 9.0   // speech is this much above the noise floor
+	overNoise   = 6.0   // speech is this much above the noise floor
 	underSpeech = 32.0  // and at most this much below the speaker's loud syllables
 	leastSpeech = -62.0 // dBFS: no speech below this, whatever the noise floor
 	hysteresis  = 4.0
@@ -57,13 +57,22 @@ type Track struct {
 	speech   []span // in order, bridged
 	contacts []contact
 
-	midLow, midHigh float64 // dB: 5th and 95th percentile of the mid band in speech
-	f1Low, f1High   float64 // dB: the same of the formant ratios
-	f2Low, f2High   float64
-	highTop         float64 // dB: 95th percentile of the high band
-	f2Mid           float64 // dB: median
-	scale, gamma    float64 // of the opening
+	noiseOn float64 // dB: what opens the speech gate
+	mid     scale   // dB in speech, 5th to 95th percentile; so are the following
+	f1, f2  scale   // dB, the formant ratios
+	open    scale   // the model's opening, bytes
+	front   scale   // the model's spreading less rounding, bytes
+	tongue  scale   // the model's tongue, bytes
+	highTop float64 // dB: 95th percentile of the high band
+	f2Mid   float64 // dB: median
+
+	gain, gamma float64 // of the opening
 }
+
+// scale is the range of a feature for this speaker, mapped to 0..1.
+type scale struct{ low, high float64 }
+
+func (s scale) of(v float64) float64 { return ramp01(v, s.low, s.high) }
 
 // Finish closes the analysis. The analyzer must not be used afterwards.
 func (a *Analyzer) Finish() (*Track, error) {
@@ -73,7 +82,7 @@ func (a *Analyzer) Finish() (*Track, error) {
 	for range mfccSize { // so that the last samples get their hops
 		a.framer.push(0, a.block)
 	}
-	t := &Track{hops: a.hops, duration: float64(a.samples) / SampleRate, scale: 1, gamma: 1}
+	t := &Track{hops: a.hops, duration: float64(a.samples) / SampleRate, gain: 1, gamma: 1}
 	a.hops = nil
 	t.findSpeech()
 	if len(t.speech) > 0 {
@@ -106,12 +115,12 @@ func (t *Track) findSpeech() {
 		}
 	}
 	loud := levelDB(percentile(&hist, 0.95))
-	floor := levelDB(percentile(&hist, 0.10))
+	floor := levelDB(percentile(&hist, 0.05))
 	if loud-floor < steadyRange {
 		floor = min(floor, steadyFloor)
 	}
-	on := max(floor+overNoise, loud-underSpeech, leastSpeech)
-	gate := vadGate{on: on, off: on - hysteresis, onFrames: 2, offFrames: 2}
+	t.noiseOn = max(floor+overNoise, loud-underSpeech, leastSpeech)
+	gate := vadGate{on: t.noiseOn, off: t.noiseOn - hysteresis, onFrames: 2, offFrames: 2}
 	var open bool
 	for i := range len(t.hops) + 2 {
 		db := -200.0
@@ -145,9 +154,19 @@ func (t *Track) hopRange(s span) (from, to int) {
 	return max(0, int(math.Ceil(float64(s.from)/hopSec))), min(len(t.hops), int(float64(s.to)/hopSec)+1)
 }
 
+// priorSeconds is the weight of what an average recording has, against what
+// this one measures: a short one cannot show the speaker's range. The priors
+// are from the five voices of findContacts.
+const priorSeconds = 1.5 // s of speech that the prior weighs as much as
+
+// blend pulls a measured value to the prior when there is little speech.
+func blend(measured, prior, seconds float64) float64 {
+	return (measured*seconds + prior*priorSeconds) / (seconds + priorSeconds)
+}
+
 // measure takes the speaker's statistics over the spans of speech.
 func (t *Track) measure() {
-	var mid, high, f1, f2 [256]int
+	var mid, high, f1, f2, open, front, tongue [256]int
 	for _, s := range t.speech {
 		from, to := t.hopRange(s)
 		for _, h := range t.hops[from:to] {
@@ -155,35 +174,66 @@ func (t *Track) measure() {
 			high[h.high]++
 			f1[h.f1]++
 			f2[h.f2]++
+			open[h.open]++
+			front[h.front]++
+			tongue[h.tongue]++
 		}
 	}
-	t.midHigh = levelDB(percentile(&mid, 0.95))
+	top := levelDB(percentile(&mid, 0.95))
 	// A stretch without pauses or one steady vowel has hardly a range; 15 dB
 	// is the least that is spread over the whole opening.
-	t.midLow = min(max(levelDB(percentile(&mid, 0.05)), t.midHigh-35), t.midHigh-15)
+	t.mid = scale{min(max(levelDB(percentile(&mid, 0.05)), top-35), top-15), top}
 	t.highTop = levelDB(percentile(&high, 0.95))
-	t.f2Mid = ratioDB(percentile(&f2, 0.5))
-	ratios := func(hist *[256]int, least float64) (lo, hi float64) {
-		lo, hi = ratioDB(percentile(hist, 0.05)), ratioDB(percentile(hist, 0.95))
-		if short := least - (hi - lo); short > 0 {
-			lo, hi = lo-short/2, hi+short/2
+	seconds := t.SpeechSeconds()
+	t.f2Mid = blend(ratioDB(percentile(&f2, 0.5)), -1, seconds)
+	ranged := func(hist *[256]int, value func(uint8) float64, priorLow, priorHigh float64) scale {
+		s := scale{
+			blend(value(percentile(hist, 0.05)), priorLow, seconds),
+			blend(value(percentile(hist, 0.95)), priorHigh, seconds),
 		}
-		return lo, hi
+		if least := (priorHigh - priorLow) / 3; s.high-s.low < least {
+			middle := (s.low + s.high) / 2
+			s = scale{middle - least/2, middle + least/2}
+		}
+		return s
 	}
-	t.f1Low, t.f1High = ratios(&f1, 15)
-	t.f2Low, t.f2High = ratios(&f2, 15)
+	t.f1 = ranged(&f1, ratioDB, -34, 4)
+	t.f2 = ranged(&f2, ratioDB, -20, 24)
+	t.open = ranged(&open, unit, 0.1, 0.6)
+	t.front = ranged(&front, unit, 0.4, 0.75)
+	t.tongue = ranged(&tongue, unit, 0.02, 0.5)
 }
 
 // ramp01 maps lo..hi to 0..1.
 func ramp01(v, lo, hi float64) float64 { return max(0, min(1, (v-lo)/(hi-lo))) }
 
 // loudness is the hop's level in the vowels' band, within the speaker's range.
-func (t *Track) loudness(h *hop) float64 { return ramp01(levelDB(h.mid), t.midLow, t.midHigh) }
+func (t *Track) loudness(h *hop) float64 { return t.mid.of(levelDB(h.mid)) }
 
-// rawOpen is the opening that a hop asks for by itself: its loudness, shaped
+// held is the loudness of hop i with short gaps partly filled from their
+// neighbours: the jaw does not shut for the 50 ms of silence of a t or k.
+// (What the lips do in m, b and p is added as contacts.)
+func (t *Track) held(i int) float64 {
+	var before, after uint8
+	for k := max(0, i-holdReach); k <= i; k++ {
+		before = max(before, t.hops[k].mid)
+	}
+	for k := i; k <= min(len(t.hops)-1, i+holdReach); k++ {
+		after = max(after, t.hops[k].mid)
+	}
+	return max(t.loudness(&t.hops[i]), holdPart*t.mid.of(levelDB(min(before, after))))
+}
+
+const (
+	holdReach = 8   // hops: gaps of up to twice this less one are filled
+	holdPart  = 0.4 // of the neighbours' loudness
+)
+
+// rawOpen is the opening that hop i asks for by itself: its loudness, shaped
 // by how open its sound is after the model and after the first formant.
-func (t *Track) rawOpen(h *hop) float64 {
-	return t.loudness(h) * (0.2 + 0.4*unit(h.open) + 0.4*ramp01(ratioDB(h.f1), t.f1Low, t.f1High))
+func (t *Track) rawOpen(i int) float64 {
+	h := &t.hops[i]
+	return t.held(i) * (0.2 + 0.35*t.open.of(unit(h.open)) + 0.45*t.f1.of(ratioDB(h.f1)))
 }
 
 // openKernel is the low-pass of the opening at a distance of dt seconds.
@@ -208,13 +258,13 @@ func (t *Track) smoothOpen(at float64) float64 {
 		k := openKernel(float64(i)*hopSec - at)
 		weight += k
 		if i >= 0 && i < len(t.hops) {
-			sum += k * t.rawOpen(&t.hops[i])
+			sum += k * t.rawOpen(i)
 		}
 	}
 	return max(0, sum/weight)
 }
 
-// calibrate sets scale and gamma so that the opening of this recording uses
+// calibrate sets gain and gamma so that the opening of this recording uses
 // its range: two numbers for the whole of it, so that nothing pumps.
 func (t *Track) calibrate() {
 	var hist [256]int
@@ -224,9 +274,10 @@ func (t *Track) calibrate() {
 			hist[unitByte(t.smoothOpen(float64(i)*hopSec))]++
 		}
 	}
-	high := max(unit(percentile(&hist, 0.95)), 0.05)
-	median := max(unit(percentile(&hist, 0.5)), 0.01)
-	t.scale = 1 / high
+	seconds := t.SpeechSeconds()
+	high := max(blend(unit(percentile(&hist, 0.95)), 0.7, seconds), 0.05)
+	median := max(blend(unit(percentile(&hist, 0.5)), 0.32, seconds), 0.01)
+	t.gain = 1 / high
 	t.gamma = 1
 	if r := median / high; r < 0.98 {
 		t.gamma = max(0.6, min(1.6, math.Log(targetMedian/targetHigh)/math.Log(r)))
@@ -256,31 +307,41 @@ func (t *Track) Mouth(at float64) Mouth {
 		return Mouth{}
 	}
 	c := int(math.Round(at / hopSec))
-	var wide, round, tongue, weight float64
+	var front, tongue, weight float64
 	for i := max(0, c-windowHops); i <= min(len(t.hops)-1, c+windowHops); i++ {
 		h := &t.hops[i]
 		d := (float64(i)*hopSec - at) / shapeSigma
 		k := math.Exp(-d*d/2) * (0.02 + t.loudness(h)) // loud sounds dominate
 		weight += k
-		front := ramp01(ratioDB(h.f2), t.f2Low, t.f2High)
-		// The model and the second formant each see half of it.
-		wide += k * (0.5*unit(h.wide) + 0.5*max(0, 2*front-1))
-		round += k * (0.5*unit(h.round) + 0.5*max(0, 1-2*front))
-		tongue += k * unit(h.tongue)
+		// The model and the second formant each know half of it. What counts as
+		// a low second formant depends on the first: the vowel space narrows
+		// from i-u down to a, so that an ah is not rounded where an oo is.
+		f1 := t.f1.of(ratioDB(h.f1))
+		f := t.f2.of(ratioDB(h.f2)) + t.front.of(unit(h.front)) - 1.15 + 0.2*f1
+		if f < 0 {
+			f *= 1 - 0.8*f1*f1
+		}
+		front += k * f
+		tongue += k * t.tongue.of(unit(h.tongue))
 	}
 	weight = max(weight, 1e-9)
+	front /= weight
 	press, bite := t.contactsAt(at)
-	open := targetHigh * math.Pow(t.smoothOpen(at)*t.scale, t.gamma)
+	open := targetHigh * math.Pow(t.smoothOpen(at)*t.gain, t.gamma)
 	return Mouth{
 		Open:   float32(speech * min(1, open) * (1 - 0.75*bite)),
-		Wide:   float32(speech * min(1, wide/weight*1.6)),
-		Round:  float32(speech * min(1, round/weight*1.6)),
+		Wide:   float32(speech * shapeCurve(front)),
+		Round:  float32(speech * shapeCurve(-front)),
 		Close:  float32(speech * press),
 		Teeth:  float32(speech * bite),
-		Tongue: float32(speech * min(1, tongue/weight)),
+		Tongue: float32(speech * shapeCurve(2*tongue/weight-1)),
 		Speech: float32(speech),
 	}
 }
+
+// shapeCurve turns a co-articulated -1..1 into a shape: the smoothing has
+// taken about a third of the extremes, which is given back.
+func shapeCurve(v float64) float64 { return max(0, min(1, 1.4*v)) }
 
 // FrameTime is the time for which frame i of a video is drawn: the middle of
 // the time that it is shown, in seconds.
