@@ -4,7 +4,9 @@
 package native
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -51,8 +53,11 @@ type Func struct {
 	Ptr  any
 }
 
+// maxNamed bounds how many missing functions an error names.
+const maxNamed = 4
+
 // Bind looks up every function, all of them before any is called, and reports
-// all that are missing in one error.
+// those that are missing in one error.
 func (l *Library) Bind(hint string, funcs ...Func) error {
 	var missing []string
 	for _, f := range funcs {
@@ -67,6 +72,9 @@ func (l *Library) Bind(hint string, funcs ...Func) error {
 	}
 	if len(missing) == 0 {
 		return nil
+	}
+	if more := len(missing) - maxNamed; more > 0 {
+		missing = append(missing[:maxNamed], fmt.Sprintf("%d more", more))
 	}
 	return fault.New(fault.Missing, "load library", l.path,
 		"it lacks "+strings.Join(missing, ", ")+"; it is another version, or not the library its name says", hint)
@@ -90,6 +98,9 @@ func Register(fptr any, addr uintptr) (err error) {
 func CheckFile(path string) error {
 	st, err := os.Stat(path)
 	if err != nil {
+		if p, ok := errors.AsType[*fs.PathError](err); ok {
+			err = p.Err // the caller names the path
+		}
 		return err
 	}
 	if !st.Mode().IsRegular() {

@@ -1,10 +1,15 @@
 package onnxruntime
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/fault"
 )
 
 func TestConformance(t *testing.T) {
@@ -16,4 +21,69 @@ func TestConformance(t *testing.T) {
 		}
 		return b
 	})
+}
+
+// stub stands in for a library: what OrtGetApiBase and GetApi give is pasted
+// into it.
+const stub = `
+#include <stddef.h>
+#include <stdint.h>
+static void *table[400];
+static void fill(int upto) { for (int i = 0; i < upto; i++) table[i] = (void *)fill; }
+static const void *api(uint32_t version) { (void)version; %s }
+static const char *version(void) { return "%s"; }
+static struct { const void *(*get)(uint32_t); const char *(*version)(void); } base = {%s};
+const void *OrtGetApiBase(void) { return %s; }
+`
+
+func TestOpenStub(t *testing.T) {
+	const good = "api, version"
+	for _, c := range []struct{ name, api, version, base, result, want string }{
+		{"old", "return table;", "1.16.3", good, "&base", "it is ONNX Runtime 1.16.3; 1.23 or later"},
+		{"next major", "return table;", "2.0.0", good, "&base", "it is ONNX Runtime 2.0.0"},
+		{"no version", "return table;", "banana", good, "&base", `it calls itself version "banana"`},
+		{"no interface", "return NULL;", "1.32.0", good, "&base", "does not offer version 23"},
+		{"empty table", "return table;", "1.32.0", good, "&base", "has no function"},
+		{"short table", "fill(300); return table;", "1.32.0", good, "&base", "has no function"},
+		{"no functions", "return table;", "1.32.0", "0, 0", "&base", "gives no functions"},
+		{"no base", "return table;", "1.32.0", good, "NULL", "gives no functions"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			checkRefused(t, backendtest.Stub(t, fmt.Sprintf(stub, c.api, c.version, c.base, c.result)), c.want)
+		})
+	}
+	t.Run("missing symbol", func(t *testing.T) {
+		checkRefused(t, backendtest.Stub(t, "int x;"), "it lacks OrtGetApiBase")
+	})
+	t.Run("missing file", func(t *testing.T) {
+		checkRefused(t, filepath.Join(t.TempDir(), "libonnxruntime.so"), "no such file")
+	})
+}
+
+func TestOpenTruncated(t *testing.T) {
+	whole, err := os.ReadFile(backendtest.Library(t, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "libonnxruntime.so")
+	if err := os.WriteFile(path, whole[:len(whole)/3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	checkRefused(t, path, "")
+}
+
+func checkRefused(t *testing.T, path, want string) {
+	t.Helper()
+	b, err := Open(t.Context(), path)
+	if err == nil {
+		_ = b.Close()
+		t.Fatal("no error")
+	}
+	t.Log(err)
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("it does not say %q", want)
+	}
+	if fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "runtime install onnxruntime") {
+		t.Errorf("kind %d, hint %q", fault.KindOf(err), fault.HintOf(err))
+	}
 }

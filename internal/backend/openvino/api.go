@@ -20,7 +20,10 @@ const (
 )
 
 // version is ov_version_t.
-type version struct{ buildNumber, description *byte }
+type version struct {
+	buildNumber *byte
+	_           *byte // description
+}
 
 // deviceList is ov_available_devices_t.
 type deviceList struct {

@@ -1,10 +1,15 @@
 package openvino
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/fault"
 )
 
 func TestConformance(t *testing.T) {
@@ -16,4 +21,77 @@ func TestConformance(t *testing.T) {
 		}
 		return b
 	})
+}
+
+// stub stands in for a library of the given version without other functions.
+const stub = `
+typedef struct { const char *build, *description; } version;
+int ov_get_openvino_version(version *v) { v->build = "%s"; v->description = ""; return %d; }
+void ov_version_free(version *v) { v->build = 0; }
+`
+
+func TestOpenStub(t *testing.T) {
+	for _, c := range []struct {
+		name, version string
+		status        int
+		want          string
+	}{
+		{"old year", "2025.3.0-19807-44526285f24-releases/2025/3", 0, "it is OpenVINO 2025.3.0; 2026.4 or a later one of 2026"},
+		{"old", "2026.1.0-1-x", 0, "it is OpenVINO 2026.1.0"},
+		{"next year", "2027.0.0-1-x", 0, "it is OpenVINO 2027.0.0"},
+		{"no version", "banana", 0, `it calls itself version "banana"`},
+		{"failing", "2026.4.1", -1, "it cannot tell its version"},
+		{"missing symbols", "2026.4.1-22982-x", 0, "it lacks ov_get_last_err_msg"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			checkRefused(t, backendtest.Stub(t, fmt.Sprintf(stub, c.version, c.status)), c.want)
+		})
+	}
+	t.Run("missing file", func(t *testing.T) {
+		checkRefused(t, filepath.Join(t.TempDir(), "libopenvino_c.so"), "no such file")
+	})
+}
+
+// TestOpenDamagedSibling cuts a library that OpenVINO would load by itself
+// when it is first needed.
+func TestOpenDamagedSibling(t *testing.T) {
+	lib := backendtest.Library(t, Name)
+	dir := t.TempDir()
+	siblings, err := filepath.Glob(filepath.Join(filepath.Dir(lib), "*.so*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range siblings {
+		to := filepath.Join(dir, filepath.Base(s))
+		if !strings.Contains(s, "cpu_plugin") {
+			if err := os.Symlink(s, to); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		whole, err := os.ReadFile(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, whole[:len(whole)/2], 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkRefused(t, filepath.Join(dir, filepath.Base(lib)), "cpu_plugin")
+}
+
+func checkRefused(t *testing.T, path, want string) {
+	t.Helper()
+	b, err := Open(t.Context(), path)
+	if err == nil {
+		_ = b.Close()
+		t.Fatal("no error")
+	}
+	t.Log(err)
+	if !strings.Contains(err.Error(), want) {
+		t.Errorf("it does not say %q", want)
+	}
+	if fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "runtime install openvino") {
+		t.Errorf("kind %d, hint %q", fault.KindOf(err), fault.HintOf(err))
+	}
 }

@@ -1,0 +1,78 @@
+package runtimes
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/wheels"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+func TestOpen(t *testing.T) {
+	for _, name := range Names() {
+		t.Run(name, func(t *testing.T) {
+			backendtest.Library(t, name)
+			b, err := Open(t.Context(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Name() != name {
+				t.Errorf("got %s", b.Name())
+			}
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("auto", func(t *testing.T) {
+		backendtest.Library(t, "openvino")
+		for _, prefer := range []string{"", Auto} {
+			b, err := Open(t.Context(), prefer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Name() != "openvino" {
+				t.Errorf("%q opens %s", prefer, b.Name())
+			}
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestOpenFails(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("PATH", t.TempDir())
+	t.Setenv(wheels.DirVariable, "")
+	if _, err := Open(t.Context(), "abacus"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("unknown: %v", err)
+	}
+	for prefer, hint := range map[string]string{
+		"": "install openvino", "openvino": "install openvino", "onnxruntime": "install onnxruntime",
+	} {
+		if _, err := Open(t.Context(), prefer); fault.KindOf(err) != fault.Missing || !strings.HasSuffix(fault.HintOf(err), hint) {
+			t.Errorf("%q: %v, hint %q", prefer, err, fault.HintOf(err))
+		}
+	}
+	// One that is there but broken is what the user has to hear of.
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "libonnxruntime.so.1"), []byte("this is no library, but a long enough text\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(wheels.DirVariable, dir)
+	if _, err := Open(t.Context(), ""); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not an ELF library") {
+		t.Errorf("broken: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Open(ctx, ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+}

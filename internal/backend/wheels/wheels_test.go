@@ -1,0 +1,327 @@
+package wheels
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// entry is a file in a wheel made for a test.
+type entry struct {
+	name, data string
+	mode       fs.FileMode
+}
+
+var goodWheel = []entry{
+	{name: "stub/libs/libstub_c.so.1", data: strings.Repeat("library", 10000)},
+	{name: "stub/libs/libother.so", data: "not needed"},
+	{name: "stub-1.0.dist-info/licenses/LICENSE", data: "free"},
+	{name: "stub/__init__.py", data: "raise SystemExit"},
+}
+
+func makeWheel(t *testing.T, entries []entry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, e := range entries {
+		h := &zip.FileHeader{Name: e.name, Method: zip.Deflate}
+		h.SetMode(e.mode | 0o644)
+		w, err := z.CreateHeader(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write([]byte(e.data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// stage puts a runtime called stub, of the given wheel, into the table, and
+// gives a machine without any other: an empty cache and an empty PATH, the
+// folder of which it returns.
+func stage(t *testing.T, wheelBytes []byte) (bin string) {
+	t.Helper()
+	if platform() != "linux/amd64" && platform() != "linux/arm64" {
+		t.Skip("the fake clients are shell scripts, the cache folder that of Linux")
+	}
+	sum := sha256.Sum256(wheelBytes)
+	old := table
+	t.Cleanup(func() { table = old })
+	table = []Runtime{{
+		Name: "stub", Backend: "stub", Project: "stub", Version: "1.0",
+		module: "stub", libs: "libs", library: "stub_c",
+		keep:  []string{"stub/libs/libstub_c.so.*", "stub/libs/evil*", "stub-*.dist-info/licenses/*"},
+		files: map[string]wheel{platform(): {"any", hex.EncodeToString(sum[:]), int64(len(wheelBytes))}},
+	}}
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv(DirVariable, "")
+	bin = t.TempDir()
+	t.Setenv("PATH", bin)
+	return bin
+}
+
+func write(t *testing.T, path string, data []byte, mode fs.FileMode) string {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// leftovers fails the test if the folder of the installations holds anything
+// but want.
+func leftovers(t *testing.T, want ...string) {
+	t.Helper()
+	dir, err := root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var have []string
+	for _, e := range entries {
+		have = append(have, e.Name())
+	}
+	if !slices.Equal(have, want) {
+		t.Errorf("the folder holds %q, want %q", have, want)
+	}
+}
+
+func TestInstallFromFile(t *testing.T) {
+	data := makeWheel(t, goodWheel)
+	stage(t, data)
+	if _, err := Find(t.Context(), "stub"); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "install stub") {
+		t.Errorf("Find before: %v, hint %q", err, fault.HintOf(err))
+	}
+	file := write(t, filepath.Join(t.TempDir(), "stub.whl"), data, 0o600)
+	var said []string
+	dir, err := Install(t.Context(), "stub", file, func(s string) { said = append(said, s) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	lib, err := Find(t.Context(), "stub")
+	if err != nil || lib.Path != filepath.Join(dir, "libstub_c.so.1") || lib.Source != "installed by Lipstream" {
+		t.Errorf("Find: %+v, %v", lib, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "licenses", "LICENSE")); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "libother.so")); err == nil {
+		t.Error("a file that nobody needs was unpacked")
+	}
+	leftovers(t, "stub-1.0")
+	if len(said) < 2 {
+		t.Errorf("progress said %q", said)
+	}
+
+	// Again, with no client and no file: it is there.
+	if again, err := Install(t.Context(), "stub", "", nil); err != nil || again != dir {
+		t.Errorf("second: %q, %v", again, err)
+	}
+	// A damaged one is not taken for installed, and is mended.
+	write(t, lib.Path, []byte("damaged"), 0o600)
+	if _, err := Install(t.Context(), "stub", "", nil); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "--from FILE") {
+		t.Errorf("damaged, without a client: %v, hint %q", err, fault.HintOf(err))
+	}
+	if _, err := Install(t.Context(), "stub", file, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(lib.Path); err != nil || string(got) != goodWheel[0].data {
+		t.Errorf("after mending: %d bytes, %v", len(got), err)
+	}
+	leftovers(t, "stub-1.0")
+}
+
+func TestInstallRefuses(t *testing.T) {
+	good := makeWheel(t, goodWheel)
+	for name, c := range map[string]struct {
+		pinned, given []byte
+		kind          fault.Kind
+		want          string
+	}{
+		"another wheel": {good, makeWheel(t, goodWheel[:1]), fault.Input, "SHA-256"},
+		"cut":           {good, good[:len(good)/2], fault.Input, "SHA-256"},
+		"no zip":        {[]byte("text"), []byte("text"), fault.Input, "zip"},
+		"no library":    {makeWheel(t, goodWheel[2:]), nil, fault.Internal, "the library is not in it"},
+		"link":          {makeWheel(t, append([]entry{{"stub/libs/evil", "/etc/passwd", fs.ModeSymlink}}, goodWheel...)), nil, fault.Input, "not a regular file"},
+		"backslash":     {makeWheel(t, append([]entry{{`stub/libs/evil\..\..\x`, "x", 0}}, goodWheel...)), nil, fault.Input, ""},
+		"twice":         {makeWheel(t, append(goodWheel[:1:1], goodWheel...)), nil, fault.Input, "twice"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stage(t, c.pinned)
+			if c.given == nil {
+				c.given = c.pinned
+			}
+			file := write(t, filepath.Join(t.TempDir(), "stub.whl"), c.given, 0o600)
+			_, err := Install(t.Context(), "stub", file, nil)
+			if err == nil || fault.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("kind %d, %v", fault.KindOf(err), err)
+			}
+			leftovers(t)
+		})
+	}
+	stage(t, good)
+	if _, err := Install(t.Context(), "stub", filepath.Join(t.TempDir(), "none"), nil); fault.KindOf(err) != fault.Input {
+		t.Errorf("no file: %v", err)
+	}
+	if _, err := Install(t.Context(), "nonsense", "", nil); fault.KindOf(err) != fault.Usage {
+		t.Errorf("unknown name: %v", err)
+	}
+	table[0].files = nil
+	if _, err := Install(t.Context(), "stub", "", nil); fault.KindOf(err) != fault.Missing {
+		t.Errorf("another platform: %v", err)
+	}
+}
+
+func TestTarget(t *testing.T) {
+	for name, want := range map[string]string{
+		"a/b/libx.so":                     "libx.so",
+		"../../libx.so":                   "libx.so",
+		"x.dist-info/licenses/NOTICE":     "licenses/NOTICE",
+		"onnxruntime/ThirdPartyNotices.t": "licenses/ThirdPartyNotices.t",
+		"a/..":                            "",
+		`a/..\x`:                          "",
+		"a/c:x":                           "",
+		"":                                "",
+	} {
+		got, err := target(name)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("target(%q) = %q, %v", name, got, err)
+		}
+	}
+}
+
+// fakeClient writes a shell script that does what pip does with a download:
+// copy the wheel into the folder after --dest.
+func fakeClient(t *testing.T, bin, name, wheelFile string) {
+	t.Helper()
+	write(t, filepath.Join(bin, name), []byte(`#!/bin/sh
+echo "$0 $@" >> "`+bin+`/log"
+while [ $# -gt 0 ]; do
+	if [ "$1" = --dest ]; then dest=$2; fi
+	shift
+done
+/bin/mkdir -p "$dest" && /bin/cp "`+wheelFile+`" "$dest/stub-1.0-py3-none-any.whl"
+`), 0o755)
+}
+
+func TestInstallDownloads(t *testing.T) {
+	data := makeWheel(t, goodWheel)
+	bin := stage(t, data)
+	file := write(t, filepath.Join(t.TempDir(), "stub.whl"), data, 0o600)
+	// The first client fails; the next one is tried.
+	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n"), 0o755)
+	_, err := Install(t.Context(), "stub", "", nil)
+	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "No module named pip") {
+		t.Errorf("only a broken client: %v", err)
+	}
+	leftovers(t)
+	fakeClient(t, bin, "uv", file)
+	if _, err := Install(t.Context(), "stub", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(filepath.Join(bin, "log"))
+	if err != nil || !strings.Contains(string(log), "uv tool run pip download --no-deps --only-binary=:all: --python-version 3.11") ||
+		!strings.Contains(string(log), "stub==1.0") {
+		t.Errorf("the client was called as %q, %v", log, err)
+	}
+	leftovers(t, "stub-1.0")
+}
+
+func TestInstallChecksDownload(t *testing.T) {
+	bin := stage(t, makeWheel(t, goodWheel))
+	fakeClient(t, bin, "pip3", write(t, filepath.Join(t.TempDir(), "x"), makeWheel(t, goodWheel[:2]), 0o600))
+	if _, err := Install(t.Context(), "stub", "", nil); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "SHA-256") {
+		t.Errorf("got %v", err)
+	}
+	leftovers(t)
+}
+
+func TestInstallCancelled(t *testing.T) {
+	bin := stage(t, makeWheel(t, goodWheel))
+	write(t, filepath.Join(bin, "pip"), []byte("#!/bin/sh\nexec /bin/sleep 60\n"), 0o755)
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err := Install(ctx, "stub", "", nil)
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+	leftovers(t)
+}
+
+func TestFindOrder(t *testing.T) {
+	bin := stage(t, makeWheel(t, goodWheel))
+	own, err := Dir("stub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	variable, python := t.TempDir(), t.TempDir()
+	for _, dir := range []string{filepath.Join(variable, "libs"), own, filepath.Join(python, "libs")} {
+		write(t, filepath.Join(dir, "libstub_c.so"), nil, 0o600)
+		write(t, filepath.Join(dir, "libstub_c.so.1.2"), nil, 0o600)
+		write(t, filepath.Join(dir, "libstub.so.1"), nil, 0o600)
+	}
+	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\n[ \"$3\" = stub ] && echo '"+python+"'\n"), 0o755)
+	t.Setenv(DirVariable, variable)
+	list, err := Candidates(t.Context(), "stub")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range list {
+		got = append(got, l.Source+" "+l.Path)
+	}
+	want := []string{
+		DirVariable + " " + filepath.Join(variable, "libs", "libstub_c.so.1.2"),
+		"installed by Lipstream " + filepath.Join(own, "libstub_c.so.1.2"),
+		"Python package " + filepath.Join(python, "libs", "libstub_c.so.1.2"),
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	if _, err := Candidates(t.Context(), "nonsense"); fault.KindOf(err) != fault.Usage {
+		t.Errorf("unknown backend: %v", err)
+	}
+}
+
+// TestTable checks what a compiler cannot: patterns, sums, names.
+func TestTable(t *testing.T) {
+	for _, r := range Runtimes() {
+		for _, p := range r.keep {
+			if _, err := path.Match(p, ""); err != nil {
+				t.Errorf("%s: pattern %q: %v", r.Name, p, err)
+			}
+		}
+		for where, w := range r.files {
+			if b, err := hex.DecodeString(w.sha256); err != nil || len(b) != sha256.Size {
+				t.Errorf("%s on %s: the sum %q", r.Name, where, w.sha256)
+			}
+		}
+		if _, err := Named(r.Name); err != nil {
+			t.Error(err)
+		}
+	}
+}
