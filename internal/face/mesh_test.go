@@ -73,8 +73,9 @@ func near(t *testing.T, what string, got, want, tol float64) {
 var goldenPictures = []string{"astronaut", "astronaut_rot20"}
 
 // The networks alone, fed with the golden crops.
-func TestNetworksGolden(t *testing.T) {
-	b := openBackend(t)
+func TestNetworksGolden(t *testing.T) { eachBackend(t, networksGolden) }
+
+func networksGolden(t *testing.T, b backend.Backend) {
 	d, m := newDetector(t, b), newMesh(t, b)
 	for _, name := range goldenPictures {
 		g := readGolden(t, "mesh/"+name+".safetensors")
@@ -100,8 +101,9 @@ func TestNetworksGolden(t *testing.T) {
 }
 
 // The sampling of the inputs: bilinear, rounded, so at most a level away.
-func TestInputsGolden(t *testing.T) {
-	b := openBackend(t)
+func TestInputsGolden(t *testing.T) { eachBackend(t, inputsGolden) }
+
+func inputsGolden(t *testing.T, b backend.Backend) {
 	d, m := newDetector(t, b), newMesh(t, b)
 	for _, name := range goldenPictures {
 		g, want := readGolden(t, "mesh/"+name+".safetensors"), readFace(t, name)
@@ -119,8 +121,9 @@ func TestInputsGolden(t *testing.T) {
 }
 
 // The whole chain from the picture to the points.
-func TestChainGolden(t *testing.T) {
-	b := openBackend(t)
+func TestChainGolden(t *testing.T) { eachBackend(t, chainGolden) }
+
+func chainGolden(t *testing.T, b backend.Backend) {
 	d, m := newDetector(t, b), newMesh(t, b)
 	for _, name := range goldenPictures {
 		want := readFace(t, name)
@@ -235,8 +238,7 @@ func half(p *frame.RGB) *frame.RGB {
 
 // A face of 60 pixels anywhere in a full-HD picture is found, by tiles.
 func TestSearchFindsSmallFaces(t *testing.T) {
-	b := openBackend(t)
-	d, m := newDetector(t, b), newMesh(t, b)
+	d, m := nets(t)
 	face := half(half(readPNG(t, "portrait.png"))) // 128 x 128, face about 46 wide
 	for _, at := range [][2]float64{{960, 540}, {200, 200}, {1700, 900}, {640, 800}, {1300, 150}} {
 		pic := grey(1920, 1080)
@@ -348,8 +350,7 @@ func TestPose(t *testing.T) {
 }
 
 func BenchmarkNetworks(b *testing.B) {
-	be := openBackend(b)
-	d, m := newDetector(b, be), newMesh(b, be)
+	d, m := nets(b)
 	pic := grey(1280, 720)
 	place(pic, readPNG(b, "portrait.png"), 640, 360, 1, 0)
 	f := frame.New(frame.Format{Width: 1280, Height: 720, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})

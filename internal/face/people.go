@@ -52,6 +52,7 @@ type person struct {
 	obs    *observation // the last
 	before *observation // of the frame before that; nil when not seen in it
 	gone   int          // frames since obs; 0 while followed
+	jumped bool         // is back in this frame where no motion can have brought it
 }
 
 // expected is where to look for the face in the next frame. The mesh is best
@@ -97,6 +98,7 @@ func (p *people) followed() []*person {
 func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err error) {
 	lost := false
 	for _, q := range p.all {
+		q.jumped = false
 		if q.gone > 0 {
 			q.gone++
 			continue
@@ -175,6 +177,7 @@ func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person
 		o = again
 	}
 	if q := p.returned(o); q != nil {
+		q.jumped = !plausible(q.obs, o)
 		q.obs, q.gone = o, 0
 		return nil, nil
 	}

@@ -20,6 +20,7 @@ import (
 // are motion, well below are jitter.
 const (
 	rigidNoise = 0.002
+	rigidStep  = 0.02
 	shapeNoise = 0.003
 	mouthNoise = 0.002
 )
@@ -163,6 +164,13 @@ func smooth(window []*observation, at int) []Point {
 	g := gain(d, rigidNoise*width)
 	for j := range l {
 		l[j] += g * (q[j] - l[j])
+	}
+	// A step (a jump cut that no thumbnail shows) is no parabola either: far
+	// from what was measured, the measurement is believed. It is the identity.
+	d = math.Hypot(l[2], l[3]) + width/2*math.Hypot(l[0]-1, l[1])
+	g = gain(d, rigidStep*width)
+	for j, v := range [4]float64{1, 0, 0, 0} {
+		l[j] += g * (v - l[j])
 	}
 	head := motion{a: l[0], b: l[1]}
 	head.cx = cx + l[2] - (head.a*cx - head.b*cy)

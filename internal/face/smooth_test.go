@@ -112,6 +112,15 @@ func TestSmoothingMotion(t *testing.T) {
 	}
 }
 
+// A jump within a track stays a jump.
+func TestSmoothingStep(t *testing.T) {
+	still := func(int) float64 { return 0 }
+	step := func(i int) float64 { return 60 * float64(i/10) }
+	for i, p := range smoothAll(synthetic(20, 0, still, step)) {
+		near(t, fmt.Sprint("frame ", i), p[4].X, 300+13*Canonical[4].X+step(i), 2.5)
+	}
+}
+
 func BenchmarkSmooth(b *testing.B) {
 	still := func(int) float64 { return 0 }
 	o := synthetic(7, 0.2, still, still)

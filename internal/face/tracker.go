@@ -96,10 +96,15 @@ func NewTracker(ctx context.Context, b backend.Backend, o Options) (*Tracker, er
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	return trackWith(d, m, o), nil
+}
+
+// trackWith makes a tracker around loaded networks.
+func trackWith(d *Detector, m *Mesh, o Options) *Tracker {
 	t := &Tracker{options: o, track: -1, emitted: -1, broken: true}
 	t.people = people{detector: d, mesh: m}
 	t.people.reset()
-	return t, nil
+	return t
 }
 
 // Close frees the networks. Frames still held are dropped, not returned.
@@ -188,6 +193,7 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 		t.broken = true
 	}
 	if t.people.chosen != nil && t.people.chosen.gone == 0 {
+		t.broken = t.broken || t.people.chosen.jumped
 		e.obs = t.people.chosen.obs
 	}
 	t.append(e)

@@ -1,6 +1,7 @@
 package face
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -36,12 +37,8 @@ func newTracker(t testing.TB, face string) *Tracker {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := NewTracker(t.Context(), openBackend(t), Options{Choice: c, Threads: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = tr.Close() })
-	return tr
+	d, m := nets(t)
+	return trackWith(d, m, Options{Choice: c})
 }
 
 // follow runs all frames through the tracker and checks the order and bound.
@@ -367,6 +364,28 @@ func TestGaps(t *testing.T) {
 	}
 }
 
+// A jump cut in an unchanged room: the same person, at once, on a new track.
+func TestJump(t *testing.T) {
+	portrait := readPNG(t, "portrait.png")
+	ref := reference(t, portrait)
+	var frames []*frame.Frame
+	var to []frame.Affine
+	for i := range 20 {
+		f, m := scene(portrait, stage{230 + 150*float64(i/10) + float64(i), 240, 0.7, 0})
+		frames, to = append(frames, f), append(to, m[0])
+	}
+	tr := newTracker(t, "")
+	tr.cuts.disabled = true
+	for i, o := range follow(t, tr, frames) {
+		if o.Face == nil || o.Face.Track != i/10 || o.Cut != (i%10 == 0) {
+			t.Fatalf("frame %d: cut %v, face %+v", i, o.Cut, o.Face)
+		}
+		if e, _ := meanError(o.Face, ref, to[i]); e > 1 {
+			t.Errorf("frame %d: error %.2f", i, e)
+		}
+	}
+}
+
 // The chosen one leaves: nobody else who was there is taken instead.
 func TestNoSwitch(t *testing.T) {
 	portrait := readPNG(t, "portrait.png")
@@ -455,14 +474,20 @@ func TestParseChoice(t *testing.T) {
 }
 
 func TestContextEnds(t *testing.T) {
-	tr := newTracker(t, "")
-	ctx, cancel := contextWithCancel(t)
+	tr, err := NewTracker(t.Context(), openBackend(t), Options{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := tr.Push(ctx, toFrame(grey(64, 64))); err == nil {
 		t.Error("Push ignores the context")
 	}
 	if _, err := tr.Flush(ctx); err == nil {
 		t.Error("Flush ignores the context")
+	}
+	if err := tr.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
