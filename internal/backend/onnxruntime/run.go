@@ -144,8 +144,8 @@ func (s *session) copyOut(v handle) (*tensor.Tensor, error) {
 	return t, nil
 }
 
-// Memory reports the session's arena, or an estimate where the allocator
-// keeps no count. Weights that stay mapped from a file are not in the arena.
+// Memory reports the session's arena, by the library's own count, and on a CPU
+// an estimate of the weights outside it.
 func (s *session) Memory() backend.Memory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,8 +156,9 @@ func (s *session) Memory() backend.Memory {
 	if !ok {
 		return s.growth.Memory()
 	}
-	s.peak = max(s.peak, held, high)
-	return backend.Memory{Held: held, Peak: s.peak, Exact: true}
+	held += s.outside
+	s.peak = max(s.peak, held, high+s.outside)
+	return backend.Memory{Held: held, Peak: s.peak, Exact: s.exact}
 }
 
 // stats reads how much the allocator took from the system, and the most that
@@ -179,8 +180,13 @@ func (s *session) stats() (held, high int64, ok bool) {
 		}
 		return n
 	}
+	// An arena that was never asked for anything holds 0; an allocator that
+	// does not count has no such entry.
+	if a.keyValue(pairs, "TotalAllocated\x00") == "" {
+		return 0, 0, false
+	}
 	held = number("TotalAllocated\x00")
-	return held, number("MaxInUse\x00"), held > 0
+	return held, number("MaxInUse\x00"), true
 }
 
 // Close waits for a running Run and releases the session. It may be called

@@ -29,6 +29,10 @@ type session struct {
 	allocator handle // the session's own, for its statistics; 0 if it has none
 	turn      chan struct{}
 	growth    *native.Growth
+	// On a CPU, weights that no kernel repacks lie outside the arena; outside
+	// is what Load grew the process by over what went into the arena.
+	outside int64
+	exact   bool // the arena holds everything
 
 	mu     sync.Mutex // guards what follows, and allocator against Close
 	peak   int64
@@ -112,6 +116,10 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		return err
 	}
 	s.openAllocator(device)
+	if arena, _, ok := s.stats(); ok && device < 0 {
+		s.outside = max(s.growth.Memory().Held-arena, 0)
+	}
+	s.exact = device >= 0
 	if s.inputs, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
 		return err
 	}
