@@ -76,7 +76,7 @@ type Result struct {
 // withDefaults checks what can be checked without opening a file.
 func (j Job) withDefaults() (Job, error) {
 	usage := func(option, value, cause, hint string) error {
-		return fault.New(fault.Usage, "option", option+" "+value, cause, hint)
+		return fault.New(fault.Usage, "option", strings.TrimSpace(option+" "+value), cause, hint)
 	}
 	for _, p := range []struct{ option, value string }{{"video", j.Video}, {"audio", j.Audio}, {"output", j.Output}} {
 		if p.value == "" {

@@ -97,7 +97,7 @@ func (r *reporter) start(engine, why, output string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now.Engine, r.now.Output = engine, output
-	r.send(EventStart, func(e *Event) { e.Message = "engine " + engine + ": " + why })
+	r.send(EventStart, func(e *Event) { e.Message = why })
 }
 
 func (r *reporter) stage(name string) {

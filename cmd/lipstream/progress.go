@@ -170,7 +170,11 @@ func notice(e lipstream.Event) string {
 		if e.Engine == "" {
 			return ""
 		}
-		return fmt.Sprintf("engine %s, writing %s", oneLine(e.Engine, maxErrorLine), oneLine(e.Output, maxErrorLine))
+		s := "engine " + oneLine(e.Engine, maxErrorLine)
+		if e.Message != "" { // why this engine
+			s += " (" + oneLine(e.Message, maxErrorLine) + ")"
+		}
+		return s + ", writing " + oneLine(e.Output, maxErrorLine)
 	case lipstream.EventDone:
 		return summary(e)
 	}

@@ -88,28 +88,31 @@ func (l *layer) at(x, y int) (colour, float32, float32) {
 	return l.c[i], l.alpha[i], l.seam[i]
 }
 
-// composeChroma gives each chroma sample the mean of what the luma pixels
-// around it do: those of its own column, and of both rows that share it.
+// composeChroma gives each chroma sample the mean of what the luma pixels that
+// share it, of its own column and one or two rows, do. Each row is sampled by
+// its own displacement: where the lips meet, the mean of the displacements of
+// upper and lower lip would point at the teeth between them.
 func (e *Engine) composeChroma(f *frame.Frame, plane int) {
 	sx, sy := f.ShiftX, f.ShiftY
 	r := e.field.Rectangle
+	scaleX, scaleY := 1/float32(int(1)<<sx), 1/float32(int(1)<<sy)
 	for cy := (r.Min.Y + sy) >> sy; cy<<sy+sy < r.Max.Y; cy++ {
 		for cx := (r.Min.X + sx) >> sx; cx<<sx < r.Max.X; cx++ {
 			x := cx << sx
-			var dx, dy, alpha, cover, n float32
+			var sum, n float32
+			touched := false
 			for y := cy << sy; y <= cy<<sy+sy; y++ {
 				i := e.field.at(x, y)
-				dx, dy, n = dx+e.field.dx[i], dy+e.field.dy[i], n+1
-				c, a, _ := e.paint.at(x, y)
-				alpha += a
-				cover += a * c[plane]
+				dx, dy := e.field.dx[i], e.field.dy[i]
+				c, alpha, _ := e.paint.at(x, y)
+				touched = touched || alpha > 0 || moves(dx, dy)
+				v := e.src[plane].linear(float32(cx)+dx*scaleX, float32(cy)+dy*scaleY)
+				sum += v + (c[plane]-v)*alpha
+				n++
 			}
-			dx, dy = dx/n, dy/n
-			if !moves(dx, dy) && alpha == 0 {
-				continue
+			if touched {
+				put(f, plane, cx, cy, sum/n)
 			}
-			v := e.src[plane].linear(float32(cx)+dx/float32(int(1)<<sx), float32(cy)+dy/float32(int(1)<<sy))
-			put(f, plane, cx, cy, v*(1-alpha/n)+cover/n)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func (e *Engine) frame(it *lip.Item) {
 	e.learn(it, &source, points, &ps)
 	mouth := it.Mouth
 	// Drawn-in corners would fold the cheek that a turned head half hides.
-	mouth.Round *= float32(0.4 + 0.6*smoothstep(0.82, 0.95, ps.frontal()))
+	mouth.Round *= float32(0.2 + 0.8*smoothstep(0.82, 0.95, ps.frontal()))
 	target := e.neutral.speak(mouth)
 	e.mem.move(&source, &target)
 	e.warp(points, &ps, region, source.gap())
