@@ -64,7 +64,7 @@ func OpenAudio(ctx context.Context, tools Tools, path string, info *Info, track 
 	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
 	args = append(args, audioInput(info, path, o.Start)...)
 	args = append(args, "-map", "0:a:"+strconv.Itoa(track), "-vn", "-sn", "-dn",
-		"-af", strings.Join(audioFilters(o.Start, o.End, 0), ","),
+		"-af", strings.Join(audioFilters(info, o.Start, o.End, 0), ","),
 		"-ac", strconv.Itoa(max(1, o.Channels)), "-ar", strconv.Itoa(o.SampleRate), "-f", "f32le", "-c:a", "pcm_f32le", "pipe:1")
 	c, out, err := startReader(ctx, tools, args)
 	if err != nil {
@@ -73,9 +73,11 @@ func OpenAudio(ctx context.Context, tools Tools, path string, info *Info, track 
 	return &AudioSource{ctx: ctx, path: path, c: c, out: out}, nil
 }
 
-// audioInput names the input, from start on.
+// audioInput names the input, from start on. The times stay those of the file,
+// which audioFilters counts on: ffmpeg's own shift forgets, in some containers,
+// how far the sound starts behind the picture.
 func audioInput(info *Info, path string, start time.Duration) []string {
-	var args []string
+	args := []string{"-copyts"}
 	if start > 0 {
 		args = append(args, "-ss", secondsOf(start))
 	}
@@ -84,8 +86,12 @@ func audioInput(info *Info, path string, start time.Duration) []string {
 
 // audioFilters put sample 0 at the start of the file (or of the part), fill
 // gaps with silence, cut at end and pad to length (0: leave).
-func audioFilters(start, end, length time.Duration) []string {
-	f := []string{"aresample=async=1:first_pts=0"}
+func audioFilters(info *Info, start, end, length time.Duration) []string {
+	var f []string
+	if shift := info.Start + start; shift != 0 {
+		f = append(f, "asetpts=round(PTS-("+seconds(shift.Seconds())+")/TB)")
+	}
+	f = append(f, "aresample=async=1:first_pts=0")
 	if end > 0 {
 		f = append(f, "atrim=end="+secondsOf(end-start))
 	}

@@ -169,8 +169,7 @@ func audioCodecArgs(c container, a AudioInfo) []string {
 			return []string{"-c:a", "flac", "-sample_fmt", format}
 		}
 	case "libopus":
-		// Opus has 48 kHz and a few fractions of it; its families of channel
-		// layouts do not know 5.1(side), the name that 5.1 has in AC-3.
+		// Opus has 48 kHz and a few fractions of it.
 		return []string{"-c:a", "libopus", "-ar", "48000", "-b:a", strconv.Itoa(max(128, 96*a.Channels)) + "k", "-mapping_family", opusFamily(a.Channels)}
 	}
 	rate := aacRates[0]
@@ -193,4 +192,14 @@ func opusFamily(channels int) string {
 		return "0"
 	}
 	return "1"
+}
+
+// opusLayout is the filter that names the channels as Opus knows them, or "":
+// 5.1(side), which AC-3 and DTS have, it refuses.
+func opusLayout(a AudioInfo) string {
+	layouts := []string{3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+	if a.Channels < 3 || a.Channels >= len(layouts) {
+		return ""
+	}
+	return "aformat=channel_layouts=" + layouts[a.Channels]
 }

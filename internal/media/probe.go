@@ -119,7 +119,7 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	args = append(args, "-of", "json", "-show_format", "-show_streams", "-i", fileURL(path))
 	out, err := output(ctx, tools.FFprobe, args...)
 	if err != nil {
-		return nil, probeFault(path, err)
+		return nil, probeFault(path, err, kind)
 	}
 	info, err := parseProbe(out, kind)
 	if err != nil {
@@ -136,13 +136,13 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 		if v.VFR {
 			v.settleRate(ctx, tools, path)
 		}
-		v.countFrames(info.Duration)
+		v.countFrames()
 	}
 	return info, nil
 }
 
 // probeFault says in the user's words why ffprobe could not read the file.
-func probeFault(path string, err error) error {
+func probeFault(path string, err error, kind fileKind) error {
 	const op = "read"
 	x, ok := errors.AsType[*ExitError](err)
 	if !ok {
@@ -155,7 +155,7 @@ func probeFault(path string, err error) error {
 	switch {
 	case x.Signal != 0:
 		return fault.Wrap(fault.Internal, op, path, err, "")
-	case strings.Contains(text, "moov atom not found"):
+	case kind.boxes && strings.Contains(text, "moov atom not found"):
 		return &fault.Error{Kind: fault.Input, Op: op, Subject: path, Err: &incompleteError{err},
 			Hint: "copy or download the file again; a recording that was broken off has to be repaired first"}
 	case strings.Contains(text, "Invalid data found"), strings.Contains(text, "Not yet implemented"):
@@ -177,12 +177,8 @@ type notMediaError struct{ error }
 func (notMediaError) Error() string   { return "not a media file that ffmpeg can read, or a damaged one" }
 func (e notMediaError) Unwrap() error { return e.error }
 
-// countFrames fills Frames when the container has not given it, and the
-// track's duration.
-func (v *VideoInfo) countFrames(container time.Duration) {
-	if v.Duration <= 0 {
-		v.Duration = max(0, container-v.Start)
-	}
+// countFrames fills Frames when the container has not given it.
+func (v *VideoInfo) countFrames() {
 	if v.Frames <= 0 || v.VFR {
 		v.Frames = max(1, v.FrameRate.Frame(v.Duration))
 	}
@@ -256,6 +252,7 @@ func (v *VideoInfo) rateFrom(times []float64) {
 // fileKind is what the first bytes of a file tell.
 type fileKind struct {
 	demuxer      string // of a picture; empty for anything else
+	boxes        bool   // it begins like MP4 or QuickTime
 	picture      bool
 	orientation  int // EXIF
 	refuse, hint string
@@ -309,6 +306,12 @@ func sniffBytes(head []byte, name string) fileKind {
 	case bytes.HasPrefix(text, []byte("#EXTM3U")), bytes.HasPrefix(text, []byte("ffconcat")), bytes.Contains(text, []byte("<MPD")),
 		bytes.HasPrefix(text, []byte("v=0")) && bytes.Contains(text, []byte("m=")):
 		return fileKind{refuse: "this is a playlist, not a media file", hint: "name the media file itself"}
+	}
+	// ffmpeg takes any file named .mp4 for one.
+	for _, box := range []string{"ftyp", "moov", "mdat", "wide", "free", "skip", "pnot"} {
+		if is(4, box) {
+			return fileKind{boxes: true}
+		}
 	}
 	return fileKind{}
 }

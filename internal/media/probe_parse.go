@@ -93,9 +93,10 @@ func parseProbe(data []byte, kind fileKind) (*Info, error) {
 		case "audio":
 			track := len(info.Audio)
 			rate, _ := strconv.Atoi(s.SampleRate)
+			start := s.start(info.Start)
 			info.Audio = append(info.Audio, AudioInfo{
 				Index: s.Index, Track: track, Codec: s.CodecName, SampleRate: max(0, rate), Channels: max(0, s.Channels), Layout: s.Layout,
-				Bits: s.bits(), Duration: max(0, s.duration(info.Duration)), Start: s.start(info.Start),
+				Bits: s.bits(), Duration: s.duration(start, info.Duration), Start: start,
 				Language: language(s.Tags), Default: s.Disposition["default"] == 1,
 			})
 		}
@@ -117,19 +118,22 @@ func (s *probeStream) bits() int {
 	return min(max(0, s.Bits), 64)
 }
 
-func (s *probeStream) duration(container time.Duration) time.Duration {
+// duration is a track's own length, given when it starts and how long the
+// container says that the file is.
+func (s *probeStream) duration(start, container time.Duration) time.Duration {
 	if d := parseTime(s.Duration); d > 0 {
 		return d
 	}
-	// Matroska writes it as a tag, "00:00:01.001000000".
+	// Matroska has a tag for it, "00:00:01.001000000", in which it writes the
+	// time of the track's end.
 	for k, v := range s.Tags {
 		if k == "DURATION" || strings.HasPrefix(k, "DURATION-") {
-			if d := parseClock(v); d > 0 {
-				return d
+			if d := parseClock(v); d > start {
+				return d - start
 			}
 		}
 	}
-	return container
+	return max(0, container-start)
 }
 
 // start is a track's start counted from the container's.
@@ -178,8 +182,8 @@ func (s *probeStream) video(info *Info, kind fileKind) (*VideoInfo, error) {
 		v.Width, v.Height = v.Height, v.Width
 		v.SampleAspect = Rational{v.SampleAspect.Den, v.SampleAspect.Num}
 	}
-	v.Duration = max(0, s.duration(info.Duration))
 	v.Start = s.start(info.Start)
+	v.Duration = s.duration(v.Start, info.Duration)
 	v.Frames, _ = strconv.ParseInt(s.NbFrames, 10, 64)
 	v.setRate(ParseRational(s.RFrameRate), ParseRational(s.AvgFrameRate))
 	return v, nil

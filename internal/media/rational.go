@@ -105,3 +105,16 @@ func snap(r Rational) Rational {
 	}
 	return best
 }
+
+// ParseRate reads a frame rate: what ParseRational reads, or a decimal number.
+// 29.97 means 30000/1001, as everywhere in video.
+func ParseRate(s string) Rational {
+	if r := ParseRational(s); r.Valid() {
+		return r
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f > 0 && f < 1e6) {
+		return Rational{}
+	}
+	return snap(Rational{int64(math.Round(f * 1000)), 1000}.reduced())
+}

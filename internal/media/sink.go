@@ -235,7 +235,8 @@ func (s *Sink) filters() []string {
 	if !sar.Valid() {
 		sar = Rational{1, 1}
 	}
-	out := []string{"setsar=" + sar.String()}
+	// Its own limit of 100 would turn 32011/32044 into 1/1.
+	out := []string{"setsar=" + sar.String() + ":max=65535"}
 	if len(set) > 0 {
 		out = append(out, "setparams="+strings.Join(set, ":"))
 	}
@@ -259,7 +260,6 @@ func (s *Sink) audioArgs(cont container, args *[]string) ([]string, error) {
 		return nil, fault.New(fault.Usage, writeOp, o.Audio.Path, fmt.Sprintf("there is no audio track %d", o.AudioTrack), "tracks are counted from 0")
 	}
 	a := o.Audio.Audio[o.AudioTrack]
-	*args = append(*args, audioInput(o.Audio, o.Audio.Path, o.AudioStart)...)
 	out := []string{"-map", "1:a:" + strconv.Itoa(o.AudioTrack)}
 	if a.Language != "" {
 		out = append(out, "-metadata:s:a:0", "language="+a.Language)
@@ -270,9 +270,12 @@ func (s *Sink) audioArgs(cont container, args *[]string) ([]string, error) {
 	if o.Duration > 0 {
 		fits = fits && a.Duration > 0 && (a.Start+a.Duration-o.Duration).Abs() <= copySlack
 	}
+	// MPEG-TS: a copy would lose how far the sound starts behind the picture.
+	fits = fits && (a.Start < time.Millisecond || seekable(o.Audio.Container))
 	if fits {
 		for _, c := range cont.copies {
 			if c == a.Codec {
+				*args = append(*args, inputArgs(o.Audio, o.Audio.Path)...)
 				return append(out, "-c:a", "copy"), nil
 			}
 		}
@@ -281,7 +284,12 @@ func (s *Sink) audioArgs(cont container, args *[]string) ([]string, error) {
 	if end >= a.Start+a.Duration && a.Duration > 0 {
 		end = 0
 	}
-	out = append(out, "-af", strings.Join(audioFilters(o.AudioStart, end, o.Duration), ","))
+	*args = append(*args, audioInput(o.Audio, o.Audio.Path, o.AudioStart)...)
+	filters := audioFilters(o.Audio, o.AudioStart, end, o.Duration)
+	if f := opusLayout(a); f != "" && cont.lossy == "libopus" {
+		filters = append(filters, f)
+	}
+	out = append(out, "-af", strings.Join(filters, ","))
 	return append(out, audioCodecArgs(cont, a)...), nil
 }
 

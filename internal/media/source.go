@@ -151,18 +151,19 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 			offset = 0
 		}
 		at := float64(first) * period
-		// Times stay those of the file, so that the fps filter works on the same
-		// grid wherever reading starts, and a frame is the same one whether it
-		// is reached from the beginning or by a seek. Without -noaccurate_seek
-		// ffmpeg would drop the frame that is still shown at the start.
-		args = append(args, "-copyts", "-start_at_zero")
+		// Times stay those of the file and are shifted here, so that the fps
+		// filter works on the same grid wherever reading starts, and a frame is
+		// the same one whether it is reached from the beginning or by a seek.
+		// (ffmpeg's own shift is by other amounts for MPEG-TS.) Without
+		// -noaccurate_seek ffmpeg would drop the frame still shown at the start.
+		args = append(args, "-copyts")
 		if first > 0 {
 			if t := at + offset - period/2; t > 0 && seekable(info.Container) {
 				args = append(args, "-noaccurate_seek", "-ss", seconds(t))
 			}
 		}
-		if offset > 0 {
-			filters = append(filters, fmt.Sprintf("setpts=PTS-%s/TB", seconds(offset)))
+		if shift := info.Start.Seconds() + offset; shift != 0 {
+			filters = append(filters, fmt.Sprintf("setpts=round(PTS-(%s)/TB)", seconds(shift)))
 		}
 		filters = append(filters, fmt.Sprintf("fps=fps=%s:start_time=%s:round=near", o.Rate, seconds(at)))
 	}
