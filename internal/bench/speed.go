@@ -180,7 +180,7 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 	if err := cmd.Start(); err != nil {
 		return RunResult{}, fault.Wrap(fault.Internal, "run", o.Program, err, "")
 	}
-	last, shown := eventLog{}, time.Time{}
+	last, shown := eventLog{}, began
 	readErr := last.read(stdout, func(e lipstream.Event) {
 		if e.Type == lipstream.EventProgress && time.Since(shown) > progressEvery {
 			shown = time.Now()
