@@ -15,29 +15,17 @@ import (
 // Blend works in the caller's goroutine; different frames may be blended in
 // parallel.
 func (f *Frame) Blend(src *RGB, alpha []float32, m Affine) {
-	f.blend(src, nil, alpha, m)
-}
-
-// DeltaBlend adds alpha·(yuv(gen) - yuv(orig)) to the frame: orig is the crop
-// as Warp gave it, gen the same crop edited. Where the two are equal the frame
-// stays bit-exact, and elsewhere it keeps the fine detail that the crop could
-// not hold. Everything else is as with Blend. gen and orig have one size.
-func (f *Frame) DeltaBlend(orig, gen *RGB, alpha []float32, m Affine) {
-	f.blend(gen, orig, alpha, m)
-}
-
-func (f *Frame) blend(src, orig *RGB, alpha []float32, m Affine) {
-	if len(alpha) != src.W*src.H || (orig != nil && (orig.W != src.W || orig.H != src.H)) {
-		panic("frame: blend of pictures of different sizes")
+	if len(alpha) != src.W*src.H {
+		panic("frame: blend of a picture with an alpha of another size")
 	}
 	x0, y0, x1, y1, ok := f.blendBox(src.W, src.H, alpha, m)
 	if !ok {
 		return
 	}
 	if f.SampleBytes() == 1 {
-		blendYUV[uint8](f, src, orig, alpha, m, x0, y0, x1, y1)
+		blendYUV[uint8](f, src, alpha, m, x0, y0, x1, y1)
 	} else {
-		blendYUV[uint16](f, src, orig, alpha, m, x0, y0, x1, y1)
+		blendYUV[uint16](f, src, alpha, m, x0, y0, x1, y1)
 	}
 }
 
@@ -89,19 +77,12 @@ func (f *Frame) blendBox(w, h int, alpha []float32, m Affine) (x0, y0, x1, y1 in
 // a·B summed over the luma rows that the chroma row covers.
 var chromaRows = sync.Pool{New: func() any { return new([]float32) }}
 
-func blendYUV[T sample](f *Frame, src, orig *RGB, alpha []float32, m Affine, x0, y0, x1, y1 int) {
+func blendYUV[T sample](f *Frame, src *RGB, alpha []float32, m Affine, x0, y0, x1, y1 int) {
 	c, yZero, cZero := f.fromRGB()
 	yp := plane[T](f, 0)
 	limit := float32(int(1)<<f.Depth - 1)
-	if orig != nil {
-		yZero, cZero = 0, 0
-	}
 	sw, sh := src.W, src.H
 	pix := src.Pix
-	var base []byte
-	if orig != nil {
-		base = orig.Pix
-	}
 	buf := chromaRows.Get().(*[]float32)
 	defer chromaRows.Put(buf)
 	n := 4 * (x1 - x0)
@@ -137,16 +118,8 @@ func blendYUV[T sample](f *Frame, src, orig *RGB, alpha []float32, m Affine, x0,
 					r = float32(s[0])*w00 + float32(s[3])*w01 + float32(t[0])*w10 + float32(t[3])*w11
 					g = float32(s[1])*w00 + float32(s[4])*w01 + float32(t[1])*w10 + float32(t[4])*w11
 					b = float32(s[2])*w00 + float32(s[5])*w01 + float32(t[2])*w10 + float32(t[5])*w11
-					if base != nil {
-						// The difference is taken per tap, so that equal
-						// pictures give exactly 0.
-						d, e := base[3*at:3*at+6:3*at+6], base[3*(at+sw):3*(at+sw)+6:3*(at+sw)+6]
-						r = diff(s[0], d[0])*w00 + diff(s[3], d[3])*w01 + diff(t[0], e[0])*w10 + diff(t[3], e[3])*w11
-						g = diff(s[1], d[1])*w00 + diff(s[4], d[4])*w01 + diff(t[1], e[1])*w10 + diff(t[4], e[4])*w11
-						b = diff(s[2], d[2])*w00 + diff(s[5], d[5])*w01 + diff(t[2], e[2])*w10 + diff(t[5], e[5])*w11
-					}
 				} else {
-					a, r, g, b = edgeTaps(src, base, alpha, iu, iv, [4]float32{w00, w01, w10, w11})
+					a, r, g, b = edgeTaps(src, alpha, iu, iv, [4]float32{w00, w01, w10, w11})
 					if !(a > 0) {
 						continue
 					}
@@ -155,10 +128,7 @@ func blendYUV[T sample](f *Frame, src, orig *RGB, alpha []float32, m Affine, x0,
 				yn := c[0][0]*r + c[0][1]*g + c[0][2]*b + yZero
 				at := yy*f.Width + x
 				old := float32(yp[at])
-				if base == nil {
-					yn -= old
-				}
-				yp[at] = T(clampRound(old+a*yn, limit))
+				yp[at] = T(clampRound(old+a*(yn-old), limit))
 				s := sums[4*(x-x0) : 4*(x-x0)+4]
 				s[0] += a
 				s[1] += a * r
@@ -167,7 +137,7 @@ func blendYUV[T sample](f *Frame, src, orig *RGB, alpha []float32, m Affine, x0,
 			}
 		}
 		if any {
-			blendChroma[T](f, sums, x0, x1, y, min(rows, f.Height-y), c, cZero, orig != nil)
+			blendChroma[T](f, sums, x0, x1, y, min(rows, f.Height-y), c, cZero)
 		}
 	}
 }
@@ -175,7 +145,7 @@ func blendYUV[T sample](f *Frame, src, orig *RGB, alpha []float32, m Affine, x0,
 // blendChroma blends the chroma row under luma row y from the collected sums.
 // Subsampled columns are weighted 1 2 1 around their site, the even luma
 // column, so that colour does not move sideways.
-func blendChroma[T sample](f *Frame, sums []float32, x0, x1, y, rows int, c fromRGB, cZero float32, delta bool) {
+func blendChroma[T sample](f *Frame, sums []float32, x0, x1, y, rows int, c fromRGB, cZero float32) {
 	up, vp := plane[T](f, 1), plane[T](f, 2)
 	cw, _ := f.PlaneSize(1)
 	limit := float32(int(1)<<f.Depth - 1)
@@ -213,16 +183,10 @@ func blendChroma[T sample](f *Frame, sums []float32, x0, x1, y, rows int, c from
 		un := (c[1][0]*s[1]+c[1][1]*s[2]+c[1][2]*s[3])*norm + a*cZero
 		vn := (c[2][0]*s[1]+c[2][1]*s[2]+c[2][2]*s[3])*norm + a*cZero
 		u, v := float32(up[at]), float32(vp[at])
-		if !delta {
-			un -= a * u
-			vn -= a * v
-		}
-		up[at] = T(clampRound(u+un, limit))
-		vp[at] = T(clampRound(v+vn, limit))
+		up[at] = T(clampRound(u+un-a*u, limit))
+		vp[at] = T(clampRound(v+vn-a*v, limit))
 	}
 }
-
-func diff(a, b byte) float32 { return float32(int(a) - int(b)) }
 
 func clampRound(v, limit float32) float32 {
 	v += 0.5
@@ -237,7 +201,7 @@ func clampRound(v, limit float32) float32 {
 
 // edgeTaps samples where a tap is outside src: alpha is 0 there and colour
 // repeats the edge.
-func edgeTaps(src *RGB, base []byte, alpha []float32, iu, iv int, w [4]float32) (a, r, g, b float32) {
+func edgeTaps(src *RGB, alpha []float32, iu, iv int, w [4]float32) (a, r, g, b float32) {
 	for k := range 4 {
 		u, v := iu+k&1, iv+k>>1
 		cu, cv := clampInt(u, 0, src.W-1), clampInt(v, 0, src.H-1)
@@ -246,16 +210,9 @@ func edgeTaps(src *RGB, base []byte, alpha []float32, iu, iv int, w [4]float32) 
 			a += w[k] * alpha[at]
 		}
 		p := src.Pix[3*at : 3*at+3]
-		if base == nil {
-			r += w[k] * float32(p[0])
-			g += w[k] * float32(p[1])
-			b += w[k] * float32(p[2])
-			continue
-		}
-		q := base[3*at : 3*at+3]
-		r += w[k] * diff(p[0], q[0])
-		g += w[k] * diff(p[1], q[1])
-		b += w[k] * diff(p[2], q[2])
+		r += w[k] * float32(p[0])
+		g += w[k] * float32(p[1])
+		b += w[k] * float32(p[2])
 	}
 	return a, r, g, b
 }

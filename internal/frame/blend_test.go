@@ -58,54 +58,48 @@ func TestBlendLeavesTheRest(t *testing.T) {
 	src := smooth(64, 64)
 	alpha := spot(64)
 	for _, f := range formats() {
-		for _, delta := range []bool{false, true} {
-			fr := noisy(f, 3)
-			old := clone(fr)
-			if delta {
-				fr.DeltaBlend(smooth(64, 64), NewRGB(64, 64), alpha, turned)
-			} else {
-				fr.Blend(src, alpha, turned)
+		fr := noisy(f, 3)
+		old := clone(fr)
+		fr.Blend(src, alpha, turned)
+		sampled := func(x, y int) float64 {
+			if x >= f.Width || y >= f.Height {
+				return 0
 			}
-			sampled := func(x, y int) float64 {
-				if x >= f.Width || y >= f.Height {
-					return 0
-				}
-				u, v := turned.Apply(float64(x), float64(y))
-				return bilinear(func(x, y int) float64 { return float64(alpha[y*64+x]) }, 64, 64, u, v, Constant, 0)
-			}
-			changed := 0
-			for y := range f.Height {
-				for x := range f.Width {
-					i := y*f.Width + x
-					if at(fr, 0, i) != at(old, 0, i) {
-						changed++
-						if sampled(x, y) < 1e-9 {
-							t.Fatalf("%s: luma (%d,%d) changed", name(f), x, y)
-						}
+			u, v := turned.Apply(float64(x), float64(y))
+			return bilinear(func(x, y int) float64 { return float64(alpha[y*64+x]) }, 64, 64, u, v, Constant, 0)
+		}
+		changed := 0
+		for y := range f.Height {
+			for x := range f.Width {
+				i := y*f.Width + x
+				if at(fr, 0, i) != at(old, 0, i) {
+					changed++
+					if sampled(x, y) < 1e-9 {
+						t.Fatalf("%s: luma (%d,%d) changed", name(f), x, y)
 					}
 				}
 			}
-			cw, ch := f.PlaneSize(1)
-			for y := range ch {
-				for x := range cw {
-					i := y*cw + x
-					if at(fr, 1, i) == at(old, 1, i) && at(fr, 2, i) == at(old, 2, i) {
-						continue
-					}
-					var a float64
-					for dy := range 1 << f.ShiftY {
-						for dx := range 1 << f.ShiftX {
-							a += sampled(x<<f.ShiftX+dx, y<<f.ShiftY+dy)
-						}
-					}
-					if a < 1e-9 {
-						t.Fatalf("%s: chroma (%d,%d) changed", name(f), x, y)
+		}
+		cw, ch := f.PlaneSize(1)
+		for y := range ch {
+			for x := range cw {
+				i := y*cw + x
+				if at(fr, 1, i) == at(old, 1, i) && at(fr, 2, i) == at(old, 2, i) {
+					continue
+				}
+				var a float64
+				for dy := range 1 << f.ShiftY {
+					for dx := range 1 << f.ShiftX {
+						a += sampled(x<<f.ShiftX+dx, y<<f.ShiftY+dy)
 					}
 				}
+				if a < 1e-9 {
+					t.Fatalf("%s: chroma (%d,%d) changed", name(f), x, y)
+				}
 			}
-			if changed < 500 {
-				t.Errorf("%s: only %d luma samples changed", name(f), changed)
-			}
+		}
+		if changed < 500 {
+			t.Errorf("%s: only %d luma samples changed", name(f), changed)
 		}
 	}
 }
@@ -126,49 +120,6 @@ func TestBlendOpaque(t *testing.T) {
 			for i := range w * h {
 				if d := at(a, p, i) - at(b, p, i); d > 1 || d < -1 {
 					t.Fatalf("%s: plane %d sample %d: %d over noise, %d over black", name(f), p, i, at(a, p, i), at(b, p, i))
-				}
-			}
-		}
-	}
-}
-
-func TestDeltaBlendOfNothing(t *testing.T) {
-	for _, f := range formats() {
-		fr := noisy(f, 5)
-		old := clone(fr)
-		fr.DeltaBlend(smooth(64, 64), smooth(64, 64), spot(64), turned)
-		if !bytes.Equal(fr.Data, old.Data) {
-			t.Errorf("%s: equal pictures changed the frame", name(f))
-		}
-	}
-}
-
-// A grey step of 10 levels moves luma by 10 steps of the frame's scale and
-// leaves chroma.
-func TestDeltaBlendAmount(t *testing.T) {
-	for _, f := range formats() {
-		fr := New(f)
-		fr.FromRGB(smooth(f.Width, f.Height))
-		old := clone(fr)
-		orig, gen := NewRGB(64, 64), NewRGB(64, 64)
-		alpha := make([]float32, 64*64)
-		for i := range gen.Pix {
-			orig.Pix[i], gen.Pix[i] = 100, 110
-		}
-		for i := range alpha {
-			alpha[i] = 0.5
-		}
-		fr.DeltaBlend(orig, gen, alpha, Affine{A: 1, C: -50, E: 1, F: -40})
-		i := 70*f.Width + 80
-		want := 5 * f.coefficients().yScale / 255
-		if d := float64(at(fr, 0, i) - at(old, 0, i)); math.Abs(d-want) > 0.51 {
-			t.Errorf("%s: luma moved by %v, want %.2f", name(f), d, want)
-		}
-		for p := 1; p < 3; p++ {
-			w, h := f.PlaneSize(p)
-			for i := range w * h {
-				if at(fr, p, i) != at(old, p, i) {
-					t.Fatalf("%s: grey changed chroma", name(f))
 				}
 			}
 		}

@@ -232,10 +232,5 @@ func BenchmarkBlend(b *testing.B) {
 				f.Blend(src, alpha, m)
 			}
 		})
-		b.Run(fmt.Sprintf("delta/yuv420p%d", depth), func(b *testing.B) {
-			for b.Loop() {
-				f.DeltaBlend(src, gen, alpha, m)
-			}
-		})
 	}
 }
