@@ -43,6 +43,8 @@ type RunOptions struct {
 	Backend      string
 	Threads      int
 	Progress     func(line string) // for people, may be nil
+
+	progressAtOnce bool // for tests: every event, not every 10 s
 }
 
 // Machine is where it was measured.
@@ -182,7 +184,7 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 	}
 	last, shown := eventLog{}, began
 	readErr := last.read(stdout, func(e lipstream.Event) {
-		if e.Type == lipstream.EventProgress && time.Since(shown) > progressEvery {
+		if e.Type == lipstream.EventProgress && (o.progressAtOnce || time.Since(shown) > progressEvery) {
 			shown = time.Now()
 			o.Progress(fmt.Sprintf("%s of video: %s, frame %d of %d, %.1f fps", length(seconds), e.Stage, e.Frame, e.Frames, e.FPS))
 		}
