@@ -179,7 +179,9 @@ func smooth(window []*observation, at int) []Point {
 	// The face: what is left of its points when the head is held still. What
 	// the points that cannot move still do then is the noise of this picture.
 	noise := noiseOf(window, back, line)
-	mouthNoise, shapeNoise := math.Max(mouthNoise*width, 3*noise), math.Max(shapeNoise*width, 3*noise)
+	// The mouth is let go sooner: a closed mouth that is thought open costs more
+	// than one that trembles.
+	mouthNoise, shapeNoise := math.Max(mouthNoise*width, 1.2*noise), math.Max(shapeNoise*width, 3*noise)
 	out := make([]Point, len(now))
 	for i := range out {
 		var s, p, m Point
