@@ -1,0 +1,259 @@
+// Package e2e_test drives the built binary as a user would, with real ffmpeg
+// and a real inference runtime. What a shell can say is in testdata/script;
+// signals, killed children, full disks and terminals are Go tests.
+package e2e_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+)
+
+// binaryVariable names a binary to be tested instead of a fresh build.
+const binaryVariable = "LIPSTREAM_BIN"
+
+// Set up once by TestMain.
+var (
+	binary     string // absolute path of lipstream
+	inputs     string // folder with the inputs that many tests share
+	runtimeDir string // for LIPSTREAM_RUNTIME_DIR; "" when no runtime is installed
+	noRuntime  string // why not
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(testMain(m))
+}
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "lipstream-e2e-")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		err = setUp(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// setUp builds the binary, finds the runtime and makes the shared inputs.
+func setUp(dir string) error {
+	if err := os.MkdirAll(filepath.Join(dir, "bin"), 0o755); err != nil {
+		return err
+	}
+	binary = filepath.Join(dir, "bin", "lipstream")
+	if given := os.Getenv(binaryVariable); given != "" {
+		path, err := filepath.Abs(given)
+		if err == nil {
+			err = os.Symlink(path, binary) // scripts call it by this name
+		}
+		if err != nil {
+			return err
+		}
+	} else {
+		build := exec.Command("go", "build", "-o", binary, "./cmd/lipstream")
+		build.Dir = ".."
+		// What users get: a static binary, also when the tests run with -race.
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("build: %w\n%s", err, out)
+		}
+	}
+	findRuntime()
+	inputs = filepath.Join(dir, "in")
+	return makeInputs(inputs)
+}
+
+// findRuntime asks the binary where its libraries are, because the tests hide
+// the user's home and cache from it.
+func findRuntime() {
+	if runtimeDir = os.Getenv("LIPSTREAM_RUNTIME_DIR"); runtimeDir != "" {
+		return
+	}
+	parents := map[string]int{}
+	for _, name := range []string{"openvino", "onnxruntime"} {
+		out, err := exec.Command(binary, "runtime", "path", name).CombinedOutput()
+		if err != nil {
+			noRuntime = strings.TrimSpace(string(out))
+			continue
+		}
+		dir := filepath.Dir(strings.TrimSpace(string(out)))
+		if runtimeDir == "" {
+			runtimeDir = dir
+		}
+		// Both installed by Lipstream: the folder above offers both.
+		if parents[filepath.Dir(dir)]++; parents[filepath.Dir(dir)] == 2 {
+			runtimeDir = filepath.Dir(dir)
+		}
+	}
+}
+
+// needRuntime skips tests that run networks where there is nothing to run
+// them, unless it was promised.
+func needRuntime(t *testing.T) {
+	t.Helper()
+	if runtimeDir != "" {
+		return
+	}
+	if os.Getenv(backendtest.RequireVariable) != "" || os.Getenv("CI") != "" {
+		t.Fatal("no runtime is installed: " + noRuntime)
+	}
+	t.Skip("no runtime is installed: " + noRuntime)
+}
+
+// makeInputs makes small files of portrait and speech that most tests use:
+//
+//	portrait.png, speech.wav   of testdata/demo
+//	head.mp4      2 s, 25 fps, 320x240: the portrait, nodding; no sound
+//	one.wav       1 s of speech; two.wav 2 s, three.wav 3 s; 22050 Hz, mono
+//	pair.mp4      2 s, 640x240: two faces side by side
+//	long.mp4      60 s of head.mp4; long.wav 60 s of speech
+//	wall.mp4      1 s without a face
+func makeInputs(dir string) error {
+	demo, err := filepath.Abs("../testdata/demo")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{"portrait.png", "speech.wav"} {
+		data, err := os.ReadFile(filepath.Join(demo, name))
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			return err
+		}
+	}
+	const x264 = "-c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p -g 25"
+	for _, line := range []string{
+		"-loop 1 -framerate 25 -i portrait.png -t 2 -vf scale=340:340,rotate=0.04*sin(2*PI*t),crop=320:240:10:30+4*sin(3*t) " + x264 + " head.mp4",
+		"-i speech.wav -t 1 one.wav",
+		"-i speech.wav -t 2 two.wav",
+		"-i speech.wav -t 3 three.wav",
+		"-stream_loop 9 -i speech.wav -t 60 long.wav",
+		"-stream_loop 29 -i head.mp4 -c copy long.mp4",
+		"-i head.mp4 -filter_complex [0]split[a][b];[b]hflip[c];[a][c]hstack " + x264 + " pair.mp4",
+		"-f lavfi -i testsrc2=size=320x240:rate=25 -t 1 " + x264 + " wall.mp4",
+	} {
+		if err := ffmpeg(dir, strings.Fields(line)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ffmpeg runs ffmpeg in dir.
+func ffmpeg(dir string, args ...string) error {
+	cmd := exec.Command("ffmpeg", append([]string{"-v", "error", "-nostdin", "-y"}, args...)...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("ffmpeg %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// in is the path of a shared input.
+func in(name string) string { return filepath.Join(inputs, name) }
+
+// environment is what lipstream runs with in the Go tests: its own home, cache
+// and temporary folder. mark finds its children again.
+func environment(dir, mark string) []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		switch {
+		case strings.HasPrefix(name, "LIPSTREAM_"), name == "HOME", name == "XDG_CACHE_HOME", name == "TMPDIR", name == "NO_COLOR", name == "TERM":
+			continue
+		}
+		env = append(env, kv)
+	}
+	return append(env, "HOME="+filepath.Join(dir, ".home"), "XDG_CACHE_HOME="+filepath.Join(dir, ".cache"),
+		"TMPDIR="+filepath.Join(dir, ".tmp"), "LIPSTREAM_RUNTIME_DIR="+runtimeDir, markVariable+"="+mark)
+}
+
+// listing gives every file below dir with its size and time of change, which a
+// failed command has to leave as it was.
+func listing(dir string) (map[string]string, error) {
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return nil
+		}
+		st, err := d.Info()
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // gone meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		out[path] = fmt.Sprintf("%d bytes of %s", st.Size(), st.ModTime().Format(time.RFC3339Nano))
+		return nil
+	})
+	return out, err
+}
+
+// difference tells in words what differs between two listings, or "".
+func difference(before, after map[string]string) string {
+	var b strings.Builder
+	for path, now := range after {
+		switch was, ok := before[path]; {
+		case !ok:
+			fmt.Fprintf(&b, "new file %s: %s\n", path, now)
+		case was != now:
+			fmt.Fprintf(&b, "changed file %s: %s, was %s\n", path, now, was)
+		}
+	}
+	for path := range before {
+		if _, ok := after[path]; !ok {
+			fmt.Fprintf(&b, "lost file %s\n", path)
+		}
+	}
+	return b.String()
+}
+
+// checkMessage says what is wrong with what a failed command printed: it has
+// to be one line "lipstream: ..." and perhaps one "hint: ...".
+func checkMessage(stderr string) error {
+	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+	switch {
+	case !strings.HasSuffix(stderr, "\n") || !strings.HasPrefix(lines[0], "lipstream: "):
+		return fmt.Errorf("the message does not start with \"lipstream: \": %q", stderr)
+	case len(lines) > 2, len(lines) == 2 && !strings.HasPrefix(lines[1], "hint: "):
+		return fmt.Errorf("more than one message and one hint: %q", stderr)
+	}
+	for _, bad := range []string{"goroutine ", "panic:", "%!", "<nil>", "runtime error"} {
+		if strings.Contains(stderr, bad) {
+			return fmt.Errorf("the message contains %q: %q", bad, stderr)
+		}
+	}
+	return nil
+}
+
+// exitOf gives the exit code in the error of a command that ran: -1 for a
+// signal, 0 for none.
+func exitOf(err error) (int, error) {
+	if err == nil {
+		return 0, nil
+	}
+	if x, ok := errors.AsType[*exec.ExitError](err); ok {
+		return x.ExitCode(), nil
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return 0, errors.New("it did not end in time")
+	}
+	return 0, err
+}

@@ -1,0 +1,353 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream"
+)
+
+// job is a run of lipstream that something is done to while it works.
+type job struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	dir    string // it works here; outputs and temporary files are below
+	mark   string
+	before map[string]string
+	stderr *bytes.Buffer
+	events chan lipstream.Event // closed at the end of standard output
+	done   chan struct{}        // closed when the process was reaped
+	err    error                // how it ended; read after done
+}
+
+// endTimeout is longer than any job here takes on a busy machine.
+const endTimeout = 2 * time.Minute
+
+var marks struct {
+	sync.Mutex
+	n int
+}
+
+// newMark gives a text of its own for the environment of one job.
+func newMark() string {
+	marks.Lock()
+	defer marks.Unlock()
+	marks.n++
+	return fmt.Sprintf("%d-%d", os.Getpid(), marks.n)
+}
+
+// newJob prepares lipstream with args, with output in a folder of its own.
+func newJob(t *testing.T, dir string, args ...string) *job {
+	t.Helper()
+	needRuntime(t)
+	j := &job{t: t, dir: dir, mark: newMark(), stderr: &bytes.Buffer{}, events: make(chan lipstream.Event, 10_000), done: make(chan struct{})}
+	for _, sub := range []string{".home", ".cache", ".tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	if j.before, err = listing(dir); err != nil {
+		t.Fatal(err)
+	}
+	j.cmd = exec.Command(binary, args...)
+	j.cmd.Dir, j.cmd.Env, j.cmd.Stderr = dir, environment(dir, j.mark), j.stderr
+	// A process group of its own: a signal to it reaches nobody else.
+	j.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return j
+}
+
+// start starts it; with --json among its arguments, events tells how far it is.
+func (j *job) start() *job {
+	j.t.Helper()
+	out, err := j.cmd.StdoutPipe()
+	if err == nil {
+		err = j.cmd.Start()
+	}
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	go func() {
+		defer close(j.done)
+		defer close(j.events)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var e lipstream.Event
+			if json.Unmarshal(lines.Bytes(), &e) == nil {
+				j.events <- e
+			}
+		}
+		_, _ = io.Copy(io.Discard, out)
+		j.err = j.cmd.Wait()
+	}()
+	j.t.Cleanup(func() {
+		_ = j.cmd.Process.Kill()
+		<-j.done
+	})
+	return j
+}
+
+// until waits for the first event that satisfies ok.
+func (j *job) until(what string, ok func(lipstream.Event) bool) {
+	j.t.Helper()
+	deadline := time.After(endTimeout)
+	for {
+		select {
+		case e, more := <-j.events:
+			if !more {
+				<-j.done
+				j.t.Fatalf("it ended before %s: %v: %s", what, j.err, j.stderr)
+			}
+			if ok(e) {
+				return
+			}
+		case <-deadline:
+			j.t.Fatalf("no %s after %v: %s", what, endTimeout, j.stderr)
+		}
+	}
+}
+
+// untilFrame waits until frames come out at the end: all parts are at work.
+func (j *job) untilFrame() {
+	j.t.Helper()
+	j.until("frame 5", func(e lipstream.Event) bool { return e.Frame >= 5 })
+}
+
+// fails waits for the end, which has to have the exit code and a proper
+// message containing the texts, and to leave nothing behind: no file, no child.
+func (j *job) fails(code int, texts ...string) {
+	j.t.Helper()
+	select {
+	case <-j.done:
+	case <-time.After(endTimeout):
+		j.t.Fatalf("it did not end: %s", j.stderr)
+	}
+	got, err := exitOf(j.err)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	if got != code {
+		j.t.Errorf("exit code %d instead of %d: %v", got, code, j.err)
+	}
+	stderr := j.stderr.String()
+	if err := checkMessage(stderr); err != nil {
+		j.t.Error(err)
+	}
+	for _, text := range texts {
+		if !strings.Contains(stderr, text) {
+			j.t.Errorf("%q is not in the message %q", text, stderr)
+		}
+	}
+	j.leavesNothing()
+}
+
+func (j *job) leavesNothing() {
+	j.t.Helper()
+	if left := children(j.mark); len(left) > 0 {
+		j.t.Errorf("left running: %v", left)
+	}
+	after, err := listing(j.dir)
+	if err != nil {
+		j.t.Fatal(err)
+	}
+	if d := difference(j.before, after); d != "" {
+		j.t.Errorf("left behind:\n%s", d)
+	}
+}
+
+// markVariable in the environment of a job and so of its children tells them
+// from all other processes, also when their parent is gone.
+const markVariable = "E2E_MARK"
+
+// process is one found by its mark.
+type process struct {
+	pid  int
+	args []string
+}
+
+func (p process) String() string { return fmt.Sprintf("%d %s", p.pid, strings.Join(p.args, " ")) }
+
+// children gives all processes with the mark.
+func children(mark string) []process {
+	var out []process
+	names, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, name := range names {
+		env, err := os.ReadFile(name)
+		if err != nil || !slices.Contains(strings.Split(string(env), "\x00"), markVariable+"="+mark) {
+			continue // ended meanwhile, or someone else's
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join(filepath.Dir(name), "cmdline"))
+		if err != nil || len(line) == 0 {
+			continue
+		}
+		out = append(out, process{pid, strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")})
+	}
+	return out
+}
+
+// child finds the one ffmpeg of the job that has arg in its command line.
+func (j *job) child(arg string) process {
+	j.t.Helper()
+	var found []process
+	for _, p := range children(j.mark) {
+		if filepath.Base(p.args[0]) == "ffmpeg" && slices.Contains(p.args, arg) {
+			found = append(found, p)
+		}
+	}
+	if len(found) != 1 {
+		j.t.Fatalf("%d children with %s: %v; all: %v", len(found), arg, found, children(j.mark))
+	}
+	return found[0]
+}
+
+// longJob takes far longer than a test waits.
+func longJob(extra ...string) []string {
+	return append([]string{"run", "--video", in("long.mp4"), "--audio", in("long.wav"), "-o", "out.mp4", "--json"}, extra...)
+}
+
+// stopLimit is how soon an interrupted job has to be gone.
+const stopLimit = time.Second
+
+func TestSignals(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		for stage, ready := range map[string]func(lipstream.Event) bool{
+			"probe":  func(lipstream.Event) bool { return true },
+			"listen": func(e lipstream.Event) bool { return e.Stage == lipstream.StageListen },
+			"load":   func(e lipstream.Event) bool { return e.Stage == lipstream.StageFrames },
+			"frames": func(e lipstream.Event) bool { return e.Frame >= 5 },
+		} {
+			t.Run(sig.String()+" in "+stage, func(t *testing.T) {
+				j := newJob(t, t.TempDir(), longJob()...).start()
+				j.until(stage, ready)
+				sent := time.Now()
+				if err := j.cmd.Process.Signal(sig); err != nil {
+					t.Fatal(err)
+				}
+				<-j.done
+				if took := time.Since(sent); took > stopLimit {
+					t.Errorf("it took %v to stop", took)
+				}
+				j.fails(130)
+			})
+		}
+	}
+}
+
+// TestInterruptKeepsOutput replaces nothing until the new file is complete.
+func TestInterruptKeepsOutput(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "out.mp4"), []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j := newJob(t, dir, longJob("--overwrite")...).start()
+	j.untilFrame()
+	if err := j.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	j.fails(130)
+}
+
+// TestKilled kills lipstream itself: its children must not go on. What it had
+// written beside the output stays, hidden; nobody is left to remove it.
+func TestKilled(t *testing.T) {
+	j := newJob(t, t.TempDir(), longJob()...).start()
+	j.untilFrame()
+	if err := j.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-j.done
+	for range 50 {
+		if len(children(j.mark)) == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if left := children(j.mark); len(left) > 0 {
+		t.Errorf("left running: %v", left)
+	}
+	if _, err := os.Stat(filepath.Join(j.dir, "out.mp4")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("there is an output: %v", err)
+	}
+}
+
+// TestFFmpegKilled kills one of the two, as the kernel does when memory is
+// short. A video that only ends early must not pass for a good one.
+func TestFFmpegKilled(t *testing.T) {
+	for name, arg := range map[string]string{"decoder": "pipe:1", "encoder": "pipe:0"} {
+		t.Run(name, func(t *testing.T) {
+			j := newJob(t, t.TempDir(), longJob()...).start()
+			j.untilFrame()
+			if err := syscall.Kill(j.child(arg).pid, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			j.fails(1, "ffmpeg was killed by signal 9", "\nhint: ")
+		})
+	}
+	t.Run("encoder, by itself", func(t *testing.T) {
+		// SIGTERM makes ffmpeg finish its file and exit: it is not complete.
+		j := newJob(t, t.TempDir(), longJob()...).start()
+		j.untilFrame()
+		if err := syscall.Kill(j.child("pipe:0").pid, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		j.fails(6, "write video out.mp4: ")
+	})
+}
+
+// TestFileSizeLimit stands for a full disk where none can be mounted.
+func TestFileSizeLimit(t *testing.T) {
+	j := newJob(t, t.TempDir())
+	j.cmd.Path = "/bin/sh"
+	// Blocks of 512 or 1024 bytes; the file would have hundreds of them.
+	j.cmd.Args = append([]string{"sh", "-c", `ulimit -f 32; exec "$0" "$@"`, binary}, longJob("--crf", "1")...)
+	j.start().fails(6, "write video out.mp4: the file has reached the", "\nhint: ")
+}
+
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "small")
+	if err := os.Mkdir(out, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", out, "tmpfs", 0, "size=96k"); err != nil {
+		t.Skipf("no small disk can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(out, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("while encoding", func(t *testing.T) {
+		newJob(t, dir, longJob("--crf", "1", "-o", "small/out.mp4")...).start().
+			fails(6, "write video small/out.mp4: the disk is full", "\nhint: ")
+	})
+	t.Run("at the end", func(t *testing.T) {
+		// So short that all of it is still in the encoder when the frames end.
+		newJob(t, dir, "run", "--video", in("head.mp4"), "--audio", in("one.wav"), "-o", "small/out.mp4", "--length", "shortest", "--crf", "1", "-q").start().
+			fails(6, "write video small/out.mp4: the disk is full", "\nhint: ")
+	})
+	t.Run("from the start", func(t *testing.T) {
+		if err := os.WriteFile(filepath.Join(out, "fill"), make([]byte, 96<<10), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		newJob(t, dir, "run", "--video", in("head.mp4"), "--audio", in("one.wav"), "-o", "small/out.mp4", "-q").start().
+			fails(6, "write video small/out.mp4: the disk is full", "\nhint: ")
+	})
+}

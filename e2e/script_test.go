@@ -1,0 +1,311 @@
+package e2e_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lipstream/lipstream"
+)
+
+func TestScripts(t *testing.T) {
+	needRuntime(t)
+	testscript.Run(t, testscript.Params{
+		Dir:   "testdata/script",
+		Setup: prepareScript,
+		// The phases of a script hardly depend on each other.
+		ContinueOnError: true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"fails":  fails,
+			"media":  checkMedia,
+			"events": checkEvents,
+			"diff":   checkDiff,
+			"cut":    cutFile,
+			"count":  countLines,
+		},
+	})
+}
+
+// prepareScript makes $IN the shared inputs, and hides the user's own home and
+// cache.
+func prepareScript(e *testscript.Env) error {
+	e.Setenv("IN", inputs)
+	e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"))
+	e.Setenv("LIPSTREAM", binary)
+	e.Setenv("HOME", filepath.Join(e.WorkDir, ".home"))
+	e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, ".cache"))
+	e.Setenv("LIPSTREAM_RUNTIME_DIR", runtimeDir)
+	return nil
+}
+
+// fails CODE REGEXP ARGS...: lipstream has to fail with the exit code and the
+// message, one line and a hint at most, and leave no file behind.
+func fails(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: fails CODE REGEXP ARGS...")
+	}
+	work := ts.Getenv("WORK")
+	before, err := listing(work)
+	ts.Check(err)
+	line := args[2:]
+	if len(line) > 0 && line[0] == "run" && !slices.Contains(line, "--json") {
+		line = append(slices.Clone(line), "--quiet")
+	}
+	code, err := exitOf(ts.Exec(binary, line...))
+	ts.Check(err)
+	stderr := ts.ReadFile("stderr")
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d instead of %s: %s", code, args[0], stderr)
+	}
+	ts.Check(checkMessage(stderr))
+	if !regexp.MustCompile(args[1]).MatchString(stderr) {
+		ts.Fatalf("message %q does not match %q", stderr, args[1])
+	}
+	if stdout := ts.ReadFile("stdout"); stdout != "" && !slices.Contains(line, "--json") {
+		ts.Fatalf("standard output: %q", stdout)
+	}
+	after, err := listing(work)
+	ts.Check(err)
+	if d := difference(before, after); d != "" {
+		ts.Fatalf("it failed and left:\n%s", d)
+	}
+}
+
+// mediaFile is ffprobe's view of a file.
+type mediaFile struct {
+	Streams []struct {
+		CodecType   string `json:"codec_type"`
+		CodecName   string `json:"codec_name"`
+		Width       int    `json:"width"`
+		Height      int    `json:"height"`
+		PixFmt      string `json:"pix_fmt"`
+		ColorRange  string `json:"color_range"`
+		ColorSpace  string `json:"color_space"`
+		FrameRate   string `json:"r_frame_rate"`
+		AverageRate string `json:"avg_frame_rate"`
+		Frames      string `json:"nb_read_frames"`
+		SampleRate  string `json:"sample_rate"`
+		Channels    int    `json:"channels"`
+		Duration    string `json:"duration"`
+		Tags        map[string]string
+		SideData    []map[string]any `json:"side_data_list"`
+	}
+	Format struct {
+		Name     string `json:"format_name"`
+		Duration string
+		Tags     map[string]string
+	}
+}
+
+// probe reads a file with ffprobe, decoding all of it.
+func probe(path string) (*mediaFile, error) {
+	out, err := exec.Command("ffprobe", "-v", "error", "-count_frames", "-show_streams", "-show_format", "-of", "json", "file:"+path).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	var m mediaFile
+	if err := json.Unmarshal(out, &m); err != nil {
+		return nil, fmt.Errorf("%w in %s", err, out) // a decoding error was printed before it
+	}
+	return &m, nil
+}
+
+// facts are what checkMedia compares.
+func (m *mediaFile) facts() map[string]string {
+	f := map[string]string{"format": m.Format.Name, "duration": m.Format.Duration}
+	tracks := 0
+	for _, s := range m.Streams {
+		tracks++
+		switch s.CodecType {
+		case "video":
+			f["size"] = fmt.Sprintf("%dx%d", s.Width, s.Height)
+			f["video"], f["pixfmt"], f["range"], f["space"] = s.CodecName, s.PixFmt, s.ColorRange, s.ColorSpace
+			f["fps"], f["average"], f["frames"] = s.FrameRate, s.AverageRate, s.Frames
+			f["rotation"] = "0"
+			for _, d := range s.SideData {
+				if r, ok := d["rotation"]; ok {
+					f["rotation"] = fmt.Sprint(r)
+				}
+			}
+		case "audio":
+			f["audio"], f["rate"], f["channels"], f["sound"] = s.CodecName, s.SampleRate, strconv.Itoa(s.Channels), s.Duration
+		}
+	}
+	f["tracks"] = strconv.Itoa(tracks)
+	for k, v := range m.Format.Tags { // MP4 writes comment, Matroska COMMENT
+		if strings.EqualFold(k, "comment") {
+			f["comment"] = v
+		}
+	}
+	return f
+}
+
+// media FILE KEY=VALUE KEY~SECONDS KEY:REGEXP ...: the file has these facts.
+// With ~ the value may be off by 50 ms.
+func checkMedia(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: media FILE KEY=VALUE...")
+	}
+	m, err := probe(ts.MkAbs(args[0]))
+	ts.Check(err)
+	facts := m.facts()
+	for _, want := range args[1:] {
+		i := strings.IndexAny(want, "=~:")
+		if i < 0 {
+			ts.Fatalf("no = in %q", want)
+		}
+		key, value := want[:i], want[i+1:]
+		got, ok := facts[key], true
+		switch want[i] {
+		case '=':
+			ok = got == value
+		case ':':
+			ok = regexp.MustCompile(value).MatchString(got)
+		case '~':
+			a, err1 := strconv.ParseFloat(got, 64)
+			b, err2 := strconv.ParseFloat(value, 64)
+			ok = err1 == nil && err2 == nil && math.Abs(a-b) <= 0.05
+		}
+		if !ok {
+			ts.Fatalf("%s: %s is %q, not %q; all: %v", args[0], key, got, value, facts)
+		}
+	}
+}
+
+// events FILE done|error [CODE]: the JSON lines obey their documentation.
+func checkEvents(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: events FILE done|error [CODE]")
+	}
+	var all []lipstream.Event
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		dec := json.NewDecoder(strings.NewReader(line))
+		var e lipstream.Event
+		if err := dec.Decode(&e); err != nil || dec.More() {
+			ts.Fatalf("not one JSON object: %q: %v", line, err)
+		}
+		all = append(all, e)
+	}
+	if len(all) < 2 {
+		ts.Fatalf("only %d events", len(all))
+	}
+	starts, last := 0, all[len(all)-1]
+	for i, e := range all {
+		switch {
+		case e.Type == lipstream.EventStart:
+			starts++
+		case i < len(all)-1 && (e.Type == lipstream.EventDone || e.Type == lipstream.EventError):
+			ts.Fatalf("event %d of %d is %s", i+1, len(all), e.Type)
+		}
+		if i == 0 {
+			continue
+		}
+		was := all[i-1]
+		switch {
+		case e.Frame < was.Frame || e.NoFace < was.NoFace:
+			ts.Fatalf("the count goes back: %+v after %+v", e, was)
+		case e.Time.Before(was.Time) || e.Elapsed < was.Elapsed:
+			ts.Fatalf("the time goes back: %+v after %+v", e, was)
+		case e.MemoryPeak < was.MemoryPeak:
+			ts.Fatalf("the peak falls: %+v after %+v", e, was)
+		case e.MemoryPeak < e.MemoryNow || e.MemoryPeak <= 0:
+			ts.Fatalf("memory makes no sense: %+v", e)
+		case e.Frames > 0 && e.Frame > e.Frames:
+			ts.Fatalf("more frames than there are: %+v", e)
+		}
+	}
+	if last.Type != args[1] {
+		ts.Fatalf("the last event is %+v", last)
+	}
+	if last.Type == lipstream.EventDone {
+		if starts != 1 || last.Frame == 0 || last.Frame != last.Frames || last.Output == "" || last.Engine == "" || last.ExitCode != 0 {
+			ts.Fatalf("%d starts, done: %+v", starts, last)
+		}
+		return
+	}
+	if starts > 1 || last.Message == "" || len(args) > 2 && strconv.Itoa(last.ExitCode) != args[2] {
+		ts.Fatalf("%d starts, error: %+v", starts, last)
+	}
+}
+
+// diff A B X,Y,W,H FROM,TO same|changed: compares a part of two videos of one
+// rate, in the frames FROM up to TO. "Same" means but for encoding: at most 1.5
+// of 255 levels of mean difference in any of the frames.
+func checkDiff(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 5 {
+		ts.Fatalf("usage: diff A B X,Y,W,H FROM,TO same|changed")
+	}
+	var x, y, w, h, from, to int
+	_, err := fmt.Sscanf(args[2]+","+args[3], "%d,%d,%d,%d,%d,%d", &x, &y, &w, &h, &from, &to)
+	ts.Check(err)
+	read := func(name string) []byte {
+		cmd := exec.Command("ffmpeg", "-v", "error", "-nostdin", "-i", "file:"+ts.MkAbs(name), "-an", "-vf",
+			fmt.Sprintf("crop=%d:%d:%d:%d,trim=start_frame=%d:end_frame=%d,setpts=N/25/TB", w, h, x, y, from, to),
+			"-f", "rawvideo", "-pix_fmt", "gray", "-fps_mode", "passthrough", "pipe:1")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		out, err := cmd.Output()
+		if err != nil {
+			ts.Fatalf("%v: %s", err, stderr.String())
+		}
+		return out
+	}
+	a, b := read(args[0]), read(args[1])
+	if len(a) != len(b) || len(a) != w*h*(to-from) {
+		ts.Fatalf("%d and %d bytes instead of %d", len(a), len(b), w*h*(to-from))
+	}
+	most := 0.0
+	for f := range to - from {
+		sum := 0.0
+		for i := f * w * h; i < (f+1)*w*h; i++ {
+			sum += math.Abs(float64(a[i]) - float64(b[i]))
+		}
+		most = max(most, sum/float64(w*h))
+	}
+	ts.Logf("mean difference of the worst frame: %.2f", most)
+	if (most > 1.5) != (args[4] == "changed") {
+		ts.Fatalf("the mean difference is %.2f, which is not %s", most, args[4])
+	}
+}
+
+// cut FILE BYTES NEW: the first BYTES of the file; N% counts in its length.
+func cutFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: cut FILE BYTES|N%% NEW")
+	}
+	data, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	n, err := strconv.Atoi(strings.TrimSuffix(args[1], "%"))
+	ts.Check(err)
+	if strings.HasSuffix(args[1], "%") {
+		n = len(data) * n / 100
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), data[:n], 0o600))
+}
+
+// count N REGEXP FILE: as many lines match.
+func countLines(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: count N REGEXP FILE")
+	}
+	re, n := regexp.MustCompile(args[1]), 0
+	for line := range strings.Lines(ts.ReadFile(args[2])) {
+		if re.MatchString(strings.TrimSpace(line)) {
+			n++
+		}
+	}
+	if strconv.Itoa(n) != args[0] {
+		ts.Fatalf("%d lines match %q, not %s:\n%s", n, args[1], args[0], ts.ReadFile(args[2]))
+	}
+}
