@@ -3,7 +3,7 @@
 BIN := bin/lipstream
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
-.PHONY: build demo test check race lint deps deps-test runtimes bench clean
+.PHONY: build demo test lint race deps deps-test runtimes bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/lipstream
@@ -16,9 +16,9 @@ demo: deps build
 	@echo "Look at out/demo.mp4"
 
 # What CI runs.
-test: deps-test build runtimes check race
+test: deps-test build runtimes lint race
 
-check:
+lint:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt on:"; echo "$$unformatted"; exit 1; fi
 	CGO_ENABLED=0 go vet ./...
 	go run $(STATICCHECK) ./...
