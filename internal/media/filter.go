@@ -55,8 +55,9 @@ func throughRGB(v *VideoInfo, f frame.Format) []string {
 		deep = "10le"
 	}
 	if v.HasAlpha {
-		// premultiply turns straight alpha into the colour over black.
-		out = append(out, in, "format=gbrap"+deep, "premultiply=inplace=1")
+		// premultiply turns straight alpha into the colour over black. Where the
+		// frame still claims its Y'CbCr range, ffmpeg 4 takes black for 16.
+		out = append(out, in, "format=gbrap"+deep, "setparams=range=pc", "premultiply=inplace=1")
 	} else {
 		out = append(out, in, "format=gbrp"+deep)
 	}

@@ -96,7 +96,7 @@ func parseProbe(data []byte, kind fileKind) (*Info, error) {
 			start := s.start(info.Start)
 			info.Audio = append(info.Audio, AudioInfo{
 				Index: s.Index, Track: track, Codec: s.CodecName, SampleRate: max(0, rate), Channels: max(0, s.Channels), Layout: s.Layout,
-				Bits: s.bits(), Duration: s.duration(start, info.Duration), Start: start,
+				Bits: s.bits(), Duration: s.duration(start, info.Duration, Rational{}), Start: start,
 				Language: language(s.Tags), Default: s.Disposition["default"] == 1,
 			})
 		}
@@ -119,18 +119,25 @@ func (s *probeStream) bits() int {
 }
 
 // duration is a track's own length, given when it starts and how long the
-// container says that the file is.
-func (s *probeStream) duration(start, container time.Duration) time.Duration {
+// container says that the file is. rate is that of a video track.
+func (s *probeStream) duration(start, container time.Duration, rate Rational) time.Duration {
 	if d := parseTime(s.Duration); d > 0 {
 		return d
 	}
-	// Matroska has a tag for it, "00:00:01.001000000", in which it writes the
-	// time of the track's end.
+	// Matroska has a tag for it, "00:00:01.001000000". Some versions of ffmpeg
+	// write the time of the track's end into it, others its length: the one
+	// that is a whole number of frames is the length.
 	for k, v := range s.Tags {
 		if k == "DURATION" || strings.HasPrefix(k, "DURATION-") {
-			if d := parseClock(v); d > start {
-				return d - start
+			d := parseClock(v)
+			less := d - start
+			if d <= 0 || less <= 0 {
+				continue
 			}
+			if off := func(d time.Duration) time.Duration { return (d - rate.Time(rate.Frame(d))).Abs() }; rate.Valid() && off(d) < off(less) {
+				return d
+			}
+			return less
 		}
 	}
 	return max(0, container-start)
@@ -183,9 +190,9 @@ func (s *probeStream) video(info *Info, kind fileKind) (*VideoInfo, error) {
 		v.SampleAspect = Rational{v.SampleAspect.Den, v.SampleAspect.Num}
 	}
 	v.Start = s.start(info.Start)
-	v.Duration = s.duration(v.Start, info.Duration)
 	v.Frames, _ = strconv.ParseInt(s.NbFrames, 10, 64)
 	v.setRate(ParseRational(s.RFrameRate), ParseRational(s.AvgFrameRate))
+	v.Duration = s.duration(v.Start, info.Duration, v.FrameRate)
 	return v, nil
 }
 

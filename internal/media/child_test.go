@@ -1,0 +1,103 @@
+//go:build linux
+
+package media
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// TestDiesWithUs kills a process of ours with -9 and sees ffmpeg end too.
+func TestDiesWithUs(t *testing.T) {
+	if out := os.Getenv("LIPSTREAM_TEST_SINK"); out != "" {
+		s := openSink(t, out, sinkOptions(small))
+		if err := s.Write(frame.New(small)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("pid", Pids()[0])
+		time.Sleep(time.Minute)
+		return
+	}
+	tools(t)
+	cmd := exec.Command(os.Args[0], "-test.run=TestDiesWithUs")
+	cmd.Env = append(os.Environ(), "LIPSTREAM_TEST_SINK="+filepath.Join(t.TempDir(), "a.mp4"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	for lines := bufio.NewScanner(out); pid == 0 && lines.Scan(); {
+		if n, ok := strings.CutPrefix(lines.Text(), "pid "); ok {
+			pid, _ = strconv.Atoi(n)
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if pid == 0 {
+		t.Fatal("no child")
+	}
+	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+		// Whoever adopted it may not have reaped it yet.
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") || errors.Is(err, syscall.ESRCH) {
+			return
+		}
+		if time.Now().After(end) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			t.Fatalf("ffmpeg lives on: %s", stat)
+		}
+	}
+}
+
+func TestTail(t *testing.T) {
+	var s tail
+	for i := range 100 {
+		_, _ = fmt.Fprintf(&s, "line %d\r", i)
+		_, _ = fmt.Fprintf(&s, "same\nsame\n")
+	}
+	_, _ = s.Write([]byte(strings.Repeat("x", 5000)))
+	lines := s.lines()
+	if len(lines) != tailLines || lines[tailLines-2] != "same" || lines[tailLines-3] != "line 99" || len(lines[tailLines-1]) != tailWidth {
+		t.Errorf("%d lines: %q", len(lines), lines)
+	}
+	if got := summary([]string{"[mov] moov atom not found", "x: Invalid data found", "Conversion failed!"}); got != "[mov] moov atom not found" {
+		t.Error(got)
+	}
+}
+
+func BenchmarkSource720p(b *testing.B) {
+	in := make0(b, args(testVideo("1280x720", "25", "8"), "-c:v libx264 -preset veryfast a.mp4")...)
+	info := probe(b, in)
+	f := frame.New(WorkingFormat(*info.Video))
+	b.SetBytes(int64(len(f.Data)))
+	var src *VideoSource
+	for b.Loop() {
+		if src == nil || src.Frames() == 200 {
+			if src != nil {
+				_ = src.Close()
+			}
+			var err error
+			if src, err = OpenVideo(b.Context(), tools(b), in, info, VideoOptions{Format: f.Format}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := src.Read(f); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = src.Close()
+}
