@@ -108,8 +108,9 @@ func (j Job) withDefaults() (Job, error) {
 		return j, usage("--end", j.End.String(), fmt.Sprintf("leaves nothing after --start %v", j.Start), "the end has to come after the start")
 	case j.Threads < 0 || j.Threads > 1024:
 		return j, usage("--threads", strconv.Itoa(j.Threads), "is out of range", "0 lets Lipstream choose")
-	case j.CRF != nil && (*j.CRF < 0 || *j.CRF > 63):
-		return j, usage("--crf", strconv.Itoa(*j.CRF), "is out of range", "0 is lossless, 18 looks like the source, 51 is worst")
+	case j.CRF != nil && (*j.CRF < 0 || *j.CRF > j.worstCRF()):
+		return j, usage("--crf", strconv.Itoa(*j.CRF), "is out of range",
+			fmt.Sprintf("0 is lossless, 18 looks like the source, %d is worst", j.worstCRF()))
 	}
 	if _, err := face.ParseChoice(j.Face); err != nil {
 		return j, err
@@ -118,6 +119,15 @@ func (j Job) withDefaults() (Job, error) {
 		return j, err
 	}
 	return j, nil
+}
+
+// worstCRF is the end of the codec's scale. x264 would take more without a
+// word and clamp it.
+func (j Job) worstCRF() int {
+	if j.Codec == "vp9" || j.Codec == "av1" || j.Codec == "" && strings.EqualFold(filepath.Ext(j.Output), ".webm") {
+		return 63
+	}
+	return 51
 }
 
 // Frame rates beyond these are mistakes, not wishes.

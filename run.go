@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
@@ -228,8 +229,11 @@ func (in *inputs) render(ctx context.Context, job Job, engine string, r *reporte
 		return Result{}, err
 	}
 	if stats.NoFace == stats.Frames {
-		return Result{}, fault.New(fault.NoFace, "find a face in", job.Video, fmt.Sprintf("no usable face in any of %d frames", stats.Frames),
-			"the face must be at least 32 pixels wide and not turned away")
+		hint := "the face must be at least 32 pixels wide and not turned away"
+		if n, err := strconv.Atoi(job.Face); err == nil && n > 1 {
+			hint = fmt.Sprintf("perhaps there are fewer than %d faces: try --face largest", n)
+		}
+		return Result{}, fault.New(fault.NoFace, "find a face in", job.Video, fmt.Sprintf("no usable face in any of %d frames", stats.Frames), hint)
 	}
 	in.warnings(job, source, stats, r)
 	r.stage(StageFinish)

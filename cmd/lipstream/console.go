@@ -37,7 +37,11 @@ func printError(w io.Writer, err error, debug bool) {
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "lipstream: %s\n", oneLine(err.Error(), maxErrorLine))
+	text := oneLine(err.Error(), maxErrorLine)
+	if fault.KindOf(err) == fault.Cancelled {
+		text = "interrupted" // nothing is wrong with what it was at
+	}
+	fmt.Fprintf(&b, "lipstream: %s\n", text)
 	if hint := fault.HintOf(err); hint != "" {
 		fmt.Fprintf(&b, "hint: %s\n", oneLine(hint, maxErrorLine))
 	}
