@@ -244,7 +244,7 @@ func TestSignals(t *testing.T) {
 				if took := time.Since(sent); took > stopLimit {
 					t.Errorf("it took %v to stop", took)
 				}
-				j.fails(130)
+				j.fails(130, "lipstream: interrupted\n")
 			})
 		}
 	}
@@ -261,7 +261,7 @@ func TestInterruptKeepsOutput(t *testing.T) {
 	if err := j.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	j.fails(130)
+	j.fails(130, "lipstream: interrupted\n")
 }
 
 // TestKilled kills lipstream itself: its children must not go on. What it had
@@ -320,20 +320,65 @@ func TestFileSizeLimit(t *testing.T) {
 	j.start().fails(6, "write video out.mp4: the file has reached the", "\nhint: ")
 }
 
-func TestDiskFull(t *testing.T) {
+// TestReadOnly: permissions do not stop root, a file system does.
+func TestReadOnly(t *testing.T) {
 	dir := t.TempDir()
-	out := filepath.Join(dir, "small")
-	if err := os.Mkdir(out, 0o755); err != nil {
+	mount(t, filepath.Join(dir, "fixed"), syscall.MS_RDONLY, "size=96k")
+	newJob(t, dir, longJob("-o", "fixed/out.mp4")...).start().
+		fails(6, "write video fixed/out.mp4: the folder fixed cannot be written: read-only file system", "\nhint: ")
+}
+
+// TestSameOutput runs two jobs for one name at once: one of them gets it.
+func TestSameOutput(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"run", "--video", in("head.mp4"), "--audio", in("one.wav"), "-o", "out.mp4", "-q", "--length", "shortest"}
+	jobs := []*job{newJob(t, dir, args...).start(), newJob(t, dir, args...).start()}
+	var good, bad int
+	for _, j := range jobs {
+		<-j.done
+		switch code, err := exitOf(j.err); {
+		case err != nil:
+			t.Fatal(err)
+		case code == 0:
+			good++
+		case code == 6 && strings.Contains(j.stderr.String(), "exists"):
+			bad++
+		default:
+			t.Errorf("exit code %d: %s", code, j.stderr)
+		}
+	}
+	if good != 1 || bad != 1 {
+		t.Errorf("%d jobs were done and %d refused", good, bad)
+	}
+	files, err := listing(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", out, "tmpfs", 0, "size=96k"); err != nil {
+	if len(files) != 1 {
+		t.Errorf("left behind: %v", files)
+	}
+}
+
+// mount makes a small disk at dir, or skips the test.
+func mount(t *testing.T, dir string, flags uintptr, options string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", flags, options); err != nil {
 		t.Skipf("no small disk can be mounted here: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(out, syscall.MNT_DETACH); err != nil {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	out := filepath.Join(dir, "small")
+	mount(t, out, 0, "size=96k")
 	t.Run("while encoding", func(t *testing.T) {
 		newJob(t, dir, longJob("--crf", "1", "-o", "small/out.mp4")...).start().
 			fails(6, "write video small/out.mp4: the disk is full", "\nhint: ")
