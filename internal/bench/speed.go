@@ -74,6 +74,8 @@ type RunResult struct {
 	CPU         float64 `json:"cpu_s"`            // of the process and its children
 	MemoryPeak  int64   `json:"memory_peak"`      // bytes, of the process and its children together
 	Engine      string  `json:"engine"`
+	// Memory is what they held over time, bytes, in even steps.
+	Memory []int64 `json:"memory,omitempty"`
 }
 
 // RunReport is what Run found.
@@ -204,6 +206,10 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: last.end.NoFace, Elapsed: elapsed.Seconds(),
 		FramesStage: last.stage(lipstream.StageFrames, lipstream.StageFinish).Seconds(), MemoryPeak: last.end.MemoryPeak,
 		CPU: (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), Engine: last.end.Engine}
+	const points = 100 // enough to see whether it grows
+	for i := range min(points, len(last.memory)) {
+		r.Memory = append(r.Memory, last.memory[i*len(last.memory)/min(points, len(last.memory))])
+	}
 	r.finish(last.end.Frame)
 	return r, nil
 }
@@ -223,6 +229,8 @@ func (r *RunResult) finish(frames int64) {
 type eventLog struct {
 	began map[string]time.Duration // when each stage began, since the job's start
 	end   lipstream.Event          // done or error
+	// memory at each progress event, bytes: 4 a second
+	memory []int64
 }
 
 // read takes lines of JSON until the end.
@@ -240,6 +248,8 @@ func (l *eventLog) read(r io.Reader, each func(lipstream.Event)) error {
 		switch e.Type {
 		case lipstream.EventStage:
 			l.began[e.Stage] = e.Elapsed
+		case lipstream.EventProgress:
+			l.memory = append(l.memory, e.MemoryNow)
 		case lipstream.EventDone, lipstream.EventError:
 			l.end = e
 		}
