@@ -20,8 +20,9 @@ const (
 
 // The values of Event.Stage, in the order in which a job goes through them.
 const (
-	StageProbe  = "probe"  // looking at the inputs, planning memory, loading networks
+	StageProbe  = "probe"  // looking at the inputs and options
 	StageListen = "listen" // turning the speech into features
+	StageLoad   = "load"   // loading the networks, starting the encoder
 	StageFrames = "frames" // the frames, with Frame and Frames counting
 	StageFinish = "finish" // closing and checking the result
 )

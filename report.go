@@ -137,7 +137,7 @@ func (r *reporter) end(result *Result, err error) {
 	defer r.mu.Unlock()
 	if err != nil {
 		r.send(EventError, func(e *Event) {
-			e.Message, e.Hint, e.ExitCode, e.Output = err.Error(), fault.HintOf(err), int(fault.KindOf(err)), ""
+			e.Message, e.Hint, e.ExitCode, e.Output = fault.Message(err), fault.HintOf(err), int(fault.KindOf(err)), ""
 		})
 		return
 	}

@@ -65,7 +65,7 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	in, err := probe(ctx, job)
+	in, err := probe(ctx, job, engine)
 	if err != nil {
 		return Result{}, err
 	}
@@ -78,12 +78,12 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 		r.warn(job.Audio + ": no speech was found, the mouth will stay closed")
 	}
 	r.expect(in.expected)
-	r.stage(StageFrames)
+	r.stage(StageLoad)
 	return in.render(ctx, job, engine, r)
 }
 
 // probe looks at the files and refuses what cannot work, before anything slow.
-func probe(ctx context.Context, job Job) (*inputs, error) {
+func probe(ctx context.Context, job Job, engine string) (*inputs, error) {
 	tools, err := media.FindTools(ctx)
 	if err != nil {
 		return nil, err
@@ -124,8 +124,17 @@ func probe(ctx context.Context, job Job) (*inputs, error) {
 		in.rate = pictureRate
 	}
 	in.format = media.WorkingFormat(*v)
-	in.mode, err = media.ParseMode(job.Length)
-	return in, err
+	if in.mode, err = media.ParseMode(job.Length); err != nil {
+		return nil, err
+	}
+	if err := media.CheckPart(job.Video, in.video, in.videoOptions(job)); err != nil {
+		return nil, err
+	}
+	return in, media.CheckEncoding(ctx, tools, job.Output, in.sinkOptions(job, engine))
+}
+
+func (in *inputs) videoOptions(job Job) media.VideoOptions {
+	return media.VideoOptions{Format: in.format, Rate: in.rate, Start: job.Start, End: job.End}
 }
 
 // listen analyses the speech and settles how long the output is. Of an hour of
@@ -182,8 +191,7 @@ func framesOf(duration float64, rate media.Rational) int64 {
 // render makes the frames.
 func (in *inputs) render(ctx context.Context, job Job, engine string, r *reporter) (Result, error) {
 	// ffmpeg is started last to first, so that what can fail cheaply fails first.
-	source, err := media.NewSequence(ctx, in.tools, job.Video, in.video, media.SequenceOptions{VideoOptions: media.VideoOptions{
-		Format: in.format, Rate: in.rate, Start: job.Start, End: job.End}}, in.mode)
+	source, err := media.NewSequence(ctx, in.tools, job.Video, in.video, media.SequenceOptions{VideoOptions: in.videoOptions(job)}, in.mode)
 	if err != nil {
 		return Result{}, err
 	}
@@ -224,6 +232,7 @@ func (in *inputs) render(ctx context.Context, job Job, engine string, r *reporte
 		Progress: r.frames,
 	}
 	defer func() { _ = p.Engine.Close() }()
+	r.stage(StageFrames)
 	stats, err := p.Run(ctx)
 	if err != nil {
 		return Result{}, err

@@ -37,11 +37,7 @@ func printError(w io.Writer, err error, debug bool) {
 		return
 	}
 	var b strings.Builder
-	text := oneLine(err.Error(), maxErrorLine)
-	if fault.KindOf(err) == fault.Cancelled {
-		text = "interrupted" // nothing is wrong with what it was at
-	}
-	fmt.Fprintf(&b, "lipstream: %s\n", text)
+	fmt.Fprintf(&b, "lipstream: %s\n", oneLine(fault.Message(err), maxErrorLine))
 	if hint := fault.HintOf(err); hint != "" {
 		fmt.Fprintf(&b, "hint: %s\n", oneLine(hint, maxErrorLine))
 	}

@@ -93,3 +93,12 @@ func HintOf(err error) string {
 	}
 	return ""
 }
+
+// Message is the line that tells people of err. Of an interrupted job it says
+// only that: nothing is wrong with what it was at.
+func Message(err error) string {
+	if KindOf(err) == Cancelled {
+		return "interrupted"
+	}
+	return err.Error()
+}

@@ -107,6 +107,21 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	return s, nil
 }
 
+// CheckEncoding says, before any work is done, whether this ffmpeg can encode
+// what o asks for into a file named path. OpenSink asks the same.
+func CheckEncoding(ctx context.Context, tools Tools, path string, o SinkOptions) error {
+	cont, err := containerOf(path)
+	if err != nil {
+		return err
+	}
+	_, encoder, err := chooseCodec(ctx, tools, path, cont, o.Codec, o.Format)
+	if err != nil {
+		return err
+	}
+	_, err = videoCodecArgs(encoder, o.Format.PixFmt(), &o)
+	return err
+}
+
 // CheckOutput says, before any work is done, whether path can be written.
 func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	if _, err := containerOf(path); err != nil {

@@ -53,29 +53,45 @@ func OpenVideo(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	if err := info.NeedVideo(); err != nil {
 		return nil, err
 	}
+	if !o.Rate.Valid() {
+		o.Rate = info.Video.FrameRate
+	}
+	first, last, err := o.part(info, path)
+	if err != nil {
+		return nil, err
+	}
+	return openSpan(ctx, tools, path, info, o, first, last)
+}
+
+// CheckPart says, before any work is done, whether the video has the part
+// that o wants of it. OpenVideo asks the same.
+func CheckPart(path string, info *Info, o VideoOptions) error {
+	_, _, err := o.part(info, path)
+	return err
+}
+
+// part gives the first frame and the one after the last, on the grid of o.Rate.
+func (o VideoOptions) part(info *Info, path string) (first, last int64, err error) {
 	v := info.Video
-	if !o.Rate.Valid() {
-		o.Rate = v.FrameRate
-	}
 	if v.IsPicture {
-		return openSpan(ctx, tools, path, info, o, 0, 1)
+		return 0, 1, nil
 	}
 	if !o.Rate.Valid() {
-		return nil, fault.New(fault.Internal, "read video", path, "no frame rate", "")
+		return 0, 0, fault.New(fault.Internal, "read video", path, "no frame rate", "")
 	}
-	first, last := o.Rate.Frame(o.Start), int64(math.MaxInt64)
+	first, last = o.Rate.Frame(o.Start), int64(math.MaxInt64)
 	if o.End > 0 {
 		last = o.Rate.Frame(o.End)
 	}
 	if o.Start < 0 || last <= first {
-		return nil, fault.New(fault.Usage, "read video", path,
+		return 0, 0, fault.New(fault.Usage, "read video", path,
 			fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End), "the end has to come after the start")
 	}
 	if v.Duration > 0 && o.Start >= v.Start+v.Duration {
-		return nil, fault.New(fault.Usage, "read video", path,
+		return 0, 0, fault.New(fault.Usage, "read video", path,
 			fmt.Sprintf("the start %v lies behind the end of the video (%v)", o.Start, v.Duration), "choose an earlier start")
 	}
-	return openSpan(ctx, tools, path, info, o, first, last)
+	return first, last, nil
 }
 
 // openSpan reads the frames from first up to last (exclusive) of the track at
@@ -281,7 +297,7 @@ func exitKind(err error, own fault.Kind) fault.Kind {
 
 func exitHint(err error) string {
 	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
-		return "if the machine ran out of memory, lower the memory budget of the job"
+		return "if the machine ran out of memory, end other programs or make the video smaller"
 	}
 	return ""
 }
