@@ -35,7 +35,7 @@ func chooseEngine(job Job) (engine, why string, err error) {
 	}
 	dir, err := ModelsDir()
 	if err != nil {
-		return "", "", err
+		return EnginePreview, "there is no folder to look for checkpoints in", nil
 	}
 	if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
 		return EnginePreview, "this version cannot run the LatentSync checkpoint in " + dir + " yet", nil

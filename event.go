@@ -8,7 +8,8 @@ import (
 )
 
 // The values of Event.Type. A job sends one start, then stage, progress and
-// warning events in any number, then exactly one done or error.
+// warning events in any number, then exactly one done or error. A job with a
+// wrong option sends the error only.
 const (
 	EventStart    = "start"    // the job begins; Engine and Output are set
 	EventStage    = "stage"    // Stage has changed
@@ -21,8 +22,8 @@ const (
 // The values of Event.Stage, in the order in which a job goes through them.
 const (
 	StageProbe  = "probe"  // looking at the inputs and options
+	StageLoad   = "load"   // loading the networks
 	StageListen = "listen" // turning the speech into features
-	StageLoad   = "load"   // loading the networks, starting the encoder
 	StageFrames = "frames" // the frames, with Frame and Frames counting
 	StageFinish = "finish" // closing and checking the result
 )

@@ -3,7 +3,6 @@ package lipstream
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -48,11 +47,11 @@ type Job struct {
 	Start, End time.Duration
 
 	Codec     string // h264, hevc, vp9, av1, prores, ffv1; default by the output's name
-	CRF       *int   // constant rate factor, smaller is better; default by codec
-	Preset    string // encoder's speed preset; default by codec
+	CRF       *int   // constant rate factor, 0 (lossless) to 51, or 63 for vp9 and av1; default by codec; prores and ffv1 have none
+	Preset    string // x264's names, ultrafast to veryslow, for all codecs that have one; default veryfast
 	Overwrite bool   // replace an existing output
 
-	Seed    int64  // of the random numbers; the preview engine draws none
+	Seed    int64  // of the random numbers, any value; the preview engine draws none
 	Backend string // auto, openvino or onnxruntime: runs the networks
 	Threads int    // CPU threads of the face networks; 0 is one, which is best for so small ones
 }
@@ -144,19 +143,4 @@ func (j Job) rate() (media.Rational, error) {
 			fmt.Sprintf("is not a frame rate between %d and %d", minRate, maxRate), "write 25, 29.97 or 30000/1001")
 	}
 	return r, nil
-}
-
-// sameFile reports whether two paths name one existing file.
-func sameFile(a, b string) bool {
-	if pa, err := filepath.Abs(a); err == nil {
-		if pb, err := filepath.Abs(b); err == nil && pa == pb {
-			return true
-		}
-	}
-	ia, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	ib, err := os.Stat(b)
-	return err == nil && os.SameFile(ia, ib)
 }

@@ -57,7 +57,9 @@ func (r *reporter) tick() {
 			return
 		case <-t.C:
 			r.mu.Lock()
-			r.send(EventProgress, func(*Event) {})
+			if r.now.Stage != "" { // the start comes first
+				r.send(EventProgress, func(*Event) {})
+			}
 			r.mu.Unlock()
 		}
 	}

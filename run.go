@@ -34,8 +34,23 @@ func Run(ctx context.Context, job Job, o Observer) (Result, error) {
 	defer cancel()
 	r := newReporter(ctx, o)
 	result, err := run(ctx, job, r)
+	if err != nil {
+		err = asError(ctx, err)
+	}
 	r.end(&result, err)
 	return result, err
+}
+
+// asError makes err an *Error. Whatever a stage says of it, a job whose ctx is
+// over was cancelled: by its caller or by its deadline.
+func asError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return &Error{Kind: fault.Cancelled, Op: "run the job", Err: err}
+	}
+	if _, ok := errors.AsType[*Error](err); ok {
+		return err
+	}
+	return fault.Wrap(fault.Internal, "run the job", "", err, "")
 }
 
 // inputs is what is known about a job before the first frame.
@@ -60,16 +75,24 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r.stage(StageProbe)
 	engine, why, err := chooseEngine(job)
 	if err != nil {
 		return Result{}, err
 	}
+	r.start(engine, why, job.Output)
+	r.stage(StageProbe)
 	in, err := probe(ctx, job, engine)
 	if err != nil {
 		return Result{}, err
 	}
-	r.start(engine, why, job.Output)
+	// The networks come before the voice: a runtime that is missing should be
+	// told of before an hour of speech is listened to.
+	r.stage(StageLoad)
+	tracker, unload, err := load(ctx, job)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unload()
 	r.stage(StageListen)
 	if err := in.listen(ctx, job); err != nil {
 		return Result{}, err
@@ -78,8 +101,30 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 		r.warn(job.Audio + ": no speech was found, the mouth will stay closed")
 	}
 	r.expect(in.expected)
-	r.stage(StageLoad)
-	return in.render(ctx, job, engine, r)
+	return in.render(ctx, job, engine, tracker, r)
+}
+
+// load opens an inference runtime and the face networks in it.
+func load(ctx context.Context, job Job) (*face.Tracker, func(), error) {
+	choice, err := face.ParseChoice(job.Face)
+	if err != nil {
+		return nil, nil, err
+	}
+	nets, err := runtimes.Open(ctx, job.Backend)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The face networks are small: a second thread would spend its time waiting,
+	// and the encoder has use for it.
+	tracker, err := face.NewTracker(ctx, nets, face.Options{Choice: choice, Threads: max(1, job.Threads)})
+	if err != nil {
+		_ = nets.Close()
+		return nil, nil, err
+	}
+	return tracker, func() {
+		_ = tracker.Close()
+		_ = nets.Close()
+	}, nil
 }
 
 // probe looks at the files and refuses what cannot work, before anything slow.
@@ -100,11 +145,6 @@ func probe(ctx context.Context, job Job, engine string) (*inputs, error) {
 	}
 	if err := in.audio.NeedAudio(); err != nil {
 		return nil, err
-	}
-	for _, p := range []string{job.Video, job.Audio} {
-		if sameFile(p, job.Output) {
-			return nil, fault.New(fault.Output, "write video", job.Output, "the output is the same file as the input "+p, "choose another name for the output")
-		}
 	}
 	if err := media.CheckOutput(job.Output, job.Overwrite, job.Video, job.Audio); err != nil {
 		return nil, err
@@ -145,11 +185,10 @@ func (in *inputs) listen(ctx context.Context, job Job) error {
 		return err
 	}
 	defer func() { _ = src.Close() }()
-	analyzer, buf, samples := audio.NewAnalyzer(), make([]float32, 16384), int64(0)
+	analyzer, buf := audio.NewAnalyzer(), make([]float32, 16384)
 	for {
 		n, err := src.Read(buf)
 		analyzer.Write(buf[:n])
-		samples += int64(n)
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -189,30 +228,12 @@ func framesOf(duration float64, rate media.Rational) int64 {
 }
 
 // render makes the frames.
-func (in *inputs) render(ctx context.Context, job Job, engine string, r *reporter) (Result, error) {
-	// ffmpeg is started last to first, so that what can fail cheaply fails first.
+func (in *inputs) render(ctx context.Context, job Job, engine string, tracker *face.Tracker, r *reporter) (Result, error) {
 	source, err := media.NewSequence(ctx, in.tools, job.Video, in.video, media.SequenceOptions{VideoOptions: in.videoOptions(job)}, in.mode)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = source.Close() }()
-
-	choice, err := face.ParseChoice(job.Face)
-	if err != nil {
-		return Result{}, err
-	}
-	nets, err := runtimes.Open(ctx, job.Backend)
-	if err != nil {
-		return Result{}, err
-	}
-	defer func() { _ = nets.Close() }()
-	// The face networks are small: a second thread would spend its time waiting,
-	// and the encoder has use for it.
-	tracker, err := face.NewTracker(ctx, nets, face.Options{Choice: choice, Threads: max(1, job.Threads)})
-	if err != nil {
-		return Result{}, err
-	}
-	defer func() { _ = tracker.Close() }()
 
 	sink, err := media.OpenSink(ctx, in.tools, job.Output, in.sinkOptions(job, engine))
 	if err != nil {

@@ -94,8 +94,6 @@ func kindName(k fault.Kind) string {
 		return "missing"
 	case fault.Output:
 		return "output"
-	case fault.Memory:
-		return "memory"
 	case fault.Cancelled:
 		return "cancelled"
 	}

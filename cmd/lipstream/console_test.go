@@ -112,7 +112,7 @@ func FuzzOneLine(f *testing.F) {
 
 func TestKindNames(t *testing.T) {
 	seen := map[string]bool{}
-	for _, k := range []fault.Kind{fault.Internal, fault.Usage, fault.Input, fault.NoFace, fault.Missing, fault.Output, fault.Memory, fault.Cancelled, 99} {
+	for _, k := range []fault.Kind{fault.Internal, fault.Usage, fault.Input, fault.NoFace, fault.Missing, fault.Output, fault.Cancelled, 99} {
 		if name := kindName(k); seen[name] {
 			t.Errorf("name %q twice", name)
 		} else {

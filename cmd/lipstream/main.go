@@ -4,7 +4,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -29,7 +28,7 @@ type cli struct {
 
 const description = `Lip sync with bounded memory: a face (video or picture) and a voice in, the face speaking the voice out.
 
-Exit codes: 0 done, 1 internal error, 2 wrong option, 3 input cannot be read, 4 no face found, 5 something is not installed, 6 output cannot be written, 7 out of memory, 130 interrupted.`
+Exit codes: 0 done, 1 internal error, 2 wrong option, 3 input cannot be read, 4 no face found, 5 something is not installed, 6 output cannot be written, 130 interrupted.`
 
 // gcPercent keeps garbage small against the frames that a job holds anyway.
 // With Go's 100 the heap of a job would still rise after the first ten seconds.
@@ -44,8 +43,15 @@ func main() {
 
 // execute runs one command line and gives the exit code.
 func execute(args []string, c *console) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
+	// A reader that goes away shall be a failed write, after which files are
+	// cleaned up, not the end of this process. Nobody has to read the channel.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	// A second interrupt kills at once: the first one restored nothing yet.
 	context.AfterFunc(ctx, stop)
 
@@ -75,8 +81,7 @@ func execute(args []string, c *console) int {
 		printError(c.Err, err, app.Debug)
 		return exitCode(err)
 	}
-	err = command.Run()
-	if err != nil && !errors.Is(err, io.ErrClosedPipe) {
+	if err = command.Run(); err != nil {
 		printError(c.Err, err, app.Debug)
 	}
 	return exitCode(err)

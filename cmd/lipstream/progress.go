@@ -47,12 +47,13 @@ func chooseReporter(c *console, asJSON, quiet bool) (reporterKind, io.Writer) {
 	return linesReporter, c.Err
 }
 
-// reporterOptions are the surroundings of a reporter; the zero value is right
-// outside of tests.
+// reporterOptions are the surroundings of a reporter; the zero value is
+// right but for Lost.
 type reporterOptions struct {
 	Width func() int       // columns of the terminal; nil asks the terminal
 	Color *bool            // nil asks the terminal and NO_COLOR
 	Now   func() time.Time // nil is time.Now
+	Lost  func()           // called when JSON events can no longer be written
 }
 
 // newReporter makes a reporter that writes to out.
@@ -72,7 +73,7 @@ func newReporter(kind reporterKind, out io.Writer, o reporterOptions) reporter {
 	case linesReporter:
 		return &lines{out: out, now: o.Now}
 	case jsonReporter:
-		return &jsonLines{enc: newEncoder(out)}
+		return &jsonLines{enc: newEncoder(out), lost: o.Lost}
 	}
 	return quiet{}
 }
@@ -87,6 +88,7 @@ func (quiet) Close() error            { return nil }
 type jsonLines struct {
 	mu     sync.Mutex
 	enc    *json.Encoder
+	lost   func() // called once, when nobody reads any more; may be nil
 	err    error
 	closed bool
 }
@@ -104,6 +106,9 @@ func (j *jsonLines) Observe(e lipstream.Event) {
 	defer j.mu.Unlock()
 	if j.err == nil && !j.closed {
 		j.err = j.enc.Encode(e)
+		if j.err != nil && j.lost != nil {
+			j.lost()
+		}
 	}
 }
 

@@ -45,7 +45,11 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		}
 	}
 	kind, w := chooseReporter(c, r.JSON, r.Quiet)
-	progress := newReporter(kind, w, reporterOptions{})
+	// Who asked for events and no longer reads them is gone: a job for nobody
+	// ends.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	progress := newReporter(kind, w, reporterOptions{Lost: cancel})
 	_, err := lipstream.Run(ctx, lipstream.Job{
 		Video: r.Video, Audio: r.Audio, Output: r.Output,
 		Engine: r.Engine, FPS: r.FPS, Length: r.Length, Face: r.Face,
@@ -53,7 +57,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		Codec: r.Codec, CRF: r.CRF, Preset: r.Preset, Overwrite: r.Overwrite,
 		Seed: r.Seed, Backend: r.Backend, Threads: r.Threads,
 	}, progress)
-	if closeErr := progress.Close(); err == nil && closeErr != nil {
+	if closeErr := progress.Close(); closeErr != nil {
 		err = fault.Wrap(fault.Output, "print events", "", closeErr, "")
 	}
 	return err

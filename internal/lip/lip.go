@@ -17,7 +17,9 @@ type Engine interface {
 	// Chunk is how many items Process wants at a time; the last may be shorter.
 	Chunk() int
 	// Process edits the frames of the items in place, inside the face mask
-	// only. Items without a face are left as they are.
+	// only. Items without a face are left as they are. A face that turns out
+	// to be of no use is taken out of its item (Face = nil) and its frame left
+	// as it is.
 	Process(ctx context.Context, items []Item) error
 	Close() error
 }

@@ -51,8 +51,6 @@ type Pipeline struct {
 	Sink    Sink
 	// Mouth is what the audio asks for at frame i of the output.
 	Mouth func(i int64) audio.Mouth
-	// Frames is the length of the output; 0 means until the source ends.
-	Frames int64
 	// Progress is called after each written frame, from one goroutine. It
 	// must not block.
 	Progress func(Stats)
@@ -82,7 +80,7 @@ func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 }
 
 func (p *Pipeline) decode(ctx context.Context, pool *frame.Pool, out chan<- *frame.Frame) error {
-	for i := int64(0); p.Frames == 0 || i < p.Frames; i++ {
+	for i := int64(0); ; i++ {
 		f := pool.Get(ctx.Done())
 		if f == nil {
 			return ctx.Err()
@@ -98,7 +96,6 @@ func (p *Pipeline) decode(ctx context.Context, pool *frame.Pool, out chan<- *fra
 			return ctx.Err()
 		}
 	}
-	return nil
 }
 
 func (p *Pipeline) track(ctx context.Context, in <-chan *frame.Frame, out chan<- lip.Item) error {

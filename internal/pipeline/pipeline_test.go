@@ -161,8 +161,8 @@ func TestFramesInOrder(t *testing.T) {
 // TestMemoryIsBounded runs many frames into a slow sink: no more frames exist
 // than the pool allows.
 func TestMemoryIsBounded(t *testing.T) {
-	src := &counter{}
-	if _, err := run(t, Pipeline{Source: src, Sink: &collector{slow: 50 * time.Microsecond}, Engine: &engine{chunk: 4}, Frames: 2000}); err != nil {
+	src := &counter{at: 2000, err: io.EOF}
+	if _, err := run(t, Pipeline{Source: src, Sink: &collector{slow: 50 * time.Microsecond}, Engine: &engine{chunk: 4}}); err != nil {
 		t.Fatal(err)
 	}
 	if limit := int64(face.LookAhead + 4 + 3*queue + 4); src.allocs.Load() > limit {

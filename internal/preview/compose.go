@@ -47,7 +47,7 @@ func (l *layer) render(f *field, in *interior, ps *pose, own *plate) {
 	}
 }
 
-// still is the displacement, in pixels, below which a pixel is left alone.
+// stillPixel is the displacement, in pixels, below which a pixel is left alone.
 const stillPixel = 0.01
 
 // compose writes the warped and painted region back, touching only pixels that

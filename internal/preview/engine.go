@@ -84,7 +84,7 @@ func (e *Engine) frame(it *lip.Item) {
 	ps, ok := newPose(it.Face.Points)
 	region := e.region(it.Frame, it.Face.Align)
 	if !ok || region.Empty() {
-		e.known = false
+		it.Face, e.known = nil, false
 		return
 	}
 	points := make([]vec, meshPoints)

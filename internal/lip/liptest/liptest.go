@@ -117,6 +117,7 @@ func (s Subject) onlyInsideMask(t *testing.T) {
 				}
 			}
 		}
+		outside += s.chromaOutside(it.Frame, inside)
 		if outside > 0 {
 			t.Errorf("frame %d: %d pixels outside the mask changed", i, outside)
 		}
@@ -124,6 +125,23 @@ func (s Subject) onlyInsideMask(t *testing.T) {
 			t.Errorf("frame %d: nothing moved", i)
 		}
 	}
+}
+
+// chromaOutside counts the chroma samples that changed though none of the luma
+// pixels that they colour is inside the mask.
+func (s Subject) chromaOutside(f *frame.Frame, inside func(x, y int) bool) (n int) {
+	for plane := 1; plane < 3; plane++ {
+		w, h := f.PlaneSize(plane)
+		for y := range h {
+			for x := range w {
+				if f.Planes[plane][y*w+x] != s.Picture.Planes[plane][y*w+x] &&
+					!inside(x<<f.ShiftX, y<<f.ShiftY) && !inside(x<<f.ShiftX, y<<f.ShiftY+f.ShiftY) {
+					n++
+				}
+			}
+		}
+	}
+	return n
 }
 
 func (s Subject) withoutFace(t *testing.T) {
