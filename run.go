@@ -313,7 +313,8 @@ type bounded struct {
 
 // Read implements pipeline.Source.
 func (b *bounded) Read(f *frame.Frame) error {
-	if b.cut && b.n >= b.atLeast {
+	length := b.seq.Length() // 0 until the video's end has been seen
+	if b.n >= b.atLeast && (b.cut || length > 0 && b.n >= length) {
 		return io.EOF
 	}
 	if err := b.seq.Read(f); err != nil {
@@ -321,7 +322,7 @@ func (b *bounded) Read(f *frame.Frame) error {
 	}
 	// Only now the sequence may know that its video has ended and that this
 	// frame is a repetition.
-	if length := b.seq.Length(); !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
+	if length = b.seq.Length(); !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
 		return io.EOF
 	}
 	b.n++

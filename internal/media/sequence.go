@@ -81,6 +81,7 @@ type Sequence struct {
 	heldAt  int64          // number of held[0] in the pass
 	heldLen int            // frames of held in use
 	segment int64          // frames in a piece
+	last    *frame.Frame   // Pad: a copy of the frame that was read last
 
 	mu     sync.Mutex
 	src    *VideoSource
@@ -123,6 +124,7 @@ func (s *Sequence) Read(f *frame.Frame) error {
 		err := s.source().Read(f)
 		if err == nil {
 			s.at++
+			s.keep(f)
 			return nil
 		}
 		if !errors.Is(err, io.EOF) || s.mode == Shortest && s.length > 0 {
@@ -135,13 +137,30 @@ func (s *Sequence) Read(f *frame.Frame) error {
 	}
 }
 
+// keep copies a frame that Pad may have to repeat: reading it a second time
+// would cost a process and, without an index, decoding the whole file again.
+func (s *Sequence) keep(f *frame.Frame) {
+	// A picture's source has no end.
+	if s.mode != Pad || s.info.Video.IsPicture {
+		return
+	}
+	if s.last == nil {
+		s.last = frame.New(s.o.Format)
+	}
+	copy(s.last.Data, f.Data)
+}
+
 // again gives a frame after the first pass.
 func (s *Sequence) again(f *frame.Frame) error {
 	if err := s.ctx.Err(); err != nil {
 		return fault.Wrap(fault.Cancelled, "read video", s.path, err, "")
 	}
 	if s.mode == Pad {
-		return s.fromMemory(f, s.length-1)
+		if f.Format != s.o.Format {
+			return s.otherFormat()
+		}
+		copy(f.Data, s.last.Data)
+		return nil
 	}
 	if s.at == s.length {
 		s.at = 0
@@ -178,23 +197,28 @@ func (s *Sequence) forward(f *frame.Frame, n int64) error {
 // the frames before it.
 func (s *Sequence) fromMemory(f *frame.Frame, n int64) error {
 	if n < s.heldAt || n >= s.heldAt+int64(s.heldLen) {
-		if err := s.fetch(n); err != nil {
+		end := n
+		if s.length <= s.segment {
+			end = s.length - 1 // all of it, once
+		}
+		if err := s.fetch(end); err != nil {
 			return err
 		}
 	}
 	if f.Format != s.o.Format {
-		return fault.New(fault.Internal, "read video", s.path, "the frame has another format than the source", "")
+		return s.otherFormat()
 	}
 	copy(f.Data, s.held[n-s.heldAt].Data)
 	return nil
 }
 
+func (s *Sequence) otherFormat() error {
+	return fault.New(fault.Internal, "read video", s.path, "the frame has another format than the source", "")
+}
+
 // fetch reads the piece that ends with frame n.
 func (s *Sequence) fetch(n int64) error {
 	count := min(s.segment, n+1)
-	if s.mode == Pad {
-		count = 1
-	}
 	s.heldLen, s.heldAt = 0, n+1-count
 	if err := s.open(s.heldAt, n+1); err != nil {
 		return err

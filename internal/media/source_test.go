@@ -307,6 +307,57 @@ func TestSequence(t *testing.T) {
 	})
 }
 
+// counted are tools whose ffmpeg notes each start; count tells how many.
+func counted(t *testing.T) (tl Tools, count func() int) {
+	t.Helper()
+	tl = tools(t)
+	dir := t.TempDir()
+	log, wrapper := filepath.Join(dir, "log"), filepath.Join(dir, "ffmpeg")
+	if err := os.WriteFile(wrapper, fmt.Appendf(nil, "#!/bin/sh\necho >>'%s'\nexec '%s' \"$@\"\n", log, tl.FFmpeg), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tl.FFmpeg = wrapper
+	return tl, func() int {
+		b, _ := os.ReadFile(log)
+		return len(b)
+	}
+}
+
+// The end of a video costs no process in Pad, the further passes of a short
+// clip cost one.
+func TestSequenceStarts(t *testing.T) {
+	in := make0(t, args(testVideo("160x120", "25", "1"), "-c:v libx264 a.mp4")...)
+	info := probe(t, in)
+	format := WorkingFormat(*info.Video)
+	for mode, want := range map[Mode]int{Shortest: 1, Pad: 1, Loop: 2, PingPong: 2} {
+		tl, count := counted(t)
+		s, err := NewSequence(t.Context(), tl, in, info, SequenceOptions{VideoOptions: VideoOptions{Format: format}}, mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := frame.New(format)
+		for i := range 110 {
+			if err := s.Read(f); err != nil {
+				if mode == Shortest && i >= 25 && errors.Is(err, io.EOF) {
+					break
+				}
+				t.Fatal(mode, i, err)
+			}
+			if i == 25 && mode == Pad {
+				// What is gone is not missed.
+				s.path = filepath.Join(t.TempDir(), "gone.mp4")
+			}
+		}
+		if got := count(); got != want {
+			t.Errorf("%v: ffmpeg was started %d times, want %d", mode, got, want)
+		}
+		if err := s.Read(frame.New(small)); err == nil {
+			t.Errorf("%v: takes a frame of another format", mode)
+		}
+		_ = s.Close()
+	}
+}
+
 func TestNames(t *testing.T) {
 	dir := t.TempDir()
 	first := make0(t, args(testVideo("64x48", "25", "0.2"), "-f lavfi -i sine=d=0.2 -c:v libx264 -c:a aac a.mp4")...)
