@@ -206,15 +206,20 @@ func around(p vec, r int) image.Rectangle {
 // otherwise be dragged along the seam.
 func (e *Engine) inset(from []vec, ps *pose, gap float64) {
 	want := (math.Min(0.014, 0.3*gap) + math.Min(gap, 1/ps.unit)) * ps.unit
-	shift := func(column [rings]uint16) {
+	shift := func(column [rings]uint16, k int) {
 		in, out := from[column[rings-1]], from[column[0]]
 		height := math.Hypot(out.x-in.x, out.y-in.y)
 		if height < 1e-6 {
 			return
 		}
 		// At most half of the lip, evenly shared by its rings, so that no
-		// ring passes another.
-		d := out.sub(in).mul(math.Min(want/height, 0.5))
+		// ring passes another. In the corners, where the dark between the lips
+		// reaches farther than the mesh, more.
+		want, most := want, 0.5
+		if k <= 2 || k >= columns-3 {
+			want, most = 1.6*want, 0.8
+		}
+		d := out.sub(in).mul(math.Min(want/height, most))
 		for r, i := range column {
 			from[i] = from[i].add(d.mul(float64(r) / (rings - 1)))
 		}
@@ -224,9 +229,9 @@ func (e *Engine) inset(from []vec, ps *pose, gap float64) {
 		for r := range rings {
 			lower[r], upper[r] = lowerLip[r][k], upperLip[r][k]
 		}
-		shift(lower)
+		shift(lower, k)
 		if k > 0 && k < columns-1 { // the corners are the lower lip's
-			shift(upper)
+			shift(upper, k)
 		}
 	}
 }
