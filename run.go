@@ -1,6 +1,7 @@
 package lipstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,8 @@ type inputs struct {
 	// Where it is not set, the video's own end counts as well.
 	atLeast int64
 	cut     bool
-	// expected is the length of the output as far as it is known.
+	// expected is the length of the output as the headers tell it; 0 when they
+	// do not.
 	expected int64
 }
 
@@ -210,11 +212,17 @@ func (in *inputs) listen(ctx context.Context, job Job) error {
 		end = min(end, job.End)
 	}
 	shown := max(0, in.rate.Frame(end)-in.rate.Frame(job.Start))
-	switch in.mode {
+	switch known := v.Duration > 0; in.mode {
 	case media.Pad:
-		in.atLeast, in.expected = heard, max(heard, shown)
+		in.atLeast = heard
+		if known {
+			in.expected = max(heard, shown)
+		}
 	case media.Shortest:
-		in.atLeast, in.cut, in.expected = heard, true, min(heard, shown)
+		in.atLeast, in.cut = heard, true
+		if known {
+			in.expected = min(heard, shown)
+		}
 	default:
 		in.atLeast, in.cut, in.expected = heard, true, heard
 	}
@@ -291,7 +299,7 @@ func (in *inputs) sinkOptions(job Job, engine string) media.SinkOptions {
 		Format: in.format, Rate: in.rate, SampleAspect: in.video.Video.SampleAspect,
 		Tags:  media.WorkingTags(*in.video.Video, in.format),
 		Audio: in.audio, AudioTrack: in.audio.DefaultAudio(),
-		Duration: in.rate.Time(in.expected),
+		Duration: in.rate.Time(cmp.Or(in.expected, in.atLeast)), // the sink puts it right
 		Codec:    job.Codec, Preset: job.Preset,
 		Overwrite: job.Overwrite, Inputs: []string{job.Video, job.Audio},
 		// Who sees the video has a right to know that its mouth was made.

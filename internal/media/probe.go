@@ -36,8 +36,8 @@ type VideoInfo struct {
 	Orientation   int           // EXIF orientation of a picture, 1 to 8; 0 for a video
 	FrameRate     Rational      // the constant rate that the track is read at
 	VFR           bool          // the file's own frames do not keep a constant rate
-	Frames        int64         // at FrameRate; exact for most CFR files, else estimated; 1 for a picture
-	Duration      time.Duration // of the video track; 0 for a picture
+	Frames        int64         // at FrameRate; exact for most CFR files, else estimated; 0 when not known; 1 for a picture
+	Duration      time.Duration // of the video track; 0 when not known or for a picture
 	Start         time.Duration // of the first frame, counted from Info.Start
 
 	PixFmt   string
@@ -177,9 +177,14 @@ type notMediaError struct{ error }
 func (notMediaError) Error() string   { return "not a media file that ffmpeg can read, or a damaged one" }
 func (e notMediaError) Unwrap() error { return e.error }
 
-// countFrames fills Frames when the container has not given it.
+// countFrames fills Frames when the container has not given it. A file without
+// a length, as browsers record them, leaves it unknown.
 func (v *VideoInfo) countFrames() {
-	if v.Frames <= 0 || v.VFR {
+	switch {
+	case v.Frames > 0 && !v.VFR:
+	case v.Duration <= 0:
+		v.Frames = 0
+	default:
 		v.Frames = max(1, v.FrameRate.Frame(v.Duration))
 	}
 }

@@ -209,7 +209,7 @@ func FuzzParseProbe(f *testing.F) {
 			v.countFrames()
 		}
 		w := WorkingFormat(*v)
-		if v.Width <= 0 || v.Height <= 0 || v.Rotation%90 != 0 || v.Duration < 0 || v.Frames < 1 ||
+		if v.Width <= 0 || v.Height <= 0 || v.Rotation%90 != 0 || v.Duration < 0 || v.Frames < 0 || v.Frames == 0 && v.Duration > 0 ||
 			!v.IsPicture && !v.FrameRate.Valid() || w.Bytes() <= 0 || w.Depth != 8 && w.Depth != 10 {
 			b, _ := json.Marshal(v)
 			t.Errorf("%s", b)

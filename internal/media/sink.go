@@ -32,8 +32,9 @@ type SinkOptions struct {
 	AudioTrack int   // position among its audio tracks
 	AudioStart time.Duration
 	AudioEnd   time.Duration // 0: its end
-	// Duration of the video when it is known: the sound is padded with silence
-	// or cut to it. 0 leaves the sound as long as it is.
+	// Duration that the video is expected to have: the sound is padded with
+	// silence or cut to it. Should the frames written come to another length,
+	// Commit fits the sound again. 0 leaves the sound as long as it is.
 	Duration time.Duration
 
 	Codec    string // h264 (default, vp9 in webm), hevc, vp9, av1, prores, ffv1
@@ -56,7 +57,9 @@ type Sink struct {
 	path  string
 	temp  string
 	o     SinkOptions
-	c     *child
+	cont  container
+	codec string // of the video
+	c     *child // set under mu
 	in    *os.File
 	n     int64
 	err   error // sticky
@@ -85,8 +88,8 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	if err := CheckOutput(path, o.Overwrite, inputs...); err != nil {
 		return nil, err
 	}
-	s := &Sink{ctx: ctx, tools: tools, path: path, o: o, temp: tempName(path)}
-	args, err := s.args(ctx, cont)
+	s := &Sink{ctx: ctx, tools: tools, path: path, o: o, cont: cont, temp: tempName(path)}
+	args, err := s.args(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -179,29 +182,30 @@ func tempName(path string) string {
 }
 
 // args is ffmpeg's command line.
-func (s *Sink) args(ctx context.Context, cont container) ([]string, error) {
+func (s *Sink) args(ctx context.Context) ([]string, error) {
 	o := &s.o
 	f := o.Format
-	codec, encoder, err := chooseCodec(ctx, s.tools, s.path, cont, o.Codec, f)
+	codec, encoder, err := chooseCodec(ctx, s.tools, s.path, s.cont, o.Codec, f)
 	if err != nil {
 		return nil, err
 	}
+	s.codec = codec
 	encode, err := videoCodecArgs(encoder, f.PixFmt(), o)
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error", "-n",
+	args := append(quiet(),
 		// The whitelist comes first: it is meant for this input.
 		"-protocol_whitelist", "file,pipe", "-thread_queue_size", "2",
 		"-f", "rawvideo", "-pix_fmt", f.PixFmt(), "-video_size", fmt.Sprintf("%dx%d", f.Width, f.Height),
-		"-framerate", o.Rate.String(), "-i", "pipe:0"}
-	sound, err := s.audioArgs(cont, &args)
+		"-framerate", o.Rate.String(), "-i", "pipe:0")
+	sound, err := s.audioArgs(&args)
 	if err != nil {
 		return nil, err
 	}
 	args = append(args, "-map", "0:v:0")
 	args = append(args, sound...)
-	args = append(args, "-map_metadata", "-1", "-map_chapters", "-1", "-vf", strings.Join(s.filters(), ","))
+	args = append(args, "-vf", strings.Join(s.filters(), ","))
 	args = append(args, encode...)
 	if o.Threads > 0 {
 		args = append(args, "-threads:v", strconv.Itoa(o.Threads))
@@ -214,7 +218,43 @@ func (s *Sink) args(ctx context.Context, cont container) ([]string, error) {
 			args = append(args, t[0], t[1])
 		}
 	}
-	if cont.format == "mp4" || cont.format == "mov" {
+	return append(args, s.muxArgs(s.temp)...), nil
+}
+
+// copyArgs is the command line that copies the finished pictures to a file
+// beside them and makes the sound anew, as long as o.Duration says.
+func (s *Sink) copyArgs(to string) ([]string, error) {
+	info, err := Probe(s.ctx, s.tools, s.temp)
+	if err != nil {
+		return nil, err
+	}
+	if info.Video == nil {
+		return nil, fault.New(fault.Output, writeOp, s.path, "the file that ffmpeg wrote has no video", "")
+	}
+	args := quiet()
+	// Matroska has moved the pictures behind the priming of its sound; the new
+	// sound brings its own.
+	if at := info.Start + info.Video.Start; at != 0 {
+		args = append(args, "-itsoffset", seconds(-at.Seconds()))
+	}
+	args = append(args, "-protocol_whitelist", "file,pipe", "-i", fileURL(s.temp))
+	sound, err := s.audioArgs(&args)
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, "-map", "0:v:0")
+	args = append(args, sound...)
+	args = append(args, "-c:v", "copy")
+	return append(args, s.muxArgs(to)...), nil
+}
+
+func quiet() []string { return []string{"-hide_banner", "-nostdin", "-loglevel", "error", "-n"} }
+
+// muxArgs are the options of the output file and its name.
+func (s *Sink) muxArgs(to string) []string {
+	o := &s.o
+	args := []string{"-map_metadata", "-1", "-map_chapters", "-1"}
+	if s.cont.format == "mp4" || s.cont.format == "mov" {
 		flags := "+faststart+write_colr"
 		for k := range o.Metadata {
 			if !mp4Keys[k] {
@@ -224,13 +264,13 @@ func (s *Sink) args(ctx context.Context, cont container) ([]string, error) {
 			}
 		}
 		args = append(args, "-movflags", flags)
-	} else if codec == "hevc" {
+	} else if s.codec == "hevc" {
 		args = append(args, "-tag:v", "0")
 	}
 	for k, v := range o.Metadata {
 		args = append(args, "-metadata", k+"="+v)
 	}
-	return append(args, "-f", cont.format, fileURL(s.temp)), nil
+	return append(args, "-f", s.cont.format, fileURL(to))
 }
 
 // mp4Keys are the metadata that MP4 has names for.
@@ -263,8 +303,8 @@ func (s *Sink) filters() []string {
 const copySlack = 60 * time.Millisecond
 
 // audioArgs adds the audio input to args and gives the output's audio options.
-func (s *Sink) audioArgs(cont container, args *[]string) ([]string, error) {
-	o := &s.o
+func (s *Sink) audioArgs(args *[]string) ([]string, error) {
+	o, cont := &s.o, s.cont
 	if o.Audio == nil {
 		return nil, nil
 	}
@@ -420,6 +460,9 @@ func (s *Sink) commit() error {
 	if err := outputFault(s.path, errors.New("incomplete"), stderr); strings.Contains(strings.Join(stderr, "\n"), "Error writing trailer") {
 		return err
 	}
+	if err := s.refit(); err != nil {
+		return err
+	}
 	if err := s.verify(); err != nil {
 		return outputFault(s.path, fmt.Errorf("the file that ffmpeg wrote cannot be read back: %w", err), stderr)
 	}
@@ -443,6 +486,49 @@ func (s *Sink) commit() error {
 		return fault.Wrap(fault.Output, writeOp, s.path, unpath(err), hint)
 	}
 	s.closed = true
+	return nil
+}
+
+// refit makes the sound as long as the pictures that were written, when that
+// is not what was expected: a header can promise less or more than its file
+// holds. The pictures are copied, not encoded again.
+func (s *Sink) refit() error {
+	long := s.o.Rate.Time(s.n)
+	if s.o.Audio == nil || s.o.Duration <= 0 || 2*(long-s.o.Duration).Abs() <= s.o.Rate.Time(1) {
+		return nil
+	}
+	s.o.Duration = long
+	to := tempName(s.path)
+	args, err := s.copyArgs(to)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(to)
+	s.mu.Lock()
+	if !s.closed {
+		var c *child
+		// Close ends it like the first one.
+		if c, err = start(s.ctx, "ffmpeg", s.tools.FFmpeg, args, nil, nil); err == nil {
+			s.c = c
+		}
+	}
+	s.mu.Unlock()
+	if err == nil {
+		err = s.c.wait()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch ctxErr := s.ctx.Err(); {
+	case ctxErr != nil:
+		return fault.Wrap(fault.Cancelled, writeOp, s.path, ctxErr, "")
+	case s.closed:
+		return fault.Wrap(fault.Cancelled, writeOp, s.path, context.Canceled, "")
+	case err != nil:
+		return outputFault(s.path, err, s.c.tail.lines())
+	}
+	if err := os.Rename(to, s.temp); err != nil {
+		return fault.Wrap(fault.Output, writeOp, s.path, unpath(err), "")
+	}
 	return nil
 }
 

@@ -145,6 +145,99 @@ func TestDrivingAudio(t *testing.T) {
 	}
 }
 
+// The sound follows the frames written, not the length that was expected.
+func TestSoundFitsFrames(t *testing.T) {
+	voice := probe(t, make0(t, args("-f lavfi -i sine=d=2:r=44100 a.wav")...))
+	write := func(t *testing.T, out, codec string, expected time.Duration) *Info {
+		t.Helper()
+		o := sinkOptions(small)
+		o.Codec, o.Audio, o.Duration, o.Threads = codec, voice, expected, 1
+		o.Metadata = map[string]string{"comment": "made by a test"}
+		s := openSink(t, out, o)
+		f := frame.New(small)
+		for i := range 25 {
+			noise(f, uint32(i))
+			if err := s.Write(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		clean(t, filepath.Dir(out))
+		return probe(t, out)
+	}
+	for _, c := range [][2]string{{"a.mp4", ""}, {"a.mp4", "hevc"}, {"a.mov", ""}, {"a.mkv", ""}, {"a.mkv", "ffv1"}, {"a.webm", ""}, {"a.avi", ""}} {
+		t.Run(c[0]+" "+c[1], func(t *testing.T) {
+			dir := t.TempDir()
+			right := filepath.Join(dir, "right"+c[0])
+			want, pictures := write(t, right, c[1], time.Second), readAll(t, right, VideoOptions{})
+			for _, expected := range []time.Duration{500 * time.Millisecond, 5 * time.Second} {
+				out := filepath.Join(dir, expected.String()+c[0])
+				got := write(t, out, c[1], expected)
+				if got.Audio[0].Duration < 950*time.Millisecond || got.Audio[0].Duration > 1050*time.Millisecond {
+					t.Errorf("expected %v: sound %+v", expected, got.Audio[0])
+				}
+				v, w := got.Video, want.Video
+				if v.Frames != w.Frames || v.FrameRate != w.FrameRate || v.VFR || (v.Duration-w.Duration).Abs() > time.Millisecond ||
+					v.Start != w.Start || v.ColorRange != w.ColorRange || v.ColorSpace != w.ColorSpace || v.Codec != w.Codec {
+					t.Errorf("expected %v: %+v\nwant %+v", expected, v, w)
+				}
+				if !slices.Equal(readAll(t, out, VideoOptions{}), pictures) {
+					t.Errorf("expected %v: other pictures", expected)
+				}
+				text, err := exec.Command(tools(t).FFprobe, "-v", "error", "-show_format", "-show_streams", out).Output()
+				if err != nil || !strings.Contains(strings.ToLower(string(text)), "=made by a test") {
+					t.Errorf("metadata: %v %s", err, text)
+				}
+				if c[1] == "hevc" && !strings.Contains(string(text), "codec_tag_string=hvc1") {
+					t.Errorf("tag: %s", text)
+				}
+			}
+		})
+	}
+	for how, line := range map[string]string{"fails": "echo broken >&2; exit 1", "is cancelled": "sleep 60"} {
+		t.Run(how, func(t *testing.T) {
+			tl, dir := tools(t), t.TempDir()
+			wrapper := filepath.Join(t.TempDir(), "ffmpeg")
+			script := fmt.Sprintf("#!/bin/sh\ncase \"$*\" in *'-c:v copy'*) for to; do :; done; echo half >\"${to#file:}\"; touch '%s.on'; %s;; esac\nexec '%s' \"$@\"\n", wrapper, line, tl.FFmpeg)
+			if err := os.WriteFile(wrapper, []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			tl.FFmpeg = wrapper
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			o := sinkOptions(small)
+			o.Audio, o.Duration = voice, 5*time.Second
+			s, err := OpenSink(ctx, tl, filepath.Join(dir, "a.mp4"), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Write(frame.New(small)); err != nil {
+				t.Fatal(err)
+			}
+			kind, word := fault.Output, "broken"
+			if how != "fails" {
+				kind, word = fault.Cancelled, ""
+				go func() {
+					for {
+						if _, err := os.Stat(wrapper + ".on"); err == nil || t.Context().Err() != nil {
+							cancel()
+							return
+						}
+						time.Sleep(5 * time.Millisecond)
+					}
+				}()
+			}
+			wantFault(t, s.Commit(), kind, word)
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+			clean(t, dir)
+		})
+	}
+}
+
 func samples(t *testing.T, path string, track int, o AudioOptions) []float32 {
 	t.Helper()
 	src, err := OpenAudio(t.Context(), tools(t), path, probe(t, path), track, o)

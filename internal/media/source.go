@@ -87,11 +87,32 @@ func (o VideoOptions) part(info *Info, path string) (first, last int64, err erro
 		return 0, 0, fault.New(fault.Usage, "read video", path,
 			fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End), "the end has to come after the start")
 	}
-	if v.Duration > 0 && o.Start >= v.Start+v.Duration {
+	// Frames, not times: the last half of the last frame rounds to the one behind.
+	if total := o.total(v); total > 0 && first >= total {
 		return 0, 0, fault.New(fault.Usage, "read video", path,
-			fmt.Sprintf("the start %v lies behind the end of the video (%v)", o.Start, v.Duration), "choose an earlier start")
+			fmt.Sprintf("the start %v lies behind the end of the video (%v)", o.Start, v.Start+v.Duration), "choose an earlier start")
 	}
 	return first, last, nil
+}
+
+// total is how many frames the track has on the grid of o.Rate, counted from
+// the start of the file; 0 when its length is not known.
+func (o VideoOptions) total(v *VideoInfo) int64 {
+	if v.Duration <= 0 || !o.Rate.Valid() {
+		return 0
+	}
+	offset := o.offset(v)
+	return max(1, o.Rate.Frame(time.Duration((v.Start.Seconds()-offset)*1e9)+v.Duration))
+}
+
+// offset is by how much less than a frame the track begins behind the grid.
+func (o VideoOptions) offset(v *VideoInfo) float64 {
+	period := 1 / o.Rate.Float()
+	offset := math.Mod(v.Start.Seconds(), period)
+	if period-offset < 1e-4 {
+		return 0
+	}
+	return offset
 }
 
 // openSpan reads the frames from first up to last (exclusive) of the track at
@@ -99,7 +120,7 @@ func (o VideoOptions) part(info *Info, path string) (first, last int64, err erro
 func openSpan(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions, first, last int64) (*VideoSource, error) {
 	v := info.Video
 	s := &VideoSource{ctx: ctx, path: path, o: o, picture: v.IsPicture}
-	if total := o.Rate.Frame(v.Start + v.Duration); !v.IsPicture && total > 0 {
+	if total := o.total(v); !v.IsPicture && total > 0 {
 		s.want = max(0, min(last, total)-first)
 		if first == 0 && last >= total && o.Rate == v.FrameRate && !v.VFR {
 			s.want = v.Frames
@@ -161,11 +182,7 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 		// AAC: 21 ms) keeps its frames on the grid; whole missing frames are
 		// filled with the first one. Left alone, the part would be rounded up
 		// to a frame too many.
-		period := 1 / o.Rate.Float()
-		offset := math.Mod(v.Start.Seconds(), period)
-		if period-offset < 1e-4 {
-			offset = 0
-		}
+		period, offset := 1/o.Rate.Float(), o.offset(v)
 		at := float64(first) * period
 		// Times stay those of the file and are shifted here, so that the fps
 		// filter works on the same grid wherever reading starts, and a frame is

@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -233,6 +234,54 @@ func TestPartsAreTheSameFrames(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestCheckPart(t *testing.T) {
+	in := make0(t, args(testVideo("64x48", "25", "2"), "-c:v libx264 a.mp4")...)
+	late := make0(t, args(testVideo("64x48", "25", "2"), "-f lavfi -i sine=d=2 -c:v libx264 -c:a aac a.mkv")...)
+	for _, path := range []string{in, late} {
+		info := probe(t, path)
+		o := VideoOptions{Rate: Rational{25, 1}, Format: WorkingFormat(*info.Video)}
+		for start, ok := range map[time.Duration]bool{0: true, 1960 * time.Millisecond: true, 1970 * time.Millisecond: true,
+			1990 * time.Millisecond: false, 2 * time.Second: false, 3 * time.Second: false} {
+			o.Start = start
+			err := CheckPart(path, info, o)
+			if ok {
+				if n := len(readAll(t, path, o)); err != nil || start > 0 && n != 1 {
+					t.Errorf("%s from %v: %v, %d frames", path, start, err, n)
+				}
+			} else {
+				wantFault(t, err, fault.Usage, "lies behind the end")
+			}
+		}
+	}
+}
+
+// A browser's recording does not say how long it is.
+func TestNoDuration(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "live.webm")
+	// A pipe cannot be gone back in to write the length.
+	cmd := exec.Command("sh", append([]string{"-c", `out=$1; shift; "$@" | cat >"$out"`, "sh", path, tools(t).FFmpeg, "-v", "error"},
+		args(testVideo("64x48", "25", "2"), "-c:v libvpx -deadline realtime -f webm pipe:1")...)...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	info := probe(t, path)
+	if v := info.Video; v.Duration != 0 || v.Frames != 0 || v.FrameRate != (Rational{25, 1}) {
+		t.Errorf("%+v", v)
+	}
+	src, err := OpenVideo(t.Context(), tools(t), path, info, VideoOptions{Format: WorkingFormat(*info.Video)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	f := frame.New(src.o.Format)
+	for err == nil {
+		err = src.Read(f)
+	}
+	if !errors.Is(err, io.EOF) || src.Frames() != 50 || src.Expected() != 0 || src.Short() {
+		t.Errorf("%v: %d frames of %d, short %v", err, src.Frames(), src.Expected(), src.Short())
 	}
 }
 
