@@ -20,6 +20,9 @@ import (
 func tools(t testing.TB) Tools {
 	t.Helper()
 	tl, err := FindTools(t.Context())
+	if err != nil && (os.Getenv("CI") != "" || os.Getenv("LIPSTREAM_REQUIRE_RUNTIMES") != "") {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip(err)
 	}
@@ -136,7 +139,7 @@ func clean(t testing.TB, dir string) {
 			t.Errorf("left behind: %s", e.Name())
 		}
 	}
-	for end := time.Now().Add(time.Second); len(Pids()) > 0; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(15 * time.Second); len(Pids()) > 0; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("children left: %v", Pids())
 		}

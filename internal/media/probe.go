@@ -128,7 +128,7 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	info.Path = path
 	v := info.Video
 	if v == nil && len(info.Audio) == 0 {
-		return nil, fault.New(fault.Input, op, path, "not a media file: it has neither video nor sound", "")
+		return nil, fault.New(fault.Input, op, path, "not a media file: it has neither video nor sound", "check that the file plays in a video player")
 	}
 	if v != nil && v.IsPicture {
 		v.orient(kind.orientation)
@@ -162,8 +162,10 @@ func probeFault(path string, err error, kind fileKind) error {
 		return &fault.Error{Kind: fault.Input, Op: op, Subject: path, Err: &notMediaError{err},
 			Hint: "check that the file plays in a video player"}
 	}
-	return fault.Wrap(fault.Input, op, path, err, "")
+	return fault.Wrap(fault.Input, op, path, err, openHint)
 }
+
+const openHint = "check that the file opens in a viewer"
 
 type incompleteError struct{ error }
 
@@ -248,6 +250,18 @@ func (v *VideoInfo) rateFrom(times []float64) {
 			v.FrameRate, v.VFR = r, false
 			return
 		}
+	}
+	// Holds between frames of one rate: that rate, and the holds are filled.
+	near, sum := 0, 0.0
+	for _, g := range gaps {
+		if tolerance := min(0.0011, median/4); g > median-tolerance && g < median+tolerance {
+			near++
+			sum += g
+		}
+	}
+	if median > 0.002 && 2*near >= len(gaps) {
+		v.FrameRate = snap(Rational{int64(1e6*float64(near)/sum + 0.5), 1e6}.reduced())
+		return
 	}
 	if !v.header[1].Valid() && median > 0 {
 		v.FrameRate = snap(Rational{int64(1e6/median + 0.5), 1e6}.reduced())

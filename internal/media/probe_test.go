@@ -227,3 +227,40 @@ func FuzzSniff(f *testing.F) {
 		}
 	})
 }
+
+func TestRateWithHolds(t *testing.T) {
+	var times []float64
+	for i := range 40 {
+		at := float64(i) * 0.04
+		if i >= 20 {
+			at += 1.16
+		}
+		times = append(times, at)
+	}
+	v := VideoInfo{VFR: true, FrameRate: Rational{29, 2}, header: [2]Rational{{25, 1}, {29, 2}}}
+	v.rateFrom(append(times, 3.5))
+	if v.FrameRate != (Rational{25, 1}) || !v.VFR {
+		t.Errorf("%v %v", v.FrameRate, v.VFR)
+	}
+}
+
+func TestDamagedPicture(t *testing.T) {
+	in := make0(t, args(testVideo("320x240", "25", "1"), "-frames:v 1 -update 1 a.png")...)
+	b, err := os.ReadFile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(in, b[:40], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info, err := Probe(t.Context(), tools(t), in)
+	if err == nil {
+		var src *VideoSource
+		f := frame.New(WorkingFormat(*info.Video))
+		if src, err = OpenVideo(t.Context(), tools(t), in, info, VideoOptions{Format: f.Format}); err == nil {
+			err = src.Read(f)
+			_ = src.Close()
+		}
+	}
+	wantFault(t, err, fault.Input, "check that the file")
+}

@@ -458,7 +458,7 @@ func TestSinkKilled(t *testing.T) {
 			}
 		}
 	})
-	if d := time.Since(at); d > time.Second {
+	if d := time.Since(at); d > 15*time.Second {
 		t.Errorf("noticed after %v", d)
 	}
 	wantFault(t, err, fault.Internal, "killed by signal 9")
@@ -482,12 +482,12 @@ func TestSinkCancel(t *testing.T) {
 			cancel()
 		}
 	})
-	if d := time.Since(at); d > time.Second {
+	if d := time.Since(at); d > 15*time.Second {
 		t.Errorf("noticed after %v", d)
 	}
 	wantFault(t, err, fault.Cancelled)
 	// Nobody calls Close.
-	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(15 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		if entries, _ := os.ReadDir(dir); len(entries) == 0 {
 			break
 		} else if time.Now().After(end) {

@@ -288,7 +288,11 @@ func (s *VideoSource) ended(got int, err error) error {
 		return fault.Wrap(fault.Cancelled, op, s.path, ctxErr, "")
 	}
 	if exit != nil {
-		return fault.Wrap(exitKind(exit, fault.Input), op, s.path, exit, exitHint(exit))
+		hint := exitHint(exit)
+		if hint == "" {
+			hint = openHint
+		}
+		return fault.Wrap(exitKind(exit, fault.Input), op, s.path, exit, hint)
 	}
 	if got > 0 {
 		return fault.New(fault.Internal, op, s.path, "ffmpeg stopped within a frame", "")
