@@ -32,9 +32,30 @@ func ParseChoice(s string) (Choice, error) {
 	return Choice{n: n}, nil
 }
 
+// candidates leaves out those too small to be used (faces of a distant crowd
+// are not counted) and those who may be no faces. With nobody else they stay.
+func candidates(seen []*person) []*person {
+	for _, keep := range []func(*person) bool{
+		func(q *person) bool { return !tooSmall(q.obs.points) },
+		func(q *person) bool { return q.score >= sureScore },
+	} {
+		var left []*person
+		for _, q := range seen {
+			if keep(q) {
+				left = append(left, q)
+			}
+		}
+		if len(left) > 0 {
+			seen = left
+		}
+	}
+	return seen
+}
+
 // pick gives the chosen one of the people seen in a picture of w x h, nil when
 // there is none (yet).
 func (c Choice) pick(seen []*person, w, h int) *person {
+	seen = candidates(seen)
 	if len(seen) == 0 || c.n > len(seen) {
 		return nil
 	}

@@ -21,9 +21,9 @@ type Face struct {
 	Track  int     // number of the track, 0-based; a new one after each cut or loss
 	Points []Point // 478 MediaPipe points in frame pixels
 	Score  float64 // presence, 0..1
-	Yaw    float64 // head pose: positive to the image's right
-	Pitch  float64 // positive down
-	Roll   float64 // positive clockwise
+	Yaw    float64 // head pose in radians: positive to the image's right
+	Pitch  float64 // radians, positive down
+	Roll   float64 // radians, positive clockwise
 	// Align maps frame pixels to the template of 210 x 280 (TemplateW x
 	// TemplateH), a similarity without any rounding: what the preview engine
 	// crops by. LatentSync's own matrix is Aligner.Matrix.

@@ -1,6 +1,7 @@
 package face
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -11,9 +12,15 @@ import (
 const (
 	detectEvery = 10 // frames between looks for further faces while following one
 	searchEvery = 5  // frames between looks for small faces while there is nobody, a level each
+	fineEvery   = 40 // frames between looks for small newcomers beside the chosen one, a level each
 	maxPeople   = 6  // followed at once
 	maxKnown    = 24 // remembered in one shot
 	sameBox     = 0.3
+
+	// A detection is sure from this score on. Below it are real faces, but
+	// also collars and patterns, which the mesh does not always refuse; a real
+	// face gets more than this from some level.
+	sureScore = 0.7
 )
 
 // observation is a face as the networks see it in one frame. It is shared by
@@ -51,6 +58,7 @@ func (o *observation) matches(d Detection) bool {
 type person struct {
 	obs    *observation // the last
 	before *observation // of the frame before that; nil when not seen in it
+	score  float64      // of the best detection
 	gone   int          // frames since obs; 0 while followed
 	jumped bool         // is back in this frame where no motion can have brought it
 }
@@ -75,13 +83,22 @@ func (q *person) expected() ROI {
 type people struct {
 	detector *Detector
 	mesh     *Mesh
+	complete bool      // the choice is among everybody, however small: not just the largest
 	all      []*person // followed or lost, in the order of their appearance
 	chosen   *person   // never forgotten
 	since    int       // frames since the detector ran
 	searched int       // frames without anybody, in a row
+	fine     int       // frames since a finer level ran beside somebody followed
+	level    int       // the last of these
 }
 
-func (p *people) reset() { *p = people{detector: p.detector, mesh: p.mesh} }
+func (p *people) reset() {
+	*p = people{detector: p.detector, mesh: p.mesh, complete: p.complete}
+}
+
+// open says whether somebody is to be chosen: there was nobody yet to whom the
+// choice applies, or that one has left.
+func (p *people) open() bool { return p.chosen == nil || p.chosen.gone > maxGap }
 
 // followed are those seen in this frame.
 func (p *people) followed() []*person {
@@ -96,6 +113,7 @@ func (p *people) followed() []*person {
 
 // next observes one frame. It gives the people who are new in it.
 func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err error) {
+	p.thin()
 	lost := false
 	for _, q := range p.all {
 		q.jumped = false
@@ -117,50 +135,131 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 	}
 	p.merge()
 	p.since++
-	seen := p.followed()
-	if len(seen) > 0 && !lost && p.since < detectEvery {
+	p.fine++
+	alone := len(p.followed()) == 0
+	if !alone && !lost && p.since < detectEvery {
 		return nil, nil
 	}
 	p.since = 0
-	first, last := 0, 0
-	if len(seen) == 0 {
-		p.searched++
-		switch {
-		case p.searched == 1:
-			last = Levels - 1 // a new shot, or a face just lost: look for it everywhere
-		case p.searched%searchEvery == 0:
-			first = 1 + p.searched/searchEvery%(Levels-1)
-			last = first
-		}
-	} else {
-		p.searched = 0
-	}
-	for level := first; level <= last; level++ {
-		if level > first && len(p.followed()) > 0 {
+	var done [Levels]bool
+	for _, level := range p.plan(alone) {
+		if level > 0 && alone && len(p.followed()) > 0 {
 			break // the coarser levels were enough
 		}
-		found, err := p.detector.Level(ctx, f, level)
+		if fresh, err = p.search(ctx, f, level, fresh); err != nil {
+			return nil, err
+		}
+		done[level] = true
+	}
+	if !p.open() || len(fresh) == 0 || !p.complete && !p.doubtful() {
+		return fresh, nil
+	}
+	// Somebody is about to be chosen by place, which takes everybody, or
+	// among faces of which one may be none.
+	for level, ran := range done {
+		if ran {
+			continue
+		}
+		if fresh, err = p.search(ctx, f, level, fresh); err != nil {
+			return nil, err
+		}
+	}
+	p.fine = 0
+	return fresh, nil
+}
+
+// doubtful says whether not everybody of several is surely a face.
+func (p *people) doubtful() bool {
+	seen := p.followed()
+	return len(seen) > 1 && slices.ContainsFunc(seen, func(q *person) bool { return q.score < sureScore })
+}
+
+// plan gives the levels to search now, coarse to fine; alone is without
+// anybody followed.
+func (p *people) plan(alone bool) []int {
+	if !alone {
+		p.searched = 0
+		if p.complete && (p.fine >= fineEvery || p.open() && p.fine >= detectEvery) {
+			p.fine = 0
+			p.level = 1 + p.level%(Levels-1)
+			return []int{0, p.level}
+		}
+		return []int{0}
+	}
+	p.searched++
+	switch {
+	case p.searched == 1: // a new shot, or a face just lost: look for it everywhere
+		all := make([]int, Levels)
+		for i := range all {
+			all[i] = i
+		}
+		return all
+	case p.searched%searchEvery == 0:
+		return []int{1 + p.searched/searchEvery%(Levels-1)}
+	}
+	return []int{0}
+}
+
+// search runs one level of the detector and appends who is new to fresh.
+func (p *people) search(ctx context.Context, f frame.Source, level int, fresh []*person) ([]*person, error) {
+	found, err := p.detector.Level(ctx, f, level)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range found {
+		if p.known(d) || level > 0 && d.Score < sureScore && len(p.followed()) > 0 {
+			continue // the finer levels see many things besides faces
+		}
+		q, err := p.meet(ctx, f, d)
 		if err != nil {
 			return nil, err
 		}
-		for _, d := range found {
-			q, err := p.meet(ctx, f, d)
-			if err != nil {
-				return nil, err
-			}
-			if q != nil {
-				fresh = append(fresh, q)
-			}
+		if q != nil {
+			fresh = append(fresh, q)
 		}
 	}
 	return fresh, nil
 }
 
-// meet looks closer at a detection: nothing where it is somebody followed or
-// no face after all, a lost person who is back, or somebody new, who is given.
+// thin lets go of the smallest where a choice among everybody left more than
+// are followed at once. They are remembered, so that they are nobody new.
+func (p *people) thin() {
+	seen := p.followed()
+	if len(seen) <= maxPeople {
+		return
+	}
+	rank := func(q *person) float64 {
+		if q == p.chosen {
+			return math.Inf(1)
+		}
+		return q.obs.size()
+	}
+	slices.SortStableFunc(seen, func(a, b *person) int { return cmp.Compare(rank(b), rank(a)) })
+	for _, q := range seen[maxPeople:] {
+		q.gone, q.before = 1, nil
+	}
+}
+
+// known says whether a detection is somebody followed.
+func (p *people) known(d Detection) bool {
+	for _, q := range p.all {
+		if q.gone == 0 && q.obs.matches(d) {
+			q.score = math.Max(q.score, d.Score)
+			return true
+		}
+	}
+	return false
+}
+
+// meet looks closer at a detection: nothing where it is no face or somebody
+// followed after all, a lost person who is back, or somebody new, who is given.
 func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person, error) {
 	seen := p.followed()
-	if len(seen) >= maxPeople || slices.ContainsFunc(seen, func(q *person) bool { return q.obs.matches(d) }) {
+	limit := maxPeople
+	if p.complete && p.open() {
+		limit = maxKnown
+	}
+	if len(seen) >= limit {
 		return nil, nil
 	}
 	o, err := p.look(ctx, f, ROIFromDetection(d))
@@ -176,12 +275,15 @@ func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person
 	if again != nil {
 		o = again
 	}
+	if slices.ContainsFunc(seen, func(q *person) bool { return sameFace(q.obs, o) }) {
+		return nil, nil // the mesh found its way to somebody known
+	}
 	if q := p.returned(o); q != nil {
 		q.jumped = !plausible(q.obs, o)
-		q.obs, q.gone = o, 0
+		q.obs, q.gone, q.score = o, 0, math.Max(q.score, d.Score)
 		return nil, nil
 	}
-	q := &person{obs: o}
+	q := &person{obs: o, score: d.Score}
 	p.all = append(p.all, q)
 	p.forget()
 	return q, nil
@@ -241,13 +343,18 @@ func (p *people) merge() {
 			if a.gone > 0 || b.gone > 0 {
 				continue
 			}
-			ax, ay := a.obs.centre()
-			bx, by := b.obs.centre()
-			if math.Hypot(ax-bx, ay-by) < 0.25*math.Min(a.obs.size(), b.obs.size()) {
+			if sameFace(a.obs, b.obs) {
 				b.gone = 1
 			}
 		}
 	}
+}
+
+// sameFace says whether two meshes lie on one face.
+func sameFace(a, b *observation) bool {
+	ax, ay := a.centre()
+	bx, by := b.centre()
+	return math.Hypot(ax-bx, ay-by) < 0.25*math.Min(a.size(), b.size())
 }
 
 // returned gives the lost person nearest to o, if it is near enough and of

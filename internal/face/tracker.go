@@ -102,8 +102,7 @@ func NewTracker(ctx context.Context, b backend.Backend, o Options) (*Tracker, er
 // trackWith makes a tracker around loaded networks.
 func trackWith(d *Detector, m *Mesh, o Options) *Tracker {
 	t := &Tracker{options: o, track: -1, emitted: -1, broken: true}
-	t.people = people{detector: d, mesh: m}
-	t.people.reset()
+	t.people = people{detector: d, mesh: m, complete: o.Choice.rule != "largest"}
 	return t
 }
 
@@ -184,7 +183,8 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	w, h := f.Size()
 	switch {
 	case t.people.chosen == nil:
-		// Decided once in a shot, on the first frame that has a candidate.
+		// Decided once in a shot, on the first frame that has a candidate;
+		// people.next has looked for everybody then.
 		t.people.chosen = t.options.Choice.pick(t.people.followed(), w, h)
 	case t.people.chosen.gone > maxGap && len(fresh) > 0:
 		// The chosen one left. Those who were there beside it are somebody
@@ -203,6 +203,7 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 // again chooses among newcomers; a number cannot be kept then.
 func (o Options) again(fresh []*person, w, h int) *person {
 	c := o.Choice
+	fresh = candidates(fresh)
 	c.n = min(c.n, len(fresh))
 	return c.pick(fresh, w, h)
 }
@@ -325,6 +326,12 @@ func (t *Tracker) smoothed(e entry) *Face {
 	return f
 }
 
+// tooSmall says whether a face is narrower than MinWidth. A turned head is
+// narrow, not small: its height counts, too.
+func tooSmall(p []Point) bool {
+	return math.Max(dist(p[234], p[454]), 0.75*dist(p[10], p[152])) < MinWidth
+}
+
 // usable judges the face and counts why it is not.
 func (t *Tracker) usable(f *Face, fr *frame.Frame) bool {
 	inside := 0
@@ -333,10 +340,8 @@ func (t *Tracker) usable(f *Face, fr *frame.Frame) bool {
 			inside++
 		}
 	}
-	// A turned head is narrow, not small: its height counts, too.
-	width := math.Max(f.Width(), 0.75*dist(f.Points[10], f.Points[152]))
 	switch {
-	case width < MinWidth:
+	case tooSmall(f.Points):
 		t.stats.TooSmall++
 	case math.Abs(f.Yaw) > MaxYaw:
 		t.stats.Turned++
