@@ -88,6 +88,9 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	if err := CheckOutput(path, o.Overwrite, inputs...); err != nil {
 		return nil, err
 	}
+	if path, err = followLinks(path); err != nil {
+		return nil, err
+	}
 	s := &Sink{ctx: ctx, tools: tools, path: path, o: o, cont: cont, temp: tempName(path)}
 	args, err := s.args(ctx)
 	if err != nil {
@@ -130,6 +133,10 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	if _, err := containerOf(path); err != nil {
 		return err
 	}
+	path, err := followLinks(path)
+	if err != nil {
+		return err
+	}
 	dir := filepath.Dir(path)
 	st, err := os.Stat(dir)
 	switch {
@@ -140,7 +147,7 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	case !st.IsDir():
 		return fault.New(fault.Output, writeOp, path, dir+" is not a folder", "")
 	}
-	if st, err := os.Stat(path); err == nil {
+	if st, err := os.Lstat(path); err == nil {
 		if st.IsDir() {
 			return fault.New(fault.Output, writeOp, path, "is a directory", "name a file")
 		}
@@ -164,6 +171,31 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	}
 	_ = f.Close()
 	return os.Remove(temp)
+}
+
+// followLinks gives the file that an output stands for: what a link points to
+// is written, also where it does not exist yet, and the link stays.
+func followLinks(path string) (string, error) {
+	for at, n := path, 0; n < 40; n++ {
+		st, err := os.Lstat(at)
+		if err != nil || st.Mode()&os.ModeSymlink == 0 {
+			return at, nil
+		}
+		to, err := os.Readlink(at)
+		if err != nil {
+			return "", fault.Wrap(fault.Output, writeOp, path, unpath(err), "")
+		}
+		if !filepath.IsAbs(to) {
+			// The folder may be a link itself, from which ".." leads elsewhere.
+			dir, err := filepath.EvalSymlinks(filepath.Dir(at))
+			if err != nil {
+				return "", fault.Wrap(fault.Output, writeOp, path, unpath(err), "")
+			}
+			to = filepath.Join(dir, to)
+		}
+		at = to
+	}
+	return "", fault.New(fault.Output, writeOp, path, "is a link that leads to itself", "choose another name for the output")
 }
 
 // tempName is a hidden name beside path, so that the rename stays within one

@@ -505,3 +505,39 @@ func TestSinkCancel(t *testing.T) {
 	}
 	clean(t, dir)
 }
+
+func TestOutputLink(t *testing.T) {
+	dir, far := t.TempDir(), t.TempDir()
+	link := func(name, to string) string {
+		path := filepath.Join(dir, name)
+		if err := os.Symlink(to, path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	wantFault(t, CheckOutput(link("nowhere.mp4", filepath.Join(far, "none", "a.mp4")), true), fault.Output, "does not exist")
+	wantFault(t, CheckOutput(link("self.mp4", "self.mp4"), true), fault.Output, "leads to itself")
+	target := filepath.Join(far, "a.mp4")
+	out := link("link.mp4", target)
+	for range 2 { // the target is made, then replaced
+		o := sinkOptions(small)
+		o.Overwrite = true
+		s := openSink(t, out, o)
+		if err := s.Write(frame.New(small)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := os.Lstat(out); err != nil || st.Mode()&os.ModeSymlink == 0 {
+			t.Errorf("the link is gone: %v", err)
+		}
+		if st, err := os.Lstat(target); err != nil || !st.Mode().IsRegular() {
+			t.Errorf("the target: %v", err)
+		}
+		probe(t, out)
+	}
+	wantFault(t, CheckOutput(out, false), fault.Output, "exists already")
+	clean(t, dir)
+	clean(t, far)
+}
