@@ -118,8 +118,19 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	}
 	args = append(args, "-of", "json", "-show_format", "-show_streams", "-i", fileURL(path))
 	out, err := output(ctx, tools.FFprobe, args...)
+	heic := func(err error) error {
+		return &fault.Error{Kind: fault.Input, Op: op, Subject: path, Hint: "convert it to JPEG or PNG first",
+			Err: &explained{"this HEIC picture cannot be read by ffmpeg", err}}
+	}
+	if x, ok := errors.AsType[*ExitError](err); ok && kind.heic && x.Signal == 0 {
+		return nil, heic(err)
+	}
 	if err != nil {
 		return nil, probeFault(path, err, kind)
+	}
+	// Several pictures are the tiles of one, of which a single one is no use.
+	if kind.heic && bytes.Count(out, []byte(`"codec_type": "video"`)) != 1 {
+		return nil, heic(errors.New("it is stored in tiles, or not at all"))
 	}
 	info, err := parseProbe(out, kind)
 	if err != nil {
@@ -273,7 +284,8 @@ type fileKind struct {
 	demuxer      string // of a picture; empty for anything else
 	boxes        bool   // it begins like MP4 or QuickTime
 	picture      bool
-	orientation  int // EXIF
+	orientation  int  // EXIF
+	heic         bool // only new versions of ffmpeg read it
 	refuse, hint string
 }
 
@@ -319,7 +331,7 @@ func sniffBytes(head []byte, name string) fileKind {
 	case is(0, "BM") && len(head) > 14 && is(6, "\x00\x00\x00\x00"):
 		return fileKind{demuxer: "bmp_pipe", picture: true}
 	case is(4, "ftypheic"), is(4, "ftypheix"), is(4, "ftypmif1"):
-		return fileKind{refuse: "HEIC pictures cannot be read by ffmpeg", hint: "convert it to JPEG or PNG first"}
+		return fileKind{picture: true, heic: true}
 	case is(4, "ftypavif"):
 		return fileKind{picture: true}
 	case bytes.HasPrefix(text, []byte("#EXTM3U")), bytes.HasPrefix(text, []byte("ffconcat")), bytes.Contains(text, []byte("<MPD")),

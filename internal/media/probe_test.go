@@ -264,3 +264,23 @@ func TestDamagedPicture(t *testing.T) {
 	}
 	wantFault(t, err, fault.Input, "check that the file")
 }
+
+func TestHEIC(t *testing.T) {
+	in := make0(t, args(testVideo("64x64", "25", "1"), "-frames:v 1 -c:v libx265 -x265-params log-level=error a.mp4")...)
+	b, err := os.ReadFile(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(b[8:], "heic")
+	if err := os.WriteFile(in, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v := probe(t, in).Video; v == nil || !v.IsPicture || v.Width != 64 {
+		t.Errorf("%+v", v)
+	}
+	if err := os.WriteFile(in, b[:32], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Probe(t.Context(), tools(t), in)
+	wantFault(t, err, fault.Input, "HEIC", "convert it")
+}
