@@ -126,8 +126,11 @@ func (r *reporter) frames(s pipeline.Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now.Frame, r.now.NoFace = s.Frames, s.NoFace
-	// A length that was estimated gives way to what is really there.
-	r.now.Frames = max(r.now.Frames, s.Frames)
+	// A length that was estimated gives way to what is really there; one that
+	// is not known stays so.
+	if r.now.Frames > 0 {
+		r.now.Frames = max(r.now.Frames, s.Frames)
+	}
 }
 
 // end sends the last event and stops the goroutines.

@@ -36,9 +36,6 @@ type Face struct {
 // Width of the face in frame pixels: between the ears, along the eye line.
 func (f *Face) Width() float64 { return dist(f.Points[234], f.Points[454]) }
 
-// MouthOpen is the distance between the inner lips (13-14) in frame pixels.
-func (f *Face) MouthOpen() float64 { return dist(f.Points[13], f.Points[14]) }
-
 func dist(a, b Point) float64 { return math.Hypot(a.X-b.X, a.Y-b.Y) }
 
 // pose is the rotation that takes the mean face to the points, by a weighted

@@ -4,11 +4,6 @@ package face
 // of the image, as everywhere in this package. Neighbours in a contour are edges
 // of the mesh.
 var (
-	// LipsOuter is the closed outer lip contour, from the image-left corner 61
-	// along the lower lip to 291 and back along the upper.
-	LipsOuter = []int{
-		61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
-	}
 	// LipsInner is the closed inner lip contour, from 78 along the lower lip to
 	// 308 and back; mouth opening is the distance 13-14.
 	LipsInner = []int{
@@ -20,12 +15,6 @@ var (
 		10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
 		148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 	}
-	// JawLine runs open from the image-left ear over the chin (152) to the
-	// image-right ear.
-	JawLine = []int{
-		127, 234, 93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288,
-		361, 323, 454, 356,
-	}
 	// EyeLeft is the closed contour of the eye on the image-left side.
 	EyeLeft = []int{
 		33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246,
@@ -34,38 +23,6 @@ var (
 	EyeRight = []int{
 		263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466,
 	}
-	// BrowLeftUpper is the upper edge of the image-left brow, open.
-	BrowLeftUpper = []int{
-		70, 63, 105, 66, 107,
-	}
-	// BrowLeftLower is the lower edge of the image-left brow, open.
-	BrowLeftLower = []int{
-		46, 53, 52, 65, 55,
-	}
-	// BrowRightUpper is the upper edge of the image-right brow, open.
-	BrowRightUpper = []int{
-		300, 293, 334, 296, 336,
-	}
-	// BrowRightLower is the lower edge of the image-right brow, open.
-	BrowRightLower = []int{
-		276, 283, 282, 295, 285,
-	}
-	// NoseLine runs open from the bridge over the tip (4, 1) to the base.
-	NoseLine = []int{
-		168, 6, 197, 195, 5, 4, 1, 19, 94, 2,
-	}
-	// NoseBase is the lower edge of the nose, open.
-	NoseBase = []int{
-		98, 97, 2, 326, 327,
-	}
-	// NoseWingLeft is the image-left wing.
-	NoseWingLeft = []int{
-		129, 64, 48,
-	}
-	// NoseWingRight is the image-right wing.
-	NoseWingRight = []int{
-		358, 294, 278,
-	}
 	// IrisLeft is centre, right, top, left and bottom of the image-left iris.
 	IrisLeft = []int{
 		468, 469, 470, 471, 472,
@@ -73,14 +30,6 @@ var (
 	// IrisRight is the same of the image-right iris.
 	IrisRight = []int{
 		473, 474, 475, 476, 477,
-	}
-	// Landmarks68 are the mesh points that stand for the common 68-point layout,
-	// in its order; the jaw is approximate.
-	Landmarks68 = []int{
-		162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389, 71, 63, 105,
-		66, 107, 336, 296, 334, 293, 301, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153,
-		144, 362, 385, 387, 263, 373, 380, 61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181, 78, 82,
-		13, 312, 308, 317, 14, 87,
 	}
 )
 
