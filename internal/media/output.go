@@ -1,0 +1,147 @@
+package media
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// CheckEncoding says, before any work is done, whether this ffmpeg can encode
+// what o asks for into a file named path. OpenSink asks the same.
+func CheckEncoding(ctx context.Context, tools Tools, path string, o SinkOptions) error {
+	cont, err := containerOf(path)
+	if err != nil {
+		return err
+	}
+	_, encoder, err := chooseCodec(ctx, tools, path, cont, o.Codec, o.Format)
+	if err != nil {
+		return err
+	}
+	_, err = videoCodecArgs(encoder, o.Format.PixFmt(), &o)
+	return err
+}
+
+// CheckOutput says, before any work is done, whether path can be written.
+func CheckOutput(path string, overwrite bool, inputs ...string) error {
+	if _, err := containerOf(path); err != nil {
+		return err
+	}
+	path, err := followLinks(path)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	st, err := os.Stat(dir)
+	switch {
+	case os.IsNotExist(err):
+		return fault.New(fault.Output, writeOp, path, "the folder "+dir+" does not exist", "create it first")
+	case err != nil:
+		return fault.Wrap(fault.Output, writeOp, path, err, "")
+	case !st.IsDir():
+		return fault.New(fault.Output, writeOp, path, dir+" is not a folder", "")
+	}
+	if st, err := os.Lstat(path); err == nil {
+		if st.IsDir() {
+			return fault.New(fault.Output, writeOp, path, "is a directory", "name a file")
+		}
+		for _, in := range inputs {
+			if ist, err := os.Stat(in); err == nil && os.SameFile(st, ist) {
+				return fault.New(fault.Output, writeOp, path, "the output is the same file as the input "+in, "choose another name for the output")
+			}
+		}
+		if !overwrite {
+			return fault.New(fault.Output, writeOp, path, "the file exists already", "use --overwrite to replace it")
+		}
+		if !st.Mode().IsRegular() {
+			return fault.New(fault.Output, writeOp, path, "is not a regular file", "name a file")
+		}
+	}
+	// Permissions are only known by trying.
+	temp := tempName(path)
+	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fault.Wrap(fault.Output, writeOp, path, fmt.Errorf("the folder %s cannot be written: %w", dir, unpath(err)), "choose another folder")
+	}
+	_ = f.Close()
+	return os.Remove(temp)
+}
+
+// followLinks gives the file that an output stands for: what a link points to
+// is written, also where it does not exist yet, and the link stays.
+func followLinks(path string) (string, error) {
+	for at, n := path, 0; n < 40; n++ {
+		st, err := os.Lstat(at)
+		if err != nil || st.Mode()&os.ModeSymlink == 0 {
+			return at, nil
+		}
+		to, err := os.Readlink(at)
+		if err != nil {
+			return "", fault.Wrap(fault.Output, writeOp, path, unpath(err), "")
+		}
+		if !filepath.IsAbs(to) {
+			// The folder may be a link itself, from which ".." leads elsewhere.
+			dir, err := filepath.EvalSymlinks(filepath.Dir(at))
+			if err != nil {
+				return "", fault.Wrap(fault.Output, writeOp, path, unpath(err), "")
+			}
+			to = filepath.Join(dir, to)
+		}
+		at = to
+	}
+	return "", fault.New(fault.Output, writeOp, path, "is a link that leads to itself", "choose another name for the output")
+}
+
+// tempName is a hidden name beside path, so that the rename stays within one
+// file system.
+func tempName(path string) string {
+	ext := filepath.Ext(path)
+	name := strings.TrimSuffix(filepath.Base(path), ext)
+	// Names have at most 255 bytes on most file systems.
+	for len(name) > 100 || !utf8.ValidString(name) && len(name) > 0 {
+		_, n := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-n]
+	}
+	var random [6]byte
+	_, _ = rand.Read(random[:]) // it cannot fail
+	return filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.lipstream-%d-%s%s", name, os.Getpid(), hex.EncodeToString(random[:]), ext))
+}
+
+// outputFault says in the user's words why the file could not be written.
+func outputFault(path string, err error, stderr []string) error {
+	text := strings.Join(stderr, "\n")
+	for _, known := range [][3]string{
+		{"No space left on device", "the disk is full", "free some space, or write to another disk"},
+		{"Disk quota exceeded", "the disk quota is used up", "free some space, or write to another disk"},
+		{"File too large", "the file has reached the size limit of the file system or of the process", "write to another disk, or raise ulimit -f"},
+		{"Read-only file system", "the file system is read-only", "write to another disk"},
+	} {
+		if strings.Contains(text, known[0]) {
+			return &fault.Error{Kind: fault.Output, Op: writeOp, Subject: path, Err: &explained{known[1], err}, Hint: known[2]}
+		}
+	}
+	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+		if x.Signal == fileSizeSignal {
+			return &fault.Error{Kind: fault.Output, Op: writeOp, Subject: path, Hint: "raise ulimit -f",
+				Err: &explained{"the file has reached the process's size limit", err}}
+		}
+		return fault.Wrap(fault.Internal, writeOp, path, err, exitHint(err))
+	}
+	return fault.Wrap(fault.Output, writeOp, path, err, "")
+}
+
+// explained is an error with a better text.
+type explained struct {
+	text string
+	err  error
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.err }
