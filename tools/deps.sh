@@ -21,7 +21,9 @@ package() {
 
 missing=
 for program in "$@"; do
-	have "$program" || missing="$missing $(package "$program")"
+	have "$program" && continue
+	package=$(package "$program")
+	case "$missing " in *" $package "*) ;; *) missing="$missing $package" ;; esac
 done
 [ -n "$missing" ] || exit 0
 
@@ -30,8 +32,14 @@ if ! command -v apt-get >/dev/null; then
 	exit 1
 fi
 sudo=
-[ "$(id -u)" = 0 ] || sudo=sudo
+if [ "$(id -u)" != 0 ]; then
+	if ! command -v sudo >/dev/null; then
+		echo "please install, as root: apt-get install$missing" >&2
+		exit 1
+	fi
+	sudo=sudo
+fi
 echo "installing:$missing"
 $sudo apt-get update -qq
 # shellcheck disable=SC2086 # a list of packages
-DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing
+$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing

@@ -46,6 +46,8 @@ type runtimeRow struct {
 	About   string `json:"about"`
 	Path    string `json:"path,omitempty"` // of the library found, "" if none
 	Source  string `json:"source,omitempty"`
+
+	hint string // what to do when it was not found
 }
 
 // Run implements lipstream runtime list. It finds libraries without loading
@@ -60,6 +62,8 @@ func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 			row.Path, row.Source = lib.Path, lib.Source
 		case ctx.Err() != nil:
 			return err
+		default:
+			row.hint = fault.HintOf(err)
 		}
 		rows = append(rows, row)
 	}
@@ -76,7 +80,7 @@ func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 	}
 	line("NAME", "VERSION", "FOUND", "WHERE")
 	for _, row := range rows {
-		found, where := "no", "run: lipstream runtime install "+row.Name
+		found, where := "no", oneLine(row.hint, maxErrorLine)
 		if row.Path != "" {
 			found, where = row.Source, oneLine(row.Path, maxErrorLine)
 		}

@@ -94,7 +94,7 @@ type File struct {
 	// MinSize in bytes: less is a download that broke off, or the pointer file
 	// that git leaves without git-lfs.
 	MinSize int64
-	Fix     string // how to get it; "%s" becomes the models folder
+	Fix     string // what to do about it
 }
 
 // Dir is a folder that jobs write to.
@@ -357,7 +357,7 @@ func (r *Report) gpus(ctx context.Context, read func() ([]memory.GPU, error)) {
 func checkMemory(host func() (memory.Host, error), cgroup func() (memory.Cgroup, error)) Check {
 	h, err := host()
 	if err != nil {
-		return failed("memory", Warning, err, "set the memory budget by hand")
+		return failed("memory", Warning, err, "none needed: only this report does without it")
 	}
 	detail := fmt.Sprintf("%s available of %s", memory.Size(h.Available), memory.Size(h.Total))
 	left, fix := h.Available, "close other programs, or use a machine with more memory"
@@ -365,7 +365,7 @@ func checkMemory(host func() (memory.Host, error), cgroup func() (memory.Cgroup,
 		g, err := cgroup()
 		switch {
 		case err != nil:
-			return failed("memory", Warning, err, "set the memory budget by hand")
+			return failed("memory", Warning, err, "none needed: only this report does without it")
 		case g.Limit > 0:
 			detail += fmt.Sprintf("; the control group %s allows %s, of which %s left",
 				g.Path, memory.Size(g.Limit), memory.Size(g.Available))

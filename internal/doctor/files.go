@@ -6,21 +6,22 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// LatentSyncCheckpoint is what the latentsync engine needs in the models folder.
+// LatentSyncCheckpoint is what the latentsync engine, which this version cannot
+// run yet, will need in the models folder.
 func LatentSyncCheckpoint() []File {
-	const hub = "hf download ByteDance/LatentSync-1.6 "
+	// No command to fetch it: that would be 5 GB of no use yet.
+	const fix = "nothing to do: use --engine preview"
 	return []File{
-		{Path: "latentsync_unet.pt", MinSize: 1 << 30, Fix: hub + "latentsync_unet.pt --local-dir %s"},
-		{Path: "whisper/tiny.pt", MinSize: 32 << 20, Fix: hub + "whisper/tiny.pt --local-dir %s"},
+		{Path: "latentsync_unet.pt", MinSize: 1 << 30, Fix: fix},
+		{Path: "whisper/tiny.pt", MinSize: 32 << 20, Fix: fix},
 		{
 			Path: "sd-vae-ft-mse", MinSize: 64 << 20,
 			Any: []string{"diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"},
-			Fix: "hf download stabilityai/sd-vae-ft-mse --local-dir %s" + string(filepath.Separator) + "sd-vae-ft-mse",
+			Fix: fix,
 		},
 	}
 }
@@ -29,7 +30,6 @@ func LatentSyncCheckpoint() []File {
 // one engine from working, and the detail says so.
 func checkFile(dir string, f File) Check {
 	name := f.Path
-	fix := strings.ReplaceAll(f.Fix, "%s", quote(dir))
 	candidates := []string{f.Path}
 	if len(f.Any) > 0 {
 		candidates = candidates[:0]
@@ -46,22 +46,14 @@ func checkFile(dir string, f File) Check {
 		case err != nil:
 			return failed(name, Warning, err, "make the file readable")
 		case !info.Mode().IsRegular():
-			return Check{name, Warning, full + " is not a file", fix}
+			return Check{name, Warning, full + " is not a file", f.Fix}
 		case info.Size() < f.MinSize:
-			return Check{name, Warning, fmt.Sprintf("%s has only %s: the download broke off, or git-lfs left a pointer",
-				full, memory.Size(info.Size())), fix}
+			return Check{name, Warning, fmt.Sprintf("%s has only %s: the download broke off, or git-lfs left a pointer; no engine of this version needs it",
+				full, memory.Size(info.Size())), f.Fix}
 		}
-		return Check{Name: name, Status: OK, Detail: memory.Size(info.Size()) + ", " + full}
+		return Check{Name: name, Status: OK, Detail: memory.Size(info.Size()) + ", " + full + "; this version does not use it yet"}
 	}
-	return Check{name, Missing, "not in " + dir + "; only the latentsync engine needs it, preview works without", fix}
-}
-
-// quote makes a path fit for a shell's command line, where it needs it.
-func quote(s string) string {
-	if strings.ContainsAny(s, " '\"$&();<>|*?[]`") {
-		return `"` + s + `"`
-	}
-	return s
+	return Check{name, Missing, "not in " + dir + "; only the latentsync engine will need it, which this version does not have yet", f.Fix}
 }
 
 // checkSpace checks the disk that a folder is on. A folder that is not there

@@ -4,7 +4,7 @@ package runtimes
 
 import (
 	"context"
-	"errors"
+	"os"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
@@ -48,9 +48,12 @@ func Names() []string {
 }
 
 // Open finds, loads and checks the preferred backend: "openvino",
-// "onnxruntime", or "" or Auto for the first that works. The caller closes it.
+// "onnxruntime", or "" or Auto for the first that works. A library in the
+// folder that the user has named (wheels.DirVariable) has to work: another in
+// its stead would be a surprise. The caller closes the backend.
 func Open(ctx context.Context, prefer string) (backend.Backend, error) {
 	auto := prefer == "" || prefer == Auto
+	given := os.Getenv(wheels.DirVariable)
 	known := false
 	var broken, missing []error
 	for _, o := range openers {
@@ -58,17 +61,21 @@ func Open(ctx context.Context, prefer string) (backend.Backend, error) {
 			continue
 		}
 		known = true
-		b, err := openOne(ctx, o.name, o.open)
+		list, err := wheels.Candidates(ctx, o.name)
+		if err != nil && ctx.Err() == nil {
+			missing = append(missing, err)
+			continue
+		}
+		b, err := openFirst(ctx, list, o.open)
 		switch {
-		case err == nil:
+		case b != nil:
 			return b, nil
 		case ctx.Err() != nil:
 			return nil, fault.Wrap(fault.Cancelled, "open backend", o.name, ctx.Err(), "")
-		case errors.Is(err, errNotFound):
-			missing = append(missing, err)
-		default:
-			broken = append(broken, err)
+		case given != "":
+			return nil, &fault.Error{Kind: fault.KindOf(err), Op: "use " + wheels.DirVariable + " for", Subject: o.name, Err: err, Hint: wheels.GivenHint}
 		}
+		broken = append(broken, err)
 	}
 	switch {
 	case !known:
@@ -76,6 +83,9 @@ func Open(ctx context.Context, prefer string) (backend.Backend, error) {
 			"use one of: auto, openvino, onnxruntime")
 	case len(broken) > 0: // one that is there but does not work says more than one that is not there
 		return nil, broken[0]
+	case auto && given != "":
+		return nil, fault.New(fault.Missing, "open a backend", "", "neither OpenVINO nor ONNX Runtime is in "+given+
+			", the folder that "+wheels.DirVariable+" names", wheels.GivenHint)
 	case auto:
 		return nil, fault.New(fault.Missing, "open a backend", "", "neither OpenVINO nor ONNX Runtime is installed",
 			"run: lipstream runtime install openvino")
@@ -83,27 +93,20 @@ func Open(ctx context.Context, prefer string) (backend.Backend, error) {
 	return nil, missing[0]
 }
 
-// errNotFound marks the error for a backend that is not installed.
-var errNotFound = errors.New("not installed")
-
-// openOne tries the libraries of one backend in turn. The error is that of the
-// first: the one the user put first.
-func openOne(ctx context.Context, name string, open func(context.Context, string) (backend.Backend, error)) (backend.Backend, error) {
-	list, err := wheels.Candidates(ctx, name)
-	if err != nil {
-		return nil, &fault.Error{Kind: fault.KindOf(err), Op: "open backend", Subject: name, Err: errNotFound, Hint: fault.HintOf(err)}
-	}
+// openFirst tries the libraries of one backend in turn. The error is that of
+// the first: the one to be preferred.
+func openFirst(ctx context.Context, list []wheels.Library, open func(context.Context, string) (backend.Backend, error)) (backend.Backend, error) {
 	var first error
 	for _, l := range list {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 		b, err := open(ctx, l.Path)
 		if err == nil {
 			return b, nil
 		}
 		if first == nil {
 			first = err
-		}
-		if ctx.Err() != nil {
-			break
 		}
 	}
 	return nil, first

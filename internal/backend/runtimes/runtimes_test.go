@@ -70,9 +70,32 @@ func TestOpenFails(t *testing.T) {
 	if _, err := Open(t.Context(), ""); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not an ELF library") {
 		t.Errorf("broken: %v", err)
 	}
+	if _, err := Open(t.Context(), "openvino"); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not in the folder "+dir) {
+		t.Errorf("not given: %v", err)
+	}
+	t.Setenv(wheels.DirVariable, filepath.Join(dir, "none"))
+	if _, err := Open(t.Context(), ""); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "neither OpenVINO nor") || fault.HintOf(err) != wheels.GivenHint {
+		t.Errorf("no folder: %v, hint %q", err, fault.HintOf(err))
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Open(ctx, ""); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// TestGivenIsNotReplaced: a library that the user has named and that does not
+// work is an error, even if one is installed that does.
+func TestGivenIsNotReplaced(t *testing.T) {
+	for _, stem := range []string{"openvino_c", "onnxruntime"} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "lib"+stem+".so"), []byte("this is no library, but a long enough text\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv(wheels.DirVariable, dir)
+		_, err := Open(t.Context(), Auto)
+		if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), wheels.DirVariable) || !strings.Contains(err.Error(), dir) || fault.HintOf(err) != wheels.GivenHint {
+			t.Errorf("%s: %v, hint %q", stem, err, fault.HintOf(err))
+		}
 	}
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// DirVariable is the environment variable that names a folder with libraries
-// to be used before all others.
+// DirVariable is the environment variable that names the folder with the
+// libraries to be used. When it is set no others are looked for: who sets it
+// must not get another library without a word.
 const DirVariable = "LIPSTREAM_RUNTIME_DIR"
 
 // Library is a library found on the machine.
@@ -31,53 +32,87 @@ func Find(ctx context.Context, name string) (Library, error) {
 	if err != nil {
 		return Library{}, err
 	}
-	if list := r.candidates(ctx); len(list) > 0 {
-		return list[0], nil
+	list, err := find(ctx, name, r)
+	if err != nil {
+		return Library{}, err
 	}
-	if err := ctx.Err(); err != nil {
-		return Library{}, fault.Wrap(fault.Cancelled, "find runtime", name, err, "")
-	}
-	return Library{}, notInstalled(name)
-}
-
-func notInstalled(name string) error {
-	return fault.New(fault.Missing, "find runtime", name, "it is not installed", "run: lipstream runtime install "+name)
+	return list[0], nil
 }
 
 // Candidates gives every library for the backend called name, the one to be
-// tried first first: from the folder in LIPSTREAM_RUNTIME_DIR, from our own
-// installations, from installed Python packages. A build with CUDA goes before
-// one without on a machine with an NVIDIA driver.
+// tried first first: those in the folder in LIPSTREAM_RUNTIME_DIR if it is set,
+// else our own installations, else those of installed Python packages. A build
+// with CUDA goes before one without on a machine with an NVIDIA driver.
 func Candidates(ctx context.Context, name string) ([]Library, error) {
-	var list []Library
-	known := false
+	var all []Runtime
 	for _, r := range table {
-		if r.Backend != name {
-			continue
-		}
-		known = true
-		found := r.candidates(ctx)
-		if r.marker != "" && haveNVIDIA() {
-			list = append(found, list...)
-		} else {
-			list = append(list, found...)
+		switch {
+		case r.Backend != name:
+		case r.marker != "" && haveNVIDIA():
+			all = append([]Runtime{r}, all...)
+		default:
+			all = append(all, r)
 		}
 	}
-	if !known {
+	if len(all) == 0 {
 		return nil, fault.New(fault.Usage, "use backend", name, "there is none of this name", "use one of: openvino, onnxruntime")
+	}
+	return find(ctx, name, all...)
+}
+
+// find gives the libraries of the runtimes, or an error if there is none.
+// Python is asked last, and only when nothing else is there: to start it takes
+// longer than all the rest.
+func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, error) {
+	var list []Library
+	add := func(l Library) {
+		if l.Path != "" && !slices.ContainsFunc(list, func(o Library) bool { return o.Path == l.Path }) {
+			list = append(list, l)
+		}
+	}
+	given := os.Getenv(DirVariable)
+	for _, r := range runtimes {
+		if given != "" {
+			add(r.given(given))
+		} else {
+			add(r.installed())
+		}
+	}
+	if given != "" && len(list) == 0 {
+		return nil, notGiven(name, given)
+	}
+	if len(list) == 0 {
+		asked := map[string][]string{} // by module: two runtimes can share one
+		for _, r := range runtimes {
+			if _, ok := asked[r.module]; !ok {
+				asked[r.module] = pythonPackages(ctx, r.module)
+			}
+			for _, d := range asked[r.module] {
+				add(r.found("Python package", filepath.Join(d, r.libs)))
+			}
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Wrap(fault.Cancelled, "find runtime", name, err, "")
 	}
 	if len(list) == 0 {
-		return nil, notInstalled(name)
+		return nil, fault.New(fault.Missing, "find runtime", name, "it is not installed", "run: lipstream runtime install "+name)
 	}
-	seen := map[string]bool{}
-	return slices.DeleteFunc(list, func(l Library) bool {
-		dup := seen[l.Path]
-		seen[l.Path] = true
-		return dup
-	}), nil
+	return list, nil
+}
+
+// GivenHint tells what to do about a folder in LIPSTREAM_RUNTIME_DIR that does
+// not serve.
+const GivenHint = "set " + DirVariable + " to a folder with a working library, or unset it"
+
+// notGiven is the error for a folder in LIPSTREAM_RUNTIME_DIR without the
+// runtime.
+func notGiven(name, dir string) error {
+	cause := "it is not in the folder " + dir + ", which " + DirVariable + " names"
+	if _, err := os.ReadDir(dir); err != nil {
+		cause = DirVariable + " names no folder that can be read: " + err.Error()
+	}
+	return fault.New(fault.Missing, "find runtime", name, cause, GivenHint)
 }
 
 func haveNVIDIA() bool {
@@ -88,26 +123,30 @@ func haveNVIDIA() bool {
 	return err == nil
 }
 
-func (r Runtime) candidates(ctx context.Context) []Library {
-	var list []Library
-	add := func(source string, dirs ...string) {
-		for _, d := range dirs {
-			if path := r.libraryIn(d); path != "" {
-				list = append(list, Library{Runtime: r.Name, Path: path, Source: source})
-				return
-			}
+// given looks for the runtime in the folder that the user has named: a folder
+// of libraries, of our installations, of Python packages.
+func (r Runtime) given(dir string) Library {
+	return r.found(DirVariable, dir, filepath.Join(dir, r.folder()), filepath.Join(dir, r.module, r.libs),
+		filepath.Join(dir, r.libs), filepath.Join(dir, "lib"))
+}
+
+// installed looks for the runtime among our own installations.
+func (r Runtime) installed() Library {
+	dir, err := Dir(r.Name)
+	if err != nil {
+		return Library{}
+	}
+	return r.found("installed by Lipstream", dir)
+}
+
+// found gives the library in the first of the folders that has it.
+func (r Runtime) found(source string, dirs ...string) Library {
+	for _, d := range dirs {
+		if path := r.libraryIn(d); path != "" {
+			return Library{Runtime: r.Name, Path: path, Source: source}
 		}
 	}
-	if d := os.Getenv(DirVariable); d != "" {
-		add(DirVariable, d, filepath.Join(d, r.folder()), filepath.Join(d, r.module, r.libs), filepath.Join(d, r.libs), filepath.Join(d, "lib"))
-	}
-	if d, err := Dir(r.Name); err == nil {
-		add("installed by Lipstream", d)
-	}
-	for _, d := range pythonPackages(ctx, r.module) {
-		add("Python package", filepath.Join(d, r.libs))
-	}
-	return list
+	return Library{}
 }
 
 // libraryIn gives the path of the runtime's library in dir, or "".

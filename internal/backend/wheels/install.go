@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,6 +47,11 @@ func Install(ctx context.Context, name, from string, progress func(string)) (dir
 	dir, err = Dir(name)
 	if err != nil {
 		return "", err
+	}
+	if from != "" { // before anything is said to happen
+		if err := checkFile(from); err != nil {
+			return "", err
+		}
 	}
 	// A wheel that the user hands over is looked at in any case.
 	if from == "" && verify(ctx, dir, w.sha256) == nil {
@@ -120,12 +126,35 @@ func replace(ctx context.Context, unpacked, dir, work, sum string) error {
 	return nil
 }
 
+// fileHint is for a --from that names no wheel.
+const fileHint = "give the path of a wheel file, or leave --from out to download it"
+
+// checkFile refuses what cannot be a wheel.
+func checkFile(path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fault.Wrap(fault.Input, "open wheel", path, bare(err), fileHint)
+	case !st.Mode().IsRegular():
+		return fault.New(fault.Input, "open wheel", path, "not a regular file", fileHint)
+	}
+	return nil
+}
+
+// bare drops the path, which the message names already.
+func bare(err error) error {
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return e.Err
+	}
+	return err
+}
+
 // unpackWheel checks a wheel against its pinned sum and unpacks from the very
 // bytes that were checked.
 func unpackWheel(ctx context.Context, r Runtime, w wheel, from, to string) (err error) {
 	f, err := os.Open(from)
 	if err != nil {
-		return fault.Wrap(fault.Input, "open wheel", from, err, "")
+		return fault.Wrap(fault.Input, "open wheel", from, bare(err), fileHint)
 	}
 	defer f.Close()
 	st, err := f.Stat()

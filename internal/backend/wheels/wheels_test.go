@@ -183,8 +183,11 @@ func TestInstallRefuses(t *testing.T) {
 		})
 	}
 	stage(t, good)
-	if _, err := Install(t.Context(), "stub", filepath.Join(t.TempDir(), "none"), nil); fault.KindOf(err) != fault.Input {
-		t.Errorf("no file: %v", err)
+	for _, from := range []string{filepath.Join(t.TempDir(), "none"), t.TempDir()} {
+		_, err := Install(t.Context(), "stub", from, func(s string) { t.Errorf("it said %q", s) })
+		if fault.KindOf(err) != fault.Input || fault.HintOf(err) == "" || strings.Count(err.Error(), from) != 1 {
+			t.Errorf("no file: %v, hint %q", err, fault.HintOf(err))
+		}
 	}
 	if _, err := Install(t.Context(), "nonsense", "", nil); fault.KindOf(err) != fault.Usage {
 		t.Errorf("unknown name: %v", err)
@@ -284,24 +287,40 @@ func TestFindOrder(t *testing.T) {
 		write(t, filepath.Join(dir, "libstub_c.so.1.2"), nil, 0o600)
 		write(t, filepath.Join(dir, "libstub.so.1"), nil, 0o600)
 	}
-	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\n[ \"$3\" = stub ] && echo '"+python+"'\n"), 0o755)
+	asked := filepath.Join(bin, "asked")
+	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\n: > '"+asked+"'\n[ \"$3\" = stub ] && echo '"+python+"'\n"), 0o755)
+	check := func(source, dir string) {
+		t.Helper()
+		want := []Library{{"stub", filepath.Join(dir, "libstub_c.so.1.2"), source}}
+		if got, err := Candidates(t.Context(), "stub"); err != nil || !slices.Equal(got, want) {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
+		}
+		if got, err := Find(t.Context(), "stub"); err != nil || got != want[0] {
+			t.Errorf("Find: %+v, %v, want %+v", got, err, want[0])
+		}
+		if _, err := os.Stat(asked); (err == nil) != (source == "Python package") {
+			t.Errorf("%s: Python was asked: %v", source, err == nil)
+		}
+	}
 	t.Setenv(DirVariable, variable)
-	list, err := Candidates(t.Context(), "stub")
-	if err != nil {
+	check(DirVariable, filepath.Join(variable, "libs"))
+	t.Setenv(DirVariable, "")
+	check("installed by Lipstream", own)
+	for dir, want := range map[string]string{bin: "it is not in the folder", filepath.Join(bin, "none"): "no such file"} {
+		t.Setenv(DirVariable, dir)
+		_, err := Candidates(t.Context(), "stub")
+		if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), want) || fault.HintOf(err) != GivenHint {
+			t.Errorf("%s: %v, hint %q", dir, err, fault.HintOf(err))
+		}
+	}
+	if _, err := os.Stat(asked); err == nil {
+		t.Error("Python was asked although the folder is named")
+	}
+	t.Setenv(DirVariable, "")
+	if err := os.RemoveAll(own); err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, l := range list {
-		got = append(got, l.Source+" "+l.Path)
-	}
-	want := []string{
-		DirVariable + " " + filepath.Join(variable, "libs", "libstub_c.so.1.2"),
-		"installed by Lipstream " + filepath.Join(own, "libstub_c.so.1.2"),
-		"Python package " + filepath.Join(python, "libs", "libstub_c.so.1.2"),
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q", got)
-	}
+	check("Python package", filepath.Join(python, "libs"))
 	if _, err := Candidates(t.Context(), "nonsense"); fault.KindOf(err) != fault.Usage {
 		t.Errorf("unknown backend: %v", err)
 	}
