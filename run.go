@@ -187,19 +187,8 @@ func (in *inputs) listen(ctx context.Context, job Job) error {
 		return err
 	}
 	defer func() { _ = src.Close() }()
-	analyzer, buf := audio.NewAnalyzer(), make([]float32, 16384)
-	for {
-		n, err := src.Read(buf)
-		analyzer.Write(buf[:n])
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if in.speech, err = analyzer.Finish(); err != nil {
-		return fault.Wrap(fault.KindOf(err), "listen to", job.Audio, err, "")
+	if in.speech, err = audio.Analyze(src, job.Audio); err != nil {
+		return err
 	}
 	heard := framesOf(in.speech.Duration(), in.rate)
 	v := in.video.Video

@@ -123,22 +123,7 @@ func listen(ctx context.Context, tools media.Tools, path string, info *media.Inf
 		return nil, err
 	}
 	defer func() { _ = src.Close() }()
-	analyzer, buf := audio.NewAnalyzer(), make([]float32, 16384)
-	for {
-		n, err := src.Read(buf)
-		analyzer.Write(buf[:n])
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	track, err := analyzer.Finish()
-	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), "listen to", path, err, "")
-	}
-	return track, nil
+	return audio.Analyze(src, path)
 }
 
 // syncRun goes through the frames of one video.
