@@ -5,6 +5,7 @@ package backend
 import (
 	"context"
 
+	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -28,12 +29,16 @@ type Device struct {
 	Name string // as the maker calls it
 }
 
-// Model is an ONNX graph: either the file's bytes, or its path where weights
-// lie in external files beside it.
+// Model is an ONNX graph: the file's bytes, or its path where weights lie in
+// external files beside it, or a graph built in this process.
 type Model struct {
 	Name  string // for messages
 	Bytes []byte
 	Path  string
+	// Graph's weights stay where they are: the backend is told their
+	// addresses. Their memory must stay mapped until the session is closed,
+	// even where the backend keeps a copy in its own layout.
+	Graph *onnx.Graph
 }
 
 // Precision of the arithmetic inside a session.

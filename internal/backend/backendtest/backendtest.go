@@ -31,6 +31,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
 		{"describes itself", describes},
 		{"loads from bytes", loadsFromBytes},
 		{"loads from a path with external weights", loadsFromPath},
+		{"takes a graph with weights in memory", takesGraph},
 		{"gives the ports", givesPorts},
 		{"keeps the names of aliased outputs", keepsAliasedNames},
 		{"takes any batch size", takesAnyBatch},

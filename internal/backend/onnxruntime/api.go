@@ -137,6 +137,8 @@ type api struct {
 	updateCUDAOptions func(cuda handle, keys, values **byte, n uintptr) handle
 	// void ReleaseCUDAProviderOptions(OrtCUDAProviderOptionsV2*); 208
 	releaseCUDAOptions func(handle)
+	// OrtStatus* AddExternalInitializers(OrtSessionOptions*, const char* const* names, const OrtValue* const* values, size_t n); 210
+	addInitializers func(options handle, names **byte, values *handle, n uintptr) handle
 	// OrtStatus* SessionOptionsSetLoadCancellationFlag(OrtSessionOptions*, bool); 293
 	setLoadCancellation func(options handle, cancel bool) handle
 	// const char* GetKeyValue(const OrtKeyValuePairs*, const char* key); 297
@@ -169,6 +171,7 @@ func (a *api) entries() map[int]any {
 		125: &a.availableProviders, 126: &a.releaseProviders,
 		131: &a.createAllocator, 132: &a.releaseAllocator,
 		204: &a.appendCUDA, 205: &a.createCUDAOptions, 206: &a.updateCUDAOptions, 208: &a.releaseCUDAOptions,
+		210: &a.addInitializers,
 		293: &a.setLoadCancellation, 297: &a.keyValue, 300: &a.releaseKeyValues, 319: &a.allocatorStats,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -20,6 +21,7 @@ import (
 type session struct {
 	b         *Backend
 	model     string
+	graph     *onnx.Graph // keeps its weights from the garbage collector
 	inputs    []backend.Port
 	outputs   []backend.Port
 	inNames   []*byte // zero-terminated, in the order of inputs
@@ -48,7 +50,7 @@ func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err := b.enter(); err != nil {
 		return nil, fault.Wrap(fault.Internal, "load model", m.Name, err, "")
 	}
-	s := &session{b: b, model: m.Name, turn: make(chan struct{}, 1)}
+	s := &session{b: b, model: m.Name, graph: m.Graph, turn: make(chan struct{}, 1)}
 	if err := s.load(ctx, m, o); err != nil {
 		_ = s.Close() // releases what load made before it failed
 		if ctx.Err() != nil {
@@ -82,6 +84,14 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	}
 	if err != nil {
 		return err
+	}
+	if m.Graph != nil {
+		m.Bytes = m.Graph.Encode(handedOver)
+		release, err := s.handOver(m.Graph.Weights(), options)
+		defer release()
+		if err != nil {
+			return err
+		}
 	}
 	size, err := backend.CheckModel(m)
 	if err != nil {
@@ -125,6 +135,37 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	}
 	s.outputs, s.outNames, err = s.ports(a.outputCount, a.outputName, a.outputTypeInfo)
 	return err
+}
+
+// handedOver is where the model says that its weights lie. There is no such
+// file: handOver replaces each of them before the library looks.
+func handedOver(onnx.Weight) (string, uint64) { return "handed over", 0 }
+
+// handOver tells the library where the weights lie in memory. The library
+// takes no copy of those that its kernels use as they are. release is to be
+// called when the session has been made.
+func (s *session) handOver(weights []onnx.Weight, options handle) (release func(), err error) {
+	a := s.b.api
+	names, values := make([]*byte, len(weights)), make([]handle, len(weights))
+	release = func() {
+		for _, v := range values {
+			if v != 0 {
+				a.releaseValue(v)
+			}
+		}
+	}
+	if len(weights) == 0 {
+		return release, nil
+	}
+	for i, w := range weights {
+		names[i] = native.CString(w.Name)
+		if err := s.wrap(w.Tensor, &values[i]); err != nil {
+			return release, fault.Wrap(fault.Internal, "hand over weight", w.Name, err, "")
+		}
+	}
+	err = a.check(a.addInitializers(options, &names[0], &values[0], uintptr(len(weights))))
+	runtime.KeepAlive(names)
+	return release, err
 }
 
 // sessionOptions builds OrtSessionOptions for o. The caller releases them,

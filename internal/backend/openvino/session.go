@@ -12,6 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -21,6 +22,7 @@ var errClosed = errors.New("the session is closed")
 type session struct {
 	b        *Backend
 	model    string
+	graph    *onnx.Graph // keeps its weights from the garbage collector
 	inputs   []backend.Port
 	outputs  []backend.Port
 	compiled handle
@@ -40,7 +42,7 @@ func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err := b.enter(); err != nil {
 		return nil, fault.Wrap(fault.Internal, "load model", m.Name, err, "")
 	}
-	s := &session{b: b, model: m.Name, turn: make(chan struct{}, 1)}
+	s := &session{b: b, model: m.Name, graph: m.Graph, turn: make(chan struct{}, 1)}
 	if err := s.load(ctx, m, o); err != nil {
 		_ = s.Close() // releases what load made before it failed
 		kind := fault.Input
@@ -60,6 +62,9 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	settings, err := s.b.settings(device, o)
 	if err != nil {
 		return err
+	}
+	if m.Graph != nil {
+		m.Bytes = m.Graph.Encode(onnx.InMemory)
 	}
 	floor, err := backend.CheckModel(m)
 	if err != nil {

@@ -1,0 +1,252 @@
+// Package onnx builds ONNX models: a small writer of the protocol-buffer
+// format and a graph under construction. Weights stay where they are, in
+// memory that belongs to the caller (often a mapped checkpoint); only the
+// graph's structure is encoded.
+package onnx
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+	"unsafe"
+
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// The versions that models are written for. Operator set 20 is the first with
+// Gelu.
+const (
+	irVersion = 9
+	opset     = 20
+)
+
+// Microsoft is the domain of ONNX Runtime's own operators.
+const Microsoft = "com.microsoft"
+
+// Value names a tensor that flows through a graph.
+type Value string
+
+// Graph is a model under construction. The zero value is not usable; see New.
+type Graph struct {
+	name            string
+	nodes           []message
+	inputs, outputs []message
+	constants       []message
+	weights         []Weight
+	known           map[string]Value // constants and weights by content and name
+	domains         map[string]bool
+	n               int
+}
+
+// Weight is a tensor of the model that lies in the caller's memory.
+type Weight struct {
+	Name string
+	*tensor.Tensor
+}
+
+// New begins a graph. The name is for messages.
+func New(name string) *Graph {
+	return &Graph{name: name, known: map[string]Value{}, domains: map[string]bool{}}
+}
+
+// Name of the graph.
+func (g *Graph) Name() string { return g.name }
+
+// Weights are the tensors that Encode leaves out.
+func (g *Graph) Weights() []Weight { return g.weights }
+
+// WeightBytes is what the weights hold together.
+func (g *Graph) WeightBytes() int64 {
+	var n int64
+	for _, w := range g.weights {
+		n += int64(len(w.Data))
+	}
+	return n
+}
+
+// Attr is an attribute of an operator.
+type Attr struct{ encoded message }
+
+// Int makes an integer attribute.
+func Int(name string, v int64) Attr {
+	return Attr{message(nil).text(1, name).varint(3, v).varint(20, 2)}
+}
+
+// Float makes an attribute of one number.
+func Float(name string, v float32) Attr {
+	return Attr{message(nil).text(1, name).fixed32(2, math.Float32bits(v)).varint(20, 1)}
+}
+
+// String makes a text attribute.
+func String(name, v string) Attr {
+	return Attr{message(nil).text(1, name).text(4, v).varint(20, 3)}
+}
+
+// Ints makes an attribute of several integers.
+func Ints(name string, v ...int64) Attr {
+	m := message(nil).text(1, name)
+	for _, x := range v {
+		m = m.varint(8, x)
+	}
+	return Attr{m.varint(20, 7)}
+}
+
+// Op adds an operator of ONNX's own domain with one output.
+func (g *Graph) Op(op string, in []Value, attrs ...Attr) Value {
+	return g.OpIn("", op, in, attrs...)
+}
+
+// OpIn adds an operator of the given domain with one output. An empty Value
+// among in leaves an optional input out.
+func (g *Graph) OpIn(domain, op string, in []Value, attrs ...Attr) Value {
+	g.n++
+	out := Value(op + "_" + strconv.Itoa(g.n))
+	g.node(domain, op, in, out, attrs...)
+	return out
+}
+
+func (g *Graph) node(domain, op string, in []Value, out Value, attrs ...Attr) {
+	var m message
+	for _, v := range in {
+		m = m.text(1, string(v))
+	}
+	m = m.text(2, string(out)).text(3, string(out)).text(4, op)
+	for _, a := range attrs {
+		m = m.bytes(5, a.encoded)
+	}
+	if domain != "" {
+		m = m.text(7, domain)
+	}
+	g.domains[domain] = true
+	g.nodes = append(g.nodes, m)
+}
+
+// Input adds an input; a dimension of -1 is free.
+func (g *Graph) Input(name string, d tensor.DType, shape ...int) Value {
+	g.inputs = append(g.inputs, valueInfo(name, d, shape))
+	return Value(name)
+}
+
+// Output makes v an output under the given name; a dimension of -1 is free.
+func (g *Graph) Output(name string, v Value, d tensor.DType, shape ...int) {
+	g.node("", "Identity", []Value{v}, Value(name))
+	g.outputs = append(g.outputs, valueInfo(name, d, shape))
+}
+
+// Floats adds a constant of float32, kept in the model itself.
+func (g *Graph) Floats(v []float32, shape ...int) Value {
+	return g.constant(tensor.FromF32(v, shape...))
+}
+
+// Scalar adds a constant of one float32.
+func (g *Graph) Scalar(v float32) Value { return g.Floats([]float32{v}) }
+
+// Ints adds a constant vector of int64, as shapes and axes are.
+func (g *Graph) Ints(v ...int64) Value {
+	t := tensor.New(tensor.I64, len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint64(t.Data[8*i:], uint64(x))
+	}
+	return g.constant(t)
+}
+
+// constant adds t to the model's own bytes, once for equal content.
+func (g *Graph) constant(t *tensor.Tensor) Value {
+	key := fmt.Sprint(t.DType, t.Shape, string(t.Data))
+	if v, ok := g.known[key]; ok {
+		return v
+	}
+	v := Value("const_" + strconv.Itoa(len(g.constants)))
+	g.known[key] = v
+	g.constants = append(g.constants, tensorHead(string(v), t).bytes(9, t.Data))
+	return v
+}
+
+// Weight adds a tensor that stays in the caller's memory, which must live as
+// long as sessions of this graph. Asking for the same name again gives the same
+// value.
+func (g *Graph) Weight(name string, t *tensor.Tensor) Value {
+	key := "weight " + name
+	if v, ok := g.known[key]; ok {
+		return v
+	}
+	g.known[key] = Value(name)
+	g.weights = append(g.weights, Weight{name, t})
+	return Value(name)
+}
+
+// types are the numbers of TensorProto.DataType.
+var types = map[tensor.DType]int64{tensor.F32: 1, tensor.U8: 2, tensor.I64: 7, tensor.F16: 10, tensor.BF16: 16}
+
+// Cast converts v to d.
+func (g *Graph) Cast(v Value, d tensor.DType) Value {
+	return g.Op("Cast", []Value{v}, Int("to", types[d]))
+}
+
+func tensorHead(name string, t *tensor.Tensor) message {
+	var m message
+	for _, d := range t.Shape {
+		m = m.varint(1, int64(d))
+	}
+	return m.varint(2, types[t.DType]).text(8, name)
+}
+
+func valueInfo(name string, d tensor.DType, shape []int) message {
+	var dims message
+	for i, n := range shape {
+		if n < 0 {
+			dims = dims.bytes(1, message(nil).text(2, name+"_"+strconv.Itoa(i)))
+		} else {
+			dims = dims.bytes(1, message(nil).varint(1, int64(n)))
+		}
+	}
+	typ := message(nil).varint(1, types[d]).bytes(2, dims)
+	return message(nil).text(1, name).bytes(2, message(nil).bytes(1, typ))
+}
+
+// Place says where a weight's bytes are found, as ONNX's external data has it:
+// a location and the offset of the tensor in it.
+type Place func(Weight) (location string, offset uint64)
+
+// InMemory is the place that OpenVINO's ONNX frontend takes for the address of
+// memory in the same process.
+func InMemory(w Weight) (string, uint64) {
+	return "*/_ORT_MEM_ADDR_/*", uint64(uintptr(unsafe.Pointer(unsafe.SliceData(w.Data))))
+}
+
+// Encode gives the bytes of the model, without its weights.
+func (g *Graph) Encode(place Place) []byte {
+	var graph message
+	for _, n := range g.nodes {
+		graph = graph.bytes(1, n)
+	}
+	graph = graph.text(2, g.name)
+	for _, c := range g.constants {
+		graph = graph.bytes(5, c)
+	}
+	for _, w := range g.weights {
+		location, offset := place(w)
+		m := tensorHead(w.Name, w.Tensor)
+		for _, kv := range [][2]string{
+			{"location", location},
+			{"offset", strconv.FormatUint(offset, 10)},
+			{"length", strconv.Itoa(len(w.Data))},
+		} {
+			m = m.bytes(13, message(nil).text(1, kv[0]).text(2, kv[1]))
+		}
+		graph = graph.bytes(5, m.varint(14, 1)) // data_location EXTERNAL
+	}
+	for _, in := range g.inputs {
+		graph = graph.bytes(11, in)
+	}
+	for _, out := range g.outputs {
+		graph = graph.bytes(12, out)
+	}
+	model := message(nil).varint(1, irVersion).text(2, "lipstream").bytes(7, graph)
+	model = model.bytes(8, message(nil).text(1, "").varint(2, opset))
+	if g.domains[Microsoft] {
+		model = model.bytes(8, message(nil).text(1, Microsoft).varint(2, 1))
+	}
+	return model
+}
