@@ -1,0 +1,68 @@
+"""What both peers measure, and how they report it."""
+
+import json
+import statistics
+import threading
+import time
+
+
+def memory_status(field):
+    """A memory figure of this process in bytes, by its name in /proc/self/status.
+
+    VmHWM is the peak of resident memory. getrusage gives it too, but keeps
+    the parent's peak across exec; this one starts afresh.
+    """
+    with open("/proc/self/status") as status:
+        for line in status:
+            name, _, value = line.partition(":")
+            if name == field:
+                return int(value.split()[0]) * 1024
+    raise KeyError(field)
+
+
+class AnonymousPeak:
+    """Samples RssAnon every 50 ms while it runs; the kernel keeps no peak of it."""
+
+    def __enter__(self):
+        self.peak = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def _run(self):
+        while True:
+            self.peak = max(self.peak, memory_status("RssAnon"))
+            if self._stop.wait(0.05):
+                return
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+
+def measure(load, steps, **settings):
+    """Loads, runs one warm-up step and `steps` timed ones; prints one JSON line.
+
+    load() does the whole preparation and returns the function of one step.
+    """
+    with AnonymousPeak() as anonymous:
+        start = time.perf_counter()
+        step = load()
+        load_seconds = time.perf_counter() - start
+        seconds = []
+        for _ in range(1 + steps):
+            start = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - start)
+        at_end = memory_status("RssAnon")
+    print(json.dumps({
+        **settings,
+        "load_seconds": round(load_seconds, 3),
+        "warmup_seconds": round(seconds[0], 4),
+        "step_seconds": [round(s, 4) for s in seconds[1:]],
+        "median_step_seconds": round(statistics.median(seconds[1:]), 4),
+        "peak_rss_bytes": memory_status("VmHWM"),
+        "rss_anon_bytes": at_end,
+        "peak_rss_anon_bytes": max(anonymous.peak, at_end),
+    }))
