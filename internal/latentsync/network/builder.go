@@ -1,0 +1,229 @@
+// Package network builds the graphs of LatentSync's networks from the tensors
+// of their checkpoints: Whisper's encoder, the VAE and the denoising UNet, as
+// spec/latentsync.md sections 2 to 5 describe them.
+//
+// Each network is written once, as a walk over its layers. Walked with a
+// checkpoint it gives graphs; walked without, it gives the list of tensors that
+// a checkpoint has to hold.
+package network
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// Weights gives a network's tensors by name, nil for those that it lacks.
+// *checkpoint.File is one. The tensors are f32, f16 or bf16.
+type Weights interface {
+	Tensor(name string) *tensor.Tensor
+}
+
+// Dialect says which operators a backend runs best.
+type Dialect int
+
+// The dialects.
+const (
+	// Plain is ONNX's own operators; OpenVINO fuses what belongs together.
+	Plain Dialect = iota
+	// Microsoft adds ONNX Runtime's flash attention.
+	Microsoft
+)
+
+// epsilons of the normalisations (spec sections 4.1 and 5).
+const (
+	epsResnet      = 1e-5
+	epsTransformer = 1e-6
+	epsLayer       = 1e-5
+	epsVAE         = 1e-6
+)
+
+const groups = 32 // of every GroupNorm
+
+// builder is a graph with the weights that go into it.
+type builder struct {
+	*onnx.Graph
+	weights Weights // nil: only list what is wanted
+	dialect Dialect
+	want    *[]checkpoint.Want
+	err     error // the first weight that was missing or misshapen
+}
+
+// fork begins another graph of the same network.
+func (b *builder) fork(name string) *builder {
+	f := *b
+	f.Graph = onnx.New(name)
+	return &f
+}
+
+// wants notes what the checkpoint has to hold.
+func (b *builder) wants(w checkpoint.Want) { *b.want = append(*b.want, w) }
+
+// weight adds the named tensor, as float32.
+func (b *builder) weight(name string, shape ...int) onnx.Value {
+	b.wants(checkpoint.Want{Name: name, Shape: shape})
+	return b.rows(name, 0, shape[0], shape...)
+}
+
+// rows adds rows from to to (along the first dimension) of the named tensor,
+// read as having the given shape.
+func (b *builder) rows(name string, from, to int, shape ...int) onnx.Value {
+	t := &tensor.Tensor{DType: tensor.F32, Shape: shape}
+	if b.weights != nil {
+		if t = b.weights.Tensor(name); t == nil || t.Len() != tensor.Volume(shape) {
+			if b.err == nil {
+				b.err = fmt.Errorf("weight %s of shape %v: the checkpoint has %v", name, shape, t)
+			}
+			return ""
+		}
+	}
+	view, key := &tensor.Tensor{DType: t.DType, Shape: shape, Data: t.Data}, name
+	if to-from != shape[0] {
+		row := len(t.Data) / shape[0]
+		view.Shape = append([]int{to - from}, shape[1:]...)
+		view.Data = t.Data[row*from : row*to]
+		key = fmt.Sprintf("%s[%d:%d]", name, from, to)
+	}
+	v := b.Weight(key, view)
+	if t.DType != tensor.F32 {
+		return b.Cast(v, tensor.F32)
+	}
+	return v
+}
+
+// channels adds a tensor of one dimension, shaped so that it spreads over the
+// channels of (N, C, H, W).
+func (b *builder) channels(name string, c int) onnx.Value {
+	return b.reshape(b.weight(name, c), 1, c, 1, 1)
+}
+
+func (b *builder) reshape(v onnx.Value, shape ...int) onnx.Value {
+	dims := make([]int64, len(shape))
+	for i, d := range shape {
+		dims[i] = int64(d)
+	}
+	return b.Op("Reshape", []onnx.Value{v, b.Ints(dims...)})
+}
+
+func (b *builder) transpose(v onnx.Value, perm ...int64) onnx.Value {
+	return b.Op("Transpose", []onnx.Value{v}, onnx.Ints("perm", perm...))
+}
+
+func (b *builder) add(x, y onnx.Value) onnx.Value { return b.Op("Add", []onnx.Value{x, y}) }
+func (b *builder) mul(x, y onnx.Value) onnx.Value { return b.Op("Mul", []onnx.Value{x, y}) }
+
+func (b *builder) silu(x onnx.Value) onnx.Value {
+	if b.dialect == Microsoft {
+		return b.OpIn(onnx.Microsoft, "QuickGelu", []onnx.Value{x}, onnx.Float("alpha", 1))
+	}
+	return b.mul(x, b.Op("Sigmoid", []onnx.Value{x}))
+}
+
+func (b *builder) gelu(x onnx.Value) onnx.Value { return b.Op("Gelu", []onnx.Value{x}) }
+
+// linear is y = x·Wᵀ + b for x of (N, in); without a bias where bias is empty.
+func (b *builder) linear(x onnx.Value, weight, bias string, in, out int) onnx.Value {
+	b.wants(checkpoint.Want{Name: weight, Shape: []int{out, in}})
+	return b.gemm(x, weight, bias, in, 0, out, out)
+}
+
+// pointwise is linear with the weight of a 1×1 convolution.
+func (b *builder) pointwise(x onnx.Value, name string, in, out int) onnx.Value {
+	b.wants(checkpoint.Want{Name: name + ".weight", Shape: []int{out, in, 1, 1}, AnyShape: [][]int{{out, in}}})
+	return b.gemm(x, name+".weight", name+".bias", in, 0, out, out)
+}
+
+// gemm is linear with rows from to to of a weight of out rows.
+func (b *builder) gemm(x onnx.Value, weight, bias string, in, from, to, out int) onnx.Value {
+	args := []onnx.Value{x, b.rows(weight, from, to, out, in)}
+	if bias != "" {
+		if from == 0 { // taken in parts, it is wanted once
+			b.wants(checkpoint.Want{Name: bias, Shape: []int{out}})
+		}
+		args = append(args, b.rows(bias, from, to, out))
+	}
+	return b.Op("Gemm", args, onnx.Int("transB", 1))
+}
+
+func (b *builder) layerNorm(x onnx.Value, name string, c int) onnx.Value {
+	return b.Op("LayerNormalization", []onnx.Value{x, b.weight(name+".weight", c), b.weight(name+".bias", c)},
+		onnx.Int("axis", -1), onnx.Float("epsilon", epsLayer))
+}
+
+// conv is a convolution of (N, in, H, W); pads are top, left, bottom, right.
+func (b *builder) conv(x onnx.Value, name string, in, out, kernel, stride int, pads ...int64) onnx.Value {
+	k := int64(kernel)
+	return b.Op("Conv", []onnx.Value{x, b.weight(name+".weight", out, in, kernel, kernel), b.weight(name+".bias", out)},
+		onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", int64(stride), int64(stride)), onnx.Ints("pads", pads...))
+}
+
+// conv3 is a 3×3 convolution that keeps the size.
+func (b *builder) conv3(x onnx.Value, name string, in, out int) onnx.Value {
+	return b.conv(x, name, in, out, 3, 1, 1, 1, 1, 1)
+}
+
+// double enlarges (N, C, H, W) twofold, each pixel repeated.
+func (b *builder) double(x onnx.Value) onnx.Value {
+	return b.Op("Resize", []onnx.Value{x, "", b.Floats([]float32{1, 1, 2, 2}, 4)},
+		onnx.String("mode", "nearest"), onnx.String("coordinate_transformation_mode", "asymmetric"), onnx.String("nearest_mode", "floor"))
+}
+
+// groupNorm normalises (frames·batch, C, H, W) over each group of channels: of
+// each picture alone, or with frames > 1 of all pictures of a batch item
+// together. It is written with InstanceNormalization, which both runtimes
+// compute several times faster than GroupNormalization.
+func (b *builder) groupNorm(x onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
+	n, inner := m.n/frames, m.c/groups*m.h*m.w
+	y := x
+	if frames > 1 {
+		y = b.transpose(b.reshape(y, n, frames, groups, inner), 0, 2, 1, 3)
+	}
+	ones, zeros := make([]float32, groups), make([]float32, groups)
+	for i := range ones {
+		ones[i] = 1
+	}
+	y = b.reshape(y, n, groups, frames*inner)
+	y = b.Op("InstanceNormalization", []onnx.Value{y, b.Floats(ones, groups), b.Floats(zeros, groups)}, onnx.Float("epsilon", eps))
+	if frames > 1 {
+		y = b.transpose(b.reshape(y, n, groups, frames, inner), 0, 2, 1, 3)
+	}
+	y = b.reshape(y, m.n, m.c, m.h, m.w)
+	return b.add(b.mul(y, b.channels(name+".weight", m.c)), b.channels(name+".bias", m.c))
+}
+
+// stack is the dimensions of a stack of feature maps, (n, c, h, w).
+type stack struct{ n, c, h, w int }
+
+func (m stack) tokens() int { return m.n * m.h * m.w }
+
+// toTokens lays (n, c, h, w) out as (n·h·w, c).
+func (b *builder) toTokens(x onnx.Value, m stack) onnx.Value {
+	return b.reshape(b.transpose(x, 0, 2, 3, 1), m.tokens(), m.c)
+}
+
+// toMaps undoes toTokens.
+func (b *builder) toMaps(x onnx.Value, m stack) onnx.Value {
+	return b.transpose(b.reshape(x, m.n, m.h, m.w, m.c), 0, 3, 1, 2)
+}
+
+// attention is softmax(q·kᵀ/√d)·v for each of batch sequences and heads: q of
+// (batch·nq, c), k and v of (batch·nk, c).
+func (b *builder) attention(q, k, v onnx.Value, batch, nq, nk, heads, c int) onnx.Value {
+	d := c / heads
+	scale := float32(1 / math.Sqrt(float64(d)))
+	if b.dialect == Microsoft {
+		y := b.OpIn(onnx.Microsoft, "MultiHeadAttention",
+			[]onnx.Value{b.reshape(q, batch, nq, c), b.reshape(k, batch, nk, c), b.reshape(v, batch, nk, c)},
+			onnx.Int("num_heads", int64(heads)), onnx.Float("scale", scale))
+		return b.reshape(y, batch*nq, c)
+	}
+	q = b.transpose(b.reshape(q, batch, nq, heads, d), 0, 2, 1, 3)
+	k = b.transpose(b.reshape(k, batch, nk, heads, d), 0, 2, 3, 1)
+	v = b.transpose(b.reshape(v, batch, nk, heads, d), 0, 2, 1, 3)
+	scores := b.Op("MatMul", []onnx.Value{b.mul(q, b.Scalar(scale)), k})
+	y := b.Op("MatMul", []onnx.Value{b.Op("Softmax", []onnx.Value{scores}, onnx.Int("axis", -1)), v})
+	return b.reshape(b.transpose(y, 0, 2, 1, 3), batch*nq, c)
+}

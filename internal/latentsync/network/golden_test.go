@@ -1,0 +1,190 @@
+package network
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
+	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// goldens are outputs of the original program; testdata/latentsync/README.md
+// tells how they were made.
+const goldens = "../../../testdata/latentsync"
+
+func open(t testing.TB, path string) *checkpoint.File {
+	t.Helper()
+	f, err := checkpoint.Open(filepath.Join(goldens, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func golden(t testing.TB, f *checkpoint.File, name string) *tensor.Tensor {
+	t.Helper()
+	g := f.Tensor(name)
+	if g == nil {
+		t.Fatalf("%s holds no %s: %v", f.Path(), name, f.Names())
+	}
+	return g
+}
+
+// onEach runs a test on each backend.
+func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, d Dialect)) {
+	t.Run("openvino", func(t *testing.T) {
+		b, err := openvino.Open(t.Context(), backendtest.Library(t, openvino.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, b, Plain)
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("onnxruntime", func(t *testing.T) {
+		b, err := onnxruntime.Open(t.Context(), backendtest.Library(t, onnxruntime.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		test(t, b, Microsoft)
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+var exact = backend.Options{Device: "cpu", Precision: backend.F32}
+
+// maxDiff is the largest difference of two tensors of the same shape.
+func maxDiff(t testing.TB, got, want *tensor.Tensor) float64 {
+	t.Helper()
+	if got == nil || got.Len() != want.Len() {
+		t.Fatalf("got %v, want shape %v", got, want.Shape)
+	}
+	var most float64
+	for i, w := range want.F32() {
+		d := math.Abs(float64(got.F32()[i]) - float64(w))
+		if math.IsNaN(d) {
+			t.Fatalf("NaN at %d", i)
+		}
+		most = max(most, d)
+	}
+	return most
+}
+
+// swap exchanges the second and third of five dimensions: (B, C, F, h, w), as
+// the original has them, and (B, F, C, h, w), flattened to (B·F, C, h, w).
+func swap(x *tensor.Tensor, b, c, f int) *tensor.Tensor {
+	n := x.Len() / (b * c * f)
+	out := make([]float32, 0, x.Len())
+	for i := range b {
+		for j := range f {
+			for k := range c {
+				at := ((i*c+k)*f + j) * n
+				out = append(out, x.F32()[at:at+n]...)
+			}
+		}
+	}
+	return tensor.FromF32(out, x.Len())
+}
+
+func tinyUNet() UNetConfig {
+	return UNetConfig{Channels: []int{32, 32, 64, 64}, Layers: 2, In: 13, Out: 4, AudioDim: 64, Heads: 8, Positions: 24}
+}
+
+// TestUNetGolden compares with the original on a tiny random checkpoint, at
+// the tolerance that golden/README suggests: 2e-4 absolute, the output's
+// standard deviation being 0.5.
+func TestUNetGolden(t *testing.T) {
+	weights, io := open(t, "models/latentsync_unet.pt"), open(t, "unet/io.safetensors")
+	if err := weights.Check("the tiny UNet", UNetWants(tinyUNet()), nil); err != nil {
+		t.Fatal(err)
+	}
+	timesteps := map[int]float64{1: 951, 8: 501, 16: 1}
+	onEach(t, func(t *testing.T, b backend.Backend, d Dialect) {
+		for _, f := range []int{1, 8, 16} {
+			for _, hw := range []int{8, 16} {
+				for batch := 1; batch <= 2; batch++ {
+					u, err := NewUNet(tinyUNet(), UNetShape{Batch: batch, Frames: f, Latent: hw, Tokens: 50}, weights, d)
+					if err != nil {
+						t.Fatal(err)
+					}
+					c, err := Load(t.Context(), b, u.Graphs, exact, nil)
+					if err != nil {
+						t.Fatal(err)
+					}
+					name := fmt.Sprintf("f%d_hw%d", f, hw)
+					sample, audio := golden(t, io, name+".sample"), golden(t, io, name+".audio")
+					x := swap(sample, 2, 13, f)
+					a := make([]float32, (batch-1)*audio.Len(), batch*audio.Len())
+					if batch == 1 { // the second item alone
+						x = tensor.FromF32(x.F32()[x.Len()/2:], x.Len()/2)
+					}
+					x.Shape = []int{batch * f, 13, hw, hw}
+					flow := Flow{
+						"sample": x, "time": TimeEmbedding(timesteps[f], 32),
+						"audio": tensor.FromF32(append(a, audio.F32()...), batch*f, 50, 64),
+					}
+					if err := c.Run(t.Context(), flow, 0, c.Len()); err != nil {
+						t.Fatal(err)
+					}
+					want := swap(golden(t, io, fmt.Sprintf("b%d_%s.out", batch, name)), batch, 4, f)
+					diff := maxDiff(t, flow["noise"], want)
+					t.Logf("batch %d, %s: max difference %.2g", batch, name, diff)
+					if diff > 2e-4 {
+						t.Errorf("batch %d, %s: differs by %g", batch, name, diff)
+					}
+					if err := c.Close(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		}
+	})
+}
+
+// TestPublishedKeys compares the published topology with the state dict of the
+// original module.
+func TestPublishedKeys(t *testing.T) {
+	for name, wants := range map[string][]checkpoint.Want{"latentsync_unet_keys.json": UNetWants(Published())} {
+		text, err := os.ReadFile(filepath.Join(goldens, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var keys map[string][]int
+		if err := json.Unmarshal(text, &keys); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string][]int{}
+		for _, w := range wants {
+			got[w.Name] = w.Shape
+		}
+		if len(got) != len(wants) {
+			t.Errorf("%s: %d tensors asked for, %d names", name, len(wants), len(got))
+		}
+		if !maps.EqualFunc(got, keys, slices.Equal) {
+			for k, s := range keys {
+				if !slices.Equal(got[k], s) {
+					t.Errorf("%s: %s is %v, got %v", name, k, s, got[k])
+				}
+			}
+			for k := range got {
+				if keys[k] == nil {
+					t.Errorf("%s: no %s", name, k)
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,332 @@
+package network
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// UNetConfig is the topology of a LatentSync UNet (spec section 4.2), as its
+// checkpoint shows it.
+type UNetConfig struct {
+	Channels  []int // of each level; published: 320, 640, 1280, 1280
+	Layers    int   // resnets per down block; up blocks have one more
+	In, Out   int   // latent channels: 13 and 4
+	AudioDim  int   // width of an audio token: 384 with Whisper tiny
+	Heads     int   // of every attention; not in the checkpoint, always 8
+	Positions int   // of the temporal positional encoding: 24, the most frames of a window
+}
+
+// Published is the topology of LatentSync 1.5 and 1.6.
+func Published() UNetConfig {
+	return UNetConfig{Channels: []int{320, 640, 1280, 1280}, Layers: 2, In: 13, Out: 4, AudioDim: 384, Heads: 8, Positions: 24}
+}
+
+// timeDim is the width of the time embedding.
+func (c UNetConfig) timeDim() int { return 4 * c.Channels[0] }
+
+// attends tells whether a level has spatial and audio attention: all but the
+// deepest.
+func (c UNetConfig) attends(level int) bool { return level < len(c.Channels)-1 }
+
+// UNetShape is what a graph is built for: the sizes of a window.
+type UNetShape struct {
+	Batch  int // 2 runs both halves of classifier-free guidance together
+	Frames int // of the window, 1 to Positions
+	Latent int // side of the latents: 32 for 256 pixels
+	Tokens int // audio tokens a frame: 50 with Whisper tiny
+}
+
+// UNet is a denoising network as a chain of graphs. A graph's inputs are
+// outputs of graphs before it, or those of the network:
+//
+//	sample (batch·frames, In, latent, latent), frames of a batch item together
+//	time   (1, Channels[0]), see TimeEmbedding
+//	audio  (batch·frames, Tokens, AudioDim)
+//
+// and the last graph's output "noise" is (batch·frames, Out, latent, latent).
+// The graphs from the second to the last but one are what DeepCache skips: of
+// them it needs only the last one's "deep" from an earlier step.
+type UNet struct {
+	Config UNetConfig
+	Shape  UNetShape
+	Graphs []*onnx.Graph
+}
+
+// NewUNet builds the graphs. weights must have passed checkpoint.File.Check
+// with UNetWants.
+func NewUNet(c UNetConfig, s UNetShape, weights Weights, d Dialect) (*UNet, error) {
+	if s.Frames < 1 || s.Frames > c.Positions {
+		return nil, fmt.Errorf("a window of %d frames: the checkpoint's positional encoding takes 1 to %d", s.Frames, c.Positions)
+	}
+	if factor := 1 << (len(c.Channels) - 1); s.Latent%factor != 0 {
+		return nil, fmt.Errorf("latents of side %d: it has to be a multiple of %d", s.Latent, factor)
+	}
+	var wants []checkpoint.Want
+	u := &unet{UNetConfig: c, UNetShape: s, b: &builder{weights: weights, dialect: d, want: &wants}}
+	graphs, err := u.build()
+	return &UNet{Config: c, Shape: s, Graphs: graphs}, err
+}
+
+// UNetWants lists what a checkpoint of this topology holds.
+func UNetWants(c UNetConfig) []checkpoint.Want {
+	var wants []checkpoint.Want
+	u := &unet{UNetConfig: c, b: &builder{want: &wants}}
+	u.Batch, u.Frames, u.Tokens, u.Latent = 1, 1, 1, 1<<(len(c.Channels)-1)
+	_, _ = u.build() // without weights nothing can be missing
+	return wants
+}
+
+// TimeEmbedding is the sinusoidal embedding of a timestep, (1, dim): cosines
+// first (spec section 4.3).
+func TimeEmbedding(timestep float64, dim int) *tensor.Tensor {
+	half := dim / 2
+	v := make([]float32, dim)
+	for j := range half {
+		// In float32, as the original forms the product.
+		angle := float64(float32(timestep) * float32(math.Exp(-math.Log(10000)*float64(j)/float64(half))))
+		v[j], v[half+j] = float32(math.Cos(angle)), float32(math.Sin(angle))
+	}
+	return tensor.FromF32(v, 1, dim)
+}
+
+// unet is a UNet under construction.
+type unet struct {
+	UNetConfig
+	UNetShape
+	b      *builder
+	graphs []*onnx.Graph
+	time   onnx.Value // in the graph under construction
+	audio  onnx.Value
+}
+
+// feature is a stack of feature maps flowing through the network, by the name
+// that it has between graphs.
+type feature struct {
+	name string
+	stack
+}
+
+// begin starts the next graph; inputs of the network that it uses are asked
+// for by name.
+func (u *unet) begin(name string, audio bool) {
+	u.b = u.b.fork(name)
+	u.graphs = append(u.graphs, u.b.Graph)
+	if name != "in" {
+		u.time = u.b.Input("temb", tensor.F32, 1, u.timeDim())
+	}
+	if audio {
+		u.audio = u.b.reshape(u.b.Input("audio", tensor.F32, u.Batch*u.Frames, u.Tokens, u.AudioDim), u.Batch*u.Frames*u.Tokens, u.AudioDim)
+	}
+}
+
+func (u *unet) input(f feature) onnx.Value {
+	return u.b.Input(f.name, tensor.F32, f.n, f.c, f.h, f.w)
+}
+
+func (u *unet) output(name string, v onnx.Value, m stack) feature {
+	u.b.Output(name, v, tensor.F32, m.n, m.c, m.h, m.w)
+	return feature{name, m}
+}
+
+// build writes the graphs: in, one for each down block (the deepest with the
+// middle), one for each up block; the last up block is cut before its last
+// layer, where DeepCache joins in.
+func (u *unet) build() ([]*onnx.Graph, error) {
+	var failed error
+	skips := u.in()
+	h := skips[0]
+	for level := range u.Channels {
+		h = u.down(level, h, &skips)
+		failed = firstError(failed, u.b.err)
+	}
+	for level := len(u.Channels) - 1; level >= 0; level-- {
+		h = u.up(level, h, &skips)
+		failed = firstError(failed, u.b.err)
+	}
+	return u.graphs, failed
+}
+
+func firstError(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// in is conv_in and the time embedding.
+func (u *unet) in() []feature {
+	u.begin("in", false)
+	b, c, t := u.b, u.Channels[0], u.timeDim()
+	m := stack{u.Batch * u.Frames, c, u.Latent, u.Latent}
+	x := b.Input("sample", tensor.F32, m.n, u.In, m.h, m.w)
+	s0 := u.output("skip_0", b.conv3(x, "conv_in", u.In, c), m)
+	e := b.linear(b.Input("time", tensor.F32, 1, c), "time_embedding.linear_1.weight", "time_embedding.linear_1.bias", c, t)
+	e = b.linear(b.silu(e), "time_embedding.linear_2.weight", "time_embedding.linear_2.bias", t, t)
+	// Every resnet takes SiLU of the embedding: it is done once, here.
+	b.Output("temb", b.silu(e), tensor.F32, 1, t)
+	return []feature{s0}
+}
+
+// down is down block i; the deepest takes the middle block along.
+func (u *unet) down(i int, h feature, skips *[]feature) feature {
+	name := fmt.Sprintf("down_blocks.%d", i)
+	u.begin(name, true)
+	x, m := u.input(h), h.stack
+	push := func() {
+		*skips = append(*skips, u.output(fmt.Sprintf("skip_%d", len(*skips)), x, m))
+	}
+	for j := range u.Layers {
+		x, m = u.layer(x, m, name, j, u.Channels[i], u.attends(i))
+		push()
+	}
+	last := len(u.Channels) - 1
+	if i < last {
+		m.h, m.w = m.h/2, m.w/2
+		x = u.b.conv(x, name+".downsamplers.0.conv", m.c, m.c, 3, 2, 1, 1, 1, 1)
+		push()
+		return (*skips)[len(*skips)-1]
+	}
+	x, _ = u.resnet(x, m, "mid_block.resnets.0", m.c)
+	x = u.transformer(x, m, "mid_block.attentions.0")
+	x, _ = u.resnet(x, m, "mid_block.resnets.1", m.c)
+	return u.output("mid", x, m)
+}
+
+// up is the up block that works on a level of the way down.
+func (u *unet) up(level int, h feature, skips *[]feature) feature {
+	i := len(u.Channels) - 1 - level
+	name := fmt.Sprintf("up_blocks.%d", i)
+	u.begin(name, u.attends(level))
+	x, m := u.input(h), h.stack
+	for j := range u.Layers + 1 {
+		if level == 0 && j == u.Layers {
+			return u.out(name, j, u.output("deep", x, m), (*skips)[0])
+		}
+		skip := (*skips)[len(*skips)-1]
+		*skips = (*skips)[:len(*skips)-1]
+		x, m = u.join(x, m, skip)
+		x, m = u.layer(x, m, name, j, u.Channels[level], u.attends(level))
+	}
+	m.h, m.w = 2*m.h, 2*m.w
+	x = u.b.conv3(u.b.double(x), name+".upsamplers.0.conv", m.c, m.c)
+	return u.output(name, x, m)
+}
+
+// join puts a skip's channels after x's own.
+func (u *unet) join(x onnx.Value, m stack, skip feature) (onnx.Value, stack) {
+	m.c += skip.c
+	return u.b.Op("Concat", []onnx.Value{x, u.input(skip)}, onnx.Int("axis", 1)), m
+}
+
+// out is the last layer of the last up block, and what follows it.
+func (u *unet) out(block string, layer int, deep, s0 feature) feature {
+	u.begin("out", true)
+	x, m := u.join(u.input(deep), deep.stack, s0)
+	x, m = u.layer(x, m, block, layer, u.Channels[0], true)
+	b := u.b
+	x = b.silu(b.groupNorm(x, "conv_norm_out", m, u.Frames, epsResnet))
+	x = b.conv3(x, "conv_out", m.c, u.Out)
+	m.c = u.Out
+	return u.output("noise", x, m)
+}
+
+// layer is a resnet, attention where the level has it, and a motion module.
+func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool) (onnx.Value, stack) {
+	x, m = u.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
+	if attends {
+		x = u.transformer(x, m, fmt.Sprintf("%s.attentions.%d", block, j))
+	}
+	return u.motion(x, m, fmt.Sprintf("%s.motion_modules.%d.temporal_transformer", block, j)), m
+}
+
+// resnet (spec 4.3). Its normalisations run over all frames of the window.
+func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {
+	b, in := u.b, m
+	y := b.conv3(b.silu(b.groupNorm(x, name+".norm1", m, u.Frames, epsResnet)), name+".conv1", m.c, c)
+	m.c = c
+	t := b.linear(u.time, name+".time_emb_proj.weight", name+".time_emb_proj.bias", u.timeDim(), c)
+	y = b.add(y, b.reshape(t, 1, c, 1, 1))
+	y = b.conv3(b.silu(b.groupNorm(y, name+".norm2", m, u.Frames, epsResnet)), name+".conv2", c, c)
+	if in.c != c {
+		x = b.conv(x, name+".conv_shortcut", in.c, c, 1, 1, 0, 0, 0, 0)
+	}
+	return b.add(x, y), m
+}
+
+// transformer is spatial self-attention and attention to the frame's audio.
+func (u *unet) transformer(x onnx.Value, m stack, name string) onnx.Value {
+	b, c, n := u.b, m.c, m.h*m.w
+	y := b.toTokens(b.groupNorm(x, name+".norm", m, 1, epsTransformer), m)
+	y = b.pointwise(y, name+".proj_in", c, c)
+	block := name + ".transformer_blocks.0"
+	{
+		z := b.layerNorm(y, block+".norm1", c)
+		q, k, v := u.qkv(z, z, block+".attn1", c, c)
+		z = b.attention(q, k, v, m.n, n, n, u.Heads, c)
+		y = b.add(y, b.linear(z, block+".attn1.to_out.0.weight", block+".attn1.to_out.0.bias", c, c))
+	}
+	{
+		z := b.layerNorm(y, block+".norm2", c)
+		q, k, v := u.qkv(z, u.audio, block+".attn2", c, u.AudioDim)
+		z = b.attention(q, k, v, m.n, n, u.Tokens, u.Heads, c)
+		y = b.add(y, b.linear(z, block+".attn2.to_out.0.weight", block+".attn2.to_out.0.bias", c, c))
+	}
+	y = b.add(y, u.feedForward(b.layerNorm(y, block+".norm3", c), block+".ff", c))
+	y = b.pointwise(y, name+".proj_out", c, c)
+	return b.add(x, b.toMaps(y, m))
+}
+
+func (u *unet) qkv(x, context onnx.Value, name string, c, contextDim int) (q, k, v onnx.Value) {
+	return u.b.linear(x, name+".to_q.weight", "", c, c),
+		u.b.linear(context, name+".to_k.weight", "", contextDim, c),
+		u.b.linear(context, name+".to_v.weight", "", contextDim, c)
+}
+
+// feedForward is GEGLU. The halves of its first layer are two products: to
+// split one product would copy both halves.
+func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
+	b := u.b
+	proj := name + ".net.0.proj"
+	b.wants(checkpoint.Want{Name: proj + ".weight", Shape: []int{8 * c, c}})
+	value := b.gemm(x, proj+".weight", proj+".bias", c, 0, 4*c, 8*c)
+	gate := b.gemm(x, proj+".weight", proj+".bias", c, 4*c, 8*c, 8*c)
+	return b.linear(b.mul(value, b.gelu(gate)), name+".net.2.weight", name+".net.2.bias", 4*c, c)
+}
+
+// motion is a motion module: each pixel's attention over the frames of the
+// window. All its layers but attention work on single tokens, so that the
+// tokens are put in the order (batch, pixel, frame) once and back once.
+func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
+	b, c, n := u.b, m.c, m.h*m.w
+	y := b.groupNorm(x, name+".norm", m, 1, epsTransformer)
+	y = b.reshape(b.transpose(b.reshape(y, u.Batch, u.Frames, c, n), 0, 3, 1, 2), m.tokens(), c)
+	y = b.linear(y, name+".proj_in.weight", name+".proj_in.bias", c, c)
+	block := name + ".transformer_blocks.0"
+	for k := range 2 {
+		attn := fmt.Sprintf("%s.attention_blocks.%d", block, k)
+		z := b.layerNorm(y, fmt.Sprintf("%s.norms.%d", block, k), c)
+		z = b.add(b.reshape(z, u.Batch*n, u.Frames, c), u.positions(attn+".pos_encoder.pe", c))
+		z = b.reshape(z, m.tokens(), c)
+		q, key, v := u.qkv(z, z, attn, c, c)
+		z = b.attention(q, key, v, u.Batch*n, u.Frames, u.Frames, u.Heads, c)
+		y = b.add(y, b.linear(z, attn+".to_out.0.weight", attn+".to_out.0.bias", c, c))
+	}
+	y = b.add(y, u.feedForward(b.layerNorm(y, block+".ff_norm", c), block+".ff", c))
+	y = b.linear(y, name+".proj_out.weight", name+".proj_out.bias", c, c)
+	y = b.transpose(b.reshape(y, u.Batch, n, u.Frames, c), 0, 2, 3, 1)
+	return b.add(x, b.reshape(y, m.n, m.c, m.h, m.w))
+}
+
+// positions are the first rows of a positional encoding of (1, Positions, c).
+func (u *unet) positions(name string, c int) onnx.Value {
+	b := u.b
+	pe := b.weight(name, 1, u.Positions, c)
+	if u.Frames == u.Positions {
+		return pe
+	}
+	return b.Op("Slice", []onnx.Value{pe, b.Ints(0), b.Ints(int64(u.Frames)), b.Ints(1)})
+}
