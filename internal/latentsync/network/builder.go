@@ -49,7 +49,12 @@ type builder struct {
 	weights Weights // nil: only list what is wanted
 	dialect Dialect
 	want    *[]checkpoint.Want
+	older   map[string][]string // names that older checkpoints use
 	err     error // the first weight that was missing or misshapen
+}
+
+func newBuilder(name string, w Weights, d Dialect, want *[]checkpoint.Want) *builder {
+	return &builder{Graph: onnx.New(name), weights: w, dialect: d, want: want, older: map[string][]string{}}
 }
 
 // fork begins another graph of the same network.
@@ -60,7 +65,22 @@ func (b *builder) fork(name string) *builder {
 }
 
 // wants notes what the checkpoint has to hold.
-func (b *builder) wants(w checkpoint.Want) { *b.want = append(*b.want, w) }
+func (b *builder) wants(w checkpoint.Want) {
+	*b.want = append(*b.want, w)
+	if len(w.Aliases) > 0 {
+		b.older[w.Name] = w.Aliases
+	}
+}
+
+// find gives the named tensor, nil when the checkpoint lacks it.
+func (b *builder) find(name string) *tensor.Tensor {
+	for _, n := range append([]string{name}, b.older[name]...) {
+		if t := b.weights.Tensor(n); t != nil {
+			return t
+		}
+	}
+	return nil
+}
 
 // weight adds the named tensor, as float32.
 func (b *builder) weight(name string, shape ...int) onnx.Value {
@@ -73,7 +93,7 @@ func (b *builder) weight(name string, shape ...int) onnx.Value {
 func (b *builder) rows(name string, from, to int, shape ...int) onnx.Value {
 	t := &tensor.Tensor{DType: tensor.F32, Shape: shape}
 	if b.weights != nil {
-		if t = b.weights.Tensor(name); t == nil || t.Len() != tensor.Volume(shape) {
+		if t = b.find(name); t == nil || t.Len() != tensor.Volume(shape) {
 			if b.err == nil {
 				b.err = fmt.Errorf("weight %s of shape %v: the checkpoint has %v", name, shape, t)
 			}

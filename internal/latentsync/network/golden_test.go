@@ -15,6 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -158,7 +159,11 @@ func TestUNetGolden(t *testing.T) {
 // TestPublishedKeys compares the published topology with the state dict of the
 // original module.
 func TestPublishedKeys(t *testing.T) {
-	for name, wants := range map[string][]checkpoint.Want{"latentsync_unet_keys.json": UNetWants(Published())} {
+	for name, wants := range map[string][]checkpoint.Want{
+		"latentsync_unet_keys.json":      UNetWants(Published()),
+		"vae_keys.json":                  VAEWants(PublishedVAE()),
+		"whisper_tiny_encoder_keys.json": WhisperWants(PublishedWhisper()),
+	} {
 		text, err := os.ReadFile(filepath.Join(goldens, name))
 		if err != nil {
 			t.Fatal(err)
@@ -176,6 +181,9 @@ func TestPublishedKeys(t *testing.T) {
 		}
 		if !maps.EqualFunc(got, keys, slices.Equal) {
 			for k, s := range keys {
+				if WhisperExtra(k) {
+					continue
+				}
 				if !slices.Equal(got[k], s) {
 					t.Errorf("%s: %s is %v, got %v", name, k, s, got[k])
 				}
@@ -187,4 +195,85 @@ func TestPublishedKeys(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestVAEGolden: tolerance 1e-4, as golden/README suggests.
+func TestVAEGolden(t *testing.T) {
+	for _, c := range []struct{ name, weights, io string }{
+		{"f2", "vae_f2/diffusion_pytorch_model.safetensors", "vae_f2/io.safetensors"},
+		{"f8", "models/vae/diffusion_pytorch_model.safetensors", "vae_f8/io.safetensors"},
+	} {
+		weights, io := open(t, c.weights), open(t, c.io)
+		config, err := DetectVAE(weights)
+		if err != nil {
+			t.Fatal(err)
+		}
+		onEach(t, func(t *testing.T, b backend.Backend, d Dialect) {
+			for _, size := range []string{"h64_w64", "h96_w64"} {
+				image, mean := golden(t, io, size+".image"), golden(t, io, size+".mean")
+				enc, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				dec, err := VAEDecoder(config, mean.Shape[0], mean.Shape[2], mean.Shape[3], weights, d)
+				if err != nil {
+					t.Fatal(err)
+				}
+				flow := Flow{"image": image}
+				runAll(t, b, flow, enc)
+				back := Flow{"latents": mean}
+				runAll(t, b, back, dec)
+				for name, got := range map[string]*tensor.Tensor{"mean": flow["mean"], "logvar": flow["logvar"], "decoded": back["image"]} {
+					diff := maxDiff(t, got, golden(t, io, size+"."+name))
+					t.Logf("%s %s %s: max difference %.2g", c.name, size, name, diff)
+					if diff > 1e-4 {
+						t.Errorf("%s %s %s: differs by %g", c.name, size, name, diff)
+					}
+				}
+			}
+		})
+	}
+}
+
+func runAll(t *testing.T, b backend.Backend, flow Flow, graphs ...*onnx.Graph) {
+	t.Helper()
+	c, err := Load(t.Context(), b, graphs, exact, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(t.Context(), flow, 0, c.Len()); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestWhisperGolden: tolerance 1e-4, the features reaching 6.8.
+func TestWhisperGolden(t *testing.T) {
+	weights, io := open(t, "models/whisper/tiny.pt"), open(t, "audio/speech.safetensors")
+	config, err := DetectWhisper(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logmel, want := golden(t, io, "logmel"), golden(t, io, "features")
+	frames := logmel.Shape[1]
+	mel := tensor.New(tensor.F32, 1, 80, 2*config.Context)
+	for row := range 80 {
+		copy(mel.F32()[row*2*config.Context:], logmel.F32()[row*frames:(row+1)*frames])
+	}
+	onEach(t, func(t *testing.T, b backend.Backend, d Dialect) {
+		g, err := Whisper(config, weights, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flow := Flow{"mel": mel}
+		runAll(t, b, flow, g)
+		got := tensor.FromF32(flow["features"].F32()[:want.Len()], want.Shape...)
+		diff := maxDiff(t, got, want)
+		t.Logf("max difference %.2g", diff)
+		if diff > 1e-4 {
+			t.Errorf("differs by %g", diff)
+		}
+	})
 }

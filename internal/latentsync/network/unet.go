@@ -66,7 +66,7 @@ func NewUNet(c UNetConfig, s UNetShape, weights Weights, d Dialect) (*UNet, erro
 		return nil, fmt.Errorf("latents of side %d: it has to be a multiple of %d", s.Latent, factor)
 	}
 	var wants []checkpoint.Want
-	u := &unet{UNetConfig: c, UNetShape: s, b: &builder{weights: weights, dialect: d, want: &wants}}
+	u := &unet{UNetConfig: c, UNetShape: s, b: newBuilder("", weights, d, &wants)}
 	graphs, err := u.build()
 	return &UNet{Config: c, Shape: s, Graphs: graphs}, err
 }
@@ -74,7 +74,7 @@ func NewUNet(c UNetConfig, s UNetShape, weights Weights, d Dialect) (*UNet, erro
 // UNetWants lists what a checkpoint of this topology holds.
 func UNetWants(c UNetConfig) []checkpoint.Want {
 	var wants []checkpoint.Want
-	u := &unet{UNetConfig: c, b: &builder{want: &wants}}
+	u := &unet{UNetConfig: c, b: newBuilder("", nil, Plain, &wants)}
 	u.Batch, u.Frames, u.Tokens, u.Latent = 1, 1, 1, 1<<(len(c.Channels)-1)
 	_, _ = u.build() // without weights nothing can be missing
 	return wants

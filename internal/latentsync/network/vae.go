@@ -1,0 +1,143 @@
+package network
+
+import (
+	"fmt"
+
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// VAEScale is what latents are multiplied by after encoding and divided by
+// before decoding (spec section 5); the graphs do neither.
+const VAEScale = 0.18215
+
+// VAEConfig is the topology of an AutoencoderKL, as its checkpoint shows it.
+type VAEConfig struct {
+	Channels []int // of each level; published: 128, 256, 512, 512
+	Layers   int   // resnets per down block; up blocks have one more
+	Latent   int   // channels of the latents: 4
+}
+
+// PublishedVAE is the topology of stabilityai/sd-vae-ft-mse.
+func PublishedVAE() VAEConfig {
+	return VAEConfig{Channels: []int{128, 256, 512, 512}, Layers: 2, Latent: 4}
+}
+
+// Factor is the side of a picture over the side of its latents.
+func (c VAEConfig) Factor() int { return 1 << (len(c.Channels) - 1) }
+
+// VAEWants lists what a checkpoint of this topology holds.
+func VAEWants(c VAEConfig) []checkpoint.Want {
+	var wants []checkpoint.Want
+	v := &vae{VAEConfig: c, builder: newBuilder("", nil, Plain, &wants)}
+	v.encoder(stack{1, 3, c.Factor(), c.Factor()})
+	v.decoder(stack{1, c.Latent, 1, 1})
+	return wants
+}
+
+// VAEEncoder is the graph from "image" (n, 3, height, width), -1..1, to "mean"
+// and "logvar" (n, Latent, height/Factor, width/Factor) of the posterior;
+// logvar lies within -30..20.
+func VAEEncoder(c VAEConfig, n, height, width int, w Weights, d Dialect) (*onnx.Graph, error) {
+	if f := c.Factor(); height%f != 0 || width%f != 0 {
+		return nil, fmt.Errorf("a picture of %d×%d: both have to be multiples of %d", width, height, f)
+	}
+	var wants []checkpoint.Want
+	v := &vae{VAEConfig: c, builder: newBuilder("vae encoder", w, d, &wants)}
+	v.encoder(stack{n, 3, height, width})
+	return v.Graph, v.err
+}
+
+// VAEDecoder is the graph from "latents" (n, Latent, height, width) to "image"
+// (n, 3, Factor·height, Factor·width), around -1..1, not clamped.
+func VAEDecoder(c VAEConfig, n, height, width int, w Weights, d Dialect) (*onnx.Graph, error) {
+	var wants []checkpoint.Want
+	v := &vae{VAEConfig: c, builder: newBuilder("vae decoder", w, d, &wants)}
+	v.decoder(stack{n, c.Latent, height, width})
+	return v.Graph, v.err
+}
+
+type vae struct {
+	VAEConfig
+	*builder
+}
+
+func (v *vae) encoder(m stack) {
+	x := v.Input("image", tensor.F32, m.n, m.c, m.h, m.w)
+	x = v.conv3(x, "encoder.conv_in", m.c, v.Channels[0])
+	m.c = v.Channels[0]
+	for i, c := range v.Channels {
+		block := fmt.Sprintf("encoder.down_blocks.%d", i)
+		for j := range v.Layers {
+			x, m = v.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
+		}
+		if i < len(v.Channels)-1 {
+			// Padded at the right and the bottom only (spec 5.1).
+			x = v.conv(x, block+".downsamplers.0.conv", c, c, 3, 2, 0, 0, 1, 1)
+			m.h, m.w = m.h/2, m.w/2
+		}
+	}
+	x = v.middle(x, m, "encoder.mid_block")
+	x = v.silu(v.groupNorm(x, "encoder.conv_norm_out", m, 1, epsVAE))
+	x = v.conv3(x, "encoder.conv_out", m.c, 2*v.Latent)
+	x = v.conv(x, "quant_conv", 2*v.Latent, 2*v.Latent, 1, 1, 0, 0, 0, 0)
+	half := func(from, to int) onnx.Value {
+		return v.Op("Slice", []onnx.Value{x, v.Ints(int64(from)), v.Ints(int64(to)), v.Ints(1)})
+	}
+	logvar := v.Op("Clip", []onnx.Value{half(v.Latent, 2*v.Latent), v.Floats([]float32{-30}), v.Floats([]float32{20})})
+	v.Output("mean", half(0, v.Latent), tensor.F32, m.n, v.Latent, m.h, m.w)
+	v.Output("logvar", logvar, tensor.F32, m.n, v.Latent, m.h, m.w)
+}
+
+func (v *vae) decoder(m stack) {
+	last := len(v.Channels) - 1
+	x := v.Input("latents", tensor.F32, m.n, m.c, m.h, m.w)
+	x = v.conv(x, "post_quant_conv", m.c, m.c, 1, 1, 0, 0, 0, 0)
+	x = v.conv3(x, "decoder.conv_in", m.c, v.Channels[last])
+	m.c = v.Channels[last]
+	x = v.middle(x, m, "decoder.mid_block")
+	for i := range v.Channels {
+		block, c := fmt.Sprintf("decoder.up_blocks.%d", i), v.Channels[last-i]
+		for j := range v.Layers + 1 {
+			x, m = v.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
+		}
+		if i < last {
+			x = v.conv3(v.double(x), block+".upsamplers.0.conv", c, c)
+			m.h, m.w = 2*m.h, 2*m.w
+		}
+	}
+	x = v.silu(v.groupNorm(x, "decoder.conv_norm_out", m, 1, epsVAE))
+	v.Output("image", v.conv3(x, "decoder.conv_out", m.c, 3), tensor.F32, m.n, 3, m.h, m.w)
+}
+
+func (v *vae) middle(x onnx.Value, m stack, name string) onnx.Value {
+	x, _ = v.resnet(x, m, name+".resnets.0", m.c)
+	x = v.attend(x, m, name+".attentions.0")
+	x, _ = v.resnet(x, m, name+".resnets.1", m.c)
+	return x
+}
+
+// attend is self-attention of one head over all pixels (spec 5.3).
+func (v *vae) attend(x onnx.Value, m stack, name string) onnx.Value {
+	y := v.toTokens(v.groupNorm(x, name+".group_norm", m, 1, epsVAE), m)
+	linear := func(x onnx.Value, key, older string) onnx.Value {
+		v.wants(checkpoint.Want{Name: name + key + ".weight", Shape: []int{m.c, m.c}, Aliases: []string{name + older + ".weight"}, AnyShape: [][]int{{m.c, m.c, 1, 1}}})
+		v.wants(checkpoint.Want{Name: name + key + ".bias", Shape: []int{m.c}, Aliases: []string{name + older + ".bias"}})
+		return v.Op("Gemm", []onnx.Value{x, v.rows(name+key+".weight", 0, m.c, m.c, m.c), v.rows(name+key+".bias", 0, m.c, m.c)}, onnx.Int("transB", 1))
+	}
+	q, k, val := linear(y, ".to_q", ".query"), linear(y, ".to_k", ".key"), linear(y, ".to_v", ".value")
+	y = v.attention(q, k, val, m.n, m.h*m.w, m.h*m.w, 1, m.c)
+	return v.add(x, v.toMaps(linear(y, ".to_out.0", ".proj_attn"), m))
+}
+
+func (v *vae) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {
+	in := m.c
+	y := v.conv3(v.silu(v.groupNorm(x, name+".norm1", m, 1, epsVAE)), name+".conv1", in, c)
+	m.c = c
+	y = v.conv3(v.silu(v.groupNorm(y, name+".norm2", m, 1, epsVAE)), name+".conv2", c, c)
+	if in != c {
+		x = v.conv(x, name+".conv_shortcut", in, c, 1, 1, 0, 0, 0, 0)
+	}
+	return v.add(x, y), m
+}

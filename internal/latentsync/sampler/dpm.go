@@ -1,0 +1,119 @@
+package sampler
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Spacing says how a sampler spreads its timesteps (diffusers'
+// timestep_spacing).
+type Spacing int
+
+// The spacings; examples for 10 steps.
+const (
+	Linspace Spacing = iota // 999, 899, … 100: what diffusers takes for the original's configuration
+	Leading                 // 901, 811, … 91: never at full noise
+	Trailing                // 999, 899, … 99: for few steps
+)
+
+// dpmSolver is DPM-Solver++ of second order, multistep (2M), midpoint; its last
+// step is of first order and ends at clean.
+type dpmSolver struct {
+	schedule
+	levels []level // of each step, and clean at the end
+	x0     []float32
+	last   int // step that x0 is of; −1: none
+}
+
+// level is a noise level in the sampler's variables: latents are
+// alpha·clean + sigma·noise, lambda is log(alpha/sigma).
+type level struct{ alpha, sigma, lambda float32 }
+
+// NewDPMSolver makes diffusers' DPMSolverMultistepScheduler in the configuration
+// that it takes over from the original's scheduler. It needs fewer steps than
+// DDIM for the same quality and remembers the step before. From 1 to 999 steps
+// with Linspace, 998 with Leading, 1000 with Trailing, otherwise a fault.Usage:
+// with more, timesteps would repeat or not exist.
+func NewDPMSolver(steps int, spacing Spacing) (Sampler, error) {
+	var most int
+	var at func(k int) int
+	switch spacing {
+	case Linspace:
+		most = trainSteps - 1
+		at = func(k int) int {
+			return int(math.RoundToEven(float64(steps-k) * (float64(trainSteps-1) / float64(steps))))
+		}
+	case Leading:
+		most = trainSteps - 2
+		at = func(k int) int { return (steps-k)*(trainSteps/(steps+1)) + 1 } // steps+1, unlike DDIM
+	case Trailing:
+		most = trainSteps
+		at = func(k int) int {
+			return int(math.RoundToEven(trainSteps-float64(k)*(trainSteps/float64(steps)))) - 1
+		}
+	default:
+		return nil, fault.New(fault.Usage, "set the spacing of denoising steps", fmt.Sprint(int(spacing)), "there is no such spacing", "")
+	}
+	s, err := newSchedule(steps, most, at)
+	if err != nil {
+		return nil, err
+	}
+	d := &dpmSolver{schedule: s, last: -1}
+	alphas := alphasCumprod()
+	for _, t := range s.timesteps {
+		d.levels = append(d.levels, levelOf(sqrt((1-alphas[t])/alphas[t])))
+	}
+	d.levels = append(d.levels, levelOf(0))
+	return d, nil
+}
+
+// levelOf takes the noise relative to the signal.
+func levelOf(sigma float32) level {
+	alpha := 1 / sqrt(float32(sigma*sigma)+1)
+	l := level{alpha: alpha, sigma: sigma * alpha}
+	l.lambda = log(l.alpha) - log(l.sigma) // +Inf when clean
+	return l
+}
+
+func (d *dpmSolver) Reset() { d.last = -1 }
+
+// Step starts a new walk at k = 0, or at any step after Reset.
+func (d *dpmSolver) Step(k int, x, eps []float32) error {
+	if err := d.checkStep(k, x, eps); err != nil {
+		return err
+	}
+	if k == 0 {
+		d.last = -1
+	}
+	first := d.last < 0
+	switch {
+	case !first && k != d.last+1:
+		return misuse(fmt.Sprintf("step %d after step %d", k, d.last))
+	case !first && len(x) != len(d.x0):
+		return misuse(fmt.Sprintf("%d latents after %d", len(x), len(d.x0)))
+	case len(d.x0) != len(x):
+		d.x0 = make([]float32, len(x))
+	}
+	d.last = k
+
+	now, next := d.levels[k], d.levels[k+1]
+	h := next.lambda - now.lambda
+	keep, pull := next.sigma/now.sigma, next.alpha*(exp(-h)-1)
+	var slope, half float32 // 0: of first order
+	if !first && k < len(d.timesteps)-1 {
+		slope = 1 / ((now.lambda - d.levels[k-1].lambda) / h)
+		half = 0.5 * pull
+	}
+	for i, e := range eps {
+		// The conversions keep the compiler from fusing what torch rounds.
+		x0 := (x[i] - float32(now.sigma*e)) / now.alpha
+		v := float32(keep*x[i]) - float32(pull*x0)
+		if slope != 0 {
+			v -= float32(half * float32(slope*(x0-d.x0[i])))
+		}
+		x[i], d.x0[i] = v, x0
+	}
+	return nil
+}

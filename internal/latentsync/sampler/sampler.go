@@ -1,0 +1,89 @@
+// Package sampler has the numeric side of denoising: the samplers that walk
+// latents from noise to clean, and reproducible noise to start from.
+package sampler
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Sampler walks latents from noise to clean (a scheduler in diffusers' words).
+// It may hold the history of one walk: windows that are denoised at the same
+// time need one each, unless their latents are stepped together. Not safe for
+// concurrent use.
+type Sampler interface {
+	// Timesteps gives the network's timestep of each step, 0..999, descending.
+	// The caller must not change it.
+	Timesteps() []int
+	// Step advances the latents x in place; eps is the noise that the network
+	// predicted from them at Timesteps()[k], of the same length. A step out of
+	// order or another length is a fault.Internal.
+	Step(k int, x, eps []float32) error
+	// Reset forgets the history, for a new walk.
+	Reset()
+}
+
+// trainSteps is the number of noise levels that the network was trained with.
+const trainSteps = 1000
+
+// alphasCumprod gives ᾱ, the part of the signal's power at each noise level
+// (spec 6.4), rounded as the original's: betas are float32, their products are
+// summed up in float64 and stored as float32.
+func alphasCumprod() []float32 {
+	start, end := float32(math.Sqrt(0.00085)), float32(math.Sqrt(0.012))
+	step := (end - start) / (trainSteps - 1)
+	out := make([]float32, trainSteps)
+	product := 1.0
+	for i := range out {
+		// torch.linspace counts from the nearer end.
+		root := start + float32(step*float32(i))
+		if i >= trainSteps/2 {
+			root = end - float32(step*float32(trainSteps-1-i))
+		}
+		product *= float64(1 - float32(root*root))
+		out[i] = float32(product)
+	}
+	return out
+}
+
+// sqrt and the functions below are float32's of torch: rounded after each step.
+func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
+func log(x float32) float32  { return float32(math.Log(float64(x))) }
+func exp(x float32) float32  { return float32(math.Exp(float64(x))) }
+
+// schedule is what the samplers have in common.
+type schedule struct {
+	timesteps []int
+}
+
+func (s *schedule) Timesteps() []int { return s.timesteps }
+
+// checkStep refuses a step that does not exist and latents of another length
+// than the noise.
+func (s *schedule) checkStep(k int, x, eps []float32) error {
+	if k < 0 || k >= len(s.timesteps) {
+		return misuse(fmt.Sprintf("step %d of %d", k, len(s.timesteps)))
+	}
+	if len(x) != len(eps) {
+		return misuse(fmt.Sprintf("%d latents but noise for %d", len(x), len(eps)))
+	}
+	return nil
+}
+
+func misuse(cause string) error { return fault.New(fault.Internal, "denoise", "", cause, "") }
+
+// newSchedule makes timesteps at(0..steps−1) and refuses numbers of steps that
+// the noise levels do not have room for.
+func newSchedule(steps, most int, at func(k int) int) (schedule, error) {
+	if steps < 1 || steps > most {
+		return schedule{}, fault.New(fault.Usage, "set the number of denoising steps", fmt.Sprint(steps),
+			fmt.Sprintf("it has to be from 1 to %d", most), "10 to 50 are usual")
+	}
+	t := make([]int, steps)
+	for k := range t {
+		t[k] = at(k)
+	}
+	return schedule{t}, nil
+}

@@ -1,0 +1,274 @@
+package sampler
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+type run struct {
+	Timesteps  []int
+	Spacing    string      `json:"timestep_spacing"`
+	Sigmas     []float32   // DPM-Solver
+	SingleStep [][]float32 `json:"single_step_x_prev"` // DDIM
+	Trajectory [][]float32
+}
+
+// golden is what diffusers 0.32.2 computed (golden/ddim.json).
+type golden struct {
+	Betas  []float32 `json:"betas_f32"`
+	Alphas []float32 `json:"alphas_cumprod_f32"`
+	Fixed  struct{ X, Eps []float32 }
+	Runs   map[string]run
+	DPM    struct{ Runs map[string]run } `json:"dpmsolver"`
+}
+
+func load(t *testing.T) (g golden) {
+	t.Helper()
+	data, err := os.ReadFile("testdata/ddim.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &g); err != nil {
+		t.Fatal(err)
+	}
+	if len(g.Runs) != 5 || len(g.DPM.Runs) != 5 {
+		t.Fatalf("%d and %d runs", len(g.Runs), len(g.DPM.Runs))
+	}
+	return g
+}
+
+// relative is the greatest difference, relative to the greatest value.
+func relative(t *testing.T, got, want []float32) float64 {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%d values, want %d", len(got), len(want))
+	}
+	var d, top float64
+	for i := range got {
+		d = max(d, math.Abs(float64(got[i])-float64(want[i])))
+		top = max(top, math.Abs(float64(want[i])))
+	}
+	return d / top
+}
+
+func TestAlphasAreTheOriginals(t *testing.T) {
+	for i, a := range alphasCumprod() {
+		if want := load(t).Alphas[i]; a != want {
+			t.Fatalf("%d: %v, want %v", i, a, want)
+		}
+	}
+}
+
+// walk follows a golden trajectory, with its rule for the noise.
+func walk(t *testing.T, s Sampler, start []float32, want [][]float32) (worst float64) {
+	t.Helper()
+	x, eps := slices.Clone(start), make([]float32, len(start))
+	for k, step := range s.Timesteps() {
+		for i := range x {
+			eps[i] = float32(0.1*x[i]) + float32(0.001*float32(step))
+		}
+		if err := s.Step(k, x, eps); err != nil {
+			t.Fatal(err)
+		}
+		worst = max(worst, relative(t, x, want[k]))
+	}
+	return worst
+}
+
+func TestDDIMAgreesWithOriginal(t *testing.T) {
+	g := load(t)
+	for name, want := range g.Runs {
+		var steps int
+		_, _ = fmt.Sscan(name, &steps)
+		s, err := NewDDIM(steps)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(s.Timesteps(), want.Timesteps) {
+			t.Errorf("%s: timesteps %v", name, s.Timesteps())
+		}
+		var single float64
+		for k, prev := range want.SingleStep {
+			x := slices.Clone(g.Fixed.X)
+			if err := s.Step(k, x, g.Fixed.Eps); err != nil {
+				t.Fatal(err)
+			}
+			single = max(single, relative(t, x, prev))
+		}
+		all := walk(t, s, g.Fixed.X, want.Trajectory)
+		t.Logf("%s: worst relative difference of a step %.2g, of the walk %.2g", name, single, all)
+		if single > 1e-6 || all > 1e-6 {
+			t.Errorf("%s differs", name)
+		}
+	}
+}
+
+func TestDPMSolverAgreesWithDiffusers(t *testing.T) {
+	g := load(t)
+	spacings := map[string]Spacing{"linspace": Linspace, "leading": Leading, "trailing": Trailing}
+	for name, want := range g.DPM.Runs {
+		s, err := NewDPMSolver(len(want.Timesteps), spacings[want.Spacing])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(s.Timesteps(), want.Timesteps) {
+			t.Errorf("%s: timesteps %v", name, s.Timesteps())
+		}
+		for k, sigma := range want.Sigmas {
+			if l := s.(*dpmSolver).levels[k]; l != levelOf(sigma) {
+				t.Errorf("%s: level %d is %v, want %v", name, k, l, levelOf(sigma))
+			}
+		}
+		all := walk(t, s, g.Fixed.X, want.Trajectory)
+		s.Reset()
+		again := walk(t, s, g.Fixed.X, want.Trajectory)
+		t.Logf("%s: worst relative difference %.2g", name, all)
+		if all > 1e-6 || again != all {
+			t.Errorf("%s differs, by %g and again by %g", name, all, again)
+		}
+	}
+}
+
+// For every number of steps: timesteps that exist, descending, and finite
+// latents; what has no room is refused.
+func TestAllNumbersOfSteps(t *testing.T) {
+	for name, tt := range map[string]struct {
+		most int
+		make func(int) (Sampler, error)
+	}{
+		"DDIM":     {999, NewDDIM},
+		"linspace": {999, func(n int) (Sampler, error) { return NewDPMSolver(n, Linspace) }},
+		"leading":  {998, func(n int) (Sampler, error) { return NewDPMSolver(n, Leading) }},
+		"trailing": {1000, func(n int) (Sampler, error) { return NewDPMSolver(n, Trailing) }},
+	} {
+		for _, n := range []int{-1, 0, tt.most + 1, 1 << 40} {
+			if _, err := tt.make(n); fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" {
+				t.Errorf("%s, %d steps: %v", name, n, err)
+			}
+		}
+		for n := 1; n <= tt.most; n++ {
+			s, err := tt.make(n)
+			if err != nil {
+				t.Fatalf("%s, %d steps: %v", name, n, err)
+			}
+			steps := s.Timesteps()
+			if len(steps) != n || steps[0] > 999 || steps[n-1] < 0 {
+				t.Fatalf("%s, %d steps: %v", name, n, steps)
+			}
+			for k := 1; k < n; k++ {
+				if steps[k] >= steps[k-1] {
+					t.Fatalf("%s, %d steps: %d after %d", name, n, steps[k], steps[k-1])
+				}
+			}
+			x := []float32{0.5, -1}
+			for k := range steps {
+				if err := s.Step(k, x, []float32{0.1, -0.3}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if v := float64(x[0] + x[1]); math.IsNaN(v) || math.IsInf(v, 0) {
+				t.Fatalf("%s, %d steps: %v", name, n, x)
+			}
+		}
+	}
+	if _, err := NewDPMSolver(10, 7); fault.KindOf(err) != fault.Usage {
+		t.Error("a spacing that does not exist")
+	}
+}
+
+// Diffusers' rules, worked out for few and for odd numbers of steps.
+func TestTimesteps(t *testing.T) {
+	for _, tt := range []struct {
+		steps   int
+		spacing Spacing
+		want    []int
+	}{
+		{1, Linspace, []int{999}},
+		{2, Linspace, []int{999, 500}}, // 499.5 to the even number
+		{3, Linspace, []int{999, 666, 333}},
+		{7, Linspace, []int{999, 856, 714, 571, 428, 285, 143}},
+		{1, Leading, []int{501}},
+		{3, Leading, []int{751, 501, 251}},
+		{6, Leading, []int{853, 711, 569, 427, 285, 143}},
+		{1, Trailing, []int{999}},
+		{3, Trailing, []int{999, 666, 332}},
+		{4, Trailing, []int{999, 749, 499, 249}},
+		{6, Trailing, []int{999, 832, 666, 499, 332, 166}},
+		{16, Trailing, []int{999, 937, 874, 811, 749, 687, 624, 561, 499, 437, 374, 311, 249, 187, 124, 61}},
+	} {
+		s, err := NewDPMSolver(tt.steps, tt.spacing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(s.Timesteps(), tt.want) {
+			t.Errorf("%d steps, spacing %d: %v, want %v", tt.steps, tt.spacing, s.Timesteps(), tt.want)
+		}
+	}
+	s, err := NewDDIM(7)
+	if err != nil || !slices.Equal(s.Timesteps(), []int{853, 711, 569, 427, 285, 143, 1}) {
+		t.Errorf("DDIM: %v, %v", s.Timesteps(), err)
+	}
+}
+
+// Latents that are the same signal at every noise level come out clean: when
+// eps is the noise that is really in x, the walk of DPM-Solver ends at x0.
+func TestDPMSolverFindsTheSignal(t *testing.T) {
+	for _, steps := range []int{1, 2, 5, 20} {
+		s, err := NewDPMSolver(steps, Trailing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const clean, noise = 0.7, -1.3
+		l := s.(*dpmSolver).levels
+		x := []float32{l[0].alpha*clean + l[0].sigma*noise}
+		for k := range steps {
+			if err := s.Step(k, x, []float32{noise}); err != nil {
+				t.Fatal(err)
+			}
+			if want := l[k+1].alpha*clean + l[k+1].sigma*noise; math.Abs(float64(x[0]-want)) > 1e-5 {
+				t.Fatalf("%d steps: %v after step %d, want %v", steps, x[0], k, want)
+			}
+		}
+	}
+}
+
+func TestMisuse(t *testing.T) {
+	d, err := NewDDIM(10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewDPMSolver(10, Linspace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := make([]float32, 2)
+	for _, s := range []Sampler{d, m} {
+		for _, k := range []int{-1, 10} {
+			if err := s.Step(k, two, two); fault.KindOf(err) != fault.Internal || err == nil {
+				t.Errorf("step %d: %v", k, err)
+			}
+		}
+		if err := s.Step(0, two, two[:1]); err == nil {
+			t.Error("less noise than latents")
+		}
+	}
+	step := func(k, n int) error { return m.Step(k, make([]float32, n), make([]float32, n)) }
+	for i, tt := range []struct {
+		k, n int
+		ok   bool
+	}{{0, 2, true}, {2, 2, false}, {0, 2, true}, {1, 2, true}, {1, 2, false}, {2, 3, false}, {2, 2, true}, {0, 3, true}, {1, 3, true}} {
+		if err := step(tt.k, tt.n); (err == nil) != tt.ok {
+			t.Errorf("%d: step %d: %v", i, tt.k, err)
+		}
+	}
+	m.Reset()
+	if err := step(5, 4); err != nil {
+		t.Errorf("a walk that starts in the middle: %v", err)
+	}
+}
