@@ -1,0 +1,115 @@
+package checkpoint
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// scanBytes is how much Finite looks at between two looks at the context. It
+// is a multiple of every element's size.
+const scanBytes = 8 << 20
+
+// Finite looks for NaN and infinities in the named tensors, or in all when
+// there are no names; those of integers pass. progress, when not nil, is told
+// the bytes done and their total. What was scanned is released (see Release),
+// so that scanning does not fill the memory with the file.
+//
+// The error is a *fault.Error: of kind Input it names the first bad tensor,
+// how many of its values are bad and the index of the first; Cancelled when
+// ctx ends; Internal for an unknown name or a closed file.
+func (f *File) Finite(ctx context.Context, progress func(done, total int64), names ...string) error {
+	const op = "check values"
+	if len(names) == 0 {
+		names = f.names
+	}
+	var total, done int64
+	for _, name := range names {
+		e, ok := f.entries[name]
+		if !ok {
+			return fault.New(fault.Internal, op, f.path, "it has no tensor "+quote(name), "")
+		}
+		total += e.size
+	}
+	if progress == nil {
+		progress = func(done, total int64) {}
+	}
+	for _, name := range names {
+		e := f.entries[name]
+		bad, first := int64(0), int64(-1)
+		for at := int64(0); at < e.size; at += scanBytes {
+			if err := ctx.Err(); err != nil {
+				return fault.Wrap(fault.Cancelled, op, f.path, err, "")
+			}
+			n := min(scanBytes, e.size-at)
+			count, index, err := f.scan(e.dtype, e.offset+at, n)
+			if err != nil {
+				return fault.Wrap(fault.Internal, op, f.path, err, "")
+			}
+			if count > 0 && bad == 0 {
+				first = at/int64(e.dtype.Size()) + index
+			}
+			bad += count
+			done += n
+			progress(done, total)
+		}
+		if bad > 0 {
+			return fault.New(fault.Input, op, f.path,
+				fmt.Sprintf("tensor %s has %d values that are not finite, the first at index %d of %d", quote(name), bad, first, e.size/int64(e.dtype.Size())),
+				"the checkpoint is damaged, or its training failed: download it again or use another")
+		}
+	}
+	return nil
+}
+
+// scan counts what is not finite in n bytes of the file, gives the index of
+// the first, and releases the pages.
+func (f *File) scan(dtype tensor.DType, offset, n int64) (bad, first int64, err error) {
+	f.mu.Lock() // Close waits until the piece is done
+	defer f.mu.Unlock()
+	if f.data == nil {
+		return 0, 0, fmt.Errorf("it is closed")
+	}
+	bad, first = notFinite(dtype, f.data[offset:offset+n])
+	f.release(offset, offset+n)
+	return bad, first, nil
+}
+
+// notFinite counts values whose exponent is all ones, and gives the index of
+// the first. It needs no alignment.
+func notFinite(dtype tensor.DType, b []byte) (count, first int64) {
+	width := dtype.Size()
+	exponent := uint32(0)
+	switch dtype {
+	case tensor.F32:
+		exponent = 0x7f800000
+	case tensor.F16:
+		exponent = 0x7c00
+	case tensor.BF16:
+		exponent = 0x7f80
+	default:
+		return 0, 0
+	}
+	note := func(i int) {
+		if count++; count == 1 {
+			first = int64(i)
+		}
+	}
+	if width == 4 {
+		for i := 0; i+4 <= len(b); i += 4 {
+			if binary.LittleEndian.Uint32(b[i:])&exponent == exponent {
+				note(i / 4)
+			}
+		}
+		return count, first
+	}
+	for i := 0; i+2 <= len(b); i += 2 {
+		if uint32(binary.LittleEndian.Uint16(b[i:]))&exponent == exponent {
+			note(i / 2)
+		}
+	}
+	return count, first
+}

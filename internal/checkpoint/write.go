@@ -1,0 +1,164 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// Spec describes a tensor to be written.
+type Spec struct {
+	Name  string
+	DType tensor.DType
+	Shape []int
+}
+
+// size is the tensor's length in bytes.
+func (s *Spec) size() int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
+
+// checkSpecs refuses what could not be read again.
+func checkSpecs(specs []Spec) error {
+	if len(specs) == 0 || len(specs) > maxTensors {
+		return fmt.Errorf("checkpoint: %d tensors to write, 1 to %d are possible", len(specs), maxTensors)
+	}
+	seen := make(map[string]bool, len(specs))
+	for _, s := range specs {
+		if s.DType.Size() == 0 {
+			return fmt.Errorf("checkpoint: tensor %s has no known type (%v)", quote(s.Name), s.DType)
+		}
+		dims := make([]int64, len(s.Shape))
+		for i, d := range s.Shape {
+			dims[i] = int64(d)
+		}
+		if _, _, err := checkShape(dims); err != nil {
+			return fmt.Errorf("checkpoint: tensor %s: %w", quote(s.Name), err)
+		}
+		if s.Name == "" || len(s.Name) > maxKey || !utf8.ValidString(s.Name) {
+			return fmt.Errorf("checkpoint: %s cannot be a tensor's name: 1 to %d bytes of UTF-8 are possible", quote(s.Name), maxKey)
+		}
+		if seen[s.Name] {
+			return fmt.Errorf("checkpoint: tensor %s is to be written twice", quote(s.Name))
+		}
+		seen[s.Name] = true
+	}
+	return nil
+}
+
+// exactly is a writer that lets through no more bytes than left.
+type exactly struct {
+	w    io.Writer
+	left int64
+}
+
+var errTooMuch = errors.New("more bytes written than its shape has")
+
+func (e *exactly) Write(p []byte) (int, error) {
+	if int64(len(p)) > e.left {
+		return 0, errTooMuch
+	}
+	n, err := e.w.Write(p)
+	e.left -= int64(n)
+	return n, err
+}
+
+// writeTensor lets fill write the i-th tensor and checks its length.
+func writeTensor(w io.Writer, s *Spec, i int, fill func(i int, w io.Writer) error) error {
+	e := &exactly{w, s.size()}
+	if err := fill(i, e); err != nil {
+		return fmt.Errorf("tensor %s: %w", quote(s.Name), err)
+	}
+	if e.left != 0 {
+		return fmt.Errorf("tensor %s: %d bytes less written than its shape has", quote(s.Name), e.left)
+	}
+	return nil
+}
+
+// WriteSafetensors writes a safetensors file to w, in one pass. meta becomes
+// __metadata__. fill writes the bytes of the i-th tensor of specs, row-major
+// and little-endian; it is called once for each, in the order of the data:
+// that of specs, but types with larger elements first, so that all tensors are
+// aligned. Memory does not grow with the tensors.
+func WriteSafetensors(w io.Writer, meta map[string]string, specs []Spec, fill func(i int, w io.Writer) error) error {
+	if err := checkSpecs(specs); err != nil {
+		return err
+	}
+	order := make([]int, len(specs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return specs[b].DType.Size() - specs[a].DType.Size() })
+	header, err := safetensorsHeader(meta, specs, order)
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write(header); err != nil {
+		return err
+	}
+	for _, i := range order {
+		if err := writeTensor(w, &specs[i], i, fill); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// safetensorsHeader gives the length and the JSON, padded so that the data
+// after it is aligned to 8 bytes.
+func safetensorsHeader(meta map[string]string, specs []Spec, order []int) ([]byte, error) {
+	b := make([]byte, safetensorsPlus, 1<<16)
+	b = append(b, '{')
+	member := func(key string, value any) error {
+		k, err := json.Marshal(key)
+		if err != nil {
+			return err
+		}
+		v, err := json.Marshal(value)
+		if err != nil {
+			return err
+		}
+		if b[len(b)-1] != '{' {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, k...), ':'), v...)
+		return nil
+	}
+	if len(meta) > 0 {
+		if err := member("__metadata__", meta); err != nil {
+			return nil, err
+		}
+	}
+	offset := int64(0)
+	for _, i := range order {
+		s := &specs[i]
+		if s.Name == "__metadata__" {
+			return nil, errors.New("checkpoint: no tensor can be named __metadata__")
+		}
+		entry := struct {
+			DType   string   `json:"dtype"`
+			Shape   []int    `json:"shape"`
+			Offsets [2]int64 `json:"data_offsets"`
+		}{strings.ToUpper(s.DType.String()), append([]int{}, s.Shape...), [2]int64{offset, offset + s.size()}}
+		if err := member(s.Name, entry); err != nil {
+			return nil, err
+		}
+		offset += s.size()
+	}
+	b = append(b, '}')
+	for len(b)%8 != 0 {
+		b = append(b, ' ')
+	}
+	n := len(b) - safetensorsPlus
+	if n > maxHeader {
+		return nil, fmt.Errorf("checkpoint: the header has %d bytes, at most %d are possible", n, maxHeader)
+	}
+	for i := range safetensorsPlus {
+		b[i] = byte(n >> (8 * i))
+	}
+	return b, nil
+}

@@ -1,0 +1,159 @@
+package checkpoint
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// pickler writes a pickle of protocol 2, without memo: every value in full.
+type pickler struct{ b []byte }
+
+// torchPickle gives data.pkl of a PyTorch file; storage i belongs to spec i.
+func torchPickle(top []Entry, stateKey string, specs []Spec) ([]byte, error) {
+	p := &pickler{b: []byte("\x80\x02")}
+	seen := map[string]bool{}
+	for _, e := range top {
+		if seen[e.Key] {
+			return nil, fmt.Errorf("checkpoint: key %s is to be written twice", quote(e.Key))
+		}
+		seen[e.Key] = true
+	}
+	if stateKey == "" {
+		for _, s := range specs {
+			if seen[s.Name] {
+				return nil, fmt.Errorf("checkpoint: %s is both a tensor and a scalar", quote(s.Name))
+			}
+		}
+		p.global("collections", "OrderedDict")
+		p.raw(")R(")
+	} else {
+		if seen[stateKey] {
+			return nil, fmt.Errorf("checkpoint: key %s is to be written twice", quote(stateKey))
+		}
+		p.raw("}(")
+	}
+	for _, e := range top {
+		if err := p.entry(e); err != nil {
+			return nil, err
+		}
+	}
+	if stateKey != "" {
+		p.text(stateKey)
+		p.global("collections", "OrderedDict")
+		p.raw(")R(")
+	}
+	for i := range specs {
+		p.text(specs[i].Name)
+		p.tensor(i, &specs[i])
+	}
+	if stateKey != "" {
+		p.raw("u")
+	}
+	p.raw("u.")
+	if len(p.b) > maxPickle {
+		return nil, fmt.Errorf("checkpoint: the directory has %d bytes, at most %d are possible", len(p.b), maxPickle)
+	}
+	return p.b, nil
+}
+
+func (p *pickler) raw(opcodes string) { p.b = append(p.b, opcodes...) }
+
+func (p *pickler) global(module, name string) { p.raw("c" + module + "\n" + name + "\n") }
+
+func (p *pickler) text(s string) {
+	p.b = binary.LittleEndian.AppendUint32(append(p.b, 'X'), uint32(len(s)))
+	p.raw(s)
+}
+
+func (p *pickler) integer(n int64) {
+	if n == int64(int32(n)) {
+		p.b = binary.LittleEndian.AppendUint32(append(p.b, 'J'), uint32(n))
+		return
+	}
+	p.b = binary.LittleEndian.AppendUint64(append(p.b, 0x8a, 8), uint64(n)) // LONG1 of 8 bytes
+}
+
+// entry writes a key and its value.
+func (p *pickler) entry(e Entry) error {
+	if len(e.Key) > maxKey || !utf8.ValidString(e.Key) {
+		return fmt.Errorf("checkpoint: %s cannot be a key: at most %d bytes of UTF-8 are possible", quote(e.Key), maxKey)
+	}
+	p.text(e.Key)
+	return p.value(e.Key, e.Value)
+}
+
+// value writes the value of a key.
+func (p *pickler) value(key string, value any) error {
+	switch v := value.(type) {
+	case nil:
+		p.raw("N")
+	case bool:
+		if v {
+			p.raw("\x88")
+		} else {
+			p.raw("\x89")
+		}
+	case int:
+		p.integer(int64(v))
+	case int64:
+		p.integer(v)
+	case float64:
+		p.b = binary.BigEndian.AppendUint64(append(p.b, 'G'), math.Float64bits(v))
+	case string:
+		p.text(v)
+	case []Entry:
+		p.raw("}(")
+		for _, inner := range v {
+			if err := p.entry(inner); err != nil {
+				return err
+			}
+		}
+		p.raw("u")
+	case map[string]any:
+		var entries []Entry
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			entries = append(entries, Entry{k, v[k]})
+		}
+		return p.value(key, entries)
+	default:
+		return fmt.Errorf("checkpoint: a %T cannot be written, under the key %s", v, quote(key))
+	}
+	return nil
+}
+
+// tensor writes the call that builds a tensor, as torch.Tensor.__reduce_ex__
+// gives it: _rebuild_tensor_v2(storage, offset, size, stride, requires_grad,
+// backward hooks).
+func (p *pickler) tensor(i int, s *Spec) {
+	p.global("torch._utils", "_rebuild_tensor_v2")
+	p.raw("((")
+	p.text("storage")
+	p.global("torch", storageClasses[s.DType])
+	p.text(strconv.Itoa(i))
+	p.text("cpu")
+	p.integer(int64(tensor.Volume(s.Shape)))
+	p.raw("tQ")
+	p.integer(0)
+	p.raw("(")
+	for _, d := range s.Shape {
+		p.integer(int64(d))
+	}
+	p.raw("t(")
+	for i := range s.Shape {
+		stride := int64(1)
+		for _, d := range s.Shape[i+1:] {
+			stride *= int64(max(d, 1))
+		}
+		p.integer(stride)
+	}
+	p.raw("t\x89")
+	p.global("collections", "OrderedDict")
+	p.raw(")RtR")
+}
