@@ -29,18 +29,19 @@ type Sampler interface {
 const trainSteps = 1000
 
 // alphasCumprod gives ᾱ, the part of the signal's power at each noise level
-// (spec 6.4), rounded as the original's: betas are float32, their products are
-// summed up in float64 and stored as float32.
+// (spec 6.4), to the bit as torch computes it: betas are float32, the product
+// runs in float64 and its values are stored as float32.
 func alphasCumprod() []float32 {
 	start, end := float32(math.Sqrt(0.00085)), float32(math.Sqrt(0.012))
 	step := (end - start) / (trainSteps - 1)
 	out := make([]float32, trainSteps)
 	product := 1.0
 	for i := range out {
-		// torch.linspace counts from the nearer end.
-		root := start + float32(step*float32(i))
+		// torch.linspace counts from the nearer end and rounds once: the
+		// products are exact in float64.
+		root := float32(float64(start) + float64(step)*float64(i))
 		if i >= trainSteps/2 {
-			root = end - float32(step*float32(trainSteps-1-i))
+			root = float32(float64(end) - float64(step)*float64(trainSteps-1-i))
 		}
 		product *= float64(1 - float32(root*root))
 		out[i] = float32(product)

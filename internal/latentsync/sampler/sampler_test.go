@@ -21,7 +21,6 @@ type run struct {
 
 // golden is what diffusers 0.32.2 computed (golden/ddim.json).
 type golden struct {
-	Betas  []float32 `json:"betas_f32"`
 	Alphas []float32 `json:"alphas_cumprod_f32"`
 	Fixed  struct{ X, Eps []float32 }
 	Runs   map[string]run
@@ -58,10 +57,8 @@ func relative(t *testing.T, got, want []float32) float64 {
 }
 
 func TestAlphasAreTheOriginals(t *testing.T) {
-	for i, a := range alphasCumprod() {
-		if want := load(t).Alphas[i]; a != want {
-			t.Fatalf("%d: %v, want %v", i, a, want)
-		}
+	if g := load(t); !slices.Equal(alphasCumprod(), g.Alphas) {
+		t.Error("differ")
 	}
 }
 
@@ -121,8 +118,9 @@ func TestDPMSolverAgreesWithDiffusers(t *testing.T) {
 			t.Errorf("%s: timesteps %v", name, s.Timesteps())
 		}
 		for k, sigma := range want.Sigmas {
-			if l := s.(*dpmSolver).levels[k]; l != levelOf(sigma) {
-				t.Errorf("%s: level %d is %v, want %v", name, k, l, levelOf(sigma))
+			l := s.(*dpmSolver).levels[k]
+			if got := l.sigma / l.alpha; math.Abs(float64(got-sigma)) > 3e-7*float64(sigma) {
+				t.Errorf("%s: level %d is %v, want %v", name, k, got, sigma)
 			}
 		}
 		all := walk(t, s, g.Fixed.X, want.Trajectory)
