@@ -65,7 +65,7 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fault.Wrap(fault.Input, op, path, err, "check that it is a file and that you may read it")
 	}
-	f := &File{path: path, data: data, unmap: unmap, entries: map[string]entry{}, scalars: map[string]any{}, copies: map[string]*tensor.Tensor{}}
+	f := newFile(path, data, unmap)
 	if err := f.read(); err != nil {
 		_ = unmap()
 		hint := "download it again, or check that it is the right file"
@@ -75,6 +75,12 @@ func Open(path string) (*File, error) {
 		return nil, fault.Wrap(fault.Input, op, path, err, hint)
 	}
 	return f, nil
+}
+
+// newFile gives a File of data that is not read yet.
+func newFile(path string, data []byte, unmap func() error) *File {
+	return &File{path: path, data: data, unmap: unmap,
+		entries: map[string]entry{}, scalars: map[string]any{}, copies: map[string]*tensor.Tensor{}}
 }
 
 // openMapped maps the file at path into memory.

@@ -131,6 +131,8 @@ func (f *File) place(tensors []headerTensor, begin int64) error {
 	end := int64(0)
 	for _, t := range byOffset {
 		switch from, to := t.offsets[0], t.offsets[1]; {
+		case from < 0:
+			return fmt.Errorf("tensor %s: its data begins before the data section", quote(t.name))
 		case from < end:
 			return fmt.Errorf("tensor %s: its data overlaps another tensor's", quote(t.name))
 		case from > end:
