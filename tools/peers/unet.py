@@ -396,8 +396,6 @@ def time_steps(args):
     def prepare():
         net = load(args.checkpoint, dtype)
         keep_freed_memory()  # after loading, whose buffers are not used again
-        if args.compile:
-            net = torch.compile(net, options={"freezing": True})
         cin, width = net.conv_in.in_channels, net.mid_block.attentions[0].transformer_blocks[0].attn2.to_k.in_features
         sample = formula((args.batch, cin, args.frames, args.latent, args.latent), 0.2, dtype)
         audio = formula((args.batch * args.frames, 50, width), 0.5, dtype)
@@ -409,7 +407,7 @@ def time_steps(args):
         return step
 
     measure(prepare, args.steps, peer="torch", version=torch.__version__, dtype=args.dtype, batch=args.batch,
-            frames=args.frames, latent=args.latent, threads=args.threads, compile=args.compile)
+            frames=args.frames, latent=args.latent, threads=args.threads)
 
 
 def synthetic(key, shape):
@@ -451,7 +449,6 @@ def main():
     p.add_argument("--latent", type=int, default=32)
     p.add_argument("--steps", type=int, default=3)
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--compile", action="store_true", help="torch.compile with frozen weights (needs g++)")
     p.set_defaults(run=time_steps)
     p = commands.add_parser("make")
     p.add_argument("--out", required=True)
