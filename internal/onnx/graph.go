@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -39,10 +38,14 @@ type Graph struct {
 	n               int
 }
 
-// Weight is a tensor of the model that lies in the caller's memory.
+// Weight is a tensor of the model that lies in the caller's memory. Where it is
+// mapped from a file, File and Offset say from where: some runtimes rather map
+// it themselves.
 type Weight struct {
 	Name string
 	*tensor.Tensor
+	File   string // absolute; "" for plain memory
+	Offset int64
 }
 
 // New begins a graph. The name is for messages.
@@ -166,14 +169,14 @@ func (g *Graph) constant(t *tensor.Tensor) Value {
 // Weight adds a tensor that stays in the caller's memory, which must live as
 // long as sessions of this graph. Asking for the same name again gives the same
 // value.
-func (g *Graph) Weight(name string, t *tensor.Tensor) Value {
-	key := "weight " + name
+func (g *Graph) Weight(w Weight) Value {
+	key := "weight " + w.Name
 	if v, ok := g.known[key]; ok {
 		return v
 	}
-	g.known[key] = Value(name)
-	g.weights = append(g.weights, Weight{name, t})
-	return Value(name)
+	g.known[key] = Value(w.Name)
+	g.weights = append(g.weights, w)
+	return Value(w.Name)
 }
 
 // types are the numbers of TensorProto.DataType.
@@ -208,12 +211,6 @@ func valueInfo(name string, d tensor.DType, shape []int) message {
 // Place says where a weight's bytes are found, as ONNX's external data has it:
 // a location and the offset of the tensor in it.
 type Place func(Weight) (location string, offset uint64)
-
-// InMemory is the place that OpenVINO's ONNX frontend takes for the address of
-// memory in the same process.
-func InMemory(w Weight) (string, uint64) {
-	return "*/_ORT_MEM_ADDR_/*", uint64(uintptr(unsafe.Pointer(unsafe.SliceData(w.Data))))
-}
 
 // Encode gives the bytes of the model, without its weights.
 func (g *Graph) Encode(place Place) []byte {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"unsafe"
@@ -63,12 +64,11 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err != nil {
 		return err
 	}
-	if m.Graph != nil {
-		m.Bytes = m.Graph.Encode(onnx.InMemory)
-	}
-	floor, err := backend.CheckModel(m)
-	if err != nil {
-		return err
+	var floor int64
+	if m.Graph == nil {
+		if floor, err = backend.CheckModel(m); err != nil {
+			return err
+		}
 	}
 	s.growth = native.NewGrowth(floor)
 	s.growth.Measure(func() {
@@ -80,20 +80,66 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		if err = ctx.Err(); err != nil {
 			return
 		}
-		err = s.compile(model, device, settings)
+		if err = s.compile(model, device, settings); err == nil && m.Graph != nil {
+			release(m.Graph)
+		}
 	})
 	return err
 }
 
-// read gives the ov_model_t; the caller frees it.
-func (s *session) read(m backend.Model) (model handle, err error) {
-	a, core := s.b.api, s.b.core
-	if len(m.Bytes) > 0 {
-		err = a.check(a.readModelFromMemory(core, &m.Bytes[0], uintptr(len(m.Bytes)), 0, &model))
-		runtime.KeepAlive(m.Bytes)
+// readGraph gives the ov_model_t of a graph; the caller frees it.
+//
+// OpenVINO maps weights that lie in files, but of a model that comes from
+// memory only those below the current directory: hence the detour through /.
+// Where that is not to be had it gets addresses, and takes a copy.
+func (s *session) readGraph(g *onnx.Graph) (model handle, err error) {
+	inFile := func(w onnx.Weight) bool { return w.File != "" && filepath.VolumeName(w.File) == "" }
+	mapped := g.Encode(func(w onnx.Weight) (string, uint64) {
+		if inFile(w) {
+			return w.File, uint64(w.Offset)
+		}
+		return address(w)
+	})
+	if native.InRoot(func() { model, err = s.readBytes(mapped) }) {
 		return model, err
 	}
-	return model, a.check(a.readModel(core, m.Path, nil, &model))
+	return s.readBytes(g.Encode(address))
+}
+
+// address is a location that OpenVINO's ONNX frontend takes for memory in the
+// same process.
+func address(w onnx.Weight) (string, uint64) {
+	return "*/_ORT_MEM_ADDR_/*", uint64(uintptr(unsafe.Pointer(unsafe.SliceData(w.Data))))
+}
+
+// release lets the pages of mapped weights go. The compiled model keeps the
+// mapping but computes with its own repacked copy.
+func release(g *onnx.Graph) {
+	files := map[string]bool{}
+	for _, w := range g.Weights() {
+		if w.File != "" && !files[w.File] {
+			files[w.File] = true
+			native.ReleaseFile(w.File)
+		}
+	}
+}
+
+// read gives the ov_model_t; the caller frees it.
+func (s *session) read(m backend.Model) (model handle, err error) {
+	switch {
+	case m.Graph != nil:
+		return s.readGraph(m.Graph)
+	case len(m.Bytes) > 0:
+		return s.readBytes(m.Bytes)
+	}
+	return model, s.b.api.check(s.b.api.readModel(s.b.core, m.Path, nil, &model))
+}
+
+func (s *session) readBytes(b []byte) (model handle, err error) {
+	a := s.b.api
+	err = a.check(a.readModelFromMemory(s.b.core, &b[0], uintptr(len(b)), 0, &model))
+	runtime.KeepAlive(b)
+	return model, err
 }
 
 func (s *session) compile(model handle, device string, settings [][2]string) error {

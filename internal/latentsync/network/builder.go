@@ -8,8 +8,10 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"path/filepath"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -20,6 +22,10 @@ import (
 // *checkpoint.File is one. The tensors are f32, f16 or bf16.
 type Weights interface {
 	Tensor(name string) *tensor.Tensor
+	// Path of the file that the tensors are mapped from, and where in it the
+	// bytes of a tensor begin.
+	Path() string
+	Offset(name string) int64
 }
 
 // Dialect says which operators a backend runs best.
@@ -32,6 +38,25 @@ const (
 	// Microsoft adds ONNX Runtime's flash attention.
 	Microsoft
 )
+
+// Target is what graphs are built for.
+type Target struct {
+	Dialect Dialect
+	// Compute is the element type of convolutions and linear layers, where
+	// nearly all of the weights and of the work are: F32, or a half precision
+	// that the device computes in. A checkpoint of the same type is then used
+	// without being converted. Everything else is written in float32.
+	Compute tensor.DType
+}
+
+// For gives the target for a backend, by its name.
+func For(backend string, compute tensor.DType) Target {
+	t := Target{Compute: compute}
+	if backend == "onnxruntime" {
+		t.Dialect = Microsoft
+	}
+	return t
+}
 
 // epsilons of the normalisations (spec sections 4.1 and 5).
 const (
@@ -47,14 +72,20 @@ const groups = 32 // of every GroupNorm
 type builder struct {
 	*onnx.Graph
 	weights Weights // nil: only list what is wanted
-	dialect Dialect
-	want    *[]checkpoint.Want
-	older   map[string][]string // names that older checkpoints use
-	err     error // the first weight that was missing or misshapen
+	Target
+	file  string // the weights', absolute
+	want  *[]checkpoint.Want
+	older map[string][]string // names that older checkpoints use
+	err   error               // the first weight that was missing or misshapen
 }
 
-func newBuilder(name string, w Weights, d Dialect, want *[]checkpoint.Want) *builder {
-	return &builder{Graph: onnx.New(name), weights: w, dialect: d, want: want, older: map[string][]string{}}
+func newBuilder(name string, w Weights, t Target, want *[]checkpoint.Want) *builder {
+	t.Compute = cmp.Or(t.Compute, tensor.F32)
+	b := &builder{Graph: onnx.New(name), weights: w, Target: t, want: want, older: map[string][]string{}}
+	if w != nil {
+		b.file, b.err = filepath.Abs(w.Path())
+	}
+	return b
 }
 
 // fork begins another graph of the same network.
@@ -72,46 +103,59 @@ func (b *builder) wants(w checkpoint.Want) {
 	}
 }
 
-// find gives the named tensor, nil when the checkpoint lacks it.
-func (b *builder) find(name string) *tensor.Tensor {
+// find gives the named tensor and where its bytes begin in the file; nil when
+// the checkpoint lacks it.
+func (b *builder) find(name string) (*tensor.Tensor, int64) {
 	for _, n := range append([]string{name}, b.older[name]...) {
 		if t := b.weights.Tensor(n); t != nil {
-			return t
+			return t, b.weights.Offset(n)
 		}
 	}
-	return nil
+	return nil, 0
 }
 
 // weight adds the named tensor, as float32.
 func (b *builder) weight(name string, shape ...int) onnx.Value {
 	b.wants(checkpoint.Want{Name: name, Shape: shape})
-	return b.rows(name, 0, shape[0], shape...)
+	return b.rows(tensor.F32, name, 0, shape[0], shape...)
 }
 
 // rows adds rows from to to (along the first dimension) of the named tensor,
-// read as having the given shape.
-func (b *builder) rows(name string, from, to int, shape ...int) onnx.Value {
-	t := &tensor.Tensor{DType: tensor.F32, Shape: shape}
+// read as having the given shape, as elements of type as.
+func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int) onnx.Value {
+	t, offset := &tensor.Tensor{DType: tensor.F32, Shape: shape}, int64(0)
 	if b.weights != nil {
-		if t = b.find(name); t == nil || t.Len() != tensor.Volume(shape) {
+		if t, offset = b.find(name); t == nil || t.Len() != tensor.Volume(shape) {
 			if b.err == nil {
 				b.err = fmt.Errorf("weight %s of shape %v: the checkpoint has %v", name, shape, t)
 			}
 			return ""
 		}
 	}
-	view, key := &tensor.Tensor{DType: t.DType, Shape: shape, Data: t.Data}, name
+	w := onnx.Weight{Name: name, Tensor: &tensor.Tensor{DType: t.DType, Shape: shape, Data: t.Data}, File: b.file, Offset: offset}
 	if to-from != shape[0] {
 		row := len(t.Data) / shape[0]
-		view.Shape = append([]int{to - from}, shape[1:]...)
-		view.Data = t.Data[row*from : row*to]
-		key = fmt.Sprintf("%s[%d:%d]", name, from, to)
+		w.Name = fmt.Sprintf("%s[%d:%d]", name, from, to)
+		w.Shape = append([]int{to - from}, shape[1:]...)
+		w.Data = t.Data[row*from : row*to]
+		w.Offset += int64(row * from)
 	}
-	v := b.Weight(key, view)
-	if t.DType != tensor.F32 {
-		return b.Cast(v, tensor.F32)
+	return b.as(b.Weight(w), t.DType, as)
+}
+
+// as casts v, of type from, where it is not of type to already.
+func (b *builder) as(v onnx.Value, from, to tensor.DType) onnx.Value {
+	if from == to {
+		return v
 	}
-	return v
+	return b.Cast(v, to)
+}
+
+// heavy adds an operator that computes in the target's type: its arguments are
+// cast there, its result is cast back.
+func (b *builder) heavy(op string, x onnx.Value, weights []onnx.Value, attrs ...onnx.Attr) onnx.Value {
+	y := b.Op(op, append([]onnx.Value{b.as(x, tensor.F32, b.Compute)}, weights...), attrs...)
+	return b.as(y, b.Compute, tensor.F32)
 }
 
 // channels adds a tensor of one dimension, shaped so that it spreads over the
@@ -136,7 +180,7 @@ func (b *builder) add(x, y onnx.Value) onnx.Value { return b.Op("Add", []onnx.Va
 func (b *builder) mul(x, y onnx.Value) onnx.Value { return b.Op("Mul", []onnx.Value{x, y}) }
 
 func (b *builder) silu(x onnx.Value) onnx.Value {
-	if b.dialect == Microsoft {
+	if b.Dialect == Microsoft {
 		return b.OpIn(onnx.Microsoft, "QuickGelu", []onnx.Value{x}, onnx.Float("alpha", 1))
 	}
 	return b.mul(x, b.Op("Sigmoid", []onnx.Value{x}))
@@ -158,14 +202,14 @@ func (b *builder) pointwise(x onnx.Value, name string, in, out int) onnx.Value {
 
 // gemm is linear with rows from to to of a weight of out rows.
 func (b *builder) gemm(x onnx.Value, weight, bias string, in, from, to, out int) onnx.Value {
-	args := []onnx.Value{x, b.rows(weight, from, to, out, in)}
+	args := []onnx.Value{b.rows(b.Compute, weight, from, to, out, in)}
 	if bias != "" {
 		if from == 0 { // taken in parts, it is wanted once
-			b.wants(checkpoint.Want{Name: bias, Shape: []int{out}})
+			b.wants(checkpoint.Want{Name: bias, Shape: []int{out}, Aliases: b.older[bias]})
 		}
-		args = append(args, b.rows(bias, from, to, out))
+		args = append(args, b.rows(b.Compute, bias, from, to, out))
 	}
-	return b.Op("Gemm", args, onnx.Int("transB", 1))
+	return b.heavy("Gemm", x, args, onnx.Int("transB", 1))
 }
 
 func (b *builder) layerNorm(x onnx.Value, name string, c int) onnx.Value {
@@ -176,7 +220,10 @@ func (b *builder) layerNorm(x onnx.Value, name string, c int) onnx.Value {
 // conv is a convolution of (N, in, H, W); pads are top, left, bottom, right.
 func (b *builder) conv(x onnx.Value, name string, in, out, kernel, stride int, pads ...int64) onnx.Value {
 	k := int64(kernel)
-	return b.Op("Conv", []onnx.Value{x, b.weight(name+".weight", out, in, kernel, kernel), b.weight(name+".bias", out)},
+	b.wants(checkpoint.Want{Name: name + ".weight", Shape: []int{out, in, kernel, kernel}})
+	b.wants(checkpoint.Want{Name: name + ".bias", Shape: []int{out}})
+	w := b.rows(b.Compute, name+".weight", 0, out, out, in, kernel, kernel)
+	return b.heavy("Conv", x, []onnx.Value{w, b.rows(b.Compute, name+".bias", 0, out, out)},
 		onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", int64(stride), int64(stride)), onnx.Ints("pads", pads...))
 }
 
@@ -234,7 +281,7 @@ func (b *builder) toMaps(x onnx.Value, m stack) onnx.Value {
 func (b *builder) attention(q, k, v onnx.Value, batch, nq, nk, heads, c int) onnx.Value {
 	d := c / heads
 	scale := float32(1 / math.Sqrt(float64(d)))
-	if b.dialect == Microsoft {
+	if b.Dialect == Microsoft {
 		y := b.OpIn(onnx.Microsoft, "MultiHeadAttention",
 			[]onnx.Value{b.reshape(q, batch, nq, c), b.reshape(k, batch, nk, c), b.reshape(v, batch, nk, c)},
 			onnx.Int("num_heads", int64(heads)), onnx.Float("scale", scale))

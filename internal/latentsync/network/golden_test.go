@@ -43,13 +43,13 @@ func golden(t testing.TB, f *checkpoint.File, name string) *tensor.Tensor {
 }
 
 // onEach runs a test on each backend.
-func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, d Dialect)) {
+func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, to Target)) {
 	t.Run("openvino", func(t *testing.T) {
 		b, err := openvino.Open(t.Context(), backendtest.Library(t, openvino.Name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		test(t, b, Plain)
+		test(t, b, For(openvino.Name, tensor.F32))
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
@@ -59,7 +59,7 @@ func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, d Dialect))
 		if err != nil {
 			t.Fatal(err)
 		}
-		test(t, b, Microsoft)
+		test(t, b, For(onnxruntime.Name, tensor.F32))
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
@@ -114,11 +114,11 @@ func TestUNetGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	timesteps := map[int]float64{1: 951, 8: 501, 16: 1}
-	onEach(t, func(t *testing.T, b backend.Backend, d Dialect) {
+	onEach(t, func(t *testing.T, b backend.Backend, to Target) {
 		for _, f := range []int{1, 8, 16} {
 			for _, hw := range []int{8, 16} {
 				for batch := 1; batch <= 2; batch++ {
-					u, err := NewUNet(tinyUNet(), UNetShape{Batch: batch, Frames: f, Latent: hw, Tokens: 50}, weights, d)
+					u, err := NewUNet(tinyUNet(), UNetShape{Batch: batch, Frames: f, Latent: hw, Tokens: 50}, weights, to)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -208,14 +208,14 @@ func TestVAEGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		onEach(t, func(t *testing.T, b backend.Backend, d Dialect) {
+		onEach(t, func(t *testing.T, b backend.Backend, to Target) {
 			for _, size := range []string{"h64_w64", "h96_w64"} {
 				image, mean := golden(t, io, size+".image"), golden(t, io, size+".mean")
-				enc, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, d)
+				enc, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, to)
 				if err != nil {
 					t.Fatal(err)
 				}
-				dec, err := VAEDecoder(config, mean.Shape[0], mean.Shape[2], mean.Shape[3], weights, d)
+				dec, err := VAEDecoder(config, mean.Shape[0], mean.Shape[2], mean.Shape[3], weights, to)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -262,8 +262,8 @@ func TestWhisperGolden(t *testing.T) {
 	for row := range 80 {
 		copy(mel.F32()[row*2*config.Context:], logmel.F32()[row*frames:(row+1)*frames])
 	}
-	onEach(t, func(t *testing.T, b backend.Backend, d Dialect) {
-		g, err := Whisper(config, weights, d)
+	onEach(t, func(t *testing.T, b backend.Backend, to Target) {
+		g, err := Whisper(config, weights, to)
 		if err != nil {
 			t.Fatal(err)
 		}

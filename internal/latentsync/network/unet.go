@@ -58,7 +58,7 @@ type UNet struct {
 
 // NewUNet builds the graphs. weights must have passed checkpoint.File.Check
 // with UNetWants.
-func NewUNet(c UNetConfig, s UNetShape, weights Weights, d Dialect) (*UNet, error) {
+func NewUNet(c UNetConfig, s UNetShape, weights Weights, t Target) (*UNet, error) {
 	if s.Frames < 1 || s.Frames > c.Positions {
 		return nil, fmt.Errorf("a window of %d frames: the checkpoint's positional encoding takes 1 to %d", s.Frames, c.Positions)
 	}
@@ -66,7 +66,7 @@ func NewUNet(c UNetConfig, s UNetShape, weights Weights, d Dialect) (*UNet, erro
 		return nil, fmt.Errorf("latents of side %d: it has to be a multiple of %d", s.Latent, factor)
 	}
 	var wants []checkpoint.Want
-	u := &unet{UNetConfig: c, UNetShape: s, b: newBuilder("", weights, d, &wants)}
+	u := &unet{UNetConfig: c, UNetShape: s, b: newBuilder("", weights, t, &wants)}
 	graphs, err := u.build()
 	return &UNet{Config: c, Shape: s, Graphs: graphs}, err
 }
@@ -74,7 +74,7 @@ func NewUNet(c UNetConfig, s UNetShape, weights Weights, d Dialect) (*UNet, erro
 // UNetWants lists what a checkpoint of this topology holds.
 func UNetWants(c UNetConfig) []checkpoint.Want {
 	var wants []checkpoint.Want
-	u := &unet{UNetConfig: c, b: newBuilder("", nil, Plain, &wants)}
+	u := &unet{UNetConfig: c, b: newBuilder("", nil, Target{}, &wants)}
 	u.Batch, u.Frames, u.Tokens, u.Latent = 1, 1, 1, 1<<(len(c.Channels)-1)
 	_, _ = u.build() // without weights nothing can be missing
 	return wants

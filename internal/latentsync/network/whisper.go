@@ -31,7 +31,7 @@ func (c WhisperConfig) Features() int { return c.Layers + 1 }
 // encoder needs it. WhisperExtra tells what else is in it.
 func WhisperWants(c WhisperConfig) []checkpoint.Want {
 	var wants []checkpoint.Want
-	_ = whisper(c, newBuilder("", nil, Plain, &wants))
+	_ = whisper(c, newBuilder("", nil, Target{}, &wants))
 	return wants
 }
 
@@ -43,9 +43,9 @@ func WhisperExtra(name string) bool {
 
 // Whisper is the graph from "mel" (1, Mels, 2·Context), a normalised log-mel,
 // to "features" (Context, Features, State).
-func Whisper(c WhisperConfig, w Weights, d Dialect) (*onnx.Graph, error) {
+func Whisper(c WhisperConfig, w Weights, t Target) (*onnx.Graph, error) {
 	var wants []checkpoint.Want
-	b := newBuilder("whisper encoder", w, d, &wants)
+	b := newBuilder("whisper encoder", w, t, &wants)
 	return b.Graph, whisper(c, b)
 }
 

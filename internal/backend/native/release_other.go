@@ -1,0 +1,7 @@
+//go:build !linux
+
+package native
+
+// ReleaseFile does nothing here: the system takes clean pages when it needs
+// them.
+func ReleaseFile(string) {}
