@@ -34,6 +34,7 @@ var layers = [][]string{
 	{"."},
 	{"internal/queue"},
 	{"internal/pipeline"},
+	{"internal/models"},
 	{"internal/preview", "internal/latentsync"},
 	{"internal/lip"},
 	{"internal/face"},

@@ -22,6 +22,7 @@ type cli struct {
 
 	Run     runCmd     `cmd:"" help:"Make a video speak a voice."`
 	Runtime runtimeCmd `cmd:"" help:"Install and list the libraries that run the networks."`
+	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list the checkpoints of LatentSync."`
 	Doctor  doctorCmd  `cmd:"" help:"Check what this machine has and what is missing."`
 	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`
 }

@@ -1,0 +1,174 @@
+package models
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// cacheDir is where what can be made again is kept: sums and converted
+// checkpoints.
+func cacheDir(name string) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fault.Wrap(fault.Missing, "find the cache folder", "", err, "set HOME, or XDG_CACHE_HOME")
+	}
+	return filepath.Join(cache, "lipstream", name), nil
+}
+
+// remembered is a file's SHA-256 as it was computed once. It holds as long as
+// size and time of the file do not change.
+type remembered struct {
+	Path     string    `json:"path"`
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
+	SHA256   string    `json:"sha256"`
+}
+
+// noteOf is the file that remembers the sum of path.
+func noteOf(path string) (note, abs string, err error) {
+	if abs, err = filepath.Abs(path); err != nil {
+		return "", "", err
+	}
+	dir, err := cacheDir("checksums")
+	if err != nil {
+		return "", "", err
+	}
+	key := sha256.Sum256([]byte(abs))
+	return filepath.Join(dir, hex.EncodeToString(key[:16])+".json"), abs, nil
+}
+
+// recall gives the SHA-256 of a file that was computed before, without reading
+// the file.
+func recall(path string, st fs.FileInfo) (sum string, ok bool) {
+	note, abs, err := noteOf(path)
+	if err != nil {
+		return "", false
+	}
+	data, err := os.ReadFile(note)
+	var r remembered
+	if err != nil || json.Unmarshal(data, &r) != nil || r.Path != abs || r.Size != st.Size() || !r.Modified.Equal(st.ModTime()) {
+		return "", false
+	}
+	return r.SHA256, isSum(r.SHA256)
+}
+
+// remember keeps a sum. That it cannot be kept only costs time later.
+func remember(path string, st fs.FileInfo, sum string) {
+	note, abs, err := noteOf(path)
+	if err != nil {
+		return
+	}
+	_ = writeJSON(note, remembered{abs, st.Size(), st.ModTime(), sum})
+}
+
+// fileSum gives the SHA-256 of a file, from memory where that holds. progress
+// may be nil; it is told the bytes that were read.
+func fileSum(ctx context.Context, path string, progress func(done int64)) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", readFault(path, err)
+	}
+	if sum, ok := recall(path, st); ok {
+		return sum, nil
+	}
+	return hashFile(ctx, path, progress)
+}
+
+// hashFile reads a file and gives its SHA-256, which it also remembers.
+func hashFile(ctx context.Context, path string, progress func(done int64)) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", readFault(path, err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", readFault(path, err)
+	}
+	h := sha256.New()
+	buf := make([]byte, 1<<20)
+	for done := int64(0); ; {
+		if err := ctx.Err(); err != nil {
+			return "", fault.Wrap(fault.Cancelled, "check", path, err, "")
+		}
+		n, err := f.Read(buf)
+		h.Write(buf[:n])
+		if done += int64(n); progress != nil {
+			progress(done)
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return "", readFault(path, err)
+		}
+	}
+	sum := hex.EncodeToString(h.Sum(nil))
+	if after, err := f.Stat(); err == nil && after.Size() == st.Size() && after.ModTime().Equal(st.ModTime()) {
+		remember(path, st, sum)
+	}
+	return sum, nil
+}
+
+func readFault(path string, err error) error {
+	kind, hint := fault.Input, "check that it is a file and that you may read it"
+	if errors.Is(err, fs.ErrNotExist) {
+		kind, hint = fault.Missing, "check the path, or download the checkpoint"
+	}
+	return fault.Wrap(kind, "read", path, bare(err), hint)
+}
+
+// bare takes the path out of an error: fault.Error names it already.
+func bare(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
+}
+
+// isSum tells whether s can be a SHA-256 in hexadecimal digits.
+func isSum(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == sha256.Size
+}
+
+// writeJSON replaces a small file in one step.
+func writeJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, v)
+}

@@ -1,0 +1,117 @@
+package models
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Where the files are looked for in a folder, the first first. These are the
+// layouts of the original's checkpoints folder and of ComfyUI's wrapper.
+var places = map[Kind][]string{
+	UNet:    {"latentsync_unet.pt", "latentsync_unet.safetensors"},
+	Whisper: {"whisper/tiny.pt", "tiny.pt"},
+	VAE: {
+		"vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.bin",
+		"vae/sd-vae-ft-mse.safetensors",
+		"stabilityai/sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "stabilityai/sd-vae-ft-mse/diffusion_pytorch_model.bin",
+		"sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "sd-vae-ft-mse/diffusion_pytorch_model.bin",
+	},
+}
+
+// versionFolders are where Pull puts the UNets, below the models folder; what
+// the versions share lies in the models folder itself.
+var versionFolders = []string{"latentsync-1.6", "latentsync-1.5"}
+
+// Set are the checkpoints that make up one LatentSync.
+type Set struct {
+	Dir                string  // the folder with the UNet
+	UNet, Whisper, VAE string  // paths
+	Version            Version // as far as it is known without reading the UNet: see Identify
+}
+
+// Find gives the checkpoints in a models folder: those of the folder itself,
+// else of its latentsync-1.6, else of its latentsync-1.5. Whisper and the VAE
+// may lie in the folder above such a one.
+//
+// The error is a *fault.Error of kind Missing that lists what is not there.
+func Find(dir string) (Set, error) {
+	s, missing := find(dir)
+	if len(missing) == 0 {
+		return s, nil
+	}
+	what := map[Kind]string{UNet: "the UNet (" + places[UNet][0] + ")", Whisper: "Whisper (" + places[Whisper][0] + ")", VAE: "the VAE (" + places[VAE][0] + ")"}
+	var names []string
+	for _, k := range missing {
+		names = append(names, what[k])
+	}
+	pull := version16
+	if !slices.Contains(missing, UNet) && len(missing) == 1 {
+		pull = string(missing[0])
+	}
+	return s, fault.New(fault.Missing, "find the checkpoints of LatentSync in", dir,
+		"not there: "+strings.Join(names, ", "), "run: lipstream models pull "+pull)
+}
+
+// Installed tells whether Find would find everything.
+func Installed(dir string) bool {
+	_, missing := find(dir)
+	return len(missing) == 0
+}
+
+func find(dir string) (s Set, missing []Kind) {
+	s.Dir = dir
+	for _, d := range append([]string{dir}, below(dir)...) {
+		if s.UNet = first(d, UNet); s.UNet != "" {
+			s.Dir = d
+			break
+		}
+	}
+	shared := []string{s.Dir, dir}
+	if slices.Contains(versionFolders, filepath.Base(dir)) {
+		shared = append(shared, filepath.Dir(dir))
+	}
+	for _, d := range shared {
+		if s.Whisper == "" {
+			s.Whisper = first(d, Whisper)
+		}
+		if s.VAE == "" {
+			s.VAE = first(d, VAE)
+		}
+	}
+	if s.UNet == "" {
+		missing = append(missing, UNet)
+	} else if st, err := os.Stat(s.UNet); err == nil {
+		s.Version, _ = quickVersion(s.UNet, st)
+	}
+	if s.Whisper == "" {
+		missing = append(missing, Whisper)
+	}
+	if s.VAE == "" {
+		missing = append(missing, VAE)
+	}
+	return s, missing
+}
+
+// below are the folders of the versions in dir.
+func below(dir string) []string {
+	var dirs []string
+	for _, v := range versionFolders {
+		dirs = append(dirs, filepath.Join(dir, v))
+	}
+	return dirs
+}
+
+// first gives the first file of a kind in a folder, or "".
+func first(dir string, kind Kind) string {
+	for _, p := range places[kind] {
+		path := filepath.Join(dir, filepath.FromSlash(p))
+		if st, err := os.Stat(path); err == nil && !st.IsDir() {
+			return path
+		}
+	}
+	return ""
+}

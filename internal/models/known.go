@@ -1,0 +1,106 @@
+// Package models manages the checkpoints that the latentsync engine runs:
+// where they are looked for, which published version a file is, whether it is
+// whole, downloading them, converting them to half precision, and making
+// random ones for trying things out.
+package models
+
+import (
+	"slices"
+	"strings"
+)
+
+// Kind is which network a checkpoint holds.
+type Kind string
+
+// The networks of LatentSync.
+const (
+	UNet    Kind = "unet"
+	Whisper Kind = "whisper"
+	VAE     Kind = "vae"
+)
+
+// known is a published file.
+type known struct {
+	name    string // for people
+	kind    Kind   // "" for a file without weights
+	version Version
+	part    string // what Pull calls it: "1.6", "1.5", "vae", "whisper"
+	repo    string // on huggingface.co
+	path    string // in the repository
+	place   string // in the models folder, with slashes
+	size    int64  // in bytes
+	sha256  string
+}
+
+const (
+	version15 = "1.5"
+	version16 = "1.6"
+)
+
+// published are the files that LatentSync consists of. Nothing in a UNet's
+// tensors tells 1.5 from 1.6 (spec section 8), so files are known by their
+// SHA-256. The sums were taken from public repositories that pin them, each
+// from at least two that do not depend on each other (found by searching
+// GitHub for the sums, November 2026):
+//   - LatentSync 1.6 is ByteDance/LatentSync-1.6 at revision
+//     c42c7e6c8e9c213626389fa7d9a3c444b8536353,
+//   - LatentSync 1.5 is ByteDance/LatentSync-1.5 at revision
+//     32a20d29aead0498e3e885e90dbbe8027da1b61b,
+//   - Whisper's sum is also in OpenAI's own download address of tiny.pt (spec
+//     section 2.8); both LatentSync repositories hold this file,
+//   - the VAE is stabilityai/sd-vae-ft-mse at revision
+//     31f26fdeee1355a5c34592e401dd41e45d25a493.
+//
+// No sum was computed here from a file: there is no network where this was
+// written. That of config.json was: its text is in the tests.
+var published = []known{
+	{
+		name: "LatentSync 1.6 UNet", kind: UNet, version: Version{Name: version16, Resolution: 512}, part: version16,
+		repo: "ByteDance/LatentSync-1.6", path: "latentsync_unet.pt", place: "latentsync-1.6/latentsync_unet.pt",
+		size: 5_072_222_488, sha256: "0a478e89eb660f82da4c35dbdde8a5adfb27f99d1b4e50edd03729e1e98316d3",
+	},
+	{
+		name: "LatentSync 1.5 UNet", kind: UNet, version: Version{Name: version15, Resolution: 256}, part: version15,
+		repo: "ByteDance/LatentSync-1.5", path: "latentsync_unet.pt", place: "latentsync-1.5/latentsync_unet.pt",
+		size: 5_072_348_184, sha256: "6440b49a7ccceff56cdc001f5f17605216337f5bbd66fa360139768926e23f51",
+	},
+	{
+		name: "Whisper tiny", kind: Whisper, part: "whisper",
+		repo: "ByteDance/LatentSync-1.6", path: "whisper/tiny.pt", place: "whisper/tiny.pt",
+		size: 75_572_083, sha256: "65147644a518d12f04e32d6f3b26facc3f8dd46e5390956a9424a650c0ce22b9",
+	},
+	{
+		name: "VAE (ft-mse) configuration", part: "vae",
+		repo: "stabilityai/sd-vae-ft-mse", path: "config.json", place: "vae/config.json",
+		size: 547, sha256: "92d3dfb746fca211a2c9e019e285f8597412211728dce3c5bcf4eda0f2d62e7e",
+	},
+	{
+		name: "VAE (ft-mse)", kind: VAE, part: "vae",
+		repo: "stabilityai/sd-vae-ft-mse", path: "diffusion_pytorch_model.safetensors", place: "vae/diffusion_pytorch_model.safetensors",
+		size: 334_643_276, sha256: "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+	},
+	{
+		// The same weights as PyTorch writes them; found when there, never pulled.
+		name: "VAE (ft-mse, .bin)", kind: VAE,
+		repo: "stabilityai/sd-vae-ft-mse", path: "diffusion_pytorch_model.bin",
+		size: 334_707_217, sha256: "1b4889b6b1d4ce7ae320a02dedaeff1780ad77d415ea0d744b476155c6377ddc",
+	},
+}
+
+// bySize gives the published file of a kind with exactly this many bytes.
+func bySize(kind Kind, size int64) (known, bool) {
+	i := slices.IndexFunc(published, func(k known) bool { return k.kind == kind && k.size == size })
+	if i < 0 {
+		return known{}, false
+	}
+	return published[i], true
+}
+
+// bySum gives the published file with this SHA-256.
+func bySum(sum string) (known, bool) {
+	i := slices.IndexFunc(published, func(k known) bool { return strings.EqualFold(k.sha256, sum) })
+	if i < 0 {
+		return known{}, false
+	}
+	return published[i], true
+}

@@ -1,0 +1,52 @@
+package models
+
+import (
+	"math"
+	"strings"
+	"unsafe"
+
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// f32Exponent are the exponent's bits: all set in NaN and infinities.
+const f32Exponent = 0x7f800000
+
+func notFinite(v []float32) bool {
+	for _, x := range v {
+		if math.Float32bits(x)&f32Exponent == f32Exponent {
+			return true
+		}
+	}
+	return false
+}
+
+// narrow gives finite values in the bytes of a type: f32 as they are, others
+// in dst. The error is errTooWide.
+func narrow(dst []byte, v []float32, to tensor.DType) ([]byte, error) {
+	switch to {
+	case tensor.F16:
+		if tensor.F32ToF16(dst, v) > 0 {
+			return nil, errTooWide
+		}
+	case tensor.BF16:
+		const rounding = 0x7f7f8000 // from here on bfloat16 rounds to infinity
+		for _, x := range v {
+			if math.Float32bits(x)&^(1<<31) >= rounding {
+				return nil, errTooWide
+			}
+		}
+		tensor.F32ToBF16(dst, v)
+	default:
+		if len(v) == 0 {
+			return nil, nil
+		}
+		return unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v)), nil
+	}
+	return dst[:2*len(v)], nil
+}
+
+// isBuffer tells whether a tensor is computed by a formula, not trained: the
+// positional encodings of the UNet's motion modules and of Whisper's encoder.
+func isBuffer(name string) bool {
+	return strings.HasSuffix(name, ".pos_encoder.pe") || name == "encoder.positional_embedding"
+}

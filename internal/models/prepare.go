@@ -1,0 +1,387 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+const (
+	opPrepare = "prepare"
+	// layout is the version of what prepared files hold. Files of another one
+	// are made again.
+	layout = "1"
+	// spare is left free beside what is written.
+	spare = 16 << 20
+)
+
+// Keys of the metadata of prepared files.
+const (
+	metaLayout = "lipstream_prepared"
+	metaSource = "source_sha256"
+	metaDType  = "dtype"
+)
+
+// PrepareOptions are what PrepareWith can be told; the zero value is right.
+type PrepareOptions struct {
+	Force    bool                    // make it again
+	Progress func(done, total int64) // bytes of input, read for the sum and for converting
+	Notify   func(text string)       // one line for people: what it waits for, where it resumes
+
+	// For tests.
+	free   func(dir string) (int64, error)
+	synced func() // after every piece that a later run can resume from
+	wrap   func(io.Writer) io.Writer
+	piece  int64 // bytes between two of them
+}
+
+// Prepare converts a UNet or VAE to half precision (tensor.F16 or
+// tensor.BF16): see PrepareWith.
+func Prepare(ctx context.Context, path string, dtype tensor.DType, progress func(done, total int64)) (file string, err error) {
+	return PrepareWith(ctx, path, dtype, PrepareOptions{Progress: progress})
+}
+
+// PrepareWith converts a UNet or VAE to one safetensors file of half precision
+// in the user's cache folder and gives its path; one that is there already is
+// taken as it is. Vectors (biases, norms), positional encodings and matrices
+// with values beyond the type's range stay float32. The result depends on the
+// checkpoint's content and the type alone.
+//
+// Memory stays within a few megabytes beside the mapped checkpoint, of which
+// one tensor at a time is held. A run that was killed is resumed by the next,
+// as far as what it wrote is intact. Only one process converts a checkpoint at
+// a time; others wait for it.
+//
+// Errors are *fault.Error: Missing without the checkpoint, Input where it is
+// damaged, holds NaN or another network, Output where the result cannot be
+// written, Cancelled when ctx ends.
+func PrepareWith(ctx context.Context, path string, dtype tensor.DType, o PrepareOptions) (file string, err error) {
+	if dtype != tensor.F16 && dtype != tensor.BF16 {
+		return "", fault.New(fault.Usage, opPrepare, path, "cannot convert to "+dtype.String(), "use f16 or bf16")
+	}
+	o.defaults()
+	src, err := checkpoint.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer src.Close()
+	if _, err := detect(src, UNet, VAE); err != nil {
+		return "", err
+	}
+	p := &preparation{PrepareOptions: o, src: src, path: path, dtype: dtype}
+	for _, name := range src.Names() {
+		p.total += int64(len(src.Tensor(name).Data))
+	}
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", readFault(path, err)
+	}
+	if sum, ok := quickSum(path, st); ok {
+		p.sum = sum
+	} else {
+		convert := p.total
+		p.total += st.Size()
+		if p.sum, err = fileSum(ctx, path, func(done int64) { o.Progress(done, p.total) }); err != nil {
+			return "", err
+		}
+		p.done = p.total - convert
+	}
+	if p.out, err = preparedFile(p.sum, dtype); err != nil {
+		return "", err
+	}
+	if !o.Force && ready(p.out, p.sum, dtype) {
+		return p.out, nil
+	}
+	return p.out, p.run(ctx)
+}
+
+func (o *PrepareOptions) defaults() {
+	if o.Progress == nil {
+		o.Progress = func(done, total int64) {}
+	}
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
+	if o.free == nil {
+		o.free = freeSpace
+	}
+	if o.synced == nil {
+		o.synced = func() {}
+	}
+	if o.wrap == nil {
+		o.wrap = func(w io.Writer) io.Writer { return w }
+	}
+	if o.piece == 0 {
+		o.piece = 64 << 20
+	}
+}
+
+// Prepared gives the converted file of a checkpoint, if there is one and the
+// checkpoint has not changed since. It reads no weights.
+func Prepared(_ context.Context, path string, dtype tensor.DType) (file string, ok bool) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", false
+	}
+	sum, ok := quickSum(path, st)
+	if !ok {
+		return "", false
+	}
+	file, err = preparedFile(sum, dtype)
+	if err != nil || !ready(file, sum, dtype) {
+		return "", false
+	}
+	return file, true
+}
+
+// preparedFile is where the converted file of the checkpoint with this SHA-256
+// belongs.
+func preparedFile(sum string, dtype tensor.DType) (string, error) {
+	dir, err := cacheDir("prepared")
+	return filepath.Join(dir, sum+"-"+dtype.String()+".safetensors"), err
+}
+
+// ready tells whether a converted file is there and whole: it only gets its
+// name when it is, and a file cut off later does not open.
+func ready(file, sum string, dtype tensor.DType) bool {
+	f, err := checkpoint.Open(file)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	is := func(key, want string) bool { v, _ := f.Scalar(key); return v == want }
+	return is(metaLayout, layout) && is(metaSource, sum) && is(metaDType, dtype.String())
+}
+
+// preparation is one conversion.
+type preparation struct {
+	PrepareOptions
+	src         *checkpoint.File
+	path        string // of the source
+	sum         string // SHA-256 of the source
+	dtype       tensor.DType
+	out         string
+	done, total int64 // for Progress
+}
+
+func (p *preparation) part() string    { return p.out + ".part" }
+func (p *preparation) journal() string { return p.out + ".part.journal" }
+
+// outputFault is an error in writing the result. Of a full disk nothing is
+// left: what is there is of use only together with the rest.
+func (p *preparation) outputFault(err error) error {
+	hint := "check the folder's permissions, or set XDG_CACHE_HOME to another one"
+	if isFull(err) {
+		p.discard()
+		hint = "make space in the cache folder, or set XDG_CACHE_HOME to another one"
+	}
+	return fault.Wrap(fault.Output, "write", p.out, bare(err), hint)
+}
+
+func (p *preparation) discard() {
+	_ = os.Remove(p.part())
+	_ = os.Remove(p.journal())
+}
+
+// run converts, alone.
+func (p *preparation) run(ctx context.Context) error {
+	if err := os.MkdirAll(filepath.Dir(p.out), 0o755); err != nil {
+		return p.outputFault(err)
+	}
+	unlock, err := lock(ctx, p.out+".lock", func() {
+		p.Notify("waiting for another process that prepares the same checkpoint")
+	})
+	if err != nil {
+		return p.outputFault(err)
+	}
+	defer unlock()
+	if p.Force {
+		p.discard()
+	} else if ready(p.out, p.sum, p.dtype) { // by the process waited for
+		return nil
+	}
+	err = p.convert(ctx, nil)
+	if errors.Is(err, errTooWide) {
+		// The header is written before the first value is looked at. So now
+		// it is found out which tensors have to stay float32.
+		wide, e := p.overflowing(ctx)
+		if e != nil {
+			return e
+		}
+		p.discard()
+		err = p.convert(ctx, wide)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(p.part(), p.out); err != nil {
+		return p.outputFault(err)
+	}
+	syncDir(filepath.Dir(p.out))
+	_ = os.Remove(p.journal()) // without its file it means nothing
+	return nil
+}
+
+// specs are the tensors of the result: those of the source, with wide and
+// small ones as float32.
+func (p *preparation) specs(wide []string) []checkpoint.Spec {
+	keep := map[string]bool{}
+	for _, name := range wide {
+		keep[name] = true
+	}
+	var specs []checkpoint.Spec
+	for _, name := range p.src.Names() {
+		shape := p.src.Tensor(name).Shape
+		d := p.dtype
+		if len(shape) <= 1 || isBuffer(name) || keep[name] {
+			d = tensor.F32
+		}
+		specs = append(specs, checkpoint.Spec{Name: name, DType: d, Shape: shape})
+	}
+	return specs
+}
+
+func sizeOf(s checkpoint.Spec) int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
+
+// convert writes the part file, from where a run before this one has come to,
+// and verifies it. wide are tensors that stay float32; the journal of the run
+// before knows better. It gives errTooWide where there turn out to be more.
+func (p *preparation) convert(ctx context.Context, wide []string) error {
+	head := journalHead{Layout: layout, Source: p.sum, DType: p.dtype.String(), Wide: wide}
+	w, err := openPart(ctx, p, head)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	specs := p.specs(w.head.Wide)
+	need := int64(spare)
+	for _, s := range specs {
+		need += sizeOf(s)
+	}
+	if free, err := p.free(filepath.Dir(p.out)); err == nil && free < need-w.skip {
+		p.discard()
+		return fault.New(fault.Output, "write", p.out,
+			fmt.Sprintf("%s are free in the cache folder, %s are needed", memory.Size(max(free, 0)), memory.Size(need-w.skip)),
+			"make space in the cache folder, or set XDG_CACHE_HOME to another one")
+	}
+	if w.skip > 0 {
+		p.Notify(fmt.Sprintf("resuming: %d of %d tensors are done", max(0, len(w.done)-1), len(specs)))
+	}
+	meta := map[string]string{metaLayout: layout, metaSource: p.sum, metaDType: p.dtype.String()}
+	buf := &buffers{}
+	err = checkpoint.WriteSafetensors(w, meta, specs, func(i int, out io.Writer) error {
+		return p.tensor(ctx, w, specs[i], out, buf)
+	})
+	if err == nil {
+		err = w.finish(ctx)
+	}
+	if err == nil || errors.Is(err, errTooWide) {
+		return err
+	}
+	if f, ok := errors.AsType[*fault.Error](err); ok { // of the source, or cancelled
+		return f
+	}
+	return p.outputFault(err)
+}
+
+// tensor writes one tensor, or skips it where it is written already.
+func (p *preparation) tensor(ctx context.Context, w *partWriter, s checkpoint.Spec, out io.Writer, buf *buffers) error {
+	w.begin(s.Name)
+	src := p.src.Tensor(s.Name)
+	if w.pos < w.skip {
+		for left := sizeOf(s); left > 0; left -= min(left, int64(len(buf.out))) {
+			if _, err := out.Write(buf.out[:min(left, int64(len(buf.out)))]); err != nil {
+				return err
+			}
+		}
+	} else {
+		if err := p.values(ctx, src, s.DType, buf, func(b []byte) error {
+			_, err := out.Write(b)
+			return err
+		}); err != nil {
+			return err
+		}
+		p.src.Release(s.Name)
+	}
+	p.done += int64(len(src.Data))
+	p.Progress(p.done, p.total)
+	return w.end()
+}
+
+// buffers hold one chunk of values on its way.
+type buffers struct {
+	in  [1 << 18]float32
+	out [1 << 20]byte
+}
+
+// errTooWide: a value does not fit into the half precision type.
+var errTooWide = errors.New("a value is beyond the range of half precision")
+
+// values converts a tensor chunk by chunk. The bytes are valid until yield
+// returns.
+func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.DType, buf *buffers, yield func([]byte) error) error {
+	n, width := src.Len(), src.DType.Size()
+	for at := 0; at < n; at += len(buf.in) {
+		if err := ctx.Err(); err != nil {
+			return fault.Wrap(fault.Cancelled, opPrepare, p.path, err, "")
+		}
+		count := min(len(buf.in), n-at)
+		v := buf.in[:count]
+		switch bytes := src.Data[at*width : (at+count)*width]; src.DType {
+		case tensor.F32:
+			v = src.F32()[at : at+count]
+		case tensor.F16:
+			tensor.F16ToF32(v, bytes)
+		case tensor.BF16:
+			tensor.BF16ToF32(v, bytes)
+		default:
+			return fault.New(fault.Input, opPrepare, p.path, "a tensor of "+src.DType.String()+" are no weights", "use another checkpoint")
+		}
+		if notFinite(v) {
+			return p.badValues(ctx)
+		}
+		b, err := narrow(buf.out[:], v, to)
+		if err != nil {
+			return err
+		}
+		if err := yield(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// badValues is the error for NaN and infinities: it names the first tensor
+// with some.
+func (p *preparation) badValues(ctx context.Context) error {
+	if err := p.src.Finite(ctx, nil); err != nil {
+		return err
+	}
+	return fault.New(fault.Input, opPrepare, p.path, "it changes while it is read", "run it again")
+}
+
+// overflowing lists the tensors with values beyond the range of the type.
+func (p *preparation) overflowing(ctx context.Context) ([]string, error) {
+	p.Notify("some values are beyond the range of " + p.dtype.String() + ": their tensors stay f32")
+	var wide []string
+	buf := &buffers{}
+	for _, s := range p.specs(nil) {
+		err := p.values(ctx, p.src.Tensor(s.Name), s.DType, buf, func([]byte) error { return nil })
+		p.src.Release(s.Name)
+		switch {
+		case errors.Is(err, errTooWide):
+			wide = append(wide, s.Name)
+		case err != nil:
+			return nil, err
+		}
+	}
+	return wide, nil
+}

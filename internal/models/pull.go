@@ -1,0 +1,455 @@
+package models
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+const (
+	opPull = "download"
+	// HubURL is where Pull downloads from if not told otherwise.
+	HubURL = "https://huggingface.co"
+)
+
+// PullOptions are what Pull can be told; the zero value is right.
+type PullOptions struct {
+	BaseURL  string // http or https; "" is HubURL
+	Token    string // sent to huggingface.co only
+	Progress func(name string, done, total int64)
+	Notify   func(text string) // one line for people
+
+	// For tests.
+	files   []known
+	backoff time.Duration // before the second attempt; doubles
+	stall   time.Duration // without a byte until a connection is given up
+	free    func(dir string) (int64, error)
+}
+
+// Pull downloads a version ("1.6", "1.5": its UNet, with Whisper and the VAE),
+// or "whisper" or "vae" alone, into a models folder, and gives the files' paths.
+// Files that are there and right are left as they are. A download that breaks
+// off is resumed, by this call or a later one: what there is of it stays
+// beside the file's place in a .part file.
+//
+// Errors are *fault.Error: Usage for a wrong name or address, Missing where
+// the server does not give the file, Input where it gives another, Output
+// where it cannot be written, Cancelled when ctx ends.
+func Pull(ctx context.Context, what, dir string, o PullOptions) (paths []string, err error) {
+	o.defaults()
+	base, err := url.Parse(strings.TrimRight(o.BaseURL, "/"))
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" {
+		return nil, fault.New(fault.Usage, opPull, o.BaseURL, "not an address to download from", "give one like "+HubURL)
+	}
+	var files []known
+	for _, k := range o.files {
+		isVersion := what == version15 || what == version16
+		if k.part == what || isVersion && (k.part == "whisper" || k.part == "vae") {
+			files = append(files, k)
+		}
+	}
+	if len(files) == 0 || what == "" {
+		return nil, fault.New(fault.Usage, opPull, what, "there is nothing of this name", "use one of: 1.6, 1.5, vae, whisper")
+	}
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	for _, k := range files {
+		d := &download{PullOptions: o, known: k, url: base.JoinPath(k.repo, "resolve", "main", k.path), path: filepath.Join(dir, filepath.FromSlash(k.place))}
+		if err := d.run(ctx); err != nil {
+			return paths, err
+		}
+		paths = append(paths, d.path)
+	}
+	return paths, nil
+}
+
+func (o *PullOptions) defaults() {
+	if o.BaseURL == "" {
+		o.BaseURL = HubURL
+	}
+	if o.Progress == nil {
+		o.Progress = func(string, int64, int64) {}
+	}
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
+	if o.files == nil {
+		o.files = published
+	}
+	if o.backoff == 0 {
+		o.backoff = time.Second
+	}
+	if o.stall == 0 {
+		o.stall = time.Minute
+	}
+	if o.free == nil {
+		o.free = freeSpace
+	}
+}
+
+// download is one file on its way.
+type download struct {
+	PullOptions
+	known
+	url  *url.URL
+	path string // where the file belongs
+}
+
+func (d *download) part() string  { return d.path + ".part" }
+func (d *download) state() string { return d.path + ".part.json" }
+
+// partState says what a part file is the beginning of.
+type partState struct {
+	URL       string `json:"url"`
+	Size      int64  `json:"size"`
+	Validator string `json:"validator"` // a strong ETag or a Last-Modified, for If-Range
+}
+
+func (d *download) outputFault(err error) error {
+	hint := "check the folder's permissions, or use another with --dir"
+	if isFull(err) {
+		hint = "make space, then run the same command again: it resumes"
+	}
+	return fault.Wrap(fault.Output, "write", d.path, bare(err), hint)
+}
+
+// run gets the file to its place.
+func (d *download) run(ctx context.Context) error {
+	if there, err := d.there(ctx); there || err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
+		return d.outputFault(err)
+	}
+	unlock, err := lock(ctx, d.path+".lock", func() { d.Notify("waiting for another process that downloads " + d.path) })
+	if err != nil {
+		return d.outputFault(err)
+	}
+	defer unlock()
+	if there, err := d.there(ctx); there || err != nil { // by the process waited for
+		return err
+	}
+	if err := d.checkSpace(); err != nil {
+		return err
+	}
+	if err := d.fetch(ctx); err != nil {
+		return err
+	}
+	d.Notify("checking " + filepath.Base(d.path))
+	sum, err := hashFile(ctx, d.part(), nil)
+	if err != nil {
+		return err
+	}
+	if sum != d.sha256 {
+		d.discard()
+		return fault.New(fault.Input, opPull, d.url.Redacted(), "its SHA-256 is "+sum+", that of the published file is "+d.sha256,
+			"run it again; if that does not help, the server has another file: try another --base-url")
+	}
+	if err := os.Rename(d.part(), d.path); err != nil {
+		return d.outputFault(err)
+	}
+	syncDir(filepath.Dir(d.path))
+	_ = os.Remove(d.state())
+	return d.keepSum()
+}
+
+// keepSum remembers what was just verified.
+func (d *download) keepSum() error {
+	if st, err := os.Stat(d.path); err == nil {
+		remember(d.path, st, d.sha256)
+	}
+	if d.kind != UNet {
+		return nil
+	}
+	if err := writeSidecar(d.path, d.version, d.sha256); err != nil {
+		return d.outputFault(err)
+	}
+	return nil
+}
+
+func (d *download) discard() {
+	_ = os.Remove(d.part())
+	_ = os.Remove(d.state())
+}
+
+// there tells whether the file is in its place already. Another file there is
+// not replaced: it may be somebody's own.
+func (d *download) there(ctx context.Context) (bool, error) {
+	st, err := os.Stat(d.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, d.outputFault(err)
+	}
+	cause := fmt.Sprintf("another file is in its place: %d bytes instead of %d", st.Size(), d.size)
+	if st.Size() == d.size {
+		sum, err := fileSum(ctx, d.path, nil)
+		if err != nil {
+			return false, err
+		}
+		if sum == d.sha256 {
+			d.Notify(d.path + " is there already")
+			return true, d.keepSum()
+		}
+		cause = "another file is in its place: its SHA-256 is " + sum + " instead of " + d.sha256
+	}
+	return false, fault.New(fault.Output, "write", d.path, cause, "move it away or delete it, then run this again")
+}
+
+// checkSpace refuses what will not fit.
+func (d *download) checkSpace() error {
+	need := d.size + spare
+	if st, err := os.Stat(d.part()); err == nil {
+		need -= min(st.Size(), d.size)
+	}
+	if free, err := d.free(filepath.Dir(d.path)); err == nil && free < need {
+		return fault.New(fault.Output, "write", d.path,
+			fmt.Sprintf("%s are free, %s are needed", memory.Size(max(free, 0)), memory.Size(need)), "make space, or use another folder with --dir")
+	}
+	return nil
+}
+
+// attempts is how often in a row nothing may come before a download fails.
+const attempts = 6
+
+// fetch completes the part file, over as many connections as it takes.
+func (d *download) fetch(ctx context.Context) error {
+	for failures := 0; ; {
+		got, err := d.attempt(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fault.Wrap(fault.Cancelled, opPull, d.url.Redacted(), ctx.Err(), "")
+		}
+		if _, final := errors.AsType[*fault.Error](err); final {
+			return err
+		}
+		if failures++; got > 0 {
+			failures = 1
+		}
+		if failures >= attempts {
+			return fault.Wrap(fault.Missing, opPull, d.url.Redacted(), err, "check the connection, then run the same command again: it resumes")
+		}
+		wait := min(d.backoff<<(failures-1), 30*d.backoff)
+		d.Notify(fmt.Sprintf("%s: %v; trying again", d.known.name, err))
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// client follows redirects to http and https only, never from https to http,
+// and takes the token along nowhere.
+func (d *download) client() *http.Client {
+	return &http.Client{CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		switch {
+		case len(via) >= 10:
+			return errors.New("more than 10 redirects")
+		case req.URL.Scheme != "https" && (req.URL.Scheme != "http" || via[0].URL.Scheme == "https"):
+			return fault.New(fault.Input, opPull, d.url.Redacted(), "it leads to "+req.URL.Redacted()+", which is not safe", "try another --base-url")
+		}
+		if req.URL.Scheme+"://"+req.URL.Host != HubURL {
+			req.Header.Del("Authorization")
+		}
+		// The hub tells about the file itself, the server behind it does not.
+		return d.checkLinked(req.Response)
+	}}
+}
+
+// checkLinked compares what the hub says of the file with what is known.
+func (d *download) checkLinked(r *http.Response) error {
+	if r == nil {
+		return nil
+	}
+	sum := strings.Trim(strings.TrimPrefix(r.Header.Get("X-Linked-Etag"), "W/"), `"`)
+	if isSum(sum) && !strings.EqualFold(sum, d.sha256) {
+		return fault.New(fault.Input, opPull, d.url.Redacted(), "the server has a file with SHA-256 "+sum+", that of the published file is "+d.sha256,
+			"try another --base-url, or a newer Lipstream")
+	}
+	return nil
+}
+
+// offset is how much of the file there is, and what it may be resumed with.
+func (d *download) offset() (int64, string) {
+	var s partState
+	if readJSON(d.state(), &s) != nil || s.URL != d.url.Redacted() || s.Size != d.size || s.Validator == "" {
+		return 0, ""
+	}
+	st, err := os.Stat(d.part())
+	if err != nil || st.Size() > d.size {
+		return 0, ""
+	}
+	return st.Size(), s.Validator
+}
+
+// attempt is one connection. got is how many bytes it brought. Errors that are
+// no *fault.Error may be gone with the next.
+func (d *download) attempt(ctx context.Context) (got int64, err error) {
+	offset, validator := d.offset()
+	if offset == d.size {
+		return 0, nil
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stalled := time.AfterFunc(d.stall, func() { cancel(fmt.Errorf("nothing came for %v", d.stall)) })
+	defer stalled.Stop()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url.String(), nil)
+	if err != nil {
+		return 0, fault.Wrap(fault.Usage, opPull, d.url.Redacted(), err, "")
+	}
+	req.Header.Set("User-Agent", "lipstream")
+	req.Header.Set("Accept-Encoding", "identity")
+	if d.Token != "" && d.url.Scheme+"://"+d.url.Host == HubURL {
+		req.Header.Set("Authorization", "Bearer "+d.Token)
+	}
+	if offset > 0 {
+		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		req.Header.Set("If-Range", validator)
+	}
+	resp, err := d.client().Do(req)
+	if err != nil {
+		if f, ok := errors.AsType[*fault.Error](err); ok {
+			return 0, f
+		}
+		if u, ok := errors.AsType[*url.Error](err); ok { // it repeats the address
+			err = u.Err
+		}
+		return 0, errors.Join(context.Cause(ctx), err)
+	}
+	defer resp.Body.Close()
+	if offset, err = d.accept(resp, offset); err != nil {
+		return 0, err
+	}
+	got, err = d.receive(resp, offset, func() { stalled.Reset(d.stall) })
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
+	}
+	return got, err
+}
+
+// accept looks at the head of a response and gives where in the file its body
+// begins.
+func (d *download) accept(resp *http.Response, offset int64) (int64, error) {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		offset = 0
+	case http.StatusPartialContent:
+		if !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)) {
+			d.discard()
+			return 0, fmt.Errorf("the server answers with another range: %s", resp.Header.Get("Content-Range"))
+		}
+	case http.StatusRequestedRangeNotSatisfiable:
+		d.discard()
+		return 0, errors.New("the server has not as much as there is already")
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return 0, fault.New(fault.Missing, opPull, d.url.Redacted(), "the server answers "+resp.Status, "set HF_TOKEN to a token that may read it, or use another --base-url")
+	case http.StatusNotFound, http.StatusGone:
+		return 0, fault.New(fault.Missing, opPull, d.url.Redacted(), "the server answers "+resp.Status, "check --base-url: it needs the paths of huggingface.co")
+	default:
+		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout {
+			return 0, errors.New("the server answers " + resp.Status)
+		}
+		return 0, fault.New(fault.Missing, opPull, d.url.Redacted(), "the server answers "+resp.Status, "try another --base-url")
+	}
+	return offset, d.checkLinked(resp)
+}
+
+// receive writes a body to the part file from an offset on.
+func (d *download) receive(resp *http.Response, offset int64, alive func()) (got int64, err error) {
+	body := io.Reader(resp.Body)
+	if offset == 0 {
+		head := make([]byte, 512)
+		n, err := io.ReadFull(body, head)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			return 0, err
+		}
+		if what := notTheFile(head[:n]); what != "" {
+			return 0, fault.New(fault.Input, opPull, d.url.Redacted(), "the server gives "+what+" instead of the file", "try another --base-url")
+		}
+		if resp.ContentLength >= 0 && resp.ContentLength != d.size {
+			return 0, fault.New(fault.Input, opPull, d.url.Redacted(), fmt.Sprintf("the server's file has %d bytes, the published one %d", resp.ContentLength, d.size), "try another --base-url")
+		}
+		body = io.MultiReader(strings.NewReader(string(head[:n])), body)
+	}
+	f, err := os.OpenFile(d.part(), os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return 0, d.outputFault(err)
+	}
+	defer func() {
+		if e := errors.Join(f.Sync(), f.Close()); e != nil && err == nil {
+			err = d.outputFault(e)
+		}
+	}()
+	if err := f.Truncate(offset); err != nil {
+		return 0, d.outputFault(err)
+	}
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return 0, d.outputFault(err)
+	}
+	if err := writeJSON(d.state(), partState{d.url.Redacted(), d.size, validator(resp.Header)}); err != nil {
+		return 0, d.outputFault(err)
+	}
+	buf := make([]byte, 256<<10)
+	for {
+		d.Progress(d.known.name, offset+got, d.size)
+		n, err := body.Read(buf)
+		if n > 0 {
+			alive()
+			if offset+got+int64(n) > d.size {
+				d.discard()
+				return got, fault.New(fault.Input, opPull, d.url.Redacted(), fmt.Sprintf("the server gives more than the %d bytes of the published file", d.size), "try another --base-url")
+			}
+			if _, err := f.Write(buf[:n]); err != nil {
+				return got, d.outputFault(err)
+			}
+			got += int64(n)
+		}
+		switch {
+		case offset+got == d.size:
+			d.Progress(d.known.name, d.size, d.size)
+			return got, nil
+		case errors.Is(err, io.EOF):
+			return got, fmt.Errorf("the connection ended after %d of %d bytes", offset+got, d.size)
+		case err != nil:
+			return got, err
+		}
+	}
+}
+
+// validator is what a later request can prove with that it wants the rest of
+// the same file; "" if nothing can.
+func validator(h http.Header) string {
+	if e := h.Get("ETag"); e != "" && !strings.HasPrefix(e, "W/") {
+		return e
+	}
+	return h.Get("Last-Modified")
+}
+
+// notTheFile tells what a body is that begins like a page or a pointer, or "".
+func notTheFile(head []byte) string {
+	text := strings.ToLower(strings.TrimLeft(strings.TrimPrefix(string(head), "\ufeff"), " \t\r\n"))
+	for prefix, what := range map[string]string{
+		"<!doctype html": "a web page", "<html": "a web page", "<?xml": "an XML text",
+		"version https://git-lfs.github.com/spec/": "a Git LFS pointer",
+	} {
+		if strings.HasPrefix(text, prefix) {
+			return what
+		}
+	}
+	return ""
+}

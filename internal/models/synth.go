@@ -1,0 +1,209 @@
+package models
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// SynthOptions say what Synth makes.
+type SynthOptions struct {
+	Size       string       // "tiny" or "full"
+	Seed       uint64       // of the weights
+	Resolution int          // 256 or 512: what the checkpoint says it was made for
+	DType      tensor.DType // tensor.F32 or tensor.F16
+	Progress   func(done, total int64)
+
+	free func(dir string) (int64, error) // for tests
+}
+
+// topologies are what Synth can make. The tiny one has the same kinds of
+// blocks as the published one.
+type topologies struct {
+	unet    network.UNetConfig
+	whisper network.WhisperConfig
+	vae     network.VAEConfig
+}
+
+func sized(name string) (topologies, bool) {
+	switch name {
+	case "full":
+		return topologies{network.Published(), network.PublishedWhisper(), network.PublishedVAE()}, true
+	case "tiny":
+		u := network.Published()
+		u.Channels, u.AudioDim = []int{32, 32, 64, 64}, 64
+		return topologies{
+			unet:    u,
+			whisper: network.WhisperConfig{Mels: 80, Context: 1500, State: 64, Heads: 2, Layers: 4},
+			vae:     network.VAEConfig{Channels: []int{32, 32, 32, 32}, Layers: 1, Latent: 4},
+		}, true
+	}
+	return topologies{}, false
+}
+
+// synthFile is one file of a synthetic set.
+type synthFile struct {
+	place string
+	specs []checkpoint.Spec
+	write func(w io.Writer, specs []checkpoint.Spec, fill func(i int, w io.Writer) error) error
+}
+
+// Synth writes random checkpoints in the formats and under the names of the
+// published ones into a models folder, and gives their paths. They give
+// pictures of noise, at the cost of the real ones: for trying, measuring and
+// testing. Whisper comes without its decoder, which the engine does not use.
+// The same options give the same files. Files that are there already are not
+// replaced (fault.Output).
+func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err error) {
+	const op = "make checkpoints"
+	t, ok := sized(o.Size)
+	switch {
+	case !ok:
+		return nil, fault.New(fault.Usage, op, o.Size, "there is no such size", "use tiny or full")
+	case o.Resolution != 256 && o.Resolution != 512:
+		return nil, fault.New(fault.Usage, op, fmt.Sprint(o.Resolution), "no resolution of LatentSync", "use 256 or 512")
+	case o.DType != tensor.F32 && o.DType != tensor.F16:
+		return nil, fault.New(fault.Usage, op, o.DType.String(), "cannot make this type", "use f32 or f16")
+	}
+	if o.Progress == nil {
+		o.Progress = func(done, total int64) {}
+	}
+	if o.free == nil {
+		o.free = freeSpace
+	}
+	files := synthFiles(t, o.DType)
+	total := int64(0)
+	for _, f := range files {
+		path := filepath.Join(dir, filepath.FromSlash(f.place))
+		if _, err := os.Lstat(path); err == nil {
+			return nil, fault.New(fault.Output, "write", path, "it exists already", "give another --dir, or delete it")
+		}
+		for _, s := range f.specs {
+			total += sizeOf(s)
+		}
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fault.Wrap(fault.Output, "create", dir, bare(err), "use another --dir")
+	}
+	if free, err := o.free(dir); err == nil && free < total+spare {
+		return nil, fault.New(fault.Output, "write", dir, fmt.Sprintf("%s are free, %s are needed", memory.Size(max(free, 0)), memory.Size(total+spare)), "make space, or use another --dir")
+	}
+	done := int64(0)
+	n := newNormals()
+	for _, f := range files {
+		path := filepath.Join(dir, filepath.FromSlash(f.place))
+		sum, err := writeWhole(path, func(w io.Writer) error {
+			return f.write(w, f.specs, func(i int, w io.Writer) error {
+				s := f.specs[i]
+				return n.fill(w, s, o.Seed, func(n int) error {
+					done += int64(n)
+					o.Progress(done, total)
+					return ctx.Err()
+				})
+			})
+		})
+		if err != nil {
+			return paths, err
+		}
+		paths = append(paths, path)
+		if f.place == places[UNet][0] {
+			if err := writeSidecar(path, Version{Name: Synthetic, Resolution: o.Resolution}, sum); err != nil {
+				return paths, fault.Wrap(fault.Output, "write", path, bare(err), "")
+			}
+		}
+	}
+	return paths, nil
+}
+
+// synthFiles are the files of a set, with how they are written.
+func synthFiles(t topologies, d tensor.DType) []synthFile {
+	specs := func(wants []checkpoint.Want) []checkpoint.Spec {
+		var s []checkpoint.Spec
+		for _, w := range wants {
+			s = append(s, checkpoint.Spec{Name: w.Name, DType: d, Shape: w.Shape})
+		}
+		return s
+	}
+	type fillFunc = func(int, io.Writer) error
+	w := t.whisper
+	dims := []checkpoint.Entry{
+		{Key: "n_mels", Value: w.Mels}, {Key: "n_audio_ctx", Value: w.Context}, {Key: "n_audio_state", Value: w.State},
+		{Key: "n_audio_head", Value: w.Heads}, {Key: "n_audio_layer", Value: w.Layers},
+	}
+	config, _ := json.MarshalIndent(map[string]any{ // strings and numbers cannot fail
+		"_class_name": "AutoencoderKL", "act_fn": "silu", "in_channels": 3, "out_channels": 3, "sample_size": 256,
+		"block_out_channels": t.vae.Channels, "layers_per_block": t.vae.Layers, "latent_channels": t.vae.Latent, "norm_num_groups": 32,
+		"down_block_types": repeat("DownEncoderBlock2D", len(t.vae.Channels)), "up_block_types": repeat("UpDecoderBlock2D", len(t.vae.Channels)),
+	}, "", "  ")
+	return []synthFile{
+		{places[UNet][0], specs(network.UNetWants(t.unet)), func(w io.Writer, s []checkpoint.Spec, fill fillFunc) error {
+			return checkpoint.WriteTorch(w, []checkpoint.Entry{{Key: "global_step", Value: 0}}, "state_dict", s, fill)
+		}},
+		{places[Whisper][0], specs(network.WhisperWants(t.whisper)), func(w io.Writer, s []checkpoint.Spec, fill fillFunc) error {
+			return checkpoint.WriteTorch(w, []checkpoint.Entry{{Key: "dims", Value: dims}}, "model_state_dict", s, fill)
+		}},
+		{"vae/config.json", nil, func(w io.Writer, _ []checkpoint.Spec, _ fillFunc) error {
+			_, err := w.Write(append(config, '\n'))
+			return err
+		}},
+		{places[VAE][0], specs(network.VAEWants(t.vae)), func(w io.Writer, s []checkpoint.Spec, fill fillFunc) error {
+			return checkpoint.WriteSafetensors(w, map[string]string{"format": "pt"}, s, fill)
+		}},
+	}
+}
+
+func repeat(s string, n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = s
+	}
+	return list
+}
+
+// writeWhole writes a file that gets its name when it is complete, and gives
+// its SHA-256.
+func writeWhole(path string, write func(io.Writer) error) (sum string, err error) {
+	failed := func(err error) error {
+		hint := "check the folder's permissions, or use another --dir"
+		if isFull(err) {
+			hint = "make space, or use another --dir"
+		}
+		return fault.Wrap(fault.Output, "write", path, bare(err), hint)
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", failed(err)
+	}
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*.part")
+	if err != nil {
+		return "", failed(err)
+	}
+	h := sha256.New()
+	b := bufio.NewWriterSize(io.MultiWriter(f, h), 1<<20)
+	err = write(b)
+	if err == nil {
+		err = b.Flush()
+	}
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return "", failed(err)
+	}
+	syncDir(dir)
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
