@@ -151,13 +151,6 @@ func (b *builder) as(v onnx.Value, from, to tensor.DType) onnx.Value {
 	return b.Cast(v, to)
 }
 
-// heavy adds an operator that computes in the target's type: its arguments are
-// cast there, its result is cast back.
-func (b *builder) heavy(op string, x onnx.Value, weights []onnx.Value, attrs ...onnx.Attr) onnx.Value {
-	y := b.Op(op, append([]onnx.Value{b.as(x, tensor.F32, b.Compute)}, weights...), attrs...)
-	return b.as(y, b.Compute, tensor.F32)
-}
-
 // channels adds a tensor of one dimension, shaped so that it spreads over the
 // channels of (N, C, H, W).
 func (b *builder) channels(name string, c int) onnx.Value {
@@ -202,14 +195,27 @@ func (b *builder) pointwise(x onnx.Value, name string, in, out int) onnx.Value {
 
 // gemm is linear with rows from to to of a weight of out rows.
 func (b *builder) gemm(x onnx.Value, weight, bias string, in, from, to, out int) onnx.Value {
-	args := []onnx.Value{b.rows(b.Compute, weight, from, to, out, in)}
+	w := b.rows(b.Compute, weight, from, to, out, in)
+	var add []onnx.Value
 	if bias != "" {
 		if from == 0 { // taken in parts, it is wanted once
 			b.wants(checkpoint.Want{Name: bias, Shape: []int{out}, Aliases: b.older[bias]})
 		}
-		args = append(args, b.rows(b.Compute, bias, from, to, out))
+		add = append(add, b.rows(b.Compute, bias, from, to, out))
 	}
-	return b.heavy("Gemm", x, args, onnx.Int("transB", 1))
+	x = b.as(x, tensor.F32, b.Compute)
+	var y onnx.Value
+	if b.Dialect == Microsoft {
+		y = b.Op("Gemm", append([]onnx.Value{x, w}, add...), onnx.Int("transB", 1))
+	} else {
+		// Of a Gemm's transposed weight OpenVINO keeps a copy beside the one
+		// that it computes with; of this it keeps one.
+		y = b.Op("MatMul", []onnx.Value{x, b.transpose(w, 1, 0)})
+		for _, v := range add {
+			y = b.add(y, v)
+		}
+	}
+	return b.as(y, b.Compute, tensor.F32)
 }
 
 func (b *builder) layerNorm(x onnx.Value, name string, c int) onnx.Value {
@@ -223,8 +229,9 @@ func (b *builder) conv(x onnx.Value, name string, in, out, kernel, stride int, p
 	b.wants(checkpoint.Want{Name: name + ".weight", Shape: []int{out, in, kernel, kernel}})
 	b.wants(checkpoint.Want{Name: name + ".bias", Shape: []int{out}})
 	w := b.rows(b.Compute, name+".weight", 0, out, out, in, kernel, kernel)
-	return b.heavy("Conv", x, []onnx.Value{w, b.rows(b.Compute, name+".bias", 0, out, out)},
+	y := b.Op("Conv", []onnx.Value{b.as(x, tensor.F32, b.Compute), w, b.rows(b.Compute, name+".bias", 0, out, out)},
 		onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", int64(stride), int64(stride)), onnx.Ints("pads", pads...))
+	return b.as(y, b.Compute, tensor.F32)
 }
 
 // conv3 is a 3×3 convolution that keeps the size.

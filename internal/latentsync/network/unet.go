@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -49,12 +50,16 @@ type UNetShape struct {
 //
 // and the last graph's output "noise" is (batch·frames, Out, latent, latent).
 // The graphs from the second to the last but one are what DeepCache skips: of
-// them it needs only the last one's "deep" from an earlier step.
+// them it needs only Deep from an earlier step (spec section 6.5).
 type UNet struct {
 	Config UNetConfig
 	Shape  UNetShape
 	Graphs []*onnx.Graph
 }
+
+// Deep is what the last graph takes from the ones before it, apart from the
+// first one's outputs.
+const Deep = "deep"
 
 // NewUNet builds the graphs. weights must have passed checkpoint.File.Check
 // with UNetWants.
@@ -99,19 +104,20 @@ type unet struct {
 	UNetShape
 	b      *builder
 	graphs []*onnx.Graph
-	time   onnx.Value // in the graph under construction
+	passed map[feature]bool // outputs of earlier graphs
+	time   onnx.Value       // in the graph under construction
 	audio  onnx.Value
 }
 
-// feature is a stack of feature maps flowing through the network, by the name
-// that it has between graphs.
+// feature is a stack of feature maps that layers further on use as well.
 type feature struct {
-	name string
+	name string // between graphs
 	stack
+	graph *onnx.Graph // that computes it, as value
+	value onnx.Value
 }
 
-// begin starts the next graph; inputs of the network that it uses are asked
-// for by name.
+// begin starts the next graph.
 func (u *unet) begin(name string, audio bool) {
 	u.b = u.b.fork(name)
 	u.graphs = append(u.graphs, u.b.Graph)
@@ -123,88 +129,105 @@ func (u *unet) begin(name string, audio bool) {
 	}
 }
 
-func (u *unet) input(f feature) onnx.Value {
+// keep names what later layers will use.
+func (u *unet) keep(name string, v onnx.Value, m stack) feature {
+	return feature{name, m, u.b.Graph, v}
+}
+
+// use gives f in the graph under construction; from another graph it is passed
+// as an output there and an input here.
+func (u *unet) use(f feature) onnx.Value {
+	if f.graph == u.b.Graph {
+		return f.value
+	}
+	if !u.passed[f] {
+		u.passed[f] = true
+		f.graph.Output(f.name, f.value, tensor.F32, f.n, f.c, f.h, f.w)
+	}
 	return u.b.Input(f.name, tensor.F32, f.n, f.c, f.h, f.w)
 }
 
-func (u *unet) output(name string, v onnx.Value, m stack) feature {
-	u.b.Output(name, v, tensor.F32, m.n, m.c, m.h, m.w)
-	return feature{name, m}
-}
-
-// build writes the graphs: in, one for each down block (the deepest with the
-// middle), one for each up block; the last up block is cut before its last
-// layer, where DeepCache joins in.
+// build writes the graphs. The more of them there are, the less memory
+// compiling takes, and the more the tensors within them take together: so the
+// levels with many weights stand alone, and those with large pictures share.
+// DeepCache needs the first and the last layer apart from the rest.
 func (u *unet) build() ([]*onnx.Graph, error) {
+	u.passed = map[feature]bool{}
 	var failed error
-	skips := u.in()
-	h := skips[0]
-	for level := range u.Channels {
+	begin := func(name string, audio bool) {
+		failed = cmp.Or(failed, u.b.err)
+		u.begin(name, audio)
+	}
+	begin("in", false)
+	h := u.in()
+	skips := []feature{h}
+	last := len(u.Channels) - 1
+	begin("down", true)
+	for level := range last {
 		h = u.down(level, h, &skips)
-		failed = firstError(failed, u.b.err)
 	}
-	for level := len(u.Channels) - 1; level >= 0; level-- {
+	begin("middle", true)
+	h = u.middle(u.down(last, h, &skips))
+	for level := last; level >= 0; level-- {
+		switch { // the lowest two levels of pictures share a graph
+		case level > 1:
+			begin(fmt.Sprintf("up_%d", last-level), u.attends(level))
+		case level == 1 || last == 0:
+			begin("up", true)
+		}
 		h = u.up(level, h, &skips)
-		failed = firstError(failed, u.b.err)
 	}
-	return u.graphs, failed
-}
-
-func firstError(a, b error) error {
-	if a != nil {
-		return a
-	}
-	return b
+	begin("out", true)
+	u.out(h, skips[0])
+	return u.graphs, cmp.Or(failed, u.b.err)
 }
 
 // in is conv_in and the time embedding.
-func (u *unet) in() []feature {
-	u.begin("in", false)
+func (u *unet) in() feature {
 	b, c, t := u.b, u.Channels[0], u.timeDim()
 	m := stack{u.Batch * u.Frames, c, u.Latent, u.Latent}
 	x := b.Input("sample", tensor.F32, m.n, u.In, m.h, m.w)
-	s0 := u.output("skip_0", b.conv3(x, "conv_in", u.In, c), m)
 	e := b.linear(b.Input("time", tensor.F32, 1, c), "time_embedding.linear_1.weight", "time_embedding.linear_1.bias", c, t)
 	e = b.linear(b.silu(e), "time_embedding.linear_2.weight", "time_embedding.linear_2.bias", t, t)
 	// Every resnet takes SiLU of the embedding: it is done once, here.
 	b.Output("temb", b.silu(e), tensor.F32, 1, t)
-	return []feature{s0}
+	return u.keep("skip_0", b.conv3(x, "conv_in", u.In, c), m)
 }
 
-// down is down block i; the deepest takes the middle block along.
+// down is down block i. Each layer leaves a skip, and so does the downsampler.
 func (u *unet) down(i int, h feature, skips *[]feature) feature {
 	name := fmt.Sprintf("down_blocks.%d", i)
-	u.begin(name, true)
-	x, m := u.input(h), h.stack
-	push := func() {
-		*skips = append(*skips, u.output(fmt.Sprintf("skip_%d", len(*skips)), x, m))
+	push := func(x onnx.Value, m stack) {
+		h = u.keep(fmt.Sprintf("skip_%d", len(*skips)), x, m)
+		*skips = append(*skips, h)
 	}
 	for j := range u.Layers {
-		x, m = u.layer(x, m, name, j, u.Channels[i], u.attends(i))
-		push()
+		push(u.layer(u.use(h), h.stack, name, j, u.Channels[i], u.attends(i)))
 	}
-	last := len(u.Channels) - 1
-	if i < last {
+	if i < len(u.Channels)-1 {
+		m := h.stack
 		m.h, m.w = m.h/2, m.w/2
-		x = u.b.conv(x, name+".downsamplers.0.conv", m.c, m.c, 3, 2, 1, 1, 1, 1)
-		push()
-		return (*skips)[len(*skips)-1]
+		push(u.b.conv(u.use(h), name+".downsamplers.0.conv", m.c, m.c, 3, 2, 1, 1, 1, 1), m)
 	}
-	x, _ = u.resnet(x, m, "mid_block.resnets.0", m.c)
-	x = u.transformer(x, m, "mid_block.attentions.0")
-	x, _ = u.resnet(x, m, "mid_block.resnets.1", m.c)
-	return u.output("mid", x, m)
+	return h
 }
 
-// up is the up block that works on a level of the way down.
+// middle is the block between down and up.
+func (u *unet) middle(h feature) feature {
+	x, m := u.resnet(u.use(h), h.stack, "mid_block.resnets.0", h.c)
+	x = u.transformer(x, m, "mid_block.attentions.0")
+	x, m = u.resnet(x, m, "mid_block.resnets.1", m.c)
+	return u.keep("middle", x, m)
+}
+
+// up is the up block that works on a level of the way down; of the last one,
+// all layers but the last, which out has.
 func (u *unet) up(level int, h feature, skips *[]feature) feature {
-	i := len(u.Channels) - 1 - level
-	name := fmt.Sprintf("up_blocks.%d", i)
-	u.begin(name, u.attends(level))
-	x, m := u.input(h), h.stack
+	name := fmt.Sprintf("up_blocks.%d", len(u.Channels)-1-level)
+	x, m := u.use(h), h.stack
 	for j := range u.Layers + 1 {
 		if level == 0 && j == u.Layers {
-			return u.out(name, j, u.output("deep", x, m), (*skips)[0])
+			return u.keep(Deep, x, m)
 		}
 		skip := (*skips)[len(*skips)-1]
 		*skips = (*skips)[:len(*skips)-1]
@@ -212,26 +235,22 @@ func (u *unet) up(level int, h feature, skips *[]feature) feature {
 		x, m = u.layer(x, m, name, j, u.Channels[level], u.attends(level))
 	}
 	m.h, m.w = 2*m.h, 2*m.w
-	x = u.b.conv3(u.b.double(x), name+".upsamplers.0.conv", m.c, m.c)
-	return u.output(name, x, m)
+	return u.keep(name, u.b.conv3(u.b.double(x), name+".upsamplers.0.conv", m.c, m.c), m)
 }
 
 // join puts a skip's channels after x's own.
 func (u *unet) join(x onnx.Value, m stack, skip feature) (onnx.Value, stack) {
 	m.c += skip.c
-	return u.b.Op("Concat", []onnx.Value{x, u.input(skip)}, onnx.Int("axis", 1)), m
+	return u.b.Op("Concat", []onnx.Value{x, u.use(skip)}, onnx.Int("axis", 1)), m
 }
 
 // out is the last layer of the last up block, and what follows it.
-func (u *unet) out(block string, layer int, deep, s0 feature) feature {
-	u.begin("out", true)
-	x, m := u.join(u.input(deep), deep.stack, s0)
-	x, m = u.layer(x, m, block, layer, u.Channels[0], true)
-	b := u.b
+func (u *unet) out(deep, s0 feature) {
+	b, block := u.b, fmt.Sprintf("up_blocks.%d", len(u.Channels)-1)
+	x, m := u.join(u.use(deep), deep.stack, s0)
+	x, m = u.layer(x, m, block, u.Layers, u.Channels[0], true)
 	x = b.silu(b.groupNorm(x, "conv_norm_out", m, u.Frames, epsResnet))
-	x = b.conv3(x, "conv_out", m.c, u.Out)
-	m.c = u.Out
-	return u.output("noise", x, m)
+	b.Output("noise", b.conv3(x, "conv_out", m.c, u.Out), tensor.F32, m.n, u.Out, m.h, m.w)
 }
 
 // layer is a resnet, attention where the level has it, and a motion module.
