@@ -1,0 +1,323 @@
+package models
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// vaeConfig is vae/config.json as published: its sum in the table is checked
+// with it.
+const vaeConfig = `{
+  "_class_name": "AutoencoderKL",
+  "_diffusers_version": "0.4.2",
+  "act_fn": "silu",
+  "block_out_channels": [
+    128,
+    256,
+    512,
+    512
+  ],
+  "down_block_types": [
+    "DownEncoderBlock2D",
+    "DownEncoderBlock2D",
+    "DownEncoderBlock2D",
+    "DownEncoderBlock2D"
+  ],
+  "in_channels": 3,
+  "latent_channels": 4,
+  "layers_per_block": 2,
+  "norm_num_groups": 32,
+  "out_channels": 3,
+  "sample_size": 256,
+  "up_block_types": [
+    "UpDecoderBlock2D",
+    "UpDecoderBlock2D",
+    "UpDecoderBlock2D",
+    "UpDecoderBlock2D"
+  ]
+}
+`
+
+func TestVAEConfigSum(t *testing.T) {
+	sum := sha256.Sum256([]byte(vaeConfig))
+	if k, ok := bySum(hex.EncodeToString(sum[:])); !ok || k.path != "config.json" || k.size != int64(len(vaeConfig)) {
+		t.Errorf("%x, %d bytes", sum, len(vaeConfig))
+	}
+}
+
+// content is what the test's server has: long enough for several breaks.
+var content = bytes.Repeat([]byte("weights "), 100_000)
+
+func fakeFile(data []byte) known {
+	sum := sha256.Sum256(data)
+	return known{name: "test UNet", kind: UNet, version: Version{Name: "1.6", Resolution: 512}, part: "1.6",
+		repo: "ByteDance/LatentSync-1.6", path: "latentsync_unet.pt", place: "latentsync-1.6/latentsync_unet.pt",
+		size: int64(len(data)), sha256: hex.EncodeToString(sum[:])}
+}
+
+// pullFrom pulls the fake file from a handler.
+func pullFrom(ctx context.Context, t *testing.T, dir string, h http.HandlerFunc, change func(*PullOptions)) (string, error) {
+	t.Helper()
+	s := httptest.NewServer(h)
+	defer s.Close()
+	o := PullOptions{BaseURL: s.URL, files: []known{fakeFile(content)}, backoff: time.Millisecond, stall: 5 * time.Second}
+	if change != nil {
+		change(&o)
+	}
+	_, err := Pull(ctx, "1.6", dir, o)
+	return s.URL, err
+}
+
+// serve serves content with Range and an ETag.
+func serve(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("ETag", `"one"`)
+	http.ServeContent(w, r, "x.pt", time.Time{}, bytes.NewReader(content))
+}
+
+// breaking cuts every answer off after n bytes of body.
+func breaking(n int, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { h(&breaker{w, n}, r) }
+}
+
+type breaker struct {
+	http.ResponseWriter
+	left int
+}
+
+func (b *breaker) Write(p []byte) (int, error) {
+	if len(p) < b.left {
+		b.left -= len(p)
+		return b.ResponseWriter.Write(p)
+	}
+	_, _ = b.ResponseWriter.Write(p[:b.left])
+	b.ResponseWriter.(http.Flusher).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func pulled(t *testing.T, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt")
+	if !bytes.Equal(readFile(t, path), content) {
+		t.Fatal("the file is another")
+	}
+	v, err := Identify(t.Context(), path)
+	if err != nil || v.Name != "1.6" || v.Resolution != 512 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	left, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(left) != 2 { // and latentsync.json
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+func TestPullBreaks(t *testing.T) {
+	ownCache(t)
+	var mu sync.Mutex
+	var ranges []string
+	counted := func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		ranges = append(ranges, r.Header.Get("Range"))
+		mu.Unlock()
+		if r.URL.Path != "/ByteDance/LatentSync-1.6/resolve/main/latentsync_unet.pt" {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		serve(w, r)
+	}
+	dir := t.TempDir()
+	if _, err := pullFrom(t.Context(), t, dir, breaking(90_000, counted), nil); err != nil {
+		t.Fatal(err)
+	}
+	pulled(t, dir)
+	if len(ranges) < 8 || ranges[0] != "" || ranges[1] == "" {
+		t.Errorf("ranges %q", ranges)
+	}
+	n := len(ranges)
+	// A second time nothing is asked for.
+	if _, err := pullFrom(t.Context(), t, dir, counted, nil); err != nil || len(ranges) != n {
+		t.Errorf("%v, ranges %q", err, ranges[n:])
+	}
+	// Redirected, as the hub does, without Range: from the start each time.
+	dir = t.TempDir()
+	first := true
+	if _, err := pullFrom(t.Context(), t, dir, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/cdn" {
+			w.Header().Set("X-Linked-Etag", `"`+fakeFile(content).sha256+`"`)
+			http.Redirect(w, r, "/cdn", http.StatusFound)
+			return
+		}
+		whole := func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			_, _ = w.Write(content)
+		}
+		if first {
+			first = false
+			whole = breaking(300_000, whole)
+		}
+		whole(w, r)
+	}, nil); err != nil {
+		t.Fatal(err)
+	}
+	pulled(t, dir)
+	// The file on the server changed between two connections.
+	dir = t.TempDir()
+	part := filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt.part")
+	_, err := pullFrom(t.Context(), t, dir, breaking(0, serve), nil)
+	wantFault(t, err, fault.Missing, "run the same command again")
+	writeFile(t, part, "old bytes")
+	if _, err := pullFrom(t.Context(), t, dir, serve, nil); err != nil {
+		t.Fatal(err)
+	}
+	pulled(t, dir)
+}
+
+func TestPullRefused(t *testing.T) {
+	ownCache(t)
+	text := func(status int, s string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status); _, _ = w.Write([]byte(s)) }
+	}
+	other := bytes.ToUpper(content)
+	tests := []struct {
+		name  string
+		h     http.HandlerFunc
+		kind  fault.Kind
+		parts []string
+	}{
+		{"404", text(404, "none"), fault.Missing, []string{"404", "--base-url"}},
+		{"401", text(401, "no"), fault.Missing, []string{"401", "HF_TOKEN"}},
+		{"500", text(500, "no"), fault.Missing, []string{"500", "run the same command again"}},
+		{"page", text(200, " <!DOCTYPE html><html>"), fault.Input, []string{"a web page"}},
+		{"pointer", text(200, "version https://git-lfs.github.com/spec/v1\n"), fault.Input, []string{"a Git LFS pointer"}},
+		{"size", text(200, "weights"), fault.Input, []string{"has 7 bytes, the published one 800000"}},
+		{"sum", text(200, string(other)), fault.Input, []string{fakeFile(content).sha256, fakeFile(other).sha256}},
+		{"linked sum", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Linked-Etag", `"`+fakeFile(other).sha256+`"`)
+			http.Redirect(w, r, "/cdn", http.StatusFound)
+		}, fault.Input, []string{fakeFile(content).sha256, fakeFile(other).sha256}},
+		{"scheme", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "file:///etc/passwd", 302) }, fault.Input, []string{"not safe"}},
+		{"loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, fault.Missing, []string{"redirects"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			_, err := pullFrom(t.Context(), t, dir, tt.h, func(o *PullOptions) { o.Token = "secret" })
+			wantFault(t, err, tt.kind, tt.parts...)
+			left, err := filepath.Glob(filepath.Join(dir, "*", "*"))
+			if err != nil || len(left) > 0 {
+				t.Errorf("left %v, %v", left, err)
+			}
+		})
+	}
+	for _, bad := range []string{"ftp://x", "x", "http://", "https://x?y=1"} {
+		_, err := Pull(t.Context(), "1.6", t.TempDir(), PullOptions{BaseURL: bad})
+		wantFault(t, err, fault.Usage, bad)
+	}
+	_, err := Pull(t.Context(), "2.0", t.TempDir(), PullOptions{})
+	wantFault(t, err, fault.Usage, "1.6, 1.5, vae, whisper")
+	_, err = pullFrom(t.Context(), t, t.TempDir(), serve, func(o *PullOptions) { o.free = func(string) (int64, error) { return 1000, nil } })
+	wantFault(t, err, fault.Output, "1000 B are free")
+	// Somebody's own file is not replaced.
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt"), "mine")
+	_, err = pullFrom(t.Context(), t, dir, serve, nil)
+	wantFault(t, err, fault.Output, "another file is in its place")
+}
+
+// TestPullToken: nobody but the hub gets the token.
+func TestPullToken(t *testing.T) {
+	ownCache(t)
+	dir := t.TempDir()
+	if _, err := pullFrom(t.Context(), t, dir, func(w http.ResponseWriter, r *http.Request) {
+		if a := r.Header.Get("Authorization"); a != "" {
+			t.Errorf("sent %q", a)
+		}
+		serve(w, r)
+	}, func(o *PullOptions) { o.Token = "secret" }); err != nil {
+		t.Fatal(err)
+	}
+	d := &download{known: fakeFile(content)}
+	d.url = mustParse(t, HubURL+"/x")
+	for _, tt := range []struct {
+		to   string
+		kept bool
+	}{{HubURL + "/y", true}, {"https://cdn-lfs.huggingface.co/y", false}, {"https://example.com/y", false}} {
+		req := &http.Request{URL: mustParse(t, tt.to), Header: http.Header{"Authorization": {"Bearer secret"}}}
+		err := d.client().CheckRedirect(req, []*http.Request{{URL: d.url}})
+		if err != nil || (req.Header.Get("Authorization") != "") != tt.kept {
+			t.Errorf("%s: %v, %v", tt.to, err, req.Header)
+		}
+	}
+	err := d.client().CheckRedirect(&http.Request{URL: mustParse(t, "http://example.com/y"), Header: http.Header{}}, []*http.Request{{URL: d.url}})
+	wantFault(t, err, fault.Input, "not safe")
+}
+
+// TestPullSlow: a trickle is waited for, silence is not; an interrupted
+// download is resumed by the next.
+func TestPullSlow(t *testing.T) {
+	ownCache(t)
+	dir := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	trickle := func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"one"`)
+		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+		for i := 0; i < len(content); i += 1000 {
+			if _, err := w.Write(content[i : i+1000]); err != nil {
+				return
+			}
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { trickle(w, r) }))
+	defer server.Close()
+	o := PullOptions{BaseURL: server.URL, files: []known{fakeFile(content)}, backoff: time.Millisecond}
+	o.Progress = func(_ string, done, _ int64) {
+		if done > 20_000 {
+			cancel()
+		}
+	}
+	_, err := Pull(ctx, "1.6", dir, o)
+	wantFault(t, err, fault.Cancelled)
+	part := filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt.part")
+	if size(t, part) < 20_000 {
+		t.Error("too little is left to resume from")
+	}
+	// Next, one connection that goes silent.
+	silent := true
+	trickle = func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+			t.Error("not resumed")
+		}
+		if silent {
+			silent = false
+			<-r.Context().Done()
+			return
+		}
+		serve(w, r)
+	}
+	said := ""
+	o.Progress, o.stall, o.Notify = nil, 200*time.Millisecond, func(s string) { said += s }
+	if _, err := Pull(t.Context(), "1.6", dir, o); err != nil {
+		t.Fatal(err)
+	}
+	pulled(t, dir)
+	if !strings.Contains(said, "nothing came for 200ms") {
+		t.Errorf("said %q", said)
+	}
+}
