@@ -10,17 +10,22 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// Engine turns faces into speaking faces, chunk by chunk, in order.
+// Engine turns faces into speaking faces, in order.
+//
+// It edits the frames of items in place, inside the face mask only. Items
+// without a face are left as they are. A face that turns out to be of no use
+// is taken out of its item (Face = nil) and its frame left as it is.
 type Engine interface {
 	// Name is what the result's metadata says: "preview", "latentsync 1.6".
 	Name() string
-	// Chunk is how many items Process wants at a time; the last may be shorter.
-	Chunk() int
-	// Process edits the frames of the items in place, inside the face mask
-	// only. Items without a face are left as they are. A face that turns out
-	// to be of no use is taken out of its item (Face = nil) and its frame left
-	// as it is.
-	Process(ctx context.Context, items []Item) error
+	// Hold is how many items the engine keeps back at most: those that it has
+	// to see before it can finish an earlier one.
+	Hold() int
+	// Push takes the next item and gives the ones that are finished, oldest
+	// first. What it gives is valid until the next call.
+	Push(ctx context.Context, it Item) ([]Item, error)
+	// Flush finishes what is held, at the end of the video.
+	Flush(ctx context.Context) ([]Item, error)
 	Close() error
 }
 

@@ -64,9 +64,9 @@ const queue = 3
 // has ended. Closing source and sink is the caller's.
 func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	g, ctx := errgroup.WithContext(ctx)
-	// Frames in the tracker, in a chunk, in the three channels, and one in
+	// Frames in the tracker, in the engine, in the three channels, and one in
 	// the hands of each stage: with one fewer the pipeline could lock up.
-	pool := frame.NewPool(p.Format, face.LookAhead+p.Engine.Chunk()+3*queue+4)
+	pool := frame.NewPool(p.Format, face.LookAhead+p.Engine.Hold()+3*queue+4)
 	decoded := make(chan *frame.Frame, queue)
 	tracked := make(chan lip.Item, queue)
 	spoken := make(chan lip.Item, queue)
@@ -125,31 +125,27 @@ func (p *Pipeline) track(ctx context.Context, in <-chan *frame.Frame, out chan<-
 }
 
 func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip.Item) error {
-	chunk := make([]lip.Item, 0, p.Engine.Chunk())
-	process := func() error {
-		if err := p.Engine.Process(ctx, chunk); err != nil {
+	pass := func(done []lip.Item, err error) error {
+		if err != nil {
 			return err
 		}
-		for _, it := range chunk {
+		for _, it := range done {
 			if !send(ctx, out, it) {
 				return ctx.Err()
 			}
 		}
-		chunk = chunk[:0]
 		return nil
 	}
 	for it := range in {
-		chunk = append(chunk, it)
-		if len(chunk) == cap(chunk) {
-			if err := process(); err != nil {
-				return err
-			}
+		if err := pass(p.Engine.Push(ctx, it)); err != nil {
+			return err
 		}
 	}
-	if len(chunk) == 0 {
-		return nil
+	// The channel also closes when an earlier stage failed.
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	return process()
+	return pass(p.Engine.Flush(ctx))
 }
 
 func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.Item, stats *Stats) error {

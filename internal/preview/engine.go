@@ -30,6 +30,7 @@ type Engine struct {
 	field field
 	src   [3]patch // the region as it was, one patch a plane
 	paint layer
+	out   [1]lip.Item
 
 	// State of the current track.
 	track   int
@@ -57,22 +58,24 @@ func New(fps float64) *Engine {
 // Name is "preview".
 func (e *Engine) Name() string { return "preview" }
 
-// Chunk is small: frames are independent but for slowly changing state.
-func (e *Engine) Chunk() int { return 4 }
+// Hold is 0: a frame is finished as soon as it is seen.
+func (e *Engine) Hold() int { return 0 }
 
 // Close does nothing: the engine holds only memory.
 func (e *Engine) Close() error { return nil }
 
-// Process gives every item's face the mouth that its audio asks for.
-func (e *Engine) Process(ctx context.Context, items []lip.Item) error {
-	for i := range items {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		e.frame(&items[i])
+// Push gives the item's face the mouth that its audio asks for.
+func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
-	return nil
+	e.out[0] = it
+	e.frame(&e.out[0])
+	return e.out[:], nil
 }
+
+// Flush has nothing to finish.
+func (e *Engine) Flush(context.Context) ([]lip.Item, error) { return nil, nil }
 
 func (e *Engine) frame(it *lip.Item) {
 	if it.Cut || it.Face == nil {

@@ -79,7 +79,7 @@ func TestTenBit(t *testing.T) {
 	ten, _ := portrait(t, deep)
 	m := audio.Mouth{Open: 0.7, Speech: 1}
 	for _, f := range []*frame.Frame{eight, ten} {
-		if err := New(25).Process(t.Context(), []lip.Item{{Frame: f, Face: fc, Mouth: m, Cut: true}}); err != nil {
+		if _, err := New(25).Push(t.Context(), lip.Item{Frame: f, Face: fc, Mouth: m, Cut: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -175,7 +175,7 @@ func TestWarpDoesNotTear(t *testing.T) {
 				e := New(25)
 				work := frame.New(f.Format)
 				copy(work.Data, f.Data)
-				if err := e.Process(t.Context(), []lip.Item{{Frame: work, Face: turned, Mouth: m, Cut: true}}); err != nil {
+				if _, err := e.Push(t.Context(), lip.Item{Frame: work, Face: turned, Mouth: m, Cut: true}); err != nil {
 					t.Fatal(err)
 				}
 				if !e.known {
@@ -225,7 +225,7 @@ func BenchmarkFrame(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		copy(work.Data, f.Data)
 		m := audio.Mouth{Open: float32(i%10) / 10, Speech: 1}
-		if err := e.Process(b.Context(), []lip.Item{{Frame: work, Face: fc, Mouth: m, Cut: i == 0}}); err != nil {
+		if _, err := e.Push(b.Context(), lip.Item{Frame: work, Face: fc, Mouth: m, Cut: i == 0}); err != nil {
 			b.Fatal(err)
 		}
 	}

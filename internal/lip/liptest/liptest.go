@@ -23,20 +23,14 @@ type Subject struct {
 
 // Run checks the contract of lip.Engine.
 func Run(t *testing.T, s Subject) {
-	t.Run("a name and a chunk size", func(t *testing.T) {
-		e := s.open(t)
-		if e.Name() == "" || e.Chunk() < 1 {
-			t.Errorf("Name %q, Chunk %d", e.Name(), e.Chunk())
-		}
-	})
+	t.Run("a name, and no more held than it says", s.hold)
 	t.Run("speech moves the mouth and nothing outside the mask", s.onlyInsideMask)
 	t.Run("frames without a face stay as they are", s.withoutFace)
-	t.Run("the result does not depend on the chunking", s.chunking)
 	t.Run("a cut forgets the past", s.cut)
 	t.Run("a cancelled context stops the work", s.cancelled)
-	t.Run("an empty chunk is allowed", func(t *testing.T) {
-		if err := s.open(t).Process(t.Context(), nil); err != nil {
-			t.Error(err)
+	t.Run("a flush of nothing is allowed", func(t *testing.T) {
+		if done, err := s.open(t).Flush(t.Context()); err != nil || len(done) > 0 {
+			t.Errorf("%d items, %v", len(done), err)
 		}
 	})
 	t.Run("closing twice is allowed", func(t *testing.T) {
@@ -74,22 +68,60 @@ func (s Subject) items(n int) []lip.Item {
 	return items
 }
 
-// process runs the items through the engine in chunks of n.
-func process(t *testing.T, e lip.Engine, items []lip.Item, n int) {
+// process runs the items through the engine, and flushes it; the frames are
+// changed in place, the items themselves come back.
+func process(t *testing.T, e lip.Engine, items []lip.Item) []lip.Item {
 	t.Helper()
-	for len(items) > 0 {
-		k := min(n, len(items))
-		if err := e.Process(t.Context(), items[:k]); err != nil {
+	var all []lip.Item
+	take := func(done []lip.Item, err error) {
+		t.Helper()
+		if err != nil {
 			t.Fatal(err)
 		}
-		items = items[k:]
+		all = append(all, done...)
+	}
+	for _, it := range items {
+		take(e.Push(t.Context(), it))
+	}
+	take(e.Flush(t.Context()))
+	if len(all) != len(items) {
+		t.Fatalf("%d items went in, %d came out", len(items), len(all))
+	}
+	for i := range all {
+		if all[i].Frame != items[i].Frame {
+			t.Fatalf("item %d came out as number %d", all[i].Frame.Index, i)
+		}
+	}
+	return all
+}
+
+func (s Subject) hold(t *testing.T) {
+	e := s.open(t)
+	if e.Name() == "" || e.Hold() < 0 {
+		t.Errorf("Name %q, Hold %d", e.Name(), e.Hold())
+	}
+	held := 0
+	for i, it := range s.items(2*e.Hold() + 3) {
+		it.Cut = i == 0 || i == e.Hold()+1
+		held++
+		done, err := e.Push(t.Context(), it)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if held -= len(done); held > e.Hold() {
+			t.Fatalf("%d items are held, Hold says %d", held, e.Hold())
+		}
+	}
+	done, err := e.Flush(t.Context())
+	if err != nil || len(done) != held {
+		t.Errorf("Flush gives %d of %d items, %v", len(done), held, err)
 	}
 }
 
 func (s Subject) onlyInsideMask(t *testing.T) {
 	e := s.open(t)
-	items := s.items(max(7, e.Chunk()))
-	process(t, e, items, e.Chunk())
+	items := s.items(7)
+	process(t, e, items)
 	// One template pixel each; bilinear edges reach one further.
 	mask := face.MaskAlpha(face.TemplateW, face.TemplateH, 0)
 	inside := func(x, y int) bool {
@@ -146,42 +178,25 @@ func (s Subject) chromaOutside(f *frame.Frame, inside func(x, y int) bool) (n in
 
 func (s Subject) withoutFace(t *testing.T) {
 	e := s.open(t)
-	items := s.items(e.Chunk() + 2)
+	items := s.items(e.Hold() + 5)
 	for i := range items {
 		if i%2 == 1 {
 			items[i].Face = nil
 		}
 	}
-	process(t, e, items, e.Chunk())
-	for i, it := range items {
+	for i, it := range process(t, e, items) {
 		if it.Face == nil && !bytes.Equal(it.Frame.Data, s.Picture.Data) {
 			t.Errorf("frame %d has no face but was changed", i)
 		}
 	}
 }
 
-func (s Subject) chunking(t *testing.T) {
-	whole, single := s.open(t), s.open(t)
-	if whole.Chunk() == 1 {
-		t.Skip("works frame by frame")
-	}
-	n := 2*whole.Chunk() + 1
-	a, b := s.items(n), s.items(n)
-	process(t, whole, a, whole.Chunk())
-	process(t, single, b, 1)
-	for i := range a {
-		if !bytes.Equal(a[i].Frame.Data, b[i].Frame.Data) {
-			t.Fatalf("frame %d differs between chunks of %d and of 1", i, whole.Chunk())
-		}
-	}
-}
-
 func (s Subject) cut(t *testing.T) {
 	used, fresh := s.open(t), s.open(t)
-	process(t, used, s.items(used.Chunk()), used.Chunk())
-	a, b := s.items(fresh.Chunk()), s.items(fresh.Chunk())
-	process(t, used, a, used.Chunk())
-	process(t, fresh, b, fresh.Chunk())
+	n := used.Hold() + 3
+	before, a, b := s.items(n), s.items(n), s.items(n)
+	process(t, used, append(before, a...))
+	process(t, fresh, b)
 	for i := range a {
 		if !bytes.Equal(a[i].Frame.Data, b[i].Frame.Data) {
 			t.Fatalf("frame %d after a cut differs from a new engine's", i)
@@ -193,7 +208,13 @@ func (s Subject) cancelled(t *testing.T) {
 	e := s.open(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := e.Process(ctx, s.items(e.Chunk())); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v, want context.Canceled", err)
+	for _, it := range s.items(e.Hold() + 1) {
+		if _, err := e.Push(ctx, it); err != nil {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v, want context.Canceled", err)
+			}
+			return
+		}
 	}
+	t.Error("Push does not look at the context")
 }
