@@ -120,7 +120,11 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 func printReports(c *console, all []checked) error {
 	t := newTable(c)
 	for _, r := range all {
-		if r.Format == "" { // the error says all
+		if r.Format == "" {
+			if len(all) > 1 { // of one alone the command's error says it
+				t.line(oneLine(r.Path, maxErrorLine))
+				t.line("  wrong", r.Error)
+			}
 			continue
 		}
 		t.line(oneLine(r.Path, maxErrorLine))

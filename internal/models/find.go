@@ -48,9 +48,12 @@ func Find(dir string) (Set, error) {
 	for _, k := range missing {
 		names = append(names, what[k])
 	}
-	pull := version16
-	if !slices.Contains(missing, UNet) && len(missing) == 1 {
+	pull := version16 // brings all
+	if !slices.Contains(missing, UNet) {
 		pull = string(missing[0])
+		for _, k := range missing[1:] {
+			pull += " && lipstream models pull " + string(k)
+		}
 	}
 	return s, fault.New(fault.Missing, "find the checkpoints of LatentSync in", dir,
 		"not there: "+strings.Join(names, ", "), "run: lipstream models pull "+pull)

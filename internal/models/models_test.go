@@ -81,8 +81,10 @@ func TestFind(t *testing.T) {
 		return path
 	}
 	old := add("latentsync-1.5/latentsync_unet.pt")
-	whisper := add("tiny.pt")
 	_, err := Find(dir)
+	wantFault(t, err, fault.Missing, "Whisper", "the VAE", "pull whisper && lipstream models pull vae")
+	whisper := add("tiny.pt")
+	_, err = Find(dir)
 	wantFault(t, err, fault.Missing, "the VAE", "lipstream models pull vae")
 	if Installed(dir) {
 		t.Error("installed without a VAE")
@@ -289,4 +291,16 @@ func mustParse(t *testing.T, s string) *url.URL {
 		t.Fatal(err)
 	}
 	return u
+}
+
+// BenchmarkNormals: random weights have to come faster than disks write.
+func BenchmarkNormals(b *testing.B) {
+	n := newNormals()
+	s := checkpoint.Spec{Name: "w", DType: tensor.F32, Shape: []int{1280, 1280, 3}}
+	b.SetBytes(sizeOf(s))
+	for b.Loop() {
+		if err := n.fill(io.Discard, s, 1, func(int) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -206,8 +206,10 @@ func TestPullRefused(t *testing.T) {
 			w.Header().Set("X-Linked-Etag", `"`+fakeFile(other).sha256+`"`)
 			http.Redirect(w, r, "/cdn", http.StatusFound)
 		}, fault.Input, []string{fakeFile(content).sha256, fakeFile(other).sha256}},
-		{"scheme", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "file:///etc/passwd", 302) }, fault.Input, []string{"not safe"}},
-		{"loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, 302) }, fault.Missing, []string{"redirects"}},
+		{"scheme", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
+		}, fault.Input, []string{"not safe"}},
+		{"loop", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path, http.StatusFound) }, fault.Missing, []string{"redirects"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
