@@ -18,6 +18,7 @@ import (
 type benchCmd struct {
 	Sync benchSyncCmd `cmd:"" help:"Measure on a finished video how the lips follow the voice."`
 	Run  benchRunCmd  `cmd:"" help:"Measure speed and memory of whole jobs."`
+	UNet benchUNetCmd `cmd:"" name:"unet" help:"Measure a step of LatentSync's denoising network."`
 }
 
 type benchSyncCmd struct {

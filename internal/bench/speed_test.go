@@ -22,8 +22,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// fake behaves like lipstream run --json.
+// fake behaves like lipstream run --json, or like a peer of bench unet.
 func fake(how string) int {
+	if how == "peer" {
+		return fakePeer()
+	}
 	fmt.Println(`{"type":"start","engine":"preview"}`)
 	switch how {
 	case "good":

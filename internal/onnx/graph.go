@@ -31,6 +31,7 @@ type Graph struct {
 	name            string
 	nodes           []message
 	inputs, outputs []message
+	takes, gives    []string // the names of inputs and outputs
 	constants       []message
 	weights         []Weight
 	known           map[string]Value // constants and weights by content and name
@@ -55,6 +56,12 @@ func New(name string) *Graph {
 
 // Name of the graph.
 func (g *Graph) Name() string { return g.name }
+
+// InputNames are the inputs' names, in order.
+func (g *Graph) InputNames() []string { return g.takes }
+
+// OutputNames are the outputs' names, in order.
+func (g *Graph) OutputNames() []string { return g.gives }
 
 // Weights are the tensors that Encode leaves out.
 func (g *Graph) Weights() []Weight { return g.weights }
@@ -128,6 +135,7 @@ func (g *Graph) node(domain, op string, in []Value, out Value, attrs ...Attr) {
 // Input adds an input; a dimension of -1 is free.
 func (g *Graph) Input(name string, d tensor.DType, shape ...int) Value {
 	g.inputs = append(g.inputs, valueInfo(name, d, shape))
+	g.takes = append(g.takes, name)
 	return Value(name)
 }
 
@@ -135,6 +143,7 @@ func (g *Graph) Input(name string, d tensor.DType, shape ...int) Value {
 func (g *Graph) Output(name string, v Value, d tensor.DType, shape ...int) {
 	g.node("", "Identity", []Value{v}, Value(name))
 	g.outputs = append(g.outputs, valueInfo(name, d, shape))
+	g.gives = append(g.gives, name)
 }
 
 // Floats adds a constant of float32, kept in the model itself.

@@ -76,8 +76,8 @@ class Weights:
         return core.read_model(model.SerializeToString())
 
 
-def load(folder, precision, threads):
-    """Compiles all graphs; returns the function of one step, which gives all tensors by name."""
+def load(folder, precision, threads, runs):
+    """Compiles all graphs; returns the function of one step, which gives all tensors of its last run by name."""
     with open(os.path.join(folder, "graph.json")) as f:
         chain = json.load(f)
     core, weights = ov.Core(), Weights(folder)
@@ -97,12 +97,13 @@ def load(folder, precision, threads):
         requests.append((graph, compiled.create_infer_request()))
 
     def step():
-        tensors = dict(start)
-        for graph, request in requests:
-            for name in graph["inputs"]:
-                request.set_tensor(name, tensors[name])  # shared, not copied
-            request.infer()
-            tensors.update({name: request.get_tensor(name) for name in graph["outputs"]})
+        for _ in range(runs):
+            tensors = dict(start)
+            for graph, request in requests:
+                for name in graph["inputs"]:
+                    request.set_tensor(name, tensors[name])  # shared, not copied
+                request.infer()
+                tensors.update({name: request.get_tensor(name) for name in graph["outputs"]})
         return tensors
 
     step.weights = weights
@@ -116,12 +117,13 @@ def main():
     parser.add_argument("--dtype", choices=["bf16", "f32"], default="bf16")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runs", type=int, default=1, help="of the chain in a step: 2 for guidance with graphs of batch 1")
     parser.add_argument("--save", metavar="FILE.npz", help="write the last graph's outputs, to compare")
     args = parser.parse_args()
     result = {}
 
     def prepare():
-        step = load(args.dir, args.dtype, args.threads)
+        step = load(args.dir, args.dtype, args.threads, args.runs)
 
         def run():
             tensors = step()
@@ -129,7 +131,8 @@ def main():
 
         return run
 
-    measure(prepare, args.steps, peer="openvino", version=ov.__version__, dtype=args.dtype, threads=args.threads)
+    measure(prepare, args.steps, peer="openvino", version=ov.__version__, dtype=args.dtype, threads=args.threads,
+            runs=args.runs)
     for name, value in result.items():
         if not np.isfinite(value).all():
             fail(f"output {name} has values that are not finite")

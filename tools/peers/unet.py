@@ -7,7 +7,7 @@ channels-last memory, so tokens (B*F, H*W, C) and the rows of all frames
 (B, C, F*H, W) are views of the same memory and need no copy.
 
     unet.py check --golden DIR         compare with the original's results
-    unet.py time --checkpoint FILE.pt  time a step, print JSON
+    unet.py time --checkpoint FILE     time a step, print JSON
     unet.py make --out FILE.pt         write a full-size synthetic checkpoint
 """
 
@@ -20,6 +20,7 @@ import zlib
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from measure import measure
@@ -321,7 +322,10 @@ class UNet3D(nn.Module):
 
 def load(path, dtype):
     """The network of a checkpoint. Any key that is missing or too many is an error."""
-    state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    if path.endswith(".safetensors"):
+        state = load_file(path)
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
     channels = [state[f"down_blocks.{i}.resnets.0.conv1.weight"].shape[0] for i in range(4)]
     audio = state["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1]
     with torch.device("meta"):
@@ -353,8 +357,6 @@ def formula(shape, phase, dtype=torch.float32):
 
 @torch.inference_mode()
 def check(args):
-    from safetensors.torch import load_file
-
     net = load(os.path.join(args.golden, "tiny_unet.pt"), torch.float32)
     io = load_file(os.path.join(args.golden, "io.safetensors"))
     worst = 0.0

@@ -1,0 +1,63 @@
+package bench
+
+import (
+	"bytes"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// memoryStatus gives a figure of /proc/self/status in bytes, 0 where there is
+// none.
+func memoryStatus(field string) int64 {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(text) {
+		name, rest, _ := bytes.Cut(line, []byte(":"))
+		if v := bytes.Fields(rest); string(name) == field && len(v) > 0 {
+			n, _ := strconv.ParseInt(string(v[0]), 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// resetPeak sets VmHWM to what is resident now (proc_pid_clear_refs(5)).
+func resetPeak() {
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // else the peak is that of all that was done before
+}
+
+// anonymousPeak samples RssAnon every 50 ms, as tools/peers/measure.py does;
+// the kernel keeps no peak of it.
+type anonymousPeak struct {
+	peak int64
+	quit chan struct{}
+	once sync.Once
+	done sync.WaitGroup
+}
+
+func watchAnonymous() *anonymousPeak {
+	a := &anonymousPeak{quit: make(chan struct{})}
+	a.done.Go(func() {
+		for {
+			a.peak = max(a.peak, memoryStatus("RssAnon"))
+			select {
+			case <-a.quit:
+				a.peak = max(a.peak, memoryStatus("RssAnon"))
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+	})
+	return a
+}
+
+// stop ends the sampling and gives the peak; it may be called more than once.
+func (a *anonymousPeak) stop() int64 {
+	a.once.Do(func() { close(a.quit) })
+	a.done.Wait()
+	return a.peak
+}
