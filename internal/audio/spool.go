@@ -204,3 +204,9 @@ func (s *Spool) Close() error {
 	}
 	return fault.Wrap(fault.Output, "remove", s.file.Name(), err, "")
 }
+
+// Silence is the least value that this voice's normalised log-mel can take:
+// what digital silence in it would look like. It is known after Finish.
+func (s *Spool) Silence() float32 {
+	return float32((max(logPower(0), logPower(s.loudest)-melDepth) + 4) / 4)
+}

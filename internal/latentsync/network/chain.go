@@ -66,27 +66,22 @@ func (c *Chain) Run(ctx context.Context, flow Flow, from, to int) error {
 		for name, t := range out {
 			flow[name] = t
 		}
-		c.drop(flow, in, i, to)
+		c.drop(flow, in, i)
 	}
 	return nil
 }
 
 // drop takes from flow what came between graphs and no later one will read, so
 // that the skips of a UNet do not all live until its end.
-func (c *Chain) drop(flow Flow, in map[string]*tensor.Tensor, i, to int) {
+func (c *Chain) drop(flow Flow, in map[string]*tensor.Tensor, i int) {
+	anyOf := func(list []backend.Session, ports func(backend.Session) []backend.Port, name string) bool {
+		return slices.ContainsFunc(list, func(s backend.Session) bool { return has(ports(s), name) })
+	}
 	for name := range in {
-		if !c.reads(name, i+1, to) && c.writes(name, i) {
+		if anyOf(c.sessions[:i], backend.Session.Outputs, name) && !anyOf(c.sessions[i+1:], backend.Session.Inputs, name) {
 			delete(flow, name)
 		}
 	}
-}
-
-func (c *Chain) reads(name string, from, to int) bool {
-	return slices.ContainsFunc(c.sessions[from:to], func(s backend.Session) bool { return has(s.Inputs(), name) })
-}
-
-func (c *Chain) writes(name string, to int) bool {
-	return slices.ContainsFunc(c.sessions[:to], func(s backend.Session) bool { return has(s.Outputs(), name) })
 }
 
 func has(ports []backend.Port, name string) bool {

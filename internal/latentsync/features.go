@@ -1,0 +1,127 @@
+package latentsync
+
+import (
+	"context"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// features are Whisper's, for any frame of the video: computed window by
+// window when they are asked for, a few windows kept.
+type features struct {
+	voice   *audio.Spool
+	speech  func(seconds float64) float64
+	chain   *network.Chain
+	config  network.WhisperConfig
+	overlap bool
+	windows map[int64][]float32 // [Context, Features, State] by window number
+}
+
+// count is the number of features of the voice, T of spec section 2.2.
+func (f *features) count() int64 { return f.voice.MelFrames() / 2 }
+
+// tokens are how many vectors of State numbers describe a frame.
+func (f *features) tokens() int { return 10 * f.config.Features() }
+
+// frame gives the tokens of a frame, [tokens, State] (spec section 2.5).
+func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]float32, error) {
+	out := make([]float32, 0, f.tokens()*f.config.State)
+	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.count()) {
+		v, err := f.at(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v...)
+	}
+	return out, nil
+}
+
+// hop is how many features one window is after the other. Windows that overlap
+// do so by a third.
+func (f *features) hop() int64 {
+	if f.overlap {
+		return int64(f.config.Context) * 2 / 3
+	}
+	return int64(f.config.Context)
+}
+
+// fadeFeatures is the width of the passage from one window to the next.
+const fadeFeatures = audio.FeatureRate
+
+// at gives feature k, [Features, State]. Where two windows hold it, the one
+// whose border is farther away counts, with a passage in the middle.
+func (f *features) at(ctx context.Context, k int64) ([]float32, error) {
+	hop, context := f.hop(), int64(f.config.Context)
+	w := k / hop
+	into, shared := k-w*hop, context-hop // features into this window, features shared with the one before
+	later := float32(1)
+	if w > 0 && into < shared {
+		later = min(max(float32(into-(shared-fadeFeatures)/2)/fadeFeatures, 0), 1)
+	}
+	size := int64(f.config.Features() * f.config.State)
+	vector := func(w int64) ([]float32, error) {
+		all, err := f.window(ctx, w)
+		if err != nil {
+			return nil, err
+		}
+		at := (k - w*hop) * size
+		return all[at : at+size], nil
+	}
+	if later == 1 {
+		return vector(w)
+	}
+	before, err := vector(w - 1)
+	if err != nil || later == 0 {
+		return before, err
+	}
+	after, err := vector(w)
+	if err != nil {
+		return nil, err
+	}
+	mixed := make([]float32, size)
+	for i := range mixed {
+		mixed[i] = before[i] + later*(after[i]-before[i])
+	}
+	return mixed, nil
+}
+
+// window gives the features of window w, which begins at feature w·hop.
+func (f *features) window(ctx context.Context, w int64) ([]float32, error) {
+	if v, ok := f.windows[w]; ok {
+		return v, nil
+	}
+	columns, first := int64(2*f.config.Context), 2*w*f.hop()
+	mel, err := f.voice.Mel(ctx, first, columns)
+	if err != nil {
+		return nil, err
+	}
+	f.hush(mel, first, columns)
+	flow := network.Flow{"mel": tensor.FromF32(mel, 1, audio.MelBands, int(columns))}
+	if err := f.chain.Run(ctx, flow, 0, f.chain.Len()); err != nil {
+		return nil, fault.Wrap(fault.KindOf(err), "listen with", "Whisper", err, "")
+	}
+	// Frames come in order: what is two windows back is not asked for again.
+	delete(f.windows, w-2)
+	f.windows[w] = flow["features"].F32()
+	return f.windows[w], nil
+}
+
+// hush makes the columns without speech as silent as this voice's log-mel can
+// say, as far as the voice goes.
+func (f *features) hush(mel []float32, first, columns int64) {
+	if f.speech == nil {
+		return
+	}
+	silence := f.voice.Silence()
+	for c := range min(columns, f.voice.MelFrames()-first) {
+		if f.speech(float64(first+c)*audio.MelHop/audio.SampleRate) > 0 {
+			continue
+		}
+		for row := range int64(audio.MelBands) {
+			mel[row*columns+c] = silence
+		}
+	}
+}
