@@ -1,15 +1,15 @@
 package lipstream
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/latentsync"
+	"github.com/lipstream/lipstream/internal/models"
 )
-
-// checkpointFile is the LatentSync UNet's place in the models folder.
-const checkpointFile = "latentsync_unet.pt"
 
 // ModelsDir is where checkpoints are looked for: LIPSTREAM_MODELS_DIR, or
 // lipstream/models in the user's cache folder.
@@ -24,23 +24,40 @@ func ModelsDir() (string, error) {
 	return filepath.Join(cache, "lipstream", "models"), nil
 }
 
+// choice is the engine of a job.
+type choice struct {
+	name string // as the result's metadata has it
+	why  string
+	// latentsync holds that engine's options; nil for the preview.
+	latentsync *latentsync.Options
+}
+
 // chooseEngine settles the job's engine and says why.
-func chooseEngine(job Job) (engine, why string, err error) {
-	switch job.Engine {
-	case EnginePreview:
-		return EnginePreview, "as asked", nil
-	case EngineLatentSync:
-		return "", "", fault.New(fault.Missing, "choose engine", EngineLatentSync,
-			"this version of Lipstream cannot run LatentSync checkpoints yet", "use --engine preview, which needs no checkpoint")
+func chooseEngine(ctx context.Context, job Job) (choice, error) {
+	dir, why := job.LatentSync.Models, "as asked"
+	switch {
+	case job.Engine == EnginePreview:
+		return choice{name: EnginePreview, why: why}, nil
+	case job.Engine == EngineAuto:
+		if dir == "" {
+			var err error
+			if dir, err = ModelsDir(); err != nil {
+				return choice{name: EnginePreview, why: "there is no folder to look for checkpoints in"}, nil
+			}
+		}
+		if !models.Installed(dir) {
+			return choice{name: EnginePreview, why: "there is no LatentSync checkpoint in " + dir}, nil
+		}
+		why = "its checkpoint is in " + dir
 	}
-	dir, err := ModelsDir()
+	o, err := job.options()
 	if err != nil {
-		return EnginePreview, "there is no folder to look for checkpoints in", nil
+		return choice{}, err
 	}
-	if _, err := os.Stat(filepath.Join(dir, checkpointFile)); err == nil {
-		return EnginePreview, "this version cannot run the LatentSync checkpoint in " + dir + " yet", nil
+	if err := job.checkpoints(ctx, &o); err != nil {
+		return choice{}, err
 	}
-	return EnginePreview, "there is no LatentSync checkpoint in " + dir, nil
+	return choice{name: engineName(o), why: why, latentsync: &o}, nil
 }
 
 // Version of Lipstream, as built.

@@ -54,6 +54,10 @@ type Event struct {
 	ETA     time.Duration
 	Elapsed time.Duration // since the job's start; JSON "elapsed_s"
 
+	// Step of Steps of denoising is done in the window of frames at work; both
+	// are 0 where the engine does not denoise. JSON "step", "steps".
+	Step, Steps int
+
 	MemoryNow  int64 // bytes held by this process and its children; JSON "memory_now"
 	MemoryPeak int64 // the most they held since the job's start; JSON "memory_peak"
 
@@ -81,6 +85,8 @@ type eventJSON struct {
 	FPS        float64   `json:"fps"`
 	ETA        float64   `json:"eta_s,omitempty"`
 	Elapsed    float64   `json:"elapsed_s"`
+	Step       int       `json:"step,omitempty"`
+	Steps      int       `json:"steps,omitempty"`
 	MemoryNow  int64     `json:"memory_now"`
 	MemoryPeak int64     `json:"memory_peak"`
 	NoFace     int64     `json:"no_face"`
@@ -103,6 +109,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Type: e.Type, Time: e.Time.UTC().Truncate(time.Millisecond), Stage: e.Stage,
 		Frame: e.Frame, Frames: e.Frames, FPS: thousandths(e.FPS),
 		ETA: max(0, thousandths(e.ETA.Seconds())), Elapsed: thousandths(e.Elapsed.Seconds()),
+		Step: e.Step, Steps: e.Steps,
 		MemoryNow: e.MemoryNow, MemoryPeak: e.MemoryPeak, NoFace: e.NoFace,
 		Message: e.Message, Hint: e.Hint, ExitCode: e.ExitCode, Engine: e.Engine, Output: e.Output,
 	})
@@ -120,6 +127,7 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 		Type: j.Type, Time: j.Time, Stage: j.Stage,
 		Frame: j.Frame, Frames: j.Frames, FPS: j.FPS,
 		ETA: seconds(j.ETA), Elapsed: seconds(j.Elapsed),
+		Step: j.Step, Steps: j.Steps,
 		MemoryNow: j.MemoryNow, MemoryPeak: j.MemoryPeak, NoFace: j.NoFace,
 		Message: j.Message, Hint: j.Hint, ExitCode: j.ExitCode, Engine: j.Engine, Output: j.Output,
 	}

@@ -51,9 +51,11 @@ type Job struct {
 	Preset    string // x264's names, ultrafast to veryslow, for all codecs that have one; default veryfast
 	Overwrite bool   // replace an existing output
 
+	LatentSync LatentSync // what only that engine looks at
+
 	Seed    int64  // of the random numbers, any value; the preview engine draws none
 	Backend string // auto, openvino or onnxruntime: runs the networks
-	Threads int    // CPU threads of the face networks; 0 is one, which is best for so small ones
+	Threads int    // CPU threads of the networks; 0 is one for the faces, whose networks are small, and all for LatentSync
 }
 
 // Result says what was made.
@@ -82,6 +84,7 @@ func (j Job) withDefaults() (Job, error) {
 			return j, usage("--"+p.option, "", "is required", "see lipstream run --help")
 		}
 	}
+	j = j.parity()
 	choose := func(option string, value *string, allowed ...string) error {
 		if *value == "" {
 			*value = allowed[0]

@@ -88,11 +88,11 @@ func TestFramesOf(t *testing.T) {
 
 func TestEngineChoice(t *testing.T) {
 	t.Setenv("LIPSTREAM_MODELS_DIR", t.TempDir())
-	engine, why, err := chooseEngine(Job{Engine: EngineAuto})
-	if err != nil || engine != EnginePreview || !strings.Contains(why, "no LatentSync checkpoint") {
-		t.Errorf("%q %q %v", engine, why, err)
+	c, err := chooseEngine(t.Context(), Job{Engine: EngineAuto})
+	if err != nil || c.name != EnginePreview || !strings.Contains(c.why, "no LatentSync checkpoint") {
+		t.Errorf("%+v %v", c, err)
 	}
-	_, _, err = chooseEngine(Job{Engine: EngineLatentSync})
+	_, err = chooseEngine(t.Context(), Job{Engine: EngineLatentSync})
 	if fault.KindOf(err) != fault.Missing {
 		t.Errorf("error %v, want kind missing", err)
 	}

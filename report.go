@@ -133,6 +133,14 @@ func (r *reporter) frames(s pipeline.Stats) {
 	}
 }
 
+// step tells of a denoising step; the ticker sends it. Frames are finished a
+// window at a time, so that on a slow machine nothing else shows life.
+func (r *reporter) step(_ int64, step, steps int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now.Step, r.now.Steps = step, steps
+}
+
 // end sends the last event and stops the goroutines.
 func (r *reporter) end(result *Result, err error) {
 	close(r.quit)

@@ -10,10 +10,12 @@ import (
 	"strconv"
 
 	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/pipeline"
 	"github.com/lipstream/lipstream/internal/preview"
@@ -77,56 +79,92 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	engine, why, err := chooseEngine(job)
+	chosen, err := chooseEngine(ctx, job)
 	if err != nil {
 		return Result{}, err
 	}
-	r.start(engine, why, job.Output)
+	r.start(chosen.name, chosen.why, job.Output)
 	r.stage(StageProbe)
-	in, err := probe(ctx, job, engine)
+	in, err := probe(ctx, job, chosen.name)
 	if err != nil {
 		return Result{}, err
 	}
 	// The networks come before the voice: a runtime that is missing should be
 	// told of before an hour of speech is listened to.
 	r.stage(StageLoad)
-	tracker, unload, err := load(ctx, job)
+	nets, err := in.load(ctx, job, chosen, r)
 	if err != nil {
 		return Result{}, err
 	}
-	defer unload()
+	defer nets.close()
 	r.stage(StageListen)
-	if err := in.listen(ctx, job); err != nil {
+	if err := in.listen(ctx, job, &nets.voice); err != nil {
 		return Result{}, err
 	}
 	if in.speech.SpeechSeconds() == 0 {
 		r.warn(job.Audio + ": no speech was found, the mouth will stay closed")
 	}
 	r.expect(in.expected)
-	return in.render(ctx, job, engine, tracker, r)
+	return in.render(ctx, job, nets, r)
 }
 
-// load opens an inference runtime and the face networks in it.
-func load(ctx context.Context, job Job) (*face.Tracker, func(), error) {
-	choice, err := face.ParseChoice(job.Face)
+// networks are what a job computes with.
+type networks struct {
+	backend backend.Backend
+	tracker *face.Tracker
+	engine  lip.Engine
+	voice   voice
+}
+
+// load opens an inference runtime, the face networks in it, and the engine.
+func (in *inputs) load(ctx context.Context, job Job, chosen choice, r *reporter) (n *networks, err error) {
+	which, err := face.ParseChoice(job.Face)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	nets, err := runtimes.Open(ctx, job.Backend)
-	if err != nil {
-		return nil, nil, err
+	n = &networks{}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	if n.backend, err = runtimes.Open(ctx, job.Backend); err != nil {
+		return n, err
 	}
 	// The face networks are small: a second thread would spend its time waiting,
 	// and the encoder has use for it.
-	tracker, err := face.NewTracker(ctx, nets, face.Options{Choice: choice, Threads: max(1, job.Threads)})
-	if err != nil {
-		_ = nets.Close()
-		return nil, nil, err
+	if n.tracker, err = face.NewTracker(ctx, n.backend, face.Options{Choice: which, Threads: max(1, job.Threads)}); err != nil {
+		return n, err
 	}
-	return tracker, func() {
-		_ = tracker.Close()
-		_ = nets.Close()
-	}, nil
+	if chosen.latentsync == nil {
+		n.engine = preview.New(in.rate.Float())
+		return n, nil
+	}
+	if n.voice.spool, err = audio.NewSpool(""); err != nil {
+		return n, err
+	}
+	e, err := newLatentSync(ctx, job, *chosen.latentsync, n.backend, in.rate, &n.voice, r)
+	if err != nil {
+		return n, err
+	}
+	n.engine = e
+	return n, nil
+}
+
+// close releases everything; the backend goes last.
+func (n *networks) close() {
+	if n.engine != nil {
+		_ = n.engine.Close()
+	}
+	if n.voice.spool != nil {
+		_ = n.voice.spool.Close()
+	}
+	if n.tracker != nil {
+		_ = n.tracker.Close()
+	}
+	if n.backend != nil {
+		_ = n.backend.Close()
+	}
 }
 
 // probe looks at the files and refuses what cannot work, before anything slow.
@@ -180,17 +218,30 @@ func (in *inputs) videoOptions(job Job) media.VideoOptions {
 }
 
 // listen analyses the speech and settles how long the output is. Of an hour of
-// speech it keeps 4 MB.
-func (in *inputs) listen(ctx context.Context, job Job) error {
+// speech it keeps 4 MB; a voice with a spool keeps the samples there.
+func (in *inputs) listen(ctx context.Context, job Job, to *voice) error {
 	src, err := media.OpenAudio(ctx, in.tools, job.Audio, in.audio, in.audio.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = src.Close() }()
-	if in.speech, err = audio.Analyze(src, job.Audio); err != nil {
+	var also []func([]float32) error
+	if to.spool != nil {
+		also = append(also, to.spool.Write)
+	}
+	if in.speech, err = audio.Analyze(src, job.Audio, also...); err != nil {
 		return err
 	}
+	to.speech = in.speech
 	heard := framesOf(in.speech.Duration(), in.rate)
+	if to.spool != nil {
+		if err := to.spool.Finish(); err != nil {
+			return err
+		}
+		if job.LatentSync.Parity {
+			heard = audio.Windows(to.spool.MelFrames() / 2)
+		}
+	}
 	v := in.video.Video
 	if v.IsPicture {
 		in.mode, in.atLeast, in.cut, in.expected = media.Pad, heard, true, heard
@@ -225,13 +276,14 @@ func framesOf(duration float64, rate media.Rational) int64 {
 }
 
 // render makes the frames.
-func (in *inputs) render(ctx context.Context, job Job, engine string, tracker *face.Tracker, r *reporter) (Result, error) {
+func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *reporter) (Result, error) {
 	source, err := media.NewSequence(ctx, in.tools, job.Video, in.video, media.SequenceOptions{VideoOptions: in.videoOptions(job)}, in.mode)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = source.Close() }()
 
+	engine := nets.engine.Name()
 	sink, err := media.OpenSink(ctx, in.tools, job.Output, in.sinkOptions(job, engine))
 	if err != nil {
 		return Result{}, err
@@ -241,19 +293,22 @@ func (in *inputs) render(ctx context.Context, job Job, engine string, tracker *f
 	p := pipeline.Pipeline{
 		Format:  in.format,
 		Source:  &bounded{seq: source, atLeast: in.atLeast, cut: in.cut},
-		Tracker: tracker,
-		Engine:  preview.New(in.rate.Float()),
+		Tracker: nets.tracker,
+		Engine:  nets.engine,
 		Sink:    sink,
 		Mouth: func(i int64) audio.Mouth {
 			return in.speech.Mouth(audio.FrameTime(i, int(in.rate.Num), int(in.rate.Den)))
 		},
 		Progress: r.frames,
 	}
-	defer func() { _ = p.Engine.Close() }()
 	r.stage(StageFrames)
 	stats, err := p.Run(ctx)
 	if err != nil {
 		return Result{}, err
+	}
+	if stats.NoFace > 0 && job.LatentSync.NeedFace {
+		return Result{}, fault.New(fault.NoFace, "find a face in", job.Video, fmt.Sprintf("%d of %d frames have none that can be used", stats.NoFace, stats.Frames),
+			"without --need-face and --parity such frames stay as they are")
 	}
 	if stats.NoFace == stats.Frames {
 		hint := "the face must be at least 32 pixels wide and not turned away"

@@ -235,6 +235,9 @@ func stagePercent(stage string, e lipstream.Event) string {
 // terminal drops them from the end.
 func facts(e lipstream.Event) []string {
 	var f []string
+	if e.Steps > 0 && e.Stage == lipstream.StageFrames {
+		f = append(f, fmt.Sprintf("step %d/%d", e.Step, e.Steps))
+	}
 	if e.FPS > 0 {
 		f = append(f, fmt.Sprintf("%.1f fps", e.FPS))
 	}

@@ -30,6 +30,24 @@ type runCmd struct {
 	Backend string    `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"What runs the networks."`
 	Threads int       `placeholder:"N" help:"CPU threads of the networks."`
 
+	Models     string  `group:"LatentSync" placeholder:"FOLDER" help:"Where the checkpoints are. Default: see lipstream models list."`
+	Resolution int     `group:"LatentSync" placeholder:"256|512" help:"Pixels of the generated face: 256 for LatentSync 1.5, 512 for 1.6. Default: what the checkpoint was made for."`
+	Steps      int     `group:"LatentSync" default:"20" placeholder:"N" help:"Denoising steps, 1 to 100. Default: 20."`
+	Sampler    string  `group:"LatentSync" default:"ddim" placeholder:"ddim|dpm++" help:"DDIM, or DPM-Solver++ 2M, which needs fewer steps."`
+	Guidance   float64 `group:"LatentSync" default:"1.5" placeholder:"SCALE" help:"Classifier-free guidance, 1 to 20: more moves the lips more; 1 takes half the time. Default: 1.5."`
+	DeepCache  int     `group:"LatentSync" name:"deepcache" default:"3" placeholder:"N" help:"Compute the deep layers every N steps only; 1 is always. Default: 3."`
+	Precision  string  `group:"LatentSync" default:"auto" placeholder:"auto|f32|bf16|f16" help:"Of the denoising network; auto is f32 on a CPU, f16 on a GPU. Half precision wants: lipstream models prepare."`
+	Device     string  `group:"LatentSync" placeholder:"DEVICE" help:"cpu, gpu:0, cuda:0: see lipstream doctor."`
+	Window     int     `group:"LatentSync" default:"16" placeholder:"N" help:"Frames denoised together; fewer take less memory. Default: 16."`
+	Overlap    *int    `group:"LatentSync" placeholder:"N" help:"Frames that neighbouring windows share and blend, against seams. Default: 4; the original has 0."`
+
+	WhisperApart bool `group:"LatentSync" help:"As the original: Whisper's windows of 30 s do not overlap."`
+	Whole        bool `group:"LatentSync" help:"As the original: paste the whole crop back, not only the mouth with a feathered edge."`
+	Noise        bool `group:"LatentSync" help:"As the original: let the network hear what noise there is in silence."`
+	IgnoreCuts   bool `group:"LatentSync" help:"As the original: do not start anew at scene cuts."`
+	NeedFace     bool `group:"LatentSync" help:"As the original: fail when a frame has no face."`
+	Parity       bool `group:"LatentSync" help:"Everything as the original does it, and 25 frames a second."`
+
 	JSON      bool `name:"json" help:"Print events as JSON lines on standard output."`
 	Quiet     bool `short:"q" help:"Print errors only."`
 	Overwrite bool `short:"y" help:"Replace an existing output."`
@@ -44,6 +62,12 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 			return fault.New(fault.Usage, "option", "--end 0", "leaves nothing of the video", "leave it out to use all of the video")
 		}
 	}
+	// In a Job, 0 stands for the default.
+	for option, zero := range map[string]bool{"--steps": r.Steps == 0, "--guidance": r.Guidance == 0, "--deepcache": r.DeepCache == 0, "--window": r.Window == 0} {
+		if zero {
+			return fault.New(fault.Usage, "option", option+" 0", "is out of range", "leave it out for the default; see lipstream run --help")
+		}
+	}
 	kind, w := chooseReporter(c, r.JSON, r.Quiet)
 	// Who asked for events and no longer reads them is gone: a job for nobody
 	// ends.
@@ -56,6 +80,13 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		Start: time.Duration(r.Start), End: end,
 		Codec: r.Codec, CRF: r.CRF, Preset: r.Preset, Overwrite: r.Overwrite,
 		Seed: r.Seed, Backend: r.Backend, Threads: r.Threads,
+		LatentSync: lipstream.LatentSync{
+			Models: r.Models, Resolution: r.Resolution, Precision: r.Precision, Device: r.Device,
+			Sampler: r.Sampler, Steps: r.Steps, Guidance: r.Guidance, DeepCache: r.DeepCache,
+			Window: r.Window, Overlap: r.Overlap,
+			WhisperApart: r.WhisperApart, Whole: r.Whole, Noise: r.Noise, IgnoreCuts: r.IgnoreCuts, NeedFace: r.NeedFace,
+			Parity: r.Parity,
+		},
 	}, progress)
 	if closeErr := progress.Close(); closeErr != nil {
 		err = fault.Wrap(fault.Output, "print events", "", closeErr, "")

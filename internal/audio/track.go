@@ -284,6 +284,10 @@ func (t *Track) calibrate() {
 	}
 }
 
+// Speech tells how much speech there is at a time in seconds, 0 to 1: 0 in
+// silence, with flanks around each span of speech.
+func (t *Track) Speech(at float64) float64 { return t.speechAt(at) }
+
 // speechAt is the speech envelope: 0 in silence, rising before each span and
 // falling after it with raised-cosine flanks.
 func (t *Track) speechAt(at float64) float64 {

@@ -152,7 +152,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 			it.Face = nil
 		}
 	}
-	if it.Face == nil || it.Cut || e.shot.total > 0 && it.Face.Track != e.track {
+	if it.Face == nil || !e.o.IgnoreCuts && (it.Cut || e.shot.total > 0 && it.Face.Track != e.track) {
 		if err := e.end(ctx); err != nil {
 			return nil, err
 		}

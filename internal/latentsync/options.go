@@ -14,6 +14,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // Samplers by name.
@@ -59,6 +60,8 @@ type Options struct {
 	// Short denoises windows at the end of a shot with as many frames as are
 	// left, as the original does; otherwise they are filled up.
 	Short bool
+	// IgnoreCuts lets windows run across cuts and from one face to another.
+	IgnoreCuts bool
 	// Sample draws the latents of pictures from the VAE's posterior, as the
 	// original does, instead of taking its mean.
 	Sample bool
@@ -85,7 +88,7 @@ func Defaults() Options {
 // Parity gives o the original's behaviour where Lipstream would do better.
 func (o Options) Parity() Options {
 	o.Overlap, o.WhisperOverlap, o.Speech = 0, false, nil
-	o.Whole, o.Short, o.Sample = true, true, true
+	o.Whole, o.Short, o.Sample, o.IgnoreCuts = true, true, true, true
 	return o
 }
 
@@ -125,3 +128,28 @@ func (o Options) sampler() (sampler.Sampler, error) {
 }
 
 func num(n int) string { return strconv.Itoa(n) }
+
+// Precision settles what Auto means on a device: f32 on a CPU, where every
+// backend gives the same result, f16 on a GPU.
+func Precision(b backend.Backend, device string, p backend.Precision) (backend.Precision, error) {
+	if p != backend.Auto {
+		return p, nil
+	}
+	if device == "" {
+		list, err := b.Devices()
+		if err != nil {
+			return p, err
+		}
+		device = list[0].ID
+	}
+	if device == "cpu" {
+		return backend.F32, nil
+	}
+	return backend.F16, nil
+}
+
+// Half gives the element type of a half precision.
+func Half(p backend.Precision) (tensor.DType, bool) {
+	d := compute(p)
+	return d, d != tensor.F32
+}
