@@ -44,6 +44,7 @@ var layers = [][]string{
 	{"internal/checkpoint", "internal/memory"},
 	{"internal/frame", "internal/tensor"},
 	{"internal/fault"},
+	{"internal/golden"}, // of tests: what they measure against the original
 	{"testdata"}, // files to embed, beside the tests that use them
 }
 

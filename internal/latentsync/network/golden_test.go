@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +14,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -33,7 +33,7 @@ func open(t testing.TB, path string) *checkpoint.File {
 	return f
 }
 
-func golden(t testing.TB, f *checkpoint.File, name string) *tensor.Tensor {
+func goldenOf(t testing.TB, f *checkpoint.File, name string) *tensor.Tensor {
 	t.Helper()
 	g := f.Tensor(name)
 	if g == nil {
@@ -67,23 +67,6 @@ func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, to Target))
 }
 
 var exact = backend.Options{Device: "cpu", Precision: backend.F32}
-
-// maxDiff is the largest difference of two tensors of the same shape.
-func maxDiff(t testing.TB, got, want *tensor.Tensor) float64 {
-	t.Helper()
-	if got == nil || got.Len() != want.Len() {
-		t.Fatalf("got %v, want shape %v", got, want.Shape)
-	}
-	var most float64
-	for i, w := range want.F32() {
-		d := math.Abs(float64(got.F32()[i]) - float64(w))
-		if math.IsNaN(d) {
-			t.Fatalf("NaN at %d", i)
-		}
-		most = max(most, d)
-	}
-	return most
-}
 
 // swap exchanges the second and third of five dimensions: (B, C, F, h, w), as
 // the original has them, and (B, F, C, h, w), flattened to (B·F, C, h, w).
@@ -127,7 +110,7 @@ func TestUNetGolden(t *testing.T) {
 						t.Fatal(err)
 					}
 					name := fmt.Sprintf("f%d_hw%d", f, hw)
-					sample, audio := golden(t, io, name+".sample"), golden(t, io, name+".audio")
+					sample, audio := goldenOf(t, io, name+".sample"), goldenOf(t, io, name+".audio")
 					x := swap(sample, 2, 13, f)
 					a := make([]float32, (batch-1)*audio.Len(), batch*audio.Len())
 					if batch == 1 { // the second item alone
@@ -141,12 +124,9 @@ func TestUNetGolden(t *testing.T) {
 					if err := c.Run(t.Context(), flow, 0, c.Len()); err != nil {
 						t.Fatal(err)
 					}
-					want := swap(golden(t, io, fmt.Sprintf("b%d_%s.out", batch, name)), batch, 4, f)
-					diff := maxDiff(t, flow["noise"], want)
-					t.Logf("batch %d, %s: max difference %.2g", batch, name, diff)
-					if diff > 2e-4 {
-						t.Errorf("batch %d, %s: differs by %g", batch, name, diff)
-					}
+					want := swap(goldenOf(t, io, fmt.Sprintf("b%d_%s.out", batch, name)), batch, 4, f)
+					golden.Check(t, golden.Measurement{Module: "UNet", Case: fmt.Sprintf("batch %d, %d frames, %dx%d", batch, f, hw, hw), Backend: b.Name(), Precision: "f32",
+						Measure: "max abs", Value: golden.MaxAbs(flow["noise"].F32(), want.F32()), Limit: 2e-4})
 					if err := c.Close(); err != nil {
 						t.Error(err)
 					}
@@ -210,7 +190,7 @@ func TestVAEGolden(t *testing.T) {
 		}
 		onEach(t, func(t *testing.T, b backend.Backend, to Target) {
 			for _, size := range []string{"h64_w64", "h96_w64"} {
-				image, mean := golden(t, io, size+".image"), golden(t, io, size+".mean")
+				image, mean := goldenOf(t, io, size+".image"), goldenOf(t, io, size+".mean")
 				enc, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, to)
 				if err != nil {
 					t.Fatal(err)
@@ -224,11 +204,8 @@ func TestVAEGolden(t *testing.T) {
 				back := Flow{"latents": mean}
 				runAll(t, b, back, dec)
 				for name, got := range map[string]*tensor.Tensor{"mean": flow["mean"], "logvar": flow["logvar"], "decoded": back["image"]} {
-					diff := maxDiff(t, got, golden(t, io, size+"."+name))
-					t.Logf("%s %s %s: max difference %.2g", c.name, size, name, diff)
-					if diff > 1e-4 {
-						t.Errorf("%s %s %s: differs by %g", c.name, size, name, diff)
-					}
+					golden.Check(t, golden.Measurement{Module: "VAE " + name, Case: c.name + " " + size, Backend: b.Name(), Precision: "f32",
+						Measure: "max abs", Value: golden.MaxAbs(got.F32(), goldenOf(t, io, size+"."+name).F32()), Limit: 1e-4})
 				}
 			}
 		})
@@ -256,12 +233,8 @@ func TestWhisperGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logmel, want := golden(t, io, "logmel"), golden(t, io, "features")
-	frames := logmel.Shape[1]
-	mel := tensor.New(tensor.F32, 1, 80, 2*config.Context)
-	for row := range 80 {
-		copy(mel.F32()[row*2*config.Context:], logmel.F32()[row*frames:(row+1)*frames])
-	}
+	logmel, want := goldenOf(t, io, "logmel"), goldenOf(t, io, "features")
+	mel := paddedMel(t, logmel, config)
 	onEach(t, func(t *testing.T, b backend.Backend, to Target) {
 		g, err := Whisper(config, weights, to)
 		if err != nil {
@@ -270,10 +243,17 @@ func TestWhisperGolden(t *testing.T) {
 		flow := Flow{"mel": mel}
 		runAll(t, b, flow, g)
 		got := tensor.FromF32(flow["features"].F32()[:want.Len()], want.Shape...)
-		diff := maxDiff(t, got, want)
-		t.Logf("max difference %.2g", diff)
-		if diff > 1e-4 {
-			t.Errorf("differs by %g", diff)
-		}
+		golden.Check(t, golden.Measurement{Module: "Whisper", Case: "3 s, features", Backend: b.Name(), Precision: "f32",
+			Measure: "max abs", Value: golden.MaxAbs(got.F32(), want.F32()), Limit: 1e-4})
 	})
+}
+
+// paddedMel fills a log-mel, (80, frames), up to a window of Whisper.
+func paddedMel(t testing.TB, logmel *tensor.Tensor, c WhisperConfig) *tensor.Tensor {
+	t.Helper()
+	mel, frames := tensor.New(tensor.F32, 1, c.Mels, 2*c.Context), logmel.Shape[1]
+	for row := range c.Mels {
+		copy(mel.F32()[row*2*c.Context:], logmel.F32()[row*frames:(row+1)*frames])
+	}
+	return mel
 }

@@ -1,0 +1,93 @@
+package network
+
+import (
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
+	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/golden"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// TestHalfPrecision measures what half precision costs each network. The
+// limits only catch what is broken: eight bits of mantissa give about 40 dB.
+func TestHalfPrecision(t *testing.T) {
+	t.Run("bf16", func(t *testing.T) {
+		b, err := openvino.Open(t.Context(), backendtest.Library(t, openvino.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		halfPrecision(t, b, "bf16", For(b.Name(), tensor.BF16), backend.Options{Device: "cpu", Precision: backend.BF16}, 25)
+	})
+	t.Run("f16", func(t *testing.T) {
+		b, err := onnxruntime.Open(t.Context(), backendtest.Library(t, onnxruntime.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		halfPrecision(t, b, "f16", For(b.Name(), tensor.F16), backend.Options{Device: "cpu"}, 40)
+	})
+}
+
+func halfPrecision(t *testing.T, b backend.Backend, precision string, to Target, o backend.Options, limit float64) {
+	run := func(flow Flow, graphs ...*onnx.Graph) Flow {
+		c, err := Load(t.Context(), b, graphs, o, nil)
+		if fault.KindOf(err) == fault.Usage {
+			t.Skip(err) // this CPU cannot
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if err := c.Run(t.Context(), flow, 0, c.Len()); err != nil {
+			t.Fatal(err)
+		}
+		return flow
+	}
+	check := func(module, name string, got, want *tensor.Tensor) {
+		golden.Check(t, golden.Measurement{Module: module, Case: name, Backend: b.Name(), Precision: precision, Measure: golden.PSNR,
+			Value: golden.Ratio(got.F32(), want.F32()), Limit: limit})
+	}
+
+	weights, io := open(t, "models/latentsync_unet.pt"), open(t, "unet/io.safetensors")
+	u, err := NewUNet(tinyUNet(), UNetShape{Batch: 1, Frames: 16, Latent: 16, Tokens: 50}, weights, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := swap(goldenOf(t, io, "f16_hw16.sample"), 2, 13, 16)
+	x = tensor.FromF32(x.F32()[x.Len()/2:], 16, 13, 16, 16)
+	flow := run(Flow{"sample": x, "time": TimeEmbedding(1, 32), "audio": goldenOf(t, io, "f16_hw16.audio")}, u.Graphs...)
+	check("UNet", "16 frames, 16x16", flow["noise"], swap(goldenOf(t, io, "b1_f16_hw16.out"), 1, 4, 16))
+
+	weights, io = open(t, "models/vae/diffusion_pytorch_model.safetensors"), open(t, "vae_f8/io.safetensors")
+	vae, err := DetectVAE(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := VAEEncoder(vae, 2, 64, 64, weights, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("VAE encoder", "64x64, mean", run(Flow{"image": goldenOf(t, io, "h64_w64.image")}, g)["mean"], goldenOf(t, io, "h64_w64.mean"))
+	if g, err = VAEDecoder(vae, 2, 8, 8, weights, to); err != nil {
+		t.Fatal(err)
+	}
+	check("VAE decoder", "64x64", run(Flow{"latents": goldenOf(t, io, "h64_w64.mean")}, g)["image"], goldenOf(t, io, "h64_w64.decoded"))
+
+	weights, io = open(t, "models/whisper/tiny.pt"), open(t, "audio/speech.safetensors")
+	w, err := DetectWhisper(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, err = Whisper(w, weights, to); err != nil {
+		t.Fatal(err)
+	}
+	want := goldenOf(t, io, "features")
+	got := run(Flow{"mel": paddedMel(t, goldenOf(t, io, "logmel"), w)}, g)["features"]
+	check("Whisper", "3 s, features", tensor.FromF32(got.F32()[:want.Len()], want.Shape...), want)
+}

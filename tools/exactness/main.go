@@ -1,0 +1,81 @@
+// Command exactness makes docs/exactness.md out of what the golden tests
+// measured: make exactness.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/lipstream/lipstream/internal/golden"
+)
+
+const head = `# Exactness
+
+How far Lipstream is from the original program, made by ` + "`make exactness`" + ` from
+the golden tests: what they measured and the limit that they assert. The
+goldens are outputs of the original on tiny random checkpoints in float32
+(testdata/latentsync/README.md); random networks amplify differences far more
+than trained ones.
+
+"max abs" is the largest absolute difference, "max rel" that difference over
+the largest value. PSNR is taken over the range of the float32 golden; bf16 is
+OpenVINO's. f16 is ONNX Runtime on the CPU, which keeps weights and the results
+of products in float16 but computes them in float32: no GPU could be run here.
+
+| module | case | backend | precision | measure | measured | limit |
+|---|---|---|---|---|---|---|
+`
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("usage: exactness MEASUREMENTS > docs/exactness.md")
+	}
+	f, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var rows []golden.Measurement
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var m golden.Measurement
+		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
+			return err
+		}
+		rows = append(rows, m)
+	}
+	if len(rows) == 0 {
+		return fmt.Errorf("%s holds no measurements", args[0])
+	}
+	slices.SortStableFunc(rows, func(a, b golden.Measurement) int {
+		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.Module, b.Module), cmp.Compare(a.Case, b.Case), cmp.Compare(a.Backend, b.Backend))
+	})
+	rows = slices.CompactFunc(rows, func(a, b golden.Measurement) bool {
+		a.Value, b.Value = 0, 0
+		return a == b
+	})
+	out := bufio.NewWriter(os.Stdout)
+	fmt.Fprint(out, head)
+	for _, m := range rows {
+		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %.3g | %.3g |\n", m.Module, m.Case, m.Backend, m.Precision, m.Measure, m.Value, m.Limit)
+	}
+	return out.Flush()
+}
+
+// order puts the comparisons in float32 first.
+func order(m golden.Measurement) int {
+	if m.Measure == golden.PSNR {
+		return 1
+	}
+	return 0
+}
