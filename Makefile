@@ -3,7 +3,7 @@
 BIN := bin/lipstream
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
-.PHONY: build demo test lint race deps deps-test runtimes bench clean
+.PHONY: exactness build demo test lint race deps deps-test runtimes bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/lipstream
@@ -38,6 +38,12 @@ runtimes: build
 bench: deps build
 	$(BIN) runtime install openvino
 	$(BIN) bench run --report out/bench-run.json
+
+# docs/exactness.md, from what the golden tests measure.
+exactness: runtimes
+	rm -f out/exactness.jsonl; mkdir -p out
+	LIPSTREAM_REQUIRE_RUNTIMES=1 LIPSTREAM_EXACTNESS=$(CURDIR)/out/exactness.jsonl go test -count=1 ./internal/audio ./internal/face ./internal/latentsync/...
+	go run ./tools/exactness out/exactness.jsonl > out/exactness.md && mv out/exactness.md docs/exactness.md
 
 deps:
 	sh tools/deps.sh ffmpeg ffprobe pip

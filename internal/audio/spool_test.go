@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/fault"
+
+	"github.com/lipstream/lipstream/internal/golden"
 )
 
 // spool makes a finished one of samples, written in pieces of the given size.
@@ -65,8 +67,8 @@ func TestMelAgreesWithOriginal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden := make([]float32, len(data)/4)
-	if err := binary.Read(bytes.NewReader(data), binary.LittleEndian, golden); err != nil {
+	want := make([]float32, len(data)/4)
+	if err := binary.Read(bytes.NewReader(data), binary.LittleEndian, want); err != nil {
 		t.Fatal(err)
 	}
 	speech := readWAV(t, "mel.wav")
@@ -84,15 +86,12 @@ func TestMelAgreesWithOriginal(t *testing.T) {
 			t.Errorf("%s: %d columns, want %d", tt.name, s.MelFrames(), tt.frames)
 		}
 		n := MelBands * tt.count
-		d := worst(t, mel(t, s, tt.start, tt.count), golden[:n])
-		t.Logf("%s: worst difference %.2g", tt.name, d)
-		if d > 1e-4 {
-			t.Errorf("%s differs by %g", tt.name, d)
-		}
-		golden = golden[n:]
+		d := worst(t, mel(t, s, tt.start, tt.count), want[:n])
+		golden.Check(t, golden.Measurement{Module: "log-mel", Case: tt.name, Measure: "max abs", Value: d, Limit: 1e-4})
+		want = want[n:]
 	}
-	if len(golden) > 0 {
-		t.Errorf("%d golden values not looked at", len(golden))
+	if len(want) > 0 {
+		t.Errorf("%d golden values not looked at", len(want))
 	}
 }
 

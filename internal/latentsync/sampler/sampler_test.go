@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/fault"
+
+	"github.com/lipstream/lipstream/internal/golden"
 )
 
 type run struct {
@@ -20,7 +22,7 @@ type run struct {
 }
 
 // golden is what diffusers 0.32.2 computed (golden/ddim.json).
-type golden struct {
+type goldenRuns struct {
 	Alphas []float32 `json:"alphas_cumprod_f32"`
 	Fixed  struct{ X, Eps []float32 }
 	Runs   map[string]run
@@ -99,10 +101,8 @@ func TestDDIMAgreesWithOriginal(t *testing.T) {
 			single = max(single, relative(t, x, prev))
 		}
 		all := walk(t, s, g.Fixed.X, want.Trajectory)
-		t.Logf("%s: worst relative difference of a step %.2g, of the walk %.2g", name, single, all)
-		if single > 1e-6 || all > 1e-6 {
-			t.Errorf("%s differs", name)
-		}
+		golden.Check(t, golden.Measurement{Module: "DDIM", Case: name + " steps, each from the same place", Measure: "max rel", Value: single, Limit: 1e-6})
+		golden.Check(t, golden.Measurement{Module: "DDIM", Case: name + " steps, the whole walk", Measure: "max rel", Value: all, Limit: 1e-6})
 	}
 }
 
@@ -126,9 +126,9 @@ func TestDPMSolverAgreesWithDiffusers(t *testing.T) {
 		all := walk(t, s, g.Fixed.X, want.Trajectory)
 		s.Reset()
 		again := walk(t, s, g.Fixed.X, want.Trajectory)
-		t.Logf("%s: worst relative difference %.2g", name, all)
-		if all > 1e-6 || again != all {
-			t.Errorf("%s differs, by %g and again by %g", name, all, again)
+		golden.Check(t, golden.Measurement{Module: "DPM-Solver++ 2M", Case: name + " steps, the whole walk", Measure: "max rel", Value: all, Limit: 1e-6})
+		if again != all {
+			t.Errorf("%s differs by %g, and again by %g", name, all, again)
 		}
 	}
 }
