@@ -21,7 +21,7 @@ type run struct {
 	Trajectory [][]float32
 }
 
-// golden is what diffusers 0.32.2 computed (golden/ddim.json).
+// goldenRuns is what diffusers 0.32.2 computed (golden/ddim.json).
 type goldenRuns struct {
 	Alphas []float32 `json:"alphas_cumprod_f32"`
 	Fixed  struct{ X, Eps []float32 }
@@ -29,7 +29,7 @@ type goldenRuns struct {
 	DPM    struct{ Runs map[string]run } `json:"dpmsolver"`
 }
 
-func load(t *testing.T) (g golden) {
+func load(t *testing.T) (g goldenRuns) {
 	t.Helper()
 	data, err := os.ReadFile("testdata/ddim.json")
 	if err != nil {
