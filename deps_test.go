@@ -45,7 +45,7 @@ var layers = [][]string{
 	{"internal/frame", "internal/tensor"},
 	{"internal/fault"},
 	{"internal/golden"}, // of tests: what they measure against the original
-	{"testdata"}, // files to embed, beside the tests that use them
+	{"testdata"},        // files to embed, beside the tests that use them
 }
 
 // onlyIn are third-party modules that one part of the tree keeps to itself, so

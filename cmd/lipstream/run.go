@@ -48,6 +48,7 @@ type runCmd struct {
 	NeedFace     bool `group:"LatentSync" help:"As the original: fail when a frame has no face."`
 	Parity       bool `group:"LatentSync" help:"Everything as the original does it, and 25 frames a second."`
 
+	DryRun    bool `help:"Do everything but the frames: print what the job would do, its memory and its time, from one step tried on this machine."`
 	JSON      bool `name:"json" help:"Print events as JSON lines on standard output."`
 	Quiet     bool `short:"q" help:"Print errors only."`
 	Overwrite bool `short:"y" help:"Replace an existing output."`
@@ -68,13 +69,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 			return fault.New(fault.Usage, "option", option+" 0", "is out of range", "leave it out for the default; see lipstream run --help")
 		}
 	}
-	kind, w := chooseReporter(c, r.JSON, r.Quiet)
-	// Who asked for events and no longer reads them is gone: a job for nobody
-	// ends.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	progress := newReporter(kind, w, reporterOptions{Lost: cancel})
-	_, err := lipstream.Run(ctx, lipstream.Job{
+	job := lipstream.Job{
 		Video: r.Video, Audio: r.Audio, Output: r.Output,
 		Engine: r.Engine, FPS: r.FPS, Length: r.Length, Face: r.Face,
 		Start: time.Duration(r.Start), End: end,
@@ -87,7 +82,17 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 			WhisperApart: r.WhisperApart, Whole: r.Whole, Noise: r.Noise, IgnoreCuts: r.IgnoreCuts, NeedFace: r.NeedFace,
 			Parity: r.Parity,
 		},
-	}, progress)
+	}
+	if r.DryRun {
+		return r.dryRun(ctx, c, job)
+	}
+	kind, w := chooseReporter(c, r.JSON, r.Quiet)
+	// Who asked for events and no longer reads them is gone: a job for nobody
+	// ends.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	progress := newReporter(kind, w, reporterOptions{Lost: cancel})
+	_, err := lipstream.Run(ctx, job, progress)
 	if closeErr := progress.Close(); closeErr != nil {
 		err = fault.Wrap(fault.Output, "print events", "", closeErr, "")
 	}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// dryRun prints the plan of a job.
+func (r *runCmd) dryRun(ctx context.Context, c *console, job lipstream.Job) error {
+	warnings := lipstream.ObserverFunc(func(e lipstream.Event) {
+		if e.Type == lipstream.EventWarning && !r.Quiet {
+			fmt.Fprintln(c.Err, notice(e)) // for people; when standard error is gone, nobody reads it
+		}
+	})
+	plan, err := lipstream.DryRun(ctx, job, warnings)
+	if err != nil {
+		return err
+	}
+	if r.JSON {
+		enc := newEncoder(c.Out)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(plan)
+	} else {
+		_, err = fmt.Fprint(c.Out, planText(plan))
+	}
+	return fault.Wrap(fault.Output, "print the plan", "", err, "")
+}
+
+func planText(p lipstream.Plan) string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	row := func(name, format string, args ...any) { // into a strings.Builder: no errors
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", name, oneLine(fmt.Sprintf(format, args...), maxErrorLine))
+	}
+	row("engine", "%s (%s)", p.Engine, p.Why)
+	row("video", "%dx%d, %.4g frames a second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
+	row("voice", "%.1f s, of them %.1f s speech", p.Voice, p.Speech)
+	if p.Windows > 0 {
+		row("windows", "%d of %d frames, %d of them shared with the one before; each cut adds one", p.Windows, p.Window, p.Overlap)
+		row("steps", "%d (%s), %d of them in full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
+		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
+		for _, s := range p.Stages {
+			held := ""
+			if s.Memory > 0 {
+				held = ", " + memory.Size(s.Memory)
+			}
+			row(s.Name, "%.3g s a %s%s", s.Seconds, s.Per, held)
+		}
+		row("time", "about %s, if nothing else runs here", clock(time.Duration(p.Estimate*float64(time.Second))))
+	}
+	row("memory", "%s at most while this was found out", memory.Size(p.MemoryPeak))
+	_ = w.Flush()
+	return b.String()
+}
