@@ -113,6 +113,8 @@ type api struct {
 	requestFree func(request handle)
 	// ov_status_e ov_infer_request_set_input_tensor_by_index(ov_infer_request_t* infer_request, const size_t idx, const ov_tensor_t* tensor);
 	setInput func(request handle, i uintptr, t handle) int32
+	// ov_status_e ov_infer_request_set_output_tensor_by_index(ov_infer_request_t* infer_request, const size_t idx, const ov_tensor_t* tensor);
+	setOutput func(request handle, i uintptr, t handle) int32
 	// ov_status_e ov_infer_request_get_output_tensor_by_index(const ov_infer_request_t* infer_request, const size_t idx, ov_tensor_t** tensor);
 	getOutput func(request handle, i uintptr, out *handle) int32
 	// ov_status_e ov_infer_request_start_async(ov_infer_request_t* infer_request);
@@ -167,6 +169,7 @@ func (a *api) funcs() []native.Func {
 		{Name: "ov_compiled_model_create_infer_request", Ptr: &a.createRequest},
 		{Name: "ov_infer_request_free", Ptr: &a.requestFree},
 		{Name: "ov_infer_request_set_input_tensor_by_index", Ptr: &a.setInput},
+		{Name: "ov_infer_request_set_output_tensor_by_index", Ptr: &a.setOutput},
 		{Name: "ov_infer_request_get_output_tensor_by_index", Ptr: &a.getOutput},
 		{Name: "ov_infer_request_start_async", Ptr: &a.start},
 		{Name: "ov_infer_request_wait", Ptr: &a.wait},

@@ -61,6 +61,7 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	native.ReturnLargeBlocks()
 	b := &Backend{api: a, version: version, path: lib.Path()}
 	native.KeepSignalStack(func() { err = b.start() })
 	if err != nil {

@@ -266,26 +266,51 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	if s.request == 0 {
 		return nil, errClosed
 	}
-	// The request keeps pointing at the inputs after this Run, but reads them
+	// The request keeps pointing at the tensors after this Run, but uses them
 	// only in the next one, which sets them all anew first.
 	for i, p := range s.inputs {
-		if err := s.setInput(uintptr(i), in[p.Name]); err != nil {
+		if err := s.set(s.b.api.setInput, uintptr(i), in[p.Name]); err != nil {
 			return nil, fault.Wrap(fault.Internal, "set input", p.Name, err, "")
+		}
+	}
+	out := make(map[string]*tensor.Tensor, len(s.outputs))
+	for i, p := range s.outputs {
+		if !known(p.Shape) {
+			continue
+		}
+		out[p.Name] = tensor.New(p.DType, p.Shape...)
+		if err := s.set(s.b.api.setOutput, uintptr(i), out[p.Name]); err != nil {
+			return nil, fault.Wrap(fault.Internal, "set output", p.Name, err, "")
 		}
 	}
 	var err error
 	s.growth.MeasureRun(func() { err = s.compute(ctx) })
-	runtime.KeepAlive(in) // the request reads the tensors' memory
+	runtime.KeepAlive(in) // the request uses the tensors' memory
+	runtime.KeepAlive(out)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]*tensor.Tensor, len(s.outputs))
 	for i, p := range s.outputs {
+		if out[p.Name] != nil {
+			continue
+		}
 		if out[p.Name], err = s.copyOut(uintptr(i)); err != nil {
 			return nil, fault.Wrap(fault.Internal, "read output", p.Name, err, "")
 		}
 	}
 	return out, nil
+}
+
+// known tells whether an output's shape is known before it is computed: then it
+// is computed in the tensor that the caller gets, without the request having
+// one of its own.
+func known(shape []int) bool {
+	for _, d := range shape {
+		if d <= 0 {
+			return false
+		}
+	}
+	return len(shape) > 0
 }
 
 // compute runs the request and waits for its end; when ctx ends before, it
@@ -315,8 +340,8 @@ func (s *session) compute(ctx context.Context) error {
 	return err
 }
 
-// setInput hands t's own memory to the request.
-func (s *session) setInput(i uintptr, t *tensor.Tensor) error {
+// set hands t's own memory to the request, as its input or output i.
+func (s *session) set(put func(request handle, i uintptr, t handle) int32, i uintptr, t *tensor.Tensor) error {
 	a := s.b.api
 	dims := make([]int64, len(t.Shape)+1) // one more, so that there is an address
 	for i, d := range t.Shape {
@@ -333,10 +358,10 @@ func (s *session) setInput(i uintptr, t *tensor.Tensor) error {
 		return err
 	}
 	defer a.tensorFree(v) // the request has its own reference
-	return a.check(a.setInput(s.request, i, v))
+	return a.check(put(s.request, i, v))
 }
 
-// copyOut copies an output into a tensor of Go.
+// copyOut copies an output of the request's own into a tensor of Go.
 func (s *session) copyOut(i uintptr) (*tensor.Tensor, error) {
 	a := s.b.api
 	var v handle
