@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/lipstream/lipstream/internal/audio"
@@ -109,6 +110,11 @@ func (j Job) checkpoints(ctx context.Context, o *latentsync.Options) error {
 		o.Resolution = version.Resolution
 	}
 	if o.Resolution == 0 {
+		// Of a web page, half a download or another network, the version is not
+		// what is missing.
+		if _, err := models.Inspect(ctx, set.UNet, models.InspectOptions{}); err != nil {
+			return err
+		}
 		return fault.New(fault.Usage, "use checkpoint", set.UNet, "nothing tells whether it is LatentSync 1.5 or 1.6, whose tensors have the same shapes",
 			"say --resolution 256 for 1.5, --resolution 512 for 1.6")
 	}
@@ -120,20 +126,22 @@ func (j Job) checkpoints(ctx context.Context, o *latentsync.Options) error {
 	return nil
 }
 
-// prepared takes the half-precision copy of the UNet where there is one, and
-// says what to do where there is none.
+// prepared takes the half-precision copies of UNet and VAE where there are
+// some, and says what to do where there are none.
 func prepared(ctx context.Context, o *latentsync.Options, warn func(string)) {
 	dtype, half := latentsync.Half(o.Precision)
 	if !half {
 		return
 	}
-	file, ok := models.Prepared(ctx, o.Files.UNet, dtype)
-	if !ok {
-		warn(fmt.Sprintf("the UNet is converted to %s on the fly, which takes twice the memory and longer to load; once and for all: lipstream models prepare %s --dtype %s",
-			o.Precision, o.Files.UNet, o.Precision))
-		return
+	for _, path := range []*string{&o.Files.UNet, &o.Files.VAE} {
+		file, ok := models.Prepared(ctx, *path, dtype)
+		if !ok {
+			warn(fmt.Sprintf("%s is converted to %s on the fly, which takes twice the memory and longer to load; once and for all: lipstream models prepare %s --dtype %s",
+				*path, o.Precision, filepath.Dir(o.Files.UNet), o.Precision))
+			return
+		}
+		*path = file
 	}
-	o.Files.UNet = file
 }
 
 // voice is where the latentsync engine reads the voice from: it is filled

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -56,32 +57,31 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 	if err := e.denoiser.load(ctx, o.Window); err != nil {
 		return e, err
 	}
-	load := func(weights *checkpoint.File, g *onnx.Graph, err error) (*network.Chain, error) {
+	load := func(weights *checkpoint.File, precision backend.Precision, g *onnx.Graph, err error) (*network.Chain, error) {
 		if err != nil {
 			return nil, fault.Wrap(fault.Input, "build network from", weights.Path(), err, "")
 		}
-		options := backend.Options{Device: o.Device, Precision: fine(o), Threads: o.Threads}
+		options := backend.Options{Device: o.Device, Precision: precision, Threads: o.Threads}
 		return network.Load(ctx, o.Backend, []*onnx.Graph{g}, options, func(*onnx.Graph) { weights.Release() })
 	}
-	target := network.For(o.Backend.Name(), compute(fine(o)))
+	target := network.For(o.Backend.Name(), compute(o.Precision))
 	e.painter = newPainter(o, configs.vae)
 	g, err := network.VAEEncoder(configs.vae, 1, o.Resolution, o.Resolution, vae, target)
-	if e.painter.encoder, err = load(vae, g, err); err != nil {
+	if e.painter.encoder, err = load(vae, o.Precision, g, err); err != nil {
 		return e, err
 	}
 	g, err = network.VAEDecoder(configs.vae, 1, side, side, vae, target)
-	if e.painter.decoder, err = load(vae, g, err); err != nil {
+	if e.painter.decoder, err = load(vae, o.Precision, g, err); err != nil {
 		return e, err
 	}
 	e.features = &features{voice: o.Voice, speech: o.Speech, config: configs.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
-	g, err = network.Whisper(configs.whisper, whisper, target)
-	e.features.chain, err = load(whisper, g, err)
+	g, err = network.Whisper(configs.whisper, whisper, network.For(o.Backend.Name(), compute(exact(o))))
+	e.features.chain, err = load(whisper, exact(o), g, err)
 	return e, err
 }
 
-// fine is the precision of the VAE and of Whisper. Eight bits of mantissa show
-// in a picture, and the time that they would save is little beside the UNet's.
-func fine(o Options) backend.Precision {
+// exact is the precision of Whisper, which takes no time worth saving.
+func exact(o Options) backend.Precision {
 	if o.Precision == backend.BF16 {
 		return backend.F32
 	}
@@ -120,6 +120,8 @@ func (c configs) fit(o Options) error {
 		return fault.New(fault.Input, "use checkpoints", subject, cause, hint)
 	}
 	switch {
+	case c.whisper.Mels != audio.MelBands:
+		return apart(o.Files.Whisper, "it listens to "+num(c.whisper.Mels)+" bands of frequencies, LatentSync to "+num(audio.MelBands), "take Whisper tiny")
 	case c.unet.AudioDim != c.whisper.State:
 		return apart(o.Files.Whisper, "its features are "+num(c.whisper.State)+" wide, the UNet takes "+num(c.unet.AudioDim),
 			"Whisper tiny (384) belongs to LatentSync 1.5 and 1.6, small (768) to some others")
@@ -145,6 +147,12 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	cut := it.Cut || it.Face != nil && it.Face.Track != e.track
+	if it.Face == nil || cut && !e.o.IgnoreCuts {
+		if err := e.end(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var m frame.Affine
 	if it.Face != nil {
 		m = e.painter.matrix(it)
@@ -152,12 +160,10 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 			it.Face = nil
 		}
 	}
-	if it.Face == nil || !e.o.IgnoreCuts && (it.Cut || e.shot.total > 0 && it.Face.Track != e.track) {
+	if it.Face == nil {
 		if err := e.end(ctx); err != nil {
 			return nil, err
 		}
-	}
-	if it.Face == nil {
 		e.out = append(e.out, it)
 		return e.out, nil
 	}
@@ -194,6 +200,9 @@ func (e *Engine) end(ctx context.Context) error {
 	}
 	err := e.finish(ctx, len(e.shot.waiting))
 	e.shot.reset()
+	if !e.o.IgnoreCuts {
+		e.painter.aligner.Reset()
+	}
 	return err
 }
 

@@ -28,7 +28,7 @@ const (
 type Options struct {
 	Backend   backend.Backend
 	Device    string
-	Precision backend.Precision // of the UNet; VAE and Whisper stay in f32 on a CPU
+	Precision backend.Precision // of UNet and VAE; Whisper stays in f32 on a CPU
 	Threads   int
 
 	Files      Files
