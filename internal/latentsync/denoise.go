@@ -127,8 +127,7 @@ func (d *denoiser) window(ctx context.Context, first int64, mask []float32, fram
 	for i := range out {
 		out[i] = x[i*c*n : (i+1)*c*n : (i+1)*c*n]
 		if err := finite(out[i]); err != nil {
-			return nil, fault.Wrap(fault.Internal, "denoise", fmt.Sprintf("frame %d", first+int64(i)), err,
-				"look for damaged weights: lipstream models check --deep; or use --precision f32")
+			return nil, broken("denoise", fmt.Sprintf("frame %d", first+int64(i)), err)
 		}
 	}
 	return out, nil
@@ -168,6 +167,11 @@ func (d *denoiser) predict(ctx context.Context, b *branch, sample *tensor.Tensor
 	}
 	b.noise = flow["noise"].F32()
 	return nil
+}
+
+// broken tells of numbers that a network must not give.
+func broken(op, subject string, err error) error {
+	return fault.Wrap(fault.Internal, op, subject, err, "look for damaged weights: lipstream models check --deep; or use --precision f32")
 }
 
 // finite refuses what cannot become a picture.

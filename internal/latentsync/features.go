@@ -2,6 +2,7 @@ package latentsync
 
 import (
 	"context"
+	"maps"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -103,10 +104,15 @@ func (f *features) window(ctx context.Context, w int64) ([]float32, error) {
 	if err := f.chain.Run(ctx, flow, 0, f.chain.Len()); err != nil {
 		return nil, fault.Wrap(fault.KindOf(err), "listen with", "Whisper", err, "")
 	}
-	// Frames come in order: what is two windows back is not asked for again.
-	delete(f.windows, w-2)
-	f.windows[w] = flow["features"].F32()
-	return f.windows[w], nil
+	v := flow["features"].F32()
+	if err := finite(v); err != nil {
+		return nil, broken("listen with", "Whisper", err)
+	}
+	// Frames come in order: only a neighbour will be asked for again. There may
+	// be minutes without a face between one window and the next.
+	maps.DeleteFunc(f.windows, func(k int64, _ []float32) bool { return k < w-1 || k > w+1 })
+	f.windows[w] = v
+	return v, nil
 }
 
 // hush makes the columns without speech as silent as this voice's log-mel can

@@ -80,6 +80,9 @@ func (p *painter) see(ctx context.Context, f frame.Source, index int64, m frame.
 		}
 		latents = append(latents, p.draw(flow, index, which)...)
 	}
+	if err := finite(latents); err != nil {
+		return nil, nil, broken("encode", "the face", err)
+	}
 	return crop, latents, nil
 }
 
@@ -111,7 +114,11 @@ func (p *painter) decode(ctx context.Context, latents []float32) ([]float32, err
 	if err := p.decoder.Run(ctx, flow, 0, p.decoder.Len()); err != nil {
 		return nil, fault.Wrap(fault.KindOf(err), "decode", "the face", err, "")
 	}
-	return flow["image"].F32(), nil
+	picture := flow["image"].F32()
+	if err := finite(picture); err != nil {
+		return nil, broken("decode", "the face", err)
+	}
+	return picture, nil
 }
 
 // paint puts a decoded picture into the frame from which the crop was taken.
