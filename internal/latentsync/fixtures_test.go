@@ -1,0 +1,128 @@
+package latentsync
+
+import (
+	"encoding/binary"
+	"image/png"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
+	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// goldens are outputs of the original program; the README there tells how
+// they were made.
+const goldens = "../../testdata/latentsync"
+
+var tinyFiles = Files{
+	UNet:    goldens + "/models/latentsync_unet.pt",
+	VAE:     goldens + "/models/vae/diffusion_pytorch_model.safetensors",
+	Whisper: goldens + "/models/whisper/tiny.pt",
+}
+
+func onEach(t *testing.T, test func(t *testing.T, b backend.Backend)) {
+	t.Run("openvino", func(t *testing.T) {
+		b, err := openvino.Open(t.Context(), backendtest.Library(t, openvino.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		test(t, b)
+	})
+	t.Run("onnxruntime", func(t *testing.T) {
+		b, err := onnxruntime.Open(t.Context(), backendtest.Library(t, onnxruntime.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		test(t, b)
+	})
+}
+
+func openGolden(t testing.TB, name string) *checkpoint.File {
+	t.Helper()
+	f, err := checkpoint.Open(filepath.Join(goldens, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return f
+}
+
+func values(t testing.TB, f *checkpoint.File, name string) []float32 {
+	t.Helper()
+	v := f.Tensor(name)
+	if v == nil {
+		t.Fatalf("%s has no %s", f.Path(), name)
+	}
+	return v.F32()
+}
+
+// voice reads a golden 16-bit recording.
+func voice(t testing.TB, name string, times int) *audio.Spool {
+	t.Helper()
+	wav, err := os.ReadFile(filepath.Join(goldens, "audio", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := audio.NewSpool(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	samples := make([]float32, (len(wav)-44)/2)
+	for i := range samples {
+		samples[i] = float32(int16(binary.LittleEndian.Uint16(wav[44+2*i:]))) / 32768
+	}
+	for range times {
+		if err := s.Write(samples); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Finish(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func picture(t testing.TB, name string) *frame.RGB {
+	t.Helper()
+	f, err := os.Open(filepath.Join(goldens, "e2e/frames", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	img, err := png.Decode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frame.FromImage(img)
+}
+
+// tiny are the options of the golden runs.
+func tiny(t testing.TB, b backend.Backend) Options {
+	o := Defaults().Parity()
+	o.Backend, o.Files, o.Resolution, o.Steps, o.DeepCache = b, tinyFiles, 128, 3, 0
+	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech_short.wav", 1)
+	return o
+}
+
+func open(t testing.TB, o Options) *Engine {
+	t.Helper()
+	e, err := New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
