@@ -73,7 +73,7 @@ func (j Job) options() (latentsync.Options, error) {
 	}
 	o.WhisperOverlap = !l.WhisperApart
 	o.Whole = l.Whole
-	o.IgnoreCuts = l.IgnoreCuts
+	o.IgnoreCuts, o.NeedFace = l.IgnoreCuts, l.NeedFace
 	o.Seed, o.Device, o.Threads = j.Seed, l.Device, j.Threads
 	o.Resolution = l.Resolution
 	switch l.Precision {

@@ -306,10 +306,6 @@ func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *report
 	if err != nil {
 		return Result{}, err
 	}
-	if stats.NoFace > 0 && job.LatentSync.NeedFace {
-		return Result{}, fault.New(fault.NoFace, "find a face in", job.Video, fmt.Sprintf("%d of %d frames have none that can be used", stats.NoFace, stats.Frames),
-			"without --need-face and --parity such frames stay as they are")
-	}
 	if stats.NoFace == stats.Frames {
 		hint := "the face must be at least 32 pixels wide and not turned away"
 		if n, err := strconv.Atoi(job.Face); err == nil && n > 1 {

@@ -160,6 +160,10 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 			it.Face = nil
 		}
 	}
+	if it.Face == nil && e.o.NeedFace {
+		return nil, fault.New(fault.NoFace, "find a face in", "frame "+num(int(it.Frame.Index)), "there is none that can be used",
+			"without --need-face and --parity such frames stay as they are")
+	}
 	if it.Face == nil {
 		if err := e.end(ctx); err != nil {
 			return nil, err

@@ -62,6 +62,8 @@ type Options struct {
 	Short bool
 	// IgnoreCuts lets windows run across cuts and from one face to another.
 	IgnoreCuts bool
+	// NeedFace makes a frame without a face an error, of kind NoFace.
+	NeedFace bool
 	// Sample draws the latents of pictures from the VAE's posterior, as the
 	// original does, instead of taking its mean.
 	Sample bool
@@ -88,7 +90,7 @@ func Defaults() Options {
 // Parity gives o the original's behaviour where Lipstream would do better.
 func (o Options) Parity() Options {
 	o.Overlap, o.WhisperOverlap, o.Speech = 0, false, nil
-	o.Whole, o.Short, o.Sample, o.IgnoreCuts = true, true, true, true
+	o.Whole, o.Short, o.Sample, o.IgnoreCuts, o.NeedFace = true, true, true, true, true
 	return o
 }
 
