@@ -14,6 +14,8 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/onnx"
 )
 
 // goldens are outputs of the original program; the README there tells how
@@ -27,32 +29,60 @@ var tinyFiles = Files{
 }
 
 func onEach(t *testing.T, test func(t *testing.T, b backend.Backend)) {
-	t.Run("openvino", func(t *testing.T) {
-		b, err := openvino.Open(t.Context(), backendtest.Library(t, openvino.Name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = b.Close() })
-		test(t, b)
-	})
-	t.Run("onnxruntime", func(t *testing.T) {
-		b, err := onnxruntime.Open(t.Context(), backendtest.Library(t, onnxruntime.Name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = b.Close() })
-		test(t, b)
-	})
+	t.Run("openvino", func(t *testing.T) { test(t, openBackend(t, openvino.Name)) })
+	t.Run("onnxruntime", func(t *testing.T) { onOne(t, test) })
 }
 
-func openGolden(t testing.TB, name string) *checkpoint.File {
+// onOne runs a test of what does not depend on the backend.
+func onOne(t *testing.T, test func(t *testing.T, b backend.Backend)) {
+	test(t, openBackend(t, onnxruntime.Name))
+}
+
+func openBackend(t testing.TB, name string) backend.Backend {
 	t.Helper()
-	f, err := checkpoint.Open(filepath.Join(goldens, name))
+	var b backend.Backend
+	var err error
+	if name == openvino.Name {
+		b, err = openvino.Open(t.Context(), backendtest.Library(t, name))
+	} else {
+		b, err = onnxruntime.Open(t.Context(), backendtest.Library(t, name))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b
+}
+
+func loadChain(t testing.TB, b backend.Backend, graphs ...*onnx.Graph) (*network.Chain, error) {
+	c, err := network.Load(t.Context(), b, graphs, backend.Options{Device: "cpu", Precision: backend.F32}, nil)
+	if err == nil {
+		t.Cleanup(func() {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	return c, err
+}
+
+func openPath(t testing.TB, path string) *checkpoint.File {
+	t.Helper()
+	f, err := checkpoint.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
 	return f
+}
+
+func openGolden(t testing.TB, name string) *checkpoint.File {
+	t.Helper()
+	return openPath(t, filepath.Join(goldens, name))
 }
 
 func values(t testing.TB, f *checkpoint.File, name string) []float32 {
@@ -64,22 +94,33 @@ func values(t testing.TB, f *checkpoint.File, name string) []float32 {
 	return v.F32()
 }
 
-// voice reads a golden 16-bit recording.
-func voice(t testing.TB, name string, times int) *audio.Spool {
+// recording reads a golden 16-bit recording.
+func recording(t testing.TB, name string) []float32 {
 	t.Helper()
 	wav, err := os.ReadFile(filepath.Join(goldens, "audio", name))
 	if err != nil {
 		t.Fatal(err)
 	}
+	samples := make([]float32, (len(wav)-44)/2)
+	for i := range samples {
+		samples[i] = float32(int16(binary.LittleEndian.Uint16(wav[44+2*i:]))) / 32768
+	}
+	return samples
+}
+
+// voice is a golden recording, repeated.
+func voice(t testing.TB, name string, times int) *audio.Spool {
+	t.Helper()
+	return spool(t, recording(t, name), times)
+}
+
+func spool(t testing.TB, samples []float32, times int) *audio.Spool {
+	t.Helper()
 	s, err := audio.NewSpool(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	samples := make([]float32, (len(wav)-44)/2)
-	for i := range samples {
-		samples[i] = float32(int16(binary.LittleEndian.Uint16(wav[44+2*i:]))) / 32768
-	}
 	for range times {
 		if err := s.Write(samples); err != nil {
 			t.Fatal(err)
