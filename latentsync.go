@@ -133,11 +133,12 @@ func prepared(ctx context.Context, o *latentsync.Options, warn func(string)) {
 	if !half {
 		return
 	}
+	dir := filepath.Dir(o.Files.UNet)
 	for _, path := range []*string{&o.Files.UNet, &o.Files.VAE} {
 		file, ok := models.Prepared(ctx, *path, dtype)
 		if !ok {
 			warn(fmt.Sprintf("%s is converted to %s on the fly, which takes twice the memory and longer to load; once and for all: lipstream models prepare %s --dtype %s",
-				*path, o.Precision, filepath.Dir(o.Files.UNet), o.Precision))
+				*path, o.Precision, dir, o.Precision))
 			return
 		}
 		*path = file

@@ -26,6 +26,7 @@ func TestScripts(t *testing.T) {
 		Setup: prepareScript,
 		// The phases of a script hardly depend on each other.
 		ContinueOnError: true,
+		Condition:       condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fails":  fails,
 			"media":  checkMedia,
@@ -33,6 +34,11 @@ func TestScripts(t *testing.T) {
 			"diff":   checkDiff,
 			"cut":    cutFile,
 			"count":  countLines,
+
+			"psnr":    checkPSNR,
+			"poison":  poisonFile,
+			"evil":    evilFile,
+			"sidecar": writeSidecar,
 		},
 	})
 }

@@ -31,7 +31,7 @@ type runCmd struct {
 	Threads int       `placeholder:"N" help:"CPU threads of the networks."`
 
 	Models     string  `group:"LatentSync" placeholder:"FOLDER" help:"Where the checkpoints are. Default: see lipstream models list."`
-	Resolution int     `group:"LatentSync" placeholder:"256|512" help:"Pixels of the generated face: 256 for LatentSync 1.5, 512 for 1.6. Default: what the checkpoint was made for."`
+	Resolution *int    `group:"LatentSync" placeholder:"256|512" help:"Pixels of the generated face: 256 for LatentSync 1.5, 512 for 1.6. Default: what the checkpoint was made for."`
 	Steps      int     `group:"LatentSync" default:"20" placeholder:"N" help:"Denoising steps, 1 to 100. Default: 20."`
 	Sampler    string  `group:"LatentSync" default:"ddim" placeholder:"ddim|dpm++" help:"DDIM, or DPM-Solver++ 2M, which needs fewer steps."`
 	Guidance   float64 `group:"LatentSync" default:"1.5" placeholder:"SCALE" help:"Classifier-free guidance, 1 to 20: more moves the lips more; 1 takes half the time. Default: 1.5."`
@@ -63,8 +63,13 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 			return fault.New(fault.Usage, "option", "--end 0", "leaves nothing of the video", "leave it out to use all of the video")
 		}
 	}
+	resolution := 0
+	if r.Resolution != nil {
+		resolution = *r.Resolution
+	}
 	// In a Job, 0 stands for the default.
-	for option, zero := range map[string]bool{"--steps": r.Steps == 0, "--guidance": r.Guidance == 0, "--deepcache": r.DeepCache == 0, "--window": r.Window == 0} {
+	for option, zero := range map[string]bool{"--steps": r.Steps == 0, "--guidance": r.Guidance == 0, "--deepcache": r.DeepCache == 0, "--window": r.Window == 0,
+		"--resolution": r.Resolution != nil && resolution == 0} {
 		if zero {
 			return fault.New(fault.Usage, "option", option+" 0", "is out of range", "leave it out for the default; see lipstream run --help")
 		}
@@ -76,7 +81,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		Codec: r.Codec, CRF: r.CRF, Preset: r.Preset, Overwrite: r.Overwrite,
 		Seed: r.Seed, Backend: r.Backend, Threads: r.Threads,
 		LatentSync: lipstream.LatentSync{
-			Models: r.Models, Resolution: r.Resolution, Precision: r.Precision, Device: r.Device,
+			Models: r.Models, Resolution: resolution, Precision: r.Precision, Device: r.Device,
 			Sampler: r.Sampler, Steps: r.Steps, Guidance: r.Guidance, DeepCache: r.DeepCache,
 			Window: r.Window, Overlap: r.Overlap,
 			WhisperApart: r.WhisperApart, Whole: r.Whole, Noise: r.Noise, IgnoreCuts: r.IgnoreCuts, NeedFace: r.NeedFace,
