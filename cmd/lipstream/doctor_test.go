@@ -25,7 +25,7 @@ func TestDoctorWithoutFFmpeg(t *testing.T) {
 	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "ffmpeg") {
 		t.Errorf("error %v", err)
 	}
-	for _, want := range []string{"missing  ffmpeg ", "-> install it", "latentsync_unet.pt", "use --engine preview", "disk work"} {
+	for _, want := range []string{"missing  ffmpeg ", "-> install it", "missing  unet ", "-> run: lipstream models pull 1.6", "disk work"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

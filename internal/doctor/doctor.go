@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -86,17 +85,6 @@ type CPU struct {
 	Slow string
 }
 
-// File is part of a checkpoint, relative to the models folder.
-type File struct {
-	// Path of a file, or of a folder; of a folder, one of Any must be in it.
-	Path string
-	Any  []string
-	// MinSize in bytes: less is a download that broke off, or the pointer file
-	// that git leaves without git-lfs.
-	MinSize int64
-	Fix     string // what to do about it
-}
-
 // Dir is a folder that jobs write to.
 type Dir struct {
 	Name, Path string
@@ -116,8 +104,8 @@ type Deps struct {
 	Host     func() (memory.Host, error)
 	Cgroup   func() (memory.Cgroup, error)
 
-	ModelsDir  string
-	Checkpoint []File
+	// ModelsDir is where checkpoints are looked for; "" leaves them out.
+	ModelsDir string
 
 	Dirs      []Dir
 	FreeSpace func(path string) (int64, error)
@@ -163,8 +151,8 @@ func Run(ctx context.Context, d Deps) Report {
 	if d.Host != nil {
 		r.add(checkMemory(d.Host, d.Cgroup))
 	}
-	for _, f := range d.Checkpoint {
-		r.add(checkFile(d.ModelsDir, f))
+	if d.ModelsDir != "" {
+		r.checkpoints(ctx, d.ModelsDir)
 	}
 	for _, dir := range d.Dirs {
 		r.add(checkSpace(dir, d.FreeSpace))
@@ -381,6 +369,3 @@ func checkMemory(host func() (memory.Host, error), cgroup func() (memory.Cgroup,
 	}
 	return Check{Name: "memory", Status: OK, Detail: detail}
 }
-
-// dirOf joins for messages: the user should be able to copy the path.
-func dirOf(root, rel string) string { return filepath.Join(root, filepath.FromSlash(rel)) }

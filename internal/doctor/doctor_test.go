@@ -17,6 +17,8 @@ import (
 
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/models"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -92,12 +94,11 @@ func TestTableAndJSONGolden(t *testing.T) {
 	bad.Cgroup = func() (memory.Cgroup, error) {
 		return memory.Cgroup{Version: 2, Path: "/docker/1", Limit: 2 * gib, Used: gib, Available: gib}, nil
 	}
-	bad.Checkpoint = LatentSyncCheckpoint()
+	bad.ModelsDir = "/nonexistent/my models"
 	bad.FreeSpace = func(string) (int64, error) { return gib, nil }
 
 	for name, d := range map[string]Deps{"good": good, "bad": bad} {
 		d.Dirs = []Dir{{"temp", "/"}}
-		d.ModelsDir = "/nonexistent/my models"
 		r := Run(t.Context(), d)
 		var table, asJSON bytes.Buffer
 		if err := r.WriteTable(&table); err != nil {
@@ -151,7 +152,7 @@ func TestReady(t *testing.T) {
 		{"no ffprobe", func(d *Deps) { d.FFprobe = noTool(gone) }, false, "ffprobe missing"},
 		{"neither", func(d *Deps) { d.FFmpeg, d.FFprobe = noTool(gone), noTool(gone) }, false, "ffmpeg and ffprobe missing"},
 		{"no encoder", func(d *Deps) { d.Encoder = func(context.Context) (string, error) { return "", gone } }, true, ""},
-		{"no checkpoint", func(d *Deps) { d.Checkpoint = LatentSyncCheckpoint() }, true, ""},
+		{"no checkpoint", func(d *Deps) { d.ModelsDir = "/nonexistent" }, true, ""},
 		{"low on everything", func(d *Deps) {
 			d.FreeSpace = func(string) (int64, error) { return 0, nil }
 			d.Host = func() (memory.Host, error) { return memory.Host{Total: gib, Available: 1}, nil }
@@ -226,49 +227,55 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-func TestCheckpointFiles(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name string, size int64) {
+func TestCheckpoints(t *testing.T) {
+	dir, cache := t.TempDir(), t.TempDir()
+	t.Setenv("XDG_CACHE_HOME", cache)
+	t.Setenv("HOME", cache)
+	t.Setenv("LocalAppData", cache)
+	const pull = "run: lipstream models pull "
+	check := func(what string, want ...Check) {
 		t.Helper()
-		full := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-			t.Fatal(err)
+		got := Run(t.Context(), Deps{ModelsDir: dir}).Checks
+		if len(got) != len(want) {
+			t.Fatalf("%s: %+v", what, got)
 		}
-		if err := os.WriteFile(full, nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(full, size); err != nil { // sparse: takes no space
-			t.Fatal(err)
-		}
-	}
-	status := func() map[string]Status {
-		got := map[string]Status{}
-		for _, c := range Run(t.Context(), Deps{ModelsDir: dir, Checkpoint: LatentSyncCheckpoint()}).Checks {
-			got[c.Name] = c.Status
-		}
-		return got
-	}
-	check := func(what string, unet, whisper, vae Status) {
-		t.Helper()
-		want := map[string]Status{"latentsync_unet.pt": unet, "whisper/tiny.pt": whisper, "sd-vae-ft-mse": vae}
-		if d := cmp.Diff(want, status()); d != "" {
-			t.Errorf("%s (-want +got):\n%s", what, d)
+		for i, w := range want {
+			if g := got[i]; g.Name != w.Name || g.Status != w.Status || g.Fix != w.Fix || !strings.Contains(g.Detail, w.Detail) {
+				t.Errorf("%s: got %+v, want %+v", what, g, w)
+			}
 		}
 	}
-	check("nothing", Missing, Missing, Missing)
-	write("latentsync_unet.pt", 134) // what git leaves without git-lfs
-	if err := os.MkdirAll(filepath.Join(dir, "whisper/tiny.pt"), 0o755); err != nil {
+	none := "not in " + dir + "; only the latentsync engine needs it"
+	check("nothing", Check{"unet", Missing, none, pull + "1.6"}, Check{"whisper", Missing, none, pull + "1.6"}, Check{"vae", Missing, none, pull + "1.6"})
+
+	if _, err := models.Synth(t.Context(), dir, models.SynthOptions{Size: "tiny", Resolution: 512, DType: tensor.F32}); err != nil {
 		t.Fatal(err)
 	}
-	write("sd-vae-ft-mse/config.json", 500)
-	check("broken", Warning, Warning, Missing)
-	write("latentsync_unet.pt", 5*gib)
-	if err := os.Remove(filepath.Join(dir, "whisper/tiny.pt")); err != nil {
+	whisper := Check{"whisper", OK, "tiny.pt", ""}
+	unet := filepath.Join(dir, "latentsync_unet.pt")
+	check("complete", Check{"unet", OK, "synthetic (random weights), 14.6 MiB, not prepared, " + unet, ""}, whisper, Check{"vae", OK, "not prepared", ""})
+	if _, err := models.Prepare(t.Context(), unet, tensor.BF16, nil); err != nil {
 		t.Fatal(err)
 	}
-	write("whisper/tiny.pt", 75<<20)
-	write("sd-vae-ft-mse/diffusion_pytorch_model.bin", 330<<20)
-	check("complete", OK, OK, OK)
+	check("prepared", Check{"unet", OK, "prepared as bf16", ""}, whisper, Check{"vae", OK, "not prepared", ""})
+
+	if err := os.RemoveAll(filepath.Join(dir, "vae")); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("latentsync_unet.pt", "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 5072222488\n") // what git leaves without git-lfs
+	got := Run(t.Context(), Deps{ModelsDir: dir}).Checks
+	if c := got[0]; c.Status != Warning || !strings.Contains(c.Detail, "Git LFS pointer") || !strings.Contains(c.Fix, "git lfs pull") {
+		t.Errorf("pointer: %+v", c)
+	}
+	if c := got[2]; c.Status != Missing || c.Fix != pull+"vae" {
+		t.Errorf("no VAE: %+v", c)
+	}
 }
 
 func TestSpaceOfFolderToCome(t *testing.T) {
@@ -283,7 +290,7 @@ func TestSpaceOfFolderToCome(t *testing.T) {
 // TestSystem looks at this machine.
 func TestSystem(t *testing.T) {
 	r := Run(t.Context(), System(t.TempDir()))
-	for _, name := range []string{"cpu", "memory", "disk temp", "disk work", "latentsync_unet.pt", "gpu"} {
+	for _, name := range []string{"cpu", "memory", "disk temp", "disk work", "unet", "whisper", "vae", "gpu"} {
 		if len(named(r, name)) == 0 {
 			t.Errorf("no check of %s", name)
 		}

@@ -1,59 +1,69 @@
 package doctor
 
 import (
+	"cmp"
+	"context"
 	"errors"
-	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/models"
 )
 
-// LatentSyncCheckpoint is what the latentsync engine, which this version cannot
-// run yet, will need in the models folder.
-func LatentSyncCheckpoint() []File {
-	// No command to fetch it: that would be 5 GB of no use yet.
-	const fix = "nothing to do: use --engine preview"
-	return []File{
-		{Path: "latentsync_unet.pt", MinSize: 1 << 30, Fix: fix},
-		{Path: "whisper/tiny.pt", MinSize: 32 << 20, Fix: fix},
-		{
-			Path: "sd-vae-ft-mse", MinSize: 64 << 20,
-			Any: []string{"diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"},
-			Fix: fix,
-		},
+// checkpoints lists what the latentsync engine would find in a models folder.
+// That something is missing keeps only that engine from working, and the
+// detail says so. Files are opened, which shows what is no checkpoint at all;
+// their gigabytes are not read.
+func (r *Report) checkpoints(ctx context.Context, dir string) {
+	rows, err := attempt(ctx, toolTimeout, func(ctx context.Context) ([]models.Row, error) { return models.List(ctx, dir), nil })
+	if err != nil {
+		r.add(failed("checkpoints", Warning, err, "make "+dir+" readable"))
+		return
+	}
+	all := "" // how to get everything
+	for _, row := range rows {
+		name := string(row.Kind)
+		if row.Path != "" {
+			r.add(checkCheckpoint(ctx, name, row))
+			continue
+		}
+		if row.Kind == models.UNet {
+			all = row.Hint
+		}
+		r.add(Check{name, Missing, "not in " + dir + "; only the latentsync engine needs it", cmp.Or(all, row.Hint)})
 	}
 }
 
-// checkFile looks for a part of a checkpoint. That it is missing keeps only
-// one engine from working, and the detail says so.
-func checkFile(dir string, f File) Check {
-	name := f.Path
-	candidates := []string{f.Path}
-	if len(f.Any) > 0 {
-		candidates = candidates[:0]
-		for _, name := range f.Any {
-			candidates = append(candidates, f.Path+"/"+name)
+func checkCheckpoint(ctx context.Context, name string, row models.Row) Check {
+	_, err := attempt(ctx, toolTimeout, func(context.Context) (struct{}, error) {
+		f, err := checkpoint.Open(row.Path)
+		if err == nil {
+			err = f.Close()
 		}
+		return struct{}{}, err
+	})
+	if err != nil {
+		c := failed(name, Warning, err, "run: lipstream models check")
+		c.Detail += "; only the latentsync engine needs it"
+		return c
 	}
-	for _, rel := range candidates {
-		full := dirOf(dir, rel)
-		info, err := os.Stat(full) // follows links: checkpoints are often linked
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			continue
-		case err != nil:
-			return failed(name, Warning, err, "make the file readable")
-		case !info.Mode().IsRegular():
-			return Check{name, Warning, full + " is not a file", f.Fix}
-		case info.Size() < f.MinSize:
-			return Check{name, Warning, fmt.Sprintf("%s has only %s: the download broke off, or git-lfs left a pointer; no engine of this version needs it",
-				full, memory.Size(info.Size())), f.Fix}
-		}
-		return Check{Name: name, Status: OK, Detail: memory.Size(info.Size()) + ", " + full + "; this version does not use it yet"}
+	version, prepared := "", "not prepared"
+	if row.Version != nil {
+		version = row.Version.String()
 	}
-	return Check{name, Missing, "not in " + dir + "; only the latentsync engine will need it, which this version does not have yet", f.Fix}
+	if row.Kind == models.Whisper { // which always stays as it is
+		prepared = ""
+	}
+	if len(row.Prepared) > 0 {
+		prepared = "prepared as " + strings.Join(slices.Sorted(maps.Keys(row.Prepared)), " and ")
+	}
+	return Check{Name: name, Status: OK, Detail: words(version, memory.Size(row.Size), prepared, row.Path)}
 }
 
 // checkSpace checks the disk that a folder is on. A folder that is not there

@@ -12,18 +12,15 @@ import (
 )
 
 // System fills in what this package can look at by itself: the processor,
-// GPUs, memory, disks and the checkpoint in modelsDir. The programs and
+// GPUs, memory, disks and the checkpoints in modelsDir. The programs and
 // backends are for the caller to add.
 func System(modelsDir string) Deps {
 	var p memory.Probe
 	d := Deps{
 		CPU: ReadCPU, GPUs: p.GPUs, Host: p.Host, Cgroup: p.Cgroup,
-		ModelsDir: modelsDir, Checkpoint: LatentSyncCheckpoint(),
+		ModelsDir: modelsDir,
 		FreeSpace: freeSpace,
 		Dirs:      []Dir{{"temp", os.TempDir()}},
-	}
-	if modelsDir == "" {
-		d.Checkpoint = nil
 	}
 	if cache, err := os.UserCacheDir(); err == nil {
 		d.Dirs = append(d.Dirs, Dir{"cache", cache})
