@@ -79,10 +79,6 @@ func (d *denoiser) window(ctx context.Context, first int64, mask []float32, fram
 	if err := d.load(ctx, len(frames)); err != nil {
 		return nil, err
 	}
-	walk, err := d.o.sampler()
-	if err != nil {
-		return nil, err
-	}
 	n, c := d.latent*d.latent, d.config.Out
 	sample := tensor.New(tensor.F32, len(frames), d.config.In, d.latent, d.latent)
 	audio := tensor.New(tensor.F32, len(frames), d.tokens, d.config.AudioDim)
@@ -94,6 +90,28 @@ func (d *denoiser) window(ctx context.Context, first int64, mask []float32, fram
 		copy(at[n:], f.latents)
 		copy(audio.F32()[i*len(f.tokens):], f.tokens)
 	}
+	if err := d.walk(ctx, first, x, sample, audio); err != nil {
+		return nil, err
+	}
+	out := make([][]float32, len(frames))
+	for i := range out {
+		out[i] = x[i*c*n : (i+1)*c*n : (i+1)*c*n]
+		if err := finite(out[i]); err != nil {
+			return nil, broken("denoise", fmt.Sprintf("frame %d", first+int64(i)), err)
+		}
+	}
+	return out, nil
+}
+
+// walk takes x, [frames, Out, latent, latent], from noise to latents. sample,
+// [frames, In, latent, latent], holds what goes into the UNet beside it.
+func (d *denoiser) walk(ctx context.Context, first int64, x []float32, sample, audio *tensor.Tensor) error {
+	walk, err := d.o.sampler()
+	if err != nil {
+		return err
+	}
+	frames := sample.Shape[0]
+	in, out := sample.Len()/frames, len(x)/frames
 	branches := []*branch{{audio: audio}}
 	if d.o.Guidance > 1 {
 		branches = append(branches, &branch{audio: tensor.New(tensor.F32, audio.Shape...)})
@@ -101,12 +119,12 @@ func (d *denoiser) window(ctx context.Context, first int64, mask []float32, fram
 	timesteps := walk.Timesteps()
 	for k, t := range timesteps {
 		for i := range frames {
-			copy(sample.F32()[i*d.config.In*n:], x[i*c*n:(i+1)*c*n])
+			copy(sample.F32()[i*in:], x[i*out:(i+1)*out])
 		}
 		full := d.o.DeepCache <= 1 || k%d.o.DeepCache == 0
 		for _, b := range branches {
 			if err := d.predict(ctx, b, sample, t, full); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		eps := branches[0].noise
@@ -117,20 +135,13 @@ func (d *denoiser) window(ctx context.Context, first int64, mask []float32, fram
 			}
 		}
 		if err := walk.Step(k, x, eps); err != nil {
-			return nil, err
+			return err
 		}
 		if d.o.Progress != nil {
 			d.o.Progress(first, k+1, len(timesteps))
 		}
 	}
-	out := make([][]float32, len(frames))
-	for i := range out {
-		out[i] = x[i*c*n : (i+1)*c*n : (i+1)*c*n]
-		if err := finite(out[i]); err != nil {
-			return nil, broken("denoise", fmt.Sprintf("frame %d", first+int64(i)), err)
-		}
-	}
-	return out, nil
+	return nil
 }
 
 // branch is one half of classifier-free guidance.

@@ -1,0 +1,178 @@
+package latentsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/golden"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// tinyDenoiser is a denoiser with the tiny UNet, not compiled yet.
+func tinyDenoiser(t testing.TB, o Options, side int) *denoiser {
+	t.Helper()
+	weights := openPath(t, o.Files.UNet)
+	config, err := network.DetectUNet(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &denoiser{o: o, weights: weights, config: config, latent: side, tokens: 50, noise: make([]float32, 4*side*side)}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
+}
+
+// planes takes channels from..to-1 of frame i out of (1, c, f, n).
+func planes(x []float32, c, f, i, from, to int) []float32 {
+	n := len(x) / (c * f)
+	var out []float32
+	for k := from; k < to; k++ {
+		at := (k*f + i) * n
+		out = append(out, x[at:at+n]...)
+	}
+	return out
+}
+
+// sixSteps denoises the input of the original's six steps and gives latents as
+// it has them, (1, 4, 4, 16, 16). (Its mask is not one: random, and another for
+// each frame.)
+func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
+	t.Helper()
+	if err := d.load(t.Context(), 4); err != nil {
+		return nil, err
+	}
+	file := openGolden(t, "unet/deepcache.safetensors")
+	noise, cond, audio := values(t, file, "latents0"), values(t, file, "cond9"), values(t, file, "audio")
+	var x, sample []float32
+	for i := range 4 {
+		x = append(x, planes(noise, 4, 4, i, 0, 4)...)
+		sample = append(append(sample, make([]float32, 4*16*16)...), planes(cond, 9, 4, i, 0, 9)...)
+	}
+	err := d.walk(t.Context(), 0, x, tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
+	var out []float32
+	for c := range 4 {
+		out = append(out, planes(x, 4, 4, c, 0, 4)...) // frames and channels change places
+	}
+	return out, err
+}
+
+// TestDeepCacheGolden: 1e-3, latents reaching several units. Skipping the deep
+// layers in two of three steps moves the original's latents by 4.9.
+func TestDeepCacheGolden(t *testing.T) {
+	file := openGolden(t, "unet/deepcache.safetensors")
+	onEach(t, func(t *testing.T, b backend.Backend) {
+		o := tiny(t, b)
+		o.Steps = 6
+		d := tinyDenoiser(t, o, 16)
+		for _, r := range []struct {
+			name     string
+			interval int
+		}{{"plain", 0}, {"deepcache", 3}} {
+			d.o.DeepCache = r.interval
+			got, err := d.sixSteps(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden.Check(t, golden.Measurement{Module: "UNet and DDIM", Case: fmt.Sprintf("6 steps, DeepCache %d", r.interval), Backend: b.Name(), Precision: "f32",
+				Measure: "max abs", Value: golden.MaxAbs(got, values(t, file, r.name+".latents_5")), Limit: 1e-3})
+		}
+	})
+}
+
+// TestHalfPrecisionLatents measures what bfloat16 costs after six steps. Random
+// weights amplify rounding about tenfold, so that the limit only catches what
+// is broken.
+func TestHalfPrecisionLatents(t *testing.T) {
+	file := openGolden(t, "unet/deepcache.safetensors")
+	o := tiny(t, openBackend(t, openvino.Name))
+	o.Steps, o.Precision = 6, backend.BF16
+	d := tinyDenoiser(t, o, 16)
+	got, err := d.sixSteps(t)
+	if fault.KindOf(err) == fault.Usage {
+		t.Skip(err) // this CPU cannot
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden.Check(t, golden.Measurement{Module: "UNet and DDIM", Case: "6 steps", Backend: "openvino", Precision: "bf16",
+		Measure: golden.PSNR, Value: golden.Ratio(got, values(t, file, "plain.latents_5")), Limit: 35})
+}
+
+// TestWindowIsCancelled stops a window between two steps and within a graph,
+// and goes on with the same network.
+func TestWindowIsCancelled(t *testing.T) {
+	onEach(t, func(t *testing.T, b backend.Backend) {
+		o := tiny(t, b)
+		o.Steps, o.Guidance = 100, 1
+		d := tinyDenoiser(t, o, 32)
+		if err := d.load(t.Context(), 8); err != nil {
+			t.Fatal(err)
+		}
+		frames := make([]condition, 8)
+		for i := range frames {
+			frames[i] = condition{latents: make([]float32, 8*32*32), tokens: make([]float32, 50*64)}
+		}
+		mask := make([]float32, 32*32)
+
+		var cancelled time.Time
+		stop := func(name string, cancelAfter func(cancel func())) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			cancelAfter(func() { cancelled = time.Now(); cancel() })
+			_, err := d.window(ctx, 0, mask, frames)
+			late := time.Since(cancelled)
+			t.Logf("%s: stopped after %v", name, late)
+			if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
+				t.Errorf("%s: error %v of kind %d", name, err, fault.KindOf(err))
+			}
+			if late > 2*time.Second {
+				t.Errorf("%s: stopped after %v", name, late)
+			}
+		}
+		began := time.Now()
+		var step time.Duration
+		stop("between steps", func(cancel func()) {
+			d.o.Progress = func(_ int64, k, _ int) {
+				if step = time.Since(began); k > 1 {
+					t.Errorf("step %d after the end", k)
+				}
+				cancel()
+			}
+		})
+		d.o.Progress = func(_ int64, k, _ int) { t.Errorf("step %d was finished", k) }
+		stop("within a step", func(cancel func()) { time.AfterFunc(step/2, cancel) })
+
+		d.o.Steps, d.o.Progress = 1, nil
+		if _, err := d.window(t.Context(), 0, mask, frames); err != nil {
+			t.Errorf("afterwards: %v", err)
+		}
+	})
+}
+
+func TestFinite(t *testing.T) {
+	nan := float32(math.NaN())
+	inf := float32(math.Inf(-1))
+	for _, c := range []struct {
+		x    []float32
+		want string
+	}{{nil, ""}, {[]float32{1, 0, -math.MaxFloat32}, ""}, {[]float32{1, nan}, "the network gives NaN"}, {[]float32{inf}, "the network gives -Inf"}} {
+		got := ""
+		if err := finite(c.x); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%v: %q, want %q", c.x, got, c.want)
+		}
+	}
+}

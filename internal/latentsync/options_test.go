@@ -1,0 +1,187 @@
+package latentsync
+
+import (
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+func TestCheck(t *testing.T) {
+	valid := Defaults()
+	valid.Resolution, valid.RateNum, valid.RateDen = 256, 25, 1
+	for _, c := range []struct {
+		set  func(o *Options)
+		want string // "" for what is allowed
+	}{
+		{func(*Options) {}, ""},
+		{func(o *Options) { *o = o.Parity() }, ""},
+		{func(o *Options) { o.Steps, o.Guidance, o.DeepCache, o.Window, o.Overlap = 1, 1, 0, 1, 0 }, ""},
+		{func(o *Options) { o.Steps, o.Guidance, o.DeepCache, o.Window, o.Overlap = 100, 20, 100, 24, 12 }, ""},
+		{func(o *Options) { o.Sampler, o.Seed, o.Resolution = DPM, -1, 512 }, ""},
+		{func(o *Options) { o.Steps = 0 }, "option --steps 0: is out of range; 1 to 100; 20 is usual"},
+		{func(o *Options) { o.Steps = 101 }, "option --steps 101: is out of range; 1 to 100; 20 is usual"},
+		{func(o *Options) { o.Guidance = 0.9 }, "option --guidance 0.9: is out of range; 1 to 20; 1.5 is usual, 1 takes half the time"},
+		{func(o *Options) { o.Guidance = 20.1 }, "option --guidance 20.1: is out of range; 1 to 20; 1.5 is usual, 1 takes half the time"},
+		{func(o *Options) { o.Guidance = math.NaN() }, "option --guidance NaN: is out of range; 1 to 20; 1.5 is usual, 1 takes half the time"},
+		{func(o *Options) { o.DeepCache = -1 }, "option --deepcache -1: is out of range; 0 is off, 3 is usual"},
+		{func(o *Options) { o.DeepCache = 101 }, "option --deepcache 101: is out of range; 0 is off, 3 is usual"},
+		{func(o *Options) { o.Window = 0 }, "option --window 0: is out of range; 1 to 24; the checkpoints were trained with 16"},
+		{func(o *Options) { o.Window = 25 }, "option --window 25: is out of range; 1 to 24; the checkpoints were trained with 16"},
+		{func(o *Options) { o.Overlap = -1 }, "option --overlap -1: is out of range for windows of 16 frames; 0 to half of the window"},
+		{func(o *Options) { o.Overlap = 9 }, "option --overlap 9: is out of range for windows of 16 frames; 0 to half of the window"},
+		{func(o *Options) { o.Window, o.Overlap = 1, 1 }, "option --overlap 1: is out of range for windows of 1 frames; 0 to half of the window"},
+		{func(o *Options) { o.Resolution = 0 }, "option --resolution 0: is out of range; 256 for LatentSync 1.5, 512 for 1.6"},
+		{func(o *Options) { o.Resolution = 300 }, "option --resolution 300: is out of range; 256 for LatentSync 1.5, 512 for 1.6"},
+		{func(o *Options) { o.Resolution = 2048 }, "option --resolution 2048: is out of range; 256 for LatentSync 1.5, 512 for 1.6"},
+		{func(o *Options) { o.RateNum = 0 }, "set up latentsync: there is no frame rate; "},
+		{func(o *Options) { o.RateDen = -1 }, "set up latentsync: there is no frame rate; "},
+		{func(o *Options) { o.Sampler = "euler" }, `option --sampler "euler": is not known; choose one of ddim, dpm++`},
+	} {
+		o := valid
+		c.set(&o)
+		err, got := o.Check(), ""
+		if err != nil {
+			got = err.Error() + "; " + fault.HintOf(err)
+			kind := fault.Usage
+			if strings.HasPrefix(got, "set up") {
+				kind = fault.Internal
+			}
+			if fault.KindOf(err) != kind {
+				t.Errorf("%s: kind %d", got, fault.KindOf(err))
+			}
+		}
+		if got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestParity(t *testing.T) {
+	o := Defaults()
+	o.Speech, o.Seed, o.Steps = func(float64) float64 { return 1 }, 5, 7
+	p := o.Parity()
+	if p.Overlap != 0 || p.WhisperOverlap || p.Speech != nil || !p.Whole || !p.Short || !p.Sample || !p.IgnoreCuts {
+		t.Errorf("%+v", p)
+	}
+	if p.Seed != 5 || p.Steps != 7 || o.Overlap != 4 || o.Speech == nil {
+		t.Errorf("%+v made of %+v", p, o)
+	}
+}
+
+// unloaded is a backend that must not be used: what it is given with is
+// refused before.
+type unloaded struct{ backend.Backend }
+
+// write writes a checkpoint of zeros.
+func write(t testing.TB, wants []checkpoint.Want) string {
+	t.Helper()
+	var specs []checkpoint.Spec
+	for _, w := range wants {
+		specs = append(specs, checkpoint.Spec{Name: w.Name, DType: tensor.F16, Shape: w.Shape})
+	}
+	return save(t, specs, func(i int, w io.Writer) error {
+		_, err := w.Write(make([]byte, 2*tensor.Volume(specs[i].Shape)))
+		return err
+	})
+}
+
+// spoil writes a copy of a checkpoint with the first value of a tensor not a
+// number.
+func spoil(t testing.TB, path, name string) string {
+	t.Helper()
+	f := openPath(t, path)
+	if f.Tensor(name) == nil {
+		t.Fatalf("%s has no %s", path, name)
+	}
+	var specs []checkpoint.Spec
+	for _, n := range f.Names() {
+		v := f.Tensor(n)
+		specs = append(specs, checkpoint.Spec{Name: n, DType: v.DType, Shape: v.Shape})
+	}
+	return save(t, specs, func(i int, w io.Writer) error {
+		data := append([]byte(nil), f.Tensor(specs[i].Name).Data...)
+		if specs[i].Name == name {
+			for k := range specs[i].DType.Size() {
+				data[k] = 0xff
+			}
+		}
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+func save(t testing.TB, specs []checkpoint.Spec, fill func(i int, w io.Writer) error) string {
+	t.Helper()
+	out, err := os.Create(filepath.Join(t.TempDir(), "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	if err := checkpoint.WriteSafetensors(out, nil, specs, fill); err != nil {
+		t.Fatal(err)
+	}
+	return out.Name()
+}
+
+// TestWrongCheckpoints: each is named, with what is wrong about it.
+func TestWrongCheckpoints(t *testing.T) {
+	whisper := func(c network.WhisperConfig) string { return write(t, network.WhisperWants(c)) }
+	vae := func(c network.VAEConfig) string { return write(t, network.VAEWants(c)) }
+	text := filepath.Join(t.TempDir(), "text.pt")
+	if err := os.WriteFile(text, []byte("<!DOCTYPE html>"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		set  func(o *Options) (file string)
+		want string
+	}{
+		{func(o *Options) string {
+			o.Files.Whisper = whisper(network.WhisperConfig{Mels: 80, Context: 1500, State: 128, Heads: 2, Layers: 1})
+			return o.Files.Whisper
+		}, "its features are 128 wide, the UNet takes 64"},
+		{func(o *Options) string {
+			o.Files.Whisper = whisper(network.WhisperConfig{Mels: 128, Context: 1500, State: 64, Heads: 1, Layers: 1})
+			return o.Files.Whisper
+		}, "it listens to 128 bands of frequencies, LatentSync to 80"},
+		{func(o *Options) string {
+			o.Files.VAE = vae(network.VAEConfig{Channels: []int{32, 32, 32, 32}, Layers: 1, Latent: 8})
+			return o.Files.VAE
+		}, "its latents have 8 channels, the UNet takes 4"},
+		{func(o *Options) string {
+			o.Files.VAE = vae(network.VAEConfig{Channels: []int{32, 32, 32, 32, 32}, Layers: 1, Latent: 4})
+			o.Resolution = 64
+			return o.Files.UNet
+		}, "its levels do not divide 64 pixels"},
+		{func(o *Options) string {
+			o.Files.UNet = write(t, network.UNetWants(network.UNetConfig{Channels: []int{32, 32}, Layers: 1, In: 13, Out: 4, AudioDim: 64, Heads: 8, Positions: 12}))
+			return o.Files.UNet
+		}, "its positional encoding takes 12 frames, the window has 16"},
+		{func(o *Options) string { o.Files.UNet = tinyFiles.VAE; return o.Files.UNet }, "not a LatentSync UNet"},
+		{func(o *Options) string { o.Files.VAE = tinyFiles.Whisper; return o.Files.VAE }, "not a VAE in the layout of diffusers"},
+		{func(o *Options) string { o.Files.Whisper = tinyFiles.UNet; return o.Files.Whisper }, "not a Whisper checkpoint"},
+		{func(o *Options) string { o.Files.UNet = text; return o.Files.UNet }, ""},
+		{func(o *Options) string { o.Files.VAE = text + ".missing"; return o.Files.VAE }, "no such file"},
+	} {
+		o := Defaults()
+		o.Backend, o.Files, o.Resolution, o.RateNum, o.RateDen = unloaded{}, tinyFiles, 128, 25, 1
+		file := c.set(&o)
+		_, err := New(t.Context(), o)
+		if err == nil {
+			t.Errorf("%s is taken", file)
+			continue
+		}
+		t.Logf("%v; %s", err, fault.HintOf(err))
+		if kind := fault.KindOf(err); kind != fault.Input && kind != fault.Missing || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), c.want) || fault.HintOf(err) == "" {
+			t.Errorf("%s, want an error that names it with %q and a hint: got %v of kind %d, hint %q", file, c.want, err, kind, fault.HintOf(err))
+		}
+	}
+}
