@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -130,7 +131,7 @@ func (u *unetBench) peer(ctx context.Context, args []string) (r UNetResult, err 
 		return r, fault.Wrap(fault.Missing, "run the peer", script, fmt.Errorf("%w: %s", err, lines[len(lines)-1]),
 			"make the Python environment with tools/peers/setup.sh PATH and give --peers PATH/bin/python")
 	}
-	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil || r.Median <= 0 {
+	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil || r.Median <= 0 || len(r.Steps) == 0 {
 		return r, fault.New(fault.Internal, "read the result of", script, fmt.Sprintf("%q has no times", stdout.String()), "")
 	}
 	r.Version, _, _ = strings.Cut(r.Version, "-") // OpenVINO's goes on with the build
@@ -184,7 +185,7 @@ func (r *UNetReport) WriteTable(w io.Writer) error {
 		r.Channels, r.Checkpoint, r.Precision, r.Frames, r.Batch, r.Latent, r.Latent, r.Threads); err != nil {
 		return err
 	}
-	rows := [][]string{{"", "load", "first step", "step", "lipstream to it", "anonymous", "anonymous peak", "resident peak"}}
+	rows := [][]string{{"", "load", "first step", "step", "fastest step", "lipstream to it", "anonymous", "anonymous peak", "resident peak"}}
 	for _, p := range r.Results {
 		seconds := func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) + " s" }
 		size := func(n int64) string {
@@ -193,7 +194,7 @@ func (r *UNetReport) WriteTable(w io.Writer) error {
 			}
 			return memory.Size(n)
 		}
-		rows = append(rows, []string{p.Peer + " (" + p.Version + ")", seconds(p.Load), seconds(p.Warmup), seconds(p.Median),
+		rows = append(rows, []string{p.Peer + " (" + p.Version + ")", seconds(p.Load), seconds(p.Warmup), seconds(p.Median), seconds(slices.Min(p.Steps)),
 			format(r.Results[0].Median/p.Median, Times), size(p.Anonymous), size(p.AnonymousPeak), size(p.PeakRSS)})
 	}
 	if err := writeRows(w, rows); err != nil {
