@@ -13,7 +13,7 @@ import (
 )
 
 // TestInterruptLatentSync interrupts a job while it loads and while it
-// denoises: native code cannot be left in the middle, but between two graphs.
+// denoises. A graph that compiles cannot be stopped: hence the longer limit.
 // The voice is in a temporary file then, which has no name: nothing is left
 // even by a job that is killed.
 func TestInterruptLatentSync(t *testing.T) {
