@@ -1,0 +1,312 @@
+package latentsync
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"image/png"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/golden"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/lip/liptest"
+)
+
+// portrait is the demo's picture, halved, with its face as the mesh network
+// finds it.
+func portrait(t testing.TB) (*frame.Frame, *face.Face) {
+	t.Helper()
+	file, err := os.Open("../../testdata/demo/portrait.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	img, err := png.Decode(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rgb := frame.FromImage(img)
+	f := frame.New(frame.Format{Width: rgb.W / 2, Height: rgb.H / 2, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
+	opaque := make([]float32, rgb.W*rgb.H)
+	for i := range opaque {
+		opaque[i] = 1
+	}
+	f.Blend(rgb, opaque, frame.Affine{A: 2, C: 0.5, E: 2, F: 0.5})
+	raw, err := os.ReadFile("../preview/testdata/portrait_points.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var points [][3]float64
+	if err := json.Unmarshal(raw, &points); err != nil {
+		t.Fatal(err)
+	}
+	fc := &face.Face{Score: 1}
+	for _, p := range points {
+		fc.Points = append(fc.Points, face.Point{X: p[0]/2 - 0.25, Y: p[1]/2 - 0.25, Z: p[2] / 2})
+	}
+	fc.Align = face.TemplateAffine(face.AlignPoints468(fc.Points))
+	return f, fc
+}
+
+// quick are Lipstream's own options, made small.
+func quick(t testing.TB, b backend.Backend) Options {
+	o := Defaults()
+	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Window, o.Overlap = b, "cpu", tinyFiles, 128, 2, 3, 1
+	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech.wav", 1)
+	return o
+}
+
+// TestConformance runs at the least resolution that there are checkpoints for.
+// With fewer pixels the mask's edge is coarser than the suite allows: a few
+// pixels beyond it change.
+func TestConformance(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		o := quick(t, b)
+		o.Resolution, o.Window, o.Steps, o.Guidance = 256, 2, 1, 1
+		liptest.Run(t, liptest.Subject{Open: func(t *testing.T) lip.Engine { return open(t, o) }, Picture: picture, Face: fc})
+	})
+}
+
+// shotOf gives frames from..to-1 of a face. Another nod moves its nose.
+func shotOf(picture *frame.Frame, fc *face.Face, from, to int64, nod float64) []lip.Item {
+	moved := *fc
+	moved.Points = append([]face.Point(nil), fc.Points...)
+	for i, p := range moved.Points {
+		if p.Z < 0 { // what is in front
+			moved.Points[i].Y += nod
+		}
+	}
+	moved.Align = face.TemplateAffine(face.AlignPoints468(moved.Points))
+	var items []lip.Item
+	for i := from; i < to; i++ {
+		f := frame.New(picture.Format)
+		copy(f.Data, picture.Data)
+		f.Index = i
+		items = append(items, lip.Item{Frame: f, Face: &moved})
+	}
+	return items
+}
+
+func process(t testing.TB, e *Engine, items []lip.Item) {
+	t.Helper()
+	n := 0
+	for _, it := range items {
+		done, err := e.Push(t.Context(), it)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(done)
+	}
+	done, err := e.Flush(t.Context())
+	if err != nil || n+len(done) != len(items) {
+		t.Fatalf("%d of %d frames, %v", n+len(done), len(items), err)
+	}
+}
+
+// apart is how much the luma of two shots differs: at most, and in dB of its
+// range.
+func apart(a, b []lip.Item) (most int, ratio float64) {
+	var x, y []float32
+	for i := range a {
+		for k, v := range a[i].Frame.Planes[0] {
+			w := b[i].Frame.Planes[0][k]
+			most = max(most, int(v)-int(w), int(w)-int(v))
+			x, y = append(x, float32(v)), append(y, float32(w))
+		}
+	}
+	return most, golden.Ratio(x, y)
+}
+
+// TestSeedsAndBackends: a seed gives the same frames to the bit, another seed
+// others; backends at f32 differ by one level at most, bfloat16 by a little.
+func TestSeedsAndBackends(t *testing.T) {
+	picture, fc := portrait(t)
+	run := func(set func(*Options), b backend.Backend) ([]lip.Item, error) {
+		o := quick(t, b)
+		o.Sample = true
+		set(&o)
+		e, err := New(t.Context(), o)
+		if err != nil {
+			return nil, err
+		}
+		defer func() {
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		items := shotOf(picture, fc, 0, 4, 0)
+		process(t, e, items)
+		return items, nil
+	}
+	must := func(items []lip.Item, err error) []lip.Item {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return items
+	}
+	ort, ov := openBackend(t, "onnxruntime"), openBackend(t, openvino.Name)
+	first := must(run(func(*Options) {}, ort))
+	again := must(run(func(*Options) {}, ort))
+	other := must(run(func(o *Options) { o.Seed++ }, ort))
+	if most, _ := apart(first, again); most != 0 {
+		t.Errorf("the same seed gives frames that differ by %d", most)
+	}
+	if most, _ := apart(first, other); most < 10 {
+		t.Errorf("another seed gives frames that differ by %d", most)
+	}
+	most, ratio := apart(first, must(run(func(*Options) {}, ov)))
+	t.Logf("backends: by at most %d levels, %.1f dB", most, ratio)
+	if most > 1 {
+		t.Errorf("backends differ by %d levels", most)
+	}
+	half, err := run(func(o *Options) { o.Precision = backend.BF16 }, ov)
+	if fault.KindOf(err) == fault.Usage {
+		t.Logf("this CPU cannot compute in bf16: %v", err)
+		return
+	}
+	most, ratio = apart(must(half, err), first)
+	t.Logf("bf16: by at most %d levels, %.1f dB", most, ratio)
+	if ratio < 30 {
+		t.Errorf("bf16 gives frames %g dB from f32's", ratio)
+	}
+}
+
+// TestShotStandsAlone: what comes after a cut, a gap or a change of person is
+// what it would be without anything before.
+func TestShotStandsAlone(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		e, fresh := open(t, quick(t, b)), open(t, quick(t, b))
+		for _, whole := range []bool{true, false} {
+			e.painter.o.Whole, fresh.painter.o.Whole = whole, whole
+			alone := shotOf(picture, fc, 40, 43, 0)
+			process(t, fresh, alone)
+			for name, between := range map[string]func(before, after []lip.Item){
+				"a cut":                 func(_, after []lip.Item) { after[0].Cut = true },
+				"a frame without face":  func(before, _ []lip.Item) { before[len(before)-1].Face = nil },
+				"a face without extent": func(before, _ []lip.Item) { before[len(before)-1].Face = &face.Face{Points: make([]face.Point, 478)} },
+				"another person": func(_, after []lip.Item) {
+					for i := range after {
+						f := *after[i].Face
+						f.Track = 7
+						after[i].Face = &f
+					}
+				},
+			} {
+				if !whole && name != "a cut" { // only Whole has a state of its own
+					continue
+				}
+				before, after := shotOf(picture, fc, 30, 33, 12), shotOf(picture, fc, 40, 43, 0)
+				between(before, after)
+				process(t, e, append(before, after...))
+				if most, _ := apart(after, alone); most != 0 {
+					t.Errorf("whole %v: frames after %s differ from the shot's alone by %d", whole, name, most)
+				}
+				if last := before[2]; last.Face == nil || last.Face.Score == 0 {
+					if !bytes.Equal(last.Frame.Data, picture.Data) {
+						t.Errorf("whole %v: %s was changed", whole, name)
+					}
+				}
+			}
+		}
+		// As the original, which knows no cuts.
+		e.o.IgnoreCuts = true
+		items := shotOf(picture, fc, 0, 3, 0)
+		items[1].Cut = true
+		other := *fc
+		other.Track = 9
+		items[2].Face = &other
+		for i, it := range items {
+			done, err := e.Push(t.Context(), it)
+			if want := map[int]int{2: 2}[i]; err != nil || len(done) != want {
+				t.Errorf("with cuts ignored frame %d gives %d, %v; want %d", i, len(done), err, want)
+			}
+		}
+		if done, err := e.Flush(t.Context()); err != nil || len(done) != 1 {
+			t.Errorf("with cuts ignored Flush gives %d, %v", len(done), err)
+		}
+	})
+}
+
+// TestDamagedWeights: a network that gives what is no number ends the job and
+// paints nothing.
+func TestDamagedWeights(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		for _, c := range []struct {
+			tensor string
+			file   func(*Options) *string
+			want   string
+		}{
+			{"conv_out.bias", func(o *Options) *string { return &o.Files.UNet }, "denoise frame 0: the network gives NaN"},
+			{"encoder.conv_in.bias", func(o *Options) *string { return &o.Files.VAE }, "encode the face: the network gives NaN"},
+			{"decoder.conv_out.bias", func(o *Options) *string { return &o.Files.VAE }, "decode the face: the network gives NaN"},
+			{"encoder.conv1.bias", func(o *Options) *string { return &o.Files.Whisper }, "listen with Whisper: the network gives NaN"},
+		} {
+			o := quick(t, b)
+			o.Window, o.Overlap, o.Steps = 1, 0, 1
+			path := c.file(&o)
+			*path = spoil(t, *path, c.tensor)
+			e, it := open(t, o), shotOf(picture, fc, 0, 1, 0)[0]
+			done, err := e.Push(t.Context(), it)
+			if err == nil || err.Error() != c.want || !strings.Contains(fault.HintOf(err), "models check --deep") || len(done) > 0 {
+				t.Errorf("%s: %d frames, %v, hint %q; want %s", c.tensor, len(done), err, fault.HintOf(err), c.want)
+			}
+			if !bytes.Equal(it.Frame.Data, picture.Data) {
+				t.Errorf("%s: the frame was painted", c.tensor)
+			}
+		}
+	})
+}
+
+// TestEngineIsCancelled: a job that is stopped within a window, or before the
+// networks are compiled, closes cleanly.
+func TestEngineIsCancelled(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var cancelled time.Time
+		o := quick(t, b)
+		o.Steps, o.Progress = 50, func(int64, int, int) { cancelled = time.Now(); cancel() }
+		e := open(t, o)
+		var err error
+		for _, it := range shotOf(picture, fc, 0, 4, 0) {
+			if _, err = e.Push(ctx, it); err != nil {
+				break
+			}
+		}
+		if late := time.Since(cancelled); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled || late > 2*time.Second {
+			t.Errorf("%v after %v", err, late)
+		}
+		if _, err := e.Flush(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Flush: %v", err)
+		}
+		if err := errors.Join(e.Close(), e.Close()); err != nil {
+			t.Error(err)
+		}
+		if _, err := New(ctx, o); fault.KindOf(err) != fault.Cancelled {
+			t.Errorf("New: %v", err)
+		}
+	})
+}
+
+func TestNames(t *testing.T) {
+	for version, want := range map[string]string{"": "latentsync", "1.6": "latentsync 1.6"} {
+		e := &Engine{o: Options{Version: version, Window: 16}}
+		if e.Name() != want || e.Hold() != 15 {
+			t.Errorf("%q, Hold %d", e.Name(), e.Hold())
+		}
+	}
+}
