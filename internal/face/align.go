@@ -56,44 +56,62 @@ func meanOf(p []Point, indices []int) [2]float64 {
 }
 
 // similarity is the closed form of 3.4 for the template enlarged rho times
-// (2.8 for 256): standard deviations give the scale, an orthogonal fit of the
-// normalised points the rotation. bias is what remains at the nose, in
-// normalised units.
-func similarity(p Anchors, rho float64) (m frame.Affine, bias [2]float64) {
-	q := Anchors{{17 * rho, 20 * rho}, {58 * rho, 20 * rho}, {37.5 * rho, 40 * rho}}
+// (2.8 for 256), in the original's float32 arithmetic: standard deviations give
+// the scale, an orthogonal fit of the normalised points the rotation. bias is
+// what remains at the nose, in normalised units.
+func similarity(p Anchors, rho float64) (m frame.Affine, bias [2]float32) {
 	a, c1, s1 := normalise(p)
-	b, c2, s2 := normalise(q)
-	// The rotation that best takes a to b has the angle of the sums below:
-	// V·Uᵀ of the SVD in the spec, with the reflection excluded.
-	var dot, cross float64
-	for i := range a {
-		dot += a[i][0]*b[i][0] + a[i][1]*b[i][1]
-		cross += a[i][0]*b[i][1] - a[i][1]*b[i][0]
-	}
-	n := math.Hypot(dot, cross)
-	if n == 0 || s1 == 0 {
+	b, c2, s2 := normalise(Anchors{{17 * rho, 20 * rho}, {58 * rho, 20 * rho}, {37.5 * rho, 40 * rho}})
+	if !(s1 > 0) {
 		return frame.Affine{}, bias // the points coincide
 	}
-	cos, sin := dot/n*s2/s1, cross/n*s2/s1
-	m = frame.Affine{A: cos, B: -sin, D: sin, E: cos}
-	m.C = c2[0] - (m.A*c1[0] + m.B*c1[1])
-	m.F = c2[1] - (m.D*c1[0] + m.E*c1[1])
-	return m, [2]float64{b[2][0] - a[2][0], b[2][1] - a[2][1]}
+	var cov mat2
+	for i := range cov {
+		for j := range cov[i] {
+			for k := range a {
+				cov[i][j] += float32(a[k][i] * b[k][j])
+			}
+		}
+	}
+	u, v := svd2(cov)
+	r := v.mulT(u)
+	if float32(r[0][0]*r[1][1]) < float32(r[0][1]*r[1][0]) { // a reflection
+		v[0][1], v[1][1] = -v[0][1], -v[1][1]
+		r = v.mulT(u)
+	}
+	scale := s2 / s1
+	row := func(i int) (x, y, shift float64) {
+		t := float32(r[i][0]*c1[0]) + float32(r[i][1]*c1[1])
+		return float64(scale * r[i][0]), float64(scale * r[i][1]), float64(c2[i] - float32(scale*t))
+	}
+	m.A, m.B, m.C = row(0)
+	m.D, m.E, m.F = row(1)
+	return m, [2]float32{b[2][0] - a[2][0], b[2][1] - a[2][1]}
 }
 
 // normalise centres the points and divides by the unbiased deviation over all
-// six centred coordinates.
-func normalise(p Anchors) (q Anchors, c [2]float64, s float64) {
-	for _, v := range p {
-		c[0] += v[0] / 3
-		c[1] += v[1] / 3
+// six centred coordinates, which torch computes in float64.
+func normalise(p Anchors) (q [3][2]float32, c [2]float32, s float32) {
+	for i := range c {
+		c[i] = (float32(p[0][i]) + float32(p[1][i]) + float32(p[2][i])) / 3
 	}
-	for _, v := range p {
-		s += (v[0]-c[0])*(v[0]-c[0]) + (v[1]-c[1])*(v[1]-c[1])
-	}
-	s = math.Sqrt(s / 5)
+	var mean float32
 	for i, v := range p {
-		q[i] = [2]float64{(v[0] - c[0]) / s, (v[1] - c[1]) / s}
+		q[i] = [2]float32{float32(v[0]) - c[0], float32(v[1]) - c[1]}
+		mean += q[i][0]
+		mean += q[i][1]
+	}
+	mean /= 6
+	var sum float64
+	for _, v := range q {
+		dx, dy := float64(v[0])-float64(mean), float64(v[1])-float64(mean)
+		sum += dx * dx
+		sum += dy * dy
+	}
+	s = float32(math.Sqrt(sum / 5))
+	for i := range q {
+		q[i][0] /= s
+		q[i][1] /= s
 	}
 	return q, c, s
 }
@@ -105,15 +123,15 @@ func TemplateAffine(a Anchors) frame.Affine {
 	return m
 }
 
-// Aligner does LatentSync's alignment for one model size, in float32
-// semantics: matrix, crop, restore. The matrix has a state that runs through
-// the frames of a job.
+// Aligner does LatentSync's alignment for one model size, in the original's
+// float32 arithmetic (warp32.go): matrix, crop, restore. The matrix has a state
+// that runs through the frames of a job.
 type Aligner struct {
 	Resolution   int // of the model: 256 or 512
 	CropW, CropH int // of the crop before the stretch: 210 x 280 or 420 x 560
 
 	rho     float64
-	bias    [2]float64
+	bias    [2]float32
 	hasBias bool
 	lanczos [2]*lanczos // columns, rows
 	bicubic [2]*bicubic
@@ -128,29 +146,25 @@ func NewAligner(resolution int) *Aligner {
 	return a
 }
 
-// Matrix gives the map from the picture to the crop of CropW x CropH and
-// advances the bias: call it once for each frame, in order.
+// Matrix gives the map from the picture to the crop of CropW x CropH, its
+// elements of float32, and advances the bias: call it once for each frame, in
+// order.
 func (a *Aligner) Matrix(p Anchors) frame.Affine {
 	m, b := similarity(p, a.rho)
 	if a.hasBias {
-		b[0] = 0.2*a.bias[0] + 0.8*b[0]
-		b[1] = 0.2*a.bias[1] + 0.8*b[1]
+		for i := range b {
+			b[i] = float32(a.bias[i]*0.2) + float32(b[i]*0.8)
+		}
 	}
 	a.bias, a.hasBias = b, true
-	m.C += b[0]
-	m.F += b[1]
-	return single(m)
+	m.C = float64(float32(m.C) + b[0])
+	m.F = float64(float32(m.F) + b[1])
+	return m
 }
 
 // Reset forgets the bias: at the start of a job, and after a cut where exact
 // parity with the original is not wanted.
-func (a *Aligner) Reset() { a.bias, a.hasBias = [2]float64{}, false }
-
-// single rounds the elements to float32, which is how they are stored.
-func single(m frame.Affine) frame.Affine {
-	f := func(v float64) float64 { return float64(float32(v)) }
-	return frame.Affine{A: f(m.A), B: f(m.B), C: f(m.C), D: f(m.D), E: f(m.E), F: f(m.F)}
-}
+func (a *Aligner) Reset() { a.bias, a.hasBias = [2]float32{}, false }
 
 // Crop cuts the aligned face out of the picture (3.5): bilinear, truncated,
 // 127 where nothing covers it, then Lanczos to Resolution x Resolution.
@@ -169,45 +183,39 @@ func (a *Aligner) warp(src frame.Source, m frame.Affine) *frame.RGB {
 	if !ok {
 		return dst
 	}
+	sw, sh := src.Size()
+	warp, ok := newWarper(homography(m), sw, sh, dst.W, dst.H)
+	if !ok {
+		return dst
+	}
 	pic, ox, oy := part(src, inv, a.CropW, a.CropH)
 	if pic == nil {
 		return dst
 	}
 	for v := range dst.H {
 		for u := range dst.W {
-			x, y := inv.Apply(float64(u), float64(v))
-			x, y = x-float64(ox), y-float64(oy)
-			if !(x > -1 && y > -1 && x < float64(pic.W) && y < float64(pic.H)) {
+			x, y := warp.at(u, v)
+			if !(x > -1 && y > -1 && x < float32(sw) && y < float32(sh)) {
 				continue
 			}
-			fx, fy := math.Floor(x), math.Floor(y)
-			ix, iy := int(fx), int(fy)
-			wx, wy := x-fx, y-fy
-			var sum [3]float64
-			var cov float64
-			for k := range 4 {
+			ix, iy, weights := bilinear(x, y)
+			ix, iy = ix-ox, iy-oy
+			var sum [3]float32
+			var cov float32
+			for k, w := range weights {
 				jx, jy := ix+k&1, iy+k>>1
 				if uint(jx) >= uint(pic.W) || uint(jy) >= uint(pic.H) {
 					continue
 				}
-				w := (1 - wx)
-				if k&1 == 1 {
-					w = wx
-				}
-				if k>>1 == 1 {
-					w *= wy
-				} else {
-					w *= 1 - wy
-				}
 				cov += w
 				p := pic.Pix[3*(jy*pic.W+jx):]
-				sum[0] += w * float64(p[0])
-				sum[1] += w * float64(p[1])
-				sum[2] += w * float64(p[2])
+				sum[0] = fma32(w, float32(p[0]), sum[0])
+				sum[1] = fma32(w, float32(p[1]), sum[1])
+				sum[2] = fma32(w, float32(p[2]), sum[2])
 			}
 			q := dst.Pix[3*(v*dst.W+u):]
 			for c := range 3 {
-				q[c] = byte(min(max(sum[c]+(1-cov)*127, 0), 255))
+				q[c] = byte(min(max(sum[c]+float32((1-cov)*127), 0), 255))
 			}
 		}
 	}

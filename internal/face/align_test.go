@@ -47,7 +47,7 @@ func TestMatrixGolden(t *testing.T) {
 				got = append(got, float32(v))
 			}
 		}
-		closeTo(t, set.name+" matrices", got, g[set.name+".matrices"].data, 2e-4)
+		closeTo(t, set.name+" matrices", got, g[set.name+".matrices"].data, 0)
 	}
 }
 
@@ -81,7 +81,8 @@ func TestCropGolden(t *testing.T) {
 		ms := goldenMatrices(t, g, a)
 		for _, i := range set.frames {
 			name := fmt.Sprintf("align/%s/face_%02d.png", set.name, i)
-			compare(t, name, a.Crop(pic, ms[i]).Pix, readPNG(t, name).Pix, 2)
+			// The warp is exact (TestWarpBits); this is what resizeLanczos differs by.
+			within(t, name, a.Crop(pic, ms[i]).Pix, readPNG(t, name).Pix, 7e-4)
 		}
 	}
 }
@@ -112,7 +113,7 @@ func TestRestoreGolden(t *testing.T) {
 			pic := readPNG(t, "align/picture.png")
 			a.Restore(pic, small, ms[i])
 			name := fmt.Sprintf("align/%s/restored_%02d.png", set.name, i)
-			compare(t, name, pic.Pix, readPNG(t, name).Pix, 1)
+			within(t, name, pic.Pix, readPNG(t, name).Pix, 5e-5)
 		}
 		if set.r != 256 {
 			continue
@@ -123,7 +124,7 @@ func TestRestoreGolden(t *testing.T) {
 			for y := range p.H {
 				copy(full[(y+p.Y)*640+p.X:], p.Alpha[y*p.W:(y+1)*p.W])
 			}
-			closeTo(t, key, everyRow(full, 1, 480, 640, 16), g[key].data, 5e-5)
+			closeTo(t, key, everyRow(full, 1, 480, 640, 16), g[key].data, 1e-6)
 		}
 	}
 }

@@ -23,6 +23,14 @@ func (a *Aligner) Patch(face []float32, m frame.Affine, w, h int) *Patch {
 	if !ok {
 		return nil
 	}
+	back, ok := homography(m).invert()
+	if !ok {
+		return nil
+	}
+	warp, ok := newWarper(back, a.CropW, a.CropH, w, h)
+	if !ok {
+		return nil
+	}
 	// The box holds everything covered and, around it, as much of the picture
 	// as the filters can see, so that they behave as over the whole picture.
 	lim := 2 + int(math.Hypot(float64(a.CropW+1), float64(a.CropH+1))*math.Sqrt(math.Abs(inv.A*inv.E-inv.B*inv.D)))/20
@@ -33,19 +41,19 @@ func (a *Aligner) Patch(face []float32, m frame.Affine, w, h int) *Patch {
 	p := &Patch{X: x0, Y: y0, W: x1 - x0, H: y1 - y0}
 	p.Face = make([]float32, 3*p.W*p.H)
 	cover := make([]float32, p.W*p.H)
-	a.unwarp(p, cover, face, m)
+	a.unwarp(p, cover, face, warp)
 
 	e := erode(cover, p.W, p.H, 1, 0) // rows y-1..y, columns x-1..x
-	var area float32
+	var area float64
 	for _, v := range e {
-		area += v
+		area += float64(v)
 	}
 	for i, v := range e {
 		p.Face[3*i] *= v
 		p.Face[3*i+1] *= v
 		p.Face[3*i+2] *= v
 	}
-	g := int(math.Sqrt(float64(area))) / 20
+	g := int(sqrt32(float32(area))) / 20
 	var c []float32
 	if g == 0 {
 		c = erode(e, p.W, p.H, 1, 1) // OpenCV's answer to an empty kernel
@@ -56,24 +64,21 @@ func (a *Aligner) Patch(face []float32, m frame.Affine, w, h int) *Patch {
 	return p
 }
 
-// unwarp fills p.Face with the face sampled at m, 127 (in the units of the
+// unwarp fills p.Face with the face sampled through warp, 127 (in the units of the
 // face, so white after the clamp) where it does not cover, and cover with the
 // bilinear coverage.
-func (a *Aligner) unwarp(p *Patch, cover, face []float32, m frame.Affine) {
+func (a *Aligner) unwarp(p *Patch, cover, face []float32, warp *warper) {
 	n := a.CropW * a.CropH
 	for y := range p.H {
 		for x := range p.W {
 			at := y*p.W + x
-			u, v := m.Apply(float64(x+p.X), float64(y+p.Y))
-			fu, fv := math.Floor(u), math.Floor(v)
+			u, v := warp.at(x+p.X, y+p.Y)
 			out := p.Face[3*at : 3*at+3]
-			if !(fu >= -1 && fv >= -1 && fu < float64(a.CropW) && fv < float64(a.CropH)) {
+			if !(u > -1 && v > -1 && u < float32(a.CropW) && v < float32(a.CropH)) {
 				out[0], out[1], out[2] = 255, 255, 255
 				continue
 			}
-			iu, iv := int(fu), int(fv)
-			wu, wv := float32(u-fu), float32(v-fv)
-			weights := [4]float32{(1 - wu) * (1 - wv), wu * (1 - wv), (1 - wu) * wv, wu * wv}
+			iu, iv, weights := bilinear(u, v)
 			var sum [3]float32
 			var cov float32
 			for k, w := range weights {
@@ -83,13 +88,13 @@ func (a *Aligner) unwarp(p *Patch, cover, face []float32, m frame.Affine) {
 				}
 				i := jv*a.CropW + ju
 				cov += w
-				sum[0] += w * face[i]
-				sum[1] += w * face[n+i]
-				sum[2] += w * face[2*n+i]
+				sum[0] = fma32(w, face[i], sum[0])
+				sum[1] = fma32(w, face[n+i], sum[1])
+				sum[2] = fma32(w, face[2*n+i], sum[2])
 			}
 			cover[at] = cov
 			for c, s := range sum {
-				s = (s+(1-cov)*127)/2 + 0.5
+				s = (s+float32((1-cov)*127))/2 + 0.5
 				out[c] = min(max(s, 0), 1) * 255
 			}
 		}
@@ -112,7 +117,7 @@ func (a *Aligner) Restore(dst *frame.RGB, face []float32, m frame.Affine) {
 				continue
 			}
 			for c := range 3 {
-				v := s*p.Face[3*at+c] + (1-s)*float32(row[3*x+c])
+				v := float32(s*p.Face[3*at+c]) + float32((1-s)*float32(row[3*x+c]))
 				row[3*x+c] = byte(min(max(v, 0), 255))
 			}
 		}
@@ -182,17 +187,7 @@ func blur(src []float32, w, h, g int) []float32 {
 	if g == 0 {
 		return src // one tap
 	}
-	kernel := make([]float32, 2*g+1)
-	sigma := 0.3*float64(g-1) + 0.8
-	var sum float32
-	for i := range kernel {
-		x := float64(i - g)
-		kernel[i] = float32(math.Exp(-x * x / (2 * sigma * sigma)))
-		sum += kernel[i]
-	}
-	for i := range kernel {
-		kernel[i] /= sum
-	}
+	kernel := gaussian(g)
 	tmp := make([]float32, w*h)
 	line := make([]float32, w+2*g)
 	for y := range h {
@@ -200,26 +195,67 @@ func blur(src []float32, w, h, g int) []float32 {
 		for i := range line {
 			line[i] = row[reflect(i-g, w)]
 		}
-		out := tmp[y*w : (y+1)*w]
-		for x := range out {
-			var v float32
-			for k, c := range kernel {
-				v += c * line[x+k]
-			}
-			out[x] = v
+		for k, c := range kernel {
+			accumulate(tmp[y*w:(y+1)*w], line[k:k+w], c)
 		}
 	}
 	dst := make([]float32, w*h)
 	for y := range h {
-		out := dst[y*w : (y+1)*w]
 		for k, c := range kernel {
-			row := tmp[reflect(y+k-g, h)*w:]
-			for x := range out {
-				out[x] += c * row[x]
-			}
+			at := reflect(y+k-g, h) * w
+			accumulate(dst[y*w:(y+1)*w], tmp[at:at+w], c)
 		}
 	}
 	return dst
+}
+
+// accumulate adds c·src to dst, fused as in torch's convolution.
+func accumulate(dst, src []float32, c float32) {
+	src = src[:len(dst)]
+	for i, v := range src {
+		dst[i] = fma32(c, v, dst[i])
+	}
+}
+
+// gaussian is kornia's kernel of 2g+1 taps and deviation 0.3(g-1)+0.8.
+func gaussian(g int) []float32 {
+	kernel := make([]float32, 2*g+1)
+	sigma := float32(0.3*float64(g-1) + 0.8)
+	for i := range kernel {
+		x := float32(i - g)
+		kernel[i] = float32(math.Exp(float64(-(x * x) / (2 * float32(sigma*sigma)))))
+	}
+	sum := torchSum(kernel)
+	for i := range kernel {
+		kernel[i] /= sum
+	}
+	return kernel
+}
+
+// torchSum adds a row as torch does with vectors of eight: four vectors at a
+// time into four sums, what is left of the vectors into the first, and the
+// row's end before the elements of the total.
+func torchSum(row []float32) float32 {
+	const lanes = 8
+	n := len(row) / lanes
+	var part [4][lanes]float32
+	for i := range n {
+		to := &part[0]
+		if i < n/4*4 {
+			to = &part[i%4]
+		}
+		for k := range to {
+			to[k] += row[i*lanes+k]
+		}
+	}
+	var sum float32
+	for _, v := range row[n*lanes:] {
+		sum += v
+	}
+	for k := range lanes {
+		sum += part[0][k] + part[1][k] + part[2][k] + part[3][k]
+	}
+	return sum
 }
 
 // reflect folds an index into 0..n-1 without repeating the edge.
