@@ -114,6 +114,9 @@ func (j Job) withDefaults() (Job, error) {
 		return j, usage("--crf", strconv.Itoa(*j.CRF), "is out of range",
 			fmt.Sprintf("0 is lossless, 18 looks like the source, %d is worst", j.worstCRF()))
 	}
+	if _, err := j.options(); err != nil { // whichever engine it will be
+		return j, err
+	}
 	if _, err := face.ParseChoice(j.Face); err != nil {
 		return j, err
 	}

@@ -18,12 +18,9 @@ import (
 //
 // Runs whose input names the conditions that the original's UNet got are fed
 // with those, and then held to the tolerances of golden/README: latents 1e-3
-// of a range of 15, generated faces 2e-3 of a range of 8, frames one level of
-// 255 on 99.5 % of the values. (Guidance and the number of steps do not change
-// the conditions, so that runs can share them.) From the frames on, crops
-// differ from the original's by one level in some 0.5 % of their values,
-// truncation being what it is, and networks of random weights make much of
-// that: then frames are only held to 50 dB.
+// of a range of 15, generated faces 2e-3 of a range of 8. (Guidance and the
+// number of steps do not change the conditions, so that runs can share them.)
+// All runs are held to frames within one level of 255 on 99.9 % of the values.
 func TestEndToEndGolden(t *testing.T) {
 	const conditions = "r128_g15_mean"
 	small := []goldenRun{
@@ -187,21 +184,19 @@ func (g *goldenRun) compare(t *testing.T, backend string) {
 		}
 		golden.Check(t, golden.Measurement{Module: module, Case: name, Backend: backend, Precision: "f32", Measure: measure, Value: value, Limit: limit})
 	}
-	var got, want []float32 // of the pictures
-	off := 0
+	off, all := 0, 0 // values of the pictures
 	for _, i := range g.frames {
 		for k, v := range picture(t, fmt.Sprintf("%s_%02d.png", g.name, i)).Pix {
 			if d := int(v) - int(g.picture[i].Pix[k]); d < -1 || d > 1 {
 				off++
 			}
-			got, want = append(got, float32(g.picture[i].Pix[k])), append(want, float32(v))
+			all++
 		}
 	}
+	note("pipeline, frames", "share of values off by more than 1", float64(off)/float64(all), 0.001)
 	if g.fed == "" {
-		note("pipeline, frames", golden.PSNR, golden.Ratio(got, want), 50)
 		return
 	}
-	note("pipeline, frames", "values off by more than 1", float64(off)/float64(len(want)), 0.005)
 	note("pipeline, latents", "max abs", g.latentsOff(t), 1e-3)
 	faces := values(t, g.file, "synced_faces")
 	mask := face.Mask(128)

@@ -105,7 +105,7 @@ func (o Options) Check() error {
 	case !(o.Guidance >= 1 && o.Guidance <= 20):
 		return bad("--guidance", fmt.Sprint(o.Guidance), "is out of range", "1 to 20; 1.5 is usual, 1 takes half the time")
 	case o.DeepCache < 0 || o.DeepCache > 100:
-		return bad("--deepcache", strconv.Itoa(o.DeepCache), "is out of range", "0 is off, 3 is usual")
+		return bad("--deepcache", strconv.Itoa(o.DeepCache), "is out of range", "1 does every step in full, 3 is usual")
 	case o.Window < 1 || o.Window > 24:
 		return bad("--window", strconv.Itoa(o.Window), "is out of range", "1 to 24; the checkpoints were trained with 16")
 	case o.Overlap < 0 || o.Overlap > o.Window/2:

@@ -22,3 +22,17 @@ func dlsym(handle uintptr, name string) (uintptr, error) {
 func PathChars(path string) (unsafe.Pointer, error) {
 	return unsafe.Pointer(CString(path)), nil
 }
+
+// Setenv sets a variable where native libraries look for it: without cgo,
+// os.Setenv does not reach the C library's environment.
+func Setenv(key, value string) {
+	// int setenv(const char* name, const char* value, int overwrite);
+	addr, err := purego.Dlsym(purego.RTLD_DEFAULT, "setenv")
+	if err != nil || addr == 0 {
+		return
+	}
+	var setenv func(key, value string, overwrite int32) int32
+	if Register(&setenv, addr) == nil {
+		setenv(key, value, 1)
+	}
+}

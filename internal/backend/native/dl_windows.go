@@ -1,6 +1,7 @@
 package native
 
 import (
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -21,3 +22,6 @@ func PathChars(path string) (unsafe.Pointer, error) {
 	p, err := windows.UTF16PtrFromString(path)
 	return unsafe.Pointer(p), err
 }
+
+// Setenv sets a variable where native libraries look for it.
+func Setenv(key, value string) { _ = os.Setenv(key, value) } // fails for impossible names only

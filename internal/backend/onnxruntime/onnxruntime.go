@@ -53,6 +53,9 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Wrap(fault.Cancelled, "load library", path, err, "")
 	}
+	// The library's builds of Microsoft collect telemetry, into files in the
+	// user's folders, from the moment that it is loaded.
+	native.Setenv("ORT_DISABLE_TELEMETRY", "1")
 	lib, err := native.Open(path, hint)
 	if err != nil {
 		return nil, err
