@@ -71,22 +71,11 @@ func dryRun(ctx context.Context, job Job, r *reporter) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	r.start(chosen.name, chosen.why, job.Output)
-	r.stage(StageProbe)
-	in, err := probe(ctx, job, chosen.name)
-	if err != nil {
-		return Plan{}, err
-	}
-	r.stage(StageLoad)
-	nets, err := in.load(ctx, job, chosen, r)
+	in, nets, err := begin(ctx, job, chosen, r)
 	if err != nil {
 		return Plan{}, err
 	}
 	defer nets.close()
-	r.stage(StageListen)
-	if err := in.listen(ctx, job, &nets.voice); err != nil {
-		return Plan{}, err
-	}
 	v := in.video.Video
 	plan := Plan{
 		Engine: nets.engine.Name(), Why: chosen.why, Width: v.Width, Height: v.Height, FPS: in.rate.Float(),

@@ -34,16 +34,14 @@ type choice struct {
 
 // chooseEngine settles the job's engine and says why.
 func chooseEngine(ctx context.Context, job Job) (choice, error) {
-	dir, why := job.LatentSync.Models, "as asked"
+	why := "as asked"
 	switch {
 	case job.Engine == EnginePreview:
 		return choice{name: EnginePreview, why: why}, nil
 	case job.Engine == EngineAuto:
-		if dir == "" {
-			var err error
-			if dir, err = ModelsDir(); err != nil {
-				return choice{name: EnginePreview, why: "there is no folder to look for checkpoints in"}, nil
-			}
+		dir, err := job.modelsDir()
+		if err != nil {
+			return choice{name: EnginePreview, why: "there is no folder to look for checkpoints in"}, nil
 		}
 		if !models.Installed(dir) {
 			return choice{name: EnginePreview, why: "there is no LatentSync checkpoint in " + dir}, nil
@@ -57,7 +55,7 @@ func chooseEngine(ctx context.Context, job Job) (choice, error) {
 	if err := job.checkpoints(ctx, &o); err != nil {
 		return choice{}, err
 	}
-	return choice{name: engineName(o), why: why, latentsync: &o}, nil
+	return choice{name: o.Name(), why: why, latentsync: &o}, nil
 }
 
 // Version of Lipstream, as built.

@@ -1,6 +1,7 @@
 package lipstream
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -84,7 +85,9 @@ func (j Job) withDefaults() (Job, error) {
 			return j, usage("--"+p.option, "", "is required", "see lipstream run --help")
 		}
 	}
-	j = j.parity()
+	if j.LatentSync.Parity {
+		j.FPS, j.Length = cmp.Or(j.FPS, "25"), LengthPingPong
+	}
 	choose := func(option string, value *string, allowed ...string) error {
 		if *value == "" {
 			*value = allowed[0]

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"strings"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
@@ -44,24 +43,10 @@ type LatentSync struct {
 	Parity bool
 }
 
-// parity sets what Parity stands for.
-func (j Job) parity() Job {
-	if !j.LatentSync.Parity {
-		return j
-	}
-	l := &j.LatentSync
-	l.Overlap, l.WhisperApart, l.Whole, l.Noise, l.IgnoreCuts, l.NeedFace = new(0), true, true, true, true, true
-	j.FPS, j.Length = cmp.Or(j.FPS, "25"), LengthPingPong
-	return j
-}
-
 // options turns the job's options into the engine's, as far as they do not
 // need the inputs.
 func (j Job) options() (latentsync.Options, error) {
 	l, o := j.LatentSync, latentsync.Defaults()
-	if l.Parity {
-		o = o.Parity()
-	}
 	o.Sampler = cmp.Or(l.Sampler, o.Sampler)
 	o.Steps = cmp.Or(l.Steps, o.Steps)
 	o.Guidance = cmp.Or(l.Guidance, o.Guidance)
@@ -72,8 +57,10 @@ func (j Job) options() (latentsync.Options, error) {
 		o.Overlap = *l.Overlap
 	}
 	o.WhisperOverlap = !l.WhisperApart
-	o.Whole = l.Whole
-	o.IgnoreCuts, o.NeedFace = l.IgnoreCuts, l.NeedFace
+	o.Whole, o.IgnoreCuts, o.NeedFace = l.Whole, l.IgnoreCuts, l.NeedFace
+	if l.Parity {
+		o = o.Parity()
+	}
 	o.Seed, o.Device, o.Threads = j.Seed, l.Device, j.Threads
 	o.Resolution = l.Resolution
 	switch l.Precision {
@@ -89,14 +76,19 @@ func (j Job) options() (latentsync.Options, error) {
 	return o, check.Check()
 }
 
+// modelsDir is where the job's checkpoints are looked for.
+func (j Job) modelsDir() (string, error) {
+	if j.LatentSync.Models != "" {
+		return j.LatentSync.Models, nil
+	}
+	return ModelsDir()
+}
+
 // checkpoints finds the files and settles the resolution.
 func (j Job) checkpoints(ctx context.Context, o *latentsync.Options) error {
-	dir := j.LatentSync.Models
-	if dir == "" {
-		var err error
-		if dir, err = ModelsDir(); err != nil {
-			return err
-		}
+	dir, err := j.modelsDir()
+	if err != nil {
+		return err
 	}
 	set, err := models.Find(dir)
 	if err != nil {
@@ -155,7 +147,7 @@ type voice struct {
 // newLatentSync loads the checkpoints.
 func newLatentSync(ctx context.Context, job Job, o latentsync.Options, nets backend.Backend, rate media.Rational, v *voice, r *reporter) (*latentsync.Engine, error) {
 	o.Backend, o.RateNum, o.RateDen, o.Voice, o.Progress = nets, rate.Num, rate.Den, v.spool, r.step
-	if !job.LatentSync.Noise {
+	if l := job.LatentSync; !l.Noise && !l.Parity {
 		o.Speech = func(at float64) float64 { return v.speech.Speech(at) }
 	}
 	var err error
@@ -164,9 +156,4 @@ func newLatentSync(ctx context.Context, job Job, o latentsync.Options, nets back
 	}
 	prepared(ctx, &o, r.warn)
 	return latentsync.New(ctx, o)
-}
-
-// engineName is how the engine of a checkpoint calls itself.
-func engineName(o latentsync.Options) string {
-	return strings.TrimSpace(EngineLatentSync + " " + o.Version)
 }

@@ -83,29 +83,37 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	r.start(chosen.name, chosen.why, job.Output)
-	r.stage(StageProbe)
-	in, err := probe(ctx, job, chosen.name)
-	if err != nil {
-		return Result{}, err
-	}
-	// The networks come before the voice: a runtime that is missing should be
-	// told of before an hour of speech is listened to.
-	r.stage(StageLoad)
-	nets, err := in.load(ctx, job, chosen, r)
+	in, nets, err := begin(ctx, job, chosen, r)
 	if err != nil {
 		return Result{}, err
 	}
 	defer nets.close()
-	r.stage(StageListen)
-	if err := in.listen(ctx, job, &nets.voice); err != nil {
-		return Result{}, err
-	}
 	if in.speech.SpeechSeconds() == 0 {
 		r.warn(job.Audio + ": no speech was found, the mouth will stay closed")
 	}
 	r.expect(in.expected)
 	return in.render(ctx, job, nets, r)
+}
+
+// begin does all of a job but the frames. The caller closes the networks.
+func begin(ctx context.Context, job Job, chosen choice, r *reporter) (in *inputs, nets *networks, err error) {
+	r.start(chosen.name, chosen.why, job.Output)
+	r.stage(StageProbe)
+	if in, err = probe(ctx, job, chosen.name); err != nil {
+		return nil, nil, err
+	}
+	// The networks come before the voice: a runtime that is missing should be
+	// told of before an hour of speech is listened to.
+	r.stage(StageLoad)
+	if nets, err = in.load(ctx, job, chosen, r); err != nil {
+		return nil, nil, err
+	}
+	r.stage(StageListen)
+	if err = in.listen(ctx, job, &nets.voice); err != nil {
+		nets.close()
+		return nil, nil, err
+	}
+	return in, nets, nil
 }
 
 // networks are what a job computes with.

@@ -3,7 +3,6 @@ package latentsync
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
@@ -136,7 +135,7 @@ func (c configs) fit(o Options) error {
 }
 
 // Name is "latentsync", with the version where it is known.
-func (e *Engine) Name() string { return strings.TrimSpace("latentsync " + e.o.Version) }
+func (e *Engine) Name() string { return e.o.Name() }
 
 // Hold is a window less one frame.
 func (e *Engine) Hold() int { return e.o.Window - 1 }

@@ -7,6 +7,7 @@ package latentsync
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
@@ -93,6 +94,9 @@ func (o Options) Parity() Options {
 	o.Whole, o.Short, o.Sample, o.IgnoreCuts, o.NeedFace = true, true, true, true, true
 	return o
 }
+
+// Name is what the engine calls itself.
+func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Version) }
 
 // Check refuses options that make no sense, as usage errors.
 func (o Options) Check() error {
