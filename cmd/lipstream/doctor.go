@@ -30,14 +30,12 @@ func (d *doctorCmd) Run(ctx context.Context, c *console) error {
 	}
 	var err error
 	if d.JSON {
-		enc := newEncoder(c.Out)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(report)
+		err = printJSON(c, "print the report", report)
 	} else {
-		err = report.WriteTable(c.Out)
+		err = fault.Wrap(fault.Output, "print the report", "", report.WriteTable(c.Out), "")
 	}
 	if err != nil {
-		return fault.Wrap(fault.Output, "print the report", "", err, "")
+		return err
 	}
 	if err := ctx.Err(); err != nil { // half a report proves nothing
 		return fault.Wrap(fault.Cancelled, "check this machine", "", err, "")

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 
 	"github.com/lipstream/lipstream"
-	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/models"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -27,12 +25,6 @@ func modelsDir(given string) (string, error) {
 		return given, nil
 	}
 	return lipstream.ModelsDir()
-}
-
-// printPath writes a result to standard output, where programs read.
-func printPath(c *console, path string) error {
-	_, err := fmt.Fprintln(c.Out, oneLine(path, maxErrorLine))
-	return fault.Wrap(fault.Output, "print the path", "", err, "")
 }
 
 type modelsPullCmd struct {
@@ -57,7 +49,7 @@ func (m *modelsPullCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	for _, p := range paths {
-		if err := printPath(c, p); err != nil {
+		if err := printPath(c, "print the path", p); err != nil {
 			return err
 		}
 	}
@@ -100,7 +92,7 @@ func (m *modelsPrepareCmd) Run(ctx context.Context, c *console) error {
 		if err != nil {
 			return err
 		}
-		if err := printPath(c, out); err != nil {
+		if err := printPath(c, "print the path", out); err != nil {
 			return err
 		}
 	}
@@ -125,7 +117,7 @@ func (m *modelsSynthCmd) Run(ctx context.Context, c *console) error {
 	})
 	bar.close()
 	for _, p := range paths {
-		if e := printPath(c, p); e != nil && err == nil {
+		if e := printPath(c, "print the path", p); e != nil && err == nil {
 			err = e
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/schollz/progressbar/v3"
-
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
@@ -51,7 +49,12 @@ func (b *byteBar) show(what string, done, total int64) {
 		b.write(fmt.Sprintf("%s (%d%%)%s\n", text, done*100/max(total, 1), strings.Join(append([]string{""}, figures...), ", ")))
 		return
 	}
-	b.redraw(text, figures, done, total)
+	line, columns, ok := b.gauge(text, figures, done, total)
+	if !ok {
+		line = fit(text, figures, b.room()-barExtra-barMin)
+		columns = utf8.RuneCountInString(line)
+	}
+	b.redraw(line, columns)
 }
 
 // text is the name and the count, with the figures beside them.
@@ -63,32 +66,6 @@ func (b *byteBar) text(done, total int64, elapsed time.Duration) (text string, f
 	}
 	return text, figures
 }
-
-// redraw draws the line for the terminal's width now, as bar.line does for
-// frames.
-func (b *byteBar) redraw(text string, figures []string, done, total int64) {
-	room := b.width() - 1
-	line := fit(text, figures, room-barExtra-barMin)
-	columns := utf8.RuneCountInString(line)
-	if w := min(barMax, room-barExtra-columns); w >= barMin && total > 0 {
-		p := progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(nowhere{}), progressbar.OptionSetWidth(w),
-			progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false),
-			progressbar.OptionShowDescriptionAtLineEnd(), progressbar.OptionSetTheme(b.theme()),
-			progressbar.OptionEnableColorCodes(b.color))
-		_ = p.Set64(min(max(done, 0), total)) // only formats
-		p.Describe(line)
-		line, columns = strings.TrimLeft(p.String(), "\r"), w+barExtra+columns
-	}
-	pad := strings.Repeat(" ", max(0, b.shown-columns))
-	b.shown = columns
-	b.write("\r" + line + pad)
-}
-
-// nowhere takes what progressbar would print itself.
-type nowhere struct{}
-
-func (nowhere) Write(p []byte) (int, error) { return len(p), nil }
 
 // say writes a line that stays.
 func (b *byteBar) say(text string) {

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -30,7 +28,7 @@ func (m *modelsListCmd) Run(ctx context.Context, c *console) error {
 	}
 	rows := models.List(ctx, dir)
 	if m.JSON {
-		return printJSON(c, struct {
+		return printJSON(c, "print as JSON", struct {
 			Dir   string       `json:"dir"`
 			Files []models.Row `json:"files"`
 		}{dir, rows})
@@ -103,7 +101,7 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 		all = append(all, row)
 	}
 	if m.JSON {
-		err = printJSON(c, all)
+		err = printJSON(c, "print as JSON", all)
 	} else {
 		err = printReports(c, all)
 	}
@@ -175,40 +173,4 @@ func thousands(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
-}
-
-// printJSON writes v to standard output.
-func printJSON(c *console, v any) error {
-	enc := newEncoder(c.Out)
-	enc.SetIndent("", "  ")
-	return fault.Wrap(fault.Output, "print as JSON", "", enc.Encode(v), "")
-}
-
-// table writes aligned columns to standard output.
-type table struct {
-	w    *tabwriter.Writer
-	errs []error
-}
-
-func newTable(c *console, heads ...string) *table {
-	t := &table{w: tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)}
-	if len(heads) > 0 {
-		t.line(heads...)
-	}
-	return t
-}
-
-// line takes cells from anywhere: paths and names in files are not to be
-// trusted with the terminal.
-func (t *table) line(cells ...string) {
-	for i, s := range cells {
-		indent := s[:len(s)-len(strings.TrimLeft(s, " "))]
-		cells[i] = indent + oneLine(s, maxErrorLine)
-	}
-	_, err := fmt.Fprintln(t.w, strings.Join(cells, "\t"))
-	t.errs = append(t.errs, err)
-}
-
-func (t *table) close(op string) error {
-	return fault.Wrap(fault.Output, op, "", errors.Join(append(t.errs, t.w.Flush())...), "")
 }

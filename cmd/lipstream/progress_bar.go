@@ -84,7 +84,11 @@ func (b *bar) draw(force bool) {
 		return
 	}
 	b.last = now
-	line, columns := b.line(b.latest)
+	b.redraw(b.line(b.latest))
+}
+
+// redraw puts a line of so many columns in the place of the one before.
+func (b *bar) redraw(line string, columns int) {
 	// Blanks over what a longer line before has left, instead of an escape
 	// sequence: every terminal knows them.
 	pad := strings.Repeat(" ", max(0, b.shown-columns))
@@ -94,18 +98,31 @@ func (b *bar) draw(force bool) {
 
 // line formats e for the terminal's width now, and gives its columns.
 func (b *bar) line(e lipstream.Event) (string, int) {
-	// The last column stays free: writing into it wraps on some terminals.
-	room := b.width() - 1
 	figures := facts(e)
-	text, w := fit(stageCount(e.Stage, e), figures, room-barExtra-barMin), 0
-	if e.Frames > 0 {
+	if line, columns, ok := b.gauge(stageCount(e.Stage, e), figures, e.Frame, e.Frames); ok {
+		return line, columns
+	}
+	text := fit(stagePercent(e.Stage, e), figures, b.room())
+	return text, utf8.RuneCountInString(text)
+}
+
+// room is how many columns a line may have. The last one of the terminal stays
+// free: writing into it wraps on some terminals.
+func (b *bar) room() int { return b.width() - 1 }
+
+// gauge formats a line with a bar, the text and as many figures as there is
+// room for, and gives its columns. It reports false where there is nothing to
+// measure against, and on a terminal too narrow for any bar.
+func (b *bar) gauge(text string, figures []string, done, total int64) (line string, columns int, ok bool) {
+	room, w := b.room(), 0
+	text = fit(text, figures, room-barExtra-barMin)
+	if total > 0 {
 		w = min(barMax, room-barExtra-utf8.RuneCountInString(text))
 	}
-	if w < barMin { // nothing to measure against, or too narrow for any bar
-		text = fit(stagePercent(e.Stage, e), figures, room)
-		return text, utf8.RuneCountInString(text)
+	if w < barMin {
+		return "", 0, false
 	}
-	p := progressbar.NewOptions64(e.Frames,
+	p := progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(io.Discard),
 		progressbar.OptionSetWidth(w),
 		progressbar.OptionSetPredictTime(false),
@@ -115,9 +132,9 @@ func (b *bar) line(e lipstream.Event) (string, int) {
 		progressbar.OptionEnableColorCodes(b.color),
 	)
 	// Both only format, into p.String(); io.Discard takes no errors.
-	_ = p.Set64(min(max(e.Frame, 0), e.Frames))
+	_ = p.Set64(min(max(done, 0), total))
 	p.Describe(text)
-	return strings.TrimLeft(p.String(), "\r"), w + barExtra + utf8.RuneCountInString(text)
+	return strings.TrimLeft(p.String(), "\r"), w + barExtra + utf8.RuneCountInString(text), true
 }
 
 // theme of the bar; progressbar's own markup for colours.

@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/lipstream/lipstream"
-	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
@@ -24,21 +21,14 @@ func (r *runCmd) dryRun(ctx context.Context, c *console, job lipstream.Job) erro
 		return err
 	}
 	if r.JSON {
-		enc := newEncoder(c.Out)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(plan)
-	} else {
-		_, err = fmt.Fprint(c.Out, planText(plan))
+		return printJSON(c, "print the plan", plan)
 	}
-	return fault.Wrap(fault.Output, "print the plan", "", err, "")
+	return printPlan(c, plan)
 }
 
-func planText(p lipstream.Plan) string {
-	var b strings.Builder
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	row := func(name, format string, args ...any) { // into a strings.Builder: no errors
-		_, _ = fmt.Fprintf(w, "%s\t%s\n", name, oneLine(fmt.Sprintf(format, args...), maxErrorLine))
-	}
+func printPlan(c *console, p lipstream.Plan) error {
+	t := newTable(c)
+	row := func(name, format string, args ...any) { t.line(name, fmt.Sprintf(format, args...)) }
 	row("engine", "%s (%s)", p.Engine, p.Why)
 	row("video", "%dx%d, %.4g frames a second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
 	row("voice", "%.1f s, of them %.1f s speech", p.Voice, p.Speech)
@@ -56,6 +46,5 @@ func planText(p lipstream.Plan) string {
 		row("time", "about %s, if nothing else runs here", clock(time.Duration(p.Estimate*float64(time.Second))))
 	}
 	row("memory", "%s at most while this was found out", memory.Size(p.MemoryPeak))
-	_ = w.Flush()
-	return b.String()
+	return t.close("print the plan")
 }

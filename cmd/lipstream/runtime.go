@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"text/tabwriter"
 
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -31,8 +29,7 @@ func (r *runtimeInstallCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.Out, oneLine(dir, maxErrorLine))
-	return fault.Wrap(fault.Output, "print the folder", "", err, "")
+	return printPath(c, "print the folder", dir)
 }
 
 type runtimeListCmd struct {
@@ -68,25 +65,17 @@ func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 		rows = append(rows, row)
 	}
 	if r.JSON {
-		enc := newEncoder(c.Out)
-		enc.SetIndent("", "  ")
-		return fault.Wrap(fault.Output, "print the list", "", enc.Encode(rows), "")
+		return printJSON(c, "print the list", rows)
 	}
-	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
-	var errs []error
-	line := func(cells ...any) {
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", cells...)
-		errs = append(errs, err)
-	}
-	line("NAME", "VERSION", "FOUND", "WHERE")
+	t := newTable(c, "NAME", "VERSION", "FOUND", "WHERE")
 	for _, row := range rows {
-		found, where := "no", oneLine(row.hint, maxErrorLine)
+		found, where := "no", row.hint
 		if row.Path != "" {
-			found, where = row.Source, oneLine(row.Path, maxErrorLine)
+			found, where = row.Source, row.Path
 		}
-		line(row.Name, row.Version, found, where)
+		t.line(row.Name, row.Version, found, where)
 	}
-	return fault.Wrap(fault.Output, "print the list", "", errors.Join(append(errs, w.Flush())...), "")
+	return t.close("print the list")
 }
 
 type runtimePathCmd struct {
@@ -99,6 +88,5 @@ func (r *runtimePathCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(c.Out, oneLine(lib.Path, maxErrorLine))
-	return fault.Wrap(fault.Output, "print the path", "", err, "")
+	return printPath(c, "print the path", lib.Path)
 }
