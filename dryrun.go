@@ -101,9 +101,9 @@ func (p *Plan) add(o latentsync.Options, c latentsync.Cost) {
 	p.Window, p.Overlap, p.Windows = o.Window, o.Overlap, o.Windows(p.Frames)
 	seconds := func(d time.Duration) float64 { return thousandths(d.Seconds()) }
 	p.Stages = []PlanStage{
-		{"UNet", c.Memory["unet"].Peak, seconds(c.Full), "full step of a window"},
-		{"Whisper", c.Memory["whisper"].Peak, seconds(c.Voice), "30 s of voice"},
-		{"VAE", c.Memory["vae encoder"].Peak + c.Memory["vae decoder"].Peak, seconds(c.Frame), "frame, encoded twice and decoded"},
+		{"UNet", c.UNet, seconds(c.Full), "full step of a window"},
+		{"Whisper", c.Whisper, seconds(c.Voice), "30 s of voice"},
+		{"VAE", c.VAE, seconds(c.Frame), "frame, encoded twice and decoded"},
 	}
 	if c.Cheap > 0 {
 		p.Stages = append(p.Stages, PlanStage{"UNet with DeepCache", 0, seconds(c.Cheap), "step of a window"})

@@ -12,6 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/latentsync"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/models"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // LatentSync are the options of the latentsync engine. The zero value is the
@@ -121,8 +122,8 @@ func (j Job) checkpoints(ctx context.Context, o *latentsync.Options) error {
 // prepared takes the half-precision copies of UNet and VAE where there are
 // some, and says what to do where there are none.
 func prepared(ctx context.Context, o *latentsync.Options, warn func(string)) {
-	dtype, half := latentsync.Half(o.Precision)
-	if !half {
+	dtype := o.Precision.DType()
+	if dtype == tensor.F32 {
 		return
 	}
 	dir := filepath.Dir(o.Files.UNet)

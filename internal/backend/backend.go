@@ -52,6 +52,18 @@ const (
 	F16  Precision = "f16"
 )
 
+// DType is the element type of a precision; of Auto, which is not settled yet,
+// float32.
+func (p Precision) DType() tensor.DType {
+	switch p {
+	case BF16:
+		return tensor.BF16
+	case F16:
+		return tensor.F16
+	}
+	return tensor.F32
+}
+
 // Options of a session.
 type Options struct {
 	Device    string    // "" is the backend's default

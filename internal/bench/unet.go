@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -33,8 +32,6 @@ const (
 const (
 	maxUNetSteps = 1000
 	maxLatent    = 128
-	// unetTokens are the audio tokens of a frame, with Whisper tiny.
-	unetTokens = 50
 	// unetTimestep is one in the middle of the sampling.
 	unetTimestep = 501
 )
@@ -179,14 +176,11 @@ func (u *unetBench) clean() {
 	}
 }
 
-// dtypes of the precisions.
-var unetTypes = map[backend.Precision]tensor.DType{backend.F32: tensor.F32, backend.BF16: tensor.BF16, backend.F16: tensor.F16}
-
 // prepare finds or makes the checkpoint, and its conversion to the precision
 // that is computed in.
 func (u *unetBench) prepare(ctx context.Context, dir string) error {
-	compute, ok := unetTypes[u.Precision]
-	if !ok {
+	compute := u.Precision.DType()
+	if string(u.Precision) != compute.String() {
 		return fault.New(fault.Usage, "use precision", string(u.Precision), "it is unknown", "use one of: f32, bf16, f16")
 	}
 	made := u.Checkpoint == ""
@@ -254,8 +248,8 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	net, err := network.NewUNet(config, network.UNetShape{Batch: u.Batch, Frames: u.Frames, Latent: u.Latent, Tokens: unetTokens},
-		weights, network.For(b.Name(), unetTypes[u.Precision]))
+	net, err := network.NewUNet(config, network.UNetShape{Batch: u.Batch, Frames: u.Frames, Latent: u.Latent, Tokens: network.PublishedWhisper().Tokens()},
+		weights, network.For(b.Name(), u.Precision.DType()))
 	if err != nil {
 		return r, fault.Wrap(fault.Usage, "build the UNet", u.weight, err, "")
 	}
@@ -285,7 +279,7 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 		}
 		r.Steps = append(r.Steps, seconds)
 	}
-	r.Median = middle(r.Steps)
+	r.Median = percentile(r.Steps, 0.5)
 	r.Anonymous, r.AnonymousPeak, r.PeakRSS = memoryStatus("RssAnon"), anonymous.stop(), memoryStatus("VmHWM")
 	if err := u.dump(net, b.Name()); err != nil {
 		return r, err
@@ -313,17 +307,8 @@ func runUNet(ctx context.Context, chain *network.Chain, net *network.UNet) error
 	if err := chain.Run(ctx, flow, 0, chain.Len()); err != nil {
 		return err
 	}
-	if v := flow["noise"].F32(); slices.ContainsFunc(v, notFinite) {
+	if tensor.NotFinite(flow["noise"].F32()) >= 0 {
 		return fault.New(fault.Internal, "run the UNet", "", "the result has values that are not finite", "")
 	}
 	return nil
-}
-
-func notFinite(v float32) bool { return v-v != 0 }
-
-// middle is the median.
-func middle(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	n := len(s)
-	return (s[(n-1)/2] + s[n/2]) / 2
 }

@@ -1,29 +1,16 @@
 package bench
 
 import (
-	"bytes"
 	"os"
-	"strconv"
 	"sync"
 	"time"
+
+	"github.com/lipstream/lipstream/internal/memory"
 )
 
 // memoryStatus gives a figure of /proc/self/status in bytes, 0 where there is
 // none.
-func memoryStatus(field string) int64 {
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	for line := range bytes.Lines(text) {
-		name, rest, _ := bytes.Cut(line, []byte(":"))
-		if v := bytes.Fields(rest); string(name) == field && len(v) > 0 {
-			n, _ := strconv.ParseInt(string(v[0]), 10, 64)
-			return n << 10
-		}
-	}
-	return 0
-}
+func memoryStatus(field string) int64 { return memory.SelfStatus(field)[field] }
 
 // resetPeak sets VmHWM to what is resident now (proc_pid_clear_refs(5)).
 func resetPeak() {

@@ -87,12 +87,12 @@ func newFile(path string, data []byte, unmap func() error) *File {
 func openMapped(path string) (data []byte, unmap func() error, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, nil, withoutPath(err)
+		return nil, nil, fault.WithoutPath(err)
 	}
 	defer file.Close() // the mapping outlives it
 	info, err := file.Stat()
 	if err != nil {
-		return nil, nil, withoutPath(err)
+		return nil, nil, fault.WithoutPath(err)
 	}
 	switch {
 	case info.IsDir():
@@ -105,15 +105,7 @@ func openMapped(path string) (data []byte, unmap func() error, err error) {
 		return nil, nil, fmt.Errorf("%d bytes are too many for a 32-bit system", info.Size())
 	}
 	data, unmap, err = mapFile(file, int(info.Size()))
-	return data, unmap, withoutPath(err)
-}
-
-// withoutPath takes the path out of an error: fault.Error names it already.
-func withoutPath(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
+	return data, unmap, fault.WithoutPath(err)
 }
 
 // refusal is why a file is not read, with its own hint.

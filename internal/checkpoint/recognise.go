@@ -39,12 +39,40 @@ func quote(name string) string {
 // 0x1950a86a20f9469cfc6c, without the protocol.
 var oldTorch = []byte("\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")
 
+// Stray is what lies in a checkpoint's place when something else was downloaded.
+type Stray string
+
+// The strays.
+const (
+	LFSPointer Stray = "Git LFS pointer"
+	HTMLPage   Stray = "HTML page"
+	XMLText    Stray = "XML text"
+	JSONText   Stray = "JSON text"
+)
+
+// Foreign tells by the first bytes of a file (512 are enough) what it is that
+// is no checkpoint; "" if it looks like none of these.
+func Foreign(head []byte) Stray {
+	text := bytes.TrimPrefix(head[:min(len(head), 512)], []byte("\xef\xbb\xbf"))
+	text = bytes.ToLower(bytes.TrimLeft(text, " \t\r\n"))
+	for _, known := range []struct {
+		prefix string
+		stray  Stray
+	}{
+		{"version https://git-lfs.github.com/spec/", LFSPointer}, {"<!doctype html", HTMLPage}, {"<html", HTMLPage},
+		{"<?xml", XMLText}, {"{", JSONText}, {"[", JSONText},
+	} {
+		if bytes.HasPrefix(text, []byte(known.prefix)) {
+			return known.stray
+		}
+	}
+	return ""
+}
+
 // recognise tells the format of a file by its content, or what it is instead.
 func recognise(data []byte) (format string, err error) {
 	const again = "download the checkpoint itself again"
-	text := bytes.TrimLeft(bytes.TrimPrefix(data[:min(len(data), 512)], []byte("\xef\xbb\xbf")), " \t\r\n")
-	lower := bytes.ToLower(text)
-	begins := func(prefix string) bool { return bytes.HasPrefix(lower, []byte(prefix)) }
+	stray := Foreign(data)
 	switch {
 	case len(data) == 0:
 		return "", refuse(again, "the file is empty")
@@ -52,14 +80,14 @@ func recognise(data []byte) (format string, err error) {
 		return formatTorch, nil
 	case looksLikeSafetensors(data):
 		return formatSafetensors, nil
-	case begins("version https://git-lfs.github.com/spec/"):
+	case stray == LFSPointer:
 		return "", refuse("run git lfs pull, or download the file from its web page",
 			"a Git LFS pointer of %d bytes, not the checkpoint that it stands for", len(data))
-	case begins("<!doctype html"), begins("<html"):
+	case stray == HTMLPage:
 		return "", refuse(again, "an HTML page, not a checkpoint: the download brought a web page, perhaps a login or an error")
-	case begins("<?xml"):
+	case stray == XMLText:
 		return "", refuse(again, "an XML text, not a checkpoint: the download brought an error message")
-	case begins("{"), begins("["):
+	case stray == JSONText:
 		return "", refuse(again, "a JSON text, not a checkpoint: an error message of the download, or a configuration")
 	case len(data) > 2 && data[0] == 0x80 && bytes.HasPrefix(data[2:], oldTorch):
 		return "", refuse("load it with a current PyTorch and torch.save it again",

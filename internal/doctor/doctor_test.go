@@ -299,7 +299,7 @@ func TestSystem(t *testing.T) {
 	if err != nil || c.Model == "" || c.Usable < 1 {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if free, err := freeSpace(t.TempDir()); err != nil || free <= 0 {
+	if free, err := models.FreeSpace(t.TempDir()); err != nil || free <= 0 {
 		t.Errorf("%d, %v", free, err)
 	}
 }

@@ -5,10 +5,10 @@ import (
 	"runtime"
 
 	"github.com/shirou/gopsutil/v4/cpu"
-	"github.com/shirou/gopsutil/v4/disk"
 	xcpu "golang.org/x/sys/cpu"
 
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/models"
 )
 
 // System fills in what this package can look at by itself: the processor,
@@ -19,7 +19,7 @@ func System(modelsDir string) Deps {
 	d := Deps{
 		CPU: ReadCPU, GPUs: p.GPUs, Host: p.Host, Cgroup: p.Cgroup,
 		ModelsDir: modelsDir,
-		FreeSpace: freeSpace,
+		FreeSpace: models.FreeSpace,
 		Dirs:      []Dir{{"temp", os.TempDir()}},
 	}
 	if cache, err := os.UserCacheDir(); err == nil {
@@ -29,15 +29,6 @@ func System(modelsDir string) Deps {
 		d.Dirs = append(d.Dirs, Dir{"work", wd})
 	}
 	return d
-}
-
-// freeSpace is what this user may still write to the disk of path.
-func freeSpace(path string) (int64, error) {
-	u, err := disk.Usage(path)
-	if err != nil {
-		return 0, err
-	}
-	return int64(min(u.Free, 1<<62)), nil
 }
 
 // ReadCPU describes this machine's processor.

@@ -5,6 +5,7 @@ package fault
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 )
 
@@ -64,6 +65,15 @@ func Wrap(kind Kind, op, subject string, err error, hint string) error {
 		kind, hint = Cancelled, ""
 	}
 	return &Error{Kind: kind, Op: op, Subject: subject, Err: err, Hint: hint}
+}
+
+// WithoutPath takes the path out of an error of the file system, for a subject
+// that names it already.
+func WithoutPath(err error) error {
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		return p.Err
+	}
+	return err
 }
 
 // KindOf gives the kind of the outermost *Error in err's chain; Cancelled for

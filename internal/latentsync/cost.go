@@ -4,18 +4,20 @@ import (
 	"context"
 	"time"
 
-	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // Cost is what the parts of the engine's work take on this machine.
 type Cost struct {
-	Full   time.Duration // a denoising step of a window, both halves of guidance
-	Cheap  time.Duration // a step with DeepCache's shortcut; 0 without DeepCache
-	Frame  time.Duration // encoding a frame twice and decoding it
-	Voice  time.Duration // a window of Whisper, 30 s of voice
-	Memory map[string]backend.Memory
+	Full  time.Duration // a denoising step of a window, both halves of guidance
+	Cheap time.Duration // a step with DeepCache's shortcut; 0 without DeepCache
+	Frame time.Duration // encoding a frame twice and decoding it
+	Voice time.Duration // a window of Whisper, 30 s of voice
+	Hop   float64       // seconds of voice from one such window to the next
+
+	UNet, VAE, Whisper int64 // peak memory, bytes
 }
 
 // Measure tries one step of each kind, on empty pictures and silence.
@@ -71,9 +73,9 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 	}); err != nil {
 		return c, err
 	}
-	c.Memory = map[string]backend.Memory{
-		"unet": d.chain.Memory(), "whisper": w.chain.Memory(), "vae encoder": p.encoder.Memory(), "vae decoder": p.decoder.Memory(),
-	}
+	c.Hop = float64(w.hop()) / audio.FeatureRate
+	c.UNet, c.Whisper = d.chain.Memory().Peak, w.chain.Memory().Peak
+	c.VAE = p.encoder.Memory().Peak + p.decoder.Memory().Peak
 	return c, nil
 }
 
@@ -102,9 +104,5 @@ func (e *Engine) Options() Options { return e.o }
 func (c Cost) Time(o Options, frames int64, voice float64) time.Duration {
 	full := int64(o.FullSteps())
 	cheap := int64(o.Steps) - full
-	hop := 30.0
-	if o.WhisperOverlap {
-		hop = 20
-	}
-	return time.Duration(o.Windows(frames)*(full*int64(c.Full)+cheap*int64(c.Cheap)) + frames*int64(c.Frame) + int64(1+voice/hop)*int64(c.Voice))
+	return time.Duration(o.Windows(frames)*(full*int64(c.Full)+cheap*int64(c.Cheap)) + frames*int64(c.Frame) + int64(1+voice/c.Hop)*int64(c.Voice))
 }

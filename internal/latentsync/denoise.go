@@ -35,7 +35,7 @@ func (d *denoiser) load(ctx context.Context, frames int) error {
 		return err
 	}
 	shape := network.UNetShape{Batch: 1, Frames: frames, Latent: d.latent, Tokens: d.tokens}
-	u, err := network.NewUNet(d.config, shape, d.weights, network.For(d.o.Backend.Name(), compute(d.o.Precision)))
+	u, err := network.NewUNet(d.config, shape, d.weights, network.For(d.o.Backend.Name(), d.o.Precision.DType()))
 	if err != nil {
 		return fault.Wrap(fault.Input, "build network from", d.weights.Path(), err, "")
 	}
@@ -43,17 +43,6 @@ func (d *denoiser) load(ctx context.Context, frames int) error {
 	d.chain, err = network.Load(ctx, d.o.Backend, u.Graphs, options, func(*onnx.Graph) { d.weights.Release() })
 	d.frames = frames
 	return err
-}
-
-// compute is the type of weights and products at a precision.
-func compute(p backend.Precision) tensor.DType {
-	switch p {
-	case backend.BF16:
-		return tensor.BF16
-	case backend.F16:
-		return tensor.F16
-	}
-	return tensor.F32
 }
 
 // Close releases the network.
@@ -187,10 +176,8 @@ func broken(op, subject string, err error) error {
 
 // finite refuses what cannot become a picture.
 func finite(x []float32) error {
-	for _, v := range x {
-		if v-v != 0 {
-			return fmt.Errorf("the network gives %v", v)
-		}
+	if i := tensor.NotFinite(x); i >= 0 {
+		return fmt.Errorf("the network gives %v", x[i])
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package latentsync
 import (
 	"context"
 	"errors"
+	"strconv"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
@@ -50,7 +51,7 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 
 	// The UNet comes first: compiling it takes the most memory.
 	side := o.Resolution / configs.vae.Factor()
-	e.denoiser = &denoiser{o: o, weights: unet, config: configs.unet, latent: side, tokens: 10 * configs.whisper.Features()}
+	e.denoiser = &denoiser{o: o, weights: unet, config: configs.unet, latent: side, tokens: configs.whisper.Tokens()}
 	e.denoiser.noise = make([]float32, configs.unet.Out*side*side)
 	sampler.Noise(e.denoiser.noise, o.Seed, 0, 0)
 	if err := e.denoiser.load(ctx, o.Window); err != nil {
@@ -63,7 +64,7 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 		options := backend.Options{Device: o.Device, Precision: precision, Threads: o.Threads}
 		return network.Load(ctx, o.Backend, []*onnx.Graph{g}, options, func(*onnx.Graph) { weights.Release() })
 	}
-	target := network.For(o.Backend.Name(), compute(o.Precision))
+	target := network.For(o.Backend.Name(), o.Precision.DType())
 	e.painter = newPainter(o, configs.vae)
 	g, err := network.VAEEncoder(configs.vae, 1, o.Resolution, o.Resolution, vae, target)
 	if e.painter.encoder, err = load(vae, o.Precision, g, err); err != nil {
@@ -74,7 +75,7 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 		return e, err
 	}
 	e.features = &features{voice: o.Voice, speech: o.Speech, config: configs.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
-	g, err = network.Whisper(configs.whisper, whisper, network.For(o.Backend.Name(), compute(exact(o))))
+	g, err = network.Whisper(configs.whisper, whisper, network.For(o.Backend.Name(), exact(o).DType()))
 	e.features.chain, err = load(whisper, exact(o), g, err)
 	return e, err
 }
@@ -120,16 +121,16 @@ func (c configs) fit(o Options) error {
 	}
 	switch {
 	case c.whisper.Mels != audio.MelBands:
-		return apart(o.Files.Whisper, "it listens to "+num(c.whisper.Mels)+" bands of frequencies, LatentSync to "+num(audio.MelBands), "take Whisper tiny")
+		return apart(o.Files.Whisper, "it listens to "+strconv.Itoa(c.whisper.Mels)+" bands of frequencies, LatentSync to "+strconv.Itoa(audio.MelBands), "take Whisper tiny")
 	case c.unet.AudioDim != c.whisper.State:
-		return apart(o.Files.Whisper, "its features are "+num(c.whisper.State)+" wide, the UNet takes "+num(c.unet.AudioDim),
+		return apart(o.Files.Whisper, "its features are "+strconv.Itoa(c.whisper.State)+" wide, the UNet takes "+strconv.Itoa(c.unet.AudioDim),
 			"Whisper tiny (384) belongs to LatentSync 1.5 and 1.6, small (768) to some others")
 	case c.unet.Out != c.vae.Latent:
-		return apart(o.Files.VAE, "its latents have "+num(c.vae.Latent)+" channels, the UNet takes "+num(c.unet.Out), "take stabilityai/sd-vae-ft-mse")
+		return apart(o.Files.VAE, "its latents have "+strconv.Itoa(c.vae.Latent)+" channels, the UNet takes "+strconv.Itoa(c.unet.Out), "take stabilityai/sd-vae-ft-mse")
 	case o.Window > c.unet.Positions:
-		return apart(o.Files.UNet, "its positional encoding takes "+num(c.unet.Positions)+" frames, the window has "+num(o.Window), "use a smaller --window")
+		return apart(o.Files.UNet, "its positional encoding takes "+strconv.Itoa(c.unet.Positions)+" frames, the window has "+strconv.Itoa(o.Window), "use a smaller --window")
 	case o.Resolution/c.vae.Factor()%(1<<(len(c.unet.Channels)-1)) != 0:
-		return apart(o.Files.UNet, "its levels do not divide "+num(o.Resolution)+" pixels", "use --resolution 256 or 512")
+		return apart(o.Files.UNet, "its levels do not divide "+strconv.Itoa(o.Resolution)+" pixels", "use --resolution 256 or 512")
 	}
 	return nil
 }
@@ -147,7 +148,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 		return nil, err
 	}
 	cut := it.Cut || it.Face != nil && it.Face.Track != e.track
-	if it.Face == nil || cut && !e.o.IgnoreCuts {
+	if cut && !e.o.IgnoreCuts {
 		if err := e.end(ctx); err != nil {
 			return nil, err
 		}
@@ -160,7 +161,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 		}
 	}
 	if it.Face == nil && e.o.NeedFace {
-		return nil, fault.New(fault.NoFace, "find a face in", "frame "+num(int(it.Frame.Index)), "there is none that can be used",
+		return nil, fault.New(fault.NoFace, "find a face in", "frame "+strconv.Itoa(int(it.Frame.Index)), "there is none that can be used",
 			"without --need-face and --parity such frames stay as they are")
 	}
 	if it.Face == nil {

@@ -24,12 +24,9 @@ type features struct {
 // count is the number of features of the voice, T of spec section 2.2.
 func (f *features) count() int64 { return f.voice.MelFrames() / 2 }
 
-// tokens are how many vectors of State numbers describe a frame.
-func (f *features) tokens() int { return 10 * f.config.Features() }
-
 // frame gives the tokens of a frame, [tokens, State] (spec section 2.5).
 func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]float32, error) {
-	out := make([]float32, 0, f.tokens()*f.config.State)
+	out := make([]float32, 0, f.config.Tokens()*f.config.State)
 	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.count()) {
 		v, err := f.at(ctx, k)
 		if err != nil {

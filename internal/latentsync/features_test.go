@@ -19,7 +19,7 @@ func listener(t testing.TB, b backend.Backend) *features {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := network.Whisper(config, weights, network.For(b.Name(), compute(backend.F32)))
+	g, err := network.Whisper(config, weights, network.For(b.Name(), backend.F32.DType()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,8 +57,8 @@ func TestTokensGolden(t *testing.T) {
 				Measure: "max abs", Value: golden.MaxAbs(got, want), Limit: 1e-4})
 		}
 		f := whisper.to(voice(t, "speech.wav", 1), false)
-		if f.count() != 150 || f.tokens() != 50 {
-			t.Errorf("%d features, %d tokens a frame", f.count(), f.tokens())
+		if f.count() != 150 || f.config.Tokens() != 50 {
+			t.Errorf("%d features, %d tokens a frame", f.count(), f.config.Tokens())
 		}
 		chunks := values(t, openGolden(t, "audio/speech.safetensors"), "chunks_selected")
 		n := 50 * 64

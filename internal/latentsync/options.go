@@ -15,7 +15,6 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/lip"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // Samplers by name.
@@ -133,8 +132,6 @@ func (o Options) sampler() (sampler.Sampler, error) {
 	return nil, fault.New(fault.Usage, "option", "--sampler "+strconv.Quote(o.Sampler), "is not known", "choose one of "+DDIM+", "+DPM)
 }
 
-func num(n int) string { return strconv.Itoa(n) }
-
 // Precision settles what Auto means on a device: f32 on a CPU, where every
 // backend gives the same result, f16 on a GPU.
 func Precision(b backend.Backend, device string, p backend.Precision) (backend.Precision, error) {
@@ -152,10 +149,4 @@ func Precision(b backend.Backend, device string, p backend.Precision) (backend.P
 		return backend.F32, nil
 	}
 	return backend.F16, nil
-}
-
-// Half gives the element type of a half precision.
-func Half(p backend.Precision) (tensor.DType, bool) {
-	d := compute(p)
-	return d, d != tensor.F32
 }

@@ -2,6 +2,7 @@ package latentsync
 
 import (
 	"context"
+	"errors"
 	"math"
 
 	"github.com/lipstream/lipstream/internal/face"
@@ -159,14 +160,12 @@ func (p *painter) composite(crop *frame.RGB, picture []float32) []float32 {
 
 // Close releases the networks.
 func (p *painter) Close() error {
-	var err error
+	var errs []error
 	for _, c := range []*network.Chain{p.encoder, p.decoder} {
 		if c != nil {
-			if e := c.Close(); err == nil {
-				err = e
-			}
+			errs = append(errs, c.Close())
 		}
 	}
 	p.encoder, p.decoder = nil, nil
-	return err
+	return errors.Join(errs...)
 }

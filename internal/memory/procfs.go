@@ -28,6 +28,16 @@ func (p Probe) hostProcfs() (Host, error) {
 	return h, nil
 }
 
+// SelfStatus gives fields of this process's /proc/self/status in bytes, such as
+// VmRSS, VmHWM and RssAnon; those that the system does not tell are absent.
+func SelfStatus(fields ...string) map[string]int64 {
+	data, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return nil
+	}
+	return kilobytes(data, fields...)
+}
+
 // kilobytes picks fields out of lines "Name:   123 kB" and gives them in bytes.
 func kilobytes(data []byte, names ...string) map[string]int64 {
 	got := make(map[string]int64, len(names))

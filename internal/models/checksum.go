@@ -125,15 +125,7 @@ func readFault(path string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		kind, hint = fault.Missing, "check the path, or download the checkpoint"
 	}
-	return fault.Wrap(kind, "read", path, bare(err), hint)
-}
-
-// bare takes the path out of an error: fault.Error names it already.
-func bare(err error) error {
-	if p, ok := errors.AsType[*fs.PathError](err); ok {
-		return p.Err
-	}
-	return err
+	return fault.Wrap(kind, "read", path, fault.WithoutPath(err), hint)
 }
 
 // isSum tells whether s can be a SHA-256 in hexadecimal digits.

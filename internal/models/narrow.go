@@ -8,18 +8,6 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// f32Exponent are the exponent's bits: all set in NaN and infinities.
-const f32Exponent = 0x7f800000
-
-func notFinite(v []float32) bool {
-	for _, x := range v {
-		if math.Float32bits(x)&f32Exponent == f32Exponent {
-			return true
-		}
-	}
-	return false
-}
-
 // narrow gives finite values in the bytes of a type: f32 as they are, others
 // in dst. The error is errTooWide.
 func narrow(dst []byte, v []float32, to tensor.DType) ([]byte, error) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -111,7 +110,7 @@ func (o *PrepareOptions) defaults() {
 		o.Notify = func(string) {}
 	}
 	if o.free == nil {
-		o.free = freeSpace
+		o.free = FreeSpace
 	}
 	if o.synced == nil {
 		o.synced = func() {}
@@ -183,7 +182,7 @@ func (p *preparation) outputFault(err error) error {
 		p.discard()
 		hint = "make space in the cache folder, or set XDG_CACHE_HOME to another one"
 	}
-	return fault.Wrap(fault.Output, "write", p.out, bare(err), hint)
+	return fault.Wrap(fault.Output, "write", p.out, fault.WithoutPath(err), hint)
 }
 
 func (p *preparation) discard() {
@@ -266,11 +265,10 @@ func (p *preparation) convert(ctx context.Context, wide []string) error {
 	for _, s := range specs {
 		need += sizeOf(s)
 	}
-	if free, err := p.free(filepath.Dir(p.out)); err == nil && free < need-w.skip {
+	if err := enough(p.free, filepath.Dir(p.out), need-w.skip, p.out, " in the cache folder",
+		"make space in the cache folder, or set XDG_CACHE_HOME to another one"); err != nil {
 		p.discard()
-		return fault.New(fault.Output, "write", p.out,
-			fmt.Sprintf("%s are free in the cache folder, %s are needed", memory.Size(max(free, 0)), memory.Size(need-w.skip)),
-			"make space in the cache folder, or set XDG_CACHE_HOME to another one")
+		return err
 	}
 	if w.skip > 0 {
 		p.Notify(fmt.Sprintf("resuming: %d of %d tensors are done", max(0, len(w.done)-1), len(specs)))
@@ -345,7 +343,7 @@ func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.
 		default:
 			return fault.New(fault.Input, opPrepare, p.path, "a tensor of "+src.DType.String()+" are no weights", "use another checkpoint")
 		}
-		if notFinite(v) {
+		if tensor.NotFinite(v) >= 0 {
 			return p.badValues(ctx)
 		}
 		b, err := narrow(buf.out[:], v, to)

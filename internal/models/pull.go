@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/memory"
 )
 
 const (
@@ -95,7 +95,7 @@ func (o *PullOptions) defaults() {
 		o.stall = time.Minute
 	}
 	if o.free == nil {
-		o.free = freeSpace
+		o.free = FreeSpace
 	}
 }
 
@@ -122,7 +122,7 @@ func (d *download) outputFault(err error) error {
 	if isFull(err) {
 		hint = "make space, then run the same command again: it resumes"
 	}
-	return fault.Wrap(fault.Output, "write", d.path, bare(err), hint)
+	return fault.Wrap(fault.Output, "write", d.path, fault.WithoutPath(err), hint)
 }
 
 // run gets the file to its place.
@@ -215,11 +215,7 @@ func (d *download) checkSpace() error {
 	if st, err := os.Stat(d.part()); err == nil {
 		need -= min(st.Size(), d.size)
 	}
-	if free, err := d.free(filepath.Dir(d.path)); err == nil && free < need {
-		return fault.New(fault.Output, "write", d.path,
-			fmt.Sprintf("%s are free, %s are needed", memory.Size(max(free, 0)), memory.Size(need)), "make space, or use another folder with --dir")
-	}
-	return nil
+	return enough(d.free, filepath.Dir(d.path), need, d.path, "", "make space, or use another folder with --dir")
 }
 
 // attempts is how often in a row nothing may come before a download fails.
@@ -441,15 +437,9 @@ func validator(h http.Header) string {
 }
 
 // notTheFile tells what a body is that begins like a page or a pointer, or "".
+// Text in JSON may be the file: a configuration.
 func notTheFile(head []byte) string {
-	text := strings.ToLower(strings.TrimLeft(strings.TrimPrefix(string(head), "\ufeff"), " \t\r\n"))
-	for prefix, what := range map[string]string{
-		"<!doctype html": "a web page", "<html": "a web page", "<?xml": "an XML text",
-		"version https://git-lfs.github.com/spec/": "a Git LFS pointer",
-	} {
-		if strings.HasPrefix(text, prefix) {
-			return what
-		}
-	}
-	return ""
+	return map[checkpoint.Stray]string{
+		checkpoint.HTMLPage: "a web page", checkpoint.XMLText: "an XML text", checkpoint.LFSPointer: "a Git LFS pointer",
+	}[checkpoint.Foreign(head)]
 }

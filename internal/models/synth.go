@@ -11,11 +11,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
-	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -82,7 +82,7 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 		o.Progress = func(done, total int64) {}
 	}
 	if o.free == nil {
-		o.free = freeSpace
+		o.free = FreeSpace
 	}
 	files := synthFiles(t, o.DType)
 	total := int64(0)
@@ -96,10 +96,10 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fault.Wrap(fault.Output, "create", dir, bare(err), "use another --dir")
+		return nil, fault.Wrap(fault.Output, "create", dir, fault.WithoutPath(err), "use another --dir")
 	}
-	if free, err := o.free(dir); err == nil && free < total+spare {
-		return nil, fault.New(fault.Output, "write", dir, fmt.Sprintf("%s are free, %s are needed", memory.Size(max(free, 0)), memory.Size(total+spare)), "make space, or use another --dir")
+	if err := enough(o.free, dir, total+spare, dir, "", "make space, or use another --dir"); err != nil {
+		return nil, err
 	}
 	done := int64(0)
 	n := newNormals()
@@ -121,7 +121,7 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 		paths = append(paths, path)
 		if f.place == places[UNet][0] {
 			if err := writeSidecar(path, Version{Name: Synthetic, Resolution: o.Resolution}, sum); err != nil {
-				return paths, fault.Wrap(fault.Output, "write", path, bare(err), "")
+				return paths, fault.Wrap(fault.Output, "write", path, fault.WithoutPath(err), "")
 			}
 		}
 	}
@@ -146,7 +146,7 @@ func synthFiles(t topologies, d tensor.DType) []synthFile {
 	config, _ := json.MarshalIndent(map[string]any{ // strings and numbers cannot fail
 		"_class_name": "AutoencoderKL", "act_fn": "silu", "in_channels": 3, "out_channels": 3, "sample_size": 256,
 		"block_out_channels": t.vae.Channels, "layers_per_block": t.vae.Layers, "latent_channels": t.vae.Latent, "norm_num_groups": 32,
-		"down_block_types": repeat("DownEncoderBlock2D", len(t.vae.Channels)), "up_block_types": repeat("UpDecoderBlock2D", len(t.vae.Channels)),
+		"down_block_types": slices.Repeat([]string{"DownEncoderBlock2D"}, len(t.vae.Channels)), "up_block_types": slices.Repeat([]string{"UpDecoderBlock2D"}, len(t.vae.Channels)),
 	}, "", "  ")
 	return []synthFile{
 		{places[UNet][0], specs(network.UNetWants(t.unet)), func(w io.Writer, s []checkpoint.Spec, fill fillFunc) error {
@@ -165,14 +165,6 @@ func synthFiles(t topologies, d tensor.DType) []synthFile {
 	}
 }
 
-func repeat(s string, n int) []string {
-	list := make([]string, n)
-	for i := range list {
-		list[i] = s
-	}
-	return list
-}
-
 // writeWhole writes a file that gets its name when it is complete, and gives
 // its SHA-256.
 func writeWhole(path string, write func(io.Writer) error) (sum string, err error) {
@@ -181,7 +173,7 @@ func writeWhole(path string, write func(io.Writer) error) (sum string, err error
 		if isFull(err) {
 			hint = "make space, or use another --dir"
 		}
-		return fault.Wrap(fault.Output, "write", path, bare(err), hint)
+		return fault.Wrap(fault.Output, "write", path, fault.WithoutPath(err), hint)
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {

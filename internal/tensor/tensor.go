@@ -83,6 +83,16 @@ func FromF32(v []float32, shape ...int) *Tensor {
 	return t
 }
 
+// NotFinite gives the index of the first NaN or infinity of v, or -1.
+func NotFinite(v []float32) int {
+	for i, x := range v {
+		if x-x != 0 {
+			return i
+		}
+	}
+	return -1
+}
+
 // Volume is the product of the dimensions; 1 for a scalar.
 func Volume(shape []int) int {
 	n := 1

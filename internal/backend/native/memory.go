@@ -7,6 +7,7 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/memory"
 )
 
 // Growth watches the memory of the process around a session's Load and Run,
@@ -63,8 +64,8 @@ func (g *Growth) Memory() backend.Memory {
 
 // resident gives the resident size of the process and its high-water mark.
 func resident() (now, high int64, ok bool) {
-	if now, high, ok = procStatus(); ok {
-		return now, high, true
+	if f := memory.SelfStatus("VmRSS", "VmHWM"); f["VmRSS"] > 0 {
+		return f["VmRSS"], max(f["VmHWM"], f["VmRSS"]), true
 	}
 	p, err := process.NewProcess(int32(os.Getpid()))
 	if err != nil {

@@ -4,9 +4,7 @@
 package native
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -98,10 +96,7 @@ func Register(fptr any, addr uintptr) (err error) {
 func CheckFile(path string) error {
 	st, err := os.Stat(path)
 	if err != nil {
-		if p, ok := errors.AsType[*fs.PathError](err); ok {
-			err = p.Err // the caller names the path
-		}
-		return err
+		return fault.WithoutPath(err) // the caller names it
 	}
 	if !st.Mode().IsRegular() {
 		return fmt.Errorf("not a regular file")

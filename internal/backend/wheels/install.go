@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,19 +133,11 @@ func checkFile(path string) error {
 	st, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return fault.Wrap(fault.Input, "open wheel", path, bare(err), fileHint)
+		return fault.Wrap(fault.Input, "open wheel", path, fault.WithoutPath(err), fileHint)
 	case !st.Mode().IsRegular():
 		return fault.New(fault.Input, "open wheel", path, "not a regular file", fileHint)
 	}
 	return nil
-}
-
-// bare drops the path, which the message names already.
-func bare(err error) error {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		return e.Err
-	}
-	return err
 }
 
 // unpackWheel checks a wheel against its pinned sum and unpacks from the very
@@ -154,7 +145,7 @@ func bare(err error) error {
 func unpackWheel(ctx context.Context, r Runtime, w wheel, from, to string) (err error) {
 	f, err := os.Open(from)
 	if err != nil {
-		return fault.Wrap(fault.Input, "open wheel", from, bare(err), fileHint)
+		return fault.Wrap(fault.Input, "open wheel", from, fault.WithoutPath(err), fileHint)
 	}
 	defer f.Close()
 	st, err := f.Stat()

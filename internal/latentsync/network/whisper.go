@@ -18,6 +18,10 @@ type WhisperConfig struct {
 	Layers  int // 4 for tiny
 }
 
+// Tokens is how many vectors of State numbers describe a frame of the video: the
+// features of ten positions (spec section 2.5).
+func (c WhisperConfig) Tokens() int { return 10 * c.Features() }
+
 // PublishedWhisper is the encoder of Whisper tiny.
 func PublishedWhisper() WhisperConfig {
 	return WhisperConfig{Mels: 80, Context: 1500, State: 384, Heads: 6, Layers: 4}
