@@ -18,16 +18,6 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Weights gives a network's tensors by name, nil for those that it lacks.
-// *checkpoint.File is one. The tensors are f32, f16 or bf16.
-type Weights interface {
-	Tensor(name string) *tensor.Tensor
-	// Path of the file that the tensors are mapped from, and where in it the
-	// bytes of a tensor begin.
-	Path() string
-	Offset(name string) int64
-}
-
 // Dialect says which operators a backend runs best.
 type Dialect int
 
@@ -71,17 +61,22 @@ const groups = 32 // of every GroupNorm
 // builder is a graph with the weights that go into it.
 type builder struct {
 	*onnx.Graph
-	weights Weights // nil: only list what is wanted
+	weights *checkpoint.File // f32, f16 or bf16; nil: only list what is wanted
 	Target
-	file  string // the weights', absolute
-	want  *[]checkpoint.Want
-	older map[string][]string // names that older checkpoints use
-	err   error               // the first weight that was missing or misshapen
+	file   string // the weights', absolute
+	wished *wishes
+	err    error // the first weight that was missing or misshapen
 }
 
-func newBuilder(name string, w Weights, t Target, want *[]checkpoint.Want) *builder {
+// wishes are what a network expects of a checkpoint.
+type wishes struct {
+	list []checkpoint.Want
+	of   map[string]checkpoint.Want // the same, by name
+}
+
+func newBuilder(name string, w *checkpoint.File, t Target) *builder {
 	t.Compute = cmp.Or(t.Compute, tensor.F32)
-	b := &builder{Graph: onnx.New(name), weights: w, Target: t, want: want, older: map[string][]string{}}
+	b := &builder{Graph: onnx.New(name), weights: w, Target: t, wished: &wishes{of: map[string]checkpoint.Want{}}}
 	if w != nil {
 		b.file, b.err = filepath.Abs(w.Path())
 	}
@@ -97,21 +92,8 @@ func (b *builder) fork(name string) *builder {
 
 // wants notes what the checkpoint has to hold.
 func (b *builder) wants(w checkpoint.Want) {
-	*b.want = append(*b.want, w)
-	if len(w.Aliases) > 0 {
-		b.older[w.Name] = w.Aliases
-	}
-}
-
-// find gives the named tensor and where its bytes begin in the file; nil when
-// the checkpoint lacks it.
-func (b *builder) find(name string) (*tensor.Tensor, int64) {
-	for _, n := range append([]string{name}, b.older[name]...) {
-		if t := b.weights.Tensor(n); t != nil {
-			return t, b.weights.Offset(n)
-		}
-	}
-	return nil, 0
+	b.wished.list = append(b.wished.list, w)
+	b.wished.of[w.Name] = w
 }
 
 // weight adds the named tensor, as float32.
@@ -121,16 +103,19 @@ func (b *builder) weight(name string, shape ...int) onnx.Value {
 }
 
 // rows adds rows from to to (along the first dimension) of the named tensor,
-// read as having the given shape, as elements of type as.
+// which has to be noted as wanted before, read as having the given shape, as
+// elements of type as.
 func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int) onnx.Value {
 	t, offset := &tensor.Tensor{DType: tensor.F32, Shape: shape}, int64(0)
 	if b.weights != nil {
-		if t, offset = b.find(name); t == nil || t.Len() != tensor.Volume(shape) {
+		key, found := b.weights.Find(b.wished.of[name])
+		if found == nil || found.Len() != tensor.Volume(shape) {
 			if b.err == nil {
-				b.err = fmt.Errorf("weight %s of shape %v: the checkpoint has %v", name, shape, t)
+				b.err = fmt.Errorf("weight %s of shape %v: the checkpoint has %v", name, shape, found)
 			}
 			return ""
 		}
+		t, offset = found, b.weights.Offset(key)
 	}
 	w := onnx.Weight{Name: name, Tensor: &tensor.Tensor{DType: t.DType, Shape: shape, Data: t.Data}, File: b.file, Offset: offset}
 	if to-from != shape[0] {
@@ -184,23 +169,25 @@ func (b *builder) gelu(x onnx.Value) onnx.Value { return b.Op("Gelu", []onnx.Val
 // linear is y = x·Wᵀ + b for x of (N, in); without a bias where bias is empty.
 func (b *builder) linear(x onnx.Value, weight, bias string, in, out int) onnx.Value {
 	b.wants(checkpoint.Want{Name: weight, Shape: []int{out, in}})
+	if bias != "" {
+		b.wants(checkpoint.Want{Name: bias, Shape: []int{out}})
+	}
 	return b.gemm(x, weight, bias, in, 0, out, out)
 }
 
 // pointwise is linear with the weight of a 1×1 convolution.
 func (b *builder) pointwise(x onnx.Value, name string, in, out int) onnx.Value {
 	b.wants(checkpoint.Want{Name: name + ".weight", Shape: []int{out, in, 1, 1}, AnyShape: [][]int{{out, in}}})
+	b.wants(checkpoint.Want{Name: name + ".bias", Shape: []int{out}})
 	return b.gemm(x, name+".weight", name+".bias", in, 0, out, out)
 }
 
-// gemm is linear with rows from to to of a weight of out rows.
+// gemm is linear with rows from to to of a weight of out rows, both of which are
+// noted as wanted.
 func (b *builder) gemm(x onnx.Value, weight, bias string, in, from, to, out int) onnx.Value {
 	w := b.rows(b.Compute, weight, from, to, out, in)
 	var add []onnx.Value
 	if bias != "" {
-		if from == 0 { // taken in parts, it is wanted once
-			b.wants(checkpoint.Want{Name: bias, Shape: []int{out}, Aliases: b.older[bias]})
-		}
 		add = append(add, b.rows(b.Compute, bias, from, to, out))
 	}
 	x = b.as(x, tensor.F32, b.Compute)

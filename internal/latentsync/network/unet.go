@@ -63,26 +63,24 @@ const Deep = "deep"
 
 // NewUNet builds the graphs. weights must have passed checkpoint.File.Check
 // with UNetWants.
-func NewUNet(c UNetConfig, s UNetShape, weights Weights, t Target) (*UNet, error) {
+func NewUNet(c UNetConfig, s UNetShape, weights *checkpoint.File, t Target) (*UNet, error) {
 	if s.Frames < 1 || s.Frames > c.Positions {
 		return nil, fmt.Errorf("a window of %d frames: the checkpoint's positional encoding takes 1 to %d", s.Frames, c.Positions)
 	}
 	if factor := 1 << (len(c.Channels) - 1); s.Latent%factor != 0 {
 		return nil, fmt.Errorf("latents of side %d: it has to be a multiple of %d", s.Latent, factor)
 	}
-	var wants []checkpoint.Want
-	u := &unet{UNetConfig: c, UNetShape: s, b: newBuilder("", weights, t, &wants)}
+	u := &unet{UNetConfig: c, UNetShape: s, b: newBuilder("", weights, t)}
 	graphs, err := u.build()
 	return &UNet{Config: c, Shape: s, Graphs: graphs}, err
 }
 
 // UNetWants lists what a checkpoint of this topology holds.
 func UNetWants(c UNetConfig) []checkpoint.Want {
-	var wants []checkpoint.Want
-	u := &unet{UNetConfig: c, b: newBuilder("", nil, Target{}, &wants)}
+	u := &unet{UNetConfig: c, b: newBuilder("", nil, Target{})}
 	u.Batch, u.Frames, u.Tokens, u.Latent = 1, 1, 1, 1<<(len(c.Channels)-1)
 	_, _ = u.build() // without weights nothing can be missing
-	return wants
+	return u.b.wished.list
 }
 
 // TimeEmbedding is the sinusoidal embedding of a timestep, (1, dim): cosines
@@ -311,6 +309,7 @@ func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
 	b := u.b
 	proj := name + ".net.0.proj"
 	b.wants(checkpoint.Want{Name: proj + ".weight", Shape: []int{8 * c, c}})
+	b.wants(checkpoint.Want{Name: proj + ".bias", Shape: []int{8 * c}})
 	value := b.gemm(x, proj+".weight", proj+".bias", c, 0, 4*c, 8*c)
 	gate := b.gemm(x, proj+".weight", proj+".bias", c, 4*c, 8*c, 8*c)
 	return b.linear(b.mul(value, b.gelu(gate)), name+".net.2.weight", name+".net.2.bias", 4*c, c)

@@ -29,31 +29,28 @@ func (c VAEConfig) Factor() int { return 1 << (len(c.Channels) - 1) }
 
 // VAEWants lists what a checkpoint of this topology holds.
 func VAEWants(c VAEConfig) []checkpoint.Want {
-	var wants []checkpoint.Want
-	v := &vae{VAEConfig: c, builder: newBuilder("", nil, Target{}, &wants)}
+	v := &vae{VAEConfig: c, builder: newBuilder("", nil, Target{})}
 	v.encoder(stack{1, 3, c.Factor(), c.Factor()})
 	v.decoder(stack{1, c.Latent, 1, 1})
-	return wants
+	return v.wished.list
 }
 
 // VAEEncoder is the graph from "image" (n, 3, height, width), -1..1, to "mean"
 // and "logvar" (n, Latent, height/Factor, width/Factor) of the posterior;
 // logvar lies within -30..20.
-func VAEEncoder(c VAEConfig, n, height, width int, w Weights, t Target) (*onnx.Graph, error) {
+func VAEEncoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
 	if f := c.Factor(); height%f != 0 || width%f != 0 {
 		return nil, fmt.Errorf("a picture of %d×%d: both have to be multiples of %d", width, height, f)
 	}
-	var wants []checkpoint.Want
-	v := &vae{VAEConfig: c, builder: newBuilder("vae encoder", w, t, &wants)}
+	v := &vae{VAEConfig: c, builder: newBuilder("vae encoder", w, t)}
 	v.encoder(stack{n, 3, height, width})
 	return v.Graph, v.err
 }
 
 // VAEDecoder is the graph from "latents" (n, Latent, height, width) to "image"
 // (n, 3, Factor·height, Factor·width), around -1..1, not clamped.
-func VAEDecoder(c VAEConfig, n, height, width int, w Weights, t Target) (*onnx.Graph, error) {
-	var wants []checkpoint.Want
-	v := &vae{VAEConfig: c, builder: newBuilder("vae decoder", w, t, &wants)}
+func VAEDecoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
+	v := &vae{VAEConfig: c, builder: newBuilder("vae decoder", w, t)}
 	v.decoder(stack{n, c.Latent, height, width})
 	return v.Graph, v.err
 }
@@ -123,7 +120,7 @@ func (v *vae) attend(x onnx.Value, m stack, name string) onnx.Value {
 	y := v.toTokens(v.groupNorm(x, name+".group_norm", m, 1, epsVAE), m)
 	linear := func(x onnx.Value, key, older string) onnx.Value {
 		v.wants(checkpoint.Want{Name: name + key + ".weight", Shape: []int{m.c, m.c}, Aliases: []string{name + older + ".weight"}, AnyShape: [][]int{{m.c, m.c, 1, 1}}})
-		v.older[name+key+".bias"] = []string{name + older + ".bias"}
+		v.wants(checkpoint.Want{Name: name + key + ".bias", Shape: []int{m.c}, Aliases: []string{name + older + ".bias"}})
 		return v.gemm(x, name+key+".weight", name+key+".bias", m.c, 0, m.c, m.c)
 	}
 	q, k, val := linear(y, ".to_q", ".query"), linear(y, ".to_k", ".key"), linear(y, ".to_v", ".value")

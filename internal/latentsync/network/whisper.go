@@ -34,9 +34,9 @@ func (c WhisperConfig) Features() int { return c.Layers + 1 }
 // WhisperWants lists what a checkpoint of this topology holds, as far as the
 // encoder needs it. WhisperExtra tells what else is in it.
 func WhisperWants(c WhisperConfig) []checkpoint.Want {
-	var wants []checkpoint.Want
-	_ = whisper(c, newBuilder("", nil, Target{}, &wants))
-	return wants
+	b := newBuilder("", nil, Target{})
+	_ = whisper(c, b) // without weights nothing can be missing
+	return b.wished.list
 }
 
 // WhisperExtra tells whether a tensor belongs to the parts of Whisper that
@@ -47,9 +47,8 @@ func WhisperExtra(name string) bool {
 
 // Whisper is the graph from "mel" (1, Mels, 2·Context), a normalised log-mel,
 // to "features" (Context, Features, State).
-func Whisper(c WhisperConfig, w Weights, t Target) (*onnx.Graph, error) {
-	var wants []checkpoint.Want
-	b := newBuilder("whisper encoder", w, t, &wants)
+func Whisper(c WhisperConfig, w *checkpoint.File, t Target) (*onnx.Graph, error) {
+	b := newBuilder("whisper encoder", w, t)
 	return b.Graph, whisper(c, b)
 }
 
