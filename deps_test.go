@@ -41,7 +41,7 @@ var layers = [][]string{
 	{"internal/audio", "internal/media"},
 	{"internal/backend"},
 	{"internal/onnx"},
-	{"internal/checkpoint", "internal/memory"},
+	{"internal/checkpoint", "internal/memory", "internal/journal", "internal/chart"},
 	{"internal/frame", "internal/tensor"},
 	{"internal/fault"},
 	{"internal/golden"}, // of tests: what they measure against the original

@@ -29,7 +29,7 @@ type cli struct {
 
 const description = `Lip sync with bounded memory: a face (video or picture) and a voice in, the face speaking the voice out.
 
-Exit codes: 0 done, 1 internal error, 2 wrong option, 3 input cannot be read, 4 no face found, 5 something is not installed, 6 output cannot be written, 130 interrupted.`
+Exit codes: 0 done, 1 internal error, 2 wrong option, 3 input cannot be read, 4 no face found, 5 something is not installed, 6 output cannot be written, 7 not enough memory, 130 interrupted.`
 
 // gcPercent keeps garbage small against the frames that a job holds anyway.
 // With Go's 100 the heap of a job would still rise after the first ten seconds.

@@ -20,6 +20,7 @@ const (
 	NoFace    Kind = 4   // no usable face in the whole input
 	Missing   Kind = 5   // ffmpeg, a runtime or a checkpoint is not installed, or the wrong one is
 	Output    Kind = 6   // the result cannot be written
+	Memory    Kind = 7   // there is not enough memory, of the machine or under a limit
 	Cancelled Kind = 130 // interrupted by the user
 )
 

@@ -4,6 +4,7 @@ package lip
 
 import (
 	"context"
+	"time"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
@@ -39,4 +40,23 @@ type Item struct {
 	// Cut is true where a new shot or a new track begins: nothing learned of
 	// the frames before may be carried over.
 	Cut bool
+}
+
+// Worker is an Engine that can tell what its work took, at any time and from
+// any goroutine.
+type Worker interface {
+	// Work lists the parts of the work, in the order in which a frame meets them.
+	Work() []Work
+	// Steady tells of the time between the first window and the last: how long
+	// it was, and for how much of it the device computed. 0 before the second
+	// window is done.
+	Steady() (wall, busy time.Duration)
+}
+
+// Work is what one part of an engine's work took so far.
+type Work struct {
+	Name   string        // "UNet", "VAE decoder"
+	Calls  int64         // how often
+	Busy   time.Duration // in it, all calls together
+	Memory int64         // bytes held while it worked, as far as the backend can tell; 0 unknown
 }
