@@ -253,7 +253,8 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 	if err != nil {
 		return r, fault.Wrap(fault.Usage, "build the UNet", u.weight, err, "")
 	}
-	chain, err := network.Load(ctx, b, net.Graphs, backend.Options{Precision: u.Precision, Threads: u.Threads}, nil)
+	loader := network.Loader{Backend: b, Options: backend.Options{Precision: u.Precision, Threads: u.Threads}}
+	chain, err := loader.Load(ctx, net.Graphs)
 	if err != nil {
 		return r, err
 	}
@@ -304,7 +305,7 @@ func runUNet(ctx context.Context, chain *network.Chain, net *network.UNet) error
 			flow[in.Name] = wave(k, in.Shape)
 		}
 	}
-	if err := chain.Run(ctx, flow, 0, chain.Len()); err != nil {
+	if err := chain.Run(ctx, 0, chain.Len(), flow); err != nil {
 		return err
 	}
 	if tensor.NotFinite(flow["noise"].F32()) >= 0 {

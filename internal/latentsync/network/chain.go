@@ -15,92 +15,148 @@ import (
 // Flow holds the tensors that pass between the graphs of a network, by name.
 type Flow map[string]*tensor.Tensor
 
+// Loader compiles graphs.
+type Loader struct {
+	Backend backend.Backend
+	Options backend.Options
+	// Streamed tells of a graph, by its place, whether it is compiled each time
+	// that it is needed and let go afterwards; nil: none is.
+	Streamed func(i int) bool
+	// Released is called after a graph was compiled; the weights of that graph
+	// may then be dropped from memory until the next one is. It may be nil.
+	Released func()
+}
+
 // Chain is a network loaded into a backend: its graphs as sessions, in order.
 type Chain struct {
-	sessions []backend.Session
-	names    []string
+	loader   Loader
+	graphs   []*onnx.Graph
+	sessions []backend.Session // nil for streamed graphs that are not at work
+	peaks    []int64           // bytes, of streamed graphs
 }
 
 // Load compiles graphs, the largest first: compiling takes the memory of the
 // graph's weights several times over, and is best done while the rest is not
-// there yet. done, which may be nil, is called after each graph; the weights
-// of that graph may then be dropped from memory until the next Load.
-func Load(ctx context.Context, b backend.Backend, graphs []*onnx.Graph, o backend.Options, done func(*onnx.Graph)) (*Chain, error) {
-	c := &Chain{sessions: make([]backend.Session, len(graphs)), names: make([]string, len(graphs))}
+// there yet.
+func (l Loader) Load(ctx context.Context, graphs []*onnx.Graph) (*Chain, error) {
+	c := &Chain{loader: l, graphs: graphs, sessions: make([]backend.Session, len(graphs)), peaks: make([]int64, len(graphs))}
 	order := make([]int, len(graphs))
-	for i, g := range graphs {
-		order[i], c.names[i] = i, g.Name()
+	for i := range graphs {
+		order[i] = i
 	}
 	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(graphs[j].WeightBytes(), graphs[i].WeightBytes()) })
 	for _, i := range order {
-		s, err := b.Load(ctx, backend.Model{Name: graphs[i].Name(), Graph: graphs[i]}, o)
-		if err != nil {
-			return nil, errors.Join(err, c.Close())
+		if c.streamed(i) {
+			continue
 		}
-		c.sessions[i] = s
-		if done != nil {
-			done(graphs[i])
+		if err := c.load(ctx, i); err != nil {
+			return nil, errors.Join(err, c.Close())
 		}
 	}
 	return c, nil
 }
 
-// Len is the number of graphs.
-func (c *Chain) Len() int { return len(c.sessions) }
+func (c *Chain) streamed(i int) bool { return c.loader.Streamed != nil && c.loader.Streamed(i) }
 
-// Run computes the graphs from to to (not included), taking inputs from flow
-// and adding outputs to it. Before each graph it looks whether ctx has ended.
-func (c *Chain) Run(ctx context.Context, flow Flow, from, to int) error {
+func (c *Chain) load(ctx context.Context, i int) (err error) {
+	g := c.graphs[i]
+	c.sessions[i], err = c.loader.Backend.Load(ctx, backend.Model{Name: g.Name(), Graph: g}, c.loader.Options)
+	if err != nil {
+		c.sessions[i] = nil
+		return err
+	}
+	if c.loader.Released != nil {
+		c.loader.Released()
+	}
+	return nil
+}
+
+// Len is the number of graphs.
+func (c *Chain) Len() int { return len(c.graphs) }
+
+// Run computes the graphs from to to (not included) for each of the flows,
+// taking inputs from it and adding outputs to it. All flows pass one graph
+// before any passes the next, so that a streamed graph is compiled once for all
+// of them. Before each graph it looks whether ctx has ended.
+func (c *Chain) Run(ctx context.Context, from, to int, flows ...Flow) error {
 	for i := from; i < to; i++ {
-		s := c.sessions[i]
-		in := make(map[string]*tensor.Tensor)
-		for _, p := range s.Inputs() {
-			if in[p.Name] = flow[p.Name]; in[p.Name] == nil {
-				return fmt.Errorf("network %s needs %q, which was not computed", c.names[i], p.Name)
+		if c.sessions[i] == nil {
+			if err := c.load(ctx, i); err != nil {
+				return err
 			}
 		}
-		out, err := s.Run(ctx, in)
-		if err != nil {
+		for _, flow := range flows {
+			if err := c.run(ctx, i, flow); err != nil {
+				return errors.Join(err, c.release(i))
+			}
+		}
+		if err := c.release(i); err != nil {
 			return err
 		}
-		for name, t := range out {
-			flow[name] = t
-		}
-		c.drop(flow, in, i)
 	}
+	return nil
+}
+
+// release lets a streamed graph go.
+func (c *Chain) release(i int) error {
+	if !c.streamed(i) || c.sessions[i] == nil {
+		return nil
+	}
+	c.peaks[i] = max(c.peaks[i], c.sessions[i].Memory().Peak)
+	err := c.sessions[i].Close()
+	c.sessions[i] = nil
+	return err
+}
+
+func (c *Chain) run(ctx context.Context, i int, flow Flow) error {
+	in := make(map[string]*tensor.Tensor)
+	for _, name := range c.graphs[i].InputNames() {
+		if in[name] = flow[name]; in[name] == nil {
+			return fmt.Errorf("network %s needs %q, which was not computed", c.graphs[i].Name(), name)
+		}
+	}
+	out, err := c.sessions[i].Run(ctx, in)
+	if err != nil {
+		return err
+	}
+	for name, t := range out {
+		flow[name] = t
+	}
+	c.drop(flow, in, i)
 	return nil
 }
 
 // drop takes from flow what came between graphs and no later one will read, so
 // that the skips of a UNet do not all live until its end.
 func (c *Chain) drop(flow Flow, in map[string]*tensor.Tensor, i int) {
-	anyOf := func(list []backend.Session, ports func(backend.Session) []backend.Port, name string) bool {
-		return slices.ContainsFunc(list, func(s backend.Session) bool { return has(ports(s), name) })
+	anyOf := func(list []*onnx.Graph, ports func(*onnx.Graph) []string, name string) bool {
+		return slices.ContainsFunc(list, func(g *onnx.Graph) bool { return slices.Contains(ports(g), name) })
 	}
 	for name := range in {
-		if anyOf(c.sessions[:i], backend.Session.Outputs, name) && !anyOf(c.sessions[i+1:], backend.Session.Inputs, name) {
+		if anyOf(c.graphs[:i], (*onnx.Graph).OutputNames, name) && !anyOf(c.graphs[i+1:], (*onnx.Graph).InputNames, name) {
 			delete(flow, name)
 		}
 	}
 }
 
-func has(ports []backend.Port, name string) bool {
-	return slices.ContainsFunc(ports, func(p backend.Port) bool { return p.Name == name })
-}
-
-// Memory is what the sessions hold together.
+// Memory is what the sessions hold together. The peak of streamed graphs is
+// that of the largest.
 func (c *Chain) Memory() backend.Memory {
 	sum := backend.Memory{Exact: true}
 	for _, s := range c.sessions {
+		if s == nil {
+			continue
+		}
 		m := s.Memory()
 		sum.Held += m.Held
 		sum.Peak += m.Peak
 		sum.Exact = sum.Exact && m.Exact
 	}
+	sum.Peak += slices.Max(c.peaks)
 	return sum
 }
 
-// Close releases the sessions.
+// Close releases the sessions. It may be called more than once.
 func (c *Chain) Close() error {
 	var errs []error
 	for i, s := range c.sessions {

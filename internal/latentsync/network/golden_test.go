@@ -202,11 +202,11 @@ func TestVAEGolden(t *testing.T) {
 
 func runAll(t *testing.T, b backend.Backend, flow Flow, graphs ...*onnx.Graph) {
 	t.Helper()
-	c, err := Load(t.Context(), b, graphs, exact, nil)
+	c, err := Loader{Backend: b, Options: exact}.Load(t.Context(), graphs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Run(t.Context(), flow, 0, c.Len()); err != nil {
+	if err := c.Run(t.Context(), 0, c.Len(), flow); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Close(); err != nil {

@@ -36,7 +36,7 @@ func TestHalfPrecision(t *testing.T) {
 
 func halfPrecision(t *testing.T, b backend.Backend, precision string, to Target, o backend.Options, limit float64) {
 	run := func(flow Flow, graphs ...*onnx.Graph) Flow {
-		c, err := Load(t.Context(), b, graphs, o, nil)
+		c, err := Loader{Backend: b, Options: o}.Load(t.Context(), graphs)
 		if fault.KindOf(err) == fault.Usage {
 			t.Skip(err) // this CPU cannot
 		}
@@ -44,7 +44,7 @@ func halfPrecision(t *testing.T, b backend.Backend, precision string, to Target,
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if err := c.Run(t.Context(), flow, 0, c.Len()); err != nil {
+		if err := c.Run(t.Context(), 0, c.Len(), flow); err != nil {
 			t.Fatal(err)
 		}
 		return flow
