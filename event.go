@@ -7,14 +7,16 @@ import (
 	"time"
 )
 
-// The values of Event.Type. A job sends one start, then stage, progress and
-// warning events in any number, then exactly one done or error. A job with a
-// wrong option sends the error only.
+// The values of Event.Type. A job sends one start, then stage, progress,
+// warning, alert and plan events in any number, then exactly one done or error.
+// A job with a wrong option sends the error only.
 const (
 	EventStart    = "start"    // the job begins; Engine and Output are set
 	EventStage    = "stage"    // Stage has changed
 	EventProgress = "progress" // frames are done, or time has passed in a stage
 	EventWarning  = "warning"  // Message says what is amiss; the job goes on
+	EventAlert    = "alert"    // Message says which memory threshold was crossed; the job goes on
+	EventPlan     = "plan"     // the memory plan has changed; Message says how and why
 	EventDone     = "done"     // the result is complete at Output
 	EventError    = "error"    // the job has ended without a result; Message says why
 )
@@ -65,7 +67,9 @@ type Event struct {
 	// usable face; JSON "no_face".
 	NoFace int64
 
-	Message string // one line for people, of warnings and errors; JSON "message"
+	// Message is one line for people, of warnings, alerts, changes of the plan
+	// and errors; at the start it says why this engine. JSON "message"
+	Message string
 	Hint    string // what to do about the message, one sentence; JSON "hint"
 	// ExitCode is what the command line would exit with, of errors only;
 	// JSON "exit_code".

@@ -109,10 +109,19 @@ func (r *reporter) stage(name string) {
 	r.send(EventStage, func(*Event) {})
 }
 
-func (r *reporter) warn(message string) {
+// warn tells of something amiss; the job goes on.
+func (r *reporter) warn(message string) { r.note(EventWarning, message) }
+
+// alert tells that memory has crossed a threshold.
+func (r *reporter) alert(message string) { r.note(EventAlert, message) }
+
+// planned tells that the memory plan has changed, how and why.
+func (r *reporter) planned(message string) { r.note(EventPlan, message) }
+
+func (r *reporter) note(kind, message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.send(EventWarning, func(e *Event) { e.Message = message })
+	r.send(kind, func(e *Event) { e.Message = message })
 }
 
 func (r *reporter) expect(frames int64) {
