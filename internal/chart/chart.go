@@ -1,0 +1,133 @@
+// Package chart draws line charts and bar charts into PNG and SVG files.
+package chart
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Series is one line. X and Y are of one length, X rising. A value that is not
+// finite makes a gap.
+type Series struct {
+	Name string
+	X, Y []float64
+}
+
+// Line is a horizontal line across the chart, a limit for one.
+type Line struct {
+	Name string
+	Y    float64
+}
+
+// Bar is a value with a name. One that is not finite is written beside the
+// name, without a bar.
+type Bar struct {
+	Name  string
+	Value float64
+}
+
+// Chart is a line chart of Series and Lines, or a chart of horizontal Bars,
+// the first one at the top. X and Y are the labels of the axes and should
+// have the unit in them: "time (s)". With Bars, X is the label of their
+// values and Y that of their names, mostly "".
+type Chart struct {
+	Title, X, Y string
+	Series      []Series
+	Lines       []Line
+	Bars        []Bar
+}
+
+// dpi of PNG files: text stays sharp on screens of high resolution.
+const dpi = 144
+
+// CheckPath says whether Save can write to a name of this ending: .png or
+// .svg, in any case. Otherwise it gives a fault of kind Usage.
+func CheckPath(path string) error {
+	switch format(path) {
+	case ".png", ".svg":
+		return nil
+	}
+	return fault.New(fault.Usage, "write chart", path, "its format cannot be told from its name",
+		"give a name that ends in .png or .svg")
+}
+
+func format(path string) string { return strings.ToLower(filepath.Ext(path)) }
+
+// Save writes the chart as PNG or SVG, by the ending of the name. The file
+// appears whole or not at all; one that was there before is replaced. Errors
+// are faults: Usage for another ending, Output when it cannot be written,
+// Internal for a chart that makes no sense (nothing in it, X and Y of unequal
+// length, both lines and bars).
+func (c Chart) Save(path string) error {
+	if err := CheckPath(path); err != nil {
+		return err
+	}
+	if err := c.check(); err != nil {
+		return fault.Wrap(fault.Internal, "draw chart", c.Title, err, "")
+	}
+	width, height := c.size()
+	var canvas interface {
+		vg.CanvasSizer
+		io.WriterTo
+	}
+	if format(path) == ".svg" {
+		canvas = vgsvg.New(width, height)
+	} else {
+		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(dpi))}
+	}
+	if err := c.draw(draw.New(canvas)); err != nil {
+		return fault.Wrap(fault.Internal, "draw chart", c.Title, err, "")
+	}
+	err := writeFile(path, canvas)
+	return fault.Wrap(fault.Output, "write chart", path, fault.WithoutPath(err), "check the folder and the space that is left")
+}
+
+func (c Chart) check() error {
+	lines := len(c.Series) + len(c.Lines)
+	if lines > 0 && len(c.Bars) > 0 {
+		return errors.New("it has lines and bars, where only one of them can be drawn")
+	}
+	if lines == 0 && len(c.Bars) == 0 {
+		return errors.New("there is nothing in it")
+	}
+	for _, s := range c.Series {
+		if len(s.X) != len(s.Y) {
+			return fmt.Errorf("series %q has %d X and %d Y", s.Name, len(s.X), len(s.Y))
+		}
+	}
+	return nil
+}
+
+// writeFile writes beside path and renames.
+func writeFile(path string, data io.WriterTo) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriter(f)
+	_, err = data.WriteTo(w)
+	// CreateTemp makes files that only their owner can read.
+	err = errors.Join(err, w.Flush(), f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
