@@ -57,6 +57,11 @@ type Usage struct {
 	Children  int64 // its children, their children and so on
 	Mapped    int64 // the part of both that is file pages, which the kernel can drop and read again
 	Processes int   // how many processes, this one included
+	// Anonymous is the part of both that no file stands behind (RssAnon): heaps,
+	// stacks and buffers, which can only be swapped. Pages that a process shares
+	// with its parent after a fork count in both. 0 where the system does not
+	// tell: it is told by Linux.
+	Anonymous int64
 }
 
 // Total is what the whole tree holds.

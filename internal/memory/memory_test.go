@@ -109,10 +109,10 @@ func join(maps ...map[string]string) map[string]string {
 // grandchild 13; 14 belongs to somebody else and 15 ends while it is looked at.
 func tree() map[string]string {
 	return join(
-		proc("10", "1", "100", "11 15 ", "VmHWM: 2000 kB\nVmRSS: 1000 kB\nRssFile: 400 kB\n", "x\nRss: 1000 kB\nPss: 900 kB\n"),
+		proc("10", "1", "100", "11 15 ", "VmHWM: 2000 kB\nVmRSS: 1000 kB\nRssAnon: 600 kB\nRssFile: 400 kB\n", "x\nRss: 1000 kB\nPss: 900 kB\n"),
 		map[string]string{"proc/10/task/16/children": "12"},
 		proc("11", "10", "101", "13", "VmHWM: 500 kB\nVmRSS: 400 kB\nRssFile: 300 kB\n", "Rss: 400 kB\nPss: 150 kB\n"),
-		proc("12", "10", "102", "", "VmHWM: 300 kB\nVmRSS: 300 kB\nRssFile: 0 kB\n", ""), // not ours to see in detail
+		proc("12", "10", "102", "", "VmHWM: 300 kB\nVmRSS: 300 kB\nRssAnon:\t     300 kB\nRssFile: 0 kB\n", ""), // not ours to see in detail
 		proc("13", "11", "103", "", "VmHWM: 20 kB\nVmRSS: 20 kB\n", "Rss: 20 kB\nPss: 20 kB\n"),
 		proc("14", "1", "104", "", "VmHWM: 9000 kB\nVmRSS: 9000 kB\n", "Rss: 9000 kB\nPss: 9000 kB\n"),
 	)
@@ -120,7 +120,7 @@ func tree() map[string]string {
 
 func TestUsageOfTree(t *testing.T) {
 	linuxOnly(t)
-	want := Usage{Self: 900 << 10, Children: (150 + 300 + 20) << 10, Mapped: (300 + 50) << 10, Processes: 4}
+	want := Usage{Self: 900 << 10, Children: (150 + 300 + 20) << 10, Mapped: (300 + 50) << 10, Processes: 4, Anonymous: (600 + 300) << 10}
 	root := fakeRoot(t, tree())
 	got, err := Probe{Root: root, PID: 10}.Usage()
 	if err != nil {

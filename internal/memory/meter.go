@@ -11,7 +11,7 @@ const (
 	// meterInterval is how often a Meter reads. A chunk of frames takes
 	// longer than that, so that plans can follow what is seen.
 	meterInterval = 250 * time.Millisecond
-	// historySize bounds the history: at 32 bytes some 40 KiB, 5 minutes at
+	// historySize bounds the history: at 64 bytes some 80 KiB, 5 minutes at
 	// full resolution.
 	historySize = 1200
 )
@@ -34,12 +34,15 @@ type Meter struct {
 	read func() (Usage, int64, error)
 
 	life   sync.Mutex // held by Start and Stop, so that they do not overlap
+	one    sync.Mutex // held while reading: there is one reader
 	cancel context.CancelFunc
 	done   chan struct{}
 
 	mu      sync.Mutex
 	now     Usage
 	peak    int64
+	lap     int64 // the peak since the last Lap
+	anon    int64 // the peak of the anonymous part
 	err     error
 	history []Sample
 	stride  int // readings per sample of the history
@@ -71,7 +74,7 @@ func (m *Meter) Start(ctx context.Context) {
 	ctx, m.cancel = context.WithCancel(ctx)
 	done := make(chan struct{})
 	m.done = done
-	m.sample()
+	m.sample(false)
 	go func() {
 		defer close(done)
 		t := time.NewTicker(meterInterval)
@@ -81,7 +84,7 @@ func (m *Meter) Start(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-t.C:
-				m.sample()
+				m.sample(false)
 			}
 		}
 	}()
@@ -98,7 +101,7 @@ func (m *Meter) Stop() {
 	m.cancel()
 	<-m.done
 	m.done = nil
-	m.sample()
+	m.sample(false)
 }
 
 // Now is the latest reading, at most 250 ms old while the meter runs.
@@ -113,6 +116,27 @@ func (m *Meter) Peak() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.peak
+}
+
+// PeakAnonymous is the most anonymous bytes that a reading has seen in the tree
+// since Start. The kernel keeps no highest count of them: what came and went
+// between two readings, 250 ms apart, is missed.
+func (m *Meter) PeakAnonymous() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.anon
+}
+
+// Lap takes a reading and gives it, with the most bytes that the tree has held
+// since the Lap before, or since Start. When it cannot be read, the figures are
+// those of the latest reading; see Err.
+func (m *Meter) Lap() (now Usage, peak int64) {
+	m.sample(true)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, peak = m.now, m.lap
+	m.lap = now.Total()
+	return now, peak
 }
 
 // Err is the error of the latest reading, nil when it succeeded. After a
@@ -132,7 +156,11 @@ func (m *Meter) History() []Sample {
 	return slices.Clone(m.history)
 }
 
-func (m *Meter) sample() {
+// sample takes a reading. Those in between, from Lap, are not for the history,
+// whose samples are evenly spaced.
+func (m *Meter) sample(between bool) {
+	m.one.Lock()
+	defer m.one.Unlock()
 	u, high, err := m.read()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -140,7 +168,11 @@ func (m *Meter) sample() {
 	if err != nil {
 		return
 	}
-	m.now, m.peak = u, max(m.peak, high, u.Total())
+	high = max(high, u.Total())
+	m.now, m.peak, m.lap, m.anon = u, max(m.peak, high), max(m.lap, high), max(m.anon, u.Anonymous)
+	if between {
+		return
+	}
 	if m.count%m.stride == 0 {
 		if len(m.history) == historySize {
 			m.history = everySecond(m.history)

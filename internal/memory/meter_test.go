@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -74,6 +75,43 @@ func TestMeter(t *testing.T) {
 	})
 }
 
+// TestMeterLaps has a spike in the first lap and none in the second.
+func TestMeterLaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &scripted{read: func(n int) (Usage, int64, error) {
+			switch u := (Usage{Self: int64(100 + n), Anonymous: int64(n)}); n {
+			case 2:
+				u.Anonymous = 70
+				return u, 900, nil
+			case 6:
+				return Usage{}, 0, errors.New("not now")
+			default:
+				return u, u.Total(), nil
+			}
+		}}
+		m := s.meter()
+		m.Start(t.Context())
+		time.Sleep(meterInterval + 1)
+		if now, peak := m.Lap(); now.Self != 103 || peak != 900 {
+			t.Errorf("first lap: %+v, %d", now, peak)
+		}
+		time.Sleep(meterInterval)
+		if now, peak := m.Lap(); now.Self != 105 || peak != 105 {
+			t.Errorf("second lap: %+v, %d", now, peak)
+		}
+		if now, peak := m.Lap(); now.Self != 105 || peak != 105 || m.Err() == nil {
+			t.Errorf("lap that cannot be read: %+v, %d", now, peak)
+		}
+		m.Stop()
+		if m.Peak() != 900 || m.PeakAnonymous() != 70 {
+			t.Errorf("peak %d, anonymous %d", m.Peak(), m.PeakAnonymous())
+		}
+		if h := m.History(); len(h) != 4 || h[1].Usage.Anonymous != 70 || h[2].Usage.Self != 104 {
+			t.Errorf("history %+v", h)
+		}
+	})
+}
+
 // TestMeterEndsWithContext also shows that it can be started again.
 func TestMeterEndsWithContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -128,6 +166,8 @@ func TestMeterHere(t *testing.T) {
 		wg.Go(func() {
 			for range 100 {
 				_, _, _, _ = m.Now(), m.Peak(), m.History(), m.Err()
+				_ = m.PeakAnonymous()
+				_, _ = m.Lap()
 			}
 		})
 	}
@@ -139,5 +179,8 @@ func TestMeterHere(t *testing.T) {
 	m.Stop()
 	if b[0] != 1 || m.Peak() < before+64*mib || m.Err() != nil {
 		t.Errorf("before %s, peak %s, %v", Size(before), Size(m.Peak()), m.Err())
+	}
+	if runtime.GOOS == "linux" && (m.PeakAnonymous() < 96*mib || m.PeakAnonymous() > m.Peak()) {
+		t.Errorf("anonymous peak %s of %s", Size(m.PeakAnonymous()), Size(m.Peak()))
 	}
 }

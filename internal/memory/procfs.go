@@ -108,7 +108,7 @@ func (r *reader) read() (u Usage, high int64, err error) {
 			continue
 		}
 		seen[pid] = true
-		now, peak, mapped, err := r.process(pid, first)
+		p, err := r.process(pid, first)
 		if err != nil {
 			if pid == root {
 				return Usage{}, 0, err
@@ -116,13 +116,14 @@ func (r *reader) read() (u Usage, high int64, err error) {
 			continue // it has ended meanwhile and holds nothing
 		}
 		if pid == root {
-			u.Self = now
+			u.Self = p.now
 		} else {
-			u.Children += now
+			u.Children += p.now
 		}
-		u.Mapped += mapped
+		u.Mapped += p.mapped
+		u.Anonymous += p.anonymous
 		u.Processes++
-		high += peak
+		high += p.high
 		todo = append(todo, r.probe.children(pid)...)
 	}
 	for pid := range r.known {
@@ -133,16 +134,23 @@ func (r *reader) read() (u Usage, high int64, err error) {
 	return u, high, nil
 }
 
-// process reads one process: what it holds, the most that it may have held
-// since the last reading, and how much of it is file pages. At the first
-// reading of all, what was before is not of interest.
-func (r *reader) process(pid int, first bool) (now, high, mapped int64, err error) {
+// reading is what one process holds, in bytes.
+type reading struct {
+	now       int64
+	high      int64 // the most that it may have held since the last reading
+	mapped    int64 // the part of now that is file pages
+	anonymous int64 // the part that no file stands behind
+}
+
+// process reads one process. At the first reading of all, what was before is
+// not of interest.
+func (r *reader) process(pid int, first bool) (reading, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	data, err := os.ReadFile(r.probe.path(dir, "status"))
 	if err != nil {
-		return 0, 0, 0, err
+		return reading{}, err
 	}
-	f := kilobytes(data, "VmRSS", "VmHWM", "RssFile")
+	f := kilobytes(data, "VmRSS", "VmHWM", "RssFile", "RssAnon")
 	rss, hwm := f["VmRSS"], max(f["VmHWM"], f["VmRSS"])
 
 	k, start := r.known[pid], r.probe.startTime(dir)
@@ -154,14 +162,14 @@ func (r *reader) process(pid int, first bool) (now, high, mapped int64, err erro
 		r.known[pid] = k
 	}
 	r.updateShared(k, dir, rss)
-	now = max(0, rss-k.shared)
-	high = now
+	now := max(0, rss-k.shared)
+	high := now
 	if hwm > k.hwm {
 		high = max(now, hwm-k.shared)
 		k.hwm = hwm
 	}
 	// Shared pages are file pages nearly always.
-	return now, high, min(now, max(0, f["RssFile"]-k.shared)), nil
+	return reading{now: now, high: high, mapped: min(now, max(0, f["RssFile"]-k.shared)), anonymous: f["RssAnon"]}, nil
 }
 
 // updateShared reads the PSS of a process, unless that was slow lately.
