@@ -40,6 +40,8 @@ type Stats struct {
 	Frames int64 // written
 	NoFace int64 // of them, passed through without a usable face
 	Cuts   int64 // scene cuts
+	// Stages is what each stage's work took: decode, faces, engine, encode.
+	Stages []StageTime
 }
 
 // Pipeline is one run. All fields but Progress are required.
@@ -54,14 +56,17 @@ type Pipeline struct {
 	// Progress is called after each written frame, from one goroutine. It
 	// must not block.
 	Progress func(Stats)
+
+	watches [len(stageNames)]stopwatch
 }
 
 // queue is the capacity of the channels between the stages: enough that a
 // stage does not wait for its neighbour's every frame, no more.
 const queue = 3
 
-// Run moves all frames through. When it returns, every goroutine it started
-// has ended. Closing source and sink is the caller's.
+// Run moves all frames through, once. When it returns, every goroutine it
+// started has ended. Closing source and sink is the caller's. The Stats hold
+// what was done also when there is an error.
 func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	// Frames in the tracker, in the engine, in the three channels, and one in
@@ -76,6 +81,7 @@ func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	g.Go(func() error { defer close(spoken); return p.speak(ctx, tracked, spoken) })
 	g.Go(func() error { return p.write(ctx, pool, spoken, &stats) })
 	err := g.Wait()
+	stats.Stages = p.Stages()
 	return stats, err
 }
 
@@ -86,12 +92,16 @@ func (p *Pipeline) decode(ctx context.Context, pool *frame.Pool, out chan<- *fra
 			return ctx.Err()
 		}
 		f.Index = i
-		if err := p.Source.Read(f); err != nil {
+		p.watches[decoding].start()
+		err := p.Source.Read(f)
+		if err != nil {
+			p.watches[decoding].stop(0)
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err
 		}
+		p.watches[decoding].stop(1)
 		if !send(ctx, out, f) {
 			return ctx.Err()
 		}
@@ -111,8 +121,12 @@ func (p *Pipeline) track(ctx context.Context, in <-chan *frame.Frame, out chan<-
 		}
 		return nil
 	}
+	watch := &p.watches[facing]
 	for f := range in {
-		if err := pass(p.Tracker.Push(ctx, f)); err != nil {
+		watch.start()
+		ready, err := p.Tracker.Push(ctx, f)
+		watch.stop(1)
+		if err := pass(ready, err); err != nil {
 			return err
 		}
 	}
@@ -121,7 +135,10 @@ func (p *Pipeline) track(ctx context.Context, in <-chan *frame.Frame, out chan<-
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return pass(p.Tracker.Flush(ctx))
+	watch.start()
+	ready, err := p.Tracker.Flush(ctx)
+	watch.stop(0)
+	return pass(ready, err)
 }
 
 func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip.Item) error {
@@ -136,8 +153,12 @@ func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip
 		}
 		return nil
 	}
+	watch := &p.watches[speaking]
 	for it := range in {
-		if err := pass(p.Engine.Push(ctx, it)); err != nil {
+		watch.start()
+		done, err := p.Engine.Push(ctx, it)
+		watch.stop(1)
+		if err := pass(done, err); err != nil {
 			return err
 		}
 	}
@@ -145,7 +166,10 @@ func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return pass(p.Engine.Flush(ctx))
+	watch.start()
+	done, err := p.Engine.Flush(ctx)
+	watch.stop(0)
+	return pass(done, err)
 }
 
 func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.Item, stats *Stats) error {
@@ -153,7 +177,10 @@ func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.It
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := p.Sink.Write(it.Frame); err != nil {
+		p.watches[encoding].start()
+		err := p.Sink.Write(it.Frame)
+		p.watches[encoding].stop(1)
+		if err != nil {
 			return err
 		}
 		stats.Frames++
@@ -165,6 +192,7 @@ func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.It
 		}
 		pool.Put(it.Frame)
 		if p.Progress != nil {
+			stats.Stages = p.Stages()
 			p.Progress(*stats)
 		}
 	}

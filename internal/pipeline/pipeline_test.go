@@ -113,7 +113,7 @@ func (c *collector) Write(f *frame.Frame) error {
 	return c.err
 }
 
-func run(t *testing.T, p Pipeline) (Stats, error) {
+func run(t *testing.T, p *Pipeline) (Stats, error) {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	p.Format, p.Tracker = format, &delayed{}
@@ -139,7 +139,7 @@ func TestFramesInOrder(t *testing.T) {
 		for _, hold := range []int{0, 4, 16} {
 			src, sink, e := &counter{at: n, err: io.EOF}, &collector{}, &engine{hold: hold}
 			var progress []int64
-			stats, err := run(t, Pipeline{Source: src, Sink: sink, Engine: e, Progress: func(s Stats) { progress = append(progress, s.Frames) }})
+			stats, err := run(t, &Pipeline{Source: src, Sink: sink, Engine: e, Progress: func(s Stats) { progress = append(progress, s.Frames) }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +165,7 @@ func TestFramesInOrder(t *testing.T) {
 // than the pool allows.
 func TestMemoryIsBounded(t *testing.T) {
 	src := &counter{at: 2000, err: io.EOF}
-	if _, err := run(t, Pipeline{Source: src, Sink: &collector{slow: 50 * time.Microsecond}, Engine: &engine{hold: 4}}); err != nil {
+	if _, err := run(t, &Pipeline{Source: src, Sink: &collector{slow: 50 * time.Microsecond}, Engine: &engine{hold: 4}}); err != nil {
 		t.Fatal(err)
 	}
 	if limit := int64(face.LookAhead + 4 + 3*queue + 4); src.allocs.Load() > limit {
@@ -175,7 +175,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 func TestFailuresEndEverything(t *testing.T) {
 	boom := errors.New("boom")
-	for name, p := range map[string]Pipeline{
+	for name, p := range map[string]*Pipeline{
 		"source": {Source: &counter{at: 40, err: boom}, Sink: &collector{}, Engine: &engine{hold: 4}},
 		"engine": {Source: &counter{}, Sink: &collector{}, Engine: &engine{hold: 4, err: boom}},
 		"sink":   {Source: &counter{}, Sink: &collector{err: boom}, Engine: &engine{hold: 4}},

@@ -1,0 +1,124 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+)
+
+// What each stage takes for a frame, and the slowest at the end.
+const (
+	readTime  = 10 * time.Millisecond
+	trackTime = 20 * time.Millisecond
+	mouthTime = 100 * time.Millisecond
+	flushTime = time.Second
+	writeTime = 30 * time.Millisecond
+)
+
+type slowSource struct{ counter }
+
+func (s *slowSource) Read(f *frame.Frame) error {
+	time.Sleep(readTime)
+	return s.counter.Read(f)
+}
+
+type slowTracker struct{ delayed }
+
+func (s *slowTracker) Push(ctx context.Context, f *frame.Frame) ([]face.Tracked, error) {
+	time.Sleep(trackTime)
+	return s.delayed.Push(ctx, f)
+}
+
+type slowEngine struct{ engine }
+
+func (s *slowEngine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
+	time.Sleep(mouthTime)
+	return s.engine.Push(ctx, it)
+}
+
+func (s *slowEngine) Flush(ctx context.Context) ([]lip.Item, error) {
+	time.Sleep(flushTime)
+	return s.engine.Flush(ctx)
+}
+
+func slow(src *slowSource, sink *collector) *Pipeline {
+	return &Pipeline{
+		Format: format, Source: src, Tracker: &slowTracker{}, Engine: &slowEngine{}, Sink: sink,
+		Mouth: func(int64) audio.Mouth { return audio.Mouth{} },
+	}
+}
+
+// TestStagesCountWorkOnly runs on a clock of its own: the engine is what all
+// others wait for, and none of that waiting counts.
+func TestStagesCountWorkOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 40
+		var told []StageTime
+		p := slow(&slowSource{counter{at: n, err: io.EOF}}, &collector{slow: writeTime})
+		p.Progress = func(s Stats) { told = s.Stages }
+		stats, err := p.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := []StageTime{
+			{StageDecode, n, (n + 1) * readTime}, // it reads once more to see the end
+			{StageFaces, n, n * trackTime},
+			{StageEngine, n, n*mouthTime + flushTime},
+			{StageEncode, n, n * writeTime},
+		}
+		if d := cmp.Diff(want, stats.Stages); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
+		}
+		// While the last frame is written, the engine still flushes.
+		want[speaking].Busy -= flushTime - writeTime
+		if d := cmp.Diff(want, told); d != "" {
+			t.Errorf("told with the last frame (-want +got):\n%s", d)
+		}
+		want[speaking].Busy += flushTime - writeTime
+		if d := cmp.Diff(want, p.Stages()); d != "" {
+			t.Errorf("afterwards (-want +got):\n%s", d)
+		}
+	})
+}
+
+// TestStagesLive looks while the engine is in the midst of a frame.
+func TestStagesLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := slow(&slowSource{counter{at: 10, err: io.EOF}}, &collector{})
+		done := make(chan error)
+		go func() { _, err := p.Run(t.Context()); done <- err }()
+		// The tracker gives its first frame with its last but three in hand.
+		first := readTime + (face.LookAhead+1)*trackTime
+		time.Sleep(first + mouthTime + mouthTime/2)
+		if got := p.Stages()[speaking]; got.Calls != 1 || got.Busy != mouthTime*3/2 {
+			t.Errorf("engine %+v", got)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestStagesOfFailure has the figures of what was done before it.
+func TestStagesOfFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		boom := errors.New("boom")
+		stats, err := slow(&slowSource{counter{}}, &collector{err: boom, slow: writeTime}).Run(t.Context())
+		if !errors.Is(err, boom) || len(stats.Stages) != 4 {
+			t.Fatalf("%v, %+v", err, stats)
+		}
+		if encode := stats.Stages[encoding]; encode.Calls != 1 || encode.Busy != writeTime || stats.Stages[decoding].Calls == 0 {
+			t.Errorf("%+v", stats.Stages)
+		}
+	})
+}
