@@ -37,6 +37,11 @@ type Target struct {
 	// that the device computes in. A checkpoint of the same type is then used
 	// without being converted. Everything else is written in float32.
 	Compute tensor.DType
+	// Slices is the number of blocks of tokens that an attention's queries are
+	// computed in, each with all keys; 0 and 1: all at once. Where a sequence
+	// cannot be divided so, or blocks would be shorter than sliceTokens, there
+	// are fewer. The result is the same.
+	Slices int
 }
 
 // For gives the target for a backend, by its name.
@@ -270,21 +275,54 @@ func (b *builder) toMaps(x onnx.Value, m stack) onnx.Value {
 	return b.transpose(b.reshape(x, m.n, m.h, m.w, m.c), 0, 3, 1, 2)
 }
 
+// sliceTokens is the least number of queries that are worth a block of their
+// own: the scores of 256 tokens and 8 heads with as many keys take 2 MB.
+const sliceTokens = 256
+
+// slices is the number of blocks for nq queries: what Target asks for, or the
+// most below it that divides them evenly into blocks of sliceTokens or more.
+func (t Target) slices(nq int) int {
+	for n := min(t.Slices, nq/sliceTokens); n > 1; n-- {
+		if nq%n == 0 {
+			return n
+		}
+	}
+	return 1
+}
+
+// blocks applies f to n equal parts of x along an axis of the given size, and
+// joins the results along it.
+func (b *builder) blocks(x onnx.Value, axis, size, n int, f func(onnx.Value) onnx.Value) onnx.Value {
+	if n == 1 {
+		return f(x)
+	}
+	parts := make([]onnx.Value, n)
+	for i := range parts {
+		from, to := int64(i*size/n), int64((i+1)*size/n)
+		parts[i] = f(b.Op("Slice", []onnx.Value{x, b.Ints(from), b.Ints(to), b.Ints(int64(axis))}))
+	}
+	return b.Op("Concat", parts, onnx.Int("axis", int64(axis)))
+}
+
 // attention is softmax(q·kᵀ/√d)·v for each of batch sequences and heads: q of
-// (batch·nq, c), k and v of (batch·nk, c).
+// (batch·nq, c), k and v of (batch·nk, c), the queries in Target.Slices blocks.
 func (b *builder) attention(q, k, v onnx.Value, batch, nq, nk, heads, c int) onnx.Value {
-	d := c / heads
+	d, n := c/heads, b.slices(nq)
 	scale := float32(1 / math.Sqrt(float64(d)))
 	if b.Dialect == Microsoft {
-		y := b.OpIn(onnx.Microsoft, "MultiHeadAttention",
-			[]onnx.Value{b.reshape(q, batch, nq, c), b.reshape(k, batch, nk, c), b.reshape(v, batch, nk, c)},
-			onnx.Int("num_heads", int64(heads)), onnx.Float("scale", scale))
+		k, v = b.reshape(k, batch, nk, c), b.reshape(v, batch, nk, c)
+		y := b.blocks(b.reshape(q, batch, nq, c), 1, nq, n, func(q onnx.Value) onnx.Value {
+			return b.OpIn(onnx.Microsoft, "MultiHeadAttention", []onnx.Value{q, k, v},
+				onnx.Int("num_heads", int64(heads)), onnx.Float("scale", scale))
+		})
 		return b.reshape(y, batch*nq, c)
 	}
 	q = b.transpose(b.reshape(q, batch, nq, heads, d), 0, 2, 1, 3)
 	k = b.transpose(b.reshape(k, batch, nk, heads, d), 0, 2, 3, 1)
 	v = b.transpose(b.reshape(v, batch, nk, heads, d), 0, 2, 1, 3)
-	scores := b.Op("MatMul", []onnx.Value{b.mul(q, b.Scalar(scale)), k})
-	y := b.Op("MatMul", []onnx.Value{b.Op("Softmax", []onnx.Value{scores}, onnx.Int("axis", -1)), v})
+	y := b.blocks(b.mul(q, b.Scalar(scale)), 2, nq, n, func(q onnx.Value) onnx.Value {
+		scores := b.Op("MatMul", []onnx.Value{q, k})
+		return b.Op("MatMul", []onnx.Value{b.Op("Softmax", []onnx.Value{scores}, onnx.Int("axis", -1)), v})
+	})
 	return b.reshape(b.transpose(y, 0, 2, 1, 3), batch*nq, c)
 }
