@@ -73,6 +73,9 @@ type Result struct {
 	Elapsed  time.Duration `json:"-"`
 	// MemoryPeak is the most that this process and its children held, bytes.
 	MemoryPeak int64 `json:"memory_peak"`
+	// Report tells where time and memory went. Run gives it also with an error,
+	// as far as the job came.
+	Report *Report `json:"-"`
 }
 
 // withDefaults checks what can be checked without opening a file.

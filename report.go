@@ -29,6 +29,7 @@ type reporter struct {
 	o      Observer
 	now    Event
 	window []mark // of the last rateWindow
+	record record
 }
 
 type mark struct {
@@ -103,8 +104,10 @@ func (r *reporter) start(engine, why, output string) {
 }
 
 func (r *reporter) stage(name string) {
+	now, peak := r.meter.Lap()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.record.phase(name, time.Since(r.began), now.Total(), peak)
 	r.now.Stage = name
 	r.send(EventStage, func(*Event) {})
 }
@@ -121,6 +124,7 @@ func (r *reporter) planned(message string) { r.note(EventPlan, message) }
 func (r *reporter) note(kind, message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.record.note(kind, message, time.Since(r.began))
 	r.send(kind, func(e *Event) { e.Message = message })
 }
 
@@ -135,6 +139,7 @@ func (r *reporter) frames(s pipeline.Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now.Frame, r.now.NoFace = s.Frames, s.NoFace
+	r.record.stats = s
 	// A length that was estimated gives way to what is really there; one that
 	// is not known stays so.
 	if r.now.Frames > 0 {
@@ -157,6 +162,7 @@ func (r *reporter) end(result *Result, err error) {
 	r.meter.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	result.Report = r.report(result, err)
 	if err != nil {
 		r.send(EventError, func(e *Event) {
 			e.Message, e.Hint, e.ExitCode, e.Output = fault.Message(err), fault.HintOf(err), int(fault.KindOf(err)), ""

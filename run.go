@@ -87,7 +87,7 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	defer nets.close()
+	defer func() { r.worked(nets.engine); nets.close() }()
 	if in.speech.SpeechSeconds() == 0 {
 		r.warn(job.Audio + ": no speech was found, the mouth will stay closed")
 	}
@@ -311,6 +311,7 @@ func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *report
 	}
 	r.stage(StageFrames)
 	stats, err := p.Run(ctx)
+	r.frames(stats) // also where it failed before a frame was written
 	if err != nil {
 		return Result{}, err
 	}
