@@ -171,6 +171,10 @@ func notice(e lipstream.Event) string {
 	switch e.Type {
 	case lipstream.EventWarning:
 		return "warning: " + oneLine(e.Message, maxErrorLine)
+	case lipstream.EventAlert:
+		return "alert: " + oneLine(e.Message, maxErrorLine)
+	case lipstream.EventPlan:
+		return "plan: " + oneLine(e.Message, maxErrorLine)
 	case lipstream.EventStart:
 		if e.Engine == "" {
 			return ""

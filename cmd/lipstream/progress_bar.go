@@ -45,7 +45,7 @@ func (b *bar) Observe(e lipstream.Event) {
 		return
 	}
 	if text := notice(e); text != "" {
-		if b.color && e.Type == lipstream.EventWarning {
+		if b.color && (e.Type == lipstream.EventWarning || e.Type == lipstream.EventAlert) {
 			text = "\x1b[33m" + text + "\x1b[0m"
 		}
 		b.write(b.erase() + text + "\n")
@@ -54,8 +54,8 @@ func (b *bar) Observe(e lipstream.Event) {
 	case lipstream.EventDone, lipstream.EventError:
 		b.write(b.erase())
 		b.latest = lipstream.Event{}
-	case lipstream.EventWarning:
-		b.draw(true) // the line was taken away; the warning brings no new figures
+	case lipstream.EventWarning, lipstream.EventAlert, lipstream.EventPlan:
+		b.draw(true) // the line was taken away; the event brings no new figures
 	default:
 		changed := e.Stage != b.latest.Stage && e.Stage != ""
 		if e.Stage == "" {

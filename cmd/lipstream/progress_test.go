@@ -47,6 +47,8 @@ func script() []struct {
 		{time.Second, frames(25, 24.61, 9100*time.Millisecond, 2*time.Second)},
 		{time.Second, frames(50, 25, 8*time.Second, 3*time.Second)},
 		{0, lipstream.Event{Type: lipstream.EventWarning, Time: at, Message: "face <lost>\nat frame 51\x1b[31m"}},
+		{0, lipstream.Event{Type: lipstream.EventAlert, Time: at, Stage: lipstream.StageFrames, Message: "memory: 15.2 GiB of 24.0 GiB"}},
+		{0, lipstream.Event{Type: lipstream.EventPlan, Time: at, Stage: lipstream.StageFrames, Message: "1 window in flight instead of 2"}},
 		{5 * time.Second, noFace},
 		{time.Second, frames(250, 25, 0, 10*time.Second)},
 		{0, lipstream.Event{Type: lipstream.EventStage, Time: at, Stage: lipstream.StageFinish}},
@@ -123,7 +125,7 @@ func TestBarStaysInOneRow(t *testing.T) {
 		for _, row := range strings.Split(screen, "\n") {
 			for _, draw := range strings.Split(row, "\r") {
 				text := strings.TrimRight(draw, " ")
-				if strings.HasPrefix(text, "done:") || strings.HasPrefix(text, "warning:") || strings.HasPrefix(text, "engine ") {
+				if strings.HasPrefix(text, "done:") || strings.HasPrefix(text, "warning:") || strings.HasPrefix(text, "alert:") || strings.HasPrefix(text, "plan:") || strings.HasPrefix(text, "engine ") {
 					continue // these stay, and may wrap
 				}
 				if n := utf8.RuneCountInString(draw); n >= max(width, 2) {

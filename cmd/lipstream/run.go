@@ -48,6 +48,7 @@ type runCmd struct {
 	NeedFace     bool `group:"LatentSync" help:"As the original: fail when a frame has no face."`
 	Parity       bool `group:"LatentSync" help:"Everything as the original does it, and 25 frames a second."`
 
+	reportFlags
 	DryRun    bool `help:"Do everything but the frames: print what the job would do, its memory and its time, from one step tried on this machine."`
 	JSON      bool `name:"json" help:"Print events as JSON lines on standard output."`
 	Quiet     bool `short:"q" help:"Print errors only."`
@@ -88,6 +89,9 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 			Parity: r.Parity,
 		},
 	}
+	if err := r.check(r.DryRun, r.Video, r.Audio); err != nil {
+		return err
+	}
 	if r.DryRun {
 		return r.dryRun(ctx, c, job)
 	}
@@ -97,9 +101,16 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	progress := newReporter(kind, w, reporterOptions{Lost: cancel})
-	_, err := lipstream.Run(ctx, job, progress)
+	result, err := lipstream.Run(ctx, job, progress)
 	if closeErr := progress.Close(); closeErr != nil {
 		err = fault.Wrap(fault.Output, "print events", "", closeErr, "")
+	}
+	if err == nil && !r.JSON && !r.Quiet {
+		printReport(c.Err, result.Report)
+	}
+	// What the job failed of says more than that its report was not written.
+	if reportErr := r.write(result.Report); err == nil {
+		err = reportErr
 	}
 	return err
 }

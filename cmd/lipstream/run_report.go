@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/chart"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// reportFlags say where the report of a job goes.
+type reportFlags struct {
+	Report     string `placeholder:"FILE.json" help:"Write where time and memory went, as JSON; also of a job that fails. Replaces what is there."`
+	ReportPlot string `placeholder:"FILE" help:"Draw the memory over time: .png or .svg. Replaces what is there."`
+}
+
+const writeReportOp = "write the report"
+
+// check refuses what cannot be written, before the job does anything. The
+// job's inputs are not to be replaced: a face can be a PNG.
+func (r *reportFlags) check(dryRun bool, inputs ...string) error {
+	if r.Report == "" && r.ReportPlot == "" {
+		return nil
+	}
+	if dryRun {
+		return fault.New(fault.Usage, "option", "--dry-run", "has no report", "leave out --report and --report-plot")
+	}
+	if r.Report != "" {
+		if !strings.EqualFold(filepath.Ext(r.Report), ".json") {
+			return fault.New(fault.Usage, writeReportOp, r.Report, "the report is JSON", "give a name that ends in .json")
+		}
+		if err := checkWritable(r.Report, inputs); err != nil {
+			return err
+		}
+	}
+	if r.ReportPlot == "" {
+		return nil
+	}
+	if err := chart.CheckPath(r.ReportPlot); err != nil {
+		return err
+	}
+	return checkWritable(r.ReportPlot, inputs)
+}
+
+// checkWritable tells whether a file can be made beside path and take its
+// name. Permissions are only known by trying.
+func checkWritable(path string, inputs []string) error {
+	if st, err := os.Stat(path); err == nil {
+		if !st.Mode().IsRegular() {
+			return fault.New(fault.Output, writeReportOp, path, "is not a regular file", "name a file")
+		}
+		for _, in := range inputs {
+			if ist, err := os.Stat(in); err == nil && os.SameFile(st, ist) {
+				return fault.New(fault.Output, writeReportOp, path, "it is the same file as the input "+in, "choose another name for the report")
+			}
+		}
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".lipstream-report-*")
+	if err != nil {
+		return fault.Wrap(fault.Output, writeReportOp, path, fmt.Errorf("its folder cannot be written: %w", fault.WithoutPath(err)), "choose a folder that is there and can be written")
+	}
+	_ = f.Close()
+	return os.Remove(f.Name())
+}
+
+// write writes what was asked for.
+func (r *reportFlags) write(report *lipstream.Report) error {
+	if r.Report != "" {
+		var b bytes.Buffer
+		enc := newEncoder(&b)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(report); err != nil {
+			return fault.Wrap(fault.Internal, writeReportOp, r.Report, err, "")
+		}
+		if err := os.WriteFile(r.Report, b.Bytes(), 0o644); err != nil {
+			return fault.Wrap(fault.Output, writeReportOp, r.Report, fault.WithoutPath(err), "check the folder and the space that is left")
+		}
+	}
+	if r.ReportPlot != "" {
+		return memoryChart(report).Save(r.ReportPlot)
+	}
+	return nil
+}
+
+// memoryChart draws a job's memory over time. A vertical line stands where a
+// phase begins.
+func memoryChart(r *lipstream.Report) chart.Chart {
+	const bytesPerUnit = 1 << 20
+	title := "Memory of a job"
+	if r.Engine != "" {
+		title += ", engine " + oneLine(r.Engine, 60)
+	}
+	c := chart.Chart{Title: title, X: "time (s)", Y: "memory (MiB)"}
+	curves := []struct {
+		name  string
+		value func(lipstream.MemorySample) int64
+	}{
+		{"total", func(s lipstream.MemorySample) int64 { return s.Total }},
+		{"this process", func(s lipstream.MemorySample) int64 { return s.Self }},
+		{"children", func(s lipstream.MemorySample) int64 { return s.Children }},
+		{"anonymous", func(s lipstream.MemorySample) int64 { return s.Anonymous }},
+	}
+	top := float64(r.Memory.Peak) / bytesPerUnit
+	for _, curve := range curves {
+		s := chart.Series{Name: curve.name}
+		for _, sample := range r.Memory.History {
+			s.X = append(s.X, sample.At)
+			s.Y = append(s.Y, float64(curve.value(sample))/bytesPerUnit)
+		}
+		c.Series = append(c.Series, s)
+	}
+	for _, p := range r.Phases {
+		c.Series = append(c.Series, chart.Series{Name: fmt.Sprintf("%s begins", p.Name), X: []float64{p.At, p.At}, Y: []float64{0, top}})
+	}
+	c.Lines = []chart.Line{{Name: "peak", Y: top}}
+	if r.Memory.Budget > 0 {
+		c.Lines = append(c.Lines, chart.Line{Name: "budget", Y: float64(r.Memory.Budget) / bytesPerUnit})
+	}
+	return c
+}
+
+// printReport prints the report in short: a line for each stage and two of
+// memory.
+func printReport(w io.Writer, r *lipstream.Report) {
+	var frames float64 // the time that stages can be busy in
+	for _, p := range r.Phases {
+		if p.Name == lipstream.StageFrames {
+			frames = p.Seconds
+		}
+	}
+	t := newTable(&console{Out: w}, "STAGE", "CALLS", "BUSY", "SHARE", "MEMORY")
+	for _, s := range r.Stages {
+		name, share, held := s.Name, "-", "-"
+		if s.Part == lipstream.PartEngine {
+			name = "  " + name
+		}
+		if frames > 0 {
+			share = fmt.Sprintf("%.0f%%", 100*s.Busy/frames)
+		}
+		if s.Memory > 0 {
+			held = memory.Size(s.Memory)
+		}
+		t.line(name, fmt.Sprint(s.Calls), shortSeconds(s.Busy), share, held)
+	}
+	_ = t.close("") // for people; when standard error is gone, nobody reads it
+	line := fmt.Sprintf("memory: %s before the frames, peak %s", memory.Size(r.Memory.Before), memory.Size(r.Memory.Peak))
+	if r.Memory.PeakAnonymous > 0 {
+		line += fmt.Sprintf(" (anonymous %s)", memory.Size(r.Memory.PeakAnonymous))
+	}
+	line += ", after " + memory.Size(r.Memory.After)
+	if r.Memory.Budget > 0 {
+		line += ", budget " + memory.Size(r.Memory.Budget)
+	}
+	_, _ = fmt.Fprintln(w, line)
+	if r.Windows > 0 {
+		line = fmt.Sprintf("windows: %d, %s each", r.Windows, shortSeconds(r.SecondsPerWindow))
+		if r.DeviceBusy > 0 {
+			line += fmt.Sprintf(", device busy %.1f%%", 100*r.DeviceBusy)
+		}
+		_, _ = fmt.Fprintln(w, line)
+	}
+}
+
+// shortSeconds writes seconds as 0.42 s or 12.3 s, and from ten minutes on as
+// a clock.
+func shortSeconds(s float64) string {
+	switch {
+	case s >= 600:
+		return clock(time.Duration(s * float64(time.Second)))
+	case s >= 9.995:
+		return fmt.Sprintf("%.1f s", s)
+	}
+	return fmt.Sprintf("%.2f s", s)
+}
