@@ -21,7 +21,16 @@ type GPU struct {
 	// Shared is true for a GPU without memory of its own that can be read:
 	// it takes from the host's.
 	Shared bool
+	// Utilisation is the share of time in which the GPU was at work lately, 0
+	// to 1, and -1 where it cannot be read.
+	Utilisation float64
+	// Temperature of the chip in degrees Celsius and Power in watts are 0
+	// where they cannot be read.
+	Temperature, Power float64
 }
+
+// ID names the GPU among all of the machine: "nvidia:0".
+func (g GPU) ID() string { return g.Vendor + ":" + strconv.Itoa(g.Index) }
 
 // Free is what is left of Total.
 func (g GPU) Free() int64 { return max(0, g.Total-g.Used) }
@@ -93,12 +102,15 @@ func (p Probe) drmGPUs() []GPU {
 	index := map[string]int{}
 	for _, dir := range dirs {
 		device := filepath.Join(dir, "device")
-		g := GPU{Name: textFile(device, "product_name"), Driver: p.moduleVersion(device)}
+		g := GPU{Name: textFile(device, "product_name"), Driver: p.moduleVersion(device), Utilisation: -1}
 		switch textFile(device, "vendor") {
 		case pciAMD:
 			g.Vendor = "amd"
 			g.Total = numberFile(device, "mem_info_vram_total")
 			g.Used = numberFile(device, "mem_info_vram_used")
+			if n, err := strconv.Atoi(textFile(device, "gpu_busy_percent")); err == nil {
+				g.Utilisation = share(n)
+			}
 		case pciIntel:
 			g.Vendor = "intel"
 			g.Total, g.Used = intelMemory(dir)
@@ -109,6 +121,7 @@ func (p Probe) drmGPUs() []GPU {
 		if g.Name == "" {
 			g.Name = strings.TrimSpace(g.Vendor + " GPU " + textFile(device, "device"))
 		}
+		g.Temperature, g.Power = sensors(device)
 		g.Index = index[g.Vendor]
 		index[g.Vendor]++
 		gpus = append(gpus, g)
@@ -143,6 +156,33 @@ func intelMemory(dir string) (total, used int64) {
 		total += numberFile(tile, "physical_vram_size_bytes")
 	}
 	return total, 0
+}
+
+// sensors reads a GPU's hwmon, in degrees Celsius and watts. The files are in
+// thousandths of a degree and millionths of a watt. amdgpu has the edge of the
+// chip as temp1, xe the package as temp2.
+func sensors(device string) (temperature, power float64) {
+	dirs, err := filepath.Glob(filepath.Join(device, "hwmon", "hwmon*"))
+	if err != nil || len(dirs) == 0 {
+		return 0, 0
+	}
+	first := func(names ...string) float64 {
+		for _, name := range names {
+			if n := numberFile(dirs[0], name); n > 0 {
+				return float64(n)
+			}
+		}
+		return 0
+	}
+	return first("temp1_input", "temp2_input") / 1e3, first("power1_average", "power1_input") / 1e6
+}
+
+// share makes 0 to 1 of percent, and -1 of what is none.
+func share(percent int) float64 {
+	if percent < 0 || percent > 100 {
+		return -1
+	}
+	return float64(percent) / 100
 }
 
 // moduleVersion is the version of the kernel module that drives a device, or

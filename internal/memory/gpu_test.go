@@ -21,7 +21,13 @@ func TestDRM(t *testing.T) {
 		"sys/class/drm/card1-HDMI-A-1/device/vendor":                "0x1002\n",
 		"sys/class/drm/card10/device/vendor":                        "0x1002\n",
 		"sys/class/drm/card10/device/product_name":                  "AMD Radeon PRO W7900\n",
+		"sys/class/drm/card1/device/gpu_busy_percent":               "37\n",
+		"sys/class/drm/card1/device/hwmon/hwmon3/temp1_input":       "61500\n",
+		"sys/class/drm/card1/device/hwmon/hwmon3/power1_average":    "203000000\n",
 		"sys/class/drm/card10/device/mem_info_vram_total":           "garbage\n",
+		"sys/class/drm/card10/device/gpu_busy_percent":              "garbage\n",
+		"sys/class/drm/card10/device/hwmon/hwmon4/temp1_input":      "garbage\n",
+		"sys/class/drm/card3/device/hwmon/hwmon5/temp2_input":       "48000\n",
 		"sys/class/drm/card2/device/vendor":                         "0x8086\n",
 		"sys/class/drm/card2/device/device":                         "0x9a49\n",
 		"sys/class/drm/card3/device/vendor":                         "0x8086\n",
@@ -46,11 +52,12 @@ func TestDRM(t *testing.T) {
 		}
 	}
 	want := []GPU{
-		{Vendor: "amd", Index: 0, Name: "amd GPU 0x744c", Driver: "amdgpu 6.10.5", Total: 25753026560, Used: 1048576},
-		{Vendor: "intel", Index: 0, Name: "intel GPU 0x9a49", Driver: "i915", Shared: true},
-		{Vendor: "intel", Index: 1, Name: "intel GPU 0xe20b", Total: 12 * gib},
-		{Vendor: "intel", Index: 2, Name: "intel GPU 0x56a0", Total: 17179869184, Used: 179869184},
-		{Vendor: "amd", Index: 1, Name: "AMD Radeon PRO W7900"},
+		{Vendor: "amd", Index: 0, Name: "amd GPU 0x744c", Driver: "amdgpu 6.10.5", Total: 25753026560, Used: 1048576,
+			Utilisation: 0.37, Temperature: 61.5, Power: 203},
+		{Vendor: "intel", Index: 0, Name: "intel GPU 0x9a49", Driver: "i915", Shared: true, Utilisation: -1},
+		{Vendor: "intel", Index: 1, Name: "intel GPU 0xe20b", Total: 12 * gib, Utilisation: -1, Temperature: 48},
+		{Vendor: "intel", Index: 2, Name: "intel GPU 0x56a0", Total: 17179869184, Used: 179869184, Utilisation: -1},
+		{Vendor: "amd", Index: 1, Name: "AMD Radeon PRO W7900", Utilisation: -1},
 	}
 	if d := cmp.Diff(want, Probe{Root: root}.drmGPUs()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
@@ -92,6 +99,25 @@ int nvmlDeviceGetMemoryInfo(void *d, memory *m) {
   m->total = 34190917632ull; m->free = 30000000000ull; m->used = 4000000000ull;
   return 0;
 }
+#ifndef BARE
+typedef struct { unsigned int gpu, memory; } utilization;
+int nvmlDeviceGetUtilizationRates(void *d, utilization *u) {
+  if (d != (void *)0x1000ul) return 3;
+  u->gpu = 83; u->memory = 40;
+  return 0;
+}
+int nvmlDeviceGetTemperature(void *d, int sensor, unsigned int *t) {
+  if (sensor != 0) return 2;
+  if (d == (void *)0x1002ul) return 999;
+  *t = 71;
+  return 0;
+}
+int nvmlDeviceGetPowerUsage(void *d, unsigned int *mw) {
+  if (d != (void *)0x1000ul) return 3;
+  *mw = 412500;
+  return 0;
+}
+#endif
 `
 
 // buildStub compiles a stub library with gcc.
@@ -112,13 +138,22 @@ func buildStub(t *testing.T, flags ...string) string {
 }
 
 func TestNVML(t *testing.T) {
-	p := Probe{Root: t.TempDir(), NVML: buildStub(t)}
-	r := p.OpenGPUs()
 	want := []GPU{
-		{Vendor: "nvidia", Index: 0, Name: "NVIDIA GeForce RTX 5090", Driver: "570.86.10", Total: 34190917632, Used: 4190917632},
-		{Vendor: "nvidia", Index: 2, Name: "NVIDIA GPU 2", Driver: "570.86.10", Total: 34190917632, Used: 4190917632},
-		{Vendor: "nvidia", Index: 3, Name: "NVIDIA GB10", Driver: "570.86.10", Shared: true},
+		{Vendor: "nvidia", Index: 0, Name: "NVIDIA GeForce RTX 5090", Driver: "570.86.10", Total: 34190917632, Used: 4190917632,
+			Utilisation: 0.83, Temperature: 71, Power: 412.5},
+		{Vendor: "nvidia", Index: 2, Name: "NVIDIA GPU 2", Driver: "570.86.10", Total: 34190917632, Used: 4190917632, Utilisation: -1},
+		{Vendor: "nvidia", Index: 3, Name: "NVIDIA GB10", Driver: "570.86.10", Shared: true, Utilisation: -1, Temperature: 71},
 	}
+	t.Run("all", func(t *testing.T) { checkNVML(t, want) })
+	for i := range want {
+		want[i].Utilisation, want[i].Temperature, want[i].Power = -1, 0, 0
+	}
+	t.Run("without the functions that are nice to have", func(t *testing.T) { checkNVML(t, want, "-DBARE") })
+}
+
+func checkNVML(t *testing.T, want []GPU, flags ...string) {
+	p := Probe{Root: t.TempDir(), NVML: buildStub(t, flags...)}
+	r := p.OpenGPUs()
 	for range 3 { // it is read again and again
 		got, err := r.Read()
 		if d := cmp.Diff(want, got); d != "" {

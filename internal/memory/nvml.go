@@ -30,6 +30,14 @@ const (
 // What is used follows from the others; see list.
 type nvmlMemory struct{ total, free, _ uint64 }
 
+// nvmlUtilization is nvmlUtilization_t, in percent:
+//
+//	typedef struct { unsigned int gpu, memory; } nvmlUtilization_t;
+type nvmlUtilization struct{ gpu, _ uint32 }
+
+// nvmlTemperatureGPU is NVML_TEMPERATURE_GPU, the sensor on the chip.
+const nvmlTemperatureGPU int32 = 0
+
 // nvml is NVIDIA's management library, initialised.
 type nvml struct {
 	// nvmlReturn_t nvmlInit_v2(void);
@@ -49,6 +57,15 @@ type nvml struct {
 	name func(device uintptr, name *byte, length uint32) nvmlReturn
 	// nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory);
 	memory func(device uintptr, m *nvmlMemory) nvmlReturn
+
+	// These are nice to have: nil where the library is without them.
+
+	// nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization);
+	utilization func(device uintptr, u *nvmlUtilization) nvmlReturn
+	// nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensor, unsigned int *temp);
+	temperature func(device uintptr, sensor int32, degrees *uint32) nvmlReturn
+	// nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int *power);
+	power func(device uintptr, milliwatts *uint32) nvmlReturn
 
 	lib library
 }
@@ -86,6 +103,15 @@ func openNVML(name string) (*nvml, error) {
 			return nil, errors.Join(fmt.Errorf("NVIDIA's management library: %s: %w", symbol, err), lib.close())
 		}
 		purego.RegisterFunc(f, address)
+	}
+	for symbol, f := range map[string]any{
+		"nvmlDeviceGetUtilizationRates": &n.utilization,
+		"nvmlDeviceGetTemperature":      &n.temperature,
+		"nvmlDeviceGetPowerUsage":       &n.power,
+	} {
+		if address, err := lib.symbol(symbol); err == nil {
+			purego.RegisterFunc(f, address)
+		}
 	}
 	switch r := n.init(); r {
 	case nvmlSuccess:
@@ -141,9 +167,26 @@ func (n *nvml) list() ([]GPU, error) {
 			errs = append(errs, n.failure("nvmlDeviceGetMemoryInfo", r))
 			continue
 		}
+		n.condition(device, &g)
 		gpus = append(gpus, g)
 	}
 	return gpus, errors.Join(errs...)
+}
+
+// condition reads how the device fares, as far as it tells.
+func (n *nvml) condition(device uintptr, g *GPU) {
+	g.Utilisation = -1
+	var u nvmlUtilization
+	if n.utilization != nil && n.utilization(device, &u) == nvmlSuccess {
+		g.Utilisation = share(int(u.gpu))
+	}
+	var v uint32
+	if n.temperature != nil && n.temperature(device, nvmlTemperatureGPU, &v) == nvmlSuccess {
+		g.Temperature = float64(v)
+	}
+	if n.power != nil && n.power(device, &v) == nvmlSuccess {
+		g.Power = float64(v) / 1000
+	}
 }
 
 func (n *nvml) close() error {

@@ -1,0 +1,274 @@
+package memory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// The interval of a Monitor.
+const (
+	DefaultInterval = 2 * time.Second
+	MinInterval     = 100 * time.Millisecond
+)
+
+// Source is a memory that the caller watches: a job's budget, for one.
+type Source struct {
+	Name string // other than "host", "cgroup" and GPUs' IDs
+	// Read gives bytes; total 0 is unknown. It is called from the monitor's
+	// goroutine only.
+	Read func() (used, total int64, err error)
+}
+
+// MonitorOptions are what a Monitor watches and tells; the zero value is right.
+type MonitorOptions struct {
+	Interval time.Duration // 0 is 2 s; at least 100 ms
+	// Warning and Critical are where the levels begin in each watched memory;
+	// their zero values are 62.5 and 75 %.
+	Warning, Critical Threshold
+	Sources           []Source
+	// OnAlert is told every change of a level, and OnReading every reading,
+	// after its alerts. Either may be nil. They are called one at a time, from
+	// the monitor's goroutine, and never after Stop has returned. They must
+	// return soon and must not call Stop.
+	OnAlert   func(Alert)
+	OnReading func(Reading)
+}
+
+// Check says what is wrong with the options, as a fault of kind Usage.
+func (o MonitorOptions) Check() error {
+	if o.Interval != 0 && o.Interval < MinInterval {
+		return fault.New(fault.Usage, "monitor memory", "", fmt.Sprintf("the interval %v is too short", o.Interval),
+			fmt.Sprintf("give at least %v", MinInterval))
+	}
+	return CheckThresholds(o.Warning, o.Critical)
+}
+
+// Watched is one memory at the time of a reading, in bytes.
+type Watched struct {
+	Name        string // "host", "cgroup", a GPU's ID or a Source's name
+	Used, Total int64  // Total is 0 where it is not known
+	Level       Level
+}
+
+// Reading is all that a Monitor reads at one time. It is shared and must not
+// be changed.
+type Reading struct {
+	Time   time.Time
+	CPU    float64 // share of all processors at work since the last reading, 0 to 1; -1 where it is not known
+	Host   Host
+	Cgroup Cgroup
+	GPUs   []GPU
+	// Watched are host, control group (where it is limited), GPUs with memory
+	// of their own and the caller's sources, as far as they could be read.
+	// Of host and control group, what the system would give back at need
+	// (caches) does not count as used.
+	Watched []Watched
+	Err     error // why something could not be read
+}
+
+// Monitor reads host, control group, GPUs and the caller's sources again and
+// again in a goroutine of its own, and raises alerts. Its methods may be called
+// from any goroutine.
+type Monitor struct {
+	probe   Probe
+	options MonitorOptions
+
+	deliver sync.Mutex // held while a callback runs, and by Stop
+	stop    context.CancelFunc
+	done    chan struct{} // closed when the goroutine has ended; nil before Start
+
+	mu      sync.Mutex
+	now     Reading
+	history []Reading
+	stride  int // readings per reading of the history
+	count   int // readings since Start
+	levels  map[string]Level
+}
+
+// NewMonitor makes a monitor, which reads nothing before Start. An interval
+// that is too short becomes the shortest one; MonitorOptions.Check says it.
+func NewMonitor(p Probe, o MonitorOptions) *Monitor {
+	if o.Interval == 0 {
+		o.Interval = DefaultInterval
+	}
+	o.Interval = max(o.Interval, MinInterval)
+	o.Warning, o.Critical = o.Warning.orElse(DefaultWarning), o.Critical.orElse(DefaultCritical)
+	o.Sources = slices.Clone(o.Sources)
+	return &Monitor{probe: p, options: o, stride: 1, levels: map[string]Level{}}
+}
+
+// Start begins to read, at once and then at every interval, until Stop or the
+// end of ctx. It does not wait for the first reading: opening a GPU's driver
+// can take a second. A monitor starts once; then Start does nothing.
+func (m *Monitor) Start(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.done != nil {
+		return
+	}
+	ctx, m.stop = context.WithCancel(ctx)
+	m.done = make(chan struct{})
+	go m.run(ctx)
+}
+
+// Stop ends the monitor and returns at once. A reading that hangs in a driver
+// is not waited for: the goroutine ends after it, and nothing comes of it. The
+// figures stay.
+func (m *Monitor) Stop() {
+	m.mu.Lock()
+	stop := m.stop
+	m.mu.Unlock()
+	if stop == nil {
+		return
+	}
+	stop()
+	// A callback that is running shall be over when Stop returns.
+	m.deliver.Lock()
+	defer m.deliver.Unlock()
+}
+
+// Now is the latest reading; its Time is zero before the first one.
+func (m *Monitor) Now() Reading {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now
+}
+
+// History gives readings from Start until now, oldest first, evenly spaced: the
+// longer the monitor runs, the farther apart they are, so that at most 1200 are
+// kept.
+func (m *Monitor) History() []Reading {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.history)
+}
+
+// Level is the current level of a memory by its name as in Reading.Watched;
+// Normal for what is not watched. What can no longer be read keeps its level.
+func (m *Monitor) Level(name string) Level {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.levels[name]
+}
+
+// Worst is the worst level of all that is watched.
+func (m *Monitor) Worst() Level {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	worst := Normal
+	for _, l := range m.levels {
+		worst = max(worst, l)
+	}
+	return worst
+}
+
+func (m *Monitor) run(ctx context.Context) {
+	defer close(m.done)
+	defer m.stop()
+	gpus := m.probe.OpenGPUs()
+	defer func() { _ = gpus.Close() }() // nothing hangs on how it ends
+	cpu := &cpuMeter{probe: m.probe}
+	t := time.NewTicker(m.options.Interval)
+	defer t.Stop()
+	for ctx.Err() == nil {
+		m.publish(ctx, m.read(gpus, cpu))
+		select {
+		case <-ctx.Done():
+		case <-t.C:
+		}
+	}
+}
+
+// read reads everything, without the levels.
+func (m *Monitor) read(gpus *GPUReader, cpu *cpuMeter) Reading {
+	r := Reading{CPU: cpu.read()}
+	var errs []error
+	note := func(what string, err error) bool {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+		return err == nil
+	}
+	watch := func(name string, used, total int64) {
+		r.Watched = append(r.Watched, Watched{Name: name, Used: used, Total: total})
+	}
+	var err error
+	if r.Host, err = m.probe.Host(); note("host", err) {
+		watch("host", r.Host.Total-r.Host.Available, r.Host.Total)
+	}
+	if r.Cgroup, err = m.probe.Cgroup(); note("control group", err) && r.Cgroup.Limit > 0 {
+		watch("cgroup", r.Cgroup.Limit-r.Cgroup.Available, r.Cgroup.Limit)
+	}
+	r.GPUs, err = gpus.Read()
+	note("GPUs", err)
+	for _, g := range r.GPUs {
+		if !g.Shared && g.Total > 0 {
+			watch(g.ID(), g.Used, g.Total)
+		}
+	}
+	for _, s := range m.options.Sources {
+		if used, total, err := s.Read(); note(s.Name, err) {
+			watch(s.Name, used, total)
+		}
+	}
+	r.Time, r.Err = time.Now(), errors.Join(errs...)
+	return r
+}
+
+// publish makes r the current reading and tells of it, unless the monitor has
+// ended meanwhile.
+func (m *Monitor) publish(ctx context.Context, r Reading) {
+	m.deliver.Lock()
+	defer m.deliver.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	alerts := m.keep(r)
+	if m.options.OnAlert != nil {
+		for _, a := range alerts {
+			m.options.OnAlert(a)
+		}
+	}
+	if m.options.OnReading != nil {
+		m.options.OnReading(r)
+	}
+}
+
+// keep sets the levels in r and puts it into the history.
+func (m *Monitor) keep(r Reading) (alerts []Alert) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	limits := map[Level]Threshold{Warning: m.options.Warning, Critical: m.options.Critical}
+	for i := range r.Watched {
+		w := &r.Watched[i]
+		was := m.levels[w.Name]
+		w.Level = nextLevel(was, w.Used, w.Total, m.options.Warning, m.options.Critical)
+		m.levels[w.Name] = w.Level
+		if w.Level != was {
+			alerts = append(alerts, Alert{
+				Time: r.Time, Source: w.Name, Was: was, Level: w.Level,
+				Used: w.Used, Total: w.Total, Limit: limits[max(was, w.Level)].Of(w.Total),
+			})
+		}
+	}
+	m.now = r
+	if m.count%m.stride == 0 {
+		if len(m.history) == historySize {
+			for i := range historySize / 2 {
+				m.history[i] = m.history[2*i]
+			}
+			clear(m.history[historySize/2:])
+			m.history = m.history[:historySize/2]
+			m.stride *= 2
+		}
+		m.history = append(m.history, r)
+	}
+	m.count++
+	return alerts
+}
