@@ -199,7 +199,7 @@ func thin(history []memory.Sample, began time.Time, limit int) []MemorySample {
 
 // exactly gives seconds to the microsecond: a call can take less than a
 // thousandth.
-func exactly(d time.Duration) float64 { return max(0, d.Round(time.Microsecond).Seconds()) }
+func exactly(d time.Duration) float64 { return float64(max(0, d.Round(time.Microsecond).Microseconds())) / 1e6 }
 
 // useMemory tells how the job uses memory: the plan, and the bytes that it
 // keeps within, 0 for none. The last one counts.
