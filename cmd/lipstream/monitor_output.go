@@ -1,0 +1,232 @@
+package main
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// monitorOutput writes readings: to the terminal as a block that is redrawn,
+// elsewhere as a line or JSON, and to a CSV file.
+type monitorOutput struct {
+	out    io.Writer
+	asJSON *json.Encoder // nil: for people
+	redraw bool
+	rows   int // of the block on the terminal
+	path   string
+	file   *os.File // nil: no CSV
+	csv    *csv.Writer
+}
+
+// csvHead are the columns: one row for each memory and reading.
+var csvHead = []string{
+	"time", "source", "name", "used_bytes", "total_bytes", "level",
+	"utilisation_percent", "temperature_celsius", "power_watts",
+}
+
+func (m *monitorCmd) open(c *console) (*monitorOutput, error) {
+	o := &monitorOutput{out: c.Out, redraw: isTerminal(c.Out), path: m.CSV}
+	if m.JSON {
+		o.asJSON = newEncoder(c.Out)
+	}
+	if m.CSV == "" {
+		return o, nil
+	}
+	var err error
+	if o.file, err = os.Create(m.CSV); err != nil {
+		return nil, fault.Wrap(fault.Output, "write CSV", m.CSV, fault.WithoutPath(err), "check the folder")
+	}
+	o.csv = csv.NewWriter(o.file)
+	return o, o.rowsOut([][]string{csvHead})
+}
+
+func (o *monitorOutput) rowsOut(rows [][]string) error {
+	return fault.Wrap(fault.Output, "write CSV", o.path, fault.WithoutPath(o.csv.WriteAll(rows)), "check the space that is left")
+}
+
+func (o *monitorOutput) close() error {
+	if o.file == nil {
+		return nil
+	}
+	return fault.Wrap(fault.Output, "write CSV", o.path, fault.WithoutPath(o.file.Close()), "check the space that is left")
+}
+
+func (o *monitorOutput) show(r memory.Reading) error {
+	lines := readingLines(r)
+	if o.csv != nil {
+		var rows [][]string
+		for _, l := range lines {
+			rows = append(rows, l.csv())
+		}
+		if err := o.rowsOut(rows); err != nil {
+			return err
+		}
+	}
+	var err error
+	switch {
+	case o.asJSON != nil:
+		err = o.asJSON.Encode(readingJSON(r, lines))
+	case o.redraw:
+		err = o.block(r, lines)
+	default:
+		parts := []string{r.Time.Format(time.DateTime)}
+		for _, l := range lines {
+			parts = append(parts, l.text())
+		}
+		if r.Err != nil {
+			parts = append(parts, "error: "+oneLine(r.Err.Error(), maxErrorLine))
+		}
+		_, err = fmt.Fprintln(o.out, strings.Join(parts, "; "))
+	}
+	return fault.Wrap(fault.Output, monitorOp, "", err, "")
+}
+
+// block draws over the block before it, in one write, so that nothing flickers.
+func (o *monitorOutput) block(r memory.Reading, lines []readingLine) error {
+	texts := []string{r.Time.Format(time.DateTime) + "   Ctrl-C ends"}
+	for _, l := range lines {
+		texts = append(texts, l.text())
+	}
+	if r.Err != nil {
+		texts = append(texts, "error: "+oneLine(r.Err.Error(), maxErrorLine))
+	}
+	// A line that wraps would take two rows, and the count would be wrong.
+	width := terminalWidth(o.out) - 1
+	var b strings.Builder
+	if o.rows > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", o.rows)
+	}
+	for _, text := range texts {
+		if runes := []rune(text); len(runes) > width {
+			text = string(runes[:max(0, width)])
+		}
+		b.WriteString("\r" + text + "\x1b[K\n")
+	}
+	b.WriteString("\x1b[J")
+	o.rows = len(texts)
+	_, err := io.WriteString(o.out, b.String())
+	return err
+}
+
+// readingLine is one memory of a reading.
+type readingLine struct {
+	Time        time.Time `json:"-"`
+	Source      string    `json:"source"`
+	Name        string    `json:"name,omitempty"` // of a GPU
+	Used        int64     `json:"used_bytes"`
+	Total       int64     `json:"total_bytes,omitempty"` // absent where it is not known
+	Level       string    `json:"level,omitempty"`       // absent for a GPU without memory of its own
+	Utilisation *float64  `json:"utilisation,omitempty"` // 0 to 1: processors of the host, GPUs
+	Temperature float64   `json:"temperature_celsius,omitempty"`
+	Power       float64   `json:"power_watts,omitempty"`
+}
+
+// readingLines are all memories that are watched, then GPUs that share the host's.
+func readingLines(r memory.Reading) []readingLine {
+	share := func(v float64) *float64 {
+		if v < 0 {
+			return nil
+		}
+		return &v
+	}
+	gpus := map[string]memory.GPU{}
+	for _, g := range r.GPUs {
+		gpus[g.ID()] = g
+	}
+	var lines []readingLine
+	add := func(l readingLine) {
+		if g, ok := gpus[l.Source]; ok {
+			l.Name, l.Utilisation, l.Temperature, l.Power = oneLine(g.Name, maxErrorLine), share(g.Utilisation), g.Temperature, g.Power
+			delete(gpus, l.Source)
+		} else if l.Source == "host" {
+			l.Utilisation = share(r.CPU)
+		}
+		l.Time = r.Time
+		lines = append(lines, l)
+	}
+	for _, w := range r.Watched {
+		add(readingLine{Source: w.Name, Used: w.Used, Total: w.Total, Level: w.Level.String()})
+	}
+	for _, g := range r.GPUs {
+		if _, left := gpus[g.ID()]; left {
+			add(readingLine{Source: g.ID(), Used: g.Used, Total: g.Total})
+		}
+	}
+	return lines
+}
+
+// text is for people: "host 4.0 GiB of 16.0 GiB (25%), 31% busy".
+func (l readingLine) text() string {
+	s := l.Source
+	if l.Name != "" {
+		s += " " + l.Name
+	}
+	switch {
+	case l.Total > 0:
+		s += fmt.Sprintf(" %s of %s (%.0f%%)", memory.Size(l.Used), memory.Size(l.Total), 100*float64(l.Used)/float64(l.Total))
+	case l.Level != "":
+		s += " " + memory.Size(l.Used)
+	}
+	if l.Utilisation != nil {
+		s += fmt.Sprintf(", %.0f%% busy", 100**l.Utilisation)
+	}
+	if l.Temperature > 0 {
+		s += fmt.Sprintf(", %.0f °C", l.Temperature)
+	}
+	if l.Power > 0 {
+		s += fmt.Sprintf(", %.0f W", l.Power)
+	}
+	if l.Level != "" && l.Level != memory.Normal.String() {
+		s += ", " + strings.ToUpper(l.Level)
+	}
+	return s
+}
+
+// csv is the line as csvHead says; what is not known is empty.
+func (l readingLine) csv() []string {
+	number := func(v float64, known bool) string {
+		if !known {
+			return ""
+		}
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	busy := ""
+	if l.Utilisation != nil {
+		busy = number(100**l.Utilisation, true)
+	}
+	total := ""
+	if l.Total > 0 {
+		total = strconv.FormatInt(l.Total, 10)
+	}
+	return []string{
+		l.Time.UTC().Format("2006-01-02T15:04:05.000Z"), l.Source, l.Name, strconv.FormatInt(l.Used, 10), total, l.Level,
+		busy, number(l.Temperature, l.Temperature > 0), number(l.Power, l.Power > 0),
+	}
+}
+
+// readingJSON is what --json prints, one object a line.
+func readingJSON(r memory.Reading, lines []readingLine) any {
+	v := struct {
+		Time    time.Time     `json:"time"`
+		Sources []readingLine `json:"sources"`
+		Errors  []string      `json:"errors,omitempty"`
+	}{Time: r.Time, Sources: lines}
+	if joined, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](r.Err); ok {
+		for _, err := range joined.Unwrap() {
+			v.Errors = append(v.Errors, oneLine(err.Error(), maxErrorLine))
+		}
+	}
+	return v
+}
