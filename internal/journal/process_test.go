@@ -1,0 +1,161 @@
+package journal
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// childTask is the variable that makes this test's binary a child of a test:
+// what to do, in which folder.
+const childTask, childDir = "LIPSTREAM_JOURNAL_TASK", "LIPSTREAM_JOURNAL_DIR"
+
+var tasks = map[string]func(dir string) error{"append": appendForever}
+
+func TestMain(m *testing.M) {
+	if task, ok := tasks[os.Getenv(childTask)]; ok {
+		if err := task(os.Getenv(childDir)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func child(t *testing.T, task, dir string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), childTask+"="+task, childDir+"="+dir)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// numbered is the n-th record of a child: large, so that a kill hits it.
+func numbered(n int) Record {
+	r := Record{First: int64(n), Frames: 16, Fresh: 12, Plan: fmt.Appendf(nil, `{"n":%d}`, n), Latents: make([]float32, 64<<10)}
+	for i := range r.Latents {
+		r.Latents[i] = float32(n*1000 + i)
+	}
+	return r
+}
+
+// childOutput is the temporary output that a child notes and makes.
+func childOutput(dir string) string {
+	return filepath.Join(dir, fmt.Sprintf(".out.lipstream-%d-0123456789ab.mp4", os.Getpid()))
+}
+
+// appendForever goes on with the journal and says each record that is on the
+// disk.
+func appendForever(dir string) error {
+	j, err := Open(dir, "key", job)
+	if err != nil {
+		return err
+	}
+	output := childOutput(dir)
+	if err := j.Note(output); err != nil {
+		return err
+	}
+	if err := os.WriteFile(output, nil, 0o600); err != nil {
+		return err
+	}
+	n := 0
+	for ; ; n++ {
+		if _, ok, err := j.Next(); err != nil {
+			return err
+		} else if !ok {
+			break
+		}
+	}
+	for ; ; n++ {
+		if err := j.Append(numbered(n)); err != nil {
+			return err
+		}
+		fmt.Println(n)
+	}
+}
+
+// TestKill kills a process that appends, again and again, and goes on with its
+// journal. What Append returned for is there; at most the record under way may
+// be there as well.
+func TestKill(t *testing.T) {
+	dir := t.TempDir()
+	for round := range 6 {
+		cmd := child(t, "append", dir)
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := -1
+		lines := bufio.NewReader(out)
+		for n := 0; ; n++ {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				break // killed; half a line was not said
+			}
+			if said, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
+				t.Fatal(err)
+			}
+			if n == 0 {
+				checkBusy(t, dir, cmd.Process.Pid)
+			}
+			if n == round {
+				_ = cmd.Process.Kill()
+			}
+		}
+		_ = cmd.Wait()
+		output := filepath.Join(dir, fmt.Sprintf(".out.lipstream-%d-0123456789ab.mp4", cmd.Process.Pid))
+		checkThere(t, true, output)
+
+		j := mustOpen(t, dir, job)
+		checkThere(t, false, output)
+		if want := ""; j.Fresh() != want {
+			t.Fatalf("round %d: fresh %q", round, j.Fresh())
+		}
+		n := 0
+		for ; ; n++ {
+			r, ok, err := j.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			if !same(r, numbered(n)) {
+				t.Fatalf("round %d: record %d is not what was appended", round, n)
+			}
+		}
+		if n < said+1 || n > said+2 {
+			t.Fatalf("round %d: %d records are there, %d were appended", round, n, said+1)
+		}
+		mustClose(t, j)
+	}
+}
+
+// checkBusy opens a journal that another process has open.
+func checkBusy(t *testing.T, dir string, pid int) {
+	t.Helper()
+	_, err := Open(dir, "key", job)
+	if fault.KindOf(err) != fault.Output || fault.HintOf(err) == "" ||
+		!strings.Contains(err.Error(), fmt.Sprintf("another lipstream is making the same output (process %d)", pid)) {
+		t.Errorf("while process %d has it: %v", pid, err)
+	}
+	if err := Sweep(dir, 0); err != nil {
+		t.Errorf("sweep: %v", err)
+	}
+	checkThere(t, true, filepath.Join(dir, "key", journalName))
+}

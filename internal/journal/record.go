@@ -1,0 +1,282 @@
+package journal
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// The file, all numbers little-endian:
+//
+//	header   magic [8]byte, version uint32, length uint32, crc uint32, identity [length]byte (JSON)
+//	record   length uint32, crc uint32, body [length]byte
+//	body     first int64, frames, fresh, bytes of plan, latents uint32, plan, latents (float32)
+//
+// A crc is the CRC-32C of everything in its header or record but itself,
+// continued from the crc before it. So a record is good in its place only:
+// what an older run left behind the end can never pass for a record.
+const (
+	magic       = "LIPJRNL\n"
+	version     = 1
+	headerBytes = 20
+	frameBytes  = 8
+	bodyBytes   = 24 // of a body without plan and latents
+
+	maxIdentity = 1 << 20   // bytes
+	maxRecord   = 256 << 20 // bytes of a body
+)
+
+var (
+	order      = binary.LittleEndian
+	castagnoli = crc32.MakeTable(crc32.Castagnoli)
+)
+
+// Record is one finished window.
+type Record struct {
+	First   int64     // index of the window's first frame, in the frames of the job, from 0
+	Frames  int       // frames of the window, filled ones included
+	Fresh   int       // frames of it that no window before had, 0 to Frames
+	Plan    []byte    // JSON of the memory plan in force; may be empty
+	Latents []float32 // of all frames, in the engine's order; kept bit for bit
+}
+
+// check says why a record cannot be kept, or "".
+func (r *Record) check() string {
+	switch {
+	case r.First < 0:
+		return fmt.Sprintf("the first frame is %d", r.First)
+	case r.Frames < 0 || r.Frames > math.MaxInt32:
+		return fmt.Sprintf("it has %d frames", r.Frames)
+	case r.Fresh < 0 || r.Fresh > r.Frames:
+		return fmt.Sprintf("%d of its %d frames are fresh", r.Fresh, r.Frames)
+	case len(r.Plan) > maxRecord || len(r.Latents) > maxRecord/4 || bodyBytes+len(r.Plan)+4*len(r.Latents) > maxRecord:
+		return fmt.Sprintf("%d numbers and a plan of %d bytes are more than %d MiB", len(r.Latents), len(r.Plan), maxRecord>>20)
+	case len(r.Plan) > 0 && !json.Valid(r.Plan):
+		return "its plan is not JSON"
+	}
+	return ""
+}
+
+// encode gives the bytes of a record that follows one with the crc before, in
+// buf where it is large enough, and the record's crc.
+func (r *Record) encode(buf []byte, before uint32) ([]byte, uint32) {
+	n := bodyBytes + len(r.Plan) + 4*len(r.Latents)
+	b := slices.Grow(buf[:0], frameBytes+n)
+	b = order.AppendUint32(b, uint32(n))
+	b = order.AppendUint32(b, 0)
+	b = order.AppendUint64(b, uint64(r.First))
+	for _, v := range []int{r.Frames, r.Fresh, len(r.Plan), len(r.Latents)} {
+		b = order.AppendUint32(b, uint32(v))
+	}
+	b = append(b, r.Plan...)
+	for _, v := range r.Latents {
+		b = order.AppendUint32(b, math.Float32bits(v))
+	}
+	crc := recordCRC(before, b[:4], b[frameBytes:])
+	order.PutUint32(b[4:], crc)
+	return b, crc
+}
+
+func recordCRC(before uint32, length, body []byte) uint32 {
+	return crc32.Update(crc32.Update(before, castagnoli, length), castagnoli, body)
+}
+
+// decode takes a body apart; nothing of the record shares memory with it.
+func decode(body []byte) (Record, bool) {
+	if len(body) < bodyBytes {
+		return Record{}, false
+	}
+	plan, latents := int64(order.Uint32(body[16:])), int64(order.Uint32(body[20:]))
+	if bodyBytes+plan+4*latents != int64(len(body)) {
+		return Record{}, false
+	}
+	r := Record{
+		First:  int64(order.Uint64(body)),
+		Frames: int(order.Uint32(body[8:])),
+		Fresh:  int(order.Uint32(body[12:])),
+		Plan:   bytes.Clone(body[bodyBytes : bodyBytes+plan]),
+	}
+	numbers := body[bodyBytes+plan:]
+	r.Latents = make([]float32, latents)
+	for i := range r.Latents {
+		r.Latents[i] = math.Float32frombits(order.Uint32(numbers[4*i:]))
+	}
+	return r, r.check() == ""
+}
+
+// Identity is what the result of a job depends on: options, versions, sizes,
+// times and hashes of inputs. Names are for people too: a journal that does
+// not fit is explained by the names whose values differ.
+type Identity map[string]string
+
+// encode gives the identity as JSON, with the same bytes for the same values.
+func (id Identity) encode() ([]byte, error) {
+	exact := make(map[string]string, len(id))
+	for name, value := range id {
+		exact[exactly(name)] = exactly(value)
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b) // sorts the names
+	e.SetEscapeHTML(false)
+	e.SetIndent("", " ")
+	if err := e.Encode(exact); err != nil {
+		return nil, err
+	}
+	if b.Len() > maxIdentity {
+		return nil, fmt.Errorf("the identity has %d bytes, more than %d", b.Len(), maxIdentity)
+	}
+	return b.Bytes(), nil
+}
+
+// exactly quotes what JSON cannot hold: it would make the same text of all
+// paths that are not UTF-8. What looks quoted is quoted again, so that no two
+// texts become one.
+func exactly(s string) string {
+	if !utf8.ValidString(s) || strings.HasPrefix(s, `"`) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// differing names what differs between two encoded identities.
+func differing(was, now []byte) ([]string, error) {
+	var a, b map[string]string
+	if err := json.Unmarshal(was, &a); err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(now, &b); err != nil {
+		return nil, err
+	}
+	var names []string
+	for name, value := range b {
+		if old, ok := a[name]; !ok || old != value {
+			names = append(names, name)
+		}
+	}
+	for name := range maps.Keys(a) {
+		if _, ok := b[name]; !ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// encodeHeader gives the bytes of a header and its crc.
+func encodeHeader(identity []byte) ([]byte, uint32) {
+	b := []byte(magic)
+	b = order.AppendUint32(b, version)
+	b = order.AppendUint32(b, uint32(len(identity)))
+	crc := recordCRC(0, b, identity)
+	b = order.AppendUint32(b, crc)
+	return append(b, identity...), crc
+}
+
+// What a scanner finds besides records; errors of reading come as they are.
+var (
+	errDamaged = errors.New("damaged")
+	errVersion = errors.New("another format")
+)
+
+// scanner reads the bytes of a journal and trusts none of them.
+type scanner struct {
+	r    *bufio.Reader
+	left int64  // bytes of the file that were not read yet
+	end  int64  // offset behind the last good record
+	crc  uint32 // of the last good record
+	buf  []byte // of the last body, to be used again
+}
+
+func newScanner(r io.Reader, size int64) *scanner {
+	return &scanner{r: bufio.NewReaderSize(r, 64<<10), left: size}
+}
+
+// header reads the header and gives the identity.
+// Errors: errDamaged, errVersion, or of reading.
+func (s *scanner) header() ([]byte, error) {
+	var h [headerBytes]byte
+	if err := s.read(h[:]); err != nil {
+		return nil, err
+	}
+	n := order.Uint32(h[12:])
+	switch {
+	case string(h[:8]) != magic:
+		return nil, errDamaged
+	case order.Uint32(h[8:]) != version:
+		return nil, errVersion
+	case n > maxIdentity:
+		return nil, errDamaged
+	}
+	identity, err := s.body(n)
+	if err != nil {
+		return nil, err
+	}
+	crc := recordCRC(0, h[:16], identity)
+	if crc != order.Uint32(h[16:]) {
+		return nil, errDamaged
+	}
+	s.crc, s.end = crc, headerBytes+int64(n)
+	return bytes.Clone(identity), nil
+}
+
+// next reads a record. Errors: io.EOF at the end, errDamaged at a torn or
+// damaged record, or of reading. There is no record after an error.
+func (s *scanner) next() (Record, error) {
+	if s.left == 0 {
+		return Record{}, io.EOF
+	}
+	var h [frameBytes]byte
+	if err := s.read(h[:]); err != nil {
+		return Record{}, err
+	}
+	n := order.Uint32(h[:])
+	if n > maxRecord {
+		return Record{}, errDamaged
+	}
+	body, err := s.body(n)
+	if err != nil {
+		return Record{}, err
+	}
+	crc := recordCRC(s.crc, h[:4], body)
+	if crc != order.Uint32(h[4:]) {
+		return Record{}, errDamaged
+	}
+	r, ok := decode(body)
+	if !ok {
+		return Record{}, errDamaged
+	}
+	s.crc, s.end = crc, s.end+frameBytes+int64(n)
+	return r, nil
+}
+
+// body reads n bytes. They are good until the next call.
+func (s *scanner) body(n uint32) ([]byte, error) {
+	if int64(n) > s.left { // before anything is allocated
+		return nil, errDamaged
+	}
+	s.buf = slices.Grow(s.buf[:0], int(n))[:n]
+	return s.buf, s.read(s.buf)
+}
+
+func (s *scanner) read(b []byte) error {
+	if int64(len(b)) > s.left {
+		return errDamaged
+	}
+	n, err := io.ReadFull(s.r, b)
+	s.left -= int64(n)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return errDamaged // the file is shorter than it was
+	}
+	return err
+}
