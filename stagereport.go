@@ -29,7 +29,7 @@ type Report struct {
 	Stages []StageReport `json:"stages"`
 
 	Windows          int64   `json:"windows"`            // of frames, done; 0 for an engine without windows
-	SecondsPerWindow float64 `json:"seconds_per_window"` // mean; 0 unknown
+	SecondsPerWindow float64 `json:"seconds_per_window"` // all denoising steps of one, mean; 0 unknown
 	// DeviceBusy is the share of the time from the first window to the last in
 	// which the device computed, 0 to 1; 0 unknown.
 	DeviceBusy float64 `json:"device_busy"`
@@ -56,7 +56,8 @@ const (
 	PartEngine   = "engine"   // a part of the work of the pipeline's engine stage
 )
 
-// StageReport is what one part of the work took, while frames were made.
+// StageReport is what one part of the work took. The stages of the pipeline
+// count while frames are made, the parts of the engine from its loading on.
 type StageReport struct {
 	Name  string `json:"name"`
 	Part  string `json:"part"`
@@ -199,7 +200,9 @@ func thin(history []memory.Sample, began time.Time, limit int) []MemorySample {
 
 // exactly gives seconds to the microsecond: a call can take less than a
 // thousandth.
-func exactly(d time.Duration) float64 { return float64(max(0, d.Round(time.Microsecond).Microseconds())) / 1e6 }
+func exactly(d time.Duration) float64 {
+	return float64(max(0, d.Round(time.Microsecond).Microseconds())) / 1e6
+}
 
 // useMemory tells how the job uses memory: the plan, and the bytes that it
 // keeps within, 0 for none. The last one counts.
@@ -207,7 +210,19 @@ func (r *reporter) useMemory(p memory.Plan, budget int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.record.report.Memory.Budget = budget
-	r.record.report.Plan = &MemoryPlan{
+	r.record.report.Plan = publicPlan(p)
+}
+
+// String is a line for people.
+func (m MemoryPlan) String() string {
+	return memory.Plan{
+		Windows: m.Windows, Frames: m.FramesPerWindow, VAEFrames: m.VAEFrames, Tile: m.VAETile,
+		Slices: m.AttentionSlices, Offload: memory.Offload(m.Offload), Precision: m.Precision,
+	}.String()
+}
+
+func publicPlan(p memory.Plan) *MemoryPlan {
+	return &MemoryPlan{
 		Windows: p.Windows, FramesPerWindow: p.Frames, VAEFrames: p.VAEFrames, VAETile: p.Tile,
 		AttentionSlices: p.Slices, Offload: string(p.Offload), Precision: p.Precision,
 	}

@@ -126,23 +126,21 @@ func memoryChart(r *lipstream.Report) chart.Chart {
 	return c
 }
 
-// printReport prints the report in short: a line for each stage and two of
-// memory.
+// printReport prints the report in short: a line for each stage that had
+// something to do, with its share of the job's time, one of memory and one of
+// windows.
 func printReport(w io.Writer, r *lipstream.Report) {
-	var frames float64 // the time that stages can be busy in
-	for _, p := range r.Phases {
-		if p.Name == lipstream.StageFrames {
-			frames = p.Seconds
-		}
-	}
 	t := newTable(&console{Out: w}, "STAGE", "CALLS", "BUSY", "SHARE", "MEMORY")
 	for _, s := range r.Stages {
 		name, share, held := s.Name, "-", "-"
 		if s.Part == lipstream.PartEngine {
+			if s.Calls == 0 {
+				continue
+			}
 			name = "  " + name
 		}
-		if frames > 0 {
-			share = fmt.Sprintf("%.0f%%", 100*s.Busy/frames)
+		if r.Elapsed > 0 {
+			share = fmt.Sprintf("%.0f%%", 100*s.Busy/r.Elapsed)
 		}
 		if s.Memory > 0 {
 			held = memory.Size(s.Memory)

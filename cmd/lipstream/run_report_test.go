@@ -23,6 +23,7 @@ func testReport() *lipstream.Report {
 			{Name: "decode", Part: lipstream.PartPipeline, Calls: 250, Busy: 0.994},
 			{Name: "engine", Part: lipstream.PartPipeline, Calls: 250, Busy: 660},
 			{Name: "UNet", Part: lipstream.PartEngine, Calls: 840, Busy: 599.96, Memory: 3 * gib},
+			{Name: "silent frame", Part: lipstream.PartEngine},
 		},
 		Memory: lipstream.MemoryReport{
 			Peak: 4 * gib, PeakAnonymous: 2 * gib, Before: gib, After: 200 * mib, Budget: 6 * gib,
@@ -38,8 +39,8 @@ func TestPrintReport(t *testing.T) {
 	printReport(&b, testReport())
 	want := `STAGE   CALLS  BUSY     SHARE  MEMORY
 decode  250    0.99 s   0%     -
-engine  250    11:00    97%    -
-  UNet  840    600.0 s  88%    3.0 GiB
+engine  250    11:00    94%    -
+  UNet  840    600.0 s  86%    3.0 GiB
 memory: 1.0 GiB before the frames, peak 4.0 GiB (anonymous 2.0 GiB), after 200.0 MiB, budget 6.0 GiB
 windows: 21, 31.2 s each, device busy 96.2%
 `
