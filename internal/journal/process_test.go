@@ -93,7 +93,7 @@ func appendForever(dir string) error {
 // be there as well.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
-	for round := range 6 {
+	for round := range 4 {
 		cmd := child(t, "append", dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -168,7 +168,7 @@ func TestLockRace(t *testing.T) {
 	dir := t.TempDir()
 	var holders, opened atomic.Int32
 	side := func(n int) error {
-		for i := range 12 {
+		for i := range 8 {
 			j, err := Open(dir, "key", job)
 			if fault.KindOf(err) == fault.Output && strings.Contains(err.Error(), "another lipstream") {
 				continue

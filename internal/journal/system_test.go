@@ -5,7 +5,9 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,7 +31,7 @@ func appendToLimit(dir string) error {
 		return err
 	}
 	limit := was
-	limit.Cur = 5 << 19 // two records of 256 KiB and more, the tenth in part
+	limit.Cur = 5 << 19 // nine records of a bit over 256 KiB, and the tenth in part
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
 		return err
 	}
@@ -81,6 +83,29 @@ func TestFullSaysSo(t *testing.T) {
 		got := failure(op, "x", fmt.Errorf("write: %w", err))
 		if fault.KindOf(got) != fault.Output || !strings.Contains(got.Error(), want) || !errors.Is(got, err) || fault.HintOf(got) == "" {
 			t.Errorf("%v: %v", err, got)
+		}
+	}
+}
+
+// TestLockOfRemovedFile: a lock that was removed after it was opened protects
+// nothing, whether or not there is another by now.
+func TestLockOfRemovedFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), lockName)
+	for _, again := range []bool{false, true} {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if again {
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ours, err := lockFile(f); ours || err != nil {
+			t.Errorf("made again %v: ours %v, %v", again, ours, err)
 		}
 	}
 }
