@@ -41,8 +41,8 @@ class AnonymousPeak:
         self._thread.join()
 
 
-def measure(load, steps, **settings):
-    """Loads, runs one warm-up step and `steps` timed ones; prints one JSON line.
+def measured(load, steps, **settings):
+    """Loads, runs one warm-up step and `steps` timed ones; gives the figures beside the settings.
 
     load() does the whole preparation and returns the function of one step.
     """
@@ -56,7 +56,7 @@ def measure(load, steps, **settings):
             step()
             seconds.append(time.perf_counter() - start)
         at_end = memory_status("RssAnon")
-    print(json.dumps({
+    return {
         **settings,
         "load_seconds": round(load_seconds, 3),
         "warmup_seconds": round(seconds[0], 4),
@@ -65,4 +65,9 @@ def measure(load, steps, **settings):
         "peak_rss_bytes": memory_status("VmHWM"),
         "rss_anon_bytes": at_end,
         "peak_rss_anon_bytes": max(anonymous.peak, at_end),
-    }))
+    }
+
+
+def measure(load, steps, **settings):
+    """As measured; prints one JSON line."""
+    print(json.dumps(measured(load, steps, **settings)))
