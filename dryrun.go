@@ -27,9 +27,14 @@ type Plan struct {
 	Steps      int     `json:"steps,omitempty"`
 	FullSteps  int     `json:"full_steps,omitempty"` // of them; the rest takes DeepCache's shortcut
 	Guidance   float64 `json:"guidance,omitempty"`
-	Window     int     `json:"window,omitempty"`  // frames denoised together
-	Overlap    int     `json:"overlap,omitempty"` // of them shared with the window before
+	Overlap    int     `json:"overlap,omitempty"` // frames of a window shared with the one before
 	Windows    int64   `json:"windows,omitempty"` // in one shot without cuts; each cut adds one
+	// Memory is how memory would be used, Needs what that takes at most in all,
+	// by estimate, and Budget what there is, bytes.
+	Memory     *MemoryPlan `json:"memory,omitempty"`
+	Needs      int64       `json:"needs,omitempty"`
+	Budget     int64       `json:"budget,omitempty"`
+	BudgetFrom string      `json:"budget_from,omitempty"`
 	// Stages tells the memory of each part while it runs, bytes, and its time
 	// for the unit that it works on, measured with one try on this machine.
 	Stages []PlanStage `json:"stages,omitempty"`
@@ -89,16 +94,18 @@ func dryRun(ctx context.Context, job Job, r *reporter) (Plan, error) {
 	if err != nil {
 		return plan, fault.Wrap(fault.KindOf(err), "try a step of", plan.Engine, err, "")
 	}
-	plan.add(e.Options(), cost)
+	plan.add(e, cost)
 	return plan, nil
 }
 
 // add fills in what the latentsync engine tells.
-func (p *Plan) add(o latentsync.Options, c latentsync.Cost) {
-	p.Backend, p.Precision, p.Resolution = o.Backend.Name(), string(o.Precision), o.Resolution
+func (p *Plan) add(e *latentsync.Engine, c latentsync.Cost) {
+	o := e.Options()
+	p.Backend, p.Precision, p.Resolution = o.Backend.Name(), o.Plan.Precision, o.Resolution
+	p.Memory, p.Needs, p.Budget, p.BudgetFrom = publicPlan(o.Plan), e.Needs(), o.Budget, o.BudgetFrom
 	p.Sampler, p.Steps, p.Guidance = o.Sampler, o.Steps, o.Guidance
 	p.FullSteps = o.FullSteps()
-	p.Window, p.Overlap, p.Windows = o.Window, o.Overlap, o.Windows(p.Frames)
+	p.Overlap, p.Windows = o.Overlap, o.Windows(p.Frames)
 	seconds := func(d time.Duration) float64 { return thousandths(d.Seconds()) }
 	p.Stages = []PlanStage{
 		{"UNet", c.UNet, seconds(c.Full), "full step of a window"},

@@ -13,6 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/memory"
 )
 
 // The engines by name. EngineAuto takes LatentSync where it can run, else the
@@ -30,6 +31,12 @@ const (
 	LengthLoop     = "loop"     // the audio counts: the video starts again, or is cut
 	LengthPingPong = "pingpong" // the audio counts: the video runs back and forth, or is cut
 	LengthShortest = "shortest" // the shorter one counts
+)
+
+// What becomes of an interrupted job's work.
+const (
+	ResumeAuto  = "auto"  // the same job goes on with it
+	ResumeNever = "never" // it is thrown away, and none is kept
 )
 
 // Job says what to make. Video, Audio and Output are required; the zero value
@@ -51,6 +58,20 @@ type Job struct {
 	CRF       *int   // constant rate factor, 0 (lossless) to 51, or 63 for vp9 and av1; default by codec; prores and ffv1 have none
 	Preset    string // x264's names, ultrafast to veryslow, for all codecs that have one; default veryfast
 	Overwrite bool   // replace an existing output
+
+	// MemoryLimit is the most that the job may use, in bytes, this process and
+	// its children together; at least 100 MiB; 0 is what the machine and its
+	// control group have left. What files stand behind does not count: the
+	// system takes it back at need.
+	MemoryLimit int64
+	// MemoryWarning and MemoryAlert are the shares ("75%") or amounts ("18GB") of
+	// a memory (GPU, host, control group) in use from which alerts are raised;
+	// default 62.5 % and 75 %. At an alert of the GPU that it computes on, or
+	// beyond its own limit, a LatentSync job goes on with less memory.
+	MemoryWarning, MemoryAlert string
+	// Resume is ResumeAuto (default), which goes on where the same job was
+	// interrupted, or ResumeNever.
+	Resume string
 
 	LatentSync LatentSync // what only that engine looks at
 
@@ -103,6 +124,7 @@ func (j Job) withDefaults() (Job, error) {
 	if err := errors.Join(
 		choose("--engine", &j.Engine, EngineAuto, EnginePreview, EngineLatentSync),
 		choose("--length", &j.Length, LengthPad, LengthLoop, LengthPingPong, LengthShortest),
+		choose("--resume", &j.Resume, ResumeAuto, ResumeNever),
 		choose("--backend", &j.Backend, "auto", "openvino", "onnxruntime"),
 	); err != nil {
 		return j, err
@@ -114,6 +136,8 @@ func (j Job) withDefaults() (Job, error) {
 		return j, usage("--end", j.End.String(), "is before the beginning", "times count from 0")
 	case j.End > 0 && j.End <= j.Start:
 		return j, usage("--end", j.End.String(), fmt.Sprintf("leaves nothing after --start %v", j.Start), "the end has to come after the start")
+	case j.MemoryLimit != 0 && j.MemoryLimit < minLimit:
+		return j, usage("--memory-limit", memory.Size(j.MemoryLimit), "is too little for any job", "the least is "+memory.Size(minLimit))
 	case j.Threads < 0 || j.Threads > 1024:
 		return j, usage("--threads", strconv.Itoa(j.Threads), "is out of range", "0 lets Lipstream choose")
 	case j.CRF != nil && (*j.CRF < 0 || *j.CRF > j.worstCRF()):

@@ -10,9 +10,8 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync"
-	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/models"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // LatentSync are the options of the latentsync engine. The zero value is the
@@ -24,13 +23,26 @@ type LatentSync struct {
 	Precision  string // auto, f32, bf16 or f16; auto is f32 on a CPU and f16 on a GPU
 	Device     string // as lipstream doctor lists them: cpu, gpu:0, cuda:0; default: the backend's
 
-	Sampler   string  // ddim (default) or dpm++
-	Steps     int     // 1 to 100; default 20
-	Guidance  float64 // classifier-free guidance scale, 1 to 20; default 1.5; 1 halves the work
-	DeepCache int     // a full pass every so many steps; default 3; 1 is all of them
+	Profile   string  // what those of the following that are 0 or empty are; ProfileAuto by default
+	Sampler   string  // ddim or dpm++
+	Steps     int     // 1 to 100
+	Guidance  float64 // classifier-free guidance scale, 1 to 20; 1 halves the work
+	DeepCache int     // a full pass every so many steps; 1 is all of them
+	Silence   string  // in pauses of speech: speak (denoise all the same), hold (the mouth stays) or pass (the frames stay)
 
-	Window  int  // frames denoised together, to 24; default 16
-	Overlap *int // of them shared with the window before and blended; default 4, the original 0
+	// How memory is used. The zero values leave it to the job, which takes the
+	// best that its memory allows and changes it when memory gets short; what is
+	// set is kept.
+	FramesPerWindow int    // frames denoised together, to 24; 16 or 8 by default
+	Windows         int    // denoised side by side, to 16; 4, 2 or 1 by default
+	Offload         string // none, model (one network at a time) or sequential (and of the UNet one part at a time)
+	VAEFrames       int    // pictures a call of the VAE, to 16
+	VAETile         *int   // side of the VAE's overlapping tiles in pixels; 0 is whole pictures
+	AttentionSlices int    // parts that an attention is computed in, to 16
+	ShrinkEvery     *int   // windows after which the runtime gives unused memory back; default 2, 0 is never
+	ReturnEvery     *int   // windows after which Go and the C library do; default 3, 0 is never
+
+	Overlap *int // frames of a window shared with the one before and blended; default 4, the original 0
 
 	WhisperApart bool // Whisper's windows of 30 s do not overlap: the original
 	Whole        bool // the whole crop is pasted back, not only the mouth's region with a feathered edge: the original
@@ -48,14 +60,25 @@ type LatentSync struct {
 // need the inputs.
 func (j Job) options() (latentsync.Options, error) {
 	l, o := j.LatentSync, latentsync.Defaults()
-	o.Sampler = cmp.Or(l.Sampler, o.Sampler)
-	o.Steps = cmp.Or(l.Steps, o.Steps)
-	o.Guidance = cmp.Or(l.Guidance, o.Guidance)
-	o.DeepCache = cmp.Or(l.DeepCache, o.DeepCache)
-	o.Window = cmp.Or(l.Window, o.Window)
-	o.Overlap = min(o.Overlap, o.Window/2)
+	p, err := findProfile(l.Profile)
+	if err != nil {
+		return o, err
+	}
+	o.Sampler = cmp.Or(l.Sampler, p.sampler)
+	o.Steps = cmp.Or(l.Steps, p.steps)
+	o.Guidance = cmp.Or(l.Guidance, p.guidance)
+	o.DeepCache = cmp.Or(l.DeepCache, p.deepCache)
+	o.Silence = cmp.Or(l.Silence, p.silence)
+	o.Plan, o.May = l.plan(p, o.Plan)
+	o.Overlap = min(o.Overlap, o.Plan.Frames/2)
 	if l.Overlap != nil {
 		o.Overlap = *l.Overlap
+	}
+	if l.ShrinkEvery != nil {
+		o.ShrinkEvery = *l.ShrinkEvery
+	}
+	if l.ReturnEvery != nil {
+		o.ReturnEvery = *l.ReturnEvery
 	}
 	o.WhisperOverlap = !l.WhisperApart
 	o.Whole, o.IgnoreCuts, o.NeedFace = l.Whole, l.IgnoreCuts, l.NeedFace
@@ -66,9 +89,9 @@ func (j Job) options() (latentsync.Options, error) {
 	o.Resolution = l.Resolution
 	switch l.Precision {
 	case "", "auto":
-		o.Precision = backend.Auto
+		o.Plan.Precision = ""
 	case "f32", "bf16", "f16":
-		o.Precision = backend.Precision(l.Precision)
+		o.Plan.Precision = l.Precision
 	default:
 		return o, fault.New(fault.Usage, "option", fmt.Sprintf("--precision %q", l.Precision), "is not known", "choose one of auto, f32, bf16, f16")
 	}
@@ -76,6 +99,35 @@ func (j Job) options() (latentsync.Options, error) {
 	check.Resolution, check.RateNum, check.RateDen = cmp.Or(o.Resolution, 256), 1, 1
 	return o, check.Check()
 }
+
+// plan is what the job begins with, and what it may give up of it: what the job
+// sets is kept.
+func (l LatentSync) plan(p profile, usual memory.Plan) (memory.Plan, memory.Concessions) {
+	plan := memory.Plan{
+		Windows:   cmp.Or(l.Windows, p.plan.Windows, usual.Windows),
+		Frames:    cmp.Or(l.FramesPerWindow, p.plan.Frames, usual.Frames),
+		VAEFrames: cmp.Or(l.VAEFrames, p.plan.VAEFrames, usual.VAEFrames),
+		Tile:      p.plan.Tile,
+		Slices:    cmp.Or(l.AttentionSlices, p.plan.Slices, usual.Slices),
+		Offload:   cmp.Or(memory.Offload(l.Offload), p.plan.Offload, usual.Offload),
+	}
+	may := memory.Concessions{Windows: l.Windows == 0, Frames: l.FramesPerWindow == 0, VAEFrames: l.VAEFrames == 0, Offload: l.Offload == ""}
+	if l.VAETile == nil {
+		may.Tile = usualTile
+	} else {
+		plan.Tile = *l.VAETile
+	}
+	if l.AttentionSlices == 0 {
+		may.Slices = usualSlices
+	}
+	return plan, may
+}
+
+// What a job short of memory goes over to.
+const (
+	usualTile   = 256 // pixels
+	usualSlices = 4
+)
 
 // modelsDir is where the job's checkpoints are looked for.
 func (j Job) modelsDir() (string, error) {
@@ -119,23 +171,38 @@ func (j Job) checkpoints(ctx context.Context, o *latentsync.Options) error {
 	return nil
 }
 
-// prepared takes the half-precision copies of UNet and VAE where there are
-// some, and says what to do where there are none.
-func prepared(ctx context.Context, o *latentsync.Options, warn func(string)) {
-	dtype := o.Precision.DType()
-	if dtype == tensor.F32 {
-		return
+// precision settles that of the plan: as asked, or as the profile and the
+// device have it. Where there are half-precision copies of the checkpoints, they
+// are taken for it; where there are none, a warning says what to do. An f32
+// plan may go down to copies that are there.
+func precision(ctx context.Context, o *latentsync.Options, half, asked bool, warn func(string)) error {
+	p, err := latentsync.Precision(o.Backend, o.Device, backend.Precision(o.Plan.Precision), half)
+	if err != nil {
+		return err
 	}
-	dir := filepath.Dir(o.Files.UNet)
-	for _, path := range []*string{&o.Files.UNet, &o.Files.VAE} {
-		file, ok := models.Prepared(ctx, *path, dtype)
-		if !ok {
-			warn(fmt.Sprintf("%s is converted to %s on the fly, which takes twice the memory and longer to load; once and for all: lipstream models prepare %s --dtype %s",
-				*path, o.Precision, dir, o.Precision))
-			return
+	o.Plan.Precision = string(p)
+	lower := p
+	if p == backend.F32 && !asked {
+		if lower, err = latentsync.Precision(o.Backend, o.Device, backend.Auto, true); err != nil {
+			return err
 		}
-		*path = file
 	}
+	if lower == backend.F32 {
+		return nil
+	}
+	dir, files := filepath.Dir(o.Files.UNet), o.Files
+	var unet, vae bool
+	files.LowerUNet, unet = models.Prepared(ctx, files.UNet, lower.DType())
+	files.LowerVAE, vae = models.Prepared(ctx, files.VAE, lower.DType())
+	switch {
+	case unet && vae:
+		o.Files, o.Files.Lower = files, lower
+		o.May.Precision = string(lower)
+	case lower == p:
+		warn(fmt.Sprintf("the checkpoints in %s are converted to %s on the fly, which takes twice the memory and longer to load; once and for all: lipstream models prepare %s --dtype %s",
+			dir, p, dir, p))
+	}
+	return nil
 }
 
 // voice is where the latentsync engine reads the voice from: it is filled
@@ -146,15 +213,48 @@ type voice struct {
 }
 
 // newLatentSync loads the checkpoints.
-func newLatentSync(ctx context.Context, job Job, o latentsync.Options, nets backend.Backend, rate media.Rational, v *voice, r *reporter) (*latentsync.Engine, error) {
-	o.Backend, o.RateNum, o.RateDen, o.Voice, o.Progress = nets, rate.Num, rate.Den, v.spool, r.step
+func (in *inputs) newLatentSync(ctx context.Context, job Job, o latentsync.Options, nets *networks, r *reporter) (*latentsync.Engine, error) {
+	v := &nets.voice
+	o.Backend, o.RateNum, o.RateDen, o.Voice, o.Progress = nets.backend, in.rate.Num, in.rate.Den, v.spool, r.step
 	if l := job.LatentSync; !l.Noise && !l.Parity {
 		o.Speech = func(at float64) float64 { return v.speech.Speech(at) }
+		o.Quiet = func(frame int64) bool { return v.quiet(in.rate.Time(frame).Seconds()) }
 	}
-	var err error
-	if o.Precision, err = latentsync.Precision(nets, o.Device, o.Precision); err != nil {
+	p, err := findProfile(job.LatentSync.Profile)
+	if err != nil {
 		return nil, err
 	}
-	prepared(ctx, &o, r.warn)
-	return latentsync.New(ctx, o)
+	if err := precision(ctx, &o, p.half, job.LatentSync.Precision != "" && job.LatentSync.Precision != "auto", r.warn); err != nil {
+		return nil, err
+	}
+	nets.budget.limit(&o, in)
+	o.Level = nets.level
+	o.Replanned = func(p memory.Plan, why string) {
+		r.useMemory(p, o.Budget)
+		r.planned(why + ": goes on with " + p.String())
+	}
+	var err2 error
+	if o.Journal, err2 = nets.resume(job, in, o, r); err2 != nil {
+		return nil, err2
+	}
+	e, err := latentsync.New(ctx, o)
+	if err == nil {
+		r.useMemory(e.Options().Plan, o.Budget)
+	}
+	return e, err
+}
+
+// quietMargin is how far from any speech a frame lies within a long silence,
+// seconds: lips begin to open and end to close within it.
+const quietMargin = 0.4
+
+// quiet tells whether nobody speaks from quietMargin before to quietMargin
+// after a time.
+func (v *voice) quiet(at float64) bool {
+	for t := at - quietMargin; t <= at+quietMargin; t += 0.02 {
+		if v.speech.Speech(t) > 0 {
+			return false
+		}
+	}
+	return true
 }

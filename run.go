@@ -15,8 +15,10 @@ import (
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/pipeline"
 	"github.com/lipstream/lipstream/internal/preview"
 )
@@ -122,6 +124,12 @@ type networks struct {
 	tracker *face.Tracker
 	engine  lip.Engine
 	voice   voice
+
+	budget  budget
+	monitor *memory.Monitor
+	level   func() memory.Level
+	undo    func() // what was set in this process
+	journal *journal.Journal
 }
 
 // load opens an inference runtime, the face networks in it, and the engine.
@@ -139,6 +147,17 @@ func (in *inputs) load(ctx context.Context, job Job, chosen choice, r *reporter)
 	if n.backend, err = runtimes.Open(ctx, job.Backend); err != nil {
 		return n, err
 	}
+	device := ""
+	if chosen.latentsync != nil {
+		device = chosen.latentsync.Device
+	}
+	if n.budget, err = newBudget(job, device, in); err != nil {
+		return n, err
+	}
+	n.undo = n.budget.soften()
+	if n.monitor, n.level, err = n.budget.watch(ctx, job, r); err != nil {
+		return n, err
+	}
 	// The face networks are small: a second thread would spend its time waiting,
 	// and the encoder has use for it.
 	if n.tracker, err = face.NewTracker(ctx, n.backend, face.Options{Choice: which, Threads: max(1, job.Threads)}); err != nil {
@@ -151,7 +170,7 @@ func (in *inputs) load(ctx context.Context, job Job, chosen choice, r *reporter)
 	if n.voice.spool, err = audio.NewSpool(""); err != nil {
 		return n, err
 	}
-	e, err := newLatentSync(ctx, job, *chosen.latentsync, n.backend, in.rate, &n.voice, r)
+	e, err := in.newLatentSync(ctx, job, *chosen.latentsync, n, r)
 	if err != nil {
 		return n, err
 	}
@@ -172,6 +191,15 @@ func (n *networks) close() {
 	}
 	if n.backend != nil {
 		_ = n.backend.Close()
+	}
+	if n.journal != nil {
+		_ = n.journal.Close()
+	}
+	if n.monitor != nil {
+		n.monitor.Stop()
+	}
+	if n.undo != nil {
+		n.undo()
 	}
 }
 
@@ -297,6 +325,11 @@ func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *report
 		return Result{}, err
 	}
 	defer func() { _ = sink.Close() }()
+	if nets.journal != nil {
+		if err := nets.journal.Note(sink.Temp()); err != nil {
+			return Result{}, err
+		}
+	}
 
 	p := pipeline.Pipeline{
 		Format:  in.format,
@@ -326,6 +359,11 @@ func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *report
 	r.stage(StageFinish)
 	if err := sink.Commit(); err != nil {
 		return Result{}, err
+	}
+	if nets.journal != nil {
+		if err := nets.journal.Remove(); err != nil {
+			r.warn(err.Error()) // the result is complete all the same
+		}
 	}
 	v := in.video.Video
 	return Result{

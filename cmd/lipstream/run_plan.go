@@ -33,9 +33,12 @@ func printPlan(c *console, p lipstream.Plan) error {
 	row("video", "%dx%d, %.4g frames a second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
 	row("voice", "%.1f s, of them %.1f s speech", p.Voice, p.Speech)
 	if p.Windows > 0 {
-		row("windows", "%d of %d frames, %d of them shared with the one before; each cut adds one", p.Windows, p.Window, p.Overlap)
+		m := p.Memory
+		row("windows", "%d of %d frames, %d of them shared with the one before; each cut adds one", p.Windows, m.FramesPerWindow, p.Overlap)
 		row("steps", "%d (%s), %d of them in full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
 		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
+		row("plan", "%s", m)
+		row("budget", "%s (%s), of which it needs about %s", memory.Size(p.Budget), p.BudgetFrom, memory.Size(p.Needs))
 		for _, s := range p.Stages {
 			held := ""
 			if s.Memory > 0 {

@@ -27,6 +27,9 @@ type Backend interface {
 type Device struct {
 	ID   string // as Options.Device takes it: "cpu", "gpu:0", "cuda:0"
 	Name string // as the maker calls it
+	// Half is the half precision that a CPU computes in faster than in f32; ""
+	// where there is none.
+	Half Precision
 }
 
 // Model is an ONNX graph: the file's bytes, or its path where weights lie in
@@ -87,6 +90,9 @@ type Session interface {
 	// runs, it stops the computation and returns an error that wraps
 	// ctx.Err(); the session stays usable. The results belong to the caller.
 	Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error)
+	// Shrink gives memory that is not in use back to the system: now, or at the
+	// end of the next Run where the library only does so then.
+	Shrink()
 	// Memory reports what the session holds.
 	Memory() Memory
 	Close() error

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -30,10 +31,16 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 		*to = time.Since(began)
 		return err
 	}
-	sample := tensor.New(tensor.F32, e.o.Window, d.config.In, d.latent, d.latent)
-	b := &branch{audio: tensor.New(tensor.F32, e.o.Window, d.tokens, d.config.AudioDim)}
+	frames := e.stock.plan.Frames
+	b := &branch{
+		sample: tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent),
+		audio:  tensor.New(tensor.F32, frames, d.tokens, d.config.AudioDim),
+	}
 	step := func(full bool) func() error {
-		return func() error { return d.predict(ctx, b, sample, 1, full) }
+		return func() error { return d.predict(ctx, 1, full, b) }
+	}
+	if err := d.net.ready(ctx, frames); err != nil {
+		return c, err
 	}
 	// The first run of a graph also sets up its memory.
 	if err := step(true)(); err != nil {
@@ -50,14 +57,14 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 	if e.o.Guidance > 1 {
 		c.Full, c.Cheap = 2*c.Full, 2*c.Cheap
 	}
-	r, side := e.o.Resolution, d.latent
+	c.UNet = d.net.chain.Memory().Peak
+	side := e.o.Resolution / p.config.Factor()
 	picture := func() error {
-		for range 2 {
-			if err := p.encoder.Run(ctx, network.Flow{"image": tensor.New(tensor.F32, 1, 3, r, r)}, 0, p.encoder.Len()); err != nil {
-				return err
-			}
+		h := &held{crop: frame.NewRGB(e.o.Resolution, e.o.Resolution)}
+		if err := p.encode(ctx, []*held{h}); err != nil {
+			return err
 		}
-		_, err := p.decode(ctx, make([]float32, p.config.Latent*side*side))
+		_, err := p.decode(ctx, [][]float32{make([]float32, p.config.Latent*side*side)})
 		return err
 	}
 	if err := picture(); err != nil {
@@ -67,25 +74,35 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 		return c, err
 	}
 	w := e.features
+	if err := w.net.ready(ctx, 1); err != nil {
+		return c, err
+	}
 	if err := clock(&c.Voice, func() error {
 		mel := tensor.New(tensor.F32, 1, w.config.Mels, 2*w.config.Context)
-		return w.chain.Run(ctx, network.Flow{"mel": mel}, 0, w.chain.Len())
+		return w.net.whole(ctx, network.Flow{"mel": mel})
 	}); err != nil {
 		return c, err
 	}
 	c.Hop = float64(w.hop()) / audio.FeatureRate
-	c.UNet, c.Whisper = d.chain.Memory().Peak, w.chain.Memory().Peak
-	c.VAE = p.encoder.Memory().Peak + p.decoder.Memory().Peak
+	for _, part := range e.Work() {
+		switch part.Name {
+		case workWhisper:
+			c.Whisper = part.Memory
+		case workEncoder, workDecoder:
+			c.VAE += part.Memory
+		}
+	}
 	return c, nil
 }
 
 // Windows is how many windows a shot of so many frames takes.
 func (o Options) Windows(frames int64) int64 {
-	if frames <= int64(o.Window) {
+	size := int64(o.Plan.Frames)
+	if frames <= size {
 		return min(frames, 1)
 	}
-	step := int64(o.Window - o.Overlap)
-	return 1 + (frames-int64(o.Window)+step-1)/step
+	step := size - int64(o.overlap(int(size)))
+	return 1 + (frames-size+step-1)/step
 }
 
 // FullSteps is how many of the steps DeepCache leaves whole.

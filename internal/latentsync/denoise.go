@@ -3,56 +3,36 @@ package latentsync
 import (
 	"context"
 	"fmt"
+	"time"
 
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// denoiser turns noise into the latents of a window of frames. It holds one
-// UNet, compiled for one number of frames.
+// denoiser turns noise into the latents of windows of frames.
 type denoiser struct {
-	o       Options
-	weights *checkpoint.File
-	config  network.UNetConfig
-	latent  int // side of the latents
-	tokens  int // audio tokens a frame
-	noise   []float32
-	chain   *network.Chain
-	frames  int // that chain was compiled for
+	o      Options
+	net    *member
+	config network.UNetConfig
+	latent int // side of the latents
+	tokens int // audio tokens a frame
+	noise  []float32
 }
 
-// load compiles the UNet for windows of the given length, in place of what was
-// there.
-func (d *denoiser) load(ctx context.Context, frames int) error {
-	if d.chain != nil && d.frames == frames {
-		return nil
-	}
-	if err := d.Close(); err != nil {
-		return err
-	}
-	shape := network.UNetShape{Batch: 1, Frames: frames, Latent: d.latent, Tokens: d.tokens}
-	u, err := network.NewUNet(d.config, shape, d.weights, network.For(d.o.Backend.Name(), d.o.Precision.DType()))
-	if err != nil {
-		return fault.Wrap(fault.Input, "build network from", d.weights.Path(), err, "")
-	}
-	options := backend.Options{Device: d.o.Device, Precision: d.o.Precision, Threads: d.o.Threads}
-	d.chain, err = network.Load(ctx, d.o.Backend, u.Graphs, options, func(*onnx.Graph) { d.weights.Release() })
-	d.frames = frames
-	return err
-}
-
-// Close releases the network.
-func (d *denoiser) Close() error {
-	if d.chain == nil {
-		return nil
-	}
-	err := d.chain.Close()
-	d.chain = nil
-	return err
+// member is the UNet, for windows of so many frames.
+func (d *denoiser) member() member {
+	return member{name: workUNet, parts: true, file: d.o.Files.unet, precision: planned,
+		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
+			u, err := network.NewUNet(d.config, network.UNetShape{Batch: 1, Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
+			if err != nil {
+				return nil, err
+			}
+			return u.Graphs, nil
+		}}
 }
 
 // condition is what a frame gives to its window besides noise.
@@ -61,13 +41,66 @@ type condition struct {
 	tokens  []float32 // [tokens, AudioDim]
 }
 
-// window denoises the frames of one window together and gives each frame's
-// latents, [4, latent, latent] (spec sections 6.2 to 6.5). first is for
-// progress only.
-func (d *denoiser) window(ctx context.Context, first int64, mask []float32, frames []condition) ([][]float32, error) {
-	if err := d.load(ctx, len(frames)); err != nil {
+// task is a window to denoise.
+type task struct {
+	first  int64 // number of its first frame, for messages only
+	frames []condition
+}
+
+// windows denoises some windows in flight together, all of as many frames, and
+// gives each of their frames' latents, [4, latent, latent] (spec sections 6.2 to
+// 6.5). Whether windows are in flight alone or together makes no difference to
+// the result.
+func (d *denoiser) windows(ctx context.Context, mask []float32, list []task) ([][][]float32, error) {
+	size := len(list[0].frames)
+	if err := d.net.ready(ctx, size); err != nil {
 		return nil, err
 	}
+	began := time.Now()
+	tracks := make([]*track, len(list))
+	for i, w := range list {
+		t, err := d.track(mask, w.frames)
+		if err != nil {
+			return nil, err
+		}
+		tracks[i] = t
+	}
+	if err := d.walk(ctx, list[0].first, tracks); err != nil {
+		return nil, err
+	}
+	d.net.stock.note(workWindow, int64(len(list)), time.Since(began), 0)
+	out := make([][][]float32, len(list))
+	for i, t := range tracks {
+		n := len(t.x) / size
+		for k := range size {
+			latents := t.x[k*n : (k+1)*n : (k+1)*n]
+			if err := finite(latents); err != nil {
+				return nil, broken("denoise", fmt.Sprintf("frame %d", list[i].first+int64(k)), err)
+			}
+			out[i] = append(out[i], latents)
+		}
+	}
+	return out, nil
+}
+
+// track is a window on its way from noise to latents.
+type track struct {
+	x        []float32      // [frames, Out, latent, latent]
+	sample   *tensor.Tensor // [frames, In, latent, latent]: what goes into the UNet, x first
+	branches []*branch
+	sampler  sampler.Sampler
+}
+
+// branch is one half of classifier-free guidance.
+type branch struct {
+	sample *tensor.Tensor
+	audio  *tensor.Tensor // [frames, tokens, AudioDim]
+	deep   *tensor.Tensor // of the last full pass, for DeepCache
+	noise  []float32
+}
+
+// track begins a window.
+func (d *denoiser) track(mask []float32, frames []condition) (*track, error) {
 	n, c := d.latent*d.latent, d.config.Out
 	sample := tensor.New(tensor.F32, len(frames), d.config.In, d.latent, d.latent)
 	audio := tensor.New(tensor.F32, len(frames), d.tokens, d.config.AudioDim)
@@ -79,53 +112,40 @@ func (d *denoiser) window(ctx context.Context, first int64, mask []float32, fram
 		copy(at[n:], f.latents)
 		copy(audio.F32()[i*len(f.tokens):], f.tokens)
 	}
-	if err := d.walk(ctx, first, x, sample, audio); err != nil {
-		return nil, err
-	}
-	out := make([][]float32, len(frames))
-	for i := range out {
-		out[i] = x[i*c*n : (i+1)*c*n : (i+1)*c*n]
-		if err := finite(out[i]); err != nil {
-			return nil, broken("denoise", fmt.Sprintf("frame %d", first+int64(i)), err)
-		}
-	}
-	return out, nil
+	return d.begin(x, sample, audio)
 }
 
-// walk takes x, [frames, Out, latent, latent], from noise to latents. sample,
-// [frames, In, latent, latent], holds what goes into the UNet beside it.
-func (d *denoiser) walk(ctx context.Context, first int64, x []float32, sample, audio *tensor.Tensor) error {
-	walk, err := d.o.sampler()
-	if err != nil {
-		return err
-	}
-	frames := sample.Shape[0]
-	in, out := sample.Len()/frames, len(x)/frames
-	branches := []*branch{{audio: audio}}
+func (d *denoiser) begin(x []float32, sample, audio *tensor.Tensor) (*track, error) {
+	s, err := d.o.sampler()
+	t := &track{x: x, sample: sample, sampler: s, branches: []*branch{{sample: sample, audio: audio}}}
 	if d.o.Guidance > 1 {
-		branches = append(branches, &branch{audio: tensor.New(tensor.F32, audio.Shape...)})
+		t.branches = append(t.branches, &branch{sample: sample, audio: tensor.New(tensor.F32, audio.Shape...)})
 	}
-	timesteps := walk.Timesteps()
-	for k, t := range timesteps {
-		for i := range frames {
-			copy(sample.F32()[i*in:], x[i*out:(i+1)*out])
+	return t, err
+}
+
+// walk takes windows from noise to latents, step by step together.
+func (d *denoiser) walk(ctx context.Context, first int64, tracks []*track) error {
+	timesteps := tracks[0].sampler.Timesteps()
+	var branches []*branch
+	for _, t := range tracks {
+		branches = append(branches, t.branches...)
+	}
+	for k, timestep := range timesteps {
+		began := time.Now()
+		for _, t := range tracks {
+			t.enter()
 		}
 		full := d.o.DeepCache <= 1 || k%d.o.DeepCache == 0
-		for _, b := range branches {
-			if err := d.predict(ctx, b, sample, t, full); err != nil {
+		if err := d.predict(ctx, timestep, full, branches...); err != nil {
+			return err
+		}
+		for _, t := range tracks {
+			if err := t.step(k, float32(d.o.Guidance)); err != nil {
 				return err
 			}
 		}
-		eps := branches[0].noise
-		if len(branches) > 1 {
-			g := float32(d.o.Guidance)
-			for i, u := range branches[1].noise {
-				eps[i] = u + g*(eps[i]-u)
-			}
-		}
-		if err := walk.Step(k, x, eps); err != nil {
-			return err
-		}
+		d.net.stock.note(workStep, int64(len(tracks)), time.Since(began), 0)
 		if d.o.Progress != nil {
 			d.o.Progress(first, k+1, len(timesteps))
 		}
@@ -133,39 +153,55 @@ func (d *denoiser) walk(ctx context.Context, first int64, x []float32, sample, a
 	return nil
 }
 
-// branch is one half of classifier-free guidance.
-type branch struct {
-	audio *tensor.Tensor
-	deep  *tensor.Tensor // of the last full pass, for DeepCache
-	noise []float32
+// enter puts x into what goes into the UNet.
+func (t *track) enter() {
+	frames := t.sample.Shape[0]
+	in, out := t.sample.Len()/frames, len(t.x)/frames
+	for i := range frames {
+		copy(t.sample.F32()[i*in:], t.x[i*out:(i+1)*out])
+	}
 }
 
-// predict runs the UNet. A pass that is not full takes the deep layers' result
-// from the last one that was.
-func (d *denoiser) predict(ctx context.Context, b *branch, sample *tensor.Tensor, timestep int, full bool) error {
-	flow := network.Flow{
-		"sample": sample, "audio": b.audio,
-		"time": network.TimeEmbedding(float64(timestep), d.config.Channels[0]),
+// step takes x one step on by what the UNet has predicted.
+func (t *track) step(k int, guidance float32) error {
+	eps := t.branches[0].noise
+	if len(t.branches) > 1 {
+		for i, u := range t.branches[1].noise {
+			eps[i] = u + guidance*(eps[i]-u)
+		}
 	}
-	last := d.chain.Len() - 1
-	if full {
-		if err := d.chain.Run(ctx, flow, 0, last); err != nil {
-			return err
-		}
-		b.deep = nil
-		if d.o.DeepCache > 1 {
-			b.deep = flow[network.Deep]
-		}
-	} else {
-		if err := d.chain.Run(ctx, flow, 0, 1); err != nil {
-			return err
-		}
-		flow[network.Deep] = b.deep
+	return t.sampler.Step(k, t.x, eps)
+}
+
+// predict runs the UNet for some branches. A pass that is not full takes the
+// deep layers' result from the last one that was.
+func (d *denoiser) predict(ctx context.Context, timestep int, full bool, branches ...*branch) error {
+	time, last := network.TimeEmbedding(float64(timestep), d.config.Channels[0]), d.net.chain.Len()-1
+	flows := make([]network.Flow, len(branches))
+	for i, b := range branches {
+		flows[i] = network.Flow{"sample": b.sample, "audio": b.audio, "time": time}
 	}
-	if err := d.chain.Run(ctx, flow, last, last+1); err != nil {
+	deep := last
+	if !full {
+		deep = 1
+	}
+	if err := d.net.run(ctx, 0, deep, flows...); err != nil {
 		return err
 	}
-	b.noise = flow["noise"].F32()
+	for i, b := range branches {
+		switch {
+		case !full:
+			flows[i][network.Deep] = b.deep
+		case d.o.DeepCache > 1:
+			b.deep = flows[i][network.Deep]
+		}
+	}
+	if err := d.net.run(ctx, last, last+1, flows...); err != nil {
+		return err
+	}
+	for i, b := range branches {
+		b.noise = flows[i]["noise"].F32()
+	}
 	return nil
 }
 

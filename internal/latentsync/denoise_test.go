@@ -19,17 +19,12 @@ import (
 // tinyDenoiser is a denoiser with the tiny UNet, not compiled yet.
 func tinyDenoiser(t testing.TB, o Options, side int) *denoiser {
 	t.Helper()
-	weights := openPath(t, o.Files.UNet)
-	config, err := network.DetectUNet(weights)
+	config, err := network.DetectUNet(openPath(t, o.Files.UNet))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &denoiser{o: o, weights: weights, config: config, latent: side, tokens: 50, noise: make([]float32, 4*side*side)}
-	t.Cleanup(func() {
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	d := &denoiser{o: o, config: config, latent: side, tokens: 50, noise: make([]float32, 4*side*side)}
+	d.net = stockFor(t, o).add(d.member())
 	return d
 }
 
@@ -49,7 +44,7 @@ func planes(x []float32, c, f, i, from, to int) []float32 {
 // each frame.)
 func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
 	t.Helper()
-	if err := d.load(t.Context(), 4); err != nil {
+	if err := d.net.ready(t.Context(), 4); err != nil {
 		return nil, err
 	}
 	file := openGolden(t, "unet/deepcache.safetensors")
@@ -59,7 +54,10 @@ func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
 		x = append(x, planes(noise, 4, 4, i, 0, 4)...)
 		sample = append(append(sample, make([]float32, 4*16*16)...), planes(cond, 9, 4, i, 0, 9)...)
 	}
-	err := d.walk(t.Context(), 0, x, tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
+	w, err := d.begin(x, tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
+	if err == nil {
+		err = d.walk(t.Context(), 0, []*track{w})
+	}
 	var out []float32
 	for c := range 4 {
 		out = append(out, planes(x, 4, 4, c, 0, 4)...) // frames and channels change places
@@ -96,7 +94,7 @@ func TestDeepCacheGolden(t *testing.T) {
 func TestHalfPrecisionLatents(t *testing.T) {
 	file := openGolden(t, "unet/deepcache.safetensors")
 	o := tiny(t, openBackend(t, openvino.Name))
-	o.Steps, o.Precision = 6, backend.BF16
+	o.Steps, o.Plan.Precision = 6, string(backend.BF16)
 	d := tinyDenoiser(t, o, 16)
 	got, err := d.sixSteps(t)
 	if fault.KindOf(err) == fault.Usage {
@@ -116,7 +114,7 @@ func TestWindowIsCancelled(t *testing.T) {
 		o := tiny(t, b)
 		o.Steps, o.Guidance = 100, 1
 		d := tinyDenoiser(t, o, 32)
-		if err := d.load(t.Context(), 8); err != nil {
+		if err := d.net.ready(t.Context(), 8); err != nil {
 			t.Fatal(err)
 		}
 		frames := make([]condition, 8)
@@ -130,7 +128,7 @@ func TestWindowIsCancelled(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			cancelAfter(func() { cancelled = time.Now(); cancel() })
-			_, err := d.window(ctx, 0, mask, frames)
+			_, err := d.windows(ctx, mask, []task{{frames: frames}})
 			late := time.Since(cancelled)
 			t.Logf("%s: stopped after %v", name, late)
 			if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
@@ -154,7 +152,7 @@ func TestWindowIsCancelled(t *testing.T) {
 		stop("within a step", func(cancel func()) { time.AfterFunc(step/2, cancel) })
 
 		d.o.Steps, d.o.Progress = 1, nil
-		if _, err := d.window(t.Context(), 0, mask, frames); err != nil {
+		if _, err := d.windows(t.Context(), mask, []task{{frames: frames}}); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}
 	})

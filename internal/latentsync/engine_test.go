@@ -60,7 +60,7 @@ func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 // quick are Lipstream's own options, made small.
 func quick(t testing.TB, b backend.Backend) Options {
 	o := Defaults()
-	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Window, o.Overlap = b, "cpu", tinyFiles, 128, 2, 3, 1
+	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Plan.Frames, o.Overlap = b, "cpu", tinyFiles, 128, 2, 3, 1
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech.wav", 1)
 	return o
 }
@@ -72,7 +72,7 @@ func TestConformance(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		o := quick(t, b)
-		o.Resolution, o.Window, o.Steps, o.Guidance = 256, 2, 1, 1
+		o.Resolution, o.Plan.Frames, o.Steps, o.Guidance = 256, 2, 1, 1
 		liptest.Run(t, liptest.Subject{Open: func(t *testing.T) lip.Engine { return open(t, o) }, Picture: picture, Face: fc})
 	})
 }
@@ -170,7 +170,7 @@ func TestSeedsAndBackends(t *testing.T) {
 	if most > 1 {
 		t.Errorf("backends differ by %d levels", most)
 	}
-	half, err := run(func(o *Options) { o.Precision = backend.BF16 }, ov)
+	half, err := run(func(o *Options) { o.Plan.Precision = string(backend.BF16) }, ov)
 	if fault.KindOf(err) == fault.Usage {
 		t.Logf("this CPU cannot compute in bf16: %v", err)
 		return
@@ -255,7 +255,7 @@ func TestDamagedWeights(t *testing.T) {
 			{"encoder.conv1.bias", func(o *Options) *string { return &o.Files.Whisper }, "listen with Whisper: the network gives NaN"},
 		} {
 			o := quick(t, b)
-			o.Window, o.Overlap, o.Steps = 1, 0, 1
+			o.Plan.Frames, o.Overlap, o.Steps = 1, 0, 1
 			path := c.file(&o)
 			*path = spoil(t, *path, c.tensor)
 			e, it := open(t, o), shotOf(picture, fc, 0, 1, 0)[0]
@@ -304,7 +304,9 @@ func TestEngineIsCancelled(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	for version, want := range map[string]string{"": "latentsync", "1.6": "latentsync 1.6"} {
-		e := &Engine{o: Options{Version: version, Window: 16}}
+		o := Defaults()
+		o.Version = version
+		e := &Engine{o: o}
 		if e.Name() != want || e.Hold() != 15 {
 			t.Errorf("%q, Hold %d", e.Name(), e.Hold())
 		}

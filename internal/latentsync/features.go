@@ -5,8 +5,11 @@ import (
 	"maps"
 
 	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -15,10 +18,18 @@ import (
 type features struct {
 	voice   *audio.Spool
 	speech  func(seconds float64) float64
-	chain   *network.Chain
+	net     *member
 	config  network.WhisperConfig
 	overlap bool
 	windows map[int64][]float32 // [Context, Features, State] by window number
+}
+
+// member is Whisper's encoder, over one window a call.
+func (f *features) member(file string) member {
+	return member{name: workWhisper, file: func(backend.Precision) string { return file }, precision: exact,
+		build: func(w *checkpoint.File, _ int, t network.Target) ([]*onnx.Graph, error) {
+			return one(network.Whisper(f.config, w, t))
+		}}
 }
 
 // count is the number of features of the voice, T of spec section 2.2.
@@ -98,7 +109,11 @@ func (f *features) window(ctx context.Context, w int64) ([]float32, error) {
 	}
 	f.hush(mel, first, columns)
 	flow := network.Flow{"mel": tensor.FromF32(mel, 1, audio.MelBands, int(columns))}
-	if err := f.chain.Run(ctx, flow, 0, f.chain.Len()); err != nil {
+	err = f.net.ready(ctx, 1)
+	if err == nil {
+		err = f.net.whole(ctx, flow)
+	}
+	if err != nil {
 		return nil, fault.Wrap(fault.KindOf(err), "listen with", "Whisper", err, "")
 	}
 	v := flow["features"].F32()

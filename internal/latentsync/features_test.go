@@ -14,20 +14,13 @@ import (
 // listener loads the tiny Whisper: features without a voice.
 func listener(t testing.TB, b backend.Backend) *features {
 	t.Helper()
-	weights := openPath(t, tinyFiles.Whisper)
-	config, err := network.DetectWhisper(weights)
+	config, err := network.DetectWhisper(openPath(t, tinyFiles.Whisper))
 	if err != nil {
 		t.Fatal(err)
 	}
-	g, err := network.Whisper(config, weights, network.For(b.Name(), backend.F32.DType()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	chain, err := loadChain(t, b, g)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &features{chain: chain, config: config}
+	f := &features{config: config}
+	f.net = stockFor(t, tiny(t, b)).add(f.member(tinyFiles.Whisper))
+	return f
 }
 
 // to gives the features of a voice, from the same network.

@@ -14,8 +14,6 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/frame"
-	"github.com/lipstream/lipstream/internal/latentsync/network"
-	"github.com/lipstream/lipstream/internal/onnx"
 )
 
 // goldens are outputs of the original program; the README there tells how
@@ -58,16 +56,16 @@ func openBackend(t testing.TB, name string) backend.Backend {
 	return b
 }
 
-func loadChain(t testing.TB, b backend.Backend, graphs ...*onnx.Graph) (*network.Chain, error) {
-	c, err := network.Load(t.Context(), b, graphs, backend.Options{Device: "cpu", Precision: backend.F32}, nil)
-	if err == nil {
-		t.Cleanup(func() {
-			if err := c.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	return c, err
+// stockFor is a stock without networks, closed after the test.
+func stockFor(t testing.TB, o Options) *stock {
+	t.Helper()
+	s := newStock(o)
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
 }
 
 func openPath(t testing.TB, path string) *checkpoint.File {

@@ -112,12 +112,12 @@ func playAll(t *testing.T, b backend.Backend, resolution, frames int, runs []gol
 		g.set(t, e)
 		for i := range int64(frames) {
 			at := min(i, 39-i)
-			h := &held{index: i, matrix: matrices[at]}
+			h := &held{index: i, matrix: matrices[at], crop: e.painter.aligner.Crop(inputs[at], matrices[at])}
 			var err error
-			if g.fed != "" {
-				h.crop = e.painter.aligner.Crop(inputs[at], h.matrix)
-			} else if h.crop, h.latents, err = e.painter.see(t.Context(), inputs[at], i, h.matrix); err != nil {
-				t.Fatal(err)
+			if g.fed == "" {
+				if err = e.painter.encode(t.Context(), []*held{h}); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if h.tokens, err = e.features.frame(t.Context(), i, 25, 1); err != nil {
 				t.Fatal(err)
@@ -148,17 +148,17 @@ func (g *goldenRun) chunk(t *testing.T, e *Engine, number int, frames []*held) {
 	for i, h := range frames {
 		conditions[i] = h.condition
 	}
-	latents, err := e.denoiser.window(t.Context(), frames[0].index, e.painter.latent, conditions)
+	latents, err := e.denoiser.windows(t.Context(), e.painter.latent, []task{{frames[0].index, conditions}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := e.painter.decode(t.Context(), latents[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, h := range frames {
-		decoded, err := e.painter.decode(t.Context(), latents[i])
-		if err != nil {
-			t.Fatal(err)
-		}
-		composite := e.painter.composite(h.crop, decoded)
-		g.latents, g.face = append(g.latents, latents[i]), append(g.face, composite)
+		composite := e.painter.composite(h.crop, decoded[i])
+		g.latents, g.face = append(g.latents, latents[0][i]), append(g.face, composite)
 		e.painter.aligner.Restore(g.picture[h.index], e.painter.aligner.Resize(composite), h.matrix)
 	}
 }

@@ -5,7 +5,9 @@
 package latentsync
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,8 +15,10 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/memory"
 )
 
 // Samplers by name.
@@ -26,10 +30,29 @@ const (
 // Options of an engine. Backend, Files, Resolution, Voice and the rate are
 // required; Defaults gives the rest.
 type Options struct {
-	Backend   backend.Backend
-	Device    string
-	Precision backend.Precision // of UNet and VAE; Whisper stays in f32 on a CPU
-	Threads   int
+	Backend backend.Backend
+	Device  string
+	Threads int
+
+	// Plan is the best that there should be, and May what may be given up of
+	// it. The plan in force is the best of those that need no more than Budget,
+	// bytes of the memory that the device computes in, less Besides, which others
+	// take of it; 0 takes Plan. BudgetFrom says for people who set it. The plan's
+	// precision is that of UNet and VAE; Whisper stays in f32 on a CPU.
+	Plan            memory.Plan
+	May             memory.Concessions
+	Budget, Besides int64
+	BudgetFrom      string
+	FrameBytes      int64 // of a frame that the engine holds, where it is held in the same memory
+	// Level tells how short memory is; it may be nil.
+	Level func() memory.Level
+	// Replanned is told when another plan comes into force, and why; it may be
+	// nil.
+	Replanned func(p memory.Plan, why string)
+	// ShrinkEvery and ReturnEvery are after how many windows the backend gives
+	// memory that it does not use back, and Go and the C library give theirs
+	// back to the system; 0 is never.
+	ShrinkEvery, ReturnEvery int
 
 	Files      Files
 	Version    string // "1.5", "1.6": for the name only
@@ -44,12 +67,15 @@ type Options struct {
 	Voice            *audio.Spool
 	RateNum, RateDen int64 // frames per second of the video
 
-	Window  int // frames denoised together, 1 to the checkpoint's 24; trained with 16
-	Overlap int // of them shared with the window before, and blended
+	Overlap int // frames of a window shared with the one before, and blended; of small windows at most half
 	// Speech tells how much speech there is at a time in seconds, 0 to 1. Where
 	// there is none the network hears silence, whatever noise the voice holds.
 	// nil gives it everything.
 	Speech func(seconds float64) float64
+	// Silence says what happens in the frames that Quiet tells to lie within a
+	// long silence: SilenceSpeak (or ""), SilenceHold or SilencePass.
+	Silence string
+	Quiet   func(frame int64) bool
 	// WhisperOverlap lets Whisper's windows of 30 s overlap, so that no seam is
 	// heard between them.
 	WhisperOverlap bool
@@ -72,18 +98,42 @@ type Options struct {
 	// its 478 points.
 	Anchors func(lip.Item) face.Anchors
 	// Progress is told of each finished denoising step; it may be nil. frame
-	// is the first frame of the window.
+	// is the first frame of the windows in flight.
 	Progress func(frame int64, step, steps int)
+	// Journal gives the windows of an earlier run, and keeps this one's; it may
+	// be nil.
+	Journal *journal.Journal
 }
 
-// Files are the paths of the checkpoints.
-type Files struct{ UNet, VAE, Whisper string }
+// Files are the paths of the checkpoints. UNet and VAE may be there in a lower
+// precision as well, for a plan that has it.
+type Files struct {
+	UNet, VAE, Whisper string
+	Lower              backend.Precision
+	LowerUNet          string
+	LowerVAE           string
+}
+
+func (f Files) unet(p backend.Precision) string {
+	if f.Lower != "" && p == f.Lower {
+		return f.LowerUNet
+	}
+	return f.UNet
+}
+
+func (f Files) vae(p backend.Precision) string {
+	if f.Lower != "" && p == f.Lower {
+		return f.LowerVAE
+	}
+	return f.VAE
+}
 
 // Defaults are the options that do not depend on the job.
 func Defaults() Options {
 	return Options{
-		Precision: backend.F32, Sampler: DDIM, Steps: 20, Guidance: 1.5, DeepCache: 3, Seed: 1247,
-		Window: 16, Overlap: 4, WhisperOverlap: true,
+		Plan:    memory.Plan{Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: memory.OffloadNone, Precision: string(backend.F32)},
+		Sampler: DDIM, Steps: 20, Guidance: 1.5, DeepCache: 3, Seed: 1247,
+		Overlap: 4, WhisperOverlap: true, ShrinkEvery: 2, ReturnEvery: 3,
 	}
 }
 
@@ -102,6 +152,7 @@ func (o Options) Check() error {
 	bad := func(option, value, cause, hint string) error {
 		return fault.New(fault.Usage, "option", option+" "+value, cause, hint)
 	}
+	p := o.Plan
 	switch {
 	case o.Steps < 1 || o.Steps > 100:
 		return bad("--steps", strconv.Itoa(o.Steps), "is out of range", "1 to 100; 20 is usual")
@@ -109,10 +160,26 @@ func (o Options) Check() error {
 		return bad("--guidance", fmt.Sprint(o.Guidance), "is out of range", "1 to 20; 1.5 is usual, 1 takes half the time")
 	case o.DeepCache < 0 || o.DeepCache > 100:
 		return bad("--deepcache", strconv.Itoa(o.DeepCache), "is out of range", "1 does every step in full, 3 is usual")
-	case o.Window < 1 || o.Window > 24:
-		return bad("--window", strconv.Itoa(o.Window), "is out of range", "1 to 24; the checkpoints were trained with 16")
-	case o.Overlap < 0 || o.Overlap > o.Window/2:
-		return bad("--overlap", strconv.Itoa(o.Overlap), fmt.Sprintf("is out of range for windows of %d frames", o.Window), "0 to half of the window")
+	case p.Frames < 1 || p.Frames > 24:
+		return bad("--frames-per-window", strconv.Itoa(p.Frames), "is out of range", "1 to 24; the checkpoints were trained with 16")
+	case o.Overlap < 0 || o.Overlap > p.Frames/2:
+		return bad("--overlap", strconv.Itoa(o.Overlap), fmt.Sprintf("is out of range for windows of %d frames", p.Frames), "0 to half of the window")
+	case p.Windows < 1 || p.Windows > 16:
+		return bad("--windows", strconv.Itoa(p.Windows), "is out of range", "1 to 16; leave it out and it follows the memory")
+	case p.VAEFrames < 1 || p.VAEFrames > 16:
+		return bad("--vae-frames", strconv.Itoa(p.VAEFrames), "is out of range", "1 to 16")
+	case p.Slices < 1 || p.Slices > 16:
+		return bad("--attention-slices", strconv.Itoa(p.Slices), "is out of range", "1 to 16; 1 computes an attention at once")
+	case p.Tile != 0 && (p.Tile < 128 || p.Tile%64 != 0):
+		return bad("--vae-tile", strconv.Itoa(p.Tile), "is not a size of tiles", "0 for whole pictures, or a multiple of 64 from 128")
+	case !slices.Contains([]memory.Offload{memory.OffloadNone, memory.OffloadModel, memory.OffloadSequential}, p.Offload):
+		return bad("--offload", strconv.Quote(string(p.Offload)), "is not known", "choose one of none, model, sequential")
+	case !slices.Contains([]string{"", SilenceSpeak, SilenceHold, SilencePass}, o.Silence):
+		return bad("--silence", strconv.Quote(o.Silence), "is not known", "choose one of speak, hold, pass")
+	case o.ShrinkEvery < 0:
+		return bad("--shrink-every", strconv.Itoa(o.ShrinkEvery), "is out of range", "0 is never, 2 is usual")
+	case o.ReturnEvery < 0:
+		return bad("--return-every", strconv.Itoa(o.ReturnEvery), "is out of range", "0 is never, 3 is usual")
 	case o.Resolution < 64 || o.Resolution > 1024 || o.Resolution%64 != 0:
 		return bad("--resolution", strconv.Itoa(o.Resolution), "is out of range", "256 for LatentSync 1.5, 512 for 1.6")
 	case o.RateNum <= 0 || o.RateDen <= 0:
@@ -120,6 +187,15 @@ func (o Options) Check() error {
 	}
 	_, err := o.sampler()
 	return err
+}
+
+// overlap of windows of so many frames.
+func (o Options) overlap(frames int) int { return min(o.Overlap, frames/2) }
+
+// hold is how many frames the engine keeps back under a plan.
+func (o Options) hold(p memory.Plan) int {
+	overlap := o.overlap(p.Frames)
+	return overlap + p.Windows*(p.Frames-overlap) - 1
 }
 
 func (o Options) sampler() (sampler.Sampler, error) {
@@ -132,21 +208,25 @@ func (o Options) sampler() (sampler.Sampler, error) {
 	return nil, fault.New(fault.Usage, "option", "--sampler "+strconv.Quote(o.Sampler), "is not known", "choose one of "+DDIM+", "+DPM)
 }
 
-// Precision settles what Auto means on a device: f32 on a CPU, where every
-// backend gives the same result, f16 on a GPU.
-func Precision(b backend.Backend, device string, p backend.Precision) (backend.Precision, error) {
+// Precision settles what Auto means on a device: f16 on a GPU; on a CPU f32,
+// where every backend gives the same result, or with half the half precision
+// that the CPU computes in, if there is one.
+func Precision(b backend.Backend, device string, p backend.Precision, half bool) (backend.Precision, error) {
 	if p != backend.Auto {
 		return p, nil
 	}
-	if device == "" {
-		list, err := b.Devices()
-		if err != nil {
-			return p, err
+	list, err := b.Devices()
+	if err != nil {
+		return p, err
+	}
+	for _, d := range list {
+		switch {
+		case d.ID != cmp.Or(device, list[0].ID):
+		case d.ID != "cpu":
+			return backend.F16, nil
+		case half && d.Half != "":
+			return d.Half, nil
 		}
-		device = list[0].ID
 	}
-	if device == "cpu" {
-		return backend.F32, nil
-	}
-	return backend.F16, nil
+	return backend.F32, nil
 }

@@ -2,15 +2,17 @@ package latentsync
 
 import (
 	"context"
-	"errors"
 	"math"
+	"slices"
 
+	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -18,8 +20,8 @@ import (
 type painter struct {
 	o       Options
 	config  network.VAEConfig
-	encoder *network.Chain
-	decoder *network.Chain
+	encoder *member
+	decoder *member
 	aligner *face.Aligner
 	mask    []float32 // [R, R], 1 keep, 0 generate
 	latent  []float32 // mask at the side of the latents
@@ -44,6 +46,15 @@ func newPainter(o Options, c network.VAEConfig) *painter {
 	}
 }
 
+// member is half of the VAE, for so many square pictures a call: with pixels or
+// latents of the given side.
+func (p *painter) member(name string, half func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error), side int) member {
+	return member{name: name, file: p.o.Files.vae, precision: planned,
+		build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
+			return one(half(p.config, n, side, side, w, t))
+		}}
+}
+
 // matrix is the map from the frame to the aligner's crop.
 func (p *painter) matrix(it lip.Item) frame.Affine {
 	anchors := p.o.Anchors
@@ -66,32 +77,67 @@ func toCrop(m frame.Affine, a *face.Aligner) frame.Affine {
 	return frame.Affine{A: m.A * x, B: m.B * x, C: m.C * x, D: m.D * y, E: m.E * y, F: m.F * y}
 }
 
-// see crops the face out of the frame and encodes it, with and without the
-// region to generate: [8, latent, latent], scaled.
-func (p *painter) see(ctx context.Context, f frame.Source, index int64, m frame.Affine) (crop *frame.RGB, latents []float32, err error) {
-	crop = p.aligner.Crop(f, m)
+// encode gives frames that have none yet their latents, [8, latent, latent],
+// scaled: of the crop without the region to generate, then of all of it.
+func (p *painter) encode(ctx context.Context, frames []*held) error {
+	frames = slices.DeleteFunc(slices.Clone(frames), func(h *held) bool { return h.latents != nil })
+	if len(frames) == 0 {
+		return nil
+	}
+	if err := p.encoder.ready(ctx, p.encoder.stock.plan.VAEFrames); err != nil {
+		return err
+	}
 	r := p.o.Resolution
-	pixels, masked := tensor.New(tensor.F32, 1, 3, r, r), tensor.New(tensor.F32, 1, 3, r, r)
-	face.PixelValues(pixels.F32(), crop)
-	face.MaskedPixels(masked.F32(), pixels.F32(), p.mask)
-	for which, picture := range []*tensor.Tensor{masked, pixels} {
-		flow := network.Flow{"image": picture}
-		if err := p.encoder.Run(ctx, flow, 0, p.encoder.Len()); err != nil {
-			return nil, nil, fault.Wrap(fault.KindOf(err), "encode", "the face", err, "")
+	picture := func(dst []float32, i int) { // masked and whole take turns
+		face.PixelValues(dst, frames[i/2].crop)
+		if i%2 == 0 {
+			face.MaskedPixels(dst, dst, p.mask)
 		}
-		latents = append(latents, p.draw(flow, index, which)...)
 	}
-	if err := finite(latents); err != nil {
-		return nil, nil, broken("encode", "the face", err)
+	got := make([][]float32, 0, 2*len(frames))
+	err := p.batches(ctx, p.encoder, "image", []int{3, r, r}, 2*len(frames), picture, func(i int, flow network.Flow, at int) {
+		got = append(got, p.draw(flow, at, frames[i/2].index, i%2))
+	})
+	if err != nil {
+		return fault.Wrap(fault.KindOf(err), "encode", "the face", err, "")
 	}
-	return crop, latents, nil
+	for i, h := range frames {
+		latents := slices.Concat(got[2*i], got[2*i+1])
+		if err := finite(latents); err != nil {
+			return broken("encode", "the face", err)
+		}
+		h.latents = latents
+	}
+	return nil
+}
+
+// batches runs a network over n inputs of a shape, as many a call as it was
+// loaded for; put fills one, take gets a call's results and the place in them.
+// The last call is filled up.
+func (p *painter) batches(ctx context.Context, net *member, input string, shape []int, n int, put func(dst []float32, i int), take func(i int, flow network.Flow, at int)) error {
+	batch := net.frames
+	for from := 0; from < n; from += batch {
+		in := tensor.New(tensor.F32, append([]int{batch}, shape...)...)
+		size := in.Len() / batch
+		for k := range batch {
+			put(in.F32()[k*size:(k+1)*size], min(from+k, n-1))
+		}
+		flow := network.Flow{input: in}
+		if err := net.whole(ctx, flow); err != nil {
+			return err
+		}
+		for k := range min(batch, n-from) {
+			take(from+k, flow, k)
+		}
+	}
+	return nil
 }
 
 // draw takes the latents from the posterior: its mean, or a sample.
-func (p *painter) draw(flow network.Flow, index int64, which int) []float32 {
-	z := flow["mean"].F32()
+func (p *painter) draw(flow network.Flow, at int, index int64, which int) []float32 {
+	z := slices.Clone(part(flow["mean"], at))
 	if p.o.Sample {
-		noise, logvar := make([]float32, len(z)), flow["logvar"].F32()
+		noise, logvar := make([]float32, len(z)), part(flow["logvar"], at)
 		p.noise(noise, index, which)
 		for i, v := range logvar {
 			z[i] += float32(math.Exp(0.5*float64(v))) * noise[i]
@@ -103,23 +149,37 @@ func (p *painter) draw(flow network.Flow, index int64, which int) []float32 {
 	return z
 }
 
-// decode gives the picture of latents, [3, R, R] in about -1..1. The latents
-// are not changed.
-func (p *painter) decode(ctx context.Context, latents []float32) ([]float32, error) {
-	side := p.o.Resolution / p.config.Factor()
-	z := tensor.New(tensor.F32, 1, p.config.Latent, side, side)
-	for i, v := range latents {
-		z.F32()[i] = v / network.VAEScale
+// part is what belongs to one of the inputs of a batch.
+func part(t *tensor.Tensor, at int) []float32 {
+	n := t.Len() / t.Shape[0]
+	return t.F32()[at*n : (at+1)*n]
+}
+
+// decode gives the pictures of latents, each [3, R, R] in about -1..1. The
+// latents are not changed.
+func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32, error) {
+	if err := p.decoder.ready(ctx, p.decoder.stock.plan.VAEFrames); err != nil {
+		return nil, err
 	}
-	flow := network.Flow{"latents": z}
-	if err := p.decoder.Run(ctx, flow, 0, p.decoder.Len()); err != nil {
+	side := p.o.Resolution / p.config.Factor()
+	var pictures [][]float32
+	put := func(dst []float32, i int) {
+		for k, v := range latents[i] {
+			dst[k] = v / network.VAEScale
+		}
+	}
+	err := p.batches(ctx, p.decoder, "latents", []int{p.config.Latent, side, side}, len(latents), put, func(_ int, flow network.Flow, at int) {
+		pictures = append(pictures, part(flow["image"], at))
+	})
+	if err != nil {
 		return nil, fault.Wrap(fault.KindOf(err), "decode", "the face", err, "")
 	}
-	picture := flow["image"].F32()
-	if err := finite(picture); err != nil {
-		return nil, broken("decode", "the face", err)
+	for _, picture := range pictures {
+		if err := finite(picture); err != nil {
+			return nil, broken("decode", "the face", err)
+		}
 	}
-	return picture, nil
+	return pictures, nil
 }
 
 // paint puts a decoded picture into the frame from which the crop was taken.
@@ -156,16 +216,4 @@ func (p *painter) composite(crop *frame.RGB, picture []float32) []float32 {
 		out[i] = v*(1-m) + out[i]*m
 	}
 	return out
-}
-
-// Close releases the networks.
-func (p *painter) Close() error {
-	var errs []error
-	for _, c := range []*network.Chain{p.encoder, p.decoder} {
-		if c != nil {
-			errs = append(errs, c.Close())
-		}
-	}
-	p.encoder, p.decoder = nil, nil
-	return errors.Join(errs...)
 }

@@ -1,16 +1,17 @@
 package latentsync
 
-// shot schedules the windows of one shot: consecutive frames of one face
-// without a cut. A window begins overlap frames before the end of the one
-// before it; the last one is moved back so that it is full.
-type shot struct {
-	window, overlap int
-	short           bool // the last window is as short as what is left
+import "slices"
 
-	total   int     // frames of the shot so far
-	done    int     // of them, those that a window has covered
-	recent  []*held // the last frames, at most a window
-	waiting []*held // frames not given out yet, oldest first
+// shot schedules the windows of one shot: consecutive frames of one face
+// without a cut. A window begins some frames before the end of the one before
+// it; the last one is moved back so that it is full.
+type shot struct {
+	keep  int  // frames that a window has covered are kept so far back
+	short bool // the last window is as short as what is left
+
+	covered []*held // the last of the frames that a window has covered
+	fresh   []*held // frames that none has covered yet
+	waiting []*held // frames not given out yet, oldest first; the fresh ones among them
 }
 
 // window is some frames to denoise together. The last fresh of them belong to
@@ -22,45 +23,43 @@ type window struct {
 	filled int
 }
 
-func (s *shot) reset() {
-	s.total, s.done, s.recent, s.waiting = 0, 0, nil, nil
-}
+func (s *shot) reset() { s.covered, s.fresh, s.waiting = nil, nil, nil }
 
 func (s *shot) add(h *held) {
-	s.total++
+	s.fresh = append(s.fresh, h)
 	s.waiting = append(s.waiting, h)
-	if s.recent = append(s.recent, h); len(s.recent) > s.window {
-		// What remains of it is what a later window conditions on.
-		s.recent = append(s.recent[:0:0], s.recent[1:]...)
-	}
 }
 
-// next gives the window that the latest frame completes.
-func (s *shot) next() (window, bool) {
-	fresh := s.total - s.done
-	if s.total < s.window || s.done > 0 && fresh < s.window-s.overlap {
-		return window{}, false
+// windows gives those that the fresh frames fill, each of size frames, overlap
+// of them shared with the one before. At the end of the shot one more takes what
+// is left.
+func (s *shot) windows(size, overlap int, end bool) []window {
+	var list []window
+	all, at := slices.Concat(s.covered, s.fresh), len(s.covered) // at: the first that no window has
+	for {
+		from := max(at-overlap, 0)
+		if from+size > len(all) {
+			break
+		}
+		list = append(list, window{frames: all[from : from+size : from+size], fresh: from + size - at})
+		at = from + size
 	}
-	return window{frames: s.recent, fresh: fresh}, true
-}
-
-// last gives the window for what is left at the end of the shot.
-func (s *shot) last() (window, bool) {
-	fresh := s.total - s.done
+	left := len(all) - at
 	switch {
-	case fresh == 0:
-		return window{}, false
+	case !end || left == 0:
 	case s.short:
-		from := len(s.recent) - min(fresh+s.overlap, len(s.recent))
-		return window{frames: s.recent[from:], fresh: fresh}, true
+		list = append(list, window{frames: all[max(at-overlap, 0):], fresh: left})
+	case len(all) >= size:
+		list = append(list, window{frames: all[len(all)-size:], fresh: left})
+	default: // shorter than a window, the shot is filled up by running back and forth
+		w := window{frames: slices.Clone(all), fresh: left}
+		for len(w.frames) < size {
+			w.frames = append(w.frames, all[mirror(w.filled+1, len(all))])
+			w.filled++
+		}
+		list = append(list, w)
 	}
-	// Shorter than a window, the shot is filled up by running back and forth.
-	w := window{frames: append([]*held(nil), s.recent...), fresh: fresh}
-	for i := 0; len(w.frames) < s.window; i++ {
-		w.frames = append(w.frames, s.recent[mirror(i+1, len(s.recent))])
-		w.filled++
-	}
-	return w, true
+	return list
 }
 
 // mirror gives the place of the i-th frame after the last of n, going back and
@@ -76,24 +75,31 @@ func mirror(i, n int) int {
 	return i
 }
 
-// blend takes the latents of w's frames. Frames that the window before had
-// too, if they wait still, pass from its latents to these. It tells how many
-// of the waiting frames are finished.
-func (s *shot) blend(w window, latents [][]float32) (finished int) {
+// blend takes the latents of w, the first of the windows that remain. Frames
+// that the window before had too, if they wait still, pass from its latents to
+// these. It tells how many of the waiting frames no window will change that has
+// so many frames in common with w.
+func (s *shot) blend(w window, latents [][]float32, overlap int) (finished int) {
 	n := len(w.frames) - w.filled
-	old := min(n-w.fresh, len(s.waiting)-w.fresh) // waiting since the window before
-	for i := range old {
-		h := w.frames[n-w.fresh-old+i]
+	first := n - w.fresh                // of w's fresh frames
+	at := len(s.waiting) - len(s.fresh) // where they wait
+	old := min(first, at)               // before them, in both windows
+	for i, h := range w.frames[first-old : first] {
 		share := float32(i+1) / float32(old+1)
-		for k, v := range latents[n-w.fresh-old+i] {
+		for k, v := range latents[first-old+i] {
 			h.result[k] += share * (v - h.result[k])
 		}
 	}
-	for i := n - w.fresh; i < n; i++ {
+	for i := first; i < n; i++ {
 		w.frames[i].result = latents[i]
 	}
-	s.done = s.total
-	return len(s.waiting) - s.overlap
+	s.covered = append(s.covered, s.fresh[:w.fresh]...)
+	s.fresh = slices.Clone(s.fresh[w.fresh:])
+	if drop := len(s.covered) - s.keep; drop > 0 {
+		// What remains of them is what a later window conditions on.
+		s.covered = slices.Clone(s.covered[drop:])
+	}
+	return at + w.fresh - overlap
 }
 
 // take removes the first n frames that wait.
@@ -102,6 +108,6 @@ func (s *shot) take(n int) []*held {
 		return nil
 	}
 	taken := s.waiting[:n:n]
-	s.waiting = append([]*held(nil), s.waiting[n:]...)
+	s.waiting = slices.Clone(s.waiting[n:])
 	return taken
 }

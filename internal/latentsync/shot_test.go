@@ -13,7 +13,7 @@ func TestShotSchedule(t *testing.T) {
 		for overlap := 0; overlap <= size/2; overlap++ {
 			for _, short := range []bool{false, true} {
 				t.Run(fmt.Sprintf("window %d overlap %d short %v", size, overlap, short), func(t *testing.T) {
-					r := &shotRun{t: t, shot: shot{window: size, overlap: overlap, short: short}}
+					r := &shotRun{t: t, shot: shot{keep: size, short: short}, size: size, overlap: overlap}
 					for n := 1; n <= 70; n++ {
 						r.run(n)
 					}
@@ -26,6 +26,8 @@ func TestShotSchedule(t *testing.T) {
 type shotRun struct {
 	t    *testing.T
 	shot shot
+
+	size, overlap int
 
 	n     int
 	given int       // frames given out
@@ -40,18 +42,18 @@ func (r *shotRun) run(n int) {
 	fresh := make([]int, 0, n) // of each window
 	for i := range n {
 		s.add(&held{index: int64(i)})
-		if w, ok := s.next(); ok {
+		for _, w := range s.windows(r.size, r.overlap, false) {
 			r.window(w, i+1)
 			fresh = append(fresh, w.fresh)
 		}
-		if len(s.waiting) > s.window-1 {
+		if len(s.waiting) > r.size-1 {
 			r.t.Fatalf("%d frames: %d wait after frame %d", n, len(s.waiting), i)
 		}
-		if len(s.recent) > s.window {
-			r.t.Fatalf("%d frames: conditions of %d frames are kept", n, len(s.recent))
+		if len(s.covered) > r.size {
+			r.t.Fatalf("%d frames: conditions of %d frames are kept", n, len(s.covered))
 		}
 	}
-	if w, ok := s.last(); ok {
+	for _, w := range s.windows(r.size, r.overlap, true) {
 		r.window(w, n)
 		fresh = append(fresh, w.fresh)
 	}
@@ -63,12 +65,12 @@ func (r *shotRun) run(n int) {
 	sum := 0
 	for i, f := range fresh {
 		sum += f
-		if s.overlap == 0 && i < len(fresh)-1 && f != s.window {
+		if r.overlap == 0 && i < len(fresh)-1 && f != r.size {
 			r.t.Fatalf("%d frames in windows of %v new ones", n, fresh)
 		}
 	}
-	step := s.window - s.overlap
-	least := 1 + max(0, n-s.window+step-1)/step
+	step := r.size - r.overlap
+	least := 1 + max(0, n-r.size+step-1)/step
 	if sum != n || len(fresh) != least {
 		r.t.Fatalf("%d frames in windows of %v new ones, want %d windows", n, fresh, least)
 	}
@@ -83,7 +85,7 @@ func (r *shotRun) window(w window, total int) {
 		t.Helper()
 		t.Fatalf("%d frames, window %d of %v: %s", r.n, r.runs, indices(w.frames), fmt.Sprintf(format, args...))
 	}
-	full := len(w.frames) == s.window
+	full := len(w.frames) == r.size
 	switch {
 	case !full && !s.short:
 		fail("it is not full")
@@ -91,9 +93,9 @@ func (r *shotRun) window(w window, total int) {
 		fail("a window within the shot is not full")
 	case s.short && w.filled > 0:
 		fail("it is filled up")
-	case w.filled > 0 && r.n >= s.window:
+	case w.filled > 0 && r.n >= r.size:
 		fail("it is filled up though the shot is a window long")
-	case s.short && s.overlap == 0 && len(w.frames) != min(s.window, w.fresh):
+	case s.short && r.overlap == 0 && len(w.frames) != min(r.size, w.fresh):
 		fail("not the original's chunk")
 	}
 	real := len(w.frames) - w.filled
@@ -135,10 +137,10 @@ func (r *shotRun) window(w window, total int) {
 			latents[i][0] = float32(math.NaN()) // of no use
 		}
 	}
-	if wait > s.overlap {
-		fail("%d frames wait from before, the overlap is %d", wait, s.overlap)
+	if wait > r.overlap {
+		fail("%d frames wait from before, the overlap is %d", wait, r.overlap)
 	}
-	r.take(s.blend(w, latents))
+	r.take(s.blend(w, latents, r.overlap))
 }
 
 // take checks the frames that come out: in order, with their latents.
@@ -150,7 +152,7 @@ func (r *shotRun) take(n int) {
 		if len(h.result) != 1 || math.Abs(float64(h.result[0])-r.want[h.index]) > 1e-5 {
 			r.t.Fatalf("%d frames: frame %d has latents %v, want %v", r.n, h.index, h.result, r.want[h.index])
 		}
-		// What is out may be written over; conditions stay while recent holds
+		// What is out may be written over; conditions stay while covered holds
 		// them.
 		h.item.Frame, h.crop = nil, nil
 		r.given++
@@ -167,21 +169,21 @@ func indices(frames []*held) []int64 {
 
 // TestPassage states the weights of a passage in numbers.
 func TestPassage(t *testing.T) {
-	s := shot{window: 8, overlap: 3}
+	s := shot{keep: 8}
 	var got []float32
 	window := func(w window, value float32) {
 		latents := make([][]float32, len(w.frames))
 		for i := range latents {
 			latents[i] = []float32{value}
 		}
-		for _, h := range s.take(s.blend(w, latents)) {
+		for _, h := range s.take(s.blend(w, latents, 3)) {
 			got = append(got, h.result[0])
 		}
 	}
 	value := float32(0)
 	for i := range 13 {
 		s.add(&held{index: int64(i)})
-		if w, ok := s.next(); ok {
+		for _, w := range s.windows(8, 3, false) {
 			window(w, value)
 			value = 4
 		}

@@ -126,6 +126,9 @@ func (s *Sink) Write(f *frame.Frame) error {
 	return nil
 }
 
+// Temp is the hidden file that the output is until Commit.
+func (s *Sink) Temp() string { return s.temp }
+
 // Frames is how many frames were written.
 func (s *Sink) Frames() int64 { return s.n }
 

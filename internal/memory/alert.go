@@ -46,15 +46,6 @@ var (
 	DefaultCritical = Threshold{Fraction: 0.75}
 )
 
-// byteUnits are what ParseThreshold knows, longer ones first.
-var byteUnits = []struct {
-	name  string
-	bytes float64
-}{
-	{"KIB", 1 << 10}, {"MIB", 1 << 20}, {"GIB", 1 << 30}, {"TIB", 1 << 40},
-	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
-}
-
 // ParseThreshold reads "75%" or a number with a unit: "18GB" (10^9),
 // "18 GiB" (2^30). The error is a fault of kind Usage.
 func ParseThreshold(s string) (Threshold, error) {
@@ -66,16 +57,12 @@ func ParseThreshold(s string) (Threshold, error) {
 		}
 		return Threshold{Fraction: f / 100}, nil
 	}
-	for _, u := range byteUnits {
-		number, ok := strings.CutSuffix(text, u.name)
-		if !ok {
-			continue
-		}
-		f, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
-		if err != nil || !(f*u.bytes >= 1 && f*u.bytes < math.MaxInt64) {
+	if strings.TrimRight(text, "0123456789.") == text { // it has a unit
+		n, err := ParseSize(text)
+		if err != nil || n < 1 {
 			return Threshold{}, badThreshold(s, "it is no size that a memory can have")
 		}
-		return Threshold{Bytes: int64(f * u.bytes)}, nil
+		return Threshold{Bytes: n}, nil
 	}
 	return Threshold{}, badThreshold(s, "it has no unit")
 }

@@ -1,6 +1,12 @@
 package memory
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
 
 // Size writes a number of bytes for people, in binary units: "512 B",
 // "3.4 MiB", "12.0 GiB".
@@ -17,4 +23,25 @@ func Size(n int64) string {
 		v, units = v/1024, units[1:]
 	}
 	return fmt.Sprintf("%.1f %s", v, units[0])
+}
+
+// units of ParseSize, lower case. Bare letters are binary, as in docker and
+// systemd.
+var units = map[string]float64{
+	"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
+	"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40,
+	"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
+}
+
+// ParseSize reads a number of bytes: "3GB" is 3·10⁹, "3GiB" and "3G" are
+// 3·2³⁰, "1.5GB" and "200000000" are numbers too. Errors are of kind Usage.
+func ParseSize(s string) (int64, error) {
+	text := strings.ToLower(strings.TrimSpace(s))
+	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyz")
+	unit, ok := units[text[len(digits):]]
+	n, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	if !ok || err != nil || !(n >= 0 && n*unit < 1<<62) {
+		return 0, fault.New(fault.Usage, "read size", strconv.Quote(s), "is not an amount of memory", "write 3GB, 3GiB or 512M")
+	}
+	return int64(n * unit), nil
 }

@@ -2,6 +2,7 @@ package native
 
 import (
 	"os"
+	"sync"
 
 	"github.com/ebitengine/purego"
 )
@@ -31,3 +32,20 @@ func ReturnLargeBlocks() {
 		mallopt(mMmapThreshold, mmapThreshold) // only costs memory if it fails
 	}
 }
+
+// ReturnFree makes the C library give back to the system what it keeps for
+// later allocations.
+func ReturnFree() {
+	if trim := mallocTrim(); trim != nil {
+		trim(0)
+	}
+}
+
+// mallocTrim is int malloc_trim(size_t pad) of glibc; musl has none.
+var mallocTrim = sync.OnceValue(func() (trim func(pad uintptr) int32) {
+	addr, err := purego.Dlsym(purego.RTLD_DEFAULT, "malloc_trim")
+	if err != nil || addr == 0 || Register(&trim, addr) != nil {
+		return nil
+	}
+	return trim
+})

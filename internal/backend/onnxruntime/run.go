@@ -214,3 +214,7 @@ func (s *session) Close() error {
 	s.b.leave()
 	return nil
 }
+
+// Shrink has the arena give back what it does not use, at the end of the next
+// Run: the library knows no other time.
+func (s *session) Shrink() { s.shrink.Store(true) }

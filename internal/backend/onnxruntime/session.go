@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -30,6 +31,7 @@ type session struct {
 	options   handle // OrtRunOptions, used by one Run at a time
 	allocator handle // the session's own, for its statistics; 0 if it has none
 	turn      chan struct{}
+	shrink    atomic.Bool // the arena, at the end of the next Run
 	growth    *native.Growth
 	// On a CPU, weights that no kernel repacks lie outside the arena; outside
 	// is what Load grew the process by over what went into the arena.

@@ -146,7 +146,11 @@ func (b *Backend) Devices() ([]backend.Device, error) {
 		if err != nil || full == "" {
 			full = n
 		}
-		list = append(list, backend.Device{ID: deviceID(n), Name: full})
+		d := backend.Device{ID: deviceID(n), Name: full}
+		if can, err := b.property(n, "OPTIMIZATION_CAPABILITIES"); err == nil && n == "CPU" && slices.Contains(strings.Fields(can), "BF16") {
+			d.Half = backend.BF16
+		}
+		list = append(list, d)
 	}
 	return list, nil
 }

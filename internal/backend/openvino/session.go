@@ -452,3 +452,7 @@ func (s *session) Close() error {
 	s.b.leave()
 	return nil
 }
+
+// Shrink has the C library give back what is free: OpenVINO has no arena of its
+// own.
+func (s *session) Shrink() { native.ReturnFree() }

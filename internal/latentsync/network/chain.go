@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -22,9 +23,10 @@ type Loader struct {
 	// Streamed tells of a graph, by its place, whether it is compiled each time
 	// that it is needed and let go afterwards; nil: none is.
 	Streamed func(i int) bool
-	// Released is called after a graph was compiled; the weights of that graph
-	// may then be dropped from memory until the next one is. It may be nil.
-	Released func()
+	// Loaded is called after a graph was compiled, which took so long; the
+	// weights of that graph may then be dropped from memory until the next one
+	// is compiled. It may be nil.
+	Loaded func(took time.Duration)
 }
 
 // Chain is a network loaded into a backend: its graphs as sessions, in order.
@@ -59,14 +61,14 @@ func (l Loader) Load(ctx context.Context, graphs []*onnx.Graph) (*Chain, error) 
 func (c *Chain) streamed(i int) bool { return c.loader.Streamed != nil && c.loader.Streamed(i) }
 
 func (c *Chain) load(ctx context.Context, i int) (err error) {
-	g := c.graphs[i]
+	g, began := c.graphs[i], time.Now()
 	c.sessions[i], err = c.loader.Backend.Load(ctx, backend.Model{Name: g.Name(), Graph: g}, c.loader.Options)
 	if err != nil {
 		c.sessions[i] = nil
 		return err
 	}
-	if c.loader.Released != nil {
-		c.loader.Released()
+	if c.loader.Loaded != nil {
+		c.loader.Loaded(time.Since(began))
 	}
 	return nil
 }
@@ -75,22 +77,49 @@ func (c *Chain) load(ctx context.Context, i int) (err error) {
 func (c *Chain) Len() int { return len(c.graphs) }
 
 // Run computes the graphs from to to (not included) for each of the flows,
-// taking inputs from it and adding outputs to it. All flows pass one graph
-// before any passes the next, so that a streamed graph is compiled once for all
-// of them. Before each graph it looks whether ctx has ended.
+// taking inputs from it and adding outputs to it. Where one of the graphs is
+// streamed, all flows pass a graph before any passes the next, so that it is
+// compiled once for all of them; else one flow after the other runs through, so
+// that only one has tensors between graphs. Before each graph it looks whether
+// ctx has ended.
 func (c *Chain) Run(ctx context.Context, from, to int, flows ...Flow) error {
-	for i := from; i < to; i++ {
-		if c.sessions[i] == nil {
-			if err := c.load(ctx, i); err != nil {
+	var groups [][]Flow
+	if c.anyStreamed(from, to) {
+		groups = [][]Flow{flows}
+	} else {
+		groups = slices.Collect(slices.Chunk(flows, 1))
+	}
+	for _, group := range groups {
+		for i := from; i < to; i++ {
+			if err := c.pass(ctx, i, group); err != nil {
+				return errors.Join(err, c.release(i))
+			}
+			if err := c.release(i); err != nil {
 				return err
 			}
 		}
-		for _, flow := range flows {
-			if err := c.run(ctx, i, flow); err != nil {
-				return errors.Join(err, c.release(i))
-			}
+	}
+	return nil
+}
+
+func (c *Chain) anyStreamed(from, to int) bool {
+	for i := from; i < to; i++ {
+		if c.streamed(i) {
+			return true
 		}
-		if err := c.release(i); err != nil {
+	}
+	return false
+}
+
+// pass runs flows through graph i.
+func (c *Chain) pass(ctx context.Context, i int, flows []Flow) error {
+	if c.sessions[i] == nil {
+		if err := c.load(ctx, i); err != nil {
+			return err
+		}
+	}
+	for _, flow := range flows {
+		if err := c.run(ctx, i, flow); err != nil {
 			return err
 		}
 	}
@@ -135,6 +164,15 @@ func (c *Chain) drop(flow Flow, in map[string]*tensor.Tensor, i int) {
 	for name := range in {
 		if anyOf(c.graphs[:i], (*onnx.Graph).OutputNames, name) && !anyOf(c.graphs[i+1:], (*onnx.Graph).InputNames, name) {
 			delete(flow, name)
+		}
+	}
+}
+
+// Shrink has the sessions give back memory that they do not use.
+func (c *Chain) Shrink() {
+	for _, s := range c.sessions {
+		if s != nil {
+			s.Shrink()
 		}
 	}
 }

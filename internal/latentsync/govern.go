@@ -1,0 +1,212 @@
+package latentsync
+
+import (
+	"encoding/json"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/journal"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// plan chooses how to use memory, before anything is loaded.
+func (e *Engine) plan(c configs) error {
+	o := e.o
+	fits := func(p memory.Plan) bool { return o.Budget == 0 || o.Besides+c.need(o, p) <= o.Budget }
+	ladder := memory.Ladder(o.Plan, o.May)
+	chosen, ok := memory.Choose(ladder, fits)
+	if !ok {
+		least := memory.Size(o.Besides + c.need(o, chosen))
+		return fault.New(fault.Memory, "plan the memory of", o.Name(),
+			"it takes at least "+least+" ("+chosen.String()+"), and may use "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
+			"give it "+least+", or leave the choice of --offload, --frames-per-window, --vae-tile and --precision to it")
+	}
+	e.stock.plan, e.needs = chosen, o.Besides+c.need(o, chosen)
+	e.governor = memory.NewGovernor(chosen, o.May, fits)
+	return nil
+}
+
+// Needs is about how much memory the job takes at most under the plan that it
+// began with, bytes.
+func (e *Engine) Needs() int64 { return e.needs }
+
+// retreat goes on with the next cheaper plan after an allocation has failed.
+// Without one, the failure is the job's.
+func (e *Engine) retreat(failed error) error {
+	p, ok := e.governor.Failed()
+	if !ok {
+		return fault.Wrap(fault.Memory, "go on with", e.o.Name(), failed, "give the job more memory, or leave the choice of --offload, --frames-per-window and --vae-tile to it")
+	}
+	err := e.apply(p, "out of memory: "+failed.Error())
+	e.recover()
+	return err
+}
+
+// try does something that needs memory, with cheaper and cheaper plans.
+func (e *Engine) try(f func() error) error {
+	for {
+		err := f()
+		if fault.KindOf(err) != fault.Memory {
+			return err
+		}
+		if err := e.retreat(err); err != nil {
+			return err
+		}
+	}
+}
+
+// settle follows some finished windows: it looks at the memory, and gives back
+// what is not in use.
+func (e *Engine) settle(windows int) error {
+	e.pace.windows(windows, e.stock)
+	if every := e.o.ShrinkEvery; every > 0 && e.pace.due(&e.pace.shrunk, every) {
+		e.stock.shrink()
+	}
+	if every := e.o.ReturnEvery; every > 0 && e.pace.due(&e.pace.returned, every) {
+		e.recover()
+	}
+	if e.o.Level == nil {
+		return nil
+	}
+	level := e.o.Level()
+	p, changed := e.governor.Step(level)
+	if !changed {
+		return nil
+	}
+	why := "there is room again"
+	if level >= memory.Critical {
+		why = "memory is short"
+	}
+	return e.apply(p, why)
+}
+
+func (e *Engine) apply(p memory.Plan, why string) error {
+	if e.o.Replanned != nil {
+		e.o.Replanned(p, why)
+	}
+	return e.stock.apply(p)
+}
+
+// recover gives memory that nothing uses back to the system: Go's and the C
+// library's.
+func (e *Engine) recover() {
+	debug.FreeOSMemory()
+	native.ReturnFree()
+}
+
+// peek gives the window of an earlier run that is next; nil when there is none
+// any more.
+func (e *Engine) peek() (*journal.Record, error) {
+	if e.past == nil && e.o.Journal != nil && !e.present {
+		r, ok, err := e.o.Journal.Next()
+		if err != nil {
+			return nil, err
+		}
+		if e.present = !ok; ok {
+			e.past = &r
+		}
+	}
+	return e.past, nil
+}
+
+// size is how many frames the next window has: as the plan says, or as it said
+// in an earlier run.
+func (e *Engine) size() (int, error) {
+	r, err := e.peek()
+	if r == nil || err != nil {
+		return e.stock.plan.Frames, err
+	}
+	var p memory.Plan
+	if err := json.Unmarshal(r.Plan, &p); err != nil || p.Frames < 1 {
+		return 0, misfit("one of its plans cannot be read")
+	}
+	return p.Frames, nil
+}
+
+// recall gives the latents of a window as an earlier run made them; nil where
+// it had not come so far.
+func (e *Engine) recall(w window) ([][]float32, error) {
+	r, err := e.peek()
+	if r == nil || err != nil {
+		return nil, err
+	}
+	n := len(w.frames)
+	if r.First != w.frames[0].index || r.Frames != n || r.Fresh != w.fresh || len(r.Latents) != n*len(e.denoiser.noise) {
+		return nil, misfit("its windows are others than this run's")
+	}
+	e.past = nil
+	latents := make([][]float32, n)
+	for i := range latents {
+		each := len(e.denoiser.noise)
+		latents[i] = r.Latents[i*each : (i+1)*each : (i+1)*each]
+	}
+	e.stock.note(workRecall, 1, 0, 0)
+	return latents, nil
+}
+
+func misfit(cause string) error {
+	return fault.New(fault.Input, "go on from", "the interrupted run", cause, "begin anew with --resume never")
+}
+
+// record keeps a window's latents for a run that has to go on from here.
+func (e *Engine) record(w window, latents [][]float32) error {
+	if e.o.Journal == nil {
+		return nil
+	}
+	plan, err := json.Marshal(e.stock.plan)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "keep a window of", "the job", err, "")
+	}
+	return e.o.Journal.Append(journal.Record{
+		First: w.frames[0].index, Frames: len(w.frames), Fresh: w.fresh, Plan: plan, Latents: slices.Concat(latents...),
+	})
+}
+
+// pace counts windows and the time that the device was at work.
+type pace struct {
+	shrunk, returned int // windows since then
+
+	mu           sync.Mutex // guards what follows
+	began, ended time.Time  // of the steady state
+	busy         [2]time.Duration
+}
+
+func (p *pace) windows(n int, s *stock) {
+	p.shrunk += n
+	p.returned += n
+	now, busy := time.Now(), s.spent(workWhisper)+s.spent(workEncoder)+s.spent(workUNet)+s.spent(workDecoder)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.began.IsZero() {
+		p.began, p.busy[0] = now, busy
+	}
+	p.ended, p.busy[1] = now, busy
+}
+
+// due tells whether so many windows have passed, and begins to count anew.
+func (p *pace) due(count *int, every int) bool {
+	if *count < every {
+		return false
+	}
+	*count = 0
+	return true
+}
+
+// Work implements lip.Worker.
+func (e *Engine) Work() []lip.Work {
+	e.stock.mu.Lock()
+	defer e.stock.mu.Unlock()
+	return append([]lip.Work(nil), e.stock.work...)
+}
+
+// Steady implements lip.Worker.
+func (e *Engine) Steady() (wall, busy time.Duration) {
+	e.pace.mu.Lock()
+	defer e.pace.mu.Unlock()
+	return e.pace.ended.Sub(e.pace.began), e.pace.busy[1] - e.pace.busy[0]
+}

@@ -1,0 +1,73 @@
+package latentsync
+
+import (
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// need is about how much memory the engine takes at most under a plan, bytes:
+// its networks, what passes between them and the frames' own data, but not the
+// frames that it holds.
+//
+// A network takes its weights as the backend repacks them, a fixed part for
+// each compiled graph, and its feature maps. The factors are measured
+// (docs/memory.md).
+func (c configs) need(o Options, p memory.Plan) int64 {
+	precision := planned(p)
+	size := int64(precision.DType().Size())
+	pixels := int64(o.Resolution) * int64(o.Resolution)
+	latent := pixels / int64(c.vae.Factor()*c.vae.Factor())
+
+	var all, largest int64
+	for _, n := range c.parts {
+		all += n * size
+		largest = max(largest, n*size)
+	}
+	maps := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * mapsUNet * max(size, 2)
+	// Both halves of guidance, for each window in flight: the skips between graphs.
+	flow := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * 4 * skipsUNet
+	unet := all + int64(len(c.parts))*perGraph + maps + flow
+	if p.Offload == memory.OffloadSequential {
+		unet = largest + compiling(largest) + 3*perGraph + maps + flow*2*int64(p.Windows)
+	} else {
+		unet += compiling(largest) / 2 // the largest is compiled while the rest is not there yet
+	}
+
+	vaePixels := pixels
+	if p.Tile > 0 && p.Tile < o.Resolution {
+		vaePixels = int64(p.Tile) * int64(p.Tile)
+	}
+	vaeMaps := int64(p.VAEFrames) * vaePixels * int64(c.vae.Channels[0]) * 4 * mapsVAE
+	vae := elements(network.VAEWants(c.vae))*size + 2*perGraph + vaeMaps
+	whisper := elements(network.WhisperWants(c.whisper))*4 + perGraph + 100<<20
+
+	held := int64(o.hold(p)) * (o.FrameBytes + 3*pixels)
+	if p.Offload == memory.OffloadNone {
+		return held + unet + vae + vaeMaps + whisper
+	}
+	return held + max(unet, vae/2+vaeMaps, whisper)
+}
+
+// The factors of need.
+const (
+	perGraph  = 33 << 20
+	mapsUNet  = 12 // of the largest feature map
+	skipsUNet = 5
+	mapsVAE   = 8
+)
+
+// compiling is what a backend takes besides a graph's weights while it compiles
+// the graph.
+func compiling(weights int64) int64 { return weights / 2 }
+
+func elements(wants []checkpoint.Want) (n int64) {
+	for _, w := range wants {
+		k := int64(1)
+		for _, d := range w.Shape {
+			k *= int64(d)
+		}
+		n += k
+	}
+	return n
+}
