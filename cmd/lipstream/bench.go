@@ -19,6 +19,9 @@ type benchCmd struct {
 	Sync benchSyncCmd `cmd:"" help:"Measure on a finished video how the lips follow the voice."`
 	Run  benchRunCmd  `cmd:"" help:"Measure speed and memory of whole jobs."`
 	UNet benchUNetCmd `cmd:"" name:"unet" help:"Measure a step of LatentSync's denoising network."`
+
+	Ladder benchLadderCmd `cmd:"" help:"Measure each optimisation of LatentSync alone, and all together."`
+	Limit  benchLimitCmd  `cmd:"" help:"Run LatentSync under memory limits of the kernel."`
 }
 
 type benchSyncCmd struct {

@@ -295,6 +295,10 @@ func (l *ladder) measure(ctx context.Context, j ladderJob) (m ladderResult, err 
 			return m, nil
 		}
 	}
+	// It would speak of an output that is now replaced.
+	if err := os.Remove(kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return ladderResult{}, fault.Wrap(fault.Output, "remove", kept, fault.WithoutPath(err), "give another --work")
+	}
 	l.Progress(fmt.Sprintf("%s: %d frames, %s", j.id, j.frames, strings.Join(j.settings.flags(), " ")))
 	cmd := exec.CommandContext(ctx, l.Program, args...)
 	if _, err = runJob(ctx, cmd, stepProgress(j.id, l.Progress)); err != nil {

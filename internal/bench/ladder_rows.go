@@ -76,7 +76,7 @@ func together(s *ladderSettings) {
 var ladderRows = []ladderSwitch{
 	{key: rowBase, name: "exact", set: func(*ladderSettings) {}},
 	{key: "bf16", name: "bf16", set: func(s *ladderSettings) { s.precision = "bf16" }},
-	{key: "dpm", name: "DPM-Solver++, half the steps", resteps: true, set: func(s *ladderSettings) { s.sampler, s.steps = "dpm++", dpmSteps(s.steps) }},
+	{key: "dpm", name: "DPM-Solver++", resteps: true, set: func(s *ladderSettings) { s.sampler, s.steps = "dpm++", dpmSteps(s.steps) }},
 	{key: "deepcache", name: "DeepCache 3", resteps: true, set: func(s *ladderSettings) { s.deepcache = 3 }},
 	{key: "guidance", name: "guidance 1", set: func(s *ladderSettings) { s.guidance = 1 }},
 	{key: "frames", name: "half the frames a window", set: func(s *ladderSettings) { s.frames = max(1, s.frames/2) }},

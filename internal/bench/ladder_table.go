@@ -151,7 +151,7 @@ func (r *LadderReport) WriteTable(w io.Writer) error {
 func (r *LadderReport) remarks() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Window: denoising %d frames of video, loads of streamed parts included; coding, VAE and loading before it are not.\n", r.Frames)
-	if r.Quick > 0 {
+	if slices.ContainsFunc(r.Rows, func(row LadderRow) bool { return row.Seconds > 0 && row.StepsRun < row.Steps }) {
 		fmt.Fprintf(&b, "Rows with fewer steps run than steps: run with --quick %d, their time scaled by the steps, their PSNR to an exact job of as many steps.\n", r.Quick)
 	}
 	b.WriteString("PSNR: the generated region to the exact job's, luma, from lossless files; exact: no sample differs.\n")

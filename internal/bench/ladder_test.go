@@ -252,8 +252,8 @@ func TestLadderGoals(t *testing.T) {
 	}
 }
 
-// TestLadderRowsDiffer: every row changes something of the base, but the one
-// that is about several windows only by them.
+// TestLadderRowsDiffer: every row changes something of the base, and says
+// whether that is the steps.
 func TestLadderRowsDiffer(t *testing.T) {
 	base := ladderBase(20, 16)
 	for _, r := range ladderRows {

@@ -18,6 +18,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/models"
 )
 
 // limitSample is how often a group's memory is read.
@@ -85,6 +86,9 @@ func Limit(ctx context.Context, o LimitOptions) (*LimitReport, error) {
 	}
 	if o.Steps < 0 || o.Steps > 100 {
 		return nil, fault.New(fault.Usage, "option", "--steps "+strconv.Itoa(o.Steps), "is out of range", "1 to 100")
+	}
+	if _, err := models.Find(o.Models); err != nil {
+		return nil, err
 	}
 	tools, err := media.FindTools(ctx)
 	if err != nil {
@@ -323,7 +327,7 @@ func (r *LimitReport) WriteTable(w io.Writer) error {
 		jobs = append(jobs[:len(jobs):len(jobs)], *r.Refused)
 	}
 	for _, j := range jobs {
-		plan := j.Message
+		plan := "-" // what was said of it comes with the figures
 		if p := j.Plan; p != nil {
 			plan = fmt.Sprintf("%d x %d frames, %s, offload %s, VAE %d frames, %d slices", p.Windows, p.FramesPerWindow, p.Precision, p.Offload, p.VAEFrames, p.AttentionSlices)
 			if p.VAETile > 0 {

@@ -16,8 +16,8 @@ import (
 func TestLimitFigures(t *testing.T) {
 	good := LimitResult{Limit: 3000, Frames: 16, Anonymous: 2999, Samples: 5}
 	r := &LimitReport{Jobs: []LimitResult{good}, Refused: &LimitResult{Limit: 300, ExitCode: 7, Elapsed: 2, Message: "at least 1 GiB"}}
-	if missed := Missed(r.figures(16)); len(missed) > 0 {
-		t.Errorf("missed %v", missed)
+	if r.Figures = r.figures(16); len(Missed(r.Figures)) > 0 {
+		t.Errorf("missed %v", Missed(r.Figures))
 	}
 	for want, change := range map[string]func(*LimitReport){
 		"exit code":        func(r *LimitReport) { r.Jobs[0].ExitCode = -1 },
@@ -58,6 +58,12 @@ func TestLimit(t *testing.T) {
 	text, err := os.ReadFile(log)
 	if err != nil || !strings.Contains(string(text), "--memory-limit "+strconv.Itoa(512<<20)) {
 		t.Errorf("%v: %s", err, text)
+	}
+
+	none := o
+	none.Models = "nowhere"
+	if _, err := Limit(t.Context(), none); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("without checkpoints: %v", err)
 	}
 
 	// A job that fails is a result; its exit code and its message are kept.
