@@ -43,7 +43,7 @@ func (f *Faulty) call(op, model string) error {
 	defer f.mu.Unlock()
 	f.calls++
 	if f.calls >= f.from && f.calls < f.to {
-		return fault.New(fault.Memory, op, model, "std::bad_alloc", "")
+		return backend.Fault(fault.Internal, op, model, &backend.Status{Code: -1, Text: "std::bad_alloc"}, "")
 	}
 	return nil
 }

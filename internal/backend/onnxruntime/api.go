@@ -234,20 +234,12 @@ func loadAPI(lib *native.Library) (*api, string, error) {
 	return a, version, nil
 }
 
-// statusError is a failure that the library reported.
-type statusError struct {
-	code int32
-	text string
-}
-
-func (e *statusError) Error() string { return e.text }
-
 // check turns a status into an error and releases it.
 func (a *api) check(status handle) error {
 	if status == 0 {
 		return nil
 	}
-	err := &statusError{code: a.getErrorCode(status), text: a.getErrorMessage(status)}
+	err := &backend.Status{Code: a.getErrorCode(status), Text: a.getErrorMessage(status)}
 	a.releaseStatus(status)
 	return err
 }

@@ -67,11 +67,11 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	b := &Backend{api: a, version: version, path: lib.Path()}
 	if err := b.init(); err != nil {
 		_ = b.Close() // releases what init made before it failed
-		return nil, fault.Wrap(fault.Missing, "start ONNX Runtime", lib.Path(), err, hint)
+		return nil, backend.Fault(fault.Missing, "start ONNX Runtime", lib.Path(), err, hint)
 	}
 	if err := backend.Smoke(ctx, b); err != nil {
 		_ = b.Close()
-		return nil, fault.Wrap(fault.Missing, "try ONNX Runtime", lib.Path(), err, hint)
+		return nil, backend.Fault(fault.Missing, "try ONNX Runtime", lib.Path(), err, hint)
 	}
 	return b, nil
 }

@@ -24,7 +24,7 @@ func (s *session) Outputs() []backend.Port { return s.outputs }
 func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
 	out, err := s.run(ctx, in)
 	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), "run model", s.model, err, "")
+		return nil, backend.Fault(fault.KindOf(err), "run model", s.model, err, "")
 	}
 	return out, nil
 }

@@ -58,7 +58,7 @@ func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) 
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return nil, fault.Wrap(loadKind(err), "load model", m.Name, err, "")
+		return nil, backend.Fault(loadKind(err), "load model", m.Name, err, "")
 	}
 	return s, nil
 }
@@ -68,8 +68,8 @@ func loadKind(err error) fault.Kind {
 	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return f.Kind
 	}
-	if st, ok := errors.AsType[*statusError](err); ok {
-		switch st.code {
+	if st, ok := errors.AsType[*backend.Status](err); ok {
+		switch st.Code {
 		case codeNoSuchFile, codeNoModel, codeBadProtobuf, codeBadGraph:
 			return fault.Input
 		}

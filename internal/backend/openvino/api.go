@@ -237,16 +237,8 @@ func (a *api) check(status int32) error {
 	if text == "" {
 		text = a.errorInfo(status)
 	}
-	return &statusError{code: status, text: text}
+	return &backend.Status{Code: status, Text: text}
 }
-
-// statusError is a failure that the library reported.
-type statusError struct {
-	code int32
-	text string
-}
-
-func (e *statusError) Error() string { return e.text }
 
 // tidy makes one line of an exception's text, without the places in the
 // library's source.

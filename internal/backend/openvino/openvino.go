@@ -65,11 +65,11 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	b := &Backend{api: a, version: version, path: lib.Path()}
 	native.KeepSignalStack(func() { err = b.start() })
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, "start OpenVINO", lib.Path(), err, hint)
+		return nil, backend.Fault(fault.Missing, "start OpenVINO", lib.Path(), err, hint)
 	}
 	if err := backend.Smoke(ctx, b); err != nil {
 		_ = b.Close()
-		return nil, fault.Wrap(fault.Missing, "try OpenVINO", lib.Path(), err, hint)
+		return nil, backend.Fault(fault.Missing, "try OpenVINO", lib.Path(), err, hint)
 	}
 	return b, nil
 }

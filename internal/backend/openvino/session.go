@@ -50,7 +50,7 @@ func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) 
 		if f, ok := errors.AsType[*fault.Error](err); ok {
 			kind = f.Kind
 		}
-		return nil, fault.Wrap(kind, "load model", m.Name, err, "")
+		return nil, backend.Fault(kind, "load model", m.Name, err, "")
 	}
 	return s, nil
 }
@@ -245,7 +245,7 @@ func (s *session) Outputs() []backend.Port { return s.outputs }
 func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
 	out, err := s.run(ctx, in)
 	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), "run model", s.model, err, "")
+		return nil, backend.Fault(fault.KindOf(err), "run model", s.model, err, "")
 	}
 	return out, nil
 }
@@ -334,7 +334,7 @@ func (s *session) compute(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	if st, ok := errors.AsType[*statusError](err); ok && st.code == statusCancelled && ctx.Err() != nil {
+	if st, ok := errors.AsType[*backend.Status](err); ok && st.Code == statusCancelled && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err

@@ -1,0 +1,88 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// TestOutOfMemory has messages as users of the runtimes reported them, and
+// others that sound alike but say something else.
+func TestOutOfMemory(t *testing.T) {
+	for _, text := range []string{
+		// microsoft/onnxruntime issues 22702, 16307, 16305, 16512 and others
+		`Non-zero status code returned while running Conv node. Name:'/patch_embed/stages/stages.0/blocks/blocks.0/mlp/fc1/Conv' Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool, onnxruntime::Stream*, bool, onnxruntime::WaitNotificationFn) Failed to allocate memory for requested buffer of size 4585490524328388608`,
+		`onnxruntime::BFCArena::AllocateRawInternal Failed to allocate memory for requested buffer of size 939524096`,
+		`BFCArena::AllocateRawInternal Available memory of 34699008 is smaller than requested bytes of 945041920`,
+		`Non-zero status code returned while running FusedMatMul node. Name:'MatMul_With_Transpose_token_14_FusedMatMulAndScale' Status Message: bad allocation`,
+		`Exception during initialization: std::bad_alloc`,
+		`CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; hostname=egg ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider.cc ; line=164 ; expr=cublasCreate(&cublas_handle_);`,
+		`CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cudnnCreate(&cudnn_handle_)`,
+		`CUDA failure 2: out of memory ; GPU=0 ; hostname=h ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_allocator.cc ; line=47 ; expr=cudaMalloc((void**)&p, size);`,
+		`CUDA error cudaErrorMemoryAllocation:out of memory`,
+		`CUDA_ERROR_OUT_OF_MEMORY: out of memory`,
+		`mmap of weights failed: Cannot allocate memory`,
+		`open external data: Cannot allocate memory (os error 12)`,
+		`8007000E Not enough memory resources are available to complete this operation.`,
+		// openvinotoolkit/openvino issues 33422, 34345, 25141, 13674 (immich), 2740 (notebooks)
+		`Check 'ptr' failed at src/plugins/intel_cpu/src/cpu_memory.cpp:257: Failed to allocate 7663872811008 bytes of memory`,
+		`Exception from src\inference\src\cpp\core.cpp:113: bad allocation`,
+		`std::bad_alloc`,
+		`[GPU] CL_OUT_OF_RESOURCES exception. Due to a driver bug, any subsequent OpenCL API call may cause the application to hang`,
+		`[GPU] out of GPU resources`,
+		`[GPU] Exceeded max size of memory object allocation: requested 9172942848 bytes, but max alloc size supported by device is 4294959104 bytes.`,
+		`[GPU] Exceeded max size of memory allocation, check debug message for size info`,
+		`[GPU] CL_MEM_OBJECT_ALLOCATION_FAILURE`,
+		`[GPU] clFlush, error code: -5`,
+		`[GPU] clEnqueueNDRangeKernel, error code: -4 CL_MEM_OBJECT_ALLOCATION_FAILURE`,
+		`[CL ext] Can not allocate 1234 bytes for USM Device. ptr: 0, error: -5`,
+	} {
+		if !OutOfMemory(text) {
+			t.Errorf("not seen as a failed allocation: %s", text)
+		}
+	}
+	for _, text := range []string{
+		"",
+		"Failed to allocate required number of general-purpose registers",
+		"Failed to allocate aux GPR",
+		"Cannot allocate memory for incompatible descriptors.",
+		"Can't allocate registers for a snippet: not enough registers",
+		"[GPU] clEnqueueNDRangeKernel, error code: -54",
+		"Missing Input: x",
+		"Invalid rank for input: x Got: 2 Expected: 3 Please fix either the inputs/outputs or the model.",
+		"Load model from a.onnx failed:Protobuf parsing failed.",
+		"index 7 is out of bounds",
+	} {
+		if OutOfMemory(text) {
+			t.Errorf("seen as a failed allocation: %s", text)
+		}
+	}
+}
+
+func TestFault(t *testing.T) {
+	full := fmt.Errorf("port 3: %w", &Status{Code: 6, Text: "std::bad_alloc"})
+	for _, c := range []struct {
+		name string
+		err  error
+		kind fault.Kind
+		hint bool
+	}{
+		{"memory", full, fault.Memory, true},
+		{"memory, wrapped as another kind", fault.Wrap(fault.Internal, "set input", "x", full, ""), fault.Memory, true},
+		{"another failure", &Status{Code: 1, Text: "Missing Input: x"}, fault.Internal, false},
+		// A text that is not the library's proves nothing.
+		{"a file's name", errors.New("open bad_alloc.onnx: no such file"), fault.Internal, false},
+		{"cancelled", fmt.Errorf("%w: %w", full, context.Canceled), fault.Cancelled, false},
+	} {
+		err := Fault(fault.Internal, "run model", "m", c.err, "")
+		if fault.KindOf(err) != c.kind || !errors.Is(err, c.err) || (fault.HintOf(err) != "") != c.hint {
+			t.Errorf("%s: kind %d, hint %q of: %v", c.name, fault.KindOf(err), fault.HintOf(err), err)
+		}
+	}
+	if Fault(fault.Internal, "run model", "m", nil, "") != nil {
+		t.Error("nil became an error")
+	}
+}
