@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
 )
