@@ -74,7 +74,7 @@ func (e *Engine) assemble(c configs) {
 	sampler.Noise(d.noise, o.Seed, 0, 0)
 	d.net = s.add(d.member())
 	p := newPainter(o, c.vae)
-	p.encoder, p.decoder = s.add(p.member(workEncoder, network.VAEEncoder, o.Resolution)), s.add(p.member(workDecoder, network.VAEDecoder, side))
+	p.encoder, p.decoder = s.add(p.member(workEncoder, network.VAEEncoder, c.vae.Factor())), s.add(p.member(workDecoder, network.VAEDecoder, 1))
 	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
 	f.net = s.add(f.member(o.Files.Whisper))
 	e.denoiser, e.painter, e.features = d, p, f

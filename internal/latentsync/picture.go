@@ -46,11 +46,12 @@ func newPainter(o Options, c network.VAEConfig) *painter {
 	}
 }
 
-// member is half of the VAE, for so many square pictures a call: with pixels or
-// latents of the given side.
-func (p *painter) member(name string, half func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error), side int) member {
+// member is half of the VAE, for so many square pictures a call, or tiles of
+// them. unit is 1 where it takes latents, and the VAE's factor for pixels.
+func (p *painter) member(name string, half func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error), unit int) member {
 	return member{name: name, file: p.o.Files.vae, precision: planned,
 		build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
+			side := unit * p.tiling().tile
 			return one(half(p.config, n, side, side, w, t))
 		}}
 }
@@ -77,6 +78,15 @@ func toCrop(m frame.Affine, a *face.Aligner) frame.Affine {
 	return frame.Affine{A: m.A * x, B: m.B * x, C: m.C * x, D: m.D * y, E: m.E * y, F: m.F * y}
 }
 
+// tileOverlap is how much neighbouring tiles have in common at least, pixels.
+const tileOverlap = 64
+
+// tiling is how the VAE's work is divided under the plan in force.
+func (p *painter) tiling() tiling {
+	f := p.config.Factor()
+	return newTiling(p.o.Resolution/f, p.encoder.stock.plan.Tile/f, tileOverlap/f)
+}
+
 // encode gives frames that have none yet their latents, [8, latent, latent],
 // scaled: of the crop without the region to generate, then of all of it.
 func (p *painter) encode(ctx context.Context, frames []*held) error {
@@ -84,10 +94,6 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 	if len(frames) == 0 {
 		return nil
 	}
-	if err := p.encoder.ready(ctx, p.encoder.stock.plan.VAEFrames); err != nil {
-		return err
-	}
-	r := p.o.Resolution
 	picture := func(dst []float32, i int) { // masked and whole take turns
 		face.PixelValues(dst, frames[i/2].crop)
 		if i%2 == 0 {
@@ -95,10 +101,10 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 		}
 	}
 	got := make([][]float32, 0, 2*len(frames))
-	err := p.batches(ctx, p.encoder, "image", []int{3, r, r}, 2*len(frames), picture, func(i int, flow network.Flow, at int) {
-		got = append(got, p.draw(flow, at, frames[i/2].index, i%2))
-	})
-	if err != nil {
+	take := func(i int, mean, logvar []float32) {
+		got = append(got, p.draw(mean, logvar, frames[i/2].index, i%2))
+	}
+	if err := p.encodeAll(ctx, 2*len(frames), picture, take); err != nil {
 		return fault.Wrap(fault.KindOf(err), "encode", "the face", err, "")
 	}
 	for i, h := range frames {
@@ -107,6 +113,36 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 			return broken("encode", "the face", err)
 		}
 		h.latents = latents
+	}
+	return nil
+}
+
+// encodeAll runs the encoder over n pictures.
+func (p *painter) encodeAll(ctx context.Context, n int, put func(dst []float32, i int), take func(i int, mean, logvar []float32)) error {
+	r, t := p.o.Resolution, p.tiling()
+	if t.count() == 1 {
+		if err := p.encoder.ready(ctx, p.encoder.stock.plan.VAEFrames); err != nil {
+			return err
+		}
+		return p.batches(ctx, p.encoder, "image", []int{3, r, r}, n, put, func(i int, flow network.Flow, at int) {
+			take(i, part(flow["mean"], at), part(flow["logvar"], at))
+		})
+	}
+	if err := p.encoder.ready(ctx, 1); err != nil {
+		return err
+	}
+	picture := make([]float32, 3*r*r)
+	for i := range n {
+		put(picture, i)
+		both, err := encodeTiled(ctx, func(image *tensor.Tensor) (mean, logvar *tensor.Tensor, err error) {
+			flow := network.Flow{"image": image}
+			err = p.encoder.whole(ctx, flow)
+			return flow["mean"], flow["logvar"], err
+		}, picture, p.config.Factor(), t)
+		if err != nil {
+			return err
+		}
+		take(i, both[:len(both)/2], both[len(both)/2:])
 	}
 	return nil
 }
@@ -134,10 +170,10 @@ func (p *painter) batches(ctx context.Context, net *member, input string, shape 
 }
 
 // draw takes the latents from the posterior: its mean, or a sample.
-func (p *painter) draw(flow network.Flow, at int, index int64, which int) []float32 {
-	z := slices.Clone(part(flow["mean"], at))
+func (p *painter) draw(mean, logvar []float32, index int64, which int) []float32 {
+	z := slices.Clone(mean)
 	if p.o.Sample {
-		noise, logvar := make([]float32, len(z)), part(flow["logvar"], at)
+		noise := make([]float32, len(z))
 		p.noise(noise, index, which)
 		for i, v := range logvar {
 			z[i] += float32(math.Exp(0.5*float64(v))) * noise[i]
@@ -158,19 +194,12 @@ func part(t *tensor.Tensor, at int) []float32 {
 // decode gives the pictures of latents, each [3, R, R] in about -1..1. The
 // latents are not changed.
 func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32, error) {
-	if err := p.decoder.ready(ctx, p.decoder.stock.plan.VAEFrames); err != nil {
-		return nil, err
-	}
-	side := p.o.Resolution / p.config.Factor()
-	var pictures [][]float32
 	put := func(dst []float32, i int) {
 		for k, v := range latents[i] {
 			dst[k] = v / network.VAEScale
 		}
 	}
-	err := p.batches(ctx, p.decoder, "latents", []int{p.config.Latent, side, side}, len(latents), put, func(_ int, flow network.Flow, at int) {
-		pictures = append(pictures, part(flow["image"], at))
-	})
+	pictures, err := p.decodeAll(ctx, len(latents), put)
 	if err != nil {
 		return nil, fault.Wrap(fault.KindOf(err), "decode", "the face", err, "")
 	}
@@ -178,6 +207,37 @@ func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32,
 		if err := finite(picture); err != nil {
 			return nil, broken("decode", "the face", err)
 		}
+	}
+	return pictures, nil
+}
+
+// decodeAll runs the decoder over the latents of n pictures.
+func (p *painter) decodeAll(ctx context.Context, n int, put func(dst []float32, i int)) (pictures [][]float32, err error) {
+	c, t := p.config.Latent, p.tiling()
+	if t.count() == 1 {
+		if err := p.decoder.ready(ctx, p.decoder.stock.plan.VAEFrames); err != nil {
+			return nil, err
+		}
+		err = p.batches(ctx, p.decoder, "latents", []int{c, t.side, t.side}, n, put, func(_ int, flow network.Flow, at int) {
+			pictures = append(pictures, part(flow["image"], at))
+		})
+		return pictures, err
+	}
+	if err := p.decoder.ready(ctx, 1); err != nil {
+		return nil, err
+	}
+	whole := make([]float32, c*t.side*t.side)
+	for i := range n {
+		put(whole, i)
+		picture, err := decodeTiled(ctx, func(latents *tensor.Tensor) (*tensor.Tensor, error) {
+			flow := network.Flow{"latents": latents}
+			err := p.decoder.whole(ctx, flow)
+			return flow["image"], err
+		}, whole, c, t)
+		if err != nil {
+			return nil, err
+		}
+		pictures = append(pictures, picture)
 	}
 	return pictures, nil
 }

@@ -1,0 +1,352 @@
+package latentsync
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/journal"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// small are options whose jobs of a few frames have several windows and whose
+// UNet is streamed and not.
+func small(t testing.TB, b backend.Backend) Options {
+	o := quick(t, b)
+	o.Plan.Frames, o.Overlap, o.Guidance, o.DeepCache = 4, 1, 1.5, 2
+	return o
+}
+
+// calls gives how often a part of the work was done.
+func calls(e *Engine, name string) int64 {
+	for _, w := range e.Work() {
+		if w.Name == name {
+			return w.Calls
+		}
+	}
+	return 0
+}
+
+// TestPlansAreExact: whatever the plan does to save memory without touching the
+// picture leaves it as it was, up to a level.
+func TestPlansAreExact(t *testing.T) {
+	picture, fc := portrait(t)
+	onEach(t, func(t *testing.T, b backend.Backend) {
+		run := func(set func(p *memory.Plan)) []lip.Item {
+			o := small(t, b)
+			set(&o.Plan)
+			e, items := open(t, o), shotOf(picture, fc, 0, 7, 3)
+			process(t, e, items)
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+			return items
+		}
+		base := run(func(*memory.Plan) {})
+		if most, _ := apart(base, shotOf(picture, fc, 0, 7, 3)); most < 10 {
+			t.Fatalf("the frames are hardly changed: %d", most)
+		}
+		for name, set := range map[string]func(p *memory.Plan){
+			"3 windows in flight":             func(p *memory.Plan) { p.Windows = 3 },
+			"offload model":                   func(p *memory.Plan) { p.Offload = memory.OffloadModel },
+			"offload sequential":              func(p *memory.Plan) { p.Offload = memory.OffloadSequential },
+			"offload sequential, 3 in flight": func(p *memory.Plan) { p.Offload, p.Windows = memory.OffloadSequential, 3 },
+			"3 pictures a call":               func(p *memory.Plan) { p.VAEFrames = 3 },
+			"attention in slices":             func(p *memory.Plan) { p.Slices = 2 },
+		} {
+			if most, _ := apart(run(set), base); most > 1 {
+				t.Errorf("%s: frames differ by %d", name, most)
+			}
+		}
+	})
+}
+
+// TestTiles: a VAE that works in tiles gives other pictures, but the same face.
+func TestTiles(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		run := func(tile int) []lip.Item {
+			o := small(t, b)
+			o.Resolution, o.Steps, o.Guidance, o.Plan.Tile = 256, 1, 1, tile
+			e, items := open(t, o), shotOf(picture, fc, 0, 1, 0)
+			process(t, e, items)
+			if got := calls(e, workDecoder); tile > 0 && got < 4 {
+				t.Errorf("tiles of %d: %d calls of the decoder", tile, got)
+			}
+			return items
+		}
+		whole := run(0)
+		most, ratio := apart(run(192), whole)
+		t.Logf("tiles of 192 of 256 pixels: by at most %d levels, %.1f dB", most, ratio)
+		if most == 0 || ratio < 30 {
+			t.Errorf("tiles give frames %d levels, %.1f dB away", most, ratio)
+		}
+	})
+}
+
+// TestEveryAllocationFails lets each call of the backend fail once, from loading
+// to the last picture. The job goes on with a cheaper plan; where that does not
+// touch the picture, the result is the same.
+func TestEveryAllocationFails(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		faulty := backendtest.NewFaulty(b)
+		run := func(fail, n int, may memory.Concessions) (items []lip.Item, e *Engine, plans []memory.Plan, err error) {
+			o := small(t, faulty)
+			o.Steps, o.Guidance, o.Plan.Windows, o.May = 1, 1, 2, may
+			o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
+			before := faulty.Calls()
+			if fail > 0 {
+				faulty.Fail(fail, n)
+			}
+			items = shotOf(picture, fc, 0, 6, 3)
+			if e, err = New(t.Context(), o); err == nil {
+				err = pushAll(t.Context(), e, items)
+				err = errors.Join(err, e.Close())
+			}
+			faulty.Fail(1<<30, 0)
+			t.Logf("fail %d: %d calls, plans %v, %v", fail, faulty.Calls()-before, plans, err)
+			return items, e, plans, err
+		}
+		before := faulty.Calls()
+		base, _, _, err := run(0, 0, memory.Concessions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sites := faulty.Calls() - before
+		if sites < 30 {
+			t.Fatalf("only %d calls", sites)
+		}
+		exact := memory.Concessions{Windows: true, Offload: true}
+		for k := 1; k <= sites; k++ {
+			items, _, plans, err := run(k, 1, exact)
+			if err != nil || len(plans) != 1 || plans[0].Windows != 1 {
+				t.Fatalf("call %d fails: %v, plans %v", k, err, plans)
+			}
+			if most, _ := apart(items, base); most > 1 {
+				t.Errorf("call %d fails: frames differ by %d", k, most)
+			}
+		}
+		// Two failures in a row take two concessions; all there are, three.
+		if items, _, plans, err := run(sites/2, 2, exact); err != nil || len(plans) != 2 || plans[1].Offload != memory.OffloadModel {
+			t.Errorf("two failures: %v, plans %v", err, plans)
+		} else if most, _ := apart(items, base); most > 1 {
+			t.Errorf("two failures: frames differ by %d", most)
+		}
+		if _, _, plans, err := run(sites/2, 100, exact); fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" || len(plans) != 3 {
+			t.Errorf("no end of failures: %v, plans %v", err, plans)
+		}
+		if _, _, plans, err := run(1, 1, memory.Concessions{}); fault.KindOf(err) != fault.Memory || len(plans) != 0 {
+			t.Errorf("nothing to give up: %v, plans %v", err, plans)
+		}
+	})
+}
+
+// pushAll gives an engine all frames and takes them back.
+func pushAll(ctx context.Context, e *Engine, items []lip.Item) error {
+	next := 0
+	check := func(done []lip.Item, err error) error {
+		for _, it := range done {
+			if it.Frame != items[next].Frame {
+				return fmt.Errorf("frame %d comes out as number %d", it.Frame.Index, next)
+			}
+			next++
+		}
+		return err
+	}
+	for _, it := range items {
+		if err := check(e.Push(ctx, it)); err != nil {
+			return err
+		}
+	}
+	if err := check(e.Flush(ctx)); err != nil {
+		return err
+	}
+	if next != len(items) {
+		return fmt.Errorf("%d of %d frames", next, len(items))
+	}
+	return nil
+}
+
+// TestSmallerWindowsMidway: a failure in the middle of a shot makes its later
+// windows smaller.
+func TestSmallerWindowsMidway(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		faulty := backendtest.NewFaulty(b)
+		o := quick(t, faulty)
+		o.Plan.Frames, o.Overlap, o.Steps, o.May = 16, 4, 1, memory.Concessions{Frames: true}
+		var plans []memory.Plan
+		o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
+		e, items := open(t, o), shotOf(picture, fc, 0, 40, 3)
+		for i, it := range items {
+			if i == 26 { // the second window of 16 is about to be denoised
+				faulty.Fail(1, 1)
+			}
+			if _, err := e.Push(t.Context(), it); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := e.Flush(t.Context()); err != nil || len(plans) != 1 || plans[0].Frames != 8 {
+			t.Fatalf("%v, plans %v", err, plans)
+		}
+		if most, _ := apart(items[39:], shotOf(picture, fc, 39, 40, 3)); most < 10 {
+			t.Errorf("the last frame is hardly changed: %d", most)
+		}
+	})
+}
+
+// TestBudget: the plan fits the budget, and a budget that nothing fits is
+// refused with what would do.
+func TestBudget(t *testing.T) {
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		o := quick(t, b)
+		o.May = memory.Concessions{Windows: true, Frames: true, Offload: true, Tile: 128, Slices: 2}
+		o.Plan.Frames, o.Overlap = 16, 4
+		e := open(t, o)
+		rich := e.Needs()
+		o.Budget, o.BudgetFrom = rich-1, "a test"
+		e = open(t, o)
+		if e.Needs() >= rich || e.Options().Plan.Offload == memory.OffloadNone && e.Options().Plan.Frames == 16 {
+			t.Errorf("within %d: needs %d, %v", o.Budget, e.Needs(), e.Options().Plan)
+		}
+		o.Budget = 1 << 20
+		_, err := New(t.Context(), o)
+		if fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" {
+			t.Errorf("1 MiB: %v", err)
+		}
+	})
+}
+
+// TestLevels: beyond its budget the job goes on with less, and back when there
+// is room.
+func TestLevels(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		o := small(t, b)
+		o.Steps, o.Guidance, o.May = 1, 1, memory.Concessions{Offload: true}
+		level := memory.Critical
+		o.Level = func() memory.Level { return level }
+		var plans []memory.Plan
+		o.Replanned = func(p memory.Plan, _ string) { plans, level = append(plans, p), memory.Normal }
+		e := open(t, o)
+		if err := pushAll(t.Context(), e, shotOf(picture, fc, 0, 60, 3)); err != nil {
+			t.Fatal(err)
+		}
+		if len(plans) != 2 || plans[0].Offload != memory.OffloadModel || plans[1] != o.Plan {
+			t.Errorf("plans %v", plans)
+		}
+	})
+}
+
+// TestResume stops a job at each of its windows, and in the middle of one, and
+// goes on with it: the frames are those of the job that nobody stopped, and no
+// window is denoised twice.
+func TestResume(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		const frames = 11
+		base := shotOf(picture, fc, 0, frames, 3)
+		base[7].Cut = true
+		whole := open(t, small(t, b))
+		if err := pushAll(t.Context(), whole, base); err != nil {
+			t.Fatal(err)
+		}
+		windows := calls(whole, workWindow)
+		dir := t.TempDir()
+		for stop := range windows + 1 {
+			for _, inFlight := range []int{1, 2} {
+				j, err := journal.Open(dir, "job", journal.Identity{"stop": fmt.Sprint(stop, inFlight)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				o := small(t, b)
+				o.Journal, o.Plan.Windows = j, inFlight
+				e := open(t, o)
+				e.denoiser.o.Progress = func(int64, int, int) {
+					if calls(e, workWindow) >= stop {
+						cancel()
+					}
+				}
+				err = pushAll(ctx, e, marked(shotOf(picture, fc, 0, frames, 3)))
+				if cancel(); err != nil && !errors.Is(err, context.Canceled) || stop < windows-1 && err == nil {
+					t.Fatalf("stopped at window %d: %v", stop, err)
+				}
+				done := calls(e, workWindow)
+				if err := errors.Join(e.Close(), j.Close()); err != nil {
+					t.Fatal(err)
+				}
+
+				if j, err = journal.Open(dir, "job", journal.Identity{"stop": fmt.Sprint(stop, inFlight)}); err != nil {
+					t.Fatal(err)
+				}
+				o.Journal, o.Plan.Windows = j, 1
+				e = open(t, o)
+				items := marked(shotOf(picture, fc, 0, frames, 3))
+				if err := pushAll(t.Context(), e, items); err != nil {
+					t.Fatal(err)
+				}
+				if most, _ := apart(items, base); most != 0 {
+					t.Errorf("stopped at window %d of %d in flight: frames differ by %d", stop, inFlight, most)
+				}
+				if again := calls(e, workWindow); done+again != windows || calls(e, workRecall) != done {
+					t.Errorf("stopped at window %d of %d in flight: %d + %d windows denoised of %d", stop, inFlight, done, again, windows)
+				}
+				if err := errors.Join(e.Close(), j.Remove()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+func marked(items []lip.Item) []lip.Item {
+	items[7].Cut = true
+	return items
+}
+
+// TestSilence: a long silence costs nothing when the mouth is held or the frames
+// pass.
+func TestSilence(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		run := func(silence string) (items []lip.Item, windows int64) {
+			o := small(t, b)
+			o.Silence, o.Quiet = silence, func(i int64) bool { return i < 2 || i >= 6 && i < 20 }
+			e, items := open(t, o), shotOf(picture, fc, 0, 26, 3)
+			if err := pushAll(t.Context(), e, items); err != nil {
+				t.Fatal(err)
+			}
+			return items, calls(e, workWindow)
+		}
+		untouched := shotOf(picture, fc, 0, 26, 3)
+		speak, all := run(SilenceSpeak)
+		hold, some := run(SilenceHold)
+		pass, least := run(SilencePass)
+		if all < 8 || some > all/2+1 || least > all/2 {
+			t.Errorf("windows: speak %d, hold %d, pass %d", all, some, least)
+		}
+		if most, _ := apart(hold[:3], speak[:3]); most != 0 {
+			t.Errorf("hold: a shot's first frames, where there is no mouth to be held, differ by %d", most)
+		}
+		// The face stands still, and so does the mouth from the last one painted.
+		if most, _ := apart(hold[7:8], hold[19:20]); most != 0 {
+			t.Errorf("hold: the mouth moves by %d", most)
+		}
+		if most, _ := apart(hold[10:11], untouched[10:11]); most < 10 {
+			t.Errorf("hold: the frame is hardly changed: %d", most)
+		}
+		for i := range pass {
+			most, _ := apart(pass[i:i+1], untouched[i:i+1])
+			if quiet := i < 2 || i >= 6 && i < 20; quiet != (most == 0) {
+				t.Errorf("pass: frame %d differs by %d", i, most)
+			}
+		}
+	})
+}
