@@ -4,6 +4,7 @@ package backend
 
 import (
 	"context"
+	"time"
 
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -72,6 +73,43 @@ type Options struct {
 	Device    string    // "" is the backend's default
 	Precision Precision // hint; a backend that cannot do it refuses
 	Threads   int       // CPU threads of this session; 0 lets the backend choose
+	Arena     Arena     // ONNX Runtime only: OpenVINO has no arena
+	// Profile has the session note which nodes it runs and for how long; it
+	// then is a Profiler. Computing gets slower.
+	Profile bool
+}
+
+// Arena is how a session's allocator takes memory from the system and keeps it.
+// The zero value is what serves this program best; docs/allocators.md says which
+// setting of the Python programs each field stands for.
+type Arena struct {
+	// Limit is the most that the session's arena takes, in bytes; an
+	// allocation beyond fails, with an error of kind Memory. 0: no limit.
+	Limit int64
+	// First is how much the arena takes at first, in bytes; 0: the library's
+	// choice, 1 MiB.
+	First int64
+	// MaxDead is the most that a block may be larger than what is put into it,
+	// in bytes: a larger one is split. 0: 128 MiB.
+	MaxDead int64
+	// Doubling takes twice as much each time the arena grows, for fewer calls
+	// of the system; otherwise it takes what is needed.
+	Doubling bool
+}
+
+// Profiler is a Session that was loaded with Options.Profile.
+type Profiler interface {
+	// Nodes lists the nodes of the compiled graph that Run has run, under the
+	// types that the library gave them when it fused and replaced operators.
+	// After it, ONNX Runtime notes no more.
+	Nodes() ([]Node, error)
+}
+
+// Node is a step of a compiled graph.
+type Node struct {
+	Name string
+	Type string        // of the operator: "Softmax", "MultiHeadAttention"
+	Time time.Duration // of one Run: the mean of all, or that of the last
 }
 
 // Port is an input or output. Shape holds -1 for dimensions known only at run

@@ -2,6 +2,7 @@ package onnxruntime
 
 import (
 	"fmt"
+	"strings"
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -49,6 +50,8 @@ type api struct {
 	run func(session, options handle, inNames **byte, in *handle, nIn uintptr, outNames **byte, nOut uintptr, out *handle) handle
 	// OrtStatus* CreateSessionOptions(OrtSessionOptions** out); 10
 	createSessionOptions func(out *handle) handle
+	// OrtStatus* EnableProfiling(OrtSessionOptions*, const ORTCHAR_T* file_prefix); 14
+	enableProfiling func(options handle, prefix unsafe.Pointer) handle
 	// OrtStatus* DisableMemPattern(OrtSessionOptions*); 17
 	disableMemPattern func(options handle) handle
 	// OrtStatus* EnableCpuMemArena(OrtSessionOptions*); 18
@@ -120,14 +123,28 @@ type api struct {
 	releaseTensorInfo func(handle)
 	// void ReleaseSessionOptions(OrtSessionOptions*); 100
 	releaseSessionOptions func(handle)
+	// OrtStatus* SessionEndProfiling(OrtSession*, OrtAllocator*, char** out); 110
+	endProfiling func(session, allocator handle, out **byte) handle
 	// OrtStatus* GetAvailableProviders(char*** out, int* n); 125
 	availableProviders func(out ***byte, n *int32) handle
 	// OrtStatus* ReleaseAvailableProviders(char**, int n); 126
 	releaseProviders func(list **byte, n int32) handle
+	// OrtStatus* AddSessionConfigEntry(OrtSessionOptions*, const char* key, const char* value); 130
+	addSessionConfig func(options handle, key, value string) handle
 	// OrtStatus* CreateAllocator(const OrtSession*, const OrtMemoryInfo*, OrtAllocator** out); 131
 	createAllocator func(session, info handle, out *handle) handle
 	// void ReleaseAllocator(OrtAllocator*); 132
 	releaseAllocator func(handle)
+	// OrtStatus* CreateAndRegisterAllocator(OrtEnv*, const OrtMemoryInfo*, const OrtArenaCfg*); 144
+	registerAllocator func(env, info, arena handle) handle
+	// void ReleaseArenaCfg(OrtArenaCfg*); 157
+	releaseArenaCfg func(handle)
+	// OrtStatus* CreateArenaCfgV2(const char* const* keys, const size_t* values, size_t n, OrtArenaCfg** out); 164
+	createArenaCfg func(keys **byte, values *uintptr, n uintptr, out *handle) handle
+	// OrtStatus* AddRunConfigEntry(OrtRunOptions*, const char* key, const char* value); 165
+	addRunConfig func(options handle, key, value string) handle
+	// OrtStatus* UnregisterAllocator(OrtEnv*, const OrtMemoryInfo*); 177
+	unregisterAllocator func(env, info handle) handle
 	// OrtStatus* CreateMemoryInfo(const char* name, OrtAllocatorType, int id, OrtMemType, OrtMemoryInfo** out); 68
 	createMemoryInfo func(name string, allocator, id, mem int32, out *handle) handle
 	// OrtStatus* SessionOptionsAppendExecutionProvider_CUDA_V2(OrtSessionOptions*, const OrtCUDAProviderOptionsV2*); 204
@@ -157,7 +174,7 @@ func (a *api) entries() map[int]any {
 	return map[int]any{
 		1: &a.getErrorCode, 2: &a.getErrorMessage, 4: &a.createEnv,
 		7: &a.createSession, 8: &a.createSessionFromArray, 9: &a.run,
-		10: &a.createSessionOptions, 17: &a.disableMemPattern, 18: &a.enableCPUMemArena,
+		10: &a.createSessionOptions, 14: &a.enableProfiling, 17: &a.disableMemPattern, 18: &a.enableCPUMemArena,
 		23: &a.setOptimisation, 24: &a.setIntraOpThreads, 25: &a.setInterOpThreads,
 		30: &a.inputCount, 31: &a.outputCount, 33: &a.inputTypeInfo, 34: &a.outputTypeInfo,
 		36: &a.inputName, 37: &a.outputName,
@@ -169,8 +186,11 @@ func (a *api) entries() map[int]any {
 		92: &a.releaseEnv, 93: &a.releaseStatus, 94: &a.releaseMemoryInfo, 95: &a.releaseSession,
 		96: &a.releaseValue, 97: &a.releaseRunOptions, 98: &a.releaseTypeInfo,
 		99: &a.releaseTensorInfo, 100: &a.releaseSessionOptions,
-		125: &a.availableProviders, 126: &a.releaseProviders,
+		110: &a.endProfiling, 125: &a.availableProviders, 126: &a.releaseProviders,
+		130: &a.addSessionConfig,
 		131: &a.createAllocator, 132: &a.releaseAllocator,
+		144: &a.registerAllocator, 157: &a.releaseArenaCfg, 164: &a.createArenaCfg,
+		165: &a.addRunConfig, 177: &a.unregisterAllocator,
 		204: &a.appendCUDA, 205: &a.createCUDAOptions, 206: &a.updateCUDAOptions, 208: &a.releaseCUDAOptions,
 		210: &a.addInitializers,
 		293: &a.setLoadCancellation, 297: &a.keyValue, 300: &a.releaseKeyValues, 319: &a.allocatorStats,
@@ -240,7 +260,7 @@ func (a *api) check(status handle) error {
 	if status == 0 {
 		return nil
 	}
-	err := &backend.Status{Code: a.getErrorCode(status), Text: a.getErrorMessage(status)}
+	err := &backend.Status{Code: a.getErrorCode(status), Text: strings.Join(strings.Fields(a.getErrorMessage(status)), " ")}
 	a.releaseStatus(status)
 	return err
 }

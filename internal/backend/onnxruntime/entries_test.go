@@ -45,7 +45,7 @@ func TestCUDAEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.releaseSessionOptions(options)
-	err = b.appendCUDA(options, 0)
+	err = b.appendCUDA(options, 0, backend.Arena{})
 	if err == nil {
 		t.Error("the CUDA provider is there in a build without CUDA")
 	}

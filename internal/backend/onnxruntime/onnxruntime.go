@@ -37,8 +37,9 @@ type Backend struct {
 	cuda    bool
 
 	env       handle
-	memInfo   handle // where tensors that Go owns lie
-	allocator handle // the library's default; not ours to release
+	memInfo   handle     // where tensors that Go owns lie
+	allocator handle     // the library's default; not ours to release
+	arena     sync.Mutex // held while a session is made with an arena of its own
 
 	mu       sync.Mutex // guards what follows
 	sessions int
@@ -64,6 +65,7 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	native.ReturnLargeBlocks()
 	b := &Backend{api: a, version: version, path: lib.Path()}
 	if err := b.init(); err != nil {
 		_ = b.Close() // releases what init made before it failed

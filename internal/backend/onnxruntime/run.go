@@ -61,10 +61,14 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 		}
 	}
 
+	options, shrinks := s.options, s.shrinking != 0 && s.shrink.Swap(false)
+	if shrinks {
+		options = s.shrinking
+	}
 	terminated := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(terminated)
-		_ = a.check(a.setTerminate(s.options)) // only fails for nil
+		_ = a.check(a.setTerminate(options)) // only fails for nil
 	})
 	inNames, outNames := append(s.inNames, nil), append(s.outNames, nil)
 	var err error
@@ -73,13 +77,16 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 		measure = func(f func()) { f() } // the allocator counts
 	}
 	measure(func() {
-		err = a.check(a.run(s.handle, s.options, &inNames[0], &values[0], uintptr(len(s.inputs)),
+		err = a.check(a.run(s.handle, options, &inNames[0], &values[0], uintptr(len(s.inputs)),
 			&outNames[0], uintptr(len(s.outputs)), &results[0]))
 	})
 	runtime.KeepAlive(in) // the values point into the tensors
+	if shrinks && err != nil {
+		s.shrink.Store(true) // it may not have come to it
+	}
 	if !stop() {
 		<-terminated
-		if clear := a.check(a.unsetTerminate(s.options)); clear != nil {
+		if clear := a.check(a.unsetTerminate(options)); clear != nil {
 			return nil, clear
 		}
 		if err != nil {
@@ -204,13 +211,16 @@ func (s *session) Close() error {
 	if s.allocator != 0 {
 		a.releaseAllocator(s.allocator)
 	}
-	if s.options != 0 {
-		a.releaseRunOptions(s.options)
+	for _, o := range []handle{s.options, s.shrinking} {
+		if o != 0 {
+			a.releaseRunOptions(o)
+		}
 	}
 	if s.handle != 0 {
 		a.releaseSession(s.handle)
 	}
 	s.handle = 0
+	s.dropProfile()
 	s.b.leave()
 	return nil
 }

@@ -29,10 +29,12 @@ type session struct {
 	outNames  []*byte
 	handle    handle
 	options   handle // OrtRunOptions, used by one Run at a time
+	shrinking handle // the same for a Run that shrinks the arena; 0 if there is none
 	allocator handle // the session's own, for its statistics; 0 if it has none
 	turn      chan struct{}
 	shrink    atomic.Bool // the arena, at the end of the next Run
 	growth    *native.Growth
+	profile   profile
 	// On a CPU, weights that no kernel repacks lie outside the arena; outside
 	// is what Load grew the process by over what went into the arena.
 	outside int64
@@ -87,6 +89,11 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err != nil {
 		return err
 	}
+	if o.Profile {
+		if err := s.startProfile(options); err != nil {
+			return err
+		}
+	}
 	if m.Graph != nil {
 		m.Bytes = m.Graph.Encode(handedOver)
 		release, err := s.handOver(m.Graph.Weights(), options)
@@ -116,7 +123,13 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		defer close(flagged)
 		_ = a.check(a.setLoadCancellation(options, true)) // if it cannot, the load just ends later
 	})
-	s.growth.Measure(func() { err = a.check(create()) })
+	s.growth.Measure(func() {
+		if device < 0 {
+			err = s.b.withArena(o.Arena, options, create)
+		} else {
+			err = a.check(create())
+		}
+	})
 	runtime.KeepAlive(m.Bytes)
 	if !stop() {
 		<-flagged
@@ -128,8 +141,13 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		return err
 	}
 	s.openAllocator(device)
-	if arena, _, ok := s.stats(); ok && device < 0 {
-		s.outside = max(s.growth.Memory().Held-arena, 0)
+	if arena, _, ok := s.stats(); ok {
+		if device < 0 {
+			s.outside = max(s.growth.Memory().Held-arena, 0)
+		}
+		if err := s.openShrinking(device); err != nil {
+			return err
+		}
 	}
 	s.exact = device >= 0
 	if s.inputs, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
@@ -186,6 +204,9 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 	if o.Threads < 0 {
 		return 0, 0, fault.New(fault.Usage, "use threads", strconv.Itoa(o.Threads), "the number is negative", "")
 	}
+	if err := checkArena(o.Arena); err != nil {
+		return 0, 0, err
+	}
 	if err := a.check(a.createSessionOptions(&options)); err != nil {
 		return 0, 0, err
 	}
@@ -201,7 +222,7 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 		}
 	}
 	if device >= 0 {
-		err = b.appendCUDA(options, device)
+		err = b.appendCUDA(options, device, o.Arena)
 	}
 	return options, device, err
 }
@@ -233,36 +254,6 @@ func (b *Backend) device(id string) (int, error) {
 		return bad("this ONNX Runtime is built without CUDA; run: lipstream runtime install onnxruntime-cuda")
 	}
 	return n, nil
-}
-
-// appendCUDA puts the CUDA provider before the CPU's. No machine of ours has
-// an NVIDIA GPU: this follows the header and the documentation, untested.
-func (b *Backend) appendCUDA(options handle, device int) error {
-	a := b.api
-	var cuda handle
-	if err := a.check(a.createCUDAOptions(&cuda)); err != nil {
-		return err
-	}
-	defer a.releaseCUDAOptions(cuda)
-	settings := [][2]string{
-		{"device_id", strconv.Itoa(device)},
-		// An exhaustive search tries every algorithm with its own workspace
-		// for each new shape; the heuristic needs no memory of its own.
-		{"cudnn_conv_algo_search", "HEURISTIC"},
-		{"arena_extend_strategy", "kSameAsRequested"},
-	}
-	keys, values := make([]*byte, len(settings)), make([]*byte, len(settings))
-	for i, kv := range settings {
-		keys[i], values[i] = native.CString(kv[0]), native.CString(kv[1])
-	}
-	if err := a.check(a.updateCUDAOptions(cuda, &keys[0], &values[0], uintptr(len(keys)))); err != nil {
-		return err
-	}
-	if err := a.check(a.appendCUDA(options, cuda)); err != nil {
-		return fault.Wrap(fault.Missing, "use device", "cuda:"+strconv.Itoa(device), err,
-			"check that the NVIDIA driver, CUDA and cuDNN are installed, or use device cpu")
-	}
-	return nil
 }
 
 // openAllocator gets the allocator whose statistics tell the session's

@@ -18,6 +18,7 @@ type handle = uintptr
 const (
 	statusCancelled = -13 // INFER_CANCELLED
 	statusBadParam  = -14 // INVALID_C_PARAM
+	nodeExecuted    = 2   // EXECUTED of ov_profiling_info_t
 )
 
 // version is ov_version_t.
@@ -43,6 +44,19 @@ type shape struct {
 
 // dimension is ov_dimension_t, its limits inclusive.
 type dimension struct{ min, max int64 }
+
+// profiling is ov_profiling_info_t; the times are in microseconds.
+type profiling struct {
+	status                   int32
+	realTime, cpuTime        int64
+	name, execType, nodeType *byte
+}
+
+// profilingList is ov_profiling_info_list_t.
+type profilingList struct {
+	infos *profiling
+	n     uintptr
+}
 
 // partialShape is ov_partial_shape_t.
 type partialShape struct {
@@ -125,6 +139,11 @@ type api struct {
 	// ov_status_e ov_infer_request_cancel(ov_infer_request_t* infer_request);
 	cancel func(request handle) int32
 
+	// ov_status_e ov_infer_request_get_profiling_info(const ov_infer_request_t* infer_request, ov_profiling_info_list_t* profiling_infos);
+	profilingInfo func(request handle, out *profilingList) int32
+	// void ov_profiling_info_list_free(ov_profiling_info_list_t* profiling_infos);
+	profilingFree func(list *profilingList)
+
 	// ov_status_e ov_tensor_create_from_host_ptr(const ov_element_type_e type, const ov_shape_t shape, void* host_ptr, ov_tensor_t** tensor);
 	tensorFromHost func(dtype int32, s shape, data unsafe.Pointer, out *handle) int32
 	// ov_status_e ov_tensor_get_shape(const ov_tensor_t* tensor, ov_shape_t* shape);
@@ -175,6 +194,8 @@ func (a *api) funcs() []native.Func {
 		{Name: "ov_infer_request_start_async", Ptr: &a.start},
 		{Name: "ov_infer_request_wait", Ptr: &a.wait},
 		{Name: "ov_infer_request_cancel", Ptr: &a.cancel},
+		{Name: "ov_infer_request_get_profiling_info", Ptr: &a.profilingInfo},
+		{Name: "ov_profiling_info_list_free", Ptr: &a.profilingFree},
 		{Name: "ov_tensor_create_from_host_ptr", Ptr: &a.tensorFromHost},
 		{Name: "ov_tensor_get_shape", Ptr: &a.tensorShape},
 		{Name: "ov_shape_free", Ptr: &a.shapeFree},

@@ -257,6 +257,9 @@ func (b *Backend) settings(device string, o backend.Options) ([][2]string, error
 		{"PERFORMANCE_HINT", "LATENCY"},
 		{"NUM_STREAMS", "1"},
 	}
+	if o.Profile {
+		list = append(list, [2]string{"PERF_COUNT", "YES"})
+	}
 	if device == "CPU" {
 		// Several sessions run side by side here; pinned, their threads would
 		// share the first cores and leave others idle.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
+	"time"
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -453,6 +454,35 @@ func (s *session) Close() error {
 	return nil
 }
 
-// Shrink has the C library give back what is free: OpenVINO has no arena of its
-// own.
+// Shrink has the C library give back what is free. OpenVINO has no arena of its
+// own, and its C interface no way to release what a compiled model keeps
+// between two runs: only Close does.
 func (s *session) Shrink() { native.ReturnFree() }
+
+// Nodes implements backend.Profiler: the nodes that the last Run has run.
+func (s *session) Nodes() ([]backend.Node, error) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	if s.request == 0 {
+		return nil, fault.Wrap(fault.Internal, "list the nodes of", s.model, errClosed, "")
+	}
+	a := s.b.api
+	var list profilingList
+	if err := a.check(a.profilingInfo(s.request, &list)); err != nil {
+		return nil, backend.Fault(fault.Internal, "list the nodes of", s.model, err, "")
+	}
+	defer a.profilingFree(&list)
+	var nodes []backend.Node
+	if list.infos != nil {
+		for _, p := range unsafe.Slice(list.infos, int(list.n)) {
+			if p.status == nodeExecuted {
+				nodes = append(nodes, backend.Node{Name: native.GoString(p.name), Type: native.GoString(p.nodeType),
+					Time: time.Duration(p.realTime) * time.Microsecond})
+			}
+		}
+	}
+	if len(nodes) == 0 {
+		return nil, fault.New(fault.Internal, "list the nodes of", s.model, "it has not run, or was loaded without Options.Profile", "")
+	}
+	return nodes, nil
+}

@@ -1,0 +1,134 @@
+package onnxruntime
+
+import (
+	"strconv"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// defaultMaxDead is Arena.MaxDead where it is not given, the library's own
+// default too: max_split_size_mb:128 of PyTorch's allocator.
+const defaultMaxDead = 128 << 20
+
+// Arena extension strategies of OrtArenaCfg.
+const (
+	nextPowerOfTwo  = 0
+	sameAsRequested = 1
+)
+
+// strategies are their names among the CUDA provider's options.
+var strategies = map[int]string{nextPowerOfTwo: "kNextPowerOfTwo", sameAsRequested: "kSameAsRequested"}
+
+func strategy(o backend.Arena) int {
+	if o.Doubling {
+		return nextPowerOfTwo
+	}
+	return sameAsRequested
+}
+
+// checkArena refuses what the library would take for another number.
+func checkArena(o backend.Arena) error {
+	for _, v := range []struct {
+		name string
+		n    int64
+	}{{"limit", o.Limit}, {"first", o.First}, {"max dead", o.MaxDead}} {
+		if v.n < 0 {
+			return fault.New(fault.Usage, "use arena "+v.name, strconv.FormatInt(v.n, 10), "the number is negative", "use 0 for the default")
+		}
+	}
+	return nil
+}
+
+// withArena runs create, which makes a session on the CPU, so that the session
+// gets an arena of its own with settings o.
+//
+// The library configures the CPU's arena in one place only: an allocator of the
+// environment, which sessions share. A session keeps the one that is registered
+// while it is made, also when another takes its place, so each gets its own: the
+// memory of one can be counted, limited and freed without the others'.
+func (b *Backend) withArena(o backend.Arena, options handle, create func() handle) error {
+	a := b.api
+	keys := []string{"arena_extend_strategy"}
+	values := []uintptr{uintptr(strategy(o))}
+	set := func(key string, v int64) {
+		if v > 0 {
+			keys, values = append(keys, key), append(values, uintptr(v))
+		}
+	}
+	set("max_mem", o.Limit)
+	set("initial_chunk_size_bytes", o.First)
+	set("max_dead_bytes_per_chunk", max(o.MaxDead, 0))
+	if o.MaxDead == 0 {
+		set("max_dead_bytes_per_chunk", defaultMaxDead)
+	}
+	names := make([]*byte, len(keys))
+	for i, k := range keys {
+		names[i] = native.CString(k)
+	}
+	var cfg handle
+	if err := a.check(a.createArenaCfg(&names[0], &values[0], uintptr(len(names)), &cfg)); err != nil {
+		return err
+	}
+	defer a.releaseArenaCfg(cfg)
+	if err := a.check(a.addSessionConfig(options, "session.use_env_allocators\x00", "1\x00")); err != nil {
+		return err
+	}
+	b.arena.Lock()
+	defer b.arena.Unlock()
+	if err := a.check(a.registerAllocator(b.env, b.memInfo, cfg)); err != nil {
+		return err
+	}
+	defer func() { _ = a.check(a.unregisterAllocator(b.env, b.memInfo)) }() // it was just registered
+	return a.check(create())
+}
+
+// appendCUDA puts the CUDA provider before the CPU's. No machine of ours has an
+// NVIDIA GPU: this follows the header and the documentation, and is tested with
+// a stand-in for the library.
+func (b *Backend) appendCUDA(options handle, device int, o backend.Arena) error {
+	a := b.api
+	var cuda handle
+	if err := a.check(a.createCUDAOptions(&cuda)); err != nil {
+		return err
+	}
+	defer a.releaseCUDAOptions(cuda)
+	settings := [][2]string{
+		{"device_id", strconv.Itoa(device)},
+		// An exhaustive search tries every algorithm with its own workspace
+		// for each new shape; the heuristic needs no memory of its own.
+		{"cudnn_conv_algo_search", "HEURISTIC"},
+		{"do_copy_in_default_stream", "1"},
+		{"arena_extend_strategy", strategies[strategy(o)]},
+	}
+	if o.Limit > 0 {
+		settings = append(settings, [2]string{"gpu_mem_limit", strconv.FormatInt(o.Limit, 10)})
+	}
+	keys, values := make([]*byte, len(settings)), make([]*byte, len(settings))
+	for i, kv := range settings {
+		keys[i], values[i] = native.CString(kv[0]), native.CString(kv[1])
+	}
+	if err := a.check(a.updateCUDAOptions(cuda, &keys[0], &values[0], uintptr(len(keys)))); err != nil {
+		return err
+	}
+	if err := a.check(a.appendCUDA(options, cuda)); err != nil {
+		return backend.Fault(fault.Missing, "use device", "cuda:"+strconv.Itoa(device), err,
+			"check that the NVIDIA driver, CUDA and cuDNN are installed, or use device cpu")
+	}
+	return nil
+}
+
+// openShrinking makes the options of a Run at whose end the arena gives back the
+// blocks that nothing lies in.
+func (s *session) openShrinking(device int) error {
+	a := s.b.api
+	if err := a.check(a.createRunOptions(&s.shrinking)); err != nil {
+		return err
+	}
+	arena := "cpu:0"
+	if device >= 0 {
+		arena = "gpu:" + strconv.Itoa(device)
+	}
+	return a.check(a.addRunConfig(s.shrinking, "memory.enable_memory_arena_shrinkage\x00", arena+"\x00"))
+}
