@@ -46,6 +46,8 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
 		{"runs several sessions at once", runsSeveralSessions},
 		{"closes twice", closesTwice},
 		{"reports memory", reportsMemory},
+		{"shrinks", shrinks},
+		{"profiles", profiles},
 		{"does not leak", doesNotLeak},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -66,6 +67,76 @@ func reportsMemory(t *testing.T, b backend.Backend) {
 	check("after Load")
 	run(t, s, map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 256, n)})
 	check("after Run")
+}
+
+// shrinks calls Shrink at every time: the results stay the same, and what large
+// inputs made the session take is given back.
+func shrinks(t *testing.T, b backend.Backend) {
+	s := load(t, b, affine())
+	s.Shrink()
+	s.Shrink()
+	x := tensor.New(tensor.F32, 1<<18, 2)
+	for i := range x.F32() {
+		x.F32()[i] = float32(i % 5)
+	}
+	want := run(t, s, map[string]*tensor.Tensor{"x": x})["y"]
+	for range 3 {
+		s.Shrink()
+		if got := run(t, s, map[string]*tensor.Tensor{"x": x})["y"]; !bytes.Equal(got.Data, want.Data) {
+			t.Fatal("after Shrink the result is another")
+		}
+	}
+	full := s.Memory().Held
+	small := map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{1, 1}, 1, 2)}
+	s.Shrink()
+	wantF32(t, run(t, s, small)["y"], []int{1, 3}, 5.5, 7, 8.5)
+	if m := s.Memory(); m.Held > full {
+		t.Errorf("after Shrink the session holds %d bytes, before %d", m.Held, full)
+	}
+	before := residentBytes(t)
+	for range 200 {
+		s.Shrink()
+		run(t, s, small)
+	}
+	if grown := residentBytes(t) - before; grown > 4<<20 {
+		t.Errorf("200 times Shrink and Run grew the process by %d bytes", grown)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.Shrink() // of a closed session nothing
+}
+
+// profiles loads with Options.Profile.
+func profiles(t *testing.T, b backend.Backend) {
+	o := cpu
+	o.Profile = true
+	s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: affine()}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 3 {
+		run(t, s, map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 512, 2)})
+	}
+	p, ok := s.(backend.Profiler)
+	if !ok {
+		t.Fatalf("a %T is no Profiler", s)
+	}
+	for range 2 {
+		nodes, err := p.Nodes()
+		if err != nil || len(nodes) == 0 {
+			t.Fatalf("%v, %v", nodes, err)
+		}
+		for _, n := range nodes {
+			if n.Name == "" || n.Type == "" || n.Time < 0 || n.Time > time.Minute {
+				t.Errorf("%+v", n)
+			}
+		}
+	}
+	if nodes, err := load(t, b, affine()).(backend.Profiler).Nodes(); err == nil {
+		t.Errorf("without Options.Profile: %v", nodes)
+	}
 }
 
 func doesNotLeak(t *testing.T, b backend.Backend) {

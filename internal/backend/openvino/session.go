@@ -24,7 +24,8 @@ var errClosed = errors.New("the session is closed")
 type session struct {
 	b        *Backend
 	model    string
-	graph    *onnx.Graph // keeps its weights from the garbage collector
+	source   backend.Model // its graph's weights are kept from the garbage collector
+	options  backend.Options
 	inputs   []backend.Port
 	outputs  []backend.Port
 	compiled handle
@@ -44,7 +45,7 @@ func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err := b.enter(); err != nil {
 		return nil, fault.Wrap(fault.Internal, "load model", m.Name, err, "")
 	}
-	s := &session{b: b, model: m.Name, graph: m.Graph, turn: make(chan struct{}, 1)}
+	s := &session{b: b, model: m.Name, source: m, options: o, turn: make(chan struct{}, 1)}
 	if err := s.load(ctx, m, o); err != nil {
 		_ = s.Close() // releases what load made before it failed
 		kind := fault.Input
@@ -71,7 +72,9 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 			return err
 		}
 	}
-	s.growth = native.NewGrowth(floor)
+	if s.growth == nil {
+		s.growth = native.NewGrowth(floor)
+	}
 	s.growth.Measure(func() {
 		var model handle
 		if model, err = s.read(m); err != nil {
@@ -148,11 +151,13 @@ func (s *session) compile(model handle, device string, settings [][2]string) err
 	var err error
 	// The ports come from the model as read: compiling merges tensors, and
 	// with them their names.
-	if s.inputs, err = s.ports(model, a.modelInputs, a.modelInput); err != nil {
-		return err
-	}
-	if s.outputs, err = s.ports(model, a.modelOutputs, a.modelOutput); err != nil {
-		return err
+	if s.outputs == nil {
+		if s.inputs, err = s.ports(model, a.modelInputs, a.modelInput); err != nil {
+			return err
+		}
+		if s.outputs, err = s.ports(model, a.modelOutputs, a.modelOutput); err != nil {
+			return err
+		}
 	}
 	props := make([]property, len(settings))
 	for i, kv := range settings {
@@ -236,190 +241,6 @@ func elementType(d tensor.DType) int32 {
 	return 0
 }
 
-// Inputs of the model, in its own order.
-func (s *session) Inputs() []backend.Port { return s.inputs }
-
-// Outputs of the model, in its own order.
-func (s *session) Outputs() []backend.Port { return s.outputs }
-
-// Run computes the model once.
-func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	out, err := s.run(ctx, in)
-	if err != nil {
-		return nil, backend.Fault(fault.KindOf(err), "run model", s.model, err, "")
-	}
-	return out, nil
-}
-
-func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	if err := backend.CheckInputs(s.model, s.inputs, in); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if s.request == 0 {
-		return nil, errClosed
-	}
-	// The request keeps pointing at the tensors after this Run, but uses them
-	// only in the next one, which sets them all anew first.
-	for i, p := range s.inputs {
-		if err := s.set(s.b.api.setInput, uintptr(i), in[p.Name]); err != nil {
-			return nil, fault.Wrap(fault.Internal, "set input", p.Name, err, "")
-		}
-	}
-	out := make(map[string]*tensor.Tensor, len(s.outputs))
-	for i, p := range s.outputs {
-		if !known(p.Shape) {
-			continue
-		}
-		out[p.Name] = tensor.New(p.DType, p.Shape...)
-		if err := s.set(s.b.api.setOutput, uintptr(i), out[p.Name]); err != nil {
-			return nil, fault.Wrap(fault.Internal, "set output", p.Name, err, "")
-		}
-	}
-	var err error
-	s.growth.MeasureRun(func() { err = s.compute(ctx) })
-	runtime.KeepAlive(in) // the request uses the tensors' memory
-	runtime.KeepAlive(out)
-	if err != nil {
-		return nil, err
-	}
-	for i, p := range s.outputs {
-		if out[p.Name] != nil {
-			continue
-		}
-		if out[p.Name], err = s.copyOut(uintptr(i)); err != nil {
-			return nil, fault.Wrap(fault.Internal, "read output", p.Name, err, "")
-		}
-	}
-	return out, nil
-}
-
-// known tells whether an output's shape is known before it is computed: then it
-// is computed in the tensor that the caller gets, without the request having
-// one of its own.
-func known(shape []int) bool {
-	for _, d := range shape {
-		if d <= 0 {
-			return false
-		}
-	}
-	return len(shape) > 0
-}
-
-// compute runs the request and waits for its end; when ctx ends before, it
-// cancels the request and waits for it all the same.
-func (s *session) compute(ctx context.Context) error {
-	a := s.b.api
-	if err := a.check(a.start(s.request)); err != nil {
-		return err
-	}
-	// Only a started request can be cancelled, so the watch begins here; if
-	// ctx has ended already, it cancels at once.
-	cancelled := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(cancelled)
-		_ = a.check(a.cancel(s.request)) // if it cannot, wait just takes longer
-	})
-	err := a.check(a.wait(s.request))
-	if !stop() {
-		<-cancelled
-		if err != nil {
-			return ctx.Err()
-		}
-	}
-	if st, ok := errors.AsType[*backend.Status](err); ok && st.Code == statusCancelled && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
-}
-
-// set hands t's own memory to the request, as its input or output i.
-func (s *session) set(put func(request handle, i uintptr, t handle) int32, i uintptr, t *tensor.Tensor) error {
-	a := s.b.api
-	dims := make([]int64, len(t.Shape)+1) // one more, so that there is an address
-	for i, d := range t.Shape {
-		dims[i] = int64(d)
-	}
-	data := unsafe.Pointer(&dims[0]) // for a tensor of no elements: any address
-	if len(t.Data) > 0 {
-		data = unsafe.Pointer(&t.Data[0])
-	}
-	var v handle
-	err := a.check(a.tensorFromHost(elementType(t.DType),
-		shape{rank: int64(len(t.Shape)), dims: unsafe.Pointer(&dims[0])}, data, &v))
-	if err != nil {
-		return err
-	}
-	defer a.tensorFree(v) // the request has its own reference
-	return a.check(put(s.request, i, v))
-}
-
-// copyOut copies an output of the request's own into a tensor of Go.
-func (s *session) copyOut(i uintptr) (*tensor.Tensor, error) {
-	a := s.b.api
-	var v handle
-	if err := a.check(a.getOutput(s.request, i, &v)); err != nil {
-		return nil, err
-	}
-	defer a.tensorFree(v)
-	var code int32
-	if err := a.check(a.tensorType(v, &code)); err != nil {
-		return nil, err
-	}
-	dtype, ok := dtypes[code]
-	if !ok {
-		return nil, fmt.Errorf("elements of OpenVINO type %d are not supported", code)
-	}
-	out, err := a.shapeOf(v)
-	if err != nil {
-		return nil, err
-	}
-	t := tensor.New(dtype, out...)
-	var n uintptr
-	if err := a.check(a.tensorBytes(v, &n)); err != nil {
-		return nil, err
-	}
-	if int(n) != len(t.Data) {
-		return nil, fmt.Errorf("it holds %d bytes, its shape %v needs %d", n, out, len(t.Data))
-	}
-	if n == 0 {
-		return t, nil
-	}
-	var data *byte
-	if err := a.check(a.tensorData(v, &data)); err != nil {
-		return nil, err
-	}
-	copy(t.Data, unsafe.Slice(data, n))
-	return t, nil
-}
-
-// shapeOf reads a tensor's shape.
-func (a *api) shapeOf(v handle) ([]int, error) {
-	var dims shape
-	status := a.tensorShape(v, &dims)
-	if status == statusBadParam {
-		return []int{}, nil // ov_shape_t cannot hold the shape of a scalar
-	}
-	if err := a.check(status); err != nil {
-		return nil, err
-	}
-	out := make([]int, dims.rank)
-	if len(out) > 0 {
-		for i, d := range unsafe.Slice((*int64)(dims.dims), len(out)) {
-			out[i] = int(d)
-		}
-	}
-	return out, a.check(a.shapeFree(&dims))
-}
-
 // Memory estimates what the session holds by the growth of the process: the
 // library does not count for us.
 func (s *session) Memory() backend.Memory {
@@ -443,13 +264,7 @@ func (s *session) Close() error {
 		return nil
 	}
 	s.closed = true
-	if s.request != 0 {
-		s.b.api.requestFree(s.request)
-	}
-	if s.compiled != 0 {
-		s.b.api.compiledFree(s.compiled)
-	}
-	s.request, s.compiled = 0, 0
+	s.drop()
 	s.b.leave()
 	return nil
 }
