@@ -56,6 +56,13 @@ func (n *networks) resume(job Job, in *inputs, o latentsync.Options, r *reporter
 	if n.journal, err = journal.Open(dir, hex.EncodeToString(key[:16]), identity); err != nil {
 		return nil, err
 	}
+	switch fresh := n.journal.Fresh(); fresh {
+	case "":
+		r.warn("goes on with what an interrupted run has left; --resume never begins anew")
+	case "none":
+	default:
+		r.warn("what an interrupted run has left is of no use: " + fresh)
+	}
 	return n.journal, nil
 }
 

@@ -192,7 +192,11 @@ func (n *networks) close() {
 	if n.backend != nil {
 		_ = n.backend.Close()
 	}
-	if n.journal != nil {
+	switch {
+	case n.journal == nil:
+	case n.journal.Empty():
+		_ = n.journal.Remove() // nothing to go on with
+	default:
 		_ = n.journal.Close()
 	}
 	if n.monitor != nil {

@@ -120,7 +120,7 @@ func TestProgressBar(t *testing.T) {
 		t.Errorf("escape sequences despite NO_COLOR: %q", shown)
 	}
 	left := screen(shown)
-	if len(left) != 2 || !strings.HasPrefix(left[0], "engine preview (") || !strings.HasPrefix(left[1], "done: out.mp4, 50 frames") {
+	if len(left) < 3 || !strings.HasPrefix(left[2], "STAGE ") || !strings.HasPrefix(left[0], "engine preview (") || !strings.HasPrefix(left[1], "done: out.mp4, 50 frames") {
 		t.Errorf("left on the screen: %q", left)
 	}
 }

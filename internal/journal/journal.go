@@ -34,6 +34,7 @@ type Journal struct {
 	notes *os.File
 	scan  *scanner // nil when there is nothing left to read
 	err   error    // why reading stopped before the end
+	head  int64    // bytes of the header
 	end   int64    // bytes of the journal that are good
 	crc   uint32   // of the last good record
 	noted int64    // bytes of the notes that are good
@@ -96,6 +97,8 @@ func (j *Journal) open(id []byte) error {
 	if st, err = j.file.Stat(); err != nil {
 		return err
 	}
+	header, crc := encodeHeader(id)
+	j.head = int64(len(header))
 	j.scan = newScanner(j.file, st.Size())
 	if j.fresh, err = fits(j.scan, st.Size(), id); err != nil || j.fresh == "" {
 		return err
@@ -104,11 +107,10 @@ func (j *Journal) open(id []byte) error {
 	if err := j.file.Truncate(0); err != nil {
 		return err
 	}
-	header, crc := encodeHeader(id)
 	if err := add(j.file, 0, header); err != nil {
 		return err
 	}
-	j.end, j.crc = int64(len(header)), crc
+	j.end, j.crc = j.head, crc
 	return nil
 }
 
@@ -221,6 +223,17 @@ func (j *Journal) Note(path string) error {
 	}
 	j.noted += int64(len(line))
 	return nil
+}
+
+// Empty tells that there is no window in the journal, read or not.
+func (j *Journal) Empty() bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.usable() != nil {
+		return false
+	}
+	st, err := j.file.Stat()
+	return err == nil && st.Size() <= j.head
 }
 
 // Close lets the journal go and keeps it for another run. A second Close does

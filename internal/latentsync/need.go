@@ -27,11 +27,10 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 	maps := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * mapsUNet * max(size, 2)
 	// Both halves of guidance, for each window in flight: the skips between graphs.
 	flow := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * 4 * skipsUNet
-	unet := all + int64(len(c.parts))*perGraph + maps + flow
+	// The largest is compiled while the rest is not there yet.
+	unet := all + max(all/20, compiling*largest-all) + int64(len(c.parts))*perGraph + maps + flow
 	if p.Offload == memory.OffloadSequential {
-		unet = largest + compiling(largest) + 3*perGraph + maps + flow*2*int64(p.Windows)
-	} else {
-		unet += compiling(largest) / 2 // the largest is compiled while the rest is not there yet
+		unet = largest + 3*perGraph + maps + flow*2*int64(p.Windows)
 	}
 
 	vaePixels := pixels
@@ -55,11 +54,8 @@ const (
 	mapsUNet  = 12 // of the largest feature map
 	skipsUNet = 5
 	mapsVAE   = 8
+	compiling = 2 // times the weights of a graph, while it is compiled
 )
-
-// compiling is what a backend takes besides a graph's weights while it compiles
-// the graph.
-func compiling(weights int64) int64 { return weights / 2 }
 
 func elements(wants []checkpoint.Want) (n int64) {
 	for _, w := range wants {

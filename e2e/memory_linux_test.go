@@ -1,0 +1,88 @@
+package e2e_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/bench"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// TestMemoryLimit runs jobs in a real control group: the kernel would kill one
+// that took more than it was given.
+func TestMemoryLimit(t *testing.T) {
+	needRuntime(t)
+	models := filepath.Join(synthModels(t), "m")
+	for _, c := range []struct {
+		name  string
+		limit int64
+		args  []string
+		code  int
+		text  string
+	}{
+		{"from the flag", 500e6, []string{"--memory-limit", "500MB"}, 0, ""},
+		{"from the group", 500e6, nil, 0, ""},
+		{"too little", 500e6, []string{"--memory-limit", "150MB"}, 7, "may use 143.1 MiB (--memory-limit)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g, err := bench.NewCgroup(c.limit)
+			if fault.KindOf(err) == fault.Missing {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := g.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			dir := newJob(t, t.TempDir()).dir // with its folders
+			args := append([]string{"run", "--video", in("head.mp4"), "--audio", in("two.wav"), "-o", "out.mp4", "--resume", "never",
+				"--engine", "latentsync", "--models", models, "--resolution", "128", "--steps", "2"}, c.args...)
+			cmd := g.Command(t.Context(), binary, args...)
+			var stderr bytes.Buffer
+			cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
+			began := time.Now()
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- cmd.Wait() }()
+			var most int64
+			for running := true; running; {
+				select {
+				case err = <-done:
+					running = false
+				case <-time.After(50 * time.Millisecond):
+				}
+				if u, err := g.Usage(); err == nil {
+					most = max(most, u.Anonymous)
+					if u.Swap > 0 {
+						t.Errorf("%d bytes in swap", u.Swap)
+					}
+				}
+			}
+			code := 0
+			if x, ok := errors.AsType[*exec.ExitError](err); ok {
+				code = x.ExitCode()
+			}
+			t.Logf("exit code %d after %v, at most %d MB anonymous", code, time.Since(began), most/1e6)
+			if code != c.code || !strings.Contains(stderr.String(), c.text) {
+				t.Errorf("exit code %d: %s", code, &stderr)
+			}
+			if most >= c.limit || code == 0 && most < 50e6 {
+				t.Errorf("%d bytes anonymous, the limit is %d", most, c.limit)
+			}
+			if _, err := os.Stat(filepath.Join(dir, "out.mp4")); (err == nil) != (c.code == 0) {
+				t.Errorf("output: %v", err)
+			}
+		})
+	}
+}
