@@ -86,16 +86,27 @@ type Arena struct {
 	// Limit is the most that the session's arena takes, in bytes; an
 	// allocation beyond fails, with an error of kind Memory. 0: no limit.
 	Limit int64
-	// First is how much the arena takes at first, in bytes; 0: the library's
-	// choice, 1 MiB.
+	// First is how much the arena takes at first, in bytes, if it doubles; 0:
+	// the library's choice, 1 MiB.
 	First int64
 	// MaxDead is the most that a block may be larger than what is put into it,
 	// in bytes: a larger one is split. 0: 128 MiB.
 	MaxDead int64
-	// Doubling takes twice as much each time the arena grows, for fewer calls
-	// of the system; otherwise it takes what is needed.
-	Doubling bool
+	Growth  Growth
 }
+
+// Growth is how much an arena takes when it grows.
+type Growth int
+
+// The ways to grow. What a network needs fits better into few large blocks: of
+// a small UNet on the CPU an arena that doubles held 64 MiB, one that takes what
+// is asked for 100. What is too much costs nothing there before it is used; on a
+// GPU it does.
+const (
+	GrowAuto   Growth = iota // doubling on a CPU, as asked for on a GPU
+	GrowDouble               // twice as much each time
+	GrowExact                // as much as is asked for
+)
 
 // Profiler is a Session that was loaded with Options.Profile.
 type Profiler interface {

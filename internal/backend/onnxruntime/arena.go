@@ -1,6 +1,7 @@
 package onnxruntime
 
 import (
+	"cmp"
 	"strconv"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -21,11 +22,11 @@ const (
 // strategies are their names among the CUDA provider's options.
 var strategies = map[int]string{nextPowerOfTwo: "kNextPowerOfTwo", sameAsRequested: "kSameAsRequested"}
 
-func strategy(o backend.Arena) int {
-	if o.Doubling {
-		return nextPowerOfTwo
+func strategy(g backend.Growth, gpu bool) int {
+	if g == backend.GrowExact || g == backend.GrowAuto && gpu {
+		return sameAsRequested
 	}
-	return sameAsRequested
+	return nextPowerOfTwo
 }
 
 // checkArena refuses what the library would take for another number.
@@ -33,7 +34,7 @@ func checkArena(o backend.Arena) error {
 	for _, v := range []struct {
 		name string
 		n    int64
-	}{{"limit", o.Limit}, {"first", o.First}, {"max dead", o.MaxDead}} {
+	}{{"growth", int64(o.Growth)}, {"limit", o.Limit}, {"first", o.First}, {"max dead", o.MaxDead}} {
 		if v.n < 0 {
 			return fault.New(fault.Usage, "use arena "+v.name, strconv.FormatInt(v.n, 10), "the number is negative", "use 0 for the default")
 		}
@@ -42,7 +43,7 @@ func checkArena(o backend.Arena) error {
 }
 
 // withArena runs create, which makes a session on the CPU, so that the session
-// gets an arena of its own with settings o.
+// gets an arena of its own with settings o. Without settings it has one anyway.
 //
 // The library configures the CPU's arena in one place only: an allocator of the
 // environment, which sessions share. A session keeps the one that is registered
@@ -50,8 +51,11 @@ func checkArena(o backend.Arena) error {
 // memory of one can be counted, limited and freed without the others'.
 func (b *Backend) withArena(o backend.Arena, options handle, create func() handle) error {
 	a := b.api
+	if o == (backend.Arena{}) {
+		return a.check(create())
+	}
 	keys := []string{"arena_extend_strategy"}
-	values := []uintptr{uintptr(strategy(o))}
+	values := []uintptr{uintptr(strategy(o.Growth, false))}
 	set := func(key string, v int64) {
 		if v > 0 {
 			keys, values = append(keys, key), append(values, uintptr(v))
@@ -59,10 +63,7 @@ func (b *Backend) withArena(o backend.Arena, options handle, create func() handl
 	}
 	set("max_mem", o.Limit)
 	set("initial_chunk_size_bytes", o.First)
-	set("max_dead_bytes_per_chunk", max(o.MaxDead, 0))
-	if o.MaxDead == 0 {
-		set("max_dead_bytes_per_chunk", defaultMaxDead)
-	}
+	set("max_dead_bytes_per_chunk", cmp.Or(o.MaxDead, defaultMaxDead))
 	names := make([]*byte, len(keys))
 	for i, k := range keys {
 		names[i] = native.CString(k)
@@ -100,7 +101,7 @@ func (b *Backend) appendCUDA(options handle, device int, o backend.Arena) error 
 		// for each new shape; the heuristic needs no memory of its own.
 		{"cudnn_conv_algo_search", "HEURISTIC"},
 		{"do_copy_in_default_stream", "1"},
-		{"arena_extend_strategy", strategies[strategy(o)]},
+		{"arena_extend_strategy", strategies[strategy(o.Growth, true)]},
 	}
 	if o.Limit > 0 {
 		settings = append(settings, [2]string{"gpu_mem_limit", strconv.FormatInt(o.Limit, 10)})

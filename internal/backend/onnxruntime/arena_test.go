@@ -1,0 +1,249 @@
+package onnxruntime
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// TestArena loads one model with different settings, side by side, and looks at
+// what the library's allocators say.
+func TestArena(t *testing.T) {
+	b, err := Open(t.Context(), backendtest.Library(t, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	// Of x (n, 1) it makes (n, n): of 1000 numbers four million bytes.
+	var g backendtest.Graph
+	g.Node("Transpose", []string{"x"}, []string{"xt"})
+	g.Node("MatMul", []string{"x", "xt"}, []string{"xx"})
+	g.Node("Softmax", []string{"xx"}, []string{"s"})
+	g.Node("ReduceMean", []string{"s"}, []string{"y"}, backendtest.Int("keepdims", 1))
+	g.Input("x", tensor.F32, -1, 1)
+	g.Output("y", tensor.F32, -1, -1)
+	load := func(a backend.Arena) *session {
+		t.Helper()
+		s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: g.Bytes()}, backend.Options{Device: "cpu", Threads: 1, Arena: a})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		return s.(*session)
+	}
+	run := func(s *session, n int) error {
+		_, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, n, 1)})
+		return err
+	}
+	held := func(s *session) int64 {
+		t.Helper()
+		n, _, ok := s.stats()
+		if !ok {
+			t.Fatal("the session has no statistics")
+		}
+		return n
+	}
+	exact := load(backend.Arena{Growth: backend.GrowExact})
+	limited := load(backend.Arena{Limit: 3_000_000})
+	doubling := load(backend.Arena{Growth: backend.GrowDouble})
+	large := load(backend.Arena{First: 64 << 20})
+	for name, s := range map[string]*session{"exact": exact, "plain": load(backend.Arena{}), "doubling": doubling, "large": large} {
+		if err := run(s, 1000); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Logf("%s: %d bytes", name, held(s))
+	}
+	if n := held(exact); n < 4_000_000 || n > 4_500_000 {
+		t.Errorf("exact: %d bytes where 4 000 000 are needed", n)
+	}
+	if held(doubling) <= held(exact) {
+		t.Errorf("doubling holds %d bytes, not more than the %d without", held(doubling), held(exact))
+	}
+	if n := held(large); n != 64<<20 {
+		t.Errorf("with a first block of 64 MiB it holds %d bytes", n)
+	}
+	if err := run(limited, 500); err != nil { // 1 000 000 bytes
+		t.Errorf("below its limit: %v", err)
+	}
+	if err := run(limited, 1000); fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" {
+		t.Errorf("above its limit: %v", err)
+	}
+	if err := run(limited, 500); err != nil {
+		t.Errorf("below its limit again: %v", err)
+	}
+	if n := held(limited); n > 3_000_000 {
+		t.Errorf("limited to 3 000 000 it holds %d bytes", n)
+	}
+
+	// Shrink gives back what the next Run does not need, of this session only.
+	before := held(doubling)
+	exact.Shrink()
+	if err := run(exact, 100); err != nil {
+		t.Fatal(err)
+	}
+	if n := held(exact); n > 1_000_000 {
+		t.Errorf("after Shrink it holds %d bytes", n)
+	}
+	if n := held(doubling); n != before {
+		t.Errorf("another session's Shrink took %d bytes from it", before-n)
+	}
+	if err := run(exact, 1000); err != nil || held(exact) < 4_000_000 {
+		t.Errorf("after Shrink: %v, %d bytes", err, held(exact))
+	}
+	for _, a := range []backend.Arena{{Limit: -1}, {First: -1}, {MaxDead: -1}, {Growth: -1}} {
+		if s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: g.Bytes()}, backend.Options{Arena: a}); fault.KindOf(err) != fault.Usage {
+			t.Errorf("%+v: %v, %v", a, s, err)
+		}
+	}
+}
+
+// standIn is a library whose functions all succeed and do nothing, but note
+// settings and, when told to, fail.
+const standIn = `
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+static void *table[400];
+static char noted[4096];
+static const char *failure;
+static void *ok(void) { return NULL; }
+static void note(const char *k, const char *v) { strcat(noted, k); strcat(noted, "="); strcat(noted, v); strcat(noted, " "); }
+static int code(void *s) { (void)s; return 6; }
+static const char *message(void *s) { return s; }
+static void *status(void) { return (void *)failure; }
+static void *make(void **out) { *out = &table; return NULL; }
+static void *createArena(void *k, void *v, size_t n, void **out) { (void)k; (void)v; (void)n; return make(out); }
+static void *fromArray(void *e, void *d, size_t n, void *o, void **out) {
+	(void)e; (void)d; (void)n; (void)o;
+	if (strstr(noted, "fail=load ")) return status();
+	return make(out);
+}
+static void *counted(void *s, size_t *n) { (void)s; *n = 0; return NULL; }
+static void *allocator(void *s, void *i, void **out) { (void)s; (void)i; return make(out); }
+static void *info(const char *name, int a, int id, int m, void **out) {
+	(void)a; (void)m; char n[2] = {'0' + id, 0}; note(name, n); return make(out);
+}
+static void *stats(void *a, void **out) { (void)a; return make(out); }
+static const char *value(void *p, const char *k) { (void)p; (void)k; return "0"; }
+static void *update(void *o, const char **k, const char **v, size_t n) { (void)o; for (size_t i = 0; i < n; i++) note(k[i], v[i]); return NULL; }
+static void *append(void *o, void *c) { (void)o; (void)c; note("appended", "cuda"); return strstr(noted, "fail=append ") ? status() : NULL; }
+static void *runConfig(void *o, const char *k, const char *v) { (void)o; note(k, v); return NULL; }
+static const void *api(uint32_t version) {
+	(void)version;
+	for (int i = 0; i < 400; i++) table[i] = ok;
+	table[1] = code; table[2] = message; table[8] = fromArray; table[9] = status; table[10] = make;
+	table[30] = counted; table[31] = counted; table[39] = make; table[68] = info; table[131] = allocator;
+	table[164] = createArena; table[165] = runConfig;
+	table[204] = append; table[205] = make; table[206] = update; table[297] = value; table[319] = stats;
+	return table;
+}
+static const char *version(void) { return "1.32.0"; }
+static struct { const void *(*get)(uint32_t); const char *(*version)(void); } base = {api, version};
+const void *OrtGetApiBase(void) { return &base; }
+void setup(const char *what, const char *text) { noted[0] = 0; note("fail", what); failure = strdup(text); }
+const char *get_noted(void) { return noted; }
+`
+
+// openStandIn gives a backend on the stand-in. setup clears what is noted and
+// says what fails ("load", "append", or "run", which always does) with which text.
+func openStandIn(t *testing.T) (b *Backend, setup func(what, text string), noted func() string) {
+	t.Helper()
+	lib, err := native.Open(backendtest.Stub(t, standIn), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lib.Bind("", native.Func{Name: "setup", Ptr: &setup}, native.Func{Name: "get_noted", Ptr: &noted}); err != nil {
+		t.Fatal(err)
+	}
+	a, version, err := loadAPI(lib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Backend{api: a, version: version, cuda: true, env: 1, memInfo: 1, allocator: 1}, setup, noted
+}
+
+// TestCUDASettings looks at what a session on a GPU gives to the library.
+func TestCUDASettings(t *testing.T) {
+	b, setup, noted := openStandIn(t)
+	load := func(a backend.Arena) error {
+		s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: backendtest.SmokeGraph()}, backend.Options{Device: "cuda:1", Arena: a})
+		if err == nil {
+			err = s.Close()
+		}
+		return err
+	}
+	for _, c := range []struct {
+		arena backend.Arena
+		want  string
+	}{
+		{backend.Arena{}, "arena_extend_strategy=kSameAsRequested appended=cuda "},
+		{backend.Arena{Limit: 3 << 30}, "arena_extend_strategy=kSameAsRequested gpu_mem_limit=3221225472 appended=cuda "},
+		{backend.Arena{Growth: backend.GrowDouble}, "arena_extend_strategy=kNextPowerOfTwo appended=cuda "},
+	} {
+		setup("none", "")
+		if err := load(c.arena); err != nil {
+			t.Fatal(err)
+		}
+		want := "fail=none device_id=1 cudnn_conv_algo_search=HEURISTIC do_copy_in_default_stream=1 " + c.want +
+			"Cuda=1 memory.enable_memory_arena_shrinkage=gpu:1 "
+		if got := noted(); got != want {
+			t.Errorf("%+v:\n got %s\nwant %s", c.arena, got, want)
+		}
+	}
+	setup("append", "libcudnn.so.9: cannot open shared object file")
+	if err := load(backend.Arena{}); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "cuDNN") {
+		t.Errorf("without cuDNN: kind %d of: %v", fault.KindOf(err), err)
+	}
+}
+
+// TestFailures has the library fail as it does when memory runs out, and
+// otherwise.
+func TestFailures(t *testing.T) {
+	b, setup, _ := openStandIn(t)
+	for text, memory := range map[string]bool{
+		"Exception during initialization: std::bad_alloc":                                                                 true,
+		"CUDA failure 2: out of memory ; GPU=0 ; hostname=h ; expr=cudaMalloc((void**)&p, size);":                         true,
+		"void* onnxruntime::BFCArena::AllocateRawInternal(size_t, bool)\n Failed to allocate memory for requested buffer": true,
+		"Missing Input: x": false,
+	} {
+		check := func(what string, err error) {
+			t.Helper()
+			if err == nil || (fault.KindOf(err) == fault.Memory) != memory || (fault.HintOf(err) != "") != memory || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%s: kind %d, hint %q of: %v", what, fault.KindOf(err), fault.HintOf(err), err)
+			}
+		}
+		for _, device := range []string{"cpu", "cuda:0"} {
+			model := backend.Model{Name: "m", Bytes: backendtest.SmokeGraph()}
+			setup("load", text)
+			_, err := b.Load(t.Context(), model, backend.Options{Device: device})
+			check("Load", err)
+			setup("append", text)
+			if device != "cpu" && memory {
+				_, err := b.Load(t.Context(), model, backend.Options{Device: device})
+				check("append", err)
+			}
+			setup("run", text)
+			s, err := b.Load(t.Context(), model, backend.Options{Device: device})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = s.Run(t.Context(), nil)
+			check("Run", err)
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
