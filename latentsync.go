@@ -227,15 +227,17 @@ func (in *inputs) newLatentSync(ctx context.Context, job Job, o latentsync.Optio
 	if err := precision(ctx, &o, p.half, job.LatentSync.Precision != "" && job.LatentSync.Precision != "auto", r.warn); err != nil {
 		return nil, err
 	}
+	if o.Resolution <= o.May.Tile {
+		o.May.Tile = 0 // a picture is no larger than a tile
+	}
 	nets.budget.limit(&o, in)
 	o.Level = nets.level
 	o.Replanned = func(p memory.Plan, why string) {
 		r.useMemory(p, o.Budget)
 		r.planned(why + ": goes on with " + p.String())
 	}
-	var err2 error
-	if o.Journal, err2 = nets.resume(job, in, o, r); err2 != nil {
-		return nil, err2
+	if o.Journal, err = nets.resume(job, in, o, r); err != nil {
+		return nil, err
 	}
 	e, err := latentsync.New(ctx, o)
 	if err == nil {
