@@ -80,8 +80,8 @@ type Options struct {
 }
 
 // Arena is how a session's allocator takes memory from the system and keeps it.
-// The zero value is what serves this program best; docs/allocators.md says which
-// setting of the Python programs each field stands for.
+// The zero value serves this program best; docs/allocators.md says which setting
+// of PyTorch each field stands for.
 type Arena struct {
 	// Limit is the most that the session's arena takes, in bytes; an
 	// allocation beyond fails, with an error of kind Memory. 0: no limit.

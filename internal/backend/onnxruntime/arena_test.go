@@ -247,3 +247,37 @@ func TestFailures(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestArenaSplits has an arena with one block of 4 MB and asks it for 2.9 and
+// then for 1 MB: the second fits into the first block if that is split.
+func TestArenaSplits(t *testing.T) {
+	b, err := Open(t.Context(), backendtest.Library(t, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	var g backendtest.Graph
+	for _, v := range []string{"a", "b"} {
+		g.Node("Transpose", []string{v}, []string{v + "t"})
+		g.Node("MatMul", []string{v, v + "t"}, []string{v + "v"})
+		g.Input(v, tensor.F32, -1, 1)
+		g.Output(v+"v", tensor.F32, -1, -1)
+	}
+	for dead, want := range map[int64]int64{0: 5_000_000, 512 << 10: 4_000_000} {
+		s, err := b.Load(t.Context(), backend.Model{Name: "two", Bytes: g.Bytes()},
+			backend.Options{Device: "cpu", Threads: 1, Arena: backend.Arena{Growth: backend.GrowExact, MaxDead: dead}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for _, n := range [][2]int{{1000, 1}, {850, 500}} {
+			in := map[string]*tensor.Tensor{"a": tensor.New(tensor.F32, n[0], 1), "b": tensor.New(tensor.F32, n[1], 1)}
+			if _, err := s.Run(t.Context(), in); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if held, _, ok := s.(*session).stats(); !ok || held < want || held > want+100_000 {
+			t.Errorf("blocks of at most %d bytes too much: it holds %d bytes, not %d", dead, held, want)
+		}
+	}
+}

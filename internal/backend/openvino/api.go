@@ -47,9 +47,12 @@ type dimension struct{ min, max int64 }
 
 // profiling is ov_profiling_info_t; the times are in microseconds.
 type profiling struct {
-	status                   int32
-	realTime, cpuTime        int64
-	name, execType, nodeType *byte
+	status   int32
+	realTime int64
+	_        int64 // cpu_time
+	name     *byte
+	_        *byte // exec_type
+	nodeType *byte
 }
 
 // profilingList is ov_profiling_info_list_t.
