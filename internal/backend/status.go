@@ -23,13 +23,14 @@ const memoryHint = "close other programs, give the job more memory, or have it t
 // allocation fails. A plain "failed to allocate" is not enough: OpenVINO's code
 // generators say so of registers.
 var noMemory = regexp.MustCompile(`(?i)` +
-	// C++ and the C library
-	`bad_alloc|bad allocation|cannot allocate memory( \(|[^ ]|\s*$)|not enough memory|out[ _]of[ _]memory|outofmemory` +
+	// C++ and the C library. "Resource temporarily unavailable" is what a
+	// thread gets that finds no memory for its stack.
+	`resource temporarily unavailable|bad_alloc|bad allocation|cannot allocate memory( \(|[^ ]|\s*$)|not enough memory|out[ _]of[ _]memory|outofmemory` +
 	// ONNX Runtime: its arena, its CUDA provider
 	`|failed to allocate memory|is smaller than requested bytes of|failed to find a free memory block` +
 	`|failed to allocate (external initializer|pinned) buffer|cudaerrormemoryallocation|_status_alloc_failed` +
-	// OpenVINO: its CPU and GPU plugins, OpenCL
-	`|failed to allocate \d+ bytes of memory|memory allocation failed|buffer allocation failed|exceeded max size of memory` +
+	// OpenVINO: its CPU and GPU plugins, code generator, OpenCL
+	`|can't alloc($|[^a-z])|failed to allocate \d+ bytes of memory|memory allocation failed|buffer allocation failed|exceeded max size of memory` +
 	`|cl_out_of_resources|cl_out_of_host_memory|cl_mem_object_allocation_failure|out of gpu resources` +
 	`|\[cl ext\] can not allocate|\[gpu\] cl\w+, error code: -[456]\b`)
 

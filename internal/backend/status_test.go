@@ -31,6 +31,8 @@ func TestOutOfMemory(t *testing.T) {
 		`Check 'ptr' failed at src/plugins/intel_cpu/src/cpu_memory.cpp:257: Failed to allocate 7663872811008 bytes of memory`,
 		`Exception from src\inference\src\cpp\core.cpp:113: bad allocation`,
 		`std::bad_alloc`,
+		`can't alloc`,                      // seen under RLIMIT_DATA
+		`Resource temporarily unavailable`, // the same
 		`[GPU] CL_OUT_OF_RESOURCES exception. Due to a driver bug, any subsequent OpenCL API call may cause the application to hang`,
 		`[GPU] out of GPU resources`,
 		`[GPU] Exceeded max size of memory object allocation: requested 9172942848 bytes, but max alloc size supported by device is 4294959104 bytes.`,
