@@ -27,17 +27,30 @@ type Plan struct {
 }
 
 // String is a line for people: "1 window of 16 frames, whole pictures, bf16,
-// offload none".
+// offload none". Attention is only mentioned where it is sliced.
 func (p Plan) String() string {
-	return strings.Join([]string{p.windows(), p.vae(), p.slices(), p.Precision, "offload " + string(p.Offload)}, ", ")
+	list := []string{p.windows(), p.vae()}
+	if p.Slices > 1 {
+		list = append(list, p.slices())
+	}
+	if p.Precision != "" {
+		list = append(list, p.Precision)
+	}
+	return strings.Join(append(list, p.offload()), ", ")
 }
 
 func (p Plan) windows() string {
-	if p.Windows == 1 {
-		return fmt.Sprintf("1 window of %d frames", p.Frames)
-	}
-	return fmt.Sprintf("%d windows of %d frames", p.Windows, p.Frames)
+	return plural(p.Windows, "window") + " of " + plural(p.Frames, "frame")
 }
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func (p Plan) offload() string { return "offload " + string(p.Offload) }
 
 func (p Plan) vae() string {
 	text := "whole pictures"
@@ -63,7 +76,7 @@ func (p Plan) Differences(q Plan) string {
 	var list []string
 	for _, d := range [][2]string{
 		{p.windows(), q.windows()}, {p.vae(), q.vae()}, {p.slices(), q.slices()},
-		{p.Precision, q.Precision}, {"offload " + string(p.Offload), "offload " + string(q.Offload)},
+		{p.Precision, q.Precision}, {p.offload(), q.offload()},
 	} {
 		if d[0] != d[1] {
 			list = append(list, d[1])
@@ -81,14 +94,17 @@ type Concessions struct {
 	Tile      int    // side of tiles to go over to; 0: none
 	Slices    int    // to compute attention in; 0: none
 	Offload   bool   // down to sequential
-	Precision string // to go down to; "": none
+	Precision string // to go down to from f32; "": none
 }
 
-// smallWindow is what windows are made smaller to.
-const smallWindow = 8
+const (
+	smallWindow = 8     // frames, what windows are made smaller to
+	exact       = "f32" // the precision that can be lowered
+)
 
-// concessions are what a plan can be made cheaper by, from the one that costs least to the one that
-// costs most: each takes one from a plan, and tells whether there was one.
+// concessions are what a plan can be made cheaper by, from the one that costs
+// least to the one that costs most: each takes one from a plan, and tells
+// whether there was one.
 var concessions = []func(p *Plan, may Concessions) bool{
 	func(p *Plan, may Concessions) bool {
 		ok := may.Windows && p.Windows > 1
@@ -107,14 +123,16 @@ var concessions = []func(p *Plan, may Concessions) bool{
 	func(p *Plan, may Concessions) bool { return may.Slices > p.Slices && set(&p.Slices, may.Slices) },
 	func(p *Plan, may Concessions) bool {
 		switch {
-		case !may.Offload:
-			return false
-		case p.Offload == OffloadNone:
+		case may.Offload && p.Offload == OffloadNone:
 			return set(&p.Offload, OffloadModel)
+		case may.Offload && p.Offload == OffloadModel:
+			return set(&p.Offload, OffloadSequential)
 		}
-		return set(&p.Offload, OffloadSequential)
+		return false
 	},
-	func(p *Plan, may Concessions) bool { return may.Precision != "" && set(&p.Precision, may.Precision) },
+	func(p *Plan, may Concessions) bool {
+		return may.Precision != "" && p.Precision == exact && set(&p.Precision, may.Precision)
+	},
 }
 
 func set[T comparable](to *T, v T) bool {
@@ -151,7 +169,7 @@ func Ladder(best Plan, may Concessions) []Plan {
 // on the way down, with every earlier concession taken back that it can do
 // without, so that a job whose networks have to be offloaded does not have
 // smaller windows for nothing. Where nothing fits it gives the cheapest, and
-// false.
+// false. The ladder has at least one plan.
 func Choose(ladder []Plan, fits func(Plan) bool) (Plan, bool) {
 	best := ladder[0]
 	for _, p := range ladder {
@@ -161,13 +179,19 @@ func Choose(ladder []Plan, fits func(Plan) bool) (Plan, bool) {
 		// What costs most is taken back first.
 		for _, back := range []func(*Plan){
 			func(q *Plan) { q.Precision = best.Precision },
+			func(q *Plan) { q.Offload = best.Offload },
+			func(q *Plan) {
+				if q.Offload == OffloadSequential && best.Offload == OffloadNone {
+					q.Offload = OffloadModel
+				}
+			},
 			func(q *Plan) { q.Slices = best.Slices },
 			func(q *Plan) { q.Tile = best.Tile },
 			func(q *Plan) { q.Frames = best.Frames },
 			func(q *Plan) { q.VAEFrames = best.VAEFrames },
 		} {
 			q := p
-			if back(&q); fits(q) {
+			if back(&q); q != p && fits(q) {
 				p = q
 			}
 		}

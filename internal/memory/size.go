@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -34,14 +35,34 @@ var units = map[string]float64{
 }
 
 // ParseSize reads a number of bytes: "3GB" is 3·10⁹, "3GiB" and "3G" are
-// 3·2³⁰, "1.5GB" and "200000000" are numbers too. Errors are of kind Usage.
+// 3·2³⁰, "1.5GB" and "200000000" are numbers too. Case and blanks before the
+// unit do not matter; parts of a byte are dropped. Errors are of kind Usage.
 func ParseSize(s string) (int64, error) {
+	bad := func(cause string) (int64, error) {
+		return 0, fault.New(fault.Usage, "read size", strconv.Quote(s), cause, "write 3GB, 3GiB or 512M")
+	}
 	text := strings.ToLower(strings.TrimSpace(s))
-	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyz")
-	unit, ok := units[text[len(digits):]]
-	n, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
-	if !ok || err != nil || !(n >= 0 && n*unit < 1<<62) {
-		return 0, fault.New(fault.Usage, "read size", strconv.Quote(s), "is not an amount of memory", "write 3GB, 3GiB or 512M")
+	digits := text[:len(text)-len(strings.TrimLeft(text, "0123456789."))]
+	name := strings.TrimSpace(text[len(digits):])
+	if digits == "" {
+		return bad("does not begin with digits")
+	}
+	if strings.HasPrefix(name, "%") {
+		return bad("is a share, and an amount is needed")
+	}
+	unit, ok := units[name]
+	if !ok {
+		return bad(strconv.Quote(name) + " is not a unit of memory")
+	}
+	if n, err := strconv.ParseInt(digits, 10, 64); err == nil && unit == 1 && n < 1<<62 {
+		return n, nil // a float64 has not all of them
+	}
+	n, err := strconv.ParseFloat(digits, 64)
+	if errors.Is(err, strconv.ErrSyntax) {
+		return bad(strconv.Quote(digits) + " is not a number")
+	}
+	if err != nil || n*unit >= 1<<62 {
+		return bad("is more than any memory")
 	}
 	return int64(n * unit), nil
 }
