@@ -111,7 +111,7 @@ func (l LatentSync) plan(p profile, usual memory.Plan) (memory.Plan, memory.Conc
 		Slices:    cmp.Or(l.AttentionSlices, p.plan.Slices, usual.Slices),
 		Offload:   cmp.Or(memory.Offload(l.Offload), p.plan.Offload, usual.Offload),
 	}
-	may := memory.Concessions{Windows: l.Windows == 0, Frames: l.FramesPerWindow == 0, VAEFrames: l.VAEFrames == 0, Offload: l.Offload == ""}
+	may := memory.Concessions{Windows: l.Windows == 0 && p.plan.Windows == 0, Frames: l.FramesPerWindow == 0, VAEFrames: l.VAEFrames == 0, Offload: l.Offload == ""}
 	if l.VAETile == nil {
 		may.Tile = usualTile
 	} else {
@@ -224,11 +224,14 @@ func (in *inputs) newLatentSync(ctx context.Context, job Job, o latentsync.Optio
 	if err != nil {
 		return nil, err
 	}
-	if err := precision(ctx, &o, p.half, job.LatentSync.Precision != "" && job.LatentSync.Precision != "auto", r.warn); err != nil {
+	asked := job.LatentSync.Parity || job.LatentSync.Precision != "" && job.LatentSync.Precision != "auto"
+	if err := precision(ctx, &o, p.half, asked, r.warn); err != nil {
 		return nil, err
 	}
-	if o.Resolution <= o.May.Tile {
-		o.May.Tile = 0 // a picture is no larger than a tile
+	for _, tile := range []*int{&o.Plan.Tile, &o.May.Tile} {
+		if o.Resolution <= *tile {
+			*tile = 0 // a picture is no larger than a tile
+		}
 	}
 	nets.budget.limit(&o, in)
 	o.Level = nets.level

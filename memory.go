@@ -82,9 +82,7 @@ func gpuOf(device string) (func(memory.GPU) bool, bool) {
 	return func(g memory.GPU) bool { return g.Vendor == vendor && g.Index == n }, vendor != ""
 }
 
-// limit gives the engine its part of the budget, and windows in flight where
-// they help: they share the loading of what is not kept loaded, and a GPU has
-// room for them.
+// limit gives the engine its part of the budget.
 func (b budget) limit(o *latentsync.Options, in *inputs) {
 	o.Budget, o.BudgetFrom = b.Host, b.HostFrom
 	o.Besides, o.FrameBytes = b.besides, frameBytes(in.format)
@@ -92,9 +90,7 @@ func (b budget) limit(o *latentsync.Options, in *inputs) {
 		o.Budget, o.BudgetFrom = b.Device, b.DeviceFrom
 		o.Besides, o.FrameBytes = 0, 0
 	}
-	if o.May.Windows && (b.gpu != nil || o.Plan.Offload == memory.OffloadSequential) {
-		o.Plan.Windows = memory.Windows(o.Budget)
-	}
+	o.InFlight = max(2, memory.Windows(o.Budget))
 }
 
 // soften sets Go's soft memory limit for the time of the job, unless a lower

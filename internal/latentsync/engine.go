@@ -377,12 +377,22 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 		return err
 	}
 	for i, h := range frames {
-		e.painter.paint(h.item.Frame, h.matrix, h.crop, pictures[i])
-		e.out = append(e.out, h.item)
+		e.out = append(e.out, e.paint(h.item, h.matrix, h.crop, pictures[i]))
 		e.rest = pictures[i]
 		h.item, h.result = lip.Item{}, nil // a later window conditions on h, no more
 	}
 	return nil
+}
+
+// paint gives an item whose frame gets a picture. Whole uses what the next crop
+// uses too, and is done at once.
+func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, picture []float32) lip.Item {
+	if e.painter.o.Whole {
+		e.painter.paint(it.Frame, m, crop, picture)
+		return it
+	}
+	it.Later(func() { e.painter.paint(it.Frame, m, crop, picture) })
+	return it
 }
 
 // Close releases networks and checkpoints. It may be called more than once.

@@ -105,11 +105,19 @@ func process(t testing.TB, e *Engine, items []lip.Item) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		finish(done)
 		n += len(done)
 	}
 	done, err := e.Flush(t.Context())
+	finish(done)
 	if err != nil || n+len(done) != len(items) {
 		t.Fatalf("%d of %d frames, %v", n+len(done), len(items), err)
+	}
+}
+
+func finish(done []lip.Item) {
+	for i := range done {
+		done[i].Finish()
 	}
 }
 

@@ -26,6 +26,14 @@ func (e *Engine) plan(c configs) error {
 			"it takes at least "+least+" ("+chosen.String()+"), and may use "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
 			"give it "+least+", or leave the choice of --offload, --frames-per-window, --vae-tile and --precision to it")
 	}
+	if chosen.Offload != memory.OffloadNone && o.May.Windows {
+		for n := o.InFlight; n > chosen.Windows; n /= 2 {
+			more := chosen
+			if more.Windows = n; fits(more) {
+				chosen = more
+			}
+		}
+	}
 	e.stock.plan, e.needs = chosen, o.Besides+c.need(o, chosen)
 	e.governor = memory.NewGovernor(chosen, o.May, fits)
 	return nil

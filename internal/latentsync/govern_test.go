@@ -151,6 +151,7 @@ func TestEveryAllocationFails(t *testing.T) {
 func pushAll(ctx context.Context, e *Engine, items []lip.Item) error {
 	next := 0
 	check := func(done []lip.Item, err error) error {
+		finish(done)
 		for _, it := range done {
 			if it.Frame != items[next].Frame {
 				return fmt.Errorf("frame %d comes out as number %d", it.Frame.Index, next)
@@ -188,11 +189,13 @@ func TestSmallerWindowsMidway(t *testing.T) {
 			if i == 26 { // the second window of 16 is about to be denoised
 				faulty.Fail(1, 1)
 			}
-			if _, err := e.Push(t.Context(), it); err != nil {
+			done, err := e.Push(t.Context(), it)
+			if finish(done); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if _, err := e.Flush(t.Context()); err != nil || len(plans) != 1 || plans[0].Frames != 8 {
+		done, err := e.Flush(t.Context())
+		if finish(done); err != nil || len(plans) != 1 || plans[0].Frames != 8 {
 			t.Fatalf("%v, plans %v", err, plans)
 		}
 		if most, _ := apart(items[39:], shotOf(picture, fc, 39, 40, 3)); most < 10 {

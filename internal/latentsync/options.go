@@ -39,8 +39,12 @@ type Options struct {
 	// bytes of the memory that the device computes in, less Besides, which others
 	// take of it; 0 takes Plan. BudgetFrom says for people who set it. The plan's
 	// precision is that of UNet and VAE; Whisper stays in f32 on a CPU.
+	//
+	// Where networks do not stay loaded, and May lets it, as many windows are in
+	// flight as fit the budget, up to InFlight: they share the loading.
 	Plan            memory.Plan
 	May             memory.Concessions
+	InFlight        int
 	Budget, Besides int64
 	BudgetFrom      string
 	FrameBytes      int64 // of a frame that the engine holds, where it is held in the same memory
@@ -141,6 +145,7 @@ func Defaults() Options {
 func (o Options) Parity() Options {
 	o.Overlap, o.WhisperOverlap, o.Speech = 0, false, nil
 	o.Whole, o.Short, o.Sample, o.IgnoreCuts, o.NeedFace = true, true, true, true, true
+	o.May.Frames, o.May.Tile, o.May.Precision = false, 0, "" // all of them change pictures
 	return o
 }
 

@@ -28,7 +28,7 @@ func (e *Engine) rests(ctx context.Context, it lip.Item, m frame.Affine) (bool, 
 		return false, err
 	}
 	if hold {
-		e.painter.paint(it.Frame, m, e.painter.aligner.Crop(it.Frame, m), e.rest)
+		it = e.paint(it, m, e.painter.aligner.Crop(it.Frame, m), e.rest)
 	}
 	e.out = append(e.out, it)
 	e.stock.note(workRest, 1, 0, 0)

@@ -22,8 +22,8 @@ type Engine interface {
 	// Hold is how many items the engine keeps back at most: those that it has
 	// to see before it can finish an earlier one.
 	Hold() int
-	// Push takes the next item and gives the ones that are finished, oldest
-	// first. What it gives is valid until the next call.
+	// Push takes the next item and gives the ones that are done but for their
+	// Finish, oldest first. The list is valid until the next call.
 	Push(ctx context.Context, it Item) ([]Item, error)
 	// Flush finishes what is held, at the end of the video.
 	Flush(ctx context.Context) ([]Item, error)
@@ -40,6 +40,23 @@ type Item struct {
 	// Cut is true where a new shot or a new track begins: nothing learned of
 	// the frames before may be carried over.
 	Cut bool
+
+	// finish is what is left to do to the frame.
+	finish func()
+}
+
+// Later leaves work on the frame of an item that the engine gives out to whoever
+// takes it: so a device does not wait for what a CPU does to frames.
+func (it *Item) Later(work func()) { it.finish = work }
+
+// Finish does what the engine has left. Whoever takes an item from an engine
+// calls it before looking at the frame, from any goroutine; again it does
+// nothing.
+func (it *Item) Finish() {
+	if it.finish != nil {
+		it.finish()
+		it.finish = nil
+	}
 }
 
 // Worker is an Engine that can tell what its work took, at any time and from

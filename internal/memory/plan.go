@@ -26,13 +26,10 @@ type Plan struct {
 	Precision string  `json:"precision,omitempty"` // of UNet and VAE: f32, bf16, f16
 }
 
-// String is a line for people: "1 window of 16 frames, whole pictures, bf16,
-// offload none". Attention is only mentioned where it is sliced.
+// String is a line for people: "1 window of 16 frames, whole pictures,
+// attention whole, bf16, offload none".
 func (p Plan) String() string {
-	list := []string{p.windows(), p.vae()}
-	if p.Slices > 1 {
-		list = append(list, p.slices())
-	}
+	list := []string{p.windows(), p.vae(), p.slices()}
 	if p.Precision != "" {
 		list = append(list, p.Precision)
 	}

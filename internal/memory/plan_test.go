@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -18,8 +19,8 @@ var (
 
 func TestPlanString(t *testing.T) {
 	for want, p := range map[string]Plan{
-		"4 windows of 16 frames, whole pictures, 4 a call, f32, offload none":                        rich,
-		"1 window of 16 frames, whole pictures, bf16, offload sequential":                            {Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: OffloadSequential, Precision: "bf16"},
+		"4 windows of 16 frames, whole pictures, 4 a call, attention whole, f32, offload none":                        rich,
+		"1 window of 16 frames, whole pictures, attention whole, bf16, offload sequential":                            {Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: OffloadSequential, Precision: "bf16"},
 		"2 windows of 1 frame, tiles of 256 pixels, 2 a call, attention in 4 slices, offload model":  {Windows: 2, Frames: 1, VAEFrames: 2, Tile: 256, Slices: 4, Offload: OffloadModel},
 		"1 window of 8 frames, tiles of 256 pixels, attention in 4 slices, bf16, offload sequential": cheapest(rich, all),
 	} {
@@ -270,4 +271,40 @@ func TestChangeString(t *testing.T) {
 	if got := c.String(); got != "3.2 GiB of 3.0 GiB in use: 4 windows of 8 frames instead of 4 windows of 16 frames" || strings.Contains(got, "\n") {
 		t.Error(got)
 	}
+}
+
+// ExampleChoose is the example of docs/memory.md; its figures, in MB, are made up.
+func ExampleChoose() {
+	need := func(p Plan) int {
+		networks := map[Offload]int{OffloadNone: 6600, OffloadModel: 5200, OffloadSequential: 1600}[p.Offload]
+		window := map[int]int{16: 500, 8: 250}[p.Frames]
+		pictures, attention := 300, 200
+		if p.Tile > 0 {
+			pictures = 100
+		}
+		if p.Slices > 1 {
+			attention = 50
+		}
+		return 300 + networks + p.Windows*window + pictures + attention
+	}
+	best := Plan{Windows: 2, Frames: 16, VAEFrames: 1, Slices: 1, Offload: OffloadNone, Precision: "f32"}
+	ladder := Ladder(best, Concessions{Windows: true, Frames: true, VAEFrames: true, Tile: 256, Slices: 4, Offload: true})
+	for i, p := range ladder {
+		if i == 0 {
+			fmt.Println(need(p), p)
+			continue
+		}
+		fmt.Println(need(p), ladder[i-1].Differences(p))
+	}
+	p, ok := Choose(ladder, func(p Plan) bool { return need(p) <= 3000 })
+	fmt.Println(ok, need(p), p)
+	// Output:
+	// 8400 2 windows of 16 frames, whole pictures, attention whole, f32, offload none
+	// 7900 1 window of 16 frames
+	// 7650 1 window of 8 frames
+	// 7450 tiles of 256 pixels
+	// 7300 attention in 4 slices
+	// 5900 offload model
+	// 2300 offload sequential
+	// true 2900 1 window of 16 frames, whole pictures, attention whole, f32, offload sequential
 }

@@ -178,6 +178,7 @@ func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.It
 			return err
 		}
 		p.watches[encoding].start()
+		it.Finish()
 		err := p.Sink.Write(it.Frame)
 		p.watches[encoding].stop(1)
 		if err != nil {
