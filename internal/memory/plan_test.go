@@ -19,8 +19,8 @@ var (
 
 func TestPlanString(t *testing.T) {
 	for want, p := range map[string]Plan{
-		"4 windows of 16 frames, whole pictures, 4 a call, attention whole, f32, offload none":                        rich,
-		"1 window of 16 frames, whole pictures, attention whole, bf16, offload sequential":                            {Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: OffloadSequential, Precision: "bf16"},
+		"4 windows of 16 frames, whole pictures, 4 a call, attention whole, f32, offload none":       rich,
+		"1 window of 16 frames, whole pictures, attention whole, bf16, offload sequential":           {Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: OffloadSequential, Precision: "bf16"},
 		"2 windows of 1 frame, tiles of 256 pixels, 2 a call, attention in 4 slices, offload model":  {Windows: 2, Frames: 1, VAEFrames: 2, Tile: 256, Slices: 4, Offload: OffloadModel},
 		"1 window of 8 frames, tiles of 256 pixels, attention in 4 slices, bf16, offload sequential": cheapest(rich, all),
 	} {
