@@ -118,7 +118,7 @@ func TestBudgetOfGPU(t *testing.T) {
 		{"large", GPU{Vendor: "nvidia", Index: 1, Total: 24 * gib, Used: 4 * gib}, 19 * gib, "free memory of nvidia:1"},
 		{"small", GPU{Vendor: "amd", Total: 2 * gib, Used: gib}, gib - 256*mib, "free memory of amd:0"},
 		{"full", GPU{Vendor: "amd", Total: 2 * gib, Used: 2*gib - mib}, 0, "free memory of amd:0"},
-		{"shared", GPU{Vendor: "intel", Shared: true}, 0, ""},
+		{"shared", GPU{Vendor: "intel", Shared: true, Total: 8 * gib}, 0, ""},
 		{"not told", GPU{Vendor: "intel"}, 0, ""},
 	} {
 		b, err := p.Budget(0, &tt.gpu)
