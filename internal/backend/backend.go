@@ -86,8 +86,8 @@ type Arena struct {
 	// Limit is the most that the session's arena takes, in bytes; an
 	// allocation beyond fails, with an error of kind Memory. 0: no limit.
 	Limit int64
-	// First is how much the arena takes at first, in bytes, if it doubles; 0:
-	// the library's choice, 1 MiB.
+	// First is how much the arena takes at first, in bytes, if it doubles, and
+	// never gives back before Close; 0: the library's choice, 1 MiB.
 	First int64
 	// MaxDead is the most that a block may be larger than what is put into it,
 	// in bytes: a larger one is split. 0: 128 MiB.

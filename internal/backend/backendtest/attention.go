@@ -36,7 +36,7 @@ var Attentions = []Attention{
 // The second is the VAE's, of more pixels than it gets.
 var Large = []Attention{Attentions[1], {"VAE, 724 pixels", 1, 8192, 8192, 512, 1}}
 
-// Scores is the size of the matrix of scores, in bytes.
+// Scores is the size of the matrix of scores in float32, in bytes.
 func (n Attention) Scores() int64 { return 4 * int64(n.Batch) * int64(n.H) * int64(n.NQ) * int64(n.NK) }
 
 // graph writes the attention as internal/latentsync/network does: layers with
@@ -148,8 +148,9 @@ func FusedAttention(t *testing.T, b backend.Backend, microsoft bool, p backend.P
 
 // FusedAttentionMemory checks, each in a process of its own, that computing the
 // Large attentions takes the memory of their tokens and a small part of what
-// their scores would take.
-func FusedAttentionMemory(t *testing.T, open func(t *testing.T) backend.Backend, microsoft bool) {
+// their scores would take, in precision p. The test is skipped where the CPU does
+// not compute in p.
+func FusedAttentionMemory(t *testing.T, open func(t *testing.T) backend.Backend, microsoft bool, p backend.Precision) {
 	for _, n := range Large {
 		t.Run(n.Name, func(t *testing.T) {
 			if !InChild(t) {
@@ -157,7 +158,15 @@ func FusedAttentionMemory(t *testing.T, open func(t *testing.T) backend.Backend,
 			}
 			b := open(t)
 			defer b.Close()
-			s, err := b.Load(t.Context(), backend.Model{Name: n.Name, Graph: n.graph(microsoft, false, tensor.F32)}, cpu)
+			list, err := b.Devices()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p != backend.F32 && list[0].Half != p {
+				t.Skipf("this CPU does not compute in %s", p)
+			}
+			s, err := b.Load(t.Context(), backend.Model{Name: n.Name, Graph: n.graph(microsoft, false, p.DType())},
+				backend.Options{Device: "cpu", Precision: p, Threads: 2})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -166,10 +175,12 @@ func FusedAttentionMemory(t *testing.T, open func(t *testing.T) backend.Backend,
 			_, before := residentPeak(t)
 			run(t, s, in)
 			_, after := residentPeak(t)
-			tokens := 4 * int64(n.NQ) * int64(n.C) // the size of the input, of q, k, v and so on
-			t.Logf("grown by %d MiB; the scores would take %d MiB, the tokens take %d MiB", (after-before)>>20, n.Scores()>>20, tokens>>20)
-			if after-before > 12*tokens+n.Scores()/8 {
-				t.Errorf("the process grew by %d bytes; the scores would take %d", after-before, n.Scores())
+			size := int64(p.DType().Size())
+			tokens := size * int64(n.NQ) * int64(n.C) // the size of q, k, v and so on
+			scores := n.Scores() / 4 * size
+			t.Logf("grown by %d MiB; the scores would take %d MiB, the tokens take %d MiB", (after-before)>>20, scores>>20, tokens>>20)
+			if after-before > 12*tokens+scores/8 {
+				t.Errorf("the process grew by %d bytes; the scores would take %d", after-before, scores)
 			}
 		})
 	}

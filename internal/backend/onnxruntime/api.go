@@ -101,6 +101,8 @@ type api struct {
 	typeAndShape func(value handle, out *handle) handle
 	// OrtStatus* CreateCpuMemoryInfo(OrtAllocatorType, OrtMemType, OrtMemoryInfo** out); 69
 	createCPUMemoryInfo func(allocator, mem int32, out *handle) handle
+	// OrtStatus* AllocatorAlloc(OrtAllocator*, size_t, void** out); 75
+	allocatorAlloc func(allocator handle, n uintptr, out **byte) handle
 	// OrtStatus* AllocatorFree(OrtAllocator*, void*); 76
 	allocatorFree func(allocator handle, p *byte) handle
 	// OrtStatus* GetAllocatorWithDefaultOptions(OrtAllocator** out); 78 (not to be released)
@@ -182,7 +184,7 @@ func (a *api) entries() map[int]any {
 		49: &a.createTensor, 50: &a.isTensor, 51: &a.tensorData,
 		55: &a.tensorInfo, 56: &a.onnxType, 60: &a.elementType, 61: &a.rank, 62: &a.dimensions,
 		65: &a.typeAndShape, 68: &a.createMemoryInfo, 69: &a.createCPUMemoryInfo,
-		76: &a.allocatorFree, 78: &a.defaultAllocator,
+		75: &a.allocatorAlloc, 76: &a.allocatorFree, 78: &a.defaultAllocator,
 		92: &a.releaseEnv, 93: &a.releaseStatus, 94: &a.releaseMemoryInfo, 95: &a.releaseSession,
 		96: &a.releaseValue, 97: &a.releaseRunOptions, 98: &a.releaseTypeInfo,
 		99: &a.releaseTensorInfo, 100: &a.releaseSessionOptions,

@@ -120,6 +120,18 @@ func (b *Backend) appendCUDA(options handle, device int, o backend.Arena) error 
 	return nil
 }
 
+// firstBlock has the arena take its first block, of Arena.First bytes or 1 MiB.
+// One that doubles never gives its first block back (BFCArena::Shrink); without
+// this that would be what the first Run asks for first, of any size.
+func (s *session) firstBlock() error {
+	a := s.b.api
+	var p *byte
+	if err := a.check(a.allocatorAlloc(s.allocator, 1, &p)); err != nil {
+		return err
+	}
+	return a.check(a.allocatorFree(s.allocator, p))
+}
+
 // openShrinking makes the options of a Run at whose end the arena gives back the
 // blocks that nothing lies in.
 func (s *session) openShrinking(device int) error {

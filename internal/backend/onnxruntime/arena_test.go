@@ -1,6 +1,7 @@
 package onnxruntime
 
 import (
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -8,8 +9,76 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
+
+// square is a model that makes (n, n) of x (n, 1): of 1000 numbers four million
+// bytes.
+func square() []byte {
+	var g backendtest.Graph
+	g.Node("Transpose", []string{"x"}, []string{"xt"})
+	g.Node("MatMul", []string{"x", "xt"}, []string{"xx"})
+	g.Node("Softmax", []string{"xx"}, []string{"s"})
+	g.Node("ReduceMean", []string{"s"}, []string{"y"}, backendtest.Int("keepdims", 1))
+	g.Input("x", tensor.F32, -1, 1)
+	g.Output("y", tensor.F32, -1, -1)
+	return g.Bytes()
+}
+
+// TestArenaGivesBack looks at the resident size of the process. The first Run is
+// a large one: what it takes must go with Shrink, and with Close, whatever the
+// settings.
+func TestArenaGivesBack(t *testing.T) {
+	b, err := Open(t.Context(), backendtest.Library(t, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	resident := func() int64 {
+		debug.FreeOSMemory()
+		return memory.SelfStatus("VmRSS")["VmRSS"]
+	}
+	if resident() == 0 {
+		t.Skip("this system does not tell the size of a process")
+	}
+	const taken = 4000 * 4000 * 4
+	for name, a := range map[string]backend.Arena{"plain": {}, "double": {Growth: backend.GrowDouble}, "exact": {Growth: backend.GrowExact}} {
+		t.Run(name, func(t *testing.T) {
+			s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: square()}, backend.Options{Device: "cpu", Threads: 1, Arena: a})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			// run gives the resident size afterwards.
+			run := func(n int) int64 {
+				t.Helper()
+				if _, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, n, 1)}); err != nil {
+					t.Fatal(err)
+				}
+				return resident()
+			}
+			large := run(4000)
+			if held := s.Memory().Held; held < taken {
+				t.Errorf("it holds %d bytes", held)
+			}
+			s.Shrink()
+			if small := run(100); large-small < taken*3/4 {
+				t.Errorf("Shrink gave back %d of %d bytes", large-small, taken)
+			}
+			if held, _, ok := s.(*session).stats(); !ok || held > 2<<20 {
+				t.Errorf("after Shrink the arena holds %d bytes", held)
+			}
+			large = run(4000)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if closed := resident(); large-closed < taken*3/4 {
+				t.Errorf("Close gave back %d of %d bytes", large-closed, taken)
+			}
+		})
+	}
+}
 
 // TestArena loads one model with different settings, side by side, and looks at
 // what the library's allocators say.
@@ -19,17 +88,9 @@ func TestArena(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	// Of x (n, 1) it makes (n, n): of 1000 numbers four million bytes.
-	var g backendtest.Graph
-	g.Node("Transpose", []string{"x"}, []string{"xt"})
-	g.Node("MatMul", []string{"x", "xt"}, []string{"xx"})
-	g.Node("Softmax", []string{"xx"}, []string{"s"})
-	g.Node("ReduceMean", []string{"s"}, []string{"y"}, backendtest.Int("keepdims", 1))
-	g.Input("x", tensor.F32, -1, 1)
-	g.Output("y", tensor.F32, -1, -1)
 	load := func(a backend.Arena) *session {
 		t.Helper()
-		s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: g.Bytes()}, backend.Options{Device: "cpu", Threads: 1, Arena: a})
+		s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: square()}, backend.Options{Device: "cpu", Threads: 1, Arena: a})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +161,7 @@ func TestArena(t *testing.T) {
 		t.Errorf("after Shrink: %v, %d bytes", err, held(exact))
 	}
 	for _, a := range []backend.Arena{{Limit: -1}, {First: -1}, {MaxDead: -1}, {Growth: -1}} {
-		if s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: g.Bytes()}, backend.Options{Arena: a}); fault.KindOf(err) != fault.Usage {
+		if s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: square()}, backend.Options{Arena: a}); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%+v: %v, %v", a, s, err)
 		}
 	}

@@ -24,5 +24,5 @@ func TestAttentionMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		return b
-	}, true)
+	}, true, backend.F32)
 }

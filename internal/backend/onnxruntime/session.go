@@ -145,6 +145,9 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		if device < 0 {
 			s.outside = max(s.growth.Memory().Held-arena, 0)
 		}
+		if err := s.firstBlock(); err != nil {
+			return err
+		}
 		if err := s.openShrinking(device); err != nil {
 			return err
 		}

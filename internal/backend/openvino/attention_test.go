@@ -29,11 +29,14 @@ func TestAttentionIsFused(t *testing.T) {
 
 func TestAttentionMemory(t *testing.T) {
 	lib := backendtest.Library(t, Name)
-	backendtest.FusedAttentionMemory(t, func(t *testing.T) backend.Backend {
+	open := func(t *testing.T) backend.Backend {
 		b, err := Open(t.Context(), lib)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return b
-	}, false)
+	}
+	for _, p := range []backend.Precision{backend.F32, backend.BF16} {
+		t.Run(string(p), func(t *testing.T) { backendtest.FusedAttentionMemory(t, open, false, p) })
+	}
 }
