@@ -190,18 +190,26 @@ func precision(ctx context.Context, o *latentsync.Options, half, asked bool, war
 	if lower == backend.F32 {
 		return nil
 	}
-	dir, files := filepath.Dir(o.Files.UNet), o.Files
-	var unet, vae bool
-	files.LowerUNet, unet = models.Prepared(ctx, files.UNet, lower.DType())
-	files.LowerVAE, vae = models.Prepared(ctx, files.VAE, lower.DType())
+	missing, files := "", o.Files
+	copyOf := func(path string) string {
+		file, ok := models.Prepared(ctx, path, lower.DType())
+		if ok {
+			return file
+		}
+		missing = cmp.Or(missing, path)
+		return path
+	}
+	files.Lower, files.LowerUNet, files.LowerVAE = lower, copyOf(files.UNet), copyOf(files.VAE)
 	switch {
-	case unet && vae:
-		o.Files, o.Files.Lower = files, lower
+	case missing == "":
 		o.May.Precision = string(lower)
 	case lower == p:
-		warn(fmt.Sprintf("the checkpoints in %s are converted to %s on the fly, which takes twice the memory and longer to load; once and for all: lipstream models prepare %s --dtype %s",
-			dir, p, dir, p))
+		warn(fmt.Sprintf("%s is converted to %s on the fly, which takes twice the memory and longer to load; once and for all: lipstream models prepare %s --dtype %s",
+			missing, p, filepath.Dir(files.UNet), p))
+	default:
+		return nil
 	}
+	o.Files = files
 	return nil
 }
 

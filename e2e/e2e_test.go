@@ -190,6 +190,9 @@ func listing(dir string) (map[string]string, error) {
 		if err != nil {
 			return err
 		}
+		if d.IsDir() && strings.HasSuffix(path, filepath.Join("lipstream", "jobs")) {
+			return filepath.SkipDir // what interrupted jobs go on with
+		}
 		if d.IsDir() {
 			return nil
 		}
