@@ -105,9 +105,6 @@ func (b budget) soften() (undo func()) {
 	return func() { debug.SetMemoryLimit(was) }
 }
 
-// jobMemory is what the monitor calls the job's own memory.
-const jobMemory = "the job's memory"
-
 // watch raises alerts about host, control group and GPUs while the job runs,
 // and tells how short of memory the job itself is.
 func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Monitor, level func() memory.Level, err error) {

@@ -27,6 +27,7 @@ type Engine struct {
 	denoiser *denoiser
 	governor *memory.Governor
 	needs    int64
+	longest  int // frames of a window, also of an earlier run with more memory
 	pace     pace
 
 	shot  shot
@@ -61,7 +62,8 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 		return e, err
 	}
 	e.o.Plan = e.stock.plan
-	e.shot = shot{keep: e.o.Plan.Frames, short: o.Short}
+	e.longest = o.Plan.Frames
+	e.shot = shot{keep: e.longest, short: o.Short}
 	e.assemble(c)
 	return e, e.try(func() error { return e.load(ctx) })
 }
@@ -187,7 +189,11 @@ func (e *Engine) Name() string { return e.o.Name() }
 
 // Hold is what the windows in flight take and the overlap with the one before,
 // less one frame. Cheaper plans hold less.
-func (e *Engine) Hold() int { return e.o.hold(e.o.Plan) }
+func (e *Engine) Hold() int {
+	p := e.o.Plan
+	p.Frames = max(p.Frames, e.longest)
+	return e.o.hold(p)
+}
 
 // Push takes a frame and gives those whose windows are complete.
 func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {

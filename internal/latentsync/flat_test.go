@@ -11,7 +11,7 @@ import (
 // resident is this process's anonymous memory after everything that is free was
 // given back, in bytes; 0 where the system does not tell.
 func resident(e *Engine) int64 {
-	e.recover()
+	e.giveBack()
 	return memory.SelfStatus("RssAnon")["RssAnon"]
 }
 

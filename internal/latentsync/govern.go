@@ -51,7 +51,7 @@ func (e *Engine) retreat(failed error) error {
 		return fault.Wrap(fault.Memory, "go on with", e.o.Name(), failed, "give the job more memory, or leave the choice of --offload, --frames-per-window and --vae-tile to it")
 	}
 	err := e.apply(p, "out of memory: "+failed.Error())
-	e.recover()
+	e.giveBack()
 	return err
 }
 
@@ -76,7 +76,7 @@ func (e *Engine) settle(windows int) error {
 		e.stock.shrink()
 	}
 	if every := e.o.ReturnEvery; every > 0 && e.pace.due(&e.pace.returned, every) {
-		e.recover()
+		e.giveBack()
 	}
 	if e.o.Level == nil {
 		return nil
@@ -100,9 +100,9 @@ func (e *Engine) apply(p memory.Plan, why string) error {
 	return e.stock.apply(p)
 }
 
-// recover gives memory that nothing uses back to the system: Go's and the C
+// giveBack gives memory that nothing uses back to the system: Go's and the C
 // library's.
-func (e *Engine) recover() {
+func (e *Engine) giveBack() {
 	debug.FreeOSMemory()
 	native.ReturnFree()
 }

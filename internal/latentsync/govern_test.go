@@ -309,6 +309,69 @@ func TestResume(t *testing.T) {
 	})
 }
 
+// TestResumeWithLessMemory goes on with a job whose first windows were larger
+// than what there is memory for now.
+func TestResumeWithLessMemory(t *testing.T) {
+	picture, fc := portrait(t)
+	onOne(t, func(t *testing.T, b backend.Backend) {
+		dir := t.TempDir()
+		var j *journal.Journal
+		begin := func(ctx context.Context, set func(o *Options)) (*Engine, error) {
+			var err error
+			if j, err = journal.Open(dir, "job", journal.Identity{}); err != nil {
+				t.Fatal(err)
+			}
+			o := quick(t, b)
+			o.Plan.Frames, o.Overlap, o.Steps, o.Guidance, o.May, o.Journal = 16, 4, 1, 1, memory.Concessions{Frames: true}, j
+			set(&o)
+			return New(ctx, o)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		e, err := begin(ctx, func(o *Options) {})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.denoiser.o.Progress = func(int64, int, int) {
+			if calls(e, workWindow) == 2 {
+				cancel()
+			}
+		}
+		if err := pushAll(ctx, e, shotOf(picture, fc, 0, 50, 3)); !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		needs := e.Needs()
+		if err := errors.Join(e.Close(), j.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if e, err = begin(t.Context(), func(o *Options) { o.Budget = needs - 1 }); err != nil {
+			t.Fatal(err)
+		}
+		if e.Options().Plan.Frames != 8 {
+			t.Fatalf("plan %v", e.Options().Plan)
+		}
+		held := 0
+		for _, it := range shotOf(picture, fc, 0, 50, 3) {
+			held++
+			done, err := e.Push(t.Context(), it)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if held -= len(done); held > e.Hold() {
+				t.Fatalf("%d frames are held, Hold says %d", held, e.Hold())
+			}
+		}
+		if done, err := e.Flush(t.Context()); err != nil || len(done) != held {
+			t.Errorf("Flush gives %d of %d, %v", len(done), held, err)
+		}
+		if calls(e, workRecall) < 2 {
+			t.Errorf("%d windows of the earlier run", calls(e, workRecall))
+		}
+		if err := errors.Join(e.Close(), j.Remove()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func marked(items []lip.Item) []lip.Item {
 	items[7].Cut = true
 	return items
