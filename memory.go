@@ -52,6 +52,14 @@ func newBudget(job Job, device string, in *inputs) (budget, error) {
 	if b.Budget, err = probe.Budget(job.MemoryLimit, b.gpu); err != nil {
 		return b, fault.Wrap(fault.Internal, "find out the memory for", job.Output, err, "")
 	}
+	if b.gpu != nil {
+		// Beyond the alert the governor would go down again and again.
+		_, alert, err := job.thresholds()
+		if err != nil {
+			return b, err
+		}
+		b.Device = max(0, min(b.Device, alert.Of(b.gpu.Total)-b.gpu.Used))
+	}
 	u, err := probe.Usage()
 	if err != nil {
 		return b, fault.Wrap(fault.Internal, "find out the memory of", "this process", err, "")
@@ -89,6 +97,9 @@ func (b budget) limit(o *latentsync.Options, in *inputs) {
 	if b.gpu != nil {
 		o.Budget, o.BudgetFrom = b.Device, b.DeviceFrom
 		o.Besides, o.FrameBytes = 0, 0
+		if o.Batched = true; o.May.Windows {
+			o.Plan.Windows = memory.Windows(b.gpu.Total)
+		}
 	}
 	o.InFlight = max(2, memory.Windows(o.Budget))
 }
@@ -105,20 +116,29 @@ func (b budget) soften() (undo func()) {
 	return func() { debug.SetMemoryLimit(was) }
 }
 
-// watch raises alerts about host, control group and GPUs while the job runs,
-// and tells how short of memory the job itself is.
-func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Monitor, level func() memory.Level, err error) {
-	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { r.alert(a.String()) }}
+// thresholds are those of the alerts.
+func (j Job) thresholds() (warning, critical memory.Threshold, err error) {
+	warning, critical = memory.DefaultWarning, memory.DefaultCritical
 	for _, t := range []struct {
 		option, value string
 		to            *memory.Threshold
-	}{{"--memory-warning", job.MemoryWarning, &o.Warning}, {"--memory-alert", job.MemoryAlert, &o.Critical}} {
+	}{{"--memory-warning", j.MemoryWarning, &warning}, {"--memory-alert", j.MemoryAlert, &critical}} {
 		if t.value == "" {
 			continue
 		}
 		if *t.to, err = memory.ParseThreshold(t.value); err != nil {
-			return nil, nil, fault.Wrap(fault.Usage, "option", t.option, err, fault.HintOf(err))
+			return warning, critical, fault.Wrap(fault.Usage, "option", t.option, err, fault.HintOf(err))
 		}
+	}
+	return warning, critical, nil
+}
+
+// watch raises alerts about host, control group and GPUs while the job runs,
+// and tells how short of memory the job itself is.
+func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Monitor, level func() memory.Level, err error) {
+	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { r.alert(a.String()) }}
+	if o.Warning, o.Critical, err = job.thresholds(); err != nil {
+		return nil, nil, err
 	}
 	if err := o.Check(); err != nil {
 		return nil, nil, err

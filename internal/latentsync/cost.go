@@ -31,7 +31,8 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 		*to = time.Since(began)
 		return err
 	}
-	frames := e.stock.plan.Frames
+	size := e.stock.plan.Frames
+	frames := size * d.net.batch
 	b := &branch{
 		sample: tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent),
 		audio:  tensor.New(tensor.F32, frames, d.tokens, d.config.AudioDim),
@@ -39,7 +40,7 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 	step := func(full bool) func() error {
 		return func() error { return d.predict(ctx, 1, full, b) }
 	}
-	if err := d.net.ready(ctx, frames); err != nil {
+	if err := d.net.ready(ctx, size); err != nil {
 		return c, err
 	}
 	// The first run of a graph also sets up its memory.
@@ -54,6 +55,7 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 			return c, err
 		}
 	}
+	c.Full, c.Cheap = c.Full/time.Duration(d.net.batch), c.Cheap/time.Duration(d.net.batch)
 	if e.o.Guidance > 1 {
 		c.Full, c.Cheap = 2*c.Full, 2*c.Cheap
 	}

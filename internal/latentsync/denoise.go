@@ -25,9 +25,9 @@ type denoiser struct {
 
 // member is the UNet, for windows of so many frames.
 func (d *denoiser) member() member {
-	return member{name: workUNet, parts: true, file: d.o.Files.unet, precision: planned,
+	return member{name: workUNet, parts: true, batch: 1, file: d.o.Files.unet, precision: planned,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
-			u, err := network.NewUNet(d.config, network.UNetShape{Batch: 1, Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
+			u, err := network.NewUNet(d.config, network.UNetShape{Batch: d.net.batch, Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
 			if err != nil {
 				return nil, err
 			}
@@ -53,12 +53,16 @@ type task struct {
 // the result.
 func (d *denoiser) windows(ctx context.Context, mask []float32, list []task) ([][][]float32, error) {
 	size := len(list[0].frames)
+	work := list
+	if d.o.Batched {
+		work = []task{d.together(list)}
+	}
 	if err := d.net.ready(ctx, size); err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	tracks := make([]*track, len(list))
-	for i, w := range list {
+	tracks := make([]*track, len(work))
+	for i, w := range work {
 		t, err := d.track(mask, w.frames)
 		if err != nil {
 			return nil, err
@@ -70,10 +74,13 @@ func (d *denoiser) windows(ctx context.Context, mask []float32, list []task) ([]
 	}
 	d.net.stock.note(workWindow, int64(len(list)), time.Since(began), 0)
 	out := make([][][]float32, len(list))
-	for i, t := range tracks {
-		n := len(t.x) / size
+	for i := range list {
+		x, n := tracks[min(i, len(tracks)-1)].x, len(d.noise)
+		if len(tracks) == 1 {
+			x = x[i*size*n:]
+		}
 		for k := range size {
-			latents := t.x[k*n : (k+1)*n : (k+1)*n]
+			latents := x[k*n : (k+1)*n : (k+1)*n]
 			if err := finite(latents); err != nil {
 				return nil, broken("denoise", fmt.Sprintf("frame %d", list[i].first+int64(k)), err)
 			}
@@ -81,6 +88,18 @@ func (d *denoiser) windows(ctx context.Context, mask []float32, list []task) ([]
 		}
 	}
 	return out, nil
+}
+
+// together makes one call of the UNet of the windows in flight. Where there are
+// fewer than the plan has, the last one fills up: another network would have to
+// be compiled for them.
+func (d *denoiser) together(list []task) task {
+	d.net.batch = d.net.stock.plan.Windows
+	all := task{first: list[0].first}
+	for i := range d.net.batch {
+		all.frames = append(all.frames, list[min(i, len(list)-1)].frames...)
+	}
+	return all
 }
 
 // track is a window on its way from noise to latents.

@@ -75,6 +75,9 @@ func (e *Engine) assemble(c configs) {
 	d := &denoiser{o: o, config: c.unet, latent: side, tokens: c.whisper.Tokens(), noise: make([]float32, c.unet.Out*side*side)}
 	sampler.Noise(d.noise, o.Seed, 0, 0)
 	d.net = s.add(d.member())
+	if o.Batched {
+		d.net.batch = s.plan.Windows
+	}
 	p := newPainter(o, c.vae)
 	p.encoder, p.decoder = s.add(p.member(workEncoder, network.VAEEncoder, c.vae.Factor())), s.add(p.member(workDecoder, network.VAEDecoder, 1))
 	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}

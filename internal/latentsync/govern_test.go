@@ -37,8 +37,10 @@ func calls(e *Engine, name string) int64 {
 func TestPlansAreExact(t *testing.T) {
 	picture, fc := portrait(t)
 	onEach(t, func(t *testing.T, b backend.Backend) {
+		batched := false
 		run := func(set func(p *memory.Plan)) []lip.Item {
 			o := small(t, b)
+			o.Batched = batched
 			set(&o.Plan)
 			e, items := open(t, o), shotOf(picture, fc, 0, 7, 3)
 			process(t, e, items)
@@ -61,6 +63,12 @@ func TestPlansAreExact(t *testing.T) {
 		} {
 			if most, _ := apart(run(set), base); most > 1 {
 				t.Errorf("%s: frames differ by %d", name, most)
+			}
+		}
+		batched = true // of 2 windows a call is full, of 3 it is filled up
+		for _, windows := range []int{2, 3} {
+			if most, _ := apart(run(func(p *memory.Plan) { p.Windows = windows }), base); most > 1 {
+				t.Errorf("%d windows a call: frames differ by %d", windows, most)
 			}
 		}
 	})

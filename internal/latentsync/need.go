@@ -27,6 +27,9 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 	maps := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * mapsUNet * max(size, 2)
 	// Both halves of guidance, for each window in flight: the skips between graphs.
 	flow := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * 4 * skipsUNet
+	if o.Batched {
+		maps, flow = maps*int64(p.Windows), flow*int64(p.Windows)
+	}
 	// The largest is compiled while the rest is not there yet.
 	unet := all + max(all/20, compiling*largest-all) + int64(len(c.parts))*perGraph + maps + flow
 	if p.Offload == memory.OffloadSequential {

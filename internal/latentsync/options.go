@@ -45,6 +45,7 @@ type Options struct {
 	Plan            memory.Plan
 	May             memory.Concessions
 	InFlight        int
+	Batched         bool // windows in flight are one call of the UNet: for devices that are not full with one
 	Budget, Besides int64
 	BudgetFrom      string
 	FrameBytes      int64 // of a frame that the engine holds, where it is held in the same memory

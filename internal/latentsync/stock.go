@@ -61,9 +61,14 @@ type member struct {
 	// parts tells that the network can be streamed.
 	parts bool
 
+	// batch is how many windows, each of as many frames, a call takes.
+	batch int
+
+	// What chain was built for:
 	chain  *network.Chain
 	frames int
-	plan   memory.Plan // that chain was built for
+	many   int // batch
+	plan   memory.Plan
 }
 
 // one is a network of one graph.
@@ -95,7 +100,7 @@ func (m *member) ready(ctx context.Context, frames int) error {
 	s := m.stock
 	plan := s.plan
 	plan.Windows, plan.Frames, plan.VAEFrames = 0, 0, 0 // matter to no graph but by frames
-	if m.chain != nil && m.frames == frames && m.plan == plan {
+	if m.chain != nil && m.frames == frames && m.many == m.batch && m.plan == plan {
 		return nil
 	}
 	if err := m.Close(); err != nil {
@@ -129,7 +134,7 @@ func (m *member) ready(ctx context.Context, frames int) error {
 		// The first and the last graph are small, and DeepCache runs them alone.
 		loader.Streamed = func(i int) bool { return i > 0 && i < len(graphs)-1 }
 	}
-	m.frames, m.plan = frames, plan
+	m.frames, m.many, m.plan = frames, m.batch, plan
 	m.chain, err = loader.Load(ctx, graphs)
 	return err
 }
