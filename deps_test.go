@@ -31,8 +31,9 @@ var layers = [][]string{
 	{"cmd", "tools", "e2e", "examples"},
 	{"internal/server", "internal/worker", "internal/doctor", "internal/bench"},
 	{"internal/web"},
-	{"."},
 	{"internal/queue"},
+	{"internal/store"},
+	{"."},
 	{"internal/pipeline"},
 	{"internal/models"},
 	{"internal/preview", "internal/latentsync"},
@@ -56,6 +57,10 @@ var onlyIn = map[string]string{
 	"golang.org/x/term":               "cmd",
 	"github.com/rogpeppe/go-internal": "", // tests only
 	"github.com/google/go-cmp":        "", // tests only
+	"github.com/getkin/kin-openapi":   "", // tests only
+	"github.com/chromedp":             "", // tests only
+	"github.com/nats-io/nats-server":  "internal/queue",
+	"github.com/minio/minio-go":       "internal/store",
 }
 
 // Limits on the length of a file in lines: over the first it is noted, over
