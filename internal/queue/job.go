@@ -129,15 +129,6 @@ type Problem struct {
 	Dead bool `json:"dead,omitempty"`
 }
 
-// Event is an entry of a job's log. Data is a lipstream.Event in JSON.
-type Event struct {
-	// Sequence grows over the events of all jobs; those of one job are not
-	// numbered without gaps.
-	Sequence uint64
-	Data     []byte
-	Last     bool // nothing follows, unless the job is begun anew
-}
-
 // Worker is a process that does tasks, as it tells of itself.
 type Worker struct {
 	ID      string    `json:"id"`

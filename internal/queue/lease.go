@@ -2,70 +2,264 @@ package queue
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Stubs: being written.
-
-type Queue struct{}
-
-func Open(ctx context.Context, o Options) (*Queue, error) { panic("todo") }
-func (q *Queue) Close() error                              { panic("todo") }
-
-// Conn and JetStream are what an object store needs.
-func (q *Queue) Conn() *nats.Conn               { panic("todo") }
-func (q *Queue) JetStream() jetstream.JetStream { panic("todo") }
-
-// ---- clients
-
-// Submit takes ID (NewID), Priority, Engine, Spec, Video, Audio; sets the rest.
-func (q *Queue) Submit(ctx context.Context, j Job) (Job, error)        { panic("todo") }
-func NewID() string                                                     { panic("todo") }
-func (q *Queue) Job(ctx context.Context, id string) (Job, error)        { panic("todo") } // ErrNoJob
-func (q *Queue) Jobs(ctx context.Context) ([]Job, error)                { panic("todo") } // newest first
-func (q *Queue) Cancel(ctx context.Context, id string) (Job, error)     { panic("todo") }
-func (q *Queue) Retry(ctx context.Context, id string) (Job, error)      { panic("todo") } // of failed and cancelled jobs
-func (q *Queue) Remove(ctx context.Context, id string) error            { panic("todo") } // of ended jobs: record and events
-func (q *Queue) Watch(ctx context.Context, f func(id string, j *Job)) error { panic("todo") } // every record, then every change, until ctx ends; nil: removed
-func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Event) error) error { panic("todo") } // until Last, ctx or f's error
-func (q *Queue) Frame(ctx context.Context, id string) (Frame, error)    { panic("todo") } // the latest preview; ErrNoFrame
-func (q *Queue) Workers(ctx context.Context) ([]Worker, error)          { panic("todo") } // that live
-func (q *Queue) Health(ctx context.Context) error                       { panic("todo") }
-
-// Frame is a picture of a job at work.
-type Frame struct {
-	Index int64  // of the output
-	JPEG  []byte // at most 640 pixels wide
-}
-
-// ---- workers
-
-func (q *Queue) Announce(ctx context.Context, w Worker) error { panic("todo") } // heartbeat; every few seconds
-func (q *Queue) Leave(ctx context.Context, id string) error   { panic("todo") }
-
-// Take waits for a task of one of the engines; cost says whether it can be
-// taken now.
-func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lease, error) { panic("todo") }
+// Why the context of a lease ended before its task did.
+var (
+	ErrCancelled = errors.New("the job was cancelled")
+	ErrLost      = errors.New("the task was given to another worker")
+)
 
 // Lease is a task in the hands of this worker. It is kept alive until one of
-// Done, Split, Fail and Release.
+// Done, DonePart, Split, Fail, Release and Cancelled ends it; exactly one of
+// them is to be called, unless the context's cause is ErrLost. They give ErrLost
+// as the cause when another worker has the task by now.
 type Lease struct {
-	Job   Job
+	Job   Job // as it was when the task was taken
 	Index int // of the task in Job.Tasks
+
+	q      *Queue
+	id     string
+	m      jetstream.Msg
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when keep has ended
 }
 
+func (q *Queue) lease(ctx context.Context, j Job, task int, id string, m jetstream.Msg) *Lease {
+	l := &Lease{Job: j, Index: task, q: q, id: id, m: m, done: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancelCause(ctx)
+	go l.keep()
+	return l
+}
+
+// keep says that the worker lives, and watches the record.
+func (l *Lease) keep() {
+	defer close(l.done)
+	beat := time.NewTicker(l.q.o.Lease / 4)
+	defer beat.Stop()
+	changes, err := l.q.jobs.Watch(l.ctx, l.Job.ID)
+	var updates <-chan jetstream.KeyValueEntry
+	if err == nil {
+		updates = changes.Updates()
+		defer func() { _ = changes.Stop() }()
+	}
+	last := time.Now() // when the server last heard of it
+	look := func(j Job) {
+		switch {
+		case !l.holds(&j):
+			l.cancel(ErrLost)
+		case j.Cancelling:
+			l.cancel(ErrCancelled)
+		}
+	}
+	for l.ctx.Err() == nil {
+		select {
+		case <-l.ctx.Done():
+		case <-beat.C:
+			ctx, stop := context.WithTimeout(l.ctx, l.q.o.Lease/4)
+			j, err := l.q.Job(ctx, l.Job.ID)
+			stop()
+			switch {
+			case err == nil:
+				if look(j); l.ctx.Err() == nil && l.m.InProgress() == nil {
+					last = time.Now()
+				}
+			case errors.Is(err, ErrNoJob), time.Since(last) > l.q.o.Lease:
+				l.cancel(ErrLost) // the server has given it to another, or will
+			}
+		case e, ok := <-updates:
+			if !ok {
+				updates = nil
+			} else if e != nil && e.Operation() == jetstream.KeyValuePut {
+				if j, err := decode(e); err == nil {
+					look(j)
+				}
+			}
+		}
+	}
+}
+
+// holds tells whether the record has this lease.
+func (l *Lease) holds(j *Job) bool {
+	return !j.State.Ended() && j.Generation == l.Job.Generation && l.Index < len(j.Tasks) && j.Tasks[l.Index].Lease == l.id
+}
+
+// Task is what to do.
 func (l *Lease) Task() Task { return l.Job.Tasks[l.Index] }
 
-// Context ends when ctx ends, the job is cancelled or the lease was lost;
-// its cause is ErrCancelled or ErrLost.
-func (l *Lease) Context() context.Context                                 { panic("todo") }
-func (l *Lease) Event(ctx context.Context, data []byte) error             { panic("todo") }
-func (l *Lease) Frame(ctx context.Context, f Frame) error                 { panic("todo") }
-func (l *Lease) Split(ctx context.Context, parts []Part) error            { panic("todo") } // of KindWhole, by its worker: parts and join take its place
-func (l *Lease) DonePart(ctx context.Context, object string, frames int64) error { panic("todo") }
-func (l *Lease) Done(ctx context.Context, r Result) error                 { panic("todo") } // of KindWhole and KindJoin
-func (l *Lease) Fail(ctx context.Context, p Problem, again bool) error    { panic("todo") } // again: worth another attempt
-func (l *Lease) Release(ctx context.Context) error                        { panic("todo") } // gives it back, uncounted
-func (l *Lease) Cancelled(ctx context.Context) error                      { panic("todo") } // after ErrCancelled: the worker has stopped
+// ID is the lease's own: no two attempts have the same.
+func (l *Lease) ID() string { return l.id }
+
+// Context ends when the task is not to be gone on with; its cause is
+// ErrCancelled, ErrLost or that of Take's context.
+func (l *Lease) Context() context.Context { return l.ctx }
+
+// Event writes into the job's log: a lipstream.Event in JSON. The events that
+// end a job are left to the queue, which knows when it ends.
+func (l *Lease) Event(ctx context.Context, data []byte) error {
+	var e map[string]any
+	if err := json.Unmarshal(data, &e); err != nil {
+		return fault.Wrap(fault.Internal, "write the log of job", l.Job.ID, err, "")
+	}
+	if e["type"] == lipstream.EventDone || e["type"] == lipstream.EventError {
+		return nil
+	}
+	e["task"] = l.Index
+	delete(e, "output") // a path of the worker's
+	b, err := json.Marshal(e)
+	if err == nil {
+		_, err = l.q.js.Publish(ctx, eventSubject+l.Job.ID, b)
+	}
+	return l.q.failure(err)
+}
+
+// Frame shows the job at work; only the latest is kept.
+func (l *Lease) Frame(ctx context.Context, f Frame) error {
+	_, err := l.q.frames.Put(ctx, l.Job.ID, append(binary.BigEndian.AppendUint64(nil, uint64(f.Index)), f.JPEG...))
+	return l.q.failure(err)
+}
+
+// change changes the record, if it still has this lease.
+func (l *Lease) change(ctx context.Context, f func(*Job, *Task)) (Job, error) {
+	return l.q.change(ctx, l.Job.ID, func(j *Job) error {
+		if !l.holds(j) {
+			return &fault.Error{Kind: fault.Internal, Op: "end a task of job", Subject: j.ID, Err: ErrLost}
+		}
+		f(j, &j.Tasks[l.Index])
+		return nil
+	})
+}
+
+// finish acknowledges the message after the record was changed. Were this
+// process to end in between, the message would be handed out again and dropped.
+func (l *Lease) finish(ctx context.Context, j Job, err error) error {
+	l.cancel(nil)
+	<-l.done
+	if err == nil && j.State.Ended() {
+		err = l.q.end(ctx, j)
+	}
+	if err == nil {
+		err = l.q.failure(l.m.DoubleAck(ctx))
+	}
+	return err
+}
+
+// Split puts parts and their join in the place of a task of KindWhole.
+func (l *Lease) Split(ctx context.Context, parts []Part) error {
+	if l.Task().Kind != KindWhole || len(parts) < 2 || len(l.Job.Tasks) != 1 {
+		return fault.New(fault.Internal, "split job", l.Job.ID, fmt.Sprintf("%s into %d", l.Task().Kind, len(parts)), "")
+	}
+	var tasks []Task
+	for i, p := range parts {
+		sequence, err := l.q.send(ctx, l.Job, i)
+		if err != nil {
+			return err
+		}
+		tasks = append(tasks, Task{Kind: KindPart, State: Queued, Part: &p, Sequence: sequence})
+	}
+	tasks = append(tasks, Task{Kind: KindJoin, State: Queued})
+	j, err := l.change(ctx, func(j *Job, _ *Task) { j.Tasks = tasks })
+	l.q.announceWork()
+	return l.finish(ctx, j, err)
+}
+
+// DonePart tells that a part is an object in the store.
+func (l *Lease) DonePart(ctx context.Context, object string, frames int64) error {
+	j, err := l.change(ctx, func(_ *Job, t *Task) { t.State, t.Object, t.Frames, t.Lease = Done, object, frames, "" })
+	if err == nil {
+		err = l.q.proceed(ctx, j)
+	}
+	return l.finish(ctx, j, err)
+}
+
+// Done tells that the job is done.
+func (l *Lease) Done(ctx context.Context, r Result) error {
+	j, err := l.change(ctx, func(j *Job, t *Task) {
+		t.State, t.Object, t.Frames, t.Lease = Done, r.Object, r.Frames, ""
+		j.Result = &r
+		j.close(Done)
+	})
+	return l.finish(ctx, j, err)
+}
+
+// Fail tells why a task failed. When it is worth another attempt, and there
+// were fewer than Options.Attempts, it is queued again after a pause; else its
+// job has failed.
+func (l *Lease) Fail(ctx context.Context, p Problem, again bool) error {
+	var pause time.Duration
+	j, err := l.change(ctx, func(j *Job, t *Task) {
+		t.State, t.Lease = Queued, ""
+		if pause = 0; again && t.Attempts < l.q.o.Attempts && !j.Cancelling {
+			pause = min(30*time.Second, time.Duration(math.Pow(2, float64(t.Attempts-1)))*time.Second)
+			return
+		}
+		if p.Dead = again; again {
+			p.Message = fmt.Sprintf("given up after %d attempts: %s", t.Attempts, p.Message)
+		}
+		j.Problem = &p
+		j.close(Failed)
+	})
+	if err != nil || pause == 0 {
+		if err == nil && j.Problem.Dead {
+			err = l.q.bury(ctx, j)
+		}
+		return l.finish(ctx, j, err)
+	}
+	l.warn(ctx, fmt.Sprintf("attempt %d failed, the next begins in %v: %s", l.Task().Attempts, pause, p.Message), p.Hint)
+	l.cancel(nil)
+	<-l.done
+	return l.q.failure(l.m.NakWithDelay(pause))
+}
+
+// warn writes a warning into the job's log.
+func (l *Lease) warn(ctx context.Context, message, hint string) {
+	b, err := json.Marshal(lipstream.Event{Type: lipstream.EventWarning, Time: time.Now(), Message: message, Hint: hint})
+	if err == nil {
+		err = l.Event(ctx, b)
+	}
+	if err != nil {
+		l.q.log.Warn("queue", "error", err)
+	}
+}
+
+// Release gives the task back as if it had not been taken.
+func (l *Lease) Release(ctx context.Context) error {
+	_, err := l.change(ctx, func(j *Job, t *Task) {
+		t.State, t.Lease, t.Attempts = Queued, "", t.Attempts-1
+		if !j.running() && !slices.ContainsFunc(j.Tasks, func(t Task) bool { return t.State == Done }) {
+			j.State = Queued
+		}
+	})
+	l.cancel(nil)
+	<-l.done
+	if err == nil {
+		err = l.q.failure(l.m.Nak())
+		l.q.announceWork()
+	}
+	return err
+}
+
+// Cancelled tells that the work has stopped because the job is cancelled. The
+// job ends with the last of its tasks at work.
+func (l *Lease) Cancelled(ctx context.Context) error {
+	j, err := l.change(ctx, func(j *Job, t *Task) {
+		t.State, t.Lease = Queued, ""
+		if !j.running() {
+			j.close(Cancelled)
+		}
+	})
+	return l.finish(ctx, j, err)
+}

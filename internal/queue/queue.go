@@ -8,8 +8,19 @@
 package queue
 
 import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // Options of a Queue.
@@ -19,15 +30,320 @@ type Options struct {
 	URL string
 	Dir string
 	// Listen is the address on which the embedded server lets workers in;
-	// empty: only this process uses it. Token is what they have to show.
+	// empty: only this process uses it. Token is what they have to show, and
+	// what is shown to the servers at URL; empty: none.
 	Listen string
 	Token  string
-	// Version of Lipstream. All who work together must have the same.
+	// Lead makes this process the one whose version counts: the server. All who
+	// work together must have the same.
+	Lead    bool
 	Version string
 	// Lease is how long a worker may be silent before its tasks are given to
-	// another; default 30 s, at least 1 s.
+	// another; default 30 s, at least 1 s. All use that of the lead.
 	Lease time.Duration
 	// Attempts is how often a task is tried before the job is given up; default 3.
 	Attempts int
 	Log      *slog.Logger // default: none
+}
+
+// Names in NATS.
+const (
+	workStream   = "LIPSTREAM_WORK"
+	eventStream  = "LIPSTREAM_EVENTS"
+	deadStream   = "LIPSTREAM_DEAD"
+	jobBucket    = "lipstream_jobs"
+	workerBucket = "lipstream_workers"
+	frameBucket  = "lipstream_frames"
+	aboutBucket  = "lipstream_about"
+
+	workSubject  = "lipstream.work."
+	eventSubject = "lipstream.events."
+	deadSubject  = "lipstream.dead."
+	bellSubject  = "lipstream.bell" // there is work; heard by those who wait
+)
+
+const (
+	defaultLease    = 30 * time.Second
+	minLease        = time.Second
+	defaultAttempts = 3
+	// maxEvents bounds a job's log. At two entries a second an 8-hour job would
+	// have 57,600; of those the oldest go.
+	maxEvents = 20_000
+	deadFor   = 30 * 24 * time.Hour
+	framesFor = time.Hour
+	// workersFor is how long a worker is listed after its last heartbeat.
+	workersFor = 15 * time.Second
+	connecting = 10 * time.Second
+)
+
+// engines that jobs may ask for; each has its own line in the queue, because
+// not every worker has checkpoints.
+var engines = []string{"latentsync", "preview"}
+
+const op = "use the queue"
+
+// Queue is a connection to the queue. Its methods may be called from any
+// goroutine.
+type Queue struct {
+	o      Options
+	log    *slog.Logger
+	server *server.Server // nil: elsewhere
+	nc     *nats.Conn
+	js     jetstream.JetStream
+
+	jobs, workers, frames, about jetstream.KeyValue
+	events, work                 jetstream.Stream
+	lines                        map[string]jetstream.Consumer // by engine.priority
+
+	mu   sync.Mutex
+	bell chan struct{} // closed and replaced when there may be work
+}
+
+// Open starts or joins a queue. Failures are of kind Missing (no server
+// answers, or one of another version), Usage or Output (the folder).
+func Open(ctx context.Context, o Options) (*Queue, error) {
+	o.Lease = cmp.Or(o.Lease, defaultLease)
+	o.Attempts = cmp.Or(o.Attempts, defaultAttempts)
+	if o.Lease < minLease || o.Attempts < 1 {
+		return nil, fault.New(fault.Usage, op, "", fmt.Sprintf("a lease of %v with %d attempts cannot work", o.Lease, o.Attempts), "give at least 1s and 1")
+	}
+	q := &Queue{o: o, log: o.Log, bell: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
+	if q.log == nil {
+		q.log = slog.New(slog.DiscardHandler)
+	}
+	if err := q.open(ctx); err != nil {
+		_ = q.Close()
+		return nil, err
+	}
+	return q, nil
+}
+
+func (q *Queue) open(ctx context.Context) (err error) {
+	if err := q.connect(); err != nil {
+		return err
+	}
+	if q.js, err = jetstream.New(q.nc, jetstream.WithDefaultTimeout(connecting)); err != nil {
+		return q.failure(err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*connecting)
+	defer cancel()
+	if err := q.agree(ctx); err != nil {
+		return err
+	}
+	if err := q.setUp(ctx); err != nil {
+		return q.failure(err)
+	}
+	if _, err := q.nc.Subscribe(bellSubject, func(*nats.Msg) { q.ring() }); err != nil {
+		return q.failure(err)
+	}
+	if q.o.Lead {
+		return q.repair(ctx)
+	}
+	return nil
+}
+
+// connect starts the embedded server, where one is wanted, and connects.
+func (q *Queue) connect() (err error) {
+	options := []nats.Option{
+		nats.Name("lipstream " + q.o.Version), nats.Timeout(connecting),
+		nats.MaxReconnects(-1), nats.ReconnectWait(500 * time.Millisecond),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				q.log.Warn("queue: the connection is lost, trying again", "error", err)
+			}
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { q.log.Info("queue: connected again"); q.ring() }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { q.log.Warn("queue", "error", err) }),
+	}
+	if q.o.Token != "" {
+		options = append(options, nats.Token(q.o.Token))
+	}
+	url := q.o.URL
+	if url == "" {
+		if q.server, err = embed(q.o); err != nil {
+			return err
+		}
+		options, url = append(options, nats.InProcessServer(q.server)), nats.DefaultURL
+	}
+	if q.nc, err = nats.Connect(url, options...); err != nil {
+		return fault.Wrap(fault.Missing, "reach the queue at", url, err, "start lipstream serve --workers-listen there, and give its token")
+	}
+	return nil
+}
+
+// Close ends the connection and the embedded server.
+func (q *Queue) Close() error {
+	if q.nc != nil {
+		q.nc.Close()
+	}
+	if q.server != nil {
+		q.server.Shutdown()
+		q.server.WaitForShutdown()
+	}
+	return nil
+}
+
+// agree settles the version and the options that all share.
+func (q *Queue) agree(ctx context.Context) (err error) {
+	if q.about, err = q.bucket(ctx, jetstream.KeyValueConfig{Bucket: aboutBucket}); err != nil {
+		return q.failure(err)
+	}
+	if q.o.Lead {
+		for key, value := range map[string]string{"version": q.o.Version, "lease": q.o.Lease.String(), "attempts": fmt.Sprint(q.o.Attempts)} {
+			if _, err := q.about.PutString(ctx, key, value); err != nil {
+				return q.failure(err)
+			}
+		}
+		return nil
+	}
+	if err := q.sameVersion(ctx); err != nil {
+		return err
+	}
+	for key, set := range map[string]func(string) error{
+		"lease":    func(s string) (err error) { q.o.Lease, err = time.ParseDuration(s); return err },
+		"attempts": func(s string) error { _, err := fmt.Sscan(s, &q.o.Attempts); return err },
+	} {
+		e, err := q.about.Get(ctx, key)
+		if err == nil {
+			err = set(string(e.Value()))
+		}
+		if err != nil {
+			return q.failure(err)
+		}
+	}
+	return nil
+}
+
+// sameVersion is a fault of kind Missing when the lead has another version.
+func (q *Queue) sameVersion(ctx context.Context) error {
+	e, err := q.about.Get(ctx, "version")
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return fault.New(fault.Missing, op, "", "no lipstream server has used these NATS servers yet", "start lipstream serve first")
+	}
+	if err != nil {
+		return q.failure(err)
+	}
+	if v := string(e.Value()); v != q.o.Version {
+		return fault.New(fault.Missing, "work for", "the server", fmt.Sprintf("it is version %s of Lipstream, this is %s", v, q.o.Version),
+			"install the same version on both")
+	}
+	return nil
+}
+
+// Shared gives what workers have to know of the server: where the media are.
+func (q *Queue) Shared(ctx context.Context, key string) (string, error) {
+	e, err := q.about.Get(ctx, key)
+	if err != nil {
+		return "", q.failure(err)
+	}
+	return string(e.Value()), nil
+}
+
+// Share tells it.
+func (q *Queue) Share(ctx context.Context, key, value string) error {
+	_, err := q.about.PutString(ctx, key, value)
+	return q.failure(err)
+}
+
+func (q *Queue) bucket(ctx context.Context, c jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	if kv, err := q.js.KeyValue(ctx, c.Bucket); err == nil && !q.o.Lead {
+		return kv, nil
+	}
+	return q.js.CreateOrUpdateKeyValue(ctx, c)
+}
+
+// setUp makes the streams, buckets and consumers.
+func (q *Queue) setUp(ctx context.Context) (err error) {
+	for _, b := range []struct {
+		to     *jetstream.KeyValue
+		config jetstream.KeyValueConfig
+	}{
+		{&q.jobs, jetstream.KeyValueConfig{Bucket: jobBucket}},
+		{&q.workers, jetstream.KeyValueConfig{Bucket: workerBucket, TTL: workersFor, Storage: jetstream.MemoryStorage}},
+		{&q.frames, jetstream.KeyValueConfig{Bucket: frameBucket, TTL: framesFor, Storage: jetstream.MemoryStorage}},
+	} {
+		if *b.to, err = q.bucket(ctx, b.config); err != nil {
+			return err
+		}
+	}
+	if q.work, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: workStream, Subjects: []string{workSubject + ">"}, Retention: jetstream.WorkQueuePolicy}); err != nil {
+		return err
+	}
+	if q.events, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: eventStream, Subjects: []string{eventSubject + ">"}, MaxMsgsPerSubject: maxEvents, AllowDirect: true}); err != nil {
+		return err
+	}
+	if _, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: deadStream, Subjects: []string{deadSubject + ">"}, MaxAge: deadFor}); err != nil {
+		return err
+	}
+	for _, engine := range engines {
+		for _, p := range priorities {
+			line := engine + "." + string(p)
+			c, err := q.work.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+				Durable: engine + "-" + string(p), FilterSubject: workSubject + line,
+				AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.Lease, MaxAckPending: -1,
+			})
+			if err != nil {
+				return err
+			}
+			q.lines[line] = c
+		}
+	}
+	return nil
+}
+
+// repair puts right what a crash of the lead may have left: an ended job whose
+// last event was not written.
+func (q *Queue) repair(ctx context.Context) error {
+	jobs, err := q.Jobs(ctx)
+	for _, j := range jobs {
+		if err == nil && j.State.Ended() {
+			err = q.end(ctx, j)
+		}
+	}
+	return err
+}
+
+// Conn is the connection to NATS.
+func (q *Queue) Conn() *nats.Conn { return q.nc }
+
+// JetStream is what an object store of NATS needs.
+func (q *Queue) JetStream() jetstream.JetStream { return q.js }
+
+// Address is where workers reach the embedded server: nats://host:port, or "".
+func (q *Queue) Address() string {
+	if q.server == nil || q.o.Listen == "" {
+		return ""
+	}
+	return q.server.ClientURL()
+}
+
+// Health is nil when the queue answers.
+func (q *Queue) Health(ctx context.Context) error {
+	_, err := q.about.Status(ctx)
+	return q.failure(err)
+}
+
+// ring wakes those who wait for work.
+func (q *Queue) ring() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	close(q.bell)
+	q.bell = make(chan struct{})
+}
+
+func (q *Queue) rung() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bell
+}
+
+// failure makes an error of NATS one of Lipstream's.
+func (q *Queue) failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err
+	}
+	return fault.Wrap(fault.Missing, op, "", err, "see whether the NATS servers run and have JetStream")
 }

@@ -1,0 +1,155 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// ticket is a message of the stream of work.
+type ticket struct {
+	Job        string `json:"job"`
+	Task       int    `json:"task"`
+	Generation int    `json:"generation"`
+}
+
+// send puts a task into the stream and gives its sequence there. It does not
+// count before the job's record has that sequence.
+func (q *Queue) send(ctx context.Context, j Job, task int) (uint64, error) {
+	b, err := json.Marshal(ticket{j.ID, task, j.Generation})
+	if err != nil {
+		return 0, err
+	}
+	ack, err := q.js.Publish(ctx, workSubject+j.Engine+"."+string(j.Priority), b)
+	if err != nil {
+		return 0, q.failure(err)
+	}
+	return ack.Sequence, nil
+}
+
+// announceWork wakes all workers.
+func (q *Queue) announceWork() {
+	_ = q.nc.Publish(bellSubject, nil) // who does not hear it looks once a second
+}
+
+// Submit puts a job into the queue. Its ID (NewID), Priority, Engine, Spec,
+// Video and Audio are taken; all else is set here. It is queued for good when
+// there is no error.
+func (q *Queue) Submit(ctx context.Context, j Job) (Job, error) {
+	j.Priority = cmp.Or(j.Priority, Normal)
+	if _, ok := q.lines[j.Engine+"."+string(j.Priority)]; !ok || !validID(j.ID) {
+		return j, fault.New(fault.Usage, "queue job", j.ID, fmt.Sprintf("engine %q with priority %q is not known", j.Engine, j.Priority),
+			"priorities are high, normal and low")
+	}
+	j.State, j.Created, j.Tasks = Queued, time.Now().UTC(), []Task{{Kind: KindWhole, State: Queued}}
+	// The message comes first: one without a record is dropped, a record
+	// without a message would wait forever.
+	var err error
+	if j.Tasks[0].Sequence, err = q.send(ctx, j, 0); err != nil {
+		return j, err
+	}
+	b, err := json.Marshal(j)
+	if err != nil {
+		return j, fault.Wrap(fault.Internal, "queue job", j.ID, err, "")
+	}
+	if j.Revision, err = q.jobs.Create(ctx, j.ID, b); err != nil {
+		return j, q.failure(err)
+	}
+	q.announceWork()
+	return j, nil
+}
+
+// Cancel ends a job: at once where nobody works on it, else as soon as its
+// workers have stopped. Of a job that has ended it changes nothing.
+func (q *Queue) Cancel(ctx context.Context, id string) (Job, error) {
+	j, err := q.change(ctx, id, func(j *Job) error {
+		if j.State.Ended() || j.Cancelling {
+			return errKeep
+		}
+		if j.Cancelling = true; !j.running() {
+			j.close(Cancelled)
+		}
+		return nil
+	})
+	if err == nil && j.State.Ended() {
+		err = q.end(ctx, j)
+	}
+	return j, err
+}
+
+// Retry begins a failed or cancelled job anew. Parts that are done stay done.
+func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
+	j, err := q.Job(ctx, id)
+	if err != nil {
+		return j, err
+	}
+	again := func() bool { return j.State == Failed || j.State == Cancelled }
+	refuse := func() error {
+		return fault.New(fault.Usage, "retry job", id, "it is "+string(j.State), "only failed and cancelled jobs can be begun anew")
+	}
+	if !again() {
+		return j, refuse()
+	}
+	j.Generation++
+	sequences := make([]uint64, len(j.Tasks))
+	for i, t := range j.Tasks {
+		if t.State == Done || t.Kind == KindJoin && !j.partsDone() {
+			continue
+		}
+		if sequences[i], err = q.send(ctx, j, i); err != nil {
+			return j, err
+		}
+	}
+	generation := j.Generation
+	// Whoever follows the job now reads of the new beginning only.
+	if err := q.events.Purge(ctx, jetstream.WithPurgeSubject(eventSubject+id)); err != nil {
+		return j, q.failure(err)
+	}
+	j, err = q.change(ctx, id, func(now *Job) error {
+		if j = *now; !again() || now.Generation != generation-1 || len(now.Tasks) != len(sequences) {
+			return refuse()
+		}
+		now.State, now.Problem, now.Ended, now.Generation = Queued, nil, time.Time{}, generation
+		for i := range now.Tasks {
+			if t := &now.Tasks[i]; t.State != Done {
+				t.State, t.Attempts, t.Lease, t.Sequence = Queued, 0, "", sequences[i]
+			}
+		}
+		return nil
+	})
+	q.announceWork()
+	return j, err
+}
+
+// partsDone tells whether the join can begin.
+func (j *Job) partsDone() bool {
+	for _, t := range j.Tasks {
+		if t.Kind == KindPart && t.State != Done {
+			return false
+		}
+	}
+	return true
+}
+
+// Remove forgets a job that has ended, with its log. Its objects are the
+// caller's to remove.
+func (q *Queue) Remove(ctx context.Context, id string) error {
+	j, err := q.Job(ctx, id)
+	if err != nil {
+		return err
+	}
+	if !j.State.Ended() {
+		return fault.New(fault.Usage, "remove job", id, "it has not ended", "cancel it first")
+	}
+	if err := q.jobs.Purge(ctx, id, jetstream.LastRevision(j.Revision)); err != nil {
+		return q.failure(err)
+	}
+	_ = q.frames.Purge(ctx, id)
+	return q.failure(q.events.Purge(ctx, jetstream.WithPurgeSubject(eventSubject+id)))
+}

@@ -1,0 +1,54 @@
+package queue
+
+import (
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// embed starts NATS with JetStream in this process.
+func embed(o Options) (*server.Server, error) {
+	if o.Dir == "" {
+		return nil, fault.New(fault.Usage, "start the queue", "", "it needs a folder", "")
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fault.Wrap(fault.Output, "make the folder", o.Dir, fault.WithoutPath(err), "")
+	}
+	c := &server.Options{
+		ServerName: "lipstream", JetStream: true, StoreDir: o.Dir, NoSigs: true, NoLog: true, NoSystemAccount: true,
+		DontListen: o.Listen == "", SyncInterval: 10 * time.Second, Authorization: o.Token, DisableJetStreamBanner: true,
+	}
+	if o.Listen != "" {
+		host, port, err := net.SplitHostPort(o.Listen)
+		if err == nil {
+			c.Port, err = strconv.Atoi(port)
+		}
+		if err != nil {
+			return nil, fault.Wrap(fault.Usage, "listen for workers on", o.Listen, err, "write host:port, such as 0.0.0.0:4222")
+		}
+		if c.Host = host; c.Port == 0 {
+			c.Port = server.RANDOM_PORT
+		}
+	}
+	s, err := server.NewServer(c)
+	if err != nil {
+		return nil, fault.Wrap(fault.Internal, "start the queue in", o.Dir, err, "")
+	}
+	// Start returns without having said why it could not listen.
+	go s.Start()
+	if !s.ReadyForConnections(2 * connecting) {
+		s.Shutdown()
+		s.WaitForShutdown()
+		hint := "is another lipstream serve using this folder?"
+		if o.Listen != "" {
+			hint = "is " + o.Listen + " taken, or another lipstream serve using this folder?"
+		}
+		return nil, fault.New(fault.Output, "start the queue in", o.Dir, "it does not come up", hint)
+	}
+	return s, nil
+}

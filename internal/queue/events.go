@@ -1,0 +1,131 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// lastHeader marks the event after which there is nothing more.
+const lastHeader = "Lipstream-Last"
+
+// Event is an entry of a job's log. Data is a lipstream.Event in JSON, with the
+// number of the task that it is about: "task".
+type Event struct {
+	// Sequence grows over the events of all jobs; those of one job are not
+	// numbered without gaps.
+	Sequence uint64
+	Data     []byte
+	Last     bool // nothing follows, unless the job is begun anew
+}
+
+// Events calls f with the log of a job from behind a sequence on (0: all that
+// is kept), then with what comes, until the last event, f's error, which it
+// gives, or the end of ctx.
+func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Event) error) error {
+	if _, err := q.Job(ctx, id); err != nil {
+		return err
+	}
+	subject := eventSubject + id
+	if last, err := q.events.GetLastMsgForSubject(ctx, subject); err == nil && last.Sequence <= after && last.Header.Get(lastHeader) != "" {
+		return nil
+	}
+	c, err := q.js.OrderedConsumer(ctx, eventStream, jetstream.OrderedConsumerConfig{
+		FilterSubjects: []string{subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
+	})
+	if err != nil {
+		return q.failure(err)
+	}
+	messages, err := c.Messages()
+	if err != nil {
+		return q.failure(err)
+	}
+	defer messages.Stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	for {
+		m, err := messages.Next()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, jetstream.ErrNoHeartbeat) {
+				continue // the connection is lost; the consumer begins again by itself
+			}
+			return q.failure(err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			return q.failure(err)
+		}
+		e := Event{Sequence: meta.Sequence.Stream, Data: m.Data(), Last: m.Headers().Get(lastHeader) != ""}
+		if err := f(e); err != nil || e.Last {
+			return err
+		}
+	}
+}
+
+// end writes the last event of an ended job, unless it is there already.
+func (q *Queue) end(ctx context.Context, j Job) error {
+	subject := eventSubject + j.ID
+	last, err := q.events.GetLastMsgForSubject(ctx, subject)
+	if err == nil && last.Header.Get(lastHeader) != "" {
+		return nil
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return q.failure(err)
+	}
+	e := lipstream.Event{Time: time.Now(), Stage: lipstream.StageFinish, Engine: j.Engine, Elapsed: j.Ended.Sub(cmp.Or(j.Started, j.Ended))}
+	switch j.State {
+	case Done:
+		r := j.Result
+		e.Type, e.Output, e.Engine = lipstream.EventDone, r.Name, r.Engine
+		e.Frame, e.Frames, e.NoFace, e.MemoryPeak = r.Frames, r.Frames, r.NoFace, r.MemoryPeak
+	case Failed:
+		e.Type, e.Message, e.Hint, e.ExitCode = lipstream.EventError, j.Problem.Message, j.Problem.Hint, j.Problem.ExitCode
+	default:
+		e.Type, e.Message, e.ExitCode = lipstream.EventError, "cancelled", int(fault.Cancelled)
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		return fault.Wrap(fault.Internal, "write the log of job", j.ID, err, "")
+	}
+	m := &nats.Msg{Subject: subject, Data: b, Header: nats.Header{lastHeader: {"1"}}}
+	// Two who end the same job at once write one last event.
+	_, err = q.js.PublishMsg(ctx, m, jetstream.WithMsgID(fmt.Sprintf("%s.%d.end", j.ID, j.Generation)))
+	return q.failure(err)
+}
+
+// Frame is a picture of a job at work.
+type Frame struct {
+	Index int64  // of the output
+	JPEG  []byte // at most 640 pixels wide
+}
+
+// ErrNoFrame is the cause where a job has no picture (yet).
+var ErrNoFrame = errors.New("there is no picture of it yet")
+
+// Frame gives the latest.
+func (q *Queue) Frame(ctx context.Context, id string) (Frame, error) {
+	none := &fault.Error{Kind: fault.Input, Op: "show job", Subject: id, Err: ErrNoFrame}
+	if !validID(id) {
+		return Frame{}, none
+	}
+	e, err := q.frames.Get(ctx, id)
+	if errors.Is(err, jetstream.ErrKeyNotFound) || err == nil && len(e.Value()) < 8 {
+		return Frame{}, none
+	}
+	if err != nil {
+		return Frame{}, q.failure(err)
+	}
+	return Frame{Index: int64(binary.BigEndian.Uint64(e.Value())), JPEG: e.Value()[8:]}, nil
+}

@@ -1,0 +1,470 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// open starts a queue in a folder, with short leases.
+func open(t *testing.T, o Options) *Queue {
+	t.Helper()
+	o.Lead, o.Version = true, "v1"
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	if o.Lease == 0 {
+		o.Lease = minLease
+	}
+	q, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = q.Close() })
+	return q
+}
+
+func submit(t *testing.T, q *Queue, p Priority) Job {
+	t.Helper()
+	j, err := q.Submit(t.Context(), Job{ID: NewID(), Priority: p, Engine: "preview"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
+func mustTake(t *testing.T, q *Queue, worker string) *Lease {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	t.Cleanup(cancel)
+	l, err := q.Take(ctx, worker, []string{"preview"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// nothing checks that there is nothing to take.
+func nothing(t *testing.T, q *Queue) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second/2)
+	defer cancel()
+	if l, err := q.Take(ctx, "w", []string{"preview"}); err == nil {
+		t.Fatalf("took task %d of job %s: %+v", l.Index, l.Job.ID, l.Task())
+	}
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func state(t *testing.T, q *Queue, id string, want State) Job {
+	t.Helper()
+	j, err := q.Job(t.Context(), id)
+	check(t, err)
+	if j.State != want {
+		t.Fatalf("job is %s, not %s: %+v", j.State, want, j)
+	}
+	return j
+}
+
+// log reads a job's events to their end.
+func log(t *testing.T, q *Queue, id string, after uint64) (types []string, last uint64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	check(t, q.Events(ctx, id, after, func(e Event) error {
+		var v lipstream.Event
+		check(t, json.Unmarshal(e.Data, &v))
+		types, last = append(types, v.Type), e.Sequence
+		return nil
+	}))
+	check(t, ctx.Err())
+	return types, last
+}
+
+func TestJobFromBeginningToEnd(t *testing.T) {
+	q := open(t, Options{})
+	j := submit(t, q, "")
+	if j.State != Queued || j.Priority != Normal || j.Created.IsZero() {
+		t.Errorf("%+v", j)
+	}
+	l := mustTake(t, q, "w1")
+	if l.Job.ID != j.ID || l.Task().Kind != KindWhole || l.Task().Attempts != 1 {
+		t.Fatalf("%+v", l.Job)
+	}
+	state(t, q, j.ID, Running)
+	check(t, l.Event(t.Context(), []byte(`{"type":"start","output":"/secret/path"}`)))
+	check(t, l.Event(t.Context(), []byte(`{"type":"progress","frame":7}`)))
+	check(t, l.Event(t.Context(), []byte(`{"type":"done"}`))) // the queue's to say
+	check(t, l.Frame(t.Context(), Frame{Index: 7, JPEG: []byte("jpeg")}))
+	if f, err := q.Frame(t.Context(), j.ID); err != nil || f.Index != 7 || string(f.JPEG) != "jpeg" {
+		t.Errorf("%+v, %v", f, err)
+	}
+	// For longer than a lease: it is kept alive.
+	time.Sleep(3 * minLease)
+	nothing(t, q)
+	check(t, l.Done(t.Context(), Result{Object: "o", Name: "a.mp4", Frames: 9}))
+	if j = state(t, q, j.ID, Done); j.Result.Frames != 9 || j.Ended.IsZero() || j.Tasks[0].State != Done {
+		t.Errorf("%+v", j)
+	}
+	types, last := log(t, q, j.ID, 0)
+	if got := strings.Join(types, " "); got != "start progress done" {
+		t.Errorf("events: %s", got)
+	}
+	if types, _ := log(t, q, j.ID, last-1); len(types) != 1 || types[0] != "done" {
+		t.Errorf("resumed: %v", types)
+	}
+	if types, _ := log(t, q, j.ID, last); len(types) != 0 {
+		t.Errorf("after the end: %v", types)
+	}
+	check(t, q.Events(t.Context(), j.ID, 0, func(e Event) error {
+		if strings.Contains(string(e.Data), "secret") {
+			t.Errorf("a worker's path is told: %s", e.Data)
+		}
+		return nil
+	}))
+	if _, err := q.Retry(t.Context(), j.ID); err == nil {
+		t.Error("a job that is done was begun anew")
+	}
+	check(t, q.Remove(t.Context(), j.ID))
+	if _, err := q.Job(t.Context(), j.ID); !errors.Is(err, ErrNoJob) {
+		t.Error(err)
+	}
+	nothing(t, q)
+}
+
+func TestPriorities(t *testing.T) {
+	q := open(t, Options{})
+	low, normal, high, second := submit(t, q, Low), submit(t, q, Normal), submit(t, q, High), submit(t, q, High)
+	for _, want := range []Job{high, second, normal, low} {
+		l := mustTake(t, q, "w")
+		if l.Job.ID != want.ID {
+			t.Errorf("took %s before %s", l.Job.Priority, want.Priority)
+		}
+		check(t, l.Done(t.Context(), Result{}))
+	}
+	if _, err := q.Submit(t.Context(), Job{ID: NewID(), Priority: "urgent", Engine: "preview"}); fault.KindOf(err) != fault.Usage {
+		t.Error(err)
+	}
+	if _, err := q.Submit(t.Context(), Job{ID: "../../etc > *", Engine: "preview"}); fault.KindOf(err) != fault.Usage {
+		t.Error(err)
+	}
+}
+
+// lose makes a lease that of a worker that was killed: nobody keeps it alive,
+// and nobody gives it back.
+func lose(l *Lease) {
+	l.cancel(errors.New("killed"))
+	<-l.done
+}
+
+func TestWorkerLost(t *testing.T) {
+	q := open(t, Options{Attempts: 2})
+	j := submit(t, q, "")
+	first := mustTake(t, q, "w1")
+	lose(first)
+	second := mustTake(t, q, "w2")
+	if second.Job.ID != j.ID || second.Task().Attempts != 2 {
+		t.Fatalf("%+v", second.Job)
+	}
+	// The first was not dead, after all: what it did does not count.
+	if err := first.Done(t.Context(), Result{Object: "zombie"}); !errors.Is(err, ErrLost) {
+		t.Errorf("zombie: %v", err)
+	}
+	if err := first.Fail(t.Context(), Problem{}, true); !errors.Is(err, ErrLost) {
+		t.Errorf("zombie: %v", err)
+	}
+	lose(second)
+	nothing(t, q) // the second look gives it up
+	deadline := time.Now().Add(time.Minute)
+	for {
+		if j, err := q.Job(t.Context(), j.ID); err == nil && j.State == Failed {
+			if !j.Problem.Dead || !strings.Contains(j.Problem.Message, "2 attempts") || !strings.Contains(j.Problem.Message, "w2") {
+				t.Errorf("%+v", j.Problem)
+			}
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the job is not given up")
+		}
+		nothing(t, q)
+	}
+	dead, err := q.js.Stream(t.Context(), deadStream)
+	check(t, err)
+	if m, err := dead.GetLastMsgForSubject(t.Context(), deadSubject+j.ID); err != nil || !strings.Contains(string(m.Data), `"dead":true`) {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if types, _ := log(t, q, j.ID, 0); types[len(types)-1] != "error" {
+		t.Errorf("%v", types)
+	}
+	// The operator mends the workers and retries.
+	if j, err = q.Retry(t.Context(), j.ID); err != nil || j.State != Queued || j.Tasks[0].Attempts != 0 {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	l := mustTake(t, q, "w3")
+	check(t, l.Done(t.Context(), Result{Object: "right"}))
+	if j = state(t, q, j.ID, Done); j.Result.Object != "right" || j.Problem != nil {
+		t.Errorf("%+v", j)
+	}
+	if types, _ := log(t, q, j.ID, 0); strings.Join(types, " ") != "done" {
+		t.Errorf("%v", types)
+	}
+}
+
+func TestLeaseNotices(t *testing.T) {
+	q := open(t, Options{})
+	j := submit(t, q, "")
+	l := mustTake(t, q, "w1")
+	_, err := q.change(t.Context(), j.ID, func(j *Job) error { j.Tasks[0].Lease = "other"; return nil })
+	check(t, err)
+	select {
+	case <-l.Context().Done():
+		if !errors.Is(context.Cause(l.Context()), ErrLost) {
+			t.Error(context.Cause(l.Context()))
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it does not notice that it was lost")
+	}
+}
+
+func TestFailures(t *testing.T) {
+	q := open(t, Options{Attempts: 2})
+	bad := submit(t, q, "")
+	check(t, mustTake(t, q, "w").Fail(t.Context(), Problem{Message: "no video", Hint: "h", ExitCode: 3}, false))
+	if j := state(t, q, bad.ID, Failed); j.Problem.Dead || j.Problem.Message != "no video" {
+		t.Errorf("%+v", j.Problem)
+	}
+	flaky := submit(t, q, "")
+	check(t, mustTake(t, q, "w").Fail(t.Context(), Problem{Message: "oops", ExitCode: 1}, true))
+	l := mustTake(t, q, "w")
+	if l.Job.ID != flaky.ID {
+		t.Fatal("another job")
+	}
+	check(t, l.Fail(t.Context(), Problem{Message: "oops", ExitCode: 1}, true))
+	if j := state(t, q, flaky.ID, Failed); !j.Problem.Dead || !strings.Contains(j.Problem.Message, "oops") {
+		t.Errorf("%+v", j.Problem)
+	}
+	if types, _ := log(t, q, flaky.ID, 0); strings.Join(types, " ") != "warning error" {
+		t.Errorf("%v", types)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	q := open(t, Options{})
+	waiting := submit(t, q, "")
+	if j, err := q.Cancel(t.Context(), waiting.ID); err != nil || j.State != Cancelled {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	nothing(t, q)
+	if types, _ := log(t, q, waiting.ID, 0); strings.Join(types, " ") != "error" {
+		t.Errorf("%v", types)
+	}
+	atWork := submit(t, q, "")
+	l := mustTake(t, q, "w")
+	if j, err := q.Cancel(t.Context(), atWork.ID); err != nil || j.State != Running || !j.Cancelling {
+		t.Fatalf("%+v, %v", j, err)
+	}
+	select {
+	case <-l.Context().Done():
+	case <-time.After(time.Minute):
+		t.Fatal("the worker is not told")
+	}
+	if !errors.Is(context.Cause(l.Context()), ErrCancelled) {
+		t.Error(context.Cause(l.Context()))
+	}
+	check(t, l.Cancelled(t.Context()))
+	state(t, q, atWork.ID, Cancelled)
+	// Of a worker that was killed, too.
+	orphan := submit(t, q, "")
+	lose(mustTake(t, q, "w"))
+	_, err := q.Cancel(t.Context(), orphan.ID)
+	check(t, err)
+	for deadline := time.Now().Add(time.Minute); ; nothing(t, q) {
+		if j, err := q.Job(t.Context(), orphan.ID); err == nil && j.State == Cancelled {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it is not cancelled")
+		}
+	}
+	if _, err := q.Retry(t.Context(), orphan.ID); err != nil {
+		t.Error(err)
+	}
+	check(t, mustTake(t, q, "w").Done(t.Context(), Result{}))
+}
+
+func TestSplitAndJoin(t *testing.T) {
+	q := open(t, Options{})
+	j := submit(t, q, "")
+	check(t, mustTake(t, q, "w").Split(t.Context(), []Part{{0, 0, 50, 82}, {40, 50, 100, 132}, {90, 100, -1, -1}}))
+	var leases []*Lease
+	for range 3 {
+		leases = append(leases, mustTake(t, q, "w"))
+	}
+	nothing(t, q) // the join waits
+	lose(leases[1])
+	check(t, leases[0].DonePart(t.Context(), "p0", 50))
+	check(t, leases[2].DonePart(t.Context(), "p2", 11))
+	again := mustTake(t, q, "w2")
+	if again.Index != 1 || again.Task().Part.From != 50 {
+		t.Fatalf("not the part that was lost: %+v", again.Task())
+	}
+	check(t, again.DonePart(t.Context(), "p1", 50))
+	join := mustTake(t, q, "w2")
+	if join.Task().Kind != KindJoin || join.Job.Tasks[1].Object != "p1" || join.Job.Tasks[0].Attempts != 1 {
+		t.Fatalf("%+v", join.Job)
+	}
+	check(t, join.Release(t.Context()))
+	join = mustTake(t, q, "w3")
+	if join.Task().Attempts != 1 {
+		t.Errorf("a task that was given back counts: %+v", join.Task())
+	}
+	check(t, join.Done(t.Context(), Result{Object: "r", Frames: 111}))
+	state(t, q, j.ID, Done)
+	nothing(t, q)
+}
+
+// TestRetryKeepsParts: what is done is not done again.
+func TestRetryKeepsParts(t *testing.T) {
+	q := open(t, Options{})
+	j := submit(t, q, "")
+	check(t, mustTake(t, q, "w").Split(t.Context(), []Part{{0, 0, 50, 82}, {40, 50, -1, -1}}))
+	a, b := mustTake(t, q, "w"), mustTake(t, q, "w")
+	check(t, a.DonePart(t.Context(), "p0", 50))
+	check(t, b.Fail(t.Context(), Problem{Message: "x", ExitCode: 3}, false))
+	_, err := q.Retry(t.Context(), j.ID)
+	check(t, err)
+	l := mustTake(t, q, "w")
+	if l.Index != 1 || l.Job.Tasks[0].Object != "p0" {
+		t.Fatalf("%+v", l.Job)
+	}
+	check(t, l.DonePart(t.Context(), "p1", 1))
+	check(t, mustTake(t, q, "w").Done(t.Context(), Result{}))
+	state(t, q, j.ID, Done)
+}
+
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, Options{Dir: dir})
+	waiting := submit(t, q, Low)
+	_ = submit(t, q, High)
+	l := mustTake(t, q, "w")
+	check(t, l.Event(t.Context(), []byte(`{"type":"start"}`)))
+	check(t, q.Close())
+	q = open(t, Options{Dir: dir})
+	state(t, q, waiting.ID, Queued)
+	again := mustTake(t, q, "w")
+	if again.Job.ID != l.Job.ID && again.Job.ID != waiting.ID {
+		t.Fatalf("%+v", again.Job)
+	}
+	check(t, again.Done(t.Context(), Result{}))
+	check(t, mustTake(t, q, "w").Done(t.Context(), Result{}))
+	state(t, q, l.Job.ID, Done)
+	state(t, q, waiting.ID, Done)
+	if types, _ := log(t, q, l.Job.ID, 0); strings.Join(types, " ") != "start done" {
+		t.Errorf("%v", types)
+	}
+}
+
+func TestRemote(t *testing.T) {
+	lead := open(t, Options{Listen: "127.0.0.1:0", Token: "secret", Lease: 2 * time.Second, Attempts: 7})
+	url := lead.Address()
+	if _, err := Open(t.Context(), Options{URL: url, Token: "guess", Version: "v1"}); fault.KindOf(err) != fault.Missing {
+		t.Errorf("wrong token: %v", err)
+	}
+	_, err := Open(t.Context(), Options{URL: url, Token: "secret", Version: "v2"})
+	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "version v1 of Lipstream, this is v2") {
+		t.Errorf("another version: %v", err)
+	}
+	q, err := Open(t.Context(), Options{URL: url, Token: "secret", Version: "v1"})
+	check(t, err)
+	defer func() { check(t, q.Close()) }()
+	if q.o.Lease != 2*time.Second || q.o.Attempts != 7 {
+		t.Errorf("%+v", q.o)
+	}
+	check(t, q.Announce(t.Context(), Worker{ID: "w1", Engines: []string{"preview"}}))
+	if all, err := lead.Workers(t.Context()); err != nil || len(all) != 1 || all[0].ID != "w1" || all[0].Seen.IsZero() {
+		t.Errorf("%+v, %v", all, err)
+	}
+	check(t, lead.Share(t.Context(), "media", "objects:"))
+	if s, err := q.Shared(t.Context(), "media"); err != nil || s != "objects:" {
+		t.Errorf("%q, %v", s, err)
+	}
+	j := submit(t, lead, "")
+	check(t, mustTake(t, q, "w1").Done(t.Context(), Result{}))
+	state(t, lead, j.ID, Done)
+	check(t, q.Leave(t.Context(), "w1"))
+	if all, err := lead.Workers(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	check(t, lead.Share(t.Context(), "version", "v2")) // the server was upgraded
+	if err := q.Announce(t.Context(), Worker{ID: "w1"}); fault.KindOf(err) != fault.Missing {
+		t.Error(err)
+	}
+}
+
+// TestManyWorkers: every job is done once, whoever takes it.
+func TestManyWorkers(t *testing.T) {
+	q := open(t, Options{Attempts: 50})
+	const jobs = 40
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var ended sync.WaitGroup
+	ended.Add(jobs)
+	var mu sync.Mutex
+	done := map[string]int{}
+	go func() {
+		check := map[string]bool{}
+		_ = q.Watch(ctx, func(id string, j *Job) {
+			if j != nil && j.State == Done && !check[id] {
+				check[id] = true
+				ended.Done()
+			}
+		})
+	}()
+	for range jobs {
+		submit(t, q, "")
+	}
+	var workers sync.WaitGroup
+	for w := range 6 {
+		workers.Go(func() {
+			for i := 0; ; i++ {
+				l, err := q.Take(ctx, "w", []string{"preview"})
+				if err != nil {
+					return
+				}
+				if (w+i)%5 == 0 { // killed
+					lose(l)
+					continue
+				}
+				if err := l.Done(t.Context(), Result{}); err == nil {
+					mu.Lock()
+					done[l.Job.ID]++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	ended.Wait()
+	cancel()
+	workers.Wait()
+	for id, n := range done {
+		if n != 1 {
+			t.Errorf("job %s was done %d times", id, n)
+		}
+	}
+	if len(done) != jobs {
+		t.Errorf("%d of %d jobs", len(done), jobs)
+	}
+}

@@ -1,0 +1,276 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+const (
+	// look is how often a waiting worker looks for work of which it heard no
+	// bell: tasks of a worker that was lost, and those whose pause is over.
+	look = time.Second
+	// settling is how long the record of a job may come after its message.
+	settling = time.Minute
+	glance   = 300 * time.Millisecond // between two looks for such a record
+)
+
+// Announce tells the others of a worker; every few seconds it says that the
+// worker lives. It is a fault of kind Missing when the server has become another
+// version: the worker should end then.
+func (q *Queue) Announce(ctx context.Context, w Worker) error {
+	if err := q.sameVersion(ctx); err != nil {
+		return err
+	}
+	w.Seen = time.Now().UTC()
+	b, err := json.Marshal(w)
+	if err != nil {
+		return fault.Wrap(fault.Internal, op, "", err, "")
+	}
+	_, err = q.workers.Put(ctx, w.ID, b)
+	return q.failure(err)
+}
+
+// Leave takes a worker off the list.
+func (q *Queue) Leave(ctx context.Context, id string) error {
+	return q.failure(q.workers.Purge(ctx, id))
+}
+
+// Workers gives those that live, ordered by ID.
+func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
+	keys, err := q.workers.Keys(ctx)
+	if errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, q.failure(err)
+	}
+	slices.Sort(keys)
+	var all []Worker
+	for _, k := range keys {
+		e, err := q.workers.Get(ctx, k)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue // gone in between
+		}
+		var w Worker
+		if err == nil {
+			err = json.Unmarshal(e.Value(), &w)
+		}
+		if err != nil {
+			return nil, q.failure(err)
+		}
+		all = append(all, w)
+	}
+	return all, nil
+}
+
+// Take waits for a task of one of the engines and takes it for a worker: the
+// first of the highest priority. The lease is kept alive until one of its
+// methods ends it, or ctx ends.
+func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lease, error) {
+	for {
+		rung := q.rung()
+		for _, p := range priorities {
+			for _, engine := range engines {
+				l, err := q.next(ctx, worker, engine+"."+string(p))
+				if err != nil || l != nil {
+					return l, err
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fault.Wrap(fault.Cancelled, "wait for work", "", ctx.Err(), "")
+		case <-rung:
+		case <-time.After(look):
+		}
+	}
+}
+
+// next takes the first task of a line that is to be done; nil: there is none
+// now.
+func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
+	c, ok := q.lines[line]
+	if !ok {
+		return nil, fault.New(fault.Internal, "wait for work", line, "there is no such line", "")
+	}
+	for ctx.Err() == nil {
+		batch, err := c.FetchNoWait(1)
+		if err != nil {
+			return nil, q.passing(err)
+		}
+		m, ok := <-batch.Messages()
+		if !ok {
+			return nil, q.passing(batch.Error())
+		}
+		l, err := q.accept(ctx, worker, m)
+		if err != nil {
+			_ = m.NakWithDelay(glance)
+			return nil, q.passing(err)
+		}
+		if l != nil {
+			return l, nil
+		}
+	}
+	return nil, nil
+}
+
+// passing keeps a worker waiting through what passes by itself: a server that
+// is starting again.
+func (q *Queue) passing(err error) error {
+	if err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
+		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting) {
+		return nil
+	}
+	return q.failure(err)
+}
+
+// accept looks whether a message is what its job's record says is to be done,
+// and takes the task; nil without an error: it is not, or not yet, and the
+// message was dealt with.
+func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Lease, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return nil, q.failure(err)
+	}
+	var t ticket
+	if err := json.Unmarshal(m.Data(), &t); err != nil || !validID(t.Job) {
+		q.log.Warn("queue: a message that is none of Lipstream's is dropped", "subject", m.Subject())
+		return nil, q.failure(m.Ack())
+	}
+	var what verdict
+	lease := NewID()
+	j, err := q.change(ctx, t.Job, func(j *Job) error {
+		what = q.judge(j, t, meta.Sequence.Stream)
+		switch what {
+		case take:
+			now := time.Now().UTC()
+			if j.State = Running; j.Started.IsZero() {
+				j.Started = now
+			}
+			task := &j.Tasks[t.Task]
+			task.State, task.Worker, task.Lease = Running, worker, lease
+			task.Attempts++
+		case giveUp:
+			j.close(Failed)
+			task := &j.Tasks[t.Task]
+			task.State, task.Lease = Queued, ""
+			j.Problem = &Problem{Dead: true, ExitCode: int(fault.Internal),
+				Message: fmt.Sprintf("given up after %d attempts: the worker %s was lost while it worked on it", task.Attempts, task.Worker),
+				Hint:    "see the log of the worker; then retry the job"}
+		case stopped:
+			if task := &j.Tasks[t.Task]; task.State == Running {
+				task.State, task.Lease = Queued, ""
+			}
+			if !j.running() {
+				j.close(Cancelled)
+			}
+		default:
+			return errKeep
+		}
+		return nil
+	})
+	if errors.Is(err, ErrNoJob) {
+		what, err = early, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch what {
+	case take:
+		return q.lease(ctx, j, t.Task, lease, m), nil
+	case early:
+		if time.Since(meta.Timestamp) < settling {
+			return nil, q.failure(m.NakWithDelay(glance))
+		}
+	case completed:
+		err = q.proceed(ctx, j)
+	case giveUp:
+		err = errors.Join(q.end(ctx, j), q.bury(ctx, j))
+	}
+	if err == nil && j.State.Ended() {
+		err = q.end(ctx, j)
+	}
+	if err == nil {
+		err = q.failure(m.Ack())
+	}
+	return nil, err
+}
+
+// verdict is what to do with a message.
+type verdict int
+
+const (
+	take      verdict = iota
+	drop              // it does not count, or no longer
+	early             // its record may come yet
+	completed         // the task was done, and not acknowledged
+	giveUp            // it was tried too often
+	stopped           // the job is being cancelled
+)
+
+func (q *Queue) judge(j *Job, t ticket, sequence uint64) verdict {
+	switch {
+	case j.Generation > t.Generation:
+		return drop
+	case j.Generation < t.Generation:
+		return early
+	case t.Task >= len(j.Tasks):
+		return early // of a split that is just being written
+	}
+	task := j.Tasks[t.Task]
+	switch {
+	case task.Sequence > sequence:
+		return drop
+	case task.Sequence < sequence:
+		return early
+	case j.State.Ended():
+		return drop
+	case task.State == Done:
+		return completed
+	case j.Cancelling:
+		return stopped
+	case task.Attempts >= q.o.Attempts:
+		return giveUp
+	}
+	return take
+}
+
+// proceed sends the join when all parts are done, unless it was sent.
+func (q *Queue) proceed(ctx context.Context, j Job) error {
+	last := len(j.Tasks) - 1
+	if j.State.Ended() || j.Tasks[last].Kind != KindJoin || j.Tasks[last].Sequence != 0 || !j.partsDone() {
+		return nil
+	}
+	sequence, err := q.send(ctx, j, last)
+	if err != nil {
+		return err
+	}
+	_, err = q.change(ctx, j.ID, func(now *Job) error {
+		if now.Generation != j.Generation || now.Tasks[last].Sequence != 0 {
+			return errKeep
+		}
+		now.Tasks[last].Sequence = sequence
+		return nil
+	})
+	q.announceWork()
+	return err
+}
+
+// bury keeps a job that was given up where operators find it: the stream
+// LIPSTREAM_DEAD.
+func (q *Queue) bury(ctx context.Context, j Job) error {
+	b, err := json.Marshal(j)
+	if err == nil {
+		_, err = q.js.Publish(ctx, deadSubject+j.ID, b, jetstream.WithMsgID(fmt.Sprintf("%s.%d", j.ID, j.Generation)))
+	}
+	return q.failure(err)
+}
