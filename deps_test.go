@@ -30,6 +30,7 @@ const module = "github.com/lipstream/lipstream"
 var layers = [][]string{
 	{"cmd", "tools", "e2e", "examples"},
 	{"internal/server", "internal/worker", "internal/doctor", "internal/bench"},
+	{"internal/client"},
 	{"internal/web"},
 	{"internal/queue"},
 	{"internal/store"},

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/client"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+type jobsCmd struct {
+	serverFlags
+	State string `placeholder:"STATE" enum:",queued,running,done,failed,cancelled" default:"" help:"Only queued, running, done, failed or cancelled ones."`
+	Limit int    `default:"50" placeholder:"N" help:"The newest so many."`
+	JSON  bool   `name:"json" help:"Print a line of JSON for each."`
+}
+
+// Run implements lipstream jobs.
+func (j *jobsCmd) Run(ctx context.Context, c *console) error {
+	cl, err := j.client()
+	if err != nil {
+		return err
+	}
+	all, err := cl.Jobs(ctx, j.State, j.Limit)
+	if err != nil {
+		return err
+	}
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
+	if !j.JSON && len(all) > 0 {
+		fmt.Fprintln(w, "JOB\tSTATE\tPRIORITY\tENGINE\tCREATED\tPROGRESS\tNAME")
+	}
+	for _, job := range all {
+		if j.JSON {
+			if err := printJSON(c, job); err != nil {
+				return err
+			}
+			continue
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", job.ID, job.State, job.Priority, job.Engine,
+			job.Created.Local().Format(time.DateTime), progressOf(job), cmp.Or(job.Spec.Name, job.Video.Name))
+	}
+	return fault.Wrap(fault.Output, "print jobs", "", w.Flush(), "")
+}
+
+// progressOf is a few words on how far a job is.
+func progressOf(j client.Job) string {
+	switch p := j.Progress; {
+	case j.State == queue.Failed && j.Problem != nil:
+		return oneLine(j.Problem.Message, 60)
+	case j.State == queue.Done && j.Result != nil:
+		return fmt.Sprintf("%d frames in %.1f s", j.Result.Frames, j.Ended.Sub(j.Started).Seconds())
+	case j.State != queue.Running || p == nil:
+		return ""
+	case p.Stage == lipstream.StageFrames && p.Frames > 0:
+		return fmt.Sprintf("%d of %d frames", p.Frame, p.Frames)
+	default:
+		return p.Stage
+	}
+}
+
+type cancelCmd struct {
+	serverFlags
+	Job []string `arg:"" help:"Jobs to cancel."`
+}
+
+// Run implements lipstream cancel.
+func (x *cancelCmd) Run(ctx context.Context, c *console) error {
+	cl, err := x.client()
+	if err != nil {
+		return err
+	}
+	for _, id := range x.Job {
+		j, err := cl.Job(ctx, id)
+		if err != nil {
+			return err
+		}
+		if j.State.Ended() {
+			return fault.New(fault.Usage, "cancel job", id, "it is "+string(j.State)+" already", "")
+		}
+		if err := cl.Delete(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type logsCmd struct {
+	serverFlags
+	Job    string `arg:"" help:"The job."`
+	Follow bool   `short:"f" help:"Go on until the job ends."`
+	JSON   bool   `name:"json" help:"Print the events as JSON lines."`
+}
+
+// Run implements lipstream logs.
+func (l *logsCmd) Run(ctx context.Context, c *console) error {
+	cl, err := l.client()
+	if err != nil {
+		return err
+	}
+	j, err := cl.Job(ctx, l.Job)
+	if err != nil {
+		return err
+	}
+	quiet := make(chan struct{}, 1)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if !l.Follow && !j.State.Ended() {
+		// What is there comes at once; the stream itself has no end yet.
+		go func() {
+			for {
+				select {
+				case <-quiet:
+				case <-time.After(time.Second):
+					cancel()
+					return
+				}
+			}
+		}()
+	}
+	err = cl.Events(ctx, l.Job, "", func(e client.Event) error {
+		select {
+		case quiet <- struct{}{}:
+		default:
+		}
+		if e.Type == "state" {
+			return nil
+		}
+		if l.JSON {
+			_, err := fmt.Fprintln(c.Out, e.Data)
+			return fault.Wrap(fault.Output, "print events", "", err, "")
+		}
+		var v lipstream.Event
+		if err := json.Unmarshal([]byte(e.Data), &v); err != nil {
+			return fault.Wrap(fault.Internal, "read an event of job", l.Job, err, "")
+		}
+		_, err := fmt.Fprintln(c.Out, logLine(v))
+		return fault.Wrap(fault.Output, "print events", "", err, "")
+	})
+	if ctx.Err() != nil && !l.Follow {
+		return nil
+	}
+	return err
+}
+
+// logLine is an event for people.
+func logLine(e lipstream.Event) string {
+	line := e.Time.Local().Format(time.DateTime) + "  " + e.Type
+	switch e.Type {
+	case lipstream.EventStage:
+		line += "  " + e.Stage
+	case lipstream.EventProgress:
+		line += fmt.Sprintf("  %s  frame %d of %d, %.1f fps", e.Stage, e.Frame, e.Frames, e.FPS)
+	case lipstream.EventStart:
+		line += "  " + e.Engine
+	}
+	if e.Message != "" {
+		line += "  " + e.Message
+	}
+	if e.Hint != "" {
+		line += " (" + e.Hint + ")"
+	}
+	return oneLine(line, maxErrorLine)
+}
+
+type retryCmd struct {
+	serverFlags
+	Job []string `arg:"" help:"Failed or cancelled jobs to begin anew; parts that are done stay done."`
+}
+
+// Run implements lipstream retry.
+func (r *retryCmd) Run(ctx context.Context, c *console) error {
+	cl, err := r.client()
+	if err != nil {
+		return err
+	}
+	for _, id := range r.Job {
+		if err := cl.Retry(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+// Package client talks to lipstream serve: it uploads inputs, submits jobs,
+// follows them and fetches their results. docs/api.md describes the API.
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+// DefaultServer is where lipstream serve listens.
+const DefaultServer = "http://127.0.0.1:8448"
+
+// Client of one server. Its methods may be called from any goroutine. Errors of
+// the server come with its exit code as their kind, and its hint.
+type Client struct {
+	Server string // http://host:port; empty: DefaultServer
+	Token  string // empty: none
+	HTTP   *http.Client
+}
+
+// Job is a job as the server shows it.
+type Job struct {
+	queue.Job
+	Progress *lipstream.Event `json:"progress,omitempty"`
+}
+
+const op = "ask the server"
+
+// do sends a request and gives the answer where its status is one of success.
+// The caller closes the body.
+func (c *Client) do(ctx context.Context, method, path string, header http.Header, body io.Reader, length int64) (*http.Response, error) {
+	server := strings.TrimSuffix(c.Server, "/")
+	if server == "" {
+		server = DefaultServer
+	}
+	if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fault.New(fault.Usage, op, server, "is not an address", "write http://host:8448")
+	}
+	r, err := http.NewRequestWithContext(ctx, method, server+path, body)
+	if err != nil {
+		return nil, fault.Wrap(fault.Usage, op, server, err, "")
+	}
+	for k, v := range header {
+		r.Header[k] = v
+	}
+	if body != nil && length >= 0 {
+		r.ContentLength = length
+	}
+	if c.Token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.Token)
+	}
+	h := c.HTTP
+	if h == nil {
+		h = http.DefaultClient
+	}
+	answer, err := h.Do(r)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		hint := ""
+		if _, ok := errors.AsType[*net.OpError](err); ok {
+			hint = "is lipstream serve running there?"
+		}
+		return nil, fault.Wrap(fault.Missing, op, server, err, hint)
+	}
+	if answer.StatusCode >= 300 {
+		defer func() { _ = answer.Body.Close() }()
+		return nil, problem(server, answer)
+	}
+	return answer, nil
+}
+
+// problem reads an RFC 9457 answer.
+func problem(server string, a *http.Response) error {
+	var p struct {
+		Title    string `json:"title"`
+		Detail   string `json:"detail"`
+		Hint     string `json:"hint"`
+		ExitCode int    `json:"exit_code"`
+	}
+	b, _ := io.ReadAll(io.LimitReader(a.Body, 64<<10))
+	if json.Unmarshal(b, &p) != nil || p.Title == "" {
+		p.Title, p.Hint = a.Status, "is this really lipstream serve?"
+	}
+	if p.Detail == "" {
+		p.Detail = p.Title
+	}
+	kind := fault.Kind(p.ExitCode)
+	if kind == 0 {
+		kind = fault.Internal
+	}
+	return &fault.Error{Kind: kind, Op: op, Subject: server, Err: statusError{a.StatusCode, p.Detail}, Hint: p.Hint}
+}
+
+// statusError keeps the status of an answer.
+type statusError struct {
+	status int
+	detail string
+}
+
+func (e statusError) Error() string { return e.detail }
+
+// Status of the server's answer that err tells of; 0: err is of another kind.
+func Status(err error) int {
+	e, _ := errors.AsType[statusError](err)
+	return e.status
+}
+
+// call sends and receives JSON; in and out may be nil.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	header, length := http.Header{}, int64(-1)
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fault.Wrap(fault.Internal, op, path, err, "")
+		}
+		body, length = bytes.NewReader(b), int64(len(b))
+		header.Set("Content-Type", "application/json")
+	}
+	answer, err := c.do(ctx, method, path, header, body, length)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if out == nil {
+		_, err = io.Copy(io.Discard, answer.Body)
+	} else {
+		err = json.NewDecoder(answer.Body).Decode(out)
+	}
+	return fault.Wrap(fault.Internal, op, path, err, "")
+}
+
+// Submit queues a job.
+func (c *Client) Submit(ctx context.Context, s queue.Spec) (Job, error) {
+	var j Job
+	return j, c.call(ctx, http.MethodPost, "/v1/jobs", s, &j)
+}
+
+// Job gives one job.
+func (c *Client) Job(ctx context.Context, id string) (Job, error) {
+	var j Job
+	return j, c.call(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(id), nil, &j)
+}
+
+// Jobs gives the newest, up to limit, of a state ("": of all).
+func (c *Client) Jobs(ctx context.Context, state string, limit int) ([]Job, error) {
+	var list struct {
+		Jobs []Job `json:"jobs"`
+	}
+	q := url.Values{"limit": {fmt.Sprint(limit)}}
+	if state != "" {
+		q.Set("state", state)
+	}
+	err := c.call(ctx, http.MethodGet, "/v1/jobs?"+q.Encode(), nil, &list)
+	return list.Jobs, err
+}
+
+// Delete cancels a job that has not ended, and removes one that has.
+func (c *Client) Delete(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, "/v1/jobs/"+url.PathEscape(id), nil, nil)
+}
+
+// Retry begins a failed or cancelled job anew.
+func (c *Client) Retry(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodPost, "/v1/jobs/"+url.PathEscape(id)+"/retry", nil, nil)
+}
+
+// Workers gives those that live.
+func (c *Client) Workers(ctx context.Context) ([]queue.Worker, error) {
+	var list struct {
+		Workers []queue.Worker `json:"workers"`
+	}
+	return list.Workers, c.call(ctx, http.MethodGet, "/v1/devices", nil, &list)
+}
+
+// Fetch writes a job's result into path, which appears when it is complete.
+func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) (err error) {
+	fail := func(err error) error {
+		return fault.Wrap(fault.Output, "write", path, fault.WithoutPath(err), "")
+	}
+	if _, err := os.Stat(path); err == nil && !overwrite {
+		return fault.New(fault.Output, "write", path, "it exists", "add --overwrite to replace it")
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fail(err)
+	}
+	answer, err := c.do(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(id)+"/result", nil, nil, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".lipstream-*")
+	if err != nil {
+		return fail(err)
+	}
+	defer func() {
+		_ = f.Close()
+		if err != nil {
+			_ = os.Remove(f.Name())
+		}
+	}()
+	if n, err := io.Copy(f, answer.Body); err != nil {
+		return fault.Wrap(fault.Missing, "read the result of job", id, err, "try again")
+	} else if answer.ContentLength >= 0 && n != answer.ContentLength {
+		return fault.New(fault.Missing, "read the result of job", id, "the connection broke", "try again")
+	}
+	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+		return fail(err)
+	}
+	return fail(os.Rename(f.Name(), path))
+}
+
+// pause is how long to wait before trying again to reach a server.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}

@@ -1,0 +1,112 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Event is one of a stream of server-sent events.
+type Event struct {
+	ID   string // what to resume after
+	Type string // that of lipstream.Event, or "state"
+	Data string // JSON, one line
+}
+
+// ErrEnough ends Events without an error.
+var ErrEnough = errors.New("enough")
+
+// Events follows a job from behind an event's ID ("": from the beginning) to
+// its end, whatever connections break, and calls f in order; f's error ends it.
+func (c *Client) Events(ctx context.Context, id, after string, f func(Event) error) error {
+	for failed := 0; ; {
+		last := false
+		err := c.follow(ctx, "/v1/jobs/"+url.PathEscape(id)+"/events", after, func(e Event) error {
+			failed = 0
+			if e.ID != "" {
+				after = e.ID
+			}
+			last = last || e.Type == lipstream.EventDone || e.Type == lipstream.EventError
+			return f(e)
+		})
+		switch {
+		case errors.Is(err, ErrEnough):
+			return nil
+		case ctx.Err() != nil:
+			return fault.Wrap(fault.Cancelled, "follow job", id, ctx.Err(), "")
+		case last, err == nil && failed > 0:
+			return nil // the server closes after the end; and at once where that was seen before
+		case err != nil && (Status(err) != 0 && Status(err) < 500 || !errors.Is(err, errBroken) && fault.KindOf(err) != fault.Missing):
+			return err
+		}
+		if failed++; failed > retries {
+			return err
+		}
+		if !pause(ctx, time.Duration(failed)*200*time.Millisecond) {
+			return fault.Wrap(fault.Cancelled, "follow job", id, ctx.Err(), "")
+		}
+	}
+}
+
+var errBroken = errors.New("the connection broke")
+
+// follow reads one stream to its end.
+func (c *Client) follow(ctx context.Context, path, after string, f func(Event) error) error {
+	h := http.Header{"Accept": {"text/event-stream"}}
+	if after != "" {
+		h.Set("Last-Event-ID", after)
+	}
+	answer, err := c.do(ctx, http.MethodGet, path, h, nil, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	return Read(answer.Body, f)
+}
+
+// maxLine bounds a line of a stream.
+const maxLine = 1 << 20
+
+// Read parses server-sent events (WHATWG HTML, 9.2) until the end of r, which
+// is no error, or f's error.
+func Read(r io.Reader, f func(Event) error) error {
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 4096), maxLine)
+	var e Event
+	var data []string
+	for s.Scan() {
+		line := s.Text()
+		if line == "" {
+			if len(data) > 0 {
+				e.Data = strings.Join(data, "\n")
+				if err := f(e); err != nil {
+					return err
+				}
+			}
+			e, data = Event{ID: e.ID}, nil
+			continue
+		}
+		field, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch field {
+		case "id":
+			e.ID = value
+		case "event":
+			e.Type = value
+		case "data":
+			data = append(data, value)
+		}
+	}
+	if err := s.Err(); err != nil {
+		return errors.Join(errBroken, err)
+	}
+	return nil
+}
