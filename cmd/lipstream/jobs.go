@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/lipstream/lipstream"
@@ -31,21 +30,20 @@ func (j *jobsCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
-	if !j.JSON && len(all) > 0 {
-		fmt.Fprintln(w, "JOB\tSTATE\tPRIORITY\tENGINE\tCREATED\tPROGRESS\tNAME")
-	}
-	for _, job := range all {
-		if j.JSON {
-			if err := printJSON(c, job); err != nil {
+	if j.JSON {
+		for _, job := range all {
+			if err := printLine(c, job); err != nil {
 				return err
 			}
-			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", job.ID, job.State, job.Priority, job.Engine,
+		return nil
+	}
+	t := newTable(c, "JOB", "STATE", "PRIORITY", "ENGINE", "CREATED", "PROGRESS", "NAME")
+	for _, job := range all {
+		t.line(job.ID, string(job.State), string(job.Priority), job.Engine,
 			job.Created.Local().Format(time.DateTime), progressOf(job), cmp.Or(job.Spec.Name, job.Video.Name))
 	}
-	return fault.Wrap(fault.Output, "print jobs", "", w.Flush(), "")
+	return t.close("print jobs")
 }
 
 // progressOf is a few words on how far a job is.

@@ -22,6 +22,11 @@ func printJSON(c *console, op string, v any) error {
 	return fault.Wrap(fault.Output, op, "", enc.Encode(v), "")
 }
 
+// printLine writes a line of JSON.
+func printLine(c *console, v any) error {
+	return fault.Wrap(fault.Output, "print", "", newEncoder(c.Out).Encode(v), "")
+}
+
 // table writes aligned columns to standard output.
 type table struct {
 	w    *tabwriter.Writer

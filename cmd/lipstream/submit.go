@@ -148,7 +148,7 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if s.JSON {
-		if err := printJSON(c, j); err != nil {
+		if err := printLine(c, j); err != nil {
 			return err
 		}
 	} else if !s.Quiet || !s.Wait && s.Output == "" {
@@ -159,7 +159,7 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 	if !s.Wait && s.Output == "" {
 		return nil
 	}
-	if err := follow(ctx, c, cl, j.ID, s.JSON, s.Quiet); err != nil {
+	if err := followJob(ctx, c, cl, j.ID, s.JSON, s.Quiet); err != nil {
 		return err
 	}
 	if s.Output != "" {
@@ -168,8 +168,8 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 	return nil
 }
 
-// follow shows a job until its end, and is its error where it has one.
-func follow(ctx context.Context, c *console, cl *client.Client, id string, asJSON, quiet bool) error {
+// followJob shows a job until its end, and is its error where it has one.
+func followJob(ctx context.Context, c *console, cl *client.Client, id string, asJSON, quiet bool) error {
 	kind, w := chooseReporter(c, asJSON, quiet)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -193,10 +193,4 @@ func follow(ctx context.Context, c *console, cl *client.Client, id string, asJSO
 		err = fault.Wrap(fault.Output, "print events", "", closeErr, "")
 	}
 	return errors.Join(err, failed)
-}
-
-func printJSON(c *console, v any) error {
-	enc := json.NewEncoder(c.Out)
-	enc.SetEscapeHTML(false)
-	return fault.Wrap(fault.Output, "print", "", enc.Encode(v), "")
 }
