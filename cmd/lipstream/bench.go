@@ -21,6 +21,7 @@ type benchCmd struct {
 	UNet benchUNetCmd `cmd:"" name:"unet" help:"Measure a step of LatentSync's denoising network."`
 
 	Ladder benchLadderCmd `cmd:"" help:"Measure each optimisation of LatentSync alone, and all together."`
+	Serve  benchServeCmd  `cmd:"" help:"Measure the server under load: calls of its API, events, memory."`
 	Limit  benchLimitCmd  `cmd:"" help:"Run LatentSync under memory limits of the kernel."`
 }
 

@@ -236,3 +236,14 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// Get copies what is at a path of the server into w.
+func (c *Client) Get(ctx context.Context, path string, w io.Writer) error {
+	answer, err := c.do(ctx, http.MethodGet, path, nil, nil, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = answer.Body.Close() }()
+	_, err = io.Copy(w, answer.Body)
+	return fault.Wrap(fault.Missing, op, path, err, "")
+}

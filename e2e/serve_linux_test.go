@@ -1,0 +1,295 @@
+package e2e_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/client"
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+// daemon is lipstream serve or worker.
+type daemon struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	mark   string
+	stderr *bytes.Buffer
+	line   string // the first that it printed
+	done   chan struct{}
+	err    error
+}
+
+// startDaemon starts one and waits for its first line.
+func startDaemon(t *testing.T, dir string, args ...string) *daemon {
+	t.Helper()
+	needRuntime(t)
+	for _, sub := range []string{".home", ".cache", ".tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &daemon{t: t, mark: newMark(), stderr: &bytes.Buffer{}, done: make(chan struct{})}
+	d.cmd = exec.Command(binary, args...)
+	d.cmd.Dir, d.cmd.Env, d.cmd.Stderr = dir, environment(dir, d.mark), d.stderr
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := d.cmd.StdoutPipe()
+	if err == nil {
+		err = d.cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	first := make(chan string, 1)
+	go func() {
+		defer close(d.done)
+		line, _ := lines.ReadString('\n')
+		first <- line
+		_, _ = lines.WriteTo(os.Stderr)
+		d.err = d.cmd.Wait()
+	}()
+	t.Cleanup(func() { d.signal(syscall.SIGKILL) })
+	select {
+	case d.line = <-first:
+	case <-time.After(time.Minute):
+		t.Fatal("it does not start")
+	}
+	if d.line == "" {
+		<-d.done
+		t.Fatalf("lipstream %s: %v\n%s", strings.Join(args, " "), d.err, d.stderr)
+	}
+	return d
+}
+
+// signal sends one and waits for the end.
+func (d *daemon) signal(s syscall.Signal) {
+	_ = d.cmd.Process.Signal(s)
+	<-d.done
+}
+
+// address finds what begins with a scheme in the first line.
+func (d *daemon) address(scheme string) string {
+	for _, word := range strings.FieldsFunc(d.line, func(r rune) bool { return strings.ContainsRune(" ,\n", r) }) {
+		if strings.HasPrefix(word, scheme) {
+			return word
+		}
+	}
+	d.t.Fatalf("no %s in %q", scheme, d.line)
+	return ""
+}
+
+// pictures is a checksum of a video's decoded frames.
+func pictures(t *testing.T, path string) string {
+	t.Helper()
+	out, err := exec.Command("ffmpeg", "-v", "error", "-i", path, "-map", "0:v", "-f", "md5", "-").Output()
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// lipstreamCommand runs a command to its end.
+func lipstreamCommand(t *testing.T, dir string, args ...string) (stdout string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	var stderr bytes.Buffer
+	cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("lipstream %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return string(out)
+}
+
+// TestServe is a day of a user: submit, watch, cancel, retry, restart.
+func TestServe(t *testing.T) {
+	dir := t.TempDir()
+	serve := []string{"serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1", "--root", inputs}
+	d := startDaemon(t, dir, serve...)
+	server := "--server=" + d.address("http://")
+
+	lipstreamCommand(t, dir, "run", "--video", in("head.mp4"), "--audio", in("one.wav"), "-o", "direct.mp4", "--engine", "preview", "-q")
+	lipstreamCommand(t, dir, "submit", server, "--video", in("head.mp4"), "--audio", in("one.wav"), "-o", "queued.mp4", "--engine", "preview", "-q")
+	if a, b := pictures(t, filepath.Join(dir, "direct.mp4")), pictures(t, filepath.Join(dir, "queued.mp4")); a != b {
+		t.Errorf("the server's result has other pictures than that of run: %s, %s", b, a)
+	}
+	long := strings.TrimSpace(lipstreamCommand(t, dir, "submit", server, "--on-server", "--video", in("long.mp4"), "--audio", in("long.wav"), "--engine", "preview", "--split", "never"))
+	waiting := strings.TrimSpace(lipstreamCommand(t, dir, "submit", server, "--on-server", "--video", in("head.mp4"), "--audio", in("one.wav"), "--engine", "preview", "--priority", "low"))
+	c := &client.Client{Server: d.address("http://")}
+	until(t, c, long, "at work", func(j client.Job) bool { return j.Progress != nil && j.Progress.Frame > 0 })
+	lipstreamCommand(t, dir, "cancel", server, long)
+	until(t, c, long, "cancelled", func(j client.Job) bool { return j.State == queue.Cancelled })
+	if left := children(d.mark); len(left) > 0 {
+		for _, p := range left {
+			if strings.Contains(strings.Join(p.args, " "), "long.mp4") {
+				t.Errorf("left of the cancelled job: %v", p)
+			}
+		}
+	}
+	lipstreamCommand(t, dir, "retry", server, long)
+	until(t, c, waiting, "done", func(j client.Job) bool { return j.State == queue.Done || j.State == queue.Running })
+
+	// Killed, as by the system: jobs that wait and the one at work are there after a restart.
+	again := strings.TrimSpace(lipstreamCommand(t, dir, "submit", server, "--on-server", "--video", in("head.mp4"), "--audio", in("two.wav"), "--engine", "preview"))
+	d.signal(syscall.SIGKILL)
+	d = startDaemon(t, dir, append(serve, "--lease", "2s")...)
+	server = "--server=" + d.address("http://")
+	c.Server = d.address("http://")
+	lipstreamCommand(t, dir, "cancel", server, long)
+	for _, id := range []string{waiting, again} {
+		until(t, c, id, "done", func(j client.Job) bool { return j.State == queue.Done })
+	}
+	table := lipstreamCommand(t, dir, "jobs", server)
+	for _, want := range []string{long, waiting, again, "done", "JOB"} {
+		if !strings.Contains(table, want) {
+			t.Errorf("lipstream jobs does not say %s:\n%s", want, table)
+		}
+	}
+	if log := lipstreamCommand(t, dir, "logs", server, again); !strings.Contains(log, "done") {
+		t.Errorf("lipstream logs:\n%s", log)
+	}
+	d.signal(syscall.SIGTERM)
+	if d.err != nil {
+		t.Errorf("SIGTERM: %v\n%s", d.err, d.stderr)
+	}
+	if left := children(d.mark); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// until waits for a job.
+func until(t *testing.T, c *client.Client, id, what string, ok func(client.Job) bool) client.Job {
+	t.Helper()
+	var j client.Job
+	var err error
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if j, err = c.Job(t.Context(), id); err == nil && ok(j) {
+			return j
+		}
+	}
+	t.Fatalf("job %s is not %s: %+v, %v", id, what, j, err)
+	return j
+}
+
+// TestChaos kills workers at random while they work: every job is done, once,
+// and right. LIPSTREAM_CHAOS_KILLS and _JOBS make it longer (make chaos).
+func TestChaos(t *testing.T) {
+	number := func(name string, short int) int {
+		if n, err := strconv.Atoi(os.Getenv(name)); err == nil {
+			return n
+		}
+		return short
+	}
+	kills, jobs := number("LIPSTREAM_CHAOS_KILLS", 6), number("LIPSTREAM_CHAOS_JOBS", 6)
+	dir := t.TempDir()
+	token := filepath.Join(dir, "token")
+	if err := os.WriteFile(token, []byte("a-token-for-the-chaos-test\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := startDaemon(t, dir, "serve", "--listen", "127.0.0.1:0", "--workers-listen", "127.0.0.1:0", "--token-file", token,
+		"--data", filepath.Join(dir, "data"), "--slots", "0", "--lease", "2s", "--attempts", "100")
+	c := &client.Client{Server: d.address("http://"), Token: "a-token-for-the-chaos-test"}
+	worker := func(n int) *daemon {
+		return startDaemon(t, dir, "worker", "--server", d.address("nats://"), "--token-file", token, "--data", filepath.Join(dir, fmt.Sprint("worker", n)), "--slots", "1")
+	}
+	var workers []*daemon
+	for n := range 3 {
+		workers = append(workers, worker(n))
+	}
+	// Two kinds: short ones, and some that are split.
+	lipstreamCommand(t, dir, "run", "--video", in("head.mp4"), "--audio", in("two.wav"), "-o", "short.mkv", "--codec", "ffv1", "--engine", "preview", "-q")
+	if err := ffmpeg(dir, "-stream_loop", "5", "-i", in("head.mp4"), "-c", "copy", "-t", "12", "twelve.mp4"); err != nil {
+		t.Fatal(err)
+	}
+	lipstreamCommand(t, dir, "run", "--video", "twelve.mp4", "--audio", in("three.wav"), "-o", "long.mkv", "--codec", "ffv1", "--engine", "preview", "-q")
+	want := map[bool]string{false: pictures(t, filepath.Join(dir, "short.mkv")), true: pictures(t, filepath.Join(dir, "long.mkv"))}
+	uploads := map[string]string{}
+	for _, path := range []string{in("head.mp4"), in("two.wav"), in("three.wav"), filepath.Join(dir, "twelve.mp4")} {
+		id, err := c.Upload(t.Context(), path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		uploads[filepath.Base(path)] = id
+	}
+	type submitted struct {
+		id   string
+		long bool
+	}
+	var all []submitted
+	for i := range jobs {
+		spec := queue.Spec{Video: queue.Source{Upload: uploads["head.mp4"]}, Audio: queue.Source{Upload: uploads["two.wav"]},
+			Name: "out.mkv", Codec: "ffv1", Engine: "preview", Split: -1}
+		long := i%3 == 2
+		if long {
+			spec.Video.Upload, spec.Audio.Upload, spec.Split = uploads["twelve.mp4"], uploads["three.wav"], 3
+		}
+		j, err := c.Submit(t.Context(), spec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, submitted{j.ID, long})
+	}
+	ends := make([]int, jobs) // last events that a listener saw
+	var listeners sync.WaitGroup
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	for i, s := range all {
+		listeners.Go(func() {
+			if err := c.Events(ctx, s.id, "", func(e client.Event) error {
+				if e.Type == "done" || e.Type == "error" {
+					ends[i]++
+				}
+				return nil
+			}); err != nil {
+				t.Errorf("events of %s: %v", s.id, err)
+			}
+		})
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Log("seed", seed)
+	dice := rand.New(rand.NewPCG(seed, 0))
+	for range kills {
+		time.Sleep(time.Duration(500+dice.IntN(2500)) * time.Millisecond)
+		n := dice.IntN(len(workers))
+		workers[n].signal(syscall.SIGKILL)
+		workers[n] = worker(n)
+	}
+	listeners.Wait()
+	for i, s := range all {
+		j, err := c.Job(t.Context(), s.id)
+		if err != nil || j.State != queue.Done || ends[i] != 1 {
+			t.Errorf("job %s is %s after %d ends: %+v, %v", s.id, j.State, ends[i], j.Problem, err)
+			continue
+		}
+		path := filepath.Join(dir, s.id+".mkv")
+		if err := c.Fetch(t.Context(), s.id, path, false); err != nil {
+			t.Fatal(err)
+		}
+		if got := pictures(t, path); got != want[s.long] {
+			t.Errorf("job %s (long %v, %d tasks): pictures %s, want %s", s.id, s.long, len(j.Tasks), got, want[s.long])
+		}
+		if s.long && len(j.Tasks) < 3 {
+			t.Errorf("job %s was not split: %d tasks", s.id, len(j.Tasks))
+		}
+	}
+	for _, w := range workers {
+		w.signal(syscall.SIGTERM)
+		if w.err != nil {
+			t.Errorf("a worker ends with %v\n%s", w.err, w.stderr)
+		}
+	}
+}

@@ -1,0 +1,394 @@
+package bench
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipstream/lipstream/internal/client"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+// ServeOptions say what Serve measures.
+type ServeOptions struct {
+	Program   string // the lipstream binary to run
+	Jobs      int    // to queue, 1 to 10000
+	Listeners int    // that follow jobs, 0 to 5000
+	Slots     int    // of the server; 0 leaves it to it
+	Engine    string
+	Progress  func(line string) // for people, may be nil
+}
+
+// CallResult is the time of one call of the API, in seconds.
+type CallResult struct {
+	Call    string  `json:"call"`
+	Idle    Latency `json:"idle"`
+	Loaded  Latency `json:"loaded"`
+	Times99 float64 `json:"p99_loaded_by_idle"`
+}
+
+// Latency is the distribution of a call's time, seconds.
+type Latency struct {
+	Calls int     `json:"calls"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
+}
+
+// ServeReport is what Serve found. Memory is in bytes, of the server alone,
+// without the processes of its tasks.
+type ServeReport struct {
+	Machine   Machine      `json:"machine"`
+	Jobs      int          `json:"jobs"`
+	Listeners int          `json:"listeners"`
+	Done      int          `json:"done"`
+	Lost      int          `json:"lost_events"` // that listeners did not see, or saw twice or out of order
+	Events    int          `json:"events"`      // that listeners saw
+	Elapsed   float64      `json:"elapsed_s"`
+	Start     int64        `json:"memory_start"`  // before the first job
+	Middle    int64        `json:"memory_middle"` // when half of the jobs were done
+	End       int64        `json:"memory_end"`
+	Calls     []CallResult `json:"calls"`
+	Figures   []Figure     `json:"figures"`
+}
+
+// idleCalls is how often each call is measured on an idle server.
+const idleCalls = 200
+
+// Serve starts lipstream serve with a folder of its own, fills its queue, lets
+// listeners follow jobs, and measures the calls of the API meanwhile against
+// the same calls before.
+func Serve(ctx context.Context, o ServeOptions) (*ServeReport, error) {
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if o.Jobs < 1 || o.Jobs > 10000 || o.Listeners < 0 || o.Listeners > 5000 {
+		return nil, fault.New(fault.Usage, "option", fmt.Sprintf("--jobs %d --listeners %d", o.Jobs, o.Listeners), "is out of range", "1 to 10000 jobs, up to 5000 listeners")
+	}
+	tools, err := media.FindTools(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "lipstream-bench-")
+	if err != nil {
+		return nil, fault.Wrap(fault.Output, "make a folder for the measurement", "", err, "")
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	m, err := newMaker(ctx, tools, dir, RunOptions{Width: 320, Height: 240})
+	if err != nil {
+		return nil, err
+	}
+	video, voice := filepath.Join(dir, "clip.mp4"), filepath.Join(dir, "voice.wav")
+	if _, err := m.ffmpeg(ctx, "-i", m.piece, "-t", "1", "-c", "copy", video); err != nil {
+		return nil, err
+	}
+	if _, err := m.ffmpeg(ctx, "-i", m.voice, "-t", "1", voice); err != nil {
+		return nil, err
+	}
+	s := &serveRun{ServeOptions: o, report: ServeReport{Machine: thisMachine(tools), Jobs: o.Jobs, Listeners: o.Listeners}}
+	if err := s.start(ctx, filepath.Join(dir, "data")); err != nil {
+		return nil, err
+	}
+	err = s.measure(ctx, video, voice)
+	if endErr := s.stop(); err == nil {
+		err = endErr
+	}
+	s.report.figures()
+	return &s.report, err
+}
+
+// serveRun is a measurement under way.
+type serveRun struct {
+	ServeOptions
+	cmd    *exec.Cmd
+	log    *tailBuffer
+	client *client.Client
+	report ServeReport
+}
+
+func (s *serveRun) start(ctx context.Context, data string) error {
+	args := []string{"serve", "--listen", "127.0.0.1:0", "--data", data, "--max-queued", strconv.Itoa(s.Jobs + 10), "--log-level", "warn"}
+	if s.Slots > 0 {
+		args = append(args, "--slots", strconv.Itoa(s.Slots))
+	}
+	s.cmd, s.log = exec.CommandContext(ctx, s.Program, args...), &tailBuffer{}
+	s.cmd.Cancel = func() error { return interrupt(s.cmd.Process) }
+	s.cmd.WaitDelay = time.Minute
+	s.cmd.Stderr = s.log
+	ownGroup(s.cmd)
+	out, err := s.cmd.StdoutPipe()
+	if err == nil {
+		err = s.cmd.Start()
+	}
+	if err != nil {
+		return fault.Wrap(fault.Internal, "start", s.Program, err, "")
+	}
+	line, _ := bufio.NewReader(out).ReadString('\n')
+	_, address, ok := strings.Cut(strings.TrimSpace(line), "http://")
+	if !ok {
+		return fault.New(fault.Internal, "start", s.Program+" serve", "it says "+strconv.Quote(line+s.log.String()), "")
+	}
+	s.client = &client.Client{Server: "http://" + address}
+	return nil
+}
+
+func (s *serveRun) stop() error {
+	_ = interrupt(s.cmd.Process)
+	return fault.Wrap(fault.Internal, "end", "lipstream serve", s.cmd.Wait(), s.log.String())
+}
+
+func (s *serveRun) memory() int64 {
+	u, err := memory.Probe{PID: s.cmd.Process.Pid}.Usage()
+	if err != nil {
+		return 0
+	}
+	return u.Self
+}
+
+func (s *serveRun) measure(ctx context.Context, video, voice string) error {
+	spec := queue.Spec{Engine: s.Engine, Split: -1}
+	var err error
+	if spec.Video.Upload, err = s.client.Upload(ctx, video, nil); err != nil {
+		return err
+	}
+	if spec.Audio.Upload, err = s.client.Upload(ctx, voice, nil); err != nil {
+		return err
+	}
+	// One job first: what it takes belongs to the start, not to the load.
+	first, err := s.client.Submit(ctx, spec)
+	if err != nil {
+		return err
+	}
+	if err := s.client.Events(ctx, first.ID, "", func(client.Event) error { return nil }); err != nil {
+		return err
+	}
+	calls := s.calls(first.ID, spec)
+	for _, c := range calls {
+		var times []time.Duration
+		for range idleCalls {
+			began := time.Now()
+			if err := c.f(ctx); err != nil {
+				return err
+			}
+			times = append(times, time.Since(began))
+		}
+		s.report.Calls = append(s.report.Calls, CallResult{Call: c.name, Idle: latency(times)})
+	}
+	// Where jobs are submitted to measure that, they were cancelled at once.
+	s.report.Start = s.memory()
+	s.Progress(fmt.Sprintf("idle: measured; %s of memory", memory.Size(s.report.Start)))
+	return s.load(ctx, spec, calls)
+}
+
+type apiCall struct {
+	name string
+	f    func(context.Context) error
+}
+
+func (s *serveRun) calls(id string, spec queue.Spec) []apiCall {
+	return []apiCall{
+		{"GET /v1/jobs", func(ctx context.Context) error { _, err := s.client.Jobs(ctx, "", 100); return err }},
+		{"GET /v1/jobs/{id}", func(ctx context.Context) error { _, err := s.client.Job(ctx, id); return err }},
+		{"GET /v1/devices", func(ctx context.Context) error { _, err := s.client.Workers(ctx); return err }},
+		{"GET /v1/memory", func(ctx context.Context) error { return s.client.Get(ctx, "/v1/memory", io.Discard) }},
+		{"GET /v1/jobs/{id}/result", func(ctx context.Context) error { return s.client.Get(ctx, "/v1/jobs/"+id+"/result", io.Discard) }},
+		{"GET /", func(ctx context.Context) error { return s.client.Get(ctx, "/", io.Discard) }},
+	}
+}
+
+// load fills the queue and measures until all jobs have ended.
+func (s *serveRun) load(ctx context.Context, spec queue.Spec, calls []apiCall) error {
+	began := time.Now()
+	jobs := make([]string, s.Jobs)
+	var submits []time.Duration
+	for i := range jobs {
+		at := time.Now()
+		j, err := s.client.Submit(ctx, spec)
+		if err != nil {
+			return err
+		}
+		jobs[i], submits = j.ID, append(submits, time.Since(at))
+	}
+	s.report.Calls = append(s.report.Calls, CallResult{Call: "POST /v1/jobs", Loaded: latency(submits)})
+	g, ctx := errgroup.WithContext(ctx)
+	heard := make([][]string, s.Listeners)
+	for i := range s.Listeners {
+		g.Go(func() error {
+			return s.client.Events(ctx, jobs[i%len(jobs)], "", func(e client.Event) error {
+				if e.Type != "state" {
+					heard[i] = append(heard[i], e.ID)
+				}
+				return nil
+			})
+		})
+	}
+	over := make(chan struct{})
+	var mu sync.Mutex
+	for i, c := range calls {
+		g.Go(func() error {
+			var times []time.Duration
+			for {
+				select {
+				case <-over:
+					mu.Lock()
+					defer mu.Unlock()
+					s.report.Calls[i].Loaded = latency(times)
+					return nil
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(100 * time.Millisecond):
+				}
+				at := time.Now()
+				if err := c.f(ctx); err != nil {
+					return err
+				}
+				times = append(times, time.Since(at))
+			}
+		})
+	}
+	g.Go(func() error { return s.wait(ctx, jobs, over) })
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	s.report.Elapsed = time.Since(began).Seconds()
+	runtime.GC() // ours
+	s.report.End = s.memory()
+	return s.compare(ctx, jobs, heard)
+}
+
+// wait ends when all jobs have ended.
+func (s *serveRun) wait(ctx context.Context, jobs []string, over chan<- struct{}) error {
+	defer close(over)
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Second):
+		}
+		all, err := s.client.Jobs(ctx, "", 1000)
+		if err != nil {
+			return err
+		}
+		ended, done := 0, 0
+		for _, j := range all {
+			if slices.Contains(jobs, j.ID) && j.State.Ended() {
+				if ended++; j.State == queue.Done {
+					done++
+				}
+			}
+		}
+		s.report.Done = done
+		if s.report.Middle == 0 && ended >= len(jobs)/2 {
+			s.report.Middle = s.memory()
+		}
+		s.Progress(fmt.Sprintf("%d of %d jobs, %s of memory", ended, len(jobs), memory.Size(s.memory())))
+		if ended == len(jobs) {
+			return nil
+		}
+	}
+}
+
+// compare reads the logs again and counts what listeners missed.
+func (s *serveRun) compare(ctx context.Context, jobs []string, heard [][]string) error {
+	for i, ids := range heard {
+		var all []string
+		err := s.client.Events(ctx, jobs[i%len(jobs)], "", func(e client.Event) error {
+			if e.Type != "state" {
+				all = append(all, e.ID)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		s.report.Events += len(ids)
+		if !slices.Equal(ids, all) {
+			s.report.Lost += max(1, len(all)-len(ids))
+		}
+	}
+	return nil
+}
+
+func latency(times []time.Duration) Latency {
+	if len(times) == 0 {
+		return Latency{}
+	}
+	slices.Sort(times)
+	at := func(share float64) float64 { return times[min(len(times)-1, int(share*float64(len(times))))].Seconds() }
+	return Latency{Calls: len(times), P50: at(0.5), P99: at(0.99)}
+}
+
+// goalTimes is how much slower a call may be under load.
+const goalTimes = 10
+
+func (r *ServeReport) figures() {
+	worst := 0.0
+	for i := range r.Calls {
+		if c := &r.Calls[i]; c.Idle.P99 > 0 {
+			c.Times99 = c.Loaded.P99 / c.Idle.P99
+			worst = max(worst, c.Times99)
+		}
+	}
+	bound := func(v float64) *float64 { return &v }
+	r.Figures = []Figure{
+		{Key: "jobs_done", Name: "Jobs done", Value: float64(r.Done), Min: bound(float64(r.Jobs)), Note: fmt.Sprintf("of %d", r.Jobs)},
+		{Key: "lost_events", Name: "Events lost", Value: float64(r.Lost), Max: bound(0), Note: fmt.Sprintf("%d listeners saw %d", r.Listeners, r.Events)},
+		{Key: "p99_times", Name: "p99 of a call under load by idle, the worst call", Value: worst, Unit: Times, Max: bound(goalTimes)},
+		{Key: "memory_growth", Name: "Memory of the server at the end by that in the middle", Value: float64(r.End) / max(1, float64(r.Middle)), Unit: Times, Max: bound(1.2),
+			Note: fmt.Sprintf("%s at the start, %s in the middle, %s at the end", memory.Size(r.Start), memory.Size(r.Middle), memory.Size(r.End))},
+		{Key: "jobs_per_minute", Name: "Jobs a minute", Value: float64(r.Done) / max(r.Elapsed, 1e-9) * 60, Note: "1 s of 320x240 each"},
+	}
+}
+
+// WriteTable prints the report for people.
+func (r *ServeReport) WriteTable(w io.Writer) error {
+	var b strings.Builder
+	ms := func(v float64) string { return fmt.Sprintf("%.1f ms", v*1000) }
+	fmt.Fprintf(&b, "| call | idle p50 | idle p99 | loaded p50 | loaded p99 | p99 times |\n|---|---|---|---|---|---|\n")
+	for _, c := range r.Calls {
+		times := "-"
+		if c.Times99 > 0 {
+			times = fmt.Sprintf("%.1f", c.Times99)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", c.Call, ms(c.Idle.P50), ms(c.Idle.P99), ms(c.Loaded.P50), ms(c.Loaded.P99), times)
+	}
+	fmt.Fprintln(&b)
+	_, err := io.WriteString(w, b.String())
+	return errors.Join(err, WriteTable(w, r.Figures))
+}
+
+// tailBuffer keeps the end of what a process printed.
+type tailBuffer struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+// Write implements io.Writer.
+func (t *tailBuffer) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p...)
+	t.b = t.b[max(0, len(t.b)-4096):]
+	return len(p), nil
+}
+
+func (t *tailBuffer) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.TrimSpace(string(t.b))
+}
