@@ -1,0 +1,173 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Dir is a store in a folder: one file an object.
+type Dir struct{ root string }
+
+const (
+	incoming = ".incoming" // folder of objects on their way in
+	storeOp  = "keep object"
+)
+
+// NewDir opens a folder, which is made where it is not there. What a crash left
+// half-written is removed.
+func NewDir(root string) (*Dir, error) {
+	root, err := filepath.Abs(root)
+	if err == nil {
+		err = os.MkdirAll(filepath.Join(root, incoming), 0o700)
+	}
+	if err != nil {
+		return nil, fault.Wrap(fault.Output, "make the folder", root, fault.WithoutPath(err), "")
+	}
+	return &Dir{root}, nil
+}
+
+func (d *Dir) file(name string) string { return filepath.Join(d.root, filepath.FromSlash(name)) }
+
+// Put implements Store.
+func (d *Dir) Put(ctx context.Context, name string, r io.Reader) (i Info, err error) {
+	if err := checkName(name); err != nil {
+		return i, err
+	}
+	fail := func(err error) (Info, error) {
+		return Info{}, fault.Wrap(fault.Output, storeOp, name, fault.WithoutPath(err), "is the disk full?")
+	}
+	f, err := os.CreateTemp(filepath.Join(d.root, incoming), "*")
+	if err != nil {
+		return fail(err)
+	}
+	defer func() {
+		_ = f.Close()
+		_ = os.Remove(f.Name()) // it is gone where all went well
+	}()
+	if _, err := io.Copy(f, reader{ctx, r}); err != nil {
+		return fail(err)
+	}
+	path := d.file(name)
+	if err := errors.Join(f.Sync(), f.Close(), os.MkdirAll(filepath.Dir(path), 0o700)); err != nil {
+		return fail(err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fail(err)
+	}
+	return d.Stat(ctx, name)
+}
+
+// Open implements Store.
+func (d *Dir) Open(ctx context.Context, name string) (io.ReadCloser, Info, error) {
+	i, err := d.Stat(ctx, name)
+	if err != nil {
+		return nil, i, err
+	}
+	f, err := os.Open(d.file(name))
+	if err != nil {
+		return nil, i, fault.Wrap(fault.Input, "read object", name, fault.WithoutPath(err), "")
+	}
+	return f, i, nil
+}
+
+// Stat implements Store.
+func (d *Dir) Stat(_ context.Context, name string) (Info, error) {
+	if err := checkName(name); err != nil {
+		return Info{}, err
+	}
+	st, err := os.Stat(d.file(name))
+	if err == nil && !st.Mode().IsRegular() {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return Info{}, fault.Wrap(fault.Input, "read object", name, fault.WithoutPath(err), "")
+	}
+	return Info{name, st.Size(), st.ModTime()}, nil
+}
+
+// Delete implements Store. Folders that become empty go, too.
+func (d *Dir) Delete(_ context.Context, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	err := os.Remove(d.file(name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fault.Wrap(fault.Output, "remove object", name, fault.WithoutPath(err), "")
+	}
+	for p := filepath.Dir(d.file(name)); p != d.root && os.Remove(p) == nil; {
+		p = filepath.Dir(p)
+	}
+	return nil
+}
+
+// List implements Store.
+func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
+	var all []Info
+	err := filepath.WalkDir(d.root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // removed meanwhile
+		case err != nil:
+			return err
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case e.IsDir() && e.Name() == incoming:
+			return fs.SkipDir
+		case !e.Type().IsRegular():
+			return nil
+		}
+		name, err := filepath.Rel(d.root, path)
+		if err != nil {
+			return err
+		}
+		if name = filepath.ToSlash(name); !strings.HasPrefix(name, prefix) || checkName(name) != nil {
+			return nil
+		}
+		if st, err := e.Info(); err == nil {
+			all = append(all, Info{name, st.Size(), st.ModTime()})
+		}
+		return nil
+	})
+	sortByName(all)
+	return all, fault.Wrap(fault.Input, "list objects of", d.root, err, "")
+}
+
+func sortByName(all []Info) {
+	slices.SortFunc(all, func(a, b Info) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// Path implements Store.
+func (d *Dir) Path(name string) string {
+	if checkName(name) != nil {
+		return ""
+	}
+	return d.file(name)
+}
+
+// URL implements Store.
+func (d *Dir) URL() string { return "dir:" + d.root }
+
+// Close implements Store.
+func (d *Dir) Close() error { return nil }
+
+// reader ends with its context.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
