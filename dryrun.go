@@ -41,6 +41,9 @@ type Plan struct {
 	// Estimate is the time of the engine's work for the whole video, without
 	// decoding, faces and encoding, which go on beside it. JSON: seconds.
 	Estimate float64 `json:"estimate_seconds,omitempty"`
+	// Total is about how long the whole job would take, seconds: of the preview,
+	// from some frames tried; of LatentSync, the engine's work.
+	Total float64 `json:"total_seconds,omitempty"`
 	// MemoryPeak is the most that this process held while it found all this out.
 	MemoryPeak int64 `json:"memory_peak"`
 }
@@ -88,13 +91,15 @@ func dryRun(ctx context.Context, job Job, r *reporter) (Plan, error) {
 	}
 	e, ok := nets.engine.(*latentsync.Engine)
 	if !ok {
-		return plan, nil
+		plan.Total, err = in.try(ctx, job, nets, plan.Frames)
+		return plan, err
 	}
 	cost, err := e.Measure(ctx)
 	if err != nil {
 		return plan, fault.Wrap(fault.KindOf(err), "try a step of", plan.Engine, err, "")
 	}
 	plan.add(e, cost)
+	plan.Total = plan.Estimate
 	return plan, nil
 }
 

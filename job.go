@@ -75,6 +75,13 @@ type Job struct {
 
 	LatentSync LatentSync // what only that engine looks at
 
+	// Part makes only some frames of the output, without sound; nil: all.
+	Part   *Part
+	Limits Limits // of the inputs
+	// Frame, if it is not nil, is shown finished frames, at most one a second,
+	// from a goroutine of the job, which waits for it.
+	Frame func(Picture) `json:"-"`
+
 	Seed    int64  // of the random numbers, any value; the preview engine draws none
 	Backend string // auto, openvino or onnxruntime: runs the networks
 	Threads int    // CPU threads of the networks; 0 is one for the faces, whose networks are small, and all for LatentSync
@@ -97,6 +104,14 @@ type Result struct {
 	// Report tells where time and memory went. Run gives it also with an error,
 	// as far as the job came.
 	Report *Report `json:"-"`
+}
+
+// Check says what is wrong with the options, as far as no file has to be opened.
+// Video, Audio and Output may be missing.
+func (j Job) Check() error {
+	j.Video, j.Audio, j.Output = cmp.Or(j.Video, "video"), cmp.Or(j.Audio, "audio"), cmp.Or(j.Output, "output.mp4")
+	_, err := j.withDefaults()
+	return err
 }
 
 // withDefaults checks what can be checked without opening a file.

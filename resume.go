@@ -71,7 +71,7 @@ func (n *networks) identity(job Job, in *inputs, o latentsync.Options) (journal.
 	id := journal.Identity{
 		"lipstream": Version(), "engine": o.Name(), "backend": n.backend.Name() + " " + n.backend.Version(), "device": o.Device,
 		"rate": fmt.Sprint(in.rate), "format": fmt.Sprint(in.format),
-		"part": fmt.Sprint(job.Start, job.End), "length": job.Length, "face": job.Face, "threads": fmt.Sprint(job.Threads),
+		"part": fmt.Sprint(job.Start, job.End, job.Part.string()), "length": job.Length, "face": job.Face, "threads": fmt.Sprint(job.Threads),
 		"options": fmt.Sprint(o.Resolution, o.Sampler, o.Steps, o.Guidance, o.DeepCache, o.Seed, o.Overlap, o.WhisperOverlap,
 			o.Speech != nil, o.Silence, o.Whole, o.Short, o.IgnoreCuts, o.NeedFace, o.Sample),
 		// What the job may change by itself is in the journal, window by window;

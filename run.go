@@ -90,10 +90,10 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 		return Result{}, err
 	}
 	defer func() { r.worked(nets.engine); nets.close() }()
-	if in.speech.SpeechSeconds() == 0 {
+	if in.speech.SpeechSeconds() == 0 && job.Part == nil {
 		r.warn(job.Audio + ": no speech was found, the mouth will stay closed")
 	}
-	r.expect(in.expected)
+	r.expect(job.Part.length(in.expected))
 	return in.render(ctx, job, nets, r)
 }
 
@@ -229,6 +229,12 @@ func probe(ctx context.Context, job Job, engine string) (*inputs, error) {
 	if err := media.CheckOutput(job.Output, job.Overwrite, job.Video, job.Audio); err != nil {
 		return nil, err
 	}
+	if err := job.Limits.check(in.video); err != nil {
+		return nil, err
+	}
+	if err := job.Limits.check(in.audio); err != nil {
+		return nil, err
+	}
 	v := in.video.Video
 	if v.Width < minSide || v.Height < minSide {
 		return nil, fault.New(fault.Input, "read video", job.Video, fmt.Sprintf("%dx%d pixels are too few for a face", v.Width, v.Height),
@@ -265,7 +271,7 @@ func (in *inputs) listen(ctx context.Context, job Job, to *voice) error {
 		return err
 	}
 	defer func() { _ = src.Close() }()
-	var also []func([]float32) error
+	also := []func([]float32) error{job.Limits.listener(job.Audio)}
 	if to.spool != nil {
 		also = append(also, to.spool.Write)
 	}
@@ -317,7 +323,7 @@ func framesOf(duration float64, rate media.Rational) int64 {
 
 // render makes the frames.
 func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *reporter) (Result, error) {
-	source, err := media.NewSequence(ctx, in.tools, job.Video, in.video, media.SequenceOptions{VideoOptions: in.videoOptions(job)}, in.mode)
+	source, err := in.sequence(ctx, job)
 	if err != nil {
 		return Result{}, err
 	}
@@ -337,7 +343,10 @@ func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *report
 
 	p := pipeline.Pipeline{
 		Format:  in.format,
-		Source:  &bounded{seq: source, atLeast: in.atLeast, cut: in.cut},
+		Source:  &bounded{seq: source, atLeast: in.atLeast, cut: in.cut, n: job.Part.lead(), first: job.Part.lead(), end: job.Part.tail(), most: job.Limits.Frames, path: job.Video},
+		First:   job.Part.lead(),
+		Wanted:  job.Part.wanted,
+		Show:    newShow(job.Frame),
 		Tracker: nets.tracker,
 		Engine:  nets.engine,
 		Sink:    sink,
@@ -352,7 +361,7 @@ func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *report
 	if err != nil {
 		return Result{}, err
 	}
-	if stats.NoFace == stats.Frames {
+	if stats.NoFace == stats.Frames && job.Part == nil {
 		hint := "the face must be at least 32 pixels wide and not turned away"
 		if n, err := strconv.Atoi(job.Face); err == nil && n > 1 {
 			hint = fmt.Sprintf("perhaps there are fewer than %d faces: try --face largest", n)
@@ -396,6 +405,9 @@ func (in *inputs) sinkOptions(job Job, engine string) media.SinkOptions {
 		// Who sees the video has a right to know that its mouth was made.
 		Metadata: map[string]string{"comment": fmt.Sprintf("lip-synced by Lipstream %s, engine %s, seed %d", Version(), engine, job.Seed)},
 	}
+	if job.Part != nil {
+		o.Audio, o.Duration = nil, 0 // the join adds it
+	}
 	if job.CRF != nil {
 		o.CRF, o.Lossless = *job.CRF, *job.CRF == 0
 	}
@@ -405,14 +417,32 @@ func (in *inputs) sinkOptions(job Job, engine string) media.SinkOptions {
 // bounded ends a sequence where the output ends.
 type bounded struct {
 	seq     *media.Sequence
-	n       int64
+	n       int64 // frames so far, of the whole output
+	first   int64 // where the sequence begins in it
+	end     int64 // before the output's; 0: none
+	most    int64 // frames that a job may have; 0: any number
+	path    string
 	atLeast int64
 	cut     bool
 }
 
+// passes is the length of the video in the output; 0 until its end was seen.
+func (b *bounded) passes() int64 {
+	if n := b.seq.Length(); n > 0 {
+		return n + b.first
+	}
+	return 0
+}
+
 // Read implements pipeline.Source.
 func (b *bounded) Read(f *frame.Frame) error {
-	length := b.seq.Length() // 0 until the video's end has been seen
+	if b.end > 0 && b.n >= b.end {
+		return io.EOF
+	}
+	if b.most > 0 && b.n >= b.most {
+		return tooMany(b.path, b.most)
+	}
+	length := b.passes()
 	if b.n >= b.atLeast && (b.cut || length > 0 && b.n >= length) {
 		return io.EOF
 	}
@@ -421,7 +451,7 @@ func (b *bounded) Read(f *frame.Frame) error {
 	}
 	// Only now the sequence may know that its video has ended and that this
 	// frame is a repetition.
-	if length = b.seq.Length(); !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
+	if length = b.passes(); !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
 		return io.EOF
 	}
 	b.n++

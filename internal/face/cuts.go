@@ -112,6 +112,24 @@ type cutFinder struct {
 	disabled bool
 }
 
+// Cuts finds the scene cuts of a video as a Tracker does, without looking for
+// faces. The zero value is ready.
+type Cuts struct {
+	finder cutFinder
+	last   *frame.Frame
+}
+
+// Next says whether f, which may be reused afterwards, begins a new shot.
+func (c *Cuts) Next(f *frame.Frame) bool {
+	if c.last == nil || c.last.Format != f.Format {
+		c.last = frame.New(f.Format)
+	} else if same(c.last, f) {
+		return false
+	}
+	copy(c.last.Data, f.Data)
+	return c.finder.next(f)
+}
+
 // next says whether f begins a new shot. Frames without structure (black,
 // white) never do: the first frame after them is compared with the last one
 // before, so that a flash or a dip to black within a shot is no cut.

@@ -44,7 +44,7 @@ type Stats struct {
 	Stages []StageTime
 }
 
-// Pipeline is one run. All fields but Progress are required.
+// Pipeline is one run. Progress, First, Wanted and Show may be left out.
 type Pipeline struct {
 	Format  frame.Format
 	Source  Source
@@ -53,6 +53,14 @@ type Pipeline struct {
 	Sink    Sink
 	// Mouth is what the audio asks for at frame i of the output.
 	Mouth func(i int64) audio.Mouth
+	// First is the number of the first frame that Source gives.
+	First int64
+	// Wanted tells which frames are written; the others only help their
+	// neighbours. nil: all.
+	Wanted func(i int64) bool
+	// Show is shown each finished frame before it is written, from one goroutine;
+	// it must not keep it. nil: nobody looks.
+	Show func(*frame.Frame)
 	// Progress is called after each written frame, from one goroutine. It
 	// must not block.
 	Progress func(Stats)
@@ -86,7 +94,7 @@ func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 }
 
 func (p *Pipeline) decode(ctx context.Context, pool *frame.Pool, out chan<- *frame.Frame) error {
-	for i := int64(0); ; i++ {
+	for i := p.First; ; i++ {
 		f := pool.Get(ctx.Done())
 		if f == nil {
 			return ctx.Err()
@@ -177,8 +185,15 @@ func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.It
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if p.Wanted != nil && !p.Wanted(it.Frame.Index) {
+			pool.Put(it.Frame)
+			continue
+		}
 		p.watches[encoding].start()
 		it.Finish()
+		if p.Show != nil {
+			p.Show(it.Frame)
+		}
 		err := p.Sink.Write(it.Frame)
 		p.watches[encoding].stop(1)
 		if err != nil {

@@ -84,9 +84,10 @@ type Task struct {
 	// Attempts counts how often the task was taken, but for those given back
 	// by a worker that was told to end.
 	Attempts int    `json:"attempts"`
-	Worker   string `json:"worker,omitempty"` // who has it, or had it last
-	Object   string `json:"object,omitempty"` // what it made, in the store
-	Frames   int64  `json:"frames,omitempty"` // of the output that it made
+	Worker   string `json:"worker,omitempty"`  // who has it, or had it last
+	Object   string `json:"object,omitempty"`  // what it made, in the store
+	Frames   int64  `json:"frames,omitempty"`  // of the output that it made
+	NoFace   int64  `json:"no_face,omitempty"` // of them, without a usable face
 
 	Sequence uint64 `json:"sequence"` // of its message in the stream of work; 0: not sent yet
 	Lease    string `json:"lease,omitempty"`

@@ -40,7 +40,7 @@ type Lease struct {
 
 func (q *Queue) lease(ctx context.Context, j Job, task int, id string, m jetstream.Msg) *Lease {
 	l := &Lease{Job: j, Index: task, q: q, id: id, m: m, done: make(chan struct{})}
-	l.ctx, l.cancel = context.WithCancelCause(ctx)
+	l.ctx, l.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	go l.keep()
 	return l
 }
@@ -104,7 +104,7 @@ func (l *Lease) Task() Task { return l.Job.Tasks[l.Index] }
 func (l *Lease) ID() string { return l.id }
 
 // Context ends when the task is not to be gone on with; its cause is
-// ErrCancelled, ErrLost or that of Take's context.
+// ErrCancelled or ErrLost.
 func (l *Lease) Context() context.Context { return l.ctx }
 
 // Event writes into the job's log: a lipstream.Event in JSON. The events that
@@ -177,8 +177,10 @@ func (l *Lease) Split(ctx context.Context, parts []Part) error {
 }
 
 // DonePart tells that a part is an object in the store.
-func (l *Lease) DonePart(ctx context.Context, object string, frames int64) error {
-	j, err := l.change(ctx, func(_ *Job, t *Task) { t.State, t.Object, t.Frames, t.Lease = Done, object, frames, "" })
+func (l *Lease) DonePart(ctx context.Context, object string, frames, noFace int64) error {
+	j, err := l.change(ctx, func(_ *Job, t *Task) {
+		t.State, t.Object, t.Frames, t.NoFace, t.Lease = Done, object, frames, noFace, ""
+	})
 	if err == nil {
 		err = l.q.proceed(ctx, j)
 	}

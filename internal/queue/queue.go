@@ -214,6 +214,9 @@ func (q *Queue) agree(ctx context.Context) (err error) {
 	return nil
 }
 
+// ErrVersion is the cause where the lead has another version.
+var ErrVersion = errors.New("the server is another version of Lipstream")
+
 // sameVersion is a fault of kind Missing when the lead has another version.
 func (q *Queue) sameVersion(ctx context.Context) error {
 	e, err := q.about.Get(ctx, "version")
@@ -224,7 +227,7 @@ func (q *Queue) sameVersion(ctx context.Context) error {
 		return q.failure(err)
 	}
 	if v := string(e.Value()); v != q.o.Version {
-		return fault.New(fault.Missing, "work for", "the server", fmt.Sprintf("it is version %s of Lipstream, this is %s", v, q.o.Version),
+		return fault.Wrap(fault.Missing, "work for", "the server", fmt.Errorf("%w: %s, and this is %s", ErrVersion, v, q.o.Version),
 			"install the same version on both")
 	}
 	return nil

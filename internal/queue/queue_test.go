@@ -314,13 +314,13 @@ func TestSplitAndJoin(t *testing.T) {
 	}
 	nothing(t, q) // the join waits
 	lose(leases[1])
-	check(t, leases[0].DonePart(t.Context(), "p0", 50))
-	check(t, leases[2].DonePart(t.Context(), "p2", 11))
+	check(t, leases[0].DonePart(t.Context(), "p0", 50, 0))
+	check(t, leases[2].DonePart(t.Context(), "p2", 11, 0))
 	again := mustTake(t, q, "w2")
 	if again.Index != 1 || again.Task().Part.From != 50 {
 		t.Fatalf("not the part that was lost: %+v", again.Task())
 	}
-	check(t, again.DonePart(t.Context(), "p1", 50))
+	check(t, again.DonePart(t.Context(), "p1", 50, 0))
 	join := mustTake(t, q, "w2")
 	if join.Task().Kind != KindJoin || join.Job.Tasks[1].Object != "p1" || join.Job.Tasks[0].Attempts != 1 {
 		t.Fatalf("%+v", join.Job)
@@ -341,7 +341,7 @@ func TestRetryKeepsParts(t *testing.T) {
 	j := submit(t, q, "")
 	check(t, mustTake(t, q, "w").Split(t.Context(), []Part{{0, 0, 50, 82}, {40, 50, -1, -1}}))
 	a, b := mustTake(t, q, "w"), mustTake(t, q, "w")
-	check(t, a.DonePart(t.Context(), "p0", 50))
+	check(t, a.DonePart(t.Context(), "p0", 50, 0))
 	check(t, b.Fail(t.Context(), Problem{Message: "x", ExitCode: 3}, false))
 	_, err := q.Retry(t.Context(), j.ID)
 	check(t, err)
@@ -349,7 +349,7 @@ func TestRetryKeepsParts(t *testing.T) {
 	if l.Index != 1 || l.Job.Tasks[0].Object != "p0" {
 		t.Fatalf("%+v", l.Job)
 	}
-	check(t, l.DonePart(t.Context(), "p1", 1))
+	check(t, l.DonePart(t.Context(), "p1", 1, 0))
 	check(t, mustTake(t, q, "w").Done(t.Context(), Result{}))
 	state(t, q, j.ID, Done)
 }
@@ -384,7 +384,7 @@ func TestRemote(t *testing.T) {
 		t.Errorf("wrong token: %v", err)
 	}
 	_, err := Open(t.Context(), Options{URL: url, Token: "secret", Version: "v2"})
-	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "version v1 of Lipstream, this is v2") {
+	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "another version of Lipstream: v1, and this is v2") {
 		t.Errorf("another version: %v", err)
 	}
 	q, err := Open(t.Context(), Options{URL: url, Token: "secret", Version: "v1"})

@@ -74,7 +74,7 @@ func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
 
 // Take waits for a task of one of the engines and takes it for a worker: the
 // first of the highest priority. The lease is kept alive until one of its
-// methods ends it, or ctx ends.
+// methods ends it, also when ctx has ended.
 func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lease, error) {
 	for {
 		rung := q.rung()

@@ -1,0 +1,142 @@
+package worker
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/store"
+)
+
+// cache keeps objects of a store as files. Objects are not changed once they
+// are there, so a file stays right.
+type cache struct {
+	dir   string
+	limit int64 // bytes that files may take which nobody uses
+	store store.Store
+
+	mu   sync.Mutex
+	used map[string]*entry
+}
+
+type entry struct {
+	mu    sync.Mutex // held while it is fetched
+	users int
+}
+
+// get gives a file with an object and a function to call when it is no longer
+// used.
+func (c *cache) get(ctx context.Context, object string) (path string, release func(), err error) {
+	if path := c.store.Path(object); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return "", nil, fault.Wrap(fault.Input, "read object", object, fault.WithoutPath(err), "upload it again")
+		}
+		return path, func() {}, nil
+	}
+	// The extension tells ffmpeg what a file without a header is.
+	sum := sha256.Sum256([]byte(object))
+	name := hex.EncodeToString(sum[:16]) + filepath.Ext(object)
+	c.mu.Lock()
+	e := c.used[name]
+	if e == nil {
+		e = &entry{}
+		c.used[name] = e
+	}
+	e.users++
+	c.mu.Unlock()
+	release = func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if e.users--; e.users == 0 {
+			delete(c.used, name)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	path = filepath.Join(c.dir, name)
+	if os.Chtimes(path, time.Now(), time.Now()) == nil { // there, and the youngest now
+		return path, release, nil
+	}
+	c.evict()
+	if err := c.fetch(ctx, object, path); err != nil {
+		release()
+		return "", nil, err
+	}
+	return path, release, nil
+}
+
+func (c *cache) fetch(ctx context.Context, object, path string) error {
+	r, info, err := c.store.Open(ctx, object)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	f, err := os.CreateTemp(c.dir, ".*")
+	if err != nil {
+		return fault.Wrap(fault.Output, "keep object", object, fault.WithoutPath(err), "")
+	}
+	defer func() {
+		_ = f.Close()
+		_ = os.Remove(f.Name())
+	}()
+	n, err := io.Copy(f, contextReader{ctx, r})
+	if err == nil && n != info.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	return fault.Wrap(fault.Output, "fetch object", object, fault.WithoutPath(err), "")
+}
+
+// evict removes the oldest files that nobody uses, and what a crash left, until
+// the rest keeps to the limit.
+func (c *cache) evict() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return
+	}
+	var files []fs.FileInfo
+	var total int64
+	for _, e := range entries {
+		if st, err := e.Info(); err == nil && st.Mode().IsRegular() && c.used[e.Name()] == nil && e.Name()[0] != '.' {
+			files, total = append(files, st), total+st.Size()
+		}
+	}
+	slices.SortFunc(files, func(a, b fs.FileInfo) int { return cmp.Compare(a.ModTime().UnixNano(), b.ModTime().UnixNano()) })
+	for _, st := range files {
+		if total <= c.limit {
+			return
+		}
+		if os.Remove(filepath.Join(c.dir, st.Name())) == nil {
+			total -= st.Size()
+		}
+	}
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r contextReader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}

@@ -1,0 +1,29 @@
+package worker
+
+import (
+	"os/exec"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+// spawner is a thread that lives as long as the process: the death signal is
+// sent when the thread that started a child ends (see internal/media).
+var spawner = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
+
+// start starts a child in a process group of its own, which dies with us.
+func start(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	result := make(chan error, 1)
+	spawner() <- func() { result <- cmd.Start() }
+	return <-result
+}

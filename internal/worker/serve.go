@@ -1,0 +1,154 @@
+package worker
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"image/jpeg"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/backend/runtimes"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/models"
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+// jpegQuality of pictures of a job at work.
+const jpegQuality = 75
+
+// Serve is the other side of a worker: it reads a request from in, does it, and
+// writes answers to out. It gives up when in ends. The error is nil also where
+// the request failed: that is an answer.
+func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
+	lines := bufio.NewReader(in)
+	line, err := lines.ReadBytes('\n')
+	var r request
+	if err == nil {
+		err = json.Unmarshal(line, &r)
+	}
+	if err != nil {
+		return fault.Wrap(fault.Usage, "read a task from", "standard input", err, "lipstream worker and lipstream serve start this by themselves")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // ends with the process at the latest
+		_, _ = io.Copy(io.Discard, lines)
+		cancel()
+	}()
+	s := &session{out: json.NewEncoder(out), lost: cancel}
+	if err := s.do(ctx, r); err != nil {
+		s.say(answer{Error: problem(err)})
+	}
+	return nil
+}
+
+// session writes the answers.
+type session struct {
+	mu   sync.Mutex
+	out  *json.Encoder
+	lost func() // nobody listens
+}
+
+func (s *session) say(a answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out.Encode(a) != nil {
+		s.lost()
+	}
+}
+
+func (s *session) do(ctx context.Context, r request) error {
+	observe := lipstream.ObserverFunc(func(e lipstream.Event) { s.say(answer{Event: &e}) })
+	switch r.Op {
+	case opRun:
+		if r.Every > 0 {
+			parts, err := lipstream.Split(ctx, r.Job, r.Every)
+			if err != nil {
+				return err
+			}
+			if len(parts) > 1 {
+				a := answer{}
+				for _, p := range parts {
+					a.Parts = append(a.Parts, queue.Part(p))
+				}
+				s.say(a)
+				return nil
+			}
+		}
+		r.Job.Frame = s.frame
+		result, err := lipstream.Run(ctx, r.Job, observe)
+		if err == nil {
+			s.say(answer{Result: &result})
+		}
+		return err
+	case opJoin:
+		result, err := lipstream.Join(ctx, r.Job, r.Parts, observe)
+		if err == nil {
+			s.say(answer{Result: &result})
+		}
+		return err
+	case opPlan:
+		plan, err := lipstream.DryRun(ctx, r.Job, nil)
+		if err == nil {
+			s.say(answer{Plan: &plan})
+		}
+		return err
+	case opMachine:
+		m, err := look(ctx)
+		if err == nil {
+			s.say(answer{Machine: &m})
+		}
+		return err
+	}
+	return fault.New(fault.Usage, "do a task", r.Op, "is not known", "worker and task have to be of the same version")
+}
+
+// frame shows the job at work.
+func (s *session) frame(p lipstream.Picture) {
+	var b bytes.Buffer
+	if jpeg.Encode(&b, p.Image, &jpeg.Options{Quality: jpegQuality}) == nil {
+		s.say(answer{Frame: &queue.Frame{Index: p.Index, JPEG: b.Bytes()}})
+	}
+}
+
+// look finds out which engines can work here, and on what.
+func look(ctx context.Context) (machine, error) {
+	var m machine
+	var missing error
+	for _, name := range []string{"openvino", "onnxruntime"} {
+		b, err := runtimes.Open(ctx, name)
+		if err != nil {
+			missing = cmp.Or(missing, err)
+			continue
+		}
+		devices, err := b.Devices()
+		if err != nil {
+			missing = cmp.Or(missing, err)
+		}
+		for _, d := range devices {
+			if !slices.ContainsFunc(m.Devices, func(o queue.Device) bool { return o.Name == d.ID }) {
+				m.Devices = append(m.Devices, queue.Device{Name: d.ID, Backend: name, Detail: d.Name})
+			}
+		}
+		_ = b.Close()
+	}
+	if len(m.Devices) == 0 {
+		return m, missing
+	}
+	if gpus, err := (memory.Probe{}).GPUs(); err == nil {
+		for _, g := range gpus {
+			m.Devices = append(m.Devices, queue.Device{Name: g.ID(), Backend: g.Vendor, Detail: g.Name, Total: g.Total, Used: g.Used})
+		}
+	}
+	m.Engines = []string{lipstream.EnginePreview}
+	if dir, err := lipstream.ModelsDir(); err == nil && models.Installed(dir) {
+		m.Engines = append(m.Engines, lipstream.EngineLatentSync)
+	}
+	return m, nil
+}

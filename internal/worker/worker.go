@@ -1,0 +1,260 @@
+// Package worker takes tasks from the queue and does them, each in a process of
+// its own, as many at a time as the machine's memory allows.
+package worker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/queue"
+	"github.com/lipstream/lipstream/internal/store"
+)
+
+// Options of a Worker. Queue, Store and Dir are required.
+type Options struct {
+	Queue *queue.Queue
+	Store store.Store
+	Dir   string // for media and tasks at work; of this worker alone
+
+	ID      string   // default: host, process and a random part
+	Slots   int      // tasks at a time; 0: one for two processors
+	Memory  int64    // that tasks may use together, bytes; 0: what is free
+	Engines []string // default: what this machine can do
+	Split   time.Duration
+	Limits  lipstream.Limits
+	Grace   time.Duration // for tasks at work when the worker is told to end
+	Command []string      // of a task's process; default: this program's task command
+	Log     *slog.Logger
+}
+
+const (
+	beat       = 4 * time.Second
+	cacheLimit = 20 << 30 // bytes of media from a store elsewhere
+)
+
+// Worker does tasks.
+type Worker struct {
+	o        Options
+	log      *slog.Logger
+	machine  machine
+	memory   *semaphore.Weighted
+	cache    *cache
+	work     string // folder of tasks at work
+	journals string
+	lock     *os.File
+	hard     context.Context // ends when tasks at work are to be given back
+	giveBack context.CancelFunc
+
+	mu   sync.Mutex
+	info queue.Worker
+}
+
+// errDrained is why tasks at work are given back.
+var errDrained = errors.New("the worker ends")
+
+// New looks at the machine. Nothing is taken before Run.
+func New(ctx context.Context, o Options) (*Worker, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	if o.ID == "" {
+		id := queue.NewID()
+		o.ID = fmt.Sprintf("%s-%d-%s", keyText(host), os.Getpid(), id[len(id)-4:])
+	}
+	if o.Slots <= 0 {
+		o.Slots = max(1, runtime.NumCPU()/2)
+	}
+	if len(o.Command) == 0 {
+		program, err := os.Executable()
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, "find this program", "", err, "")
+		}
+		o.Command = []string{program, "task"}
+	}
+	if o.Memory == 0 {
+		b, err := memory.Probe{}.Budget(0, nil)
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, "find out the memory of", host, err, "")
+		}
+		o.Memory = b.Host
+	}
+	w := &Worker{o: o, log: o.Log, memory: semaphore.NewWeighted(o.Memory), work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
+	if w.log == nil {
+		w.log = slog.New(slog.DiscardHandler)
+	}
+	w.cache = &cache{dir: filepath.Join(o.Dir, "cache"), limit: cacheLimit, store: o.Store, used: map[string]*entry{}}
+	w.hard, w.giveBack = context.WithCancel(context.WithoutCancel(ctx))
+	if err := w.own(); err != nil {
+		return nil, err
+	}
+	if len(o.Engines) == 0 {
+		if err := w.ask(ctx, request{Op: opMachine}, func(a answer) { w.machine = *a.Machine }); err != nil {
+			return nil, fault.Wrap(fault.Missing, "look at", "this machine", err, cmp.Or(hintOf(err), "see lipstream doctor"))
+		}
+		w.o.Engines = w.machine.Engines
+	}
+	w.info = queue.Worker{
+		ID: o.ID, Host: host, PID: os.Getpid(), Version: lipstream.Version(), Started: time.Now().UTC(), Engines: w.o.Engines,
+		Slots: o.Slots, Devices: w.machine.Devices, Memory: o.Memory,
+	}
+	return w, nil
+}
+
+func hintOf(err error) string {
+	if f, ok := errors.AsType[failure](err); ok {
+		return f.Hint
+	}
+	return fault.HintOf(err)
+}
+
+// keyText keeps what NATS takes in a key.
+func keyText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' {
+			return r
+		}
+		return '-'
+	}, s)
+}
+
+// own makes the folders, locks them against a second worker, and removes what a
+// crash left of tasks at work.
+func (w *Worker) own() error {
+	fail := func(err error) error {
+		return fault.Wrap(fault.Output, "use the folder", w.o.Dir, fault.WithoutPath(err), "say another one with --data")
+	}
+	for _, dir := range []string{w.work, w.journals, w.cache.dir} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fail(err)
+		}
+	}
+	var err error
+	if w.lock, err = os.OpenFile(filepath.Join(w.o.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return fail(err)
+	}
+	if err := lock(w.lock); err != nil {
+		return fault.New(fault.Output, "use the folder", w.o.Dir, "another worker works there", "say another one with --data")
+	}
+	left, err := os.ReadDir(w.work)
+	for _, e := range left {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(w.work, e.Name())))
+	}
+	return fail(err)
+}
+
+// Info is what the worker tells of itself.
+func (w *Worker) Info() queue.Worker {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := w.info
+	i.Engines, i.Devices = slices.Clone(i.Engines), slices.Clone(i.Devices)
+	return i
+}
+
+func (w *Worker) change(f func(*queue.Worker)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(&w.info)
+}
+
+// Run takes tasks until ctx ends. Those at work then have Options.Grace; after
+// it they are given back to the queue. When Run returns, all processes have
+// ended. The error is of kind Missing when the server has become another version.
+func (w *Worker) Run(ctx context.Context) error {
+	defer func() { _ = w.lock.Close() }()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	over := make(chan struct{})
+	var beats, slots sync.WaitGroup
+	beats.Go(func() { w.live(ctx, over, cancel) })
+	for range w.o.Slots {
+		slots.Go(func() { w.loop(ctx) })
+	}
+	<-ctx.Done()
+	w.change(func(i *queue.Worker) { i.Draining = true })
+	grace := time.AfterFunc(w.o.Grace, w.giveBack)
+	slots.Wait()
+	grace.Stop()
+	close(over)
+	beats.Wait()
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), beat)
+	defer stop()
+	if err := w.o.Queue.Leave(last, w.o.ID); err != nil {
+		w.log.Debug("worker", "error", err) // its entry ends by itself
+	}
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// live tells of the worker until it is over.
+func (w *Worker) live(ctx context.Context, over <-chan struct{}, fail context.CancelCauseFunc) {
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for {
+		tell, stop := context.WithTimeout(context.WithoutCancel(ctx), beat)
+		err := w.o.Queue.Announce(tell, w.Info())
+		stop()
+		if errors.Is(err, queue.ErrVersion) {
+			fail(err)
+		} else if err != nil {
+			w.log.Warn("worker: the server does not answer", "error", err)
+		}
+		select {
+		case <-over:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// loop takes one task after the other.
+func (w *Worker) loop(ctx context.Context) {
+	for ctx.Err() == nil {
+		l, err := w.o.Queue.Take(ctx, w.o.ID, w.o.Engines)
+		if err != nil {
+			if ctx.Err() == nil {
+				w.log.Error("worker: no task could be taken, trying again", "error", err)
+				select {
+				case <-ctx.Done():
+				case <-time.After(beat):
+				}
+			}
+			continue
+		}
+		w.change(func(i *queue.Worker) { i.Busy++ })
+		w.do(l)
+		w.change(func(i *queue.Worker) { i.Busy-- })
+	}
+}
+
+// Estimate says what a job would do. It waits for nothing.
+func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (plan lipstream.Plan, err error) {
+	job.Limits = w.o.Limits
+	err = w.ask(ctx, request{Op: opPlan, Job: job}, func(a answer) {
+		if a.Plan != nil {
+			plan = *a.Plan
+		}
+	})
+	if f, ok := errors.AsType[failure](err); ok {
+		return plan, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate", Subject: "the job", Err: errors.New(f.Message), Hint: f.Hint}
+	}
+	return plan, err
+}

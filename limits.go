@@ -1,0 +1,59 @@
+package lipstream
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/media"
+)
+
+// Limits bound what a job takes on, for inputs of strangers: a small file can
+// promise, or hold, a video of any size. They are checked on the files' headers
+// before anything is decoded, and again while decoding, because headers lie.
+// 0 is no limit.
+type Limits struct {
+	Pixels   int64         // of a frame, width times height
+	Duration time.Duration // of video and of voice
+	Frames   int64         // of the output
+	Rate     float64       // frames per second of the video
+}
+
+const smaller = "make it smaller or shorter, or ask the operator to raise the limit"
+
+func (l Limits) check(i *media.Info) error {
+	var cause string
+	v := i.Video
+	switch {
+	case l.Duration > 0 && i.Duration > l.Duration:
+		cause = fmt.Sprintf("it is %v long, and %v are allowed", i.Duration.Round(time.Second), l.Duration)
+	case v == nil:
+	case l.Pixels > 0 && int64(v.Width)*int64(v.Height) > l.Pixels:
+		cause = fmt.Sprintf("a frame has %dx%d pixels, and %d are allowed", v.Width, v.Height, l.Pixels)
+	case l.Rate > 0 && v.FrameRate.Float() > l.Rate:
+		cause = fmt.Sprintf("it has %.1f frames a second, and %g are allowed", v.FrameRate.Float(), l.Rate)
+	case l.Frames > 0 && v.Frames > l.Frames:
+		return tooMany(i.Path, l.Frames)
+	}
+	if cause == "" {
+		return nil
+	}
+	return fault.New(fault.Input, "read", i.Path, cause, smaller)
+}
+
+func tooMany(path string, most int64) error {
+	return fault.New(fault.Input, "read", path, fmt.Sprintf("there are more than %d frames, the most allowed", most), smaller)
+}
+
+// listener counts the samples of a voice.
+func (l Limits) listener(path string) func([]float32) error {
+	var n int64
+	return func(samples []float32) error {
+		n += int64(len(samples))
+		if l.Duration > 0 && n > int64(l.Duration.Seconds()*audio.SampleRate)+audio.SampleRate {
+			return fault.New(fault.Input, "listen to", path, fmt.Sprintf("it is longer than %v, the most allowed", l.Duration), smaller)
+		}
+		return nil
+	}
+}
