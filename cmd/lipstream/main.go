@@ -21,6 +21,14 @@ type cli struct {
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Run     runCmd     `cmd:"" help:"Make a video speak a voice."`
+	Serve   serveCmd   `cmd:"" help:"Serve the web page and the HTTP API, with a queue of jobs."`
+	Worker  workerCmd  `cmd:"" help:"Do the jobs of a server on this machine, too."`
+	Submit  submitCmd  `cmd:"" help:"Give a job to a server."`
+	Jobs    jobsCmd    `cmd:"" help:"List a server's jobs."`
+	Logs    logsCmd    `cmd:"" help:"Show what a job has told."`
+	Cancel  cancelCmd  `cmd:"" help:"Cancel jobs."`
+	Retry   retryCmd   `cmd:"" help:"Begin failed or cancelled jobs anew."`
+	Task    taskCmd    `cmd:"" hidden:"" help:"Do one task of a worker, which starts this by itself."`
 	Runtime runtimeCmd `cmd:"" help:"Install and list the libraries that run the networks."`
 	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list the checkpoints of LatentSync."`
 	Doctor  doctorCmd  `cmd:"" help:"Check what this machine has and what is missing."`

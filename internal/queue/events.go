@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -128,4 +129,33 @@ func (q *Queue) Frame(ctx context.Context, id string) (Frame, error) {
 		return Frame{}, q.failure(err)
 	}
 	return Frame{Index: int64(binary.BigEndian.Uint64(e.Value())), JPEG: e.Value()[8:]}, nil
+}
+
+// Follow calls f with all events of all jobs that are written from now on, until
+// ctx ends.
+func (q *Queue) Follow(ctx context.Context, f func(id string, e Event)) error {
+	c, err := q.js.OrderedConsumer(ctx, eventStream, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
+	if err != nil {
+		return q.failure(err)
+	}
+	messages, err := c.Messages()
+	if err != nil {
+		return q.failure(err)
+	}
+	defer messages.Stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	for {
+		m, err := messages.Next()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, jetstream.ErrNoHeartbeat):
+			continue
+		case err != nil:
+			return q.failure(err)
+		}
+		if meta, err := m.Metadata(); err == nil {
+			f(strings.TrimPrefix(m.Subject(), eventSubject), Event{Sequence: meta.Sequence.Stream, Data: m.Data(), Last: m.Headers().Get(lastHeader) != ""})
+		}
+	}
 }

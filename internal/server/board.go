@@ -1,0 +1,289 @@
+package server
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+// board has the record and the progress of every job, as the queue tells them.
+type board struct {
+	mu      sync.Mutex
+	jobs    map[string]*entry
+	gone    []tombstone // the last that were removed
+	version uint64      // grows with every change
+	changed chan struct{}
+	alive   bool // the queue has been heard
+}
+
+type entry struct {
+	job     queue.Job
+	version uint64                  // of the last change, progress included
+	record  uint64                  // of the last change of the record
+	latest  map[int]lipstream.Event // of each task
+}
+
+type tombstone struct {
+	id      string
+	version uint64
+}
+
+// maxTombstones bounds what is remembered of removed jobs: a list that is
+// further behind begins anew.
+const maxTombstones = 1000
+
+func newBoard() *board {
+	return &board{jobs: map[string]*entry{}, changed: make(chan struct{})}
+}
+
+// note wakes who waits for a change; mu is held.
+func (b *board) note() {
+	b.version++
+	close(b.changed)
+	b.changed = make(chan struct{})
+}
+
+// set is told of every change of a record.
+func (b *board) set(id string, j *queue.Job) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.jobs[id]
+	if j == nil {
+		if e != nil {
+			delete(b.jobs, id)
+			b.note()
+			b.gone = append(b.gone, tombstone{id, b.version})
+			b.gone = b.gone[max(0, len(b.gone)-maxTombstones):]
+		}
+		return
+	}
+	if e == nil {
+		e = &entry{latest: map[int]lipstream.Event{}}
+		b.jobs[id] = e
+	}
+	if e.job.Revision >= j.Revision && e.job.Revision != 0 {
+		return
+	}
+	if e.job.Generation != j.Generation {
+		clear(e.latest)
+	}
+	e.job = *j
+	b.note()
+	e.version, e.record = b.version, b.version
+}
+
+// event is told of every event.
+func (b *board) event(id string, q queue.Event) {
+	var e struct {
+		Task int `json:"task"`
+	}
+	var v lipstream.Event
+	if json.Unmarshal(q.Data, &e) != nil || json.Unmarshal(q.Data, &v) != nil || v.Type != lipstream.EventProgress && v.Type != lipstream.EventStage {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if j := b.jobs[id]; j != nil {
+		j.latest[e.Task] = v
+		b.note()
+		j.version = b.version
+	}
+}
+
+// view is a job as the API shows it.
+func (e *entry) view() jobView {
+	j := e.job
+	v := jobView{Job: j, Video: mediaView{j.Video.Name, j.Video.Size}, Audio: mediaView{j.Audio.Name, j.Audio.Size}, Tasks: []taskView{}}
+	base := "/v1/jobs/" + j.ID
+	v.Links = links{Events: base + "/events", Preview: base + "/preview", Video: base + "/video", Audio: base + "/audio"}
+	for _, t := range j.Tasks {
+		v.Tasks = append(v.Tasks, taskView{t.Kind, t.State, t.Part, t.Attempts, t.Worker, t.Frames})
+	}
+	if j.Result != nil {
+		r := *j.Result
+		r.Object = ""
+		v.Result = &resultView{Result: r}
+		v.Links.Result = base + "/result"
+	}
+	if j.State == queue.Running {
+		v.Progress = e.progress()
+	}
+	return v
+}
+
+// progress sums that of all tasks.
+func (e *entry) progress() *progressView {
+	var p *progressView
+	for i, t := range e.job.Tasks {
+		v, ok := e.latest[i]
+		if t.State != queue.Running || !ok {
+			if t.State == queue.Done && t.Kind == queue.KindPart {
+				if p == nil {
+					p = &progressView{Stage: lipstream.StageFrames}
+				}
+				p.Frame += t.Frames
+			}
+			continue
+		}
+		if p == nil {
+			p = &progressView{}
+		}
+		p.Stage = v.Stage
+		p.Frame += v.Frame
+		p.FPS += v.FPS
+		p.ETA = max(p.ETA, v.ETA.Seconds())
+		p.MemoryNow += v.MemoryNow
+		p.MemoryPeak = max(p.MemoryPeak, v.MemoryPeak)
+		p.NoFace += v.NoFace
+		p.Step, p.Steps = v.Step, v.Steps
+		p.Frames = max(p.Frames, v.Frames)
+	}
+	if p != nil && len(e.job.Tasks) > 1 {
+		// Of the whole job: where the last part begins, and what is known of it.
+		if last := e.job.Tasks[len(e.job.Tasks)-2]; last.Part != nil {
+			p.Frames = last.Part.From + max(last.Frames, e.latest[len(e.job.Tasks)-2].Frames, last.Part.From/int64(max(1, len(e.job.Tasks)-2)))
+			p.ETA = 0
+		}
+	}
+	return p
+}
+
+// get gives one; false: it is not there (yet).
+func (b *board) get(id string) (jobView, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	e := b.jobs[id]
+	if e == nil {
+		return jobView{}, false
+	}
+	return e.view(), true
+}
+
+// record gives a job's view without progress, a number that grows with every
+// change of the record, and what is closed at the next change of any job.
+func (b *board) record(id string) (v jobView, version uint64, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.jobs[id]; e != nil {
+		v, version = e.view(), e.record
+		v.Progress = nil
+	}
+	return v, version, b.changed
+}
+
+// since gives what has changed after a version, oldest first.
+func (b *board) since(version uint64) (jobs []jobView, gone []string, now uint64, changed <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var list []*entry
+	for _, e := range b.jobs {
+		if e.version > version {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, c *entry) int { return strings.Compare(a.job.ID, c.job.ID) })
+	for _, e := range list {
+		jobs = append(jobs, e.view())
+	}
+	for _, t := range b.gone {
+		if t.version > version {
+			gone = append(gone, t.id)
+		}
+	}
+	return jobs, gone, b.version, b.changed
+}
+
+// list gives jobs, the newest first.
+func (b *board) list(state, before string, limit int) []jobView {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ids := make([]string, 0, len(b.jobs))
+	for id, e := range b.jobs {
+		if (state == "" || string(e.job.State) == state) && (before == "" || id < before) {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, c string) int { return strings.Compare(c, a) })
+	list := []jobView{}
+	for _, id := range ids[:min(limit, len(ids))] {
+		list = append(list, b.jobs[id].view())
+	}
+	return list
+}
+
+// count tells how many jobs are in each state.
+func (b *board) count() map[queue.State]int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := map[queue.State]int{queue.Queued: 0, queue.Running: 0, queue.Done: 0, queue.Failed: 0, queue.Cancelled: 0}
+	for _, e := range b.jobs {
+		n[e.job.State]++
+	}
+	return n
+}
+
+// all gives the records.
+func (b *board) all() []queue.Job {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]queue.Job, 0, len(b.jobs))
+	for _, e := range b.jobs {
+		list = append(list, e.job)
+	}
+	return list
+}
+
+// jobView is a job's JSON: fields of the same name hide those of queue.Job.
+type jobView struct {
+	queue.Job
+	Video    mediaView     `json:"video"`
+	Audio    mediaView     `json:"audio"`
+	Tasks    []taskView    `json:"tasks"`
+	Result   *resultView   `json:"result,omitempty"`
+	Progress *progressView `json:"progress,omitempty"`
+	Links    links         `json:"links"`
+}
+
+type mediaView struct {
+	Name string `json:"name"`
+	Size int64  `json:"size"`
+}
+
+type taskView struct {
+	Kind     queue.Kind  `json:"kind"`
+	State    queue.State `json:"state"`
+	Part     *queue.Part `json:"part,omitempty"`
+	Attempts int         `json:"attempts"`
+	Worker   string      `json:"worker,omitempty"`
+	Frames   int64       `json:"frames,omitempty"`
+}
+
+type resultView struct {
+	queue.Result
+	Object string `json:"object,omitempty"` // stays empty: it hides the store's name
+}
+
+type progressView struct {
+	Stage      string  `json:"stage"`
+	Frame      int64   `json:"frame"`
+	Frames     int64   `json:"frames"`
+	FPS        float64 `json:"fps"`
+	ETA        float64 `json:"eta_s,omitempty"`
+	Step       int     `json:"step,omitempty"`
+	Steps      int     `json:"steps,omitempty"`
+	MemoryNow  int64   `json:"memory_now"`
+	MemoryPeak int64   `json:"memory_peak"`
+	NoFace     int64   `json:"no_face"`
+}
+
+type links struct {
+	Events  string `json:"events"`
+	Result  string `json:"result,omitempty"`
+	Preview string `json:"preview"`
+	Video   string `json:"video"`
+	Audio   string `json:"audio"`
+}

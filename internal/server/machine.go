@@ -1,0 +1,182 @@
+package server
+
+import (
+	"context"
+	_ "embed"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+func (s *Server) devices(w http.ResponseWriter, r *http.Request) error {
+	workers, err := s.o.Queue.Workers(r.Context())
+	if err != nil {
+		return err
+	}
+	if workers == nil {
+		workers = []queue.Worker{}
+	}
+	return answer(w, http.StatusOK, map[string]any{"workers": workers})
+}
+
+type thresholdView struct {
+	Share float64 `json:"share,omitempty"`
+	Bytes int64   `json:"bytes,omitempty"`
+}
+
+type readingView struct {
+	Time    time.Time     `json:"time"`
+	Watched []watchedView `json:"watched"`
+}
+
+type watchedView struct {
+	Name  string `json:"name"`
+	Used  int64  `json:"used"`
+	Total int64  `json:"total"`
+	Level string `json:"level"`
+}
+
+func viewOf(r memory.Reading) readingView {
+	v := readingView{Time: r.Time.UTC().Truncate(time.Millisecond), Watched: []watchedView{}}
+	for _, m := range r.Watched {
+		v.Watched = append(v.Watched, watchedView{m.Name, m.Used, m.Total, m.Level.String()})
+	}
+	return v
+}
+
+// memoryHistory answers with what the monitor has read, the last reading too.
+func (s *Server) memoryHistory(w http.ResponseWriter, _ *http.Request) error {
+	history := []readingView{}
+	readings := s.o.Monitor.History()
+	if now := s.o.Monitor.Now(); !now.Time.IsZero() && (len(readings) == 0 || readings[len(readings)-1].Time.Before(now.Time)) {
+		readings = append(slices.Clone(readings), now)
+	}
+	for _, r := range readings {
+		history = append(history, viewOf(r))
+	}
+	view := func(t, usual memory.Threshold) thresholdView {
+		if t == (memory.Threshold{}) {
+			t = usual
+		}
+		return thresholdView{t.Fraction, t.Bytes}
+	}
+	return answer(w, http.StatusOK, map[string]any{
+		"interval_s": memory.DefaultInterval.Seconds(),
+		"warning":    view(s.o.Warning, memory.DefaultWarning), "critical": view(s.o.Critical, memory.DefaultCritical),
+		"history": history,
+	})
+}
+
+type choice struct {
+	Name        string `json:"name"`
+	Available   *bool  `json:"available,omitempty"`
+	Description string `json:"description"`
+}
+
+// options tells the page what there is to choose.
+func (s *Server) options(w http.ResponseWriter, r *http.Request) error {
+	workers, err := s.o.Queue.Workers(r.Context())
+	if err != nil {
+		return err
+	}
+	has := func(engine string) *bool {
+		ok := slices.ContainsFunc(workers, func(w queue.Worker) bool { return slices.Contains(w.Engines, engine) })
+		return &ok
+	}
+	some := len(workers) > 0
+	return answer(w, http.StatusOK, map[string]any{
+		"version": s.o.Version,
+		"engines": []choice{
+			{lipstream.EngineAuto, &some, "LatentSync where a worker has its checkpoints, else the preview"},
+			{lipstream.EnginePreview, has(lipstream.EnginePreview), "Fast, on any machine; moves the mouth that is there"},
+			{lipstream.EngineLatentSync, has(lipstream.EngineLatentSync), "Best; makes a new mouth with LatentSync's networks"},
+		},
+		"profiles": []choice{
+			{lipstream.ProfileAuto, nil, "The original's steps"},
+			{lipstream.ProfileQuality, nil, "Nothing is left out"},
+			{lipstream.ProfileBalanced, nil, "Fewer steps of a better sampler, half precision"},
+			{lipstream.ProfileSpeed, nil, "No guidance either, and silence costs nothing"},
+			{lipstream.ProfileLowMem, nil, "The least memory"},
+		},
+		"max_upload": s.o.MaxUpload, "paths_allowed": len(s.o.Roots) > 0, "token_required": s.o.Token != "", "estimates": s.o.Estimate != nil,
+	})
+}
+
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, http.StatusOK, map[string]string{"status": "ok", "version": s.o.Version})
+}
+
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
+	if s.draining.Load() {
+		return refuse(http.StatusServiceUnavailable, "the server is ending", "")
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	if err := s.o.Queue.Health(ctx); err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+//go:embed openapi.json
+var openAPI []byte
+
+func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(openAPI)
+	return nil
+}
+
+// sweepEvery is how often old things are looked for.
+const sweepEvery = 10 * time.Minute
+
+// keep removes what is older than the retention: jobs that have ended, with their
+// results, and uploads that no job needs. It touches nothing else.
+func (s *Server) keep(ctx context.Context) error {
+	for {
+		s.sweep(ctx, time.Now().Add(-s.o.Retention))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(sweepEvery):
+		}
+	}
+}
+
+func (s *Server) sweep(ctx context.Context, before time.Time) {
+	for _, j := range s.board.all() {
+		if j.State.Ended() && j.Ended.Before(before) && ctx.Err() == nil {
+			if err := s.removeJob(ctx, j.ID); err != nil {
+				s.log.Warn("server: an old job stays", "job", j.ID, "error", err)
+			}
+		}
+	}
+	used := s.inUse()
+	for _, i := range s.uploads.all() {
+		if i.Created.Before(before) && !used[i.ID] {
+			s.uploads.remove(i)
+		}
+	}
+	if s.o.Store.Path("uploads/x") != "" {
+		return // uploads are used where they are
+	}
+	objects := map[string]bool{}
+	for _, j := range s.board.all() {
+		objects[j.Video.Object], objects[j.Audio.Object] = true, true
+	}
+	for _, prefix := range []string{"uploads/", "paths/"} {
+		list, err := s.o.Store.List(ctx, prefix)
+		for _, o := range list {
+			if err == nil && o.Modified.Before(before) && !objects[o.Name] {
+				err = s.o.Store.Delete(ctx, o.Name)
+			}
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("server: old media stay", "error", err)
+		}
+	}
+}

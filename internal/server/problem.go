@@ -1,0 +1,111 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"net/http"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+// problem is an answer of RFC 9457, with what Lipstream adds: a hint, and the
+// exit code that the command line would have.
+type problem struct {
+	Type     string `json:"type"`
+	Title    string `json:"title"`
+	Status   int    `json:"status"`
+	Detail   string `json:"detail,omitempty"`
+	Instance string `json:"instance,omitempty"`
+	Hint     string `json:"hint,omitempty"`
+	ExitCode int    `json:"exit_code,omitempty"`
+}
+
+// statusError is an error with a status of its own.
+type statusError struct {
+	status       int
+	detail, hint string
+}
+
+func (e *statusError) Error() string { return e.detail }
+
+func refuse(status int, detail, hint string) error { return &statusError{status, detail, hint} }
+
+var (
+	errNoRoute  = refuse(http.StatusNotFound, "there is nothing at this address", "see /v1/openapi.json")
+	errNoUpload = refuse(http.StatusNotFound, "there is no such upload", "it may have been removed: upload the file again")
+)
+
+// statusOf is the status for an error.
+func statusOf(err error) int {
+	var s *statusError
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &s):
+		return s.status
+	case errors.As(err, &tooLarge):
+		return http.StatusRequestEntityTooLarge
+	case errors.Is(err, queue.ErrNoJob), errors.Is(err, queue.ErrNoFrame), errors.Is(err, fs.ErrNotExist):
+		return http.StatusNotFound
+	case errors.Is(err, context.Canceled):
+		return 499 // the client is gone; nobody reads it
+	}
+	switch fault.KindOf(err) {
+	case fault.Usage:
+		return http.StatusBadRequest
+	case fault.Input, fault.NoFace:
+		return http.StatusUnprocessableEntity
+	case fault.Missing, fault.Memory:
+		return http.StatusServiceUnavailable
+	case fault.Output:
+		return http.StatusInsufficientStorage
+	}
+	return http.StatusInternalServerError
+}
+
+// fail answers with an error.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status := statusOf(err)
+	p := problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Instance: r.URL.Path, Detail: err.Error(), Hint: fault.HintOf(err)}
+	var se *statusError
+	if errors.As(err, &se) {
+		p.Detail, p.Hint = se.detail, se.hint
+	}
+	if p.Title == "" {
+		p.Title = "Client Closed Request"
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		p.ExitCode = int(fault.KindOf(err))
+	} else if status >= 400 && status < 500 {
+		p.ExitCode = int(fault.Usage)
+	} else {
+		p.ExitCode = int(fault.Internal)
+	}
+	if status >= 500 && status != http.StatusServiceUnavailable {
+		s.log.Error("server: a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/problem+json")
+	h.Set("Cache-Control", "no-store")
+	if status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+// answer writes JSON.
+func answer(w http.ResponseWriter, status int, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n'))
+	return nil
+}

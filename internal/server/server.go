@@ -1,0 +1,171 @@
+// Package server is the HTTP API and the web page of lipstream serve.
+// docs/api.md describes the API; /v1/openapi.json is its formal description.
+package server
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/queue"
+	"github.com/lipstream/lipstream/internal/store"
+)
+
+// Options of a Server. Queue, Store, Dir and Monitor are required.
+type Options struct {
+	Queue *queue.Queue
+	Store store.Store
+	Dir   string // for uploads and copies of results
+
+	Listen     string   // host:port that clients reach the server at
+	AllowHosts []string // further host names
+	Token      string   // that clients have to show; empty: none
+	Roots      []string // folders in which jobs may name files
+
+	MaxUpload int64         // bytes of a file
+	MaxStored int64         // bytes of all uploads together
+	MaxQueued int           // jobs that have not ended
+	Retention time.Duration // of ended jobs and of uploads
+	Limits    lipstream.Limits
+
+	// Estimate says what a job would do; nil: this machine has no worker.
+	Estimate func(context.Context, lipstream.Job) (lipstream.Plan, error)
+	Monitor  *memory.Monitor
+	// Warning and Critical are the monitor's thresholds.
+	Warning, Critical memory.Threshold
+	Page              http.Handler // nil: none
+	Log               *slog.Logger
+	Version           string
+}
+
+// Server answers requests. Handler may be used while Run runs.
+type Server struct {
+	o        Options
+	log      *slog.Logger
+	board    *board
+	hub      *hub
+	uploads  *uploads
+	results  *results
+	metrics  *metrics
+	hosts    map[string]bool
+	estimate chan struct{} // one at a time
+	draining atomic.Bool
+	handler  http.Handler
+}
+
+// New opens the folders.
+func New(o Options) (*Server, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.MaxUpload = cmp.Or(o.MaxUpload, 8<<30)
+	o.MaxStored = cmp.Or(o.MaxStored, 100<<30)
+	o.MaxQueued = cmp.Or(o.MaxQueued, 1000)
+	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
+	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1)}
+	var err error
+	if s.uploads, err = newUploads(filepath.Join(o.Dir, "uploads"), o.MaxUpload, o.MaxStored, o.Log); err != nil {
+		return nil, err
+	}
+	if s.results, err = newResults(filepath.Join(o.Dir, "results"), o.Store); err != nil {
+		return nil, err
+	}
+	s.hub = newHub(o.Queue.Events)
+	s.metrics = newMetrics(s)
+	s.hosts = allowedHosts(o)
+	s.handler = s.routes()
+	return s, nil
+}
+
+// Handler is the API and the page.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Drain makes the server say that it is not ready: no new jobs shall come.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Run follows the queue, and removes what is older than the retention, until ctx
+// ends.
+func (s *Server) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.again(ctx, func() error { return s.o.Queue.Watch(ctx, s.board.set) }) })
+	g.Go(func() error { return s.again(ctx, func() error { return s.o.Queue.Follow(ctx, s.board.event) }) })
+	g.Go(func() error { return s.keep(ctx) })
+	<-ctx.Done()
+	s.hub.close()
+	return g.Wait()
+}
+
+// again keeps f running through failures of the queue.
+func (s *Server) again(ctx context.Context, f func() error) error {
+	for ctx.Err() == nil {
+		if err := f(); err != nil && ctx.Err() == nil {
+			s.log.Error("server: the queue does not answer, trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
+}
+
+// route is one of the API.
+type route struct {
+	pattern string
+	handle  func(http.ResponseWriter, *http.Request) error
+	open    bool // also without the token
+}
+
+// table is all of the API.
+func (s *Server) table() []route {
+	return []route{
+		{"POST /v1/uploads", s.createUpload, false},
+		{"OPTIONS /v1/uploads", s.uploadOptions, false},
+		{"HEAD /v1/uploads/{id}", s.headUpload, false},
+		{"GET /v1/uploads/{id}", s.getUpload, false},
+		{"PATCH /v1/uploads/{id}", s.patchUpload, false},
+		{"DELETE /v1/uploads/{id}", s.deleteUpload, false},
+		{"GET /v1/uploads/{id}/content", s.uploadContent, false},
+		{"POST /v1/jobs", s.createJob, false},
+		{"GET /v1/jobs", s.listJobs, false},
+		{"GET /v1/jobs/{id}", s.getJob, false},
+		{"DELETE /v1/jobs/{id}", s.deleteJob, false},
+		{"POST /v1/jobs/{id}/retry", s.retryJob, false},
+		{"GET /v1/jobs/{id}/events", s.jobEvents, false},
+		{"GET /v1/jobs/{id}/result", s.jobResult, false},
+		{"GET /v1/jobs/{id}/preview", s.jobPreview, false},
+		{"GET /v1/jobs/{id}/video", s.jobMedia(func(j queue.Job) queue.Media { return j.Video }), false},
+		{"GET /v1/jobs/{id}/audio", s.jobMedia(func(j queue.Job) queue.Media { return j.Audio }), false},
+		{"GET /v1/events", s.listEvents, false},
+		{"POST /v1/estimate", s.makeEstimate, false},
+		{"GET /v1/devices", s.devices, false},
+		{"GET /v1/memory", s.memoryHistory, false},
+		{"GET /v1/options", s.options, false},
+		{"POST /v1/session", s.createSession, true},
+		{"DELETE /v1/session", s.deleteSession, true},
+		{"GET /v1/openapi.json", s.openAPI, true},
+		{"GET /metrics", s.metrics.serve, false},
+		{"GET /healthz", s.healthz, true},
+		{"GET /readyz", s.readyz, true},
+	}
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	for _, r := range s.table() {
+		mux.Handle(r.pattern, s.metrics.measure(r.pattern, s.wrap(r)))
+	}
+	mux.Handle("/v1/", s.wrap(route{handle: func(http.ResponseWriter, *http.Request) error { return errNoRoute }}))
+	if s.o.Page != nil {
+		mux.Handle("GET /", s.o.Page)
+	}
+	return s.guard(mux)
+}

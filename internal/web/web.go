@@ -1,0 +1,53 @@
+// Package web is the page of lipstream serve.
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:generate go run ./generate
+
+//go:embed dist
+var dist embed.FS
+
+// Handler answers with the page and what belongs to it. Of other paths it says
+// that there is nothing.
+func Handler() (http.Handler, error) {
+	type file struct {
+		content   []byte
+		kind, tag string
+	}
+	files := map[string]file{}
+	err := fs.WalkDir(dist, "dist", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := dist.ReadFile(name)
+		sum := sha256.Sum256(b)
+		files["/"+strings.TrimPrefix(name, "dist/")] = file{b, mime.TypeByExtension(path.Ext(name)), strconv.Quote(hex.EncodeToString(sum[:8]))}
+		return err
+	})
+	files["/"] = files["/index.html"]
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f, ok := files[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		h := w.Header()
+		h.Set("Content-Type", f.kind)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("ETag", f.tag)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(f.content))
+	}), err
+}
