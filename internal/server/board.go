@@ -17,7 +17,6 @@ type board struct {
 	gone    []tombstone // the last that were removed
 	version uint64      // grows with every change
 	changed chan struct{}
-	alive   bool // the queue has been heard
 }
 
 type entry struct {

@@ -48,7 +48,6 @@ type jobLog struct {
 	dropped int           // events before the first of events
 	changed chan struct{} // closed at the next event
 	ended   bool          // nothing more will be read
-	err     error
 }
 
 func newHub(read func(context.Context, string, uint64, func(queue.Event) error) error) *hub {
@@ -115,7 +114,8 @@ func (h *hub) listeners() int {
 }
 
 func (l *jobLog) fill(ctx context.Context, read func(context.Context, string, uint64, func(queue.Event) error) error, id string) {
-	err := read(ctx, id, 0, func(e queue.Event) error {
+	// A failure ends the streams; their clients come back.
+	_ = read(ctx, id, 0, func(e queue.Event) error {
 		e.Data = bytes.Clone(e.Data)
 		l.mu.Lock()
 		defer l.mu.Unlock()
@@ -129,18 +129,18 @@ func (l *jobLog) fill(ctx context.Context, read func(context.Context, string, ui
 	})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended, l.err = true, err
+	l.ended = true
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
 
 // from gives the events from the n-th on.
-func (l *jobLog) from(n int) (events []queue.Event, next int, ended bool, err error, changed <-chan struct{}) {
+func (l *jobLog) from(n int) (events []queue.Event, next int, ended bool, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n = max(n, l.dropped)
 	events = l.events[min(n-l.dropped, len(l.events)):]
-	return events, l.dropped + len(l.events), l.ended, l.err, l.changed
+	return events, l.dropped + len(l.events), l.ended, l.changed
 }
 
 // stream writes server-sent events.
@@ -205,7 +205,7 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 				return nil
 			}
 		}
-		events, next, ended, _, changed := l.from(n)
+		events, next, ended, changed := l.from(n)
 		for _, e := range events {
 			if e.Sequence <= after {
 				continue

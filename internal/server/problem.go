@@ -34,7 +34,7 @@ func (e *statusError) Error() string { return e.detail }
 func refuse(status int, detail, hint string) error { return &statusError{status, detail, hint} }
 
 var (
-	errNoRoute  = refuse(http.StatusNotFound, "there is nothing at this address", "see /v1/openapi.json")
+	errNoRoute  = refuse(http.StatusNotFound, "there is nothing at this address, or not with this method", "see /v1/openapi.json")
 	errNoUpload = refuse(http.StatusNotFound, "there is no such upload", "it may have been removed: upload the file again")
 )
 

@@ -165,7 +165,7 @@ func (s *Server) routes() http.Handler {
 	}
 	mux.Handle("/v1/", s.wrap(route{handle: func(http.ResponseWriter, *http.Request) error { return errNoRoute }}))
 	if s.o.Page != nil {
-		mux.Handle("GET /", s.o.Page)
+		mux.Handle("/", s.o.Page)
 	}
 	return s.guard(mux)
 }
