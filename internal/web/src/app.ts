@@ -1,0 +1,182 @@
+import { Choice, Failure, get, Job, onToken, Options, Plan, post, upload, Upload } from './api'
+import { watch } from './chart'
+import { follow, show } from './jobs'
+import { recorder } from './record'
+import { bytes, duration, find, make } from './text'
+
+type Kind = 'video' | 'audio'
+
+const inputs: Record<Kind, Upload | undefined> = { video: undefined, audio: undefined }
+const sending: Record<Kind, AbortController | undefined> = { video: undefined, audio: undefined }
+let options: Options
+let estimating: AbortController | undefined
+
+function say(e: unknown): string { return e instanceof Failure ? e.text : e instanceof Error ? e.message : String(e) }
+
+function complain(text: string): void {
+  const p = find('form-error')
+  p.textContent = text
+  p.hidden = text === ''
+}
+
+// take uploads a file, in place of one that was chosen before.
+async function take(kind: Kind, file: File | Blob, name: string): Promise<void> {
+  complain('')
+  sending[kind]?.abort()
+  const mine = sending[kind] = new AbortController()
+  inputs[kind] = undefined
+  const state = find(kind + '-state'), bar = find<HTMLProgressElement>(kind + '-progress'), thumb = find(kind + '-thumb')
+  thumb.replaceChildren()
+  ready()
+  if (file.size > options.max_upload) {
+    state.textContent = ''
+    complain(`${name} has ${bytes(file.size)}; this server takes ${bytes(options.max_upload)}.`)
+    return
+  }
+  state.textContent = `Uploading ${name}, ${bytes(file.size)}`
+  bar.hidden = false
+  try {
+    const u = await upload(file, name, mine.signal, (share) => { bar.value = share })
+    if (mine.signal.aborted) return
+    const m = u.media
+    if (kind === 'video' && m?.kind === 'audio') throw new Failure(0, `${name} has no picture`, 'choose a video or a picture of a face')
+    if (kind === 'audio' && m && !m.has_audio) throw new Failure(0, `${name} has no sound`, 'choose an audio file, or a video with sound')
+    inputs[kind] = u
+    const facts = [bytes(u.size)]
+    if (m?.duration) facts.unshift(duration(m.duration))
+    if (kind === 'video' && m?.width) facts.unshift(`${m.width} by ${m.height}`)
+    state.textContent = `${u.name}: ${facts.join(', ')}`
+    const src = `/v1/uploads/${u.id}/content`
+    if (kind === 'audio') thumb.append(make('audio', { controls: '', preload: 'metadata', src, 'aria-label': 'The voice' }))
+    else if (m?.kind === 'picture') thumb.append(make('img', { src, alt: 'The face' }))
+    else thumb.append(make('video', { controls: '', preload: 'metadata', playsinline: '', src, 'aria-label': 'The face' }))
+  } catch (e) {
+    if (mine.signal.aborted) return
+    state.textContent = ''
+    complain(say(e))
+  } finally {
+    if (!mine.signal.aborted) bar.hidden = true
+  }
+  ready()
+  void estimate()
+}
+
+function ready(): void { find<HTMLButtonElement>('start').disabled = !inputs.video || !inputs.audio }
+
+function number(id: string): number | undefined {
+  const n = find<HTMLInputElement>(id).valueAsNumber
+  return Number.isNaN(n) ? undefined : n
+}
+
+// spec is the request for the job that the form describes.
+function spec(): Record<string, unknown> {
+  const value = (id: string): string => find<HTMLSelectElement>(id).value
+  const stem = (inputs.video?.name ?? 'video').replace(/\.[^.]*$/, '')
+  const s: Record<string, unknown> = {
+    video: { upload: inputs.video?.id }, audio: { upload: inputs.audio?.id }, name: `${stem}-lipstream.${value('container')}`,
+    engine: value('engine'), profile: value('profile'), length: value('length'), face: value('face'), priority: value('priority'),
+  }
+  for (const id of ['seed', 'steps', 'guidance']) {
+    const n = number(id)
+    if (n !== undefined) s[id] = n
+  }
+  return s
+}
+
+// estimate asks what the job would take. Only the last question counts.
+async function estimate(): Promise<void> {
+  estimating?.abort()
+  const box = find('estimate')
+  if (!inputs.video || !inputs.audio || !options.estimates) { box.textContent = ''; return }
+  const mine = estimating = new AbortController()
+  box.textContent = 'Estimating…'
+  try {
+    const p = await post<Plan>('/v1/estimate', spec(), mine.signal)
+    const words = [`${p.frames} frames with ${p.engine}`]
+    if (p.total_seconds) words.push(`about ${duration(Math.max(1, p.total_seconds))}`)
+    const memory = p.needs || p.memory_peak
+    if (memory) words.push(`${bytes(memory)} of memory` + (p.budget ? ` of ${bytes(p.budget)}` : ''))
+    if (p.speech_seconds === 0) words.push('no speech was found: the mouth would stay closed')
+    box.textContent = 'Estimate: ' + words.join(', ') + '.'
+  } catch (e) {
+    if (!mine.signal.aborted) box.textContent = 'No estimate: ' + say(e)
+  }
+}
+
+function fill(id: string, list: Choice[]): void {
+  const select = find<HTMLSelectElement>(id)
+  select.replaceChildren(...list.map((c) => {
+    const o = make('option', { value: c.name }, `${c.name}: ${c.description}`)
+    o.disabled = c.available === false
+    return o
+  }))
+}
+
+function zone(kind: Kind): void {
+  const input = find<HTMLInputElement>(kind + '-file')
+  const drop = input.closest<HTMLElement>('.drop')!
+  input.addEventListener('change', () => { const f = input.files?.[0]; if (f) void take(kind, f, f.name) })
+  for (const type of ['dragenter', 'dragover']) drop.addEventListener(type, (e) => { e.preventDefault(); drop.classList.add('over') })
+  for (const type of ['dragleave', 'drop']) drop.addEventListener(type, () => drop.classList.remove('over'))
+  drop.addEventListener('drop', (e) => {
+    e.preventDefault()
+    const f = e.dataTransfer?.files[0]
+    if (f) void take(kind, f, f.name)
+  })
+}
+
+function askToken(): () => Promise<void> {
+  let asking: Promise<void> | undefined
+  const dialog = find<HTMLDialogElement>('token-dialog'), error = find('token-error'), field = find<HTMLInputElement>('token')
+  return () => asking ??= new Promise<void>((done) => {
+    dialog.addEventListener('cancel', (e) => e.preventDefault())
+    find('token-form').onsubmit = async (e) => {
+      e.preventDefault()
+      const answer = await fetch('/v1/session', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ token: field.value.trim() }) })
+      error.hidden = answer.ok
+      if (!answer.ok) { error.textContent = 'This token is wrong.'; field.select(); return }
+      field.value = ''
+      dialog.close()
+      asking = undefined
+      done()
+    }
+    dialog.showModal()
+  })
+}
+
+async function begin(): Promise<void> {
+  onToken(askToken())
+  options = await get<Options>('/v1/options')
+  find('version').textContent = options.version
+  fill('engine', options.engines)
+  fill('profile', options.profiles)
+  zone('video')
+  zone('audio')
+  recorder((sound, name) => void take('audio', sound, name), complain)
+  document.addEventListener('paste', (e) => {
+    for (const f of e.clipboardData?.files ?? []) void take(f.type.startsWith('audio/') ? 'audio' : 'video', f, f.name)
+  })
+  // A file dropped beside a zone must not replace the page.
+  for (const type of ['dragover', 'drop']) document.addEventListener(type, (e) => e.preventDefault())
+  for (const id of ['engine', 'profile', 'length', 'steps', 'guidance', 'face']) find(id).addEventListener('change', () => void estimate())
+  find('form').addEventListener('submit', async (e) => {
+    e.preventDefault()
+    const start = find<HTMLButtonElement>('start')
+    if (start.disabled) return
+    start.disabled = true
+    complain('')
+    try {
+      const job = await post<Job>('/v1/jobs', spec())
+      show(job)
+      find('form-state').textContent = 'The job is in the queue.'
+    } catch (err) {
+      find('form-state').textContent = ''
+      complain(say(err))
+    }
+    ready()
+  })
+  follow()
+  void watch()
+}
+
+begin().catch((e: unknown) => complain(say(e)))
