@@ -1,0 +1,140 @@
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream"
+)
+
+// frameSums gives a checksum of every frame of a video.
+func frameSums(t *testing.T, path string) []string {
+	t.Helper()
+	out, err := exec.Command("ffmpeg", "-v", "error", "-i", path, "-map", "0:v", "-f", "framemd5", "-").Output()
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	var sums []string
+	for line := range strings.Lines(string(out)) {
+		if !strings.HasPrefix(line, "#") {
+			fields := strings.Split(line, ",")
+			sums = append(sums, strings.TrimSpace(fields[len(fields)-1]))
+		}
+	}
+	return sums
+}
+
+// leastPSNR is that of the two videos' worst frame, dB.
+func leastPSNR(t *testing.T, a, b string) float64 {
+	t.Helper()
+	out, err := exec.Command("ffmpeg", "-v", "error", "-i", a, "-i", b, "-lavfi", "psnr=stats_file=-", "-f", "null", "-").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	least := 100.0
+	for line := range strings.Lines(string(out)) {
+		var v float64
+		if _, text, ok := strings.Cut(line, "psnr_avg:"); ok {
+			if _, err := fmt.Sscan(text, &v); err == nil && v < least {
+				least = v
+			}
+		}
+	}
+	return least
+}
+
+// TestParts: parts that are joined have the frames of the whole, bit for bit,
+// wherever they were split: in a shot, at a cut, of a picture.
+func TestParts(t *testing.T) {
+	needRuntime(t)
+	if runtimeDir != "" {
+		t.Setenv("LIPSTREAM_RUNTIME_DIR", runtimeDir)
+	}
+	dir := t.TempDir()
+	t.Setenv("LIPSTREAM_JOBS_DIR", filepath.Join(dir, "jobs"))
+	// 8 s of one shot, and 8 s with a cut after 3.32 s to the mirrored picture.
+	for _, line := range []string{
+		"-loop 1 -framerate 25 -i portrait.png -t 8 -vf scale=340:340,rotate=0.04*sin(2*PI*t),crop=320:240:10:30+4*sin(3*t) -c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p -g 25 " + filepath.Join(dir, "shot.mp4"),
+		"-i " + filepath.Join(dir, "shot.mp4") + " -filter_complex [0]split[a][b];[a]trim=end_frame=83[c];[b]trim=start_frame=83,setpts=PTS-STARTPTS,hflip,hue=h=120[d];[c][d]concat -c:v libx264 -preset ultrafast -crf 10 -r 25 " + filepath.Join(dir, "cut.mp4"),
+	} {
+		if err := ffmpeg(inputs, strings.Fields(line)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	models := synthModels(t)
+	for _, tt := range []struct {
+		name, video string
+		engine      string
+		every       time.Duration
+		// exact is where nothing before the part has an influence on it. Within a
+		// shot the face is followed from another frame on, which moves its points
+		// by a fraction of a pixel.
+		exact bool
+	}{
+		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", 2 * time.Second, false},
+		{"preview at a cut", filepath.Join(dir, "cut.mp4"), "preview", 3 * time.Second, true},
+		{"preview of a picture", in("portrait.png"), "preview", time.Second, false},
+		{"latentsync in a shot", filepath.Join(dir, "shot.mp4"), "latentsync", 3 * time.Second, false},
+		{"latentsync at a cut", filepath.Join(dir, "cut.mp4"), "latentsync", 3 * time.Second, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if tt.engine == "latentsync" && os.Getenv("LIPSTREAM_LONG") == "" {
+				t.Skip("takes minutes: make chaos")
+			}
+			job := lipstream.Job{Video: tt.video, Audio: in("three.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Codec: "ffv1", Engine: tt.engine}
+			if tt.engine == "latentsync" {
+				job.LatentSync.Models, job.LatentSync.Steps = filepath.Join(models, "m"), 2
+			}
+			whole, err := lipstream.Run(t.Context(), job, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := frameSums(t, job.Output)
+			job.Output = filepath.Join(t.TempDir(), "joined.mkv")
+			parts, err := lipstream.Split(t.Context(), job, tt.every)
+			if err != nil || len(parts) < 2 {
+				t.Fatalf("split: %v, %v", parts, err)
+			}
+			t.Log(parts)
+			var files []string
+			for i, p := range parts {
+				part := job
+				part.Part, part.Output = &p, filepath.Join(t.TempDir(), fmt.Sprintf("part%d.mkv", i))
+				if _, err := lipstream.Run(t.Context(), part, nil); err != nil {
+					t.Fatalf("part %+v: %v", p, err)
+				}
+				files = append(files, part.Output)
+			}
+			joined, err := lipstream.Join(t.Context(), job, files, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if joined.Frames != whole.Frames {
+				t.Errorf("%d frames, not %d", joined.Frames, whole.Frames)
+			}
+			got := frameSums(t, job.Output)
+			var differ []int
+			for i := range min(len(got), len(want)) {
+				if got[i] != want[i] {
+					differ = append(differ, i)
+				}
+			}
+			if len(got) != len(want) {
+				t.Fatalf("%d and %d frames", len(got), len(want))
+			}
+			if len(differ) == 0 {
+				return
+			}
+			least := leastPSNR(t, whole.Output, job.Output)
+			t.Logf("%d frames differ, the worst by %.1f dB", len(differ), least)
+			if tt.exact || least < 40 {
+				t.Errorf("other pictures in %v", differ)
+			}
+		})
+	}
+}
