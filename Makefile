@@ -3,7 +3,7 @@
 BIN := bin/lipstream
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
 
-.PHONY: exactness build demo test lint race deps deps-test runtimes bench clean
+.PHONY: chaos exactness build demo test lint race deps deps-test runtimes bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/lipstream
@@ -35,6 +35,11 @@ runtimes: build
 	$(BIN) runtime install openvino
 	$(BIN) runtime install onnxruntime
 
+# Workers killed at random, for long; parts of LatentSync; minutes.
+chaos: export LIPSTREAM_REQUIRE_RUNTIMES = 1
+chaos: deps-test runtimes
+	LIPSTREAM_LONG=1 LIPSTREAM_CHAOS_KILLS=50 LIPSTREAM_CHAOS_JOBS=20 go test -count=1 -v -timeout 60m -run 'TestChaos|TestParts' ./e2e
+
 bench: deps build
 	$(BIN) runtime install openvino
 	$(BIN) bench run --report out/bench-run.json
@@ -49,7 +54,7 @@ deps:
 	sh tools/deps.sh ffmpeg ffprobe pip
 
 deps-test:
-	sh tools/deps.sh ffmpeg ffprobe pip gcc
+	sh tools/deps.sh ffmpeg ffprobe pip gcc chromium
 
 clean:
 	rm -rf bin out

@@ -225,11 +225,11 @@ func (s *serveRun) load(ctx context.Context, spec queue.Spec, calls []apiCall) e
 		jobs[i], submits = j.ID, append(submits, time.Since(at))
 	}
 	s.report.Calls = append(s.report.Calls, CallResult{Call: "POST /v1/jobs", Loaded: latency(submits)})
-	g, ctx := errgroup.WithContext(ctx)
+	g, working := errgroup.WithContext(ctx)
 	heard := make([][]string, s.Listeners)
 	for i := range s.Listeners {
 		g.Go(func() error {
-			return s.client.Events(ctx, jobs[i%len(jobs)], "", func(e client.Event) error {
+			return s.client.Events(working, jobs[i%len(jobs)], "", func(e client.Event) error {
 				if e.Type != "state" {
 					heard[i] = append(heard[i], e.ID)
 				}
@@ -249,19 +249,19 @@ func (s *serveRun) load(ctx context.Context, spec queue.Spec, calls []apiCall) e
 					defer mu.Unlock()
 					s.report.Calls[i].Loaded = latency(times)
 					return nil
-				case <-ctx.Done():
-					return ctx.Err()
+				case <-working.Done():
+					return working.Err()
 				case <-time.After(100 * time.Millisecond):
 				}
 				at := time.Now()
-				if err := c.f(ctx); err != nil {
+				if err := c.f(working); err != nil {
 					return err
 				}
 				times = append(times, time.Since(at))
 			}
 		})
 	}
-	g.Go(func() error { return s.wait(ctx, jobs, over) })
+	g.Go(func() error { return s.wait(working, jobs, over) })
 	if err := g.Wait(); err != nil {
 		return err
 	}

@@ -146,6 +146,9 @@ func (l *Lease) change(ctx context.Context, f func(*Job, *Task)) (Job, error) {
 // finish acknowledges the message after the record was changed. Were this
 // process to end in between, the message would be handed out again and dropped.
 func (l *Lease) finish(ctx context.Context, j Job, err error) error {
+	// ctx may well be the lease's own.
+	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), connecting)
+	defer stop()
 	l.cancel(nil)
 	<-l.done
 	if err == nil && j.State.Ended() {

@@ -114,7 +114,7 @@ func TestJobFromBeginningToEnd(t *testing.T) {
 	// For longer than a lease: it is kept alive.
 	time.Sleep(3 * minLease)
 	nothing(t, q)
-	check(t, l.Done(t.Context(), Result{Object: "o", Name: "a.mp4", Frames: 9}))
+	check(t, l.Done(l.Context(), Result{Object: "o", Name: "a.mp4", Frames: 9})) // with its own context, as a worker does
 	if j = state(t, q, j.ID, Done); j.Result.Frames != 9 || j.Ended.IsZero() || j.Tasks[0].State != Done {
 		t.Errorf("%+v", j)
 	}

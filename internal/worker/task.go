@@ -295,7 +295,7 @@ func (t *task) deliver(ctx context.Context, path, name string, r lipstream.Resul
 	}
 	return t.l.Done(ctx, queue.Result{
 		Object: object, Name: name, Size: st.Size(), SHA256: sum, Engine: r.Engine, Frames: r.Frames, NoFace: r.NoFace,
-		FPS: r.FPS, Width: r.Width, Height: r.Height, Duration: r.Duration.Seconds(),
+		FPS: r.FPS, Width: r.Width, Height: r.Height, Duration: float64(r.Frames) / max(r.FPS, 1),
 		Elapsed: time.Since(t.began).Seconds(), MemoryPeak: r.MemoryPeak,
 	})
 }

@@ -1,6 +1,0 @@
-package web
-
-import (
-	_ "github.com/chromedp/chromedp"
-	_ "github.com/getkin/kin-openapi/openapi3filter"
-)
