@@ -60,22 +60,22 @@ type submitCmd struct {
 	Priority string `default:"normal" enum:"high,normal,low" placeholder:"high|normal|low" help:"Jobs of a higher one go first."`
 	Split    string `default:"auto" placeholder:"auto|never|TIME" help:"How long the parts are into which a long video is split for several workers."`
 
-	Engine  string    `default:"auto" placeholder:"auto|preview|latentsync" help:"What makes the mouth."`
-	FPS     string    `name:"fps" placeholder:"RATE" help:"Output frame rate."`
-	Length  string    `placeholder:"pad|loop|pingpong|shortest" help:"When video and audio differ in length."`
-	Start   timeFlag  `placeholder:"TIME" help:"Use the video from here."`
-	End     timeFlag  `placeholder:"TIME" help:"Use the video up to here."`
-	Face    string    `placeholder:"largest|center|left|right|N" help:"Which face speaks."`
-	Codec   string    `placeholder:"CODEC" help:"As of lipstream run."`
-	CRF     *int      `name:"crf" placeholder:"N" help:"Constant rate factor."`
-	Preset  string    `placeholder:"NAME" help:"Encoder's speed."`
-	Seed    *int64    `placeholder:"N" help:"Seed of the random numbers. Default: 1247."`
-	Profile string    `group:"LatentSync" placeholder:"auto|quality|balanced|speed|lowmem" help:"As of lipstream run."`
-	Steps   int       `group:"LatentSync" placeholder:"N" help:"Denoising steps."`
-	Sampler string    `group:"LatentSync" placeholder:"ddim|dpm++" help:"Sampler."`
-	Scale   float64   `group:"LatentSync" name:"guidance" placeholder:"SCALE" help:"Classifier-free guidance."`
-	Silence string    `group:"LatentSync" placeholder:"speak|hold|pass" help:"In pauses of speech."`
-	Limit   sizeFlag  `name:"memory-limit" placeholder:"SIZE" help:"The most memory that the job may use."`
+	Engine  string   `default:"auto" placeholder:"auto|preview|latentsync" help:"What makes the mouth."`
+	FPS     string   `name:"fps" placeholder:"RATE" help:"Output frame rate."`
+	Length  string   `placeholder:"pad|loop|pingpong|shortest" help:"When video and audio differ in length."`
+	Start   timeFlag `placeholder:"TIME" help:"Use the video from here."`
+	End     timeFlag `placeholder:"TIME" help:"Use the video up to here."`
+	Face    string   `placeholder:"largest|center|left|right|N" help:"Which face speaks."`
+	Codec   string   `placeholder:"CODEC" help:"As of lipstream run."`
+	CRF     *int     `name:"crf" placeholder:"N" help:"Constant rate factor."`
+	Preset  string   `placeholder:"NAME" help:"Encoder's speed."`
+	Seed    *int64   `placeholder:"N" help:"Seed of the random numbers. Default: 1247."`
+	Profile string   `group:"LatentSync" placeholder:"auto|quality|balanced|speed|lowmem" help:"As of lipstream run."`
+	Steps   int      `group:"LatentSync" placeholder:"N" help:"Denoising steps."`
+	Sampler string   `group:"LatentSync" placeholder:"ddim|dpm++" help:"Sampler."`
+	Scale   float64  `group:"LatentSync" name:"guidance" placeholder:"SCALE" help:"Classifier-free guidance."`
+	Silence string   `group:"LatentSync" placeholder:"speak|hold|pass" help:"In pauses of speech."`
+	Limit   sizeFlag `name:"memory-limit" placeholder:"SIZE" help:"The most memory that the job may use."`
 
 	JSON      bool `name:"json" help:"Print the job, and with --wait its events, as JSON lines."`
 	Quiet     bool `short:"q" help:"Print errors only."`

@@ -1,0 +1,322 @@
+//go:build unix
+
+package worker
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/queue"
+	"github.com/lipstream/lipstream/internal/store"
+	"github.com/lipstream/lipstream/testdata/demo"
+)
+
+// asTask makes the test's binary a task's process.
+const asTask = "LIPSTREAM_TEST_TASK"
+
+func TestMain(m *testing.M) {
+	if how := os.Getenv(asTask); how != "" {
+		os.Exit(task0(how))
+	}
+	os.Exit(m.Run())
+}
+
+// task0 is a process that behaves as its environment says.
+func task0(how string) int {
+	line, err := bufio.NewReader(os.Stdin).ReadBytes('\n')
+	var r request
+	if err != nil || json.Unmarshal(line, &r) != nil {
+		return 9
+	}
+	out := json.NewEncoder(os.Stdout)
+	switch how {
+	case "crash":
+		fmt.Fprintln(os.Stderr, "something\nfatal: it broke")
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
+	case "refuse":
+		_ = out.Encode(answer{Error: &queue.Problem{Message: "no face", ExitCode: 4, Hint: "h"}})
+	case "hang":
+		ended, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		_ = out.Encode(answer{Event: &lipstream.Event{Type: "stage", Stage: "frames"}})
+		<-ended.Done()
+	case "stubborn": // does not hear the signal
+		signal.Ignore(syscall.SIGTERM)
+		_ = out.Encode(answer{Event: &lipstream.Event{Type: "stage", Stage: "frames"}})
+		select {}
+	default:
+		for i := range 100 {
+			_ = out.Encode(answer{Event: &lipstream.Event{Type: "progress", Stage: "frames", Frame: int64(i + 1), Frames: 100}})
+		}
+		_ = out.Encode(answer{Frame: &queue.Frame{Index: 7, JPEG: []byte("jpeg")}})
+		if err := os.WriteFile(r.Job.Output, []byte("a video"), 0o600); err != nil {
+			return 8
+		}
+		_ = out.Encode(answer{Result: &lipstream.Result{Output: r.Job.Output, Engine: "preview", Frames: 100, FPS: 25}})
+	}
+	return 0
+}
+
+// rig is a worker with a real queue.
+type rig struct {
+	t    *testing.T
+	q    *queue.Queue
+	s    store.Store
+	dir  string
+	stop func() error // drains
+}
+
+func newRig(t *testing.T, how string, change func(*Options)) *rig {
+	t.Helper()
+	t.Setenv(asTask, how)
+	dir := t.TempDir()
+	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Lead: true, Version: lipstream.Version(), Lease: 2 * time.Second, Attempts: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = q.Close() })
+	// A store elsewhere, so that media are fetched.
+	s, err := store.Open(t.Context(), "objects:", q.JetStream())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Queue: q, Store: s, Dir: filepath.Join(dir, "worker"), Engines: []string{"preview"}, Slots: 2, Command: []string{os.Args[0]}}
+	if change != nil {
+		change(&o)
+	}
+	w, err := New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	r := &rig{t: t, q: q, s: s, dir: o.Dir}
+	var err0 error
+	stopped := false
+	r.stop = func() error {
+		if cancel(); !stopped {
+			err0, stopped = <-ended, true
+		}
+		return err0
+	}
+	t.Cleanup(func() { _ = r.stop() })
+	return r
+}
+
+func (r *rig) submit() queue.Job {
+	r.t.Helper()
+	j := queue.Job{ID: queue.NewID(), Engine: "preview", Spec: queue.Spec{Name: "x.mp4", Split: -1},
+		Video: queue.Media{Name: "face.png", Object: "uploads/face.png"}, Audio: queue.Media{Name: "v.wav", Object: "uploads/v.wav"}}
+	for object, content := range map[string][]byte{j.Video.Object: demo.Portrait, j.Audio.Object: demo.Speech} {
+		if _, err := r.s.Put(r.t.Context(), object, strings.NewReader(string(content))); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	j, err := r.q.Submit(r.t.Context(), j)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return j
+}
+
+func (r *rig) until(id string, ok func(queue.Job) bool) queue.Job {
+	r.t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		j, err := r.q.Job(r.t.Context(), id)
+		if err == nil && ok(j) {
+			return j
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%+v, %v", j, err)
+		}
+	}
+}
+
+func ended(j queue.Job) bool { return j.State.Ended() }
+
+// nothingLeft checks the folders of tasks.
+func (r *rig) nothingLeft() {
+	r.t.Helper()
+	left, err := os.ReadDir(filepath.Join(r.dir, "work"))
+	if err != nil || len(left) > 0 {
+		r.t.Errorf("left of tasks: %v, %v", left, err)
+	}
+}
+
+func TestDone(t *testing.T) {
+	r := newRig(t, "work", nil)
+	j := r.submit()
+	r.until(j.ID, ended)
+	var progress, all int
+	if err := r.q.Events(t.Context(), j.ID, 0, func(e queue.Event) error {
+		all++
+		if strings.Contains(string(e.Data), `"progress"`) {
+			progress++
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// Of a hundred in no time the first and the last.
+	if progress != 2 || all != 3 {
+		t.Errorf("%d progress events of %d", progress, all)
+	}
+	j = r.until(j.ID, ended)
+	if j.State != queue.Done || j.Result.Frames != 100 || j.Result.Duration != 4 || j.Result.Name != "x.mp4" || j.Result.Size != 7 ||
+		j.Result.SHA256 != "3dbe53a2de431feaea25139a6ea5eb705629d3fb419181298046d78d55acb055" {
+		t.Errorf("%+v", j.Result)
+	}
+	o, _, err := r.s.Open(t.Context(), j.Result.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(o); err != nil || string(b) != "a video" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if f, err := r.q.Frame(t.Context(), j.ID); err != nil || f.Index != 7 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	if w, err := r.q.Workers(t.Context()); err != nil || len(w) != 0 {
+		t.Errorf("%+v, %v", w, err)
+	}
+	r.nothingLeft()
+}
+
+func TestCrash(t *testing.T) {
+	r := newRig(t, "crash", nil)
+	j := r.until(r.submit().ID, ended)
+	if j.State != queue.Failed || !j.Problem.Dead || j.Tasks[0].Attempts != 2 ||
+		!strings.Contains(j.Problem.Message, "signal: killed") || !strings.Contains(j.Problem.Message, "fatal: it broke") {
+		t.Errorf("%+v %+v", j.Problem, j.Tasks)
+	}
+	r.nothingLeft()
+}
+
+func TestRefused(t *testing.T) {
+	r := newRig(t, "refuse", nil)
+	j := r.until(r.submit().ID, ended)
+	if j.State != queue.Failed || j.Problem.Dead || j.Tasks[0].Attempts != 1 || j.Problem.Message != "no face" || j.Problem.ExitCode != 4 {
+		t.Errorf("%+v %+v", j.Problem, j.Tasks)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	for _, how := range []string{"hang", "stubborn"} {
+		t.Run(how, func(t *testing.T) {
+			r := newRig(t, how, nil)
+			j := r.submit()
+			r.until(j.ID, func(j queue.Job) bool { return j.State == queue.Running })
+			if _, err := r.q.Cancel(t.Context(), j.ID); err != nil {
+				t.Fatal(err)
+			}
+			if j := r.until(j.ID, ended); j.State != queue.Cancelled {
+				t.Errorf("%+v", j)
+			}
+			if err := r.stop(); err != nil {
+				t.Error(err)
+			}
+			r.nothingLeft()
+		})
+	}
+}
+
+// TestDrain: what is at work when the worker is told to end is given back.
+func TestDrain(t *testing.T) {
+	r := newRig(t, "hang", func(o *Options) { o.Grace = 100 * time.Millisecond })
+	j := r.submit()
+	r.until(j.ID, func(j queue.Job) bool { return j.State == queue.Running })
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	if j := r.until(j.ID, func(queue.Job) bool { return true }); j.State != queue.Queued || j.Tasks[0].Attempts != 0 {
+		t.Errorf("%+v", j)
+	}
+	r.nothingLeft()
+}
+
+// TestMemory: where the memory of one task fits, a second waits.
+func TestMemory(t *testing.T) {
+	r := newRig(t, "hang", func(o *Options) { o.Memory = 600 << 20 })
+	a, b := r.submit(), r.submit()
+	for _, j := range []queue.Job{a, b} {
+		r.until(j.ID, func(j queue.Job) bool { return j.State == queue.Running })
+	}
+	stages := func(id string) (n int) {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		_ = r.q.Events(ctx, id, 0, func(queue.Event) error { n++; return nil })
+		return n
+	}
+	if n := stages(a.ID) + stages(b.ID); n != 1 {
+		t.Errorf("%d tasks are at work", n)
+	}
+}
+
+func TestOneFolderOneWorker(t *testing.T) {
+	r := newRig(t, "hang", nil)
+	_, err := New(t.Context(), Options{Queue: r.q, Store: r.s, Dir: r.dir, Engines: []string{"preview"}, Command: []string{os.Args[0]}})
+	if err == nil || !strings.Contains(err.Error(), "another worker works there") {
+		t.Error(err)
+	}
+}
+
+func TestCache(t *testing.T) {
+	q, err := queue.Open(t.Context(), queue.Options{Dir: t.TempDir(), Lead: true, Version: "v"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = q.Close() }()
+	s, err := store.Open(t.Context(), "objects:", q.JetStream())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cache{dir: t.TempDir(), limit: 10, store: s, used: map[string]*entry{}}
+	get := func(name string) (string, func()) {
+		t.Helper()
+		if _, err := s.Put(t.Context(), name, strings.NewReader("12345678")); err != nil {
+			t.Fatal(err)
+		}
+		path, release, err := c.get(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path, release
+	}
+	a, release := get("a.mp4")
+	b, releaseB := get("b.mp4")
+	releaseB()
+	if err := os.Chtimes(b, time.Now(), time.Now().Add(-time.Minute)); err != nil { // clocks of files are coarse
+		t.Fatal(err)
+	}
+	_, releaseC := get("c.mp4")
+	releaseC()
+	_, releaseD := get("d.mp4")
+	defer releaseD()
+	if _, err := os.Stat(a); err != nil {
+		t.Errorf("what is in use was removed: %v", err)
+	}
+	if _, err := os.Stat(b); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the oldest is still there: %v", err)
+	}
+	release()
+	if _, _, err := c.get(t.Context(), "none"); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
