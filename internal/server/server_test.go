@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -507,101 +506,4 @@ func TestRoots(t *testing.T) {
 	} {
 		r.status(want, "POST", "/v1/jobs", fmt.Sprintf(`{"video":{"path":%q},"audio":{"upload":%q}}`, path, audio), "Content-Type: application/json")
 	}
-}
-
-// TestListeners: a thousand follow one job, and each hears all of it, in order.
-func TestListeners(t *testing.T) {
-	r := newRig(t, nil)
-	j := r.submit()
-	const listeners, events = 1000, 60
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
-	c := &client.Client{Server: r.web.URL, HTTP: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: listeners}}}
-	heard := make([][]string, listeners)
-	var all sync.WaitGroup
-	for i := range listeners {
-		all.Go(func() {
-			if err := c.Events(ctx, j.ID, "", func(e client.Event) error {
-				if e.Type != "state" {
-					heard[i] = append(heard[i], e.ID)
-				}
-				return nil
-			}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	for deadline := time.Now().Add(time.Minute); r.s.hub.listeners() < listeners && time.Now().Before(deadline); {
-		time.Sleep(10 * time.Millisecond)
-	}
-	r.finish(r.take(), events)
-	all.Wait()
-	for i, ids := range heard {
-		if len(ids) != events+1 || strings.Join(ids, " ") != strings.Join(heard[0], " ") {
-			t.Fatalf("listener %d heard %d of %d events", i, len(ids), events+1)
-		}
-	}
-	// In the middle of it, from where a listener had come.
-	var again []string
-	r.check(c.Events(ctx, j.ID, heard[0][40], func(e client.Event) error {
-		if e.Type != "state" {
-			again = append(again, e.ID)
-		}
-		return nil
-	}))
-	if strings.Join(again, " ") != strings.Join(heard[0][41:], " ") {
-		t.Errorf("resumed: %v", again)
-	}
-	for deadline := time.Now().Add(time.Minute); r.s.hub.listeners() > 0; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d listeners are left", r.s.hub.listeners())
-		}
-	}
-}
-
-func TestRetention(t *testing.T) {
-	r := newRig(t, nil)
-	old, waiting := r.submit(), r.submit()
-	l := r.take()
-	if l.Job.ID != old.ID {
-		t.Fatal("another job")
-	}
-	r.finish(l, 1)
-	unused := r.upload("c.png", demo.Portrait)
-	keep := filepath.Join(r.s.uploads.dir, "notes.txt")
-	r.check(os.WriteFile(keep, []byte("not ours"), 0o600))
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if v, ok := r.s.board.get(old.ID); ok && v.State == queue.Done {
-			break
-		}
-	}
-	r.s.sweep(t.Context(), time.Now().Add(-time.Hour))
-	if n := len(r.s.uploads.all()); n != 5 {
-		t.Errorf("%d uploads after a sweep of nothing", n)
-	}
-	r.s.sweep(t.Context(), time.Now().Add(time.Hour))
-	r.status(404, "GET", "/v1/jobs/"+old.ID, "")
-	r.status(200, "GET", "/v1/jobs/"+waiting.ID, "")
-	r.status(404, "GET", "/v1/uploads/"+unused, "")
-	r.status(404, "GET", "/v1/uploads/"+old.Spec.Video.Upload, "")
-	r.status(200, "GET", "/v1/uploads/"+waiting.Spec.Video.Upload, "")
-	if _, err := os.Stat(keep); err != nil {
-		t.Error(err)
-	}
-}
-
-func FuzzNames(f *testing.F) {
-	for _, s := range []string{"", "a.mp4", "../../x", `C:\x\y.mov`, "a\x00b", strings.Repeat("ä", 200), "filename eA=="} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		name := cleanName(s)
-		if name == "" || len(name) > 150 || strings.ContainsAny(name, "/\\\x00\r\n") || name == "." || name == ".." || cleanName(name) != name {
-			t.Errorf("%q becomes %q", s, name)
-		}
-		if d := disposition("inline", name); strings.ContainsAny(d, "\r\n") || strings.Count(d, `"`) != 2 {
-			t.Errorf("%q: %s", s, d)
-		}
-		_, _ = parseMetadata(s)
-	})
 }

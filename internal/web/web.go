@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-//go:generate go run ./generate
+//go:generate go run ../../tools/page
 
 //go:embed dist
 var dist embed.FS

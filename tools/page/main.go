@@ -1,4 +1,4 @@
-// Command generate bundles the page: dist is what package web embeds.
+// Command page bundles the page: dist is what package web embeds.
 package main
 
 import (
@@ -19,7 +19,7 @@ func main() {
 		}
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "generate:", err)
+		fmt.Fprintln(os.Stderr, "page:", err)
 		os.Exit(1)
 	}
 }
