@@ -68,11 +68,14 @@ type ServeReport struct {
 }
 
 // idleCalls is how often each call is measured on an idle server.
-const idleCalls = 200
+const (
+	idleCalls = 200
+	idlePause = 10 * time.Millisecond
+)
 
 // Serve starts lipstream serve with a folder of its own, fills its queue, lets
 // listeners follow jobs, and measures the calls of the API meanwhile against
-// the same calls before.
+// the same calls afterwards.
 func Serve(ctx context.Context, o ServeOptions) (*ServeReport, error) {
 	if o.Progress == nil {
 		o.Progress = func(string) {}
@@ -179,6 +182,18 @@ func (s *serveRun) measure(ctx context.Context, video, voice string) error {
 	}
 	calls := s.calls(first.ID, spec)
 	for _, c := range calls {
+		s.report.Calls = append(s.report.Calls, CallResult{Call: c.name})
+	}
+	s.report.Start = s.memory()
+	if err := s.load(ctx, spec, calls); err != nil {
+		return err
+	}
+	return s.idle(ctx, calls)
+}
+
+// idle measures the calls when all is done: lists are as long as under load.
+func (s *serveRun) idle(ctx context.Context, calls []apiCall) error {
+	for i, c := range calls {
 		var times []time.Duration
 		for range idleCalls {
 			began := time.Now()
@@ -186,13 +201,11 @@ func (s *serveRun) measure(ctx context.Context, video, voice string) error {
 				return err
 			}
 			times = append(times, time.Since(began))
+			time.Sleep(idlePause) // as under load: nothing is warm from the call before
 		}
-		s.report.Calls = append(s.report.Calls, CallResult{Call: c.name, Idle: latency(times)})
+		s.report.Calls[i].Idle = latency(times)
 	}
-	// Where jobs are submitted to measure that, they were cancelled at once.
-	s.report.Start = s.memory()
-	s.Progress(fmt.Sprintf("idle: measured; %s of memory", memory.Size(s.report.Start)))
-	return s.load(ctx, spec, calls)
+	return nil
 }
 
 type apiCall struct {

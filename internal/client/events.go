@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/queue"
 )
 
 // Event is one of a stream of server-sent events.
@@ -27,14 +29,14 @@ var ErrEnough = errors.New("enough")
 // Events follows a job from behind an event's ID ("": from the beginning) to
 // its end, whatever connections break, and calls f in order; f's error ends it.
 func (c *Client) Events(ctx context.Context, id, after string, f func(Event) error) error {
+	last := false
 	for failed := 0; ; {
-		last := false
 		err := c.follow(ctx, "/v1/jobs/"+url.PathEscape(id)+"/events", after, func(e Event) error {
 			failed = 0
 			if e.ID != "" {
 				after = e.ID
 			}
-			last = last || e.Type == lipstream.EventDone || e.Type == lipstream.EventError
+			last = e.Type == lipstream.EventDone || e.Type == lipstream.EventError || e.Type == "state" && hasEnded(e.Data)
 			return f(e)
 		})
 		switch {
@@ -42,9 +44,12 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 			return nil
 		case ctx.Err() != nil:
 			return fault.Wrap(fault.Cancelled, "follow job", id, ctx.Err(), "")
-		case last, err == nil && failed > 0:
-			return nil // the server closes after the end; and at once where that was seen before
-		case err != nil && (Status(err) != 0 && Status(err) < 500 || !errors.Is(err, errBroken) && fault.KindOf(err) != fault.Missing):
+		case err == nil && last:
+			return nil
+		case err == nil:
+			err = fault.New(fault.Missing, "follow job", id, "the server closed the stream before the job's end", "is it being restarted? try again")
+		case Status(err) >= 500, Status(err) == 0 && (errors.Is(err, errBroken) || fault.KindOf(err) == fault.Missing):
+		default:
 			return err
 		}
 		if failed++; failed > retries {
@@ -54,6 +59,12 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 			return fault.Wrap(fault.Cancelled, "follow job", id, ctx.Err(), "")
 		}
 	}
+}
+
+// hasEnded tells whether a record says that nothing more will happen.
+func hasEnded(record string) bool {
+	var j queue.Job
+	return json.Unmarshal([]byte(record), &j) == nil && j.State.Ended()
 }
 
 var errBroken = errors.New("the connection broke")

@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // spawner is a thread that lives as long as the process: the death signal is
@@ -20,10 +22,18 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
+// niceness of tasks: they take all that the machine has, and a server on it
+// shall still answer at once.
+const niceness = 10
+
 // start starts a child in a process group of its own, which dies with us.
 func start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	result := make(chan error, 1)
 	spawner() <- func() { result <- cmd.Start() }
-	return <-result
+	err := <-result
+	if err == nil {
+		_ = unix.Setpriority(unix.PRIO_PGRP, cmd.Process.Pid, niceness) // it works without
+	}
+	return err
 }
