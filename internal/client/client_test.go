@@ -61,6 +61,7 @@ func TestEventsResume(t *testing.T) {
 			fmt.Fprint(w, "id: 6\nevent: done\ndata: {}\n\n")
 			return
 		}
+		w.(http.Flusher).Flush()
 		panic(http.ErrAbortHandler)
 	}))
 	defer web.Close()
