@@ -2,7 +2,6 @@ package queue
 
 import (
 	"net"
-	"os"
 	"strconv"
 	"time"
 
@@ -13,12 +12,6 @@ import (
 
 // embed starts NATS with JetStream in this process.
 func embed(o Options) (*server.Server, error) {
-	if o.Dir == "" {
-		return nil, fault.New(fault.Usage, "start the queue", "", "it needs a folder", "")
-	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, fault.Wrap(fault.Output, "make the folder", o.Dir, fault.WithoutPath(err), "")
-	}
 	c := &server.Options{
 		ServerName: "lipstream", JetStream: true, StoreDir: o.Dir, NoSigs: true, NoLog: true, NoSystemAccount: true,
 		DontListen: o.Listen == "", SyncInterval: 10 * time.Second, Authorization: o.Token, DisableJetStreamBanner: true,
@@ -44,9 +37,9 @@ func embed(o Options) (*server.Server, error) {
 	if !s.ReadyForConnections(2 * connecting) {
 		s.Shutdown()
 		s.WaitForShutdown()
-		hint := "is another lipstream serve using this folder?"
+		hint := "see the space on the disk"
 		if o.Listen != "" {
-			hint = "is " + o.Listen + " taken, or another lipstream serve using this folder?"
+			hint = "is " + o.Listen + " taken by another program?"
 		}
 		return nil, fault.New(fault.Output, "start the queue in", o.Dir, "it does not come up", hint)
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/store"
 )
 
 // Options of a Queue.
@@ -88,6 +90,7 @@ type Queue struct {
 	o      Options
 	log    *slog.Logger
 	server *server.Server // nil: elsewhere
+	lock   *os.File       // of its folder
 	nc     *nats.Conn
 	js     jetstream.JetStream
 
@@ -160,6 +163,13 @@ func (q *Queue) connect() (err error) {
 	}
 	url := q.o.URL
 	if url == "" {
+		if q.o.Dir == "" {
+			return fault.New(fault.Usage, "start the queue", "", "it needs a folder", "")
+		}
+		// Two servers on the same files would destroy them.
+		if q.lock, err = store.Own(q.o.Dir); err != nil {
+			return err
+		}
 		if q.server, err = embed(q.o); err != nil {
 			return err
 		}
@@ -179,6 +189,9 @@ func (q *Queue) Close() error {
 	if q.server != nil {
 		q.server.Shutdown()
 		q.server.WaitForShutdown()
+	}
+	if q.lock != nil {
+		_ = q.lock.Close()
 	}
 	return nil
 }

@@ -354,6 +354,14 @@ func TestRetryKeepsParts(t *testing.T) {
 	state(t, q, j.ID, Done)
 }
 
+func TestOneServerOnAFolder(t *testing.T) {
+	dir := t.TempDir()
+	open(t, Options{Dir: dir})
+	if _, err := Open(t.Context(), Options{Dir: dir, Lead: true}); fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), "another lipstream uses it") {
+		t.Error(err)
+	}
+}
+
 func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	q := open(t, Options{Dir: dir})

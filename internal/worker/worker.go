@@ -139,17 +139,14 @@ func (w *Worker) own() error {
 	fail := func(err error) error {
 		return fault.Wrap(fault.Output, "use the folder", w.o.Dir, fault.WithoutPath(err), "say another one with --data")
 	}
+	var err error
+	if w.lock, err = store.Own(w.o.Dir); err != nil {
+		return err
+	}
 	for _, dir := range []string{w.work, w.journals, w.cache.dir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fail(err)
 		}
-	}
-	var err error
-	if w.lock, err = os.OpenFile(filepath.Join(w.o.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
-		return fail(err)
-	}
-	if err := lock(w.lock); err != nil {
-		return fault.New(fault.Output, "use the folder", w.o.Dir, "another worker works there", "say another one with --data")
 	}
 	left, err := os.ReadDir(w.work)
 	for _, e := range left {

@@ -272,7 +272,7 @@ func TestMemory(t *testing.T) {
 func TestOneFolderOneWorker(t *testing.T) {
 	r := newRig(t, "hang", nil)
 	_, err := New(t.Context(), Options{Queue: r.q, Store: r.s, Dir: r.dir, Engines: []string{"preview"}, Command: []string{os.Args[0]}})
-	if err == nil || !strings.Contains(err.Error(), "another worker works there") {
+	if err == nil || !strings.Contains(err.Error(), "another lipstream uses it") {
 		t.Error(err)
 	}
 }
