@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -85,6 +86,7 @@ func (s *Server) createJob(w http.ResponseWriter, r *http.Request) error {
 	default:
 		err = refuse(http.StatusUnsupportedMediaType, "the Content-Type has to be application/json or multipart/form-data", "see /v1/openapi.json")
 	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a form may end before its body does
 	var j queue.Job
 	if err == nil {
 		j, err = s.prepare(r.Context(), spec)

@@ -103,7 +103,12 @@ type readCloser = interface {
 
 func (p *patient) Read(b []byte) (int, error) {
 	_ = p.c.SetReadDeadline(time.Now().Add(stall))
-	return p.readCloser.Read(b)
+	n, err := p.readCloser.Read(b)
+	if err != nil {
+		// All is there: what the request asks for may take as long as it takes.
+		_ = p.c.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // authorised checks the token, in the header or as the page's cookie.
