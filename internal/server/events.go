@@ -31,6 +31,8 @@ const (
 type hub struct {
 	read func(ctx context.Context, id string, after uint64, f func(queue.Event) error) error
 
+	slow time.Duration // see slow
+
 	mu     sync.Mutex
 	logs   map[string]*jobLog
 	closed bool
@@ -51,7 +53,7 @@ type jobLog struct {
 }
 
 func newHub(read func(context.Context, string, uint64, func(queue.Event) error) error) *hub {
-	return &hub{read: read, logs: map[string]*jobLog{}}
+	return &hub{read: read, slow: slow, logs: map[string]*jobLog{}}
 }
 
 // follow gives the log of a job; leave has to be called.
@@ -145,21 +147,22 @@ func (l *jobLog) from(n int) (events []queue.Event, next int, ended bool, change
 
 // stream writes server-sent events.
 type stream struct {
-	w http.ResponseWriter
-	c *http.ResponseController
+	w    http.ResponseWriter
+	c    *http.ResponseController
+	slow time.Duration
 }
 
-func openStream(w http.ResponseWriter) *stream {
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no")
+func (h *hub) open(w http.ResponseWriter) *stream {
+	head := w.Header()
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", "no-store")
+	head.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	return &stream{w, http.NewResponseController(w)}
+	return &stream{w, http.NewResponseController(w), h.slow}
 }
 
 func (s *stream) write(text string) error {
-	_ = s.c.SetWriteDeadline(time.Now().Add(slow))
+	_ = s.c.SetWriteDeadline(time.Now().Add(s.slow))
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
@@ -189,7 +192,7 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	l, leave := s.hub.follow(id)
 	defer leave()
-	out := openStream(w)
+	out := s.hub.open(w)
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	var seen uint64 // version of the record
@@ -245,7 +248,7 @@ func kindOf(data []byte) string {
 func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) error {
 	s.hub.add(1)
 	defer s.hub.add(-1)
-	out := openStream(w)
+	out := s.hub.open(w)
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	var version uint64

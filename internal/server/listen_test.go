@@ -1,10 +1,15 @@
 package server
 
 import (
+	"bufio"
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +67,81 @@ func TestListeners(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d listeners are left", r.s.hub.listeners())
 		}
+	}
+}
+
+// TestSlowListener: one that stops reading is dropped, holds up nobody, and can
+// come back where it was.
+func TestSlowListener(t *testing.T) {
+	r := newRig(t, nil)
+	r.s.hub.slow = 300 * time.Millisecond
+	j := r.submit()
+	l := r.take()
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.web.Listener.Addr().String())
+	r.check(err)
+	defer func() { _ = conn.Close() }()
+	r.check(conn.(*net.TCPConn).SetReadBuffer(4096))
+	_, err = fmt.Fprintf(conn, "GET /v1/jobs/%s/events HTTP/1.0\r\nHost: %s\r\n\r\n", j.ID, r.web.Listener.Addr())
+	r.check(err)
+	slow := bufio.NewReader(conn)
+	lineOf := func(prefix string) string {
+		for {
+			line, err := slow.ReadString('\n')
+			if after, ok := strings.CutPrefix(line, prefix); ok && err == nil {
+				return strings.TrimSpace(after)
+			}
+			r.check(err)
+		}
+	}
+	lineOf("event: state")
+
+	var heard []string
+	quick := make(chan error, 1)
+	go func() {
+		quick <- r.c.Events(t.Context(), j.ID, "", func(e client.Event) error {
+			if e.Type == "progress" {
+				heard = append(heard, e.ID)
+			}
+			return nil
+		})
+	}()
+	until := func(listeners int) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); r.s.hub.listeners() != listeners; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d listeners", r.s.hub.listeners())
+			}
+		}
+	}
+	until(2)
+	// More than what the sockets of both sides hold.
+	const events = 100
+	for range events {
+		r.check(l.Event(t.Context(), fmt.Appendf(nil, `{"type":"progress","stage":"frames","padding":%q}`, strings.Repeat("x", 200_000))))
+	}
+	until(1)
+	r.finish(l, 0)
+	r.check(<-quick)
+	if len(heard) != events {
+		t.Errorf("the quick listener heard %d of %d events", len(heard), events)
+	}
+	last := lineOf("id: ")
+	if _, err := io.Copy(io.Discard, slow); err != nil {
+		t.Logf("the slow listener's end: %v", err)
+	}
+	at := slices.Index(heard, last)
+	if at < 0 {
+		t.Fatalf("event %q is none that the other heard", last)
+	}
+	var rest []string
+	r.check(r.c.Events(t.Context(), j.ID, last, func(e client.Event) error {
+		if e.Type == "progress" {
+			rest = append(rest, e.ID)
+		}
+		return nil
+	}))
+	if !slices.Equal(rest, heard[at+1:]) {
+		t.Errorf("resumed after %s: %d events of %d", last, len(rest), len(heard)-at-1)
 	}
 }
 

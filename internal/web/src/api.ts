@@ -74,33 +74,57 @@ export async function post<T>(path: string, body: unknown, signal?: AbortSignal)
 const piece = 8 * 1024 * 1024
 const tus = { 'Tus-Resumable': '1.0.0' }
 
-// upload sends a file in pieces. After a break it goes on where the server is.
-export async function upload(file: File | Blob, name: string, signal: AbortSignal, progress: (share: number) => void): Promise<Upload> {
-  const bytes = new TextEncoder().encode(name)
-  const made = await request('/v1/uploads', {
-    method: 'POST', signal,
-    headers: { ...tus, 'Upload-Length': String(file.size), 'Upload-Metadata': 'filename ' + btoa(String.fromCharCode(...bytes)) },
-  })
-  const place = made.headers.get('Location') ?? ''
-  let at = 0
-  for (let failed = 0; at < file.size;) {
-    progress(at / file.size)
+export const wait = (ms: number): Promise<void> => new Promise((go) => setTimeout(go, ms))
+
+// passing tells whether the same request may succeed in a moment.
+export function passing(e: unknown): boolean { return e instanceof Failure && (e.status === 0 || e.status >= 500) }
+
+// insist tries again through some seconds without a server.
+async function insist<T>(signal: AbortSignal, what: () => Promise<T>): Promise<T> {
+  for (let failed = 1; ; failed++) {
     try {
-      const sent = await request(place, {
-        method: 'PATCH', signal, body: file.slice(at, at + piece),
-        headers: { ...tus, 'Upload-Offset': String(at), 'Content-Type': 'application/offset+octet-stream' },
-      })
-      at = Number(sent.headers.get('Upload-Offset'))
-      failed = 0
+      return await what()
     } catch (e) {
-      const passing = e instanceof Failure && (e.status === 0 || e.status === 409 || e.status >= 500)
-      if (signal.aborted || !passing || ++failed > 8) throw e
-      await new Promise((go) => setTimeout(go, 250 * failed))
-      try {
-        at = Number((await request(place, { method: 'HEAD', headers: tus, signal })).headers.get('Upload-Offset'))
-      } catch { /* tried again above */ }
+      if (signal.aborted || !passing(e) || failed > 8) throw e
+      await wait(250 * failed)
     }
   }
-  progress(1)
-  return get<Upload>(place)
+}
+
+// upload sends a file in pieces. After a break it goes on where the server is.
+// What is given up is removed from the server.
+export async function upload(file: File | Blob, name: string, signal: AbortSignal, progress: (share: number) => void): Promise<Upload> {
+  const bytes = new TextEncoder().encode(name)
+  const made = await insist(signal, () => request('/v1/uploads', {
+    method: 'POST', signal,
+    headers: { ...tus, 'Upload-Length': String(file.size), 'Upload-Metadata': 'filename ' + btoa(String.fromCharCode(...bytes)) },
+  }))
+  const place = made.headers.get('Location') ?? ''
+  try {
+    for (let at = 0; at < file.size;) {
+      progress(at / file.size)
+      try {
+        const sent = await request(place, {
+          method: 'PATCH', signal, body: file.slice(at, at + piece),
+          headers: { ...tus, 'Upload-Offset': String(at), 'Content-Type': 'application/offset+octet-stream' },
+        })
+        at = Number(sent.headers.get('Upload-Offset'))
+      } catch (e) {
+        if (signal.aborted || !passing(e) && !(e instanceof Failure && e.status === 409)) throw e
+        const head = await insist(signal, () => request(place, { method: 'HEAD', headers: tus, signal }))
+        at = Number(head.headers.get('Upload-Offset'))
+      }
+    }
+    progress(1)
+    return await insist(signal, () => get<Upload>(place))
+  } catch (e) {
+    discard(place)
+    throw e
+  }
+}
+
+// discard removes an upload that no job uses. What stays ends with the server's
+// retention.
+export function discard(place: string): void {
+  void fetch(place, { method: 'DELETE', headers: tus, keepalive: true }).catch(() => undefined)
 }

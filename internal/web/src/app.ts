@@ -1,4 +1,4 @@
-import { Choice, Failure, get, Job, onToken, Options, Plan, post, upload, Upload } from './api'
+import { Choice, discard, Failure, failure, get, Job, onToken, Options, passing, Plan, post, upload, Upload, wait } from './api'
 import { watch } from './chart'
 import { follow, show } from './jobs'
 import { recorder } from './record'
@@ -7,6 +7,7 @@ import { bytes, duration, find, make } from './text'
 type Kind = 'video' | 'audio'
 
 const inputs: Record<Kind, Upload | undefined> = { video: undefined, audio: undefined }
+const used = new Set<string>() // uploads of jobs, which may be wanted again
 const sending: Record<Kind, AbortController | undefined> = { video: undefined, audio: undefined }
 let options: Options
 let estimating: AbortController | undefined
@@ -24,9 +25,11 @@ async function take(kind: Kind, file: File | Blob, name: string): Promise<void> 
   complain('')
   sending[kind]?.abort()
   const mine = sending[kind] = new AbortController()
+  const before = inputs[kind]
   inputs[kind] = undefined
   const state = find(kind + '-state'), bar = find<HTMLProgressElement>(kind + '-progress'), thumb = find(kind + '-thumb')
   thumb.replaceChildren()
+  if (before && !used.has(before.id)) discard('/v1/uploads/' + before.id)
   ready()
   if (file.size > options.max_upload) {
     state.textContent = ''
@@ -39,8 +42,12 @@ async function take(kind: Kind, file: File | Blob, name: string): Promise<void> 
     const u = await upload(file, name, mine.signal, (share) => { bar.value = share })
     if (mine.signal.aborted) return
     const m = u.media
-    if (kind === 'video' && m?.kind === 'audio') throw new Failure(0, `${name} has no picture`, 'choose a video or a picture of a face')
-    if (kind === 'audio' && m && !m.has_audio) throw new Failure(0, `${name} has no sound`, 'choose an audio file, or a video with sound')
+    const [lack, hint] = kind === 'video' && m?.kind === 'audio' ? ['picture', 'choose a video or a picture of a face']
+      : kind === 'audio' && m && !m.has_audio ? ['sound', 'choose an audio file, or a video with sound'] : []
+    if (lack) {
+      discard('/v1/uploads/' + u.id)
+      throw new Failure(0, `${name} has no ${lack}`, hint)
+    }
     inputs[kind] = u
     const facts = [bytes(u.size)]
     if (m?.duration) facts.unshift(duration(m.duration))
@@ -74,7 +81,7 @@ function spec(): Record<string, unknown> {
   const stem = (inputs.video?.name ?? 'video').replace(/\.[^.]*$/, '')
   const s: Record<string, unknown> = {
     video: { upload: inputs.video?.id }, audio: { upload: inputs.audio?.id }, name: `${stem}-lipstream.${value('container')}`,
-    engine: value('engine'), profile: value('profile'), length: value('length'), face: value('face'), priority: value('priority'),
+    engine: value('engine'), profile: value('profile'), length: value('length'), face: value('face') === 'number' ? String(number('face-number') ?? 1) : value('face'), priority: value('priority'),
   }
   for (const id of ['seed', 'steps', 'guidance']) {
     const n = number(id)
@@ -106,10 +113,13 @@ async function estimate(): Promise<void> {
 function fill(id: string, list: Choice[]): void {
   const select = find<HTMLSelectElement>(id)
   select.replaceChildren(...list.map((c) => {
-    const o = make('option', { value: c.name }, `${c.name}: ${c.description}`)
+    const o = make('option', { value: c.name }, c.available === false ? `${c.name} (not here)` : c.name)
     o.disabled = c.available === false
     return o
   }))
+  const explain = (): void => { find(id + '-help').textContent = list.find((c) => c.name === select.value)?.description ?? '' }
+  select.addEventListener('change', explain)
+  explain()
 }
 
 function zone(kind: Kind): void {
@@ -128,13 +138,19 @@ function zone(kind: Kind): void {
 function askToken(): () => Promise<void> {
   let asking: Promise<void> | undefined
   const dialog = find<HTMLDialogElement>('token-dialog'), error = find('token-error'), field = find<HTMLInputElement>('token')
+  dialog.addEventListener('cancel', (e) => e.preventDefault())
   return () => asking ??= new Promise<void>((done) => {
-    dialog.addEventListener('cancel', (e) => e.preventDefault())
     find('token-form').onsubmit = async (e) => {
       e.preventDefault()
-      const answer = await fetch('/v1/session', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify({ token: field.value.trim() }) })
-      error.hidden = answer.ok
-      if (!answer.ok) { error.textContent = 'This token is wrong.'; field.select(); return }
+      const body = JSON.stringify({ token: field.value.trim() })
+      const answer = await fetch('/v1/session', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body }).catch(() => undefined)
+      error.hidden = answer?.ok ?? false
+      if (!answer?.ok) {
+        error.textContent = !answer ? 'The server does not answer. Is lipstream serve still running?'
+          : answer.status === 401 ? 'This token is wrong.' : (await failure(answer)).text
+        field.select()
+        return
+      }
       field.value = ''
       dialog.close()
       asking = undefined
@@ -144,9 +160,24 @@ function askToken(): () => Promise<void> {
   })
 }
 
+// first asks what the server has until it answers.
+async function first(): Promise<Options> {
+  for (;;) {
+    try {
+      const o = await get<Options>('/v1/options')
+      complain('')
+      return o
+    } catch (e) {
+      if (!passing(e)) throw e
+      complain(say(e) + ' Trying again.')
+      await wait(2000)
+    }
+  }
+}
+
 async function begin(): Promise<void> {
   onToken(askToken())
-  options = await get<Options>('/v1/options')
+  options = await first()
   find('version').textContent = options.version
   fill('engine', options.engines)
   fill('profile', options.profiles)
@@ -158,7 +189,9 @@ async function begin(): Promise<void> {
   })
   // A file dropped beside a zone must not replace the page.
   for (const type of ['dragover', 'drop']) document.addEventListener(type, (e) => e.preventDefault())
-  for (const id of ['engine', 'profile', 'length', 'steps', 'guidance', 'face']) find(id).addEventListener('change', () => void estimate())
+  for (const id of ['engine', 'profile', 'length', 'steps', 'guidance', 'face', 'face-number']) find(id).addEventListener('change', () => void estimate())
+  const face = find<HTMLSelectElement>('face')
+  face.addEventListener('change', () => { find('face-number-field').hidden = face.value !== 'number' })
   find('form').addEventListener('submit', async (e) => {
     e.preventDefault()
     const start = find<HTMLButtonElement>('start')
@@ -167,10 +200,11 @@ async function begin(): Promise<void> {
     complain('')
     try {
       const job = await post<Job>('/v1/jobs', spec())
+      for (const u of Object.values(inputs)) if (u) used.add(u.id)
       show(job)
       find('form-state').textContent = 'The job is in the queue.'
+      setTimeout(() => { find('form-state').textContent = '' }, 8000)
     } catch (err) {
-      find('form-state').textContent = ''
       complain(say(err))
     }
     ready()

@@ -12,7 +12,7 @@ class Card {
   private readonly title = make('h3')
   private readonly badge = make('span', { class: 'badge' })
   private readonly about = make('p', { class: 'quiet' })
-  private readonly status = make('p', { class: 'state', role: 'status' })
+  private readonly status = make('p', { class: 'state' })
   private readonly bar = make('progress', { max: '1' })
   private readonly preview = make('img', { alt: '' })
   private readonly live = make('div', { class: 'live' })
@@ -21,6 +21,7 @@ class Card {
   private readonly error = make('p', { class: 'error' })
   private events: EventSource | undefined
   private shown = ''
+  private told = ''
   private frame = -1
   private previewAt = 0
   job: Job
@@ -57,12 +58,21 @@ class Card {
     }
     this.error.hidden = job.state !== 'failed'
     if (job.problem) this.error.textContent = job.problem.hint ? `${job.problem.message} — ${job.problem.hint}` : job.problem.message
+    this.tell(name)
     const look = `${job.state} ${job.cancelling ?? ''}`
     if (look !== this.shown) {
       this.shown = look
       this.buttons(name)
       this.players()
     }
+  }
+
+  // tell lets a screen reader say changes of state only: progress may be asked
+  // for at the bar and would never end here.
+  private tell(name: string): void {
+    const text = `${name}: ${this.badge.textContent}` + (this.job.problem && this.job.state === 'failed' ? `. ${this.job.problem.message}` : '')
+    if (this.told !== '' && this.told !== text) find('news').textContent = text
+    this.told = text
   }
 
   // follow shows progress as it comes. The browser takes a broken stream up
