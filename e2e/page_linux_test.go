@@ -206,6 +206,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("%s of %.1f s", label, long)
 		}
 	}
+	b.see(`[...document.querySelectorAll("#jobs li.done video")].every(v => !v.seeking)`)
 	b.accessible("the result")
 	b.shoot("done")
 	if size := ask[float64](b, `fetch(document.querySelector('#jobs li.done a').href).then(r => r.blob()).then(b => b.size)`); size < 1000 {

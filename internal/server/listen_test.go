@@ -80,7 +80,6 @@ func TestSlowListener(t *testing.T) {
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", r.web.Listener.Addr().String())
 	r.check(err)
 	defer func() { _ = conn.Close() }()
-	r.check(conn.(*net.TCPConn).SetReadBuffer(4096))
 	_, err = fmt.Fprintf(conn, "GET /v1/jobs/%s/events HTTP/1.0\r\nHost: %s\r\n\r\n", j.ID, r.web.Listener.Addr())
 	r.check(err)
 	slow := bufio.NewReader(conn)

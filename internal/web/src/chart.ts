@@ -54,15 +54,30 @@ export function draw(m: Memory): void {
   banner.hidden = alerts.length === 0
 }
 
+// table fills the curves' figures in, ten of them. It changes only when it is
+// opened: it is there to be read.
+function table(m: Memory): void {
+  const every = Math.max(1, Math.ceil(m.history.length / 10))
+  const rows = m.history.filter((_, i) => (m.history.length - 1 - i) % every === 0).map((r) => make('tr', {},
+    make('th', { scope: 'row' }, new Date(r.time).toLocaleTimeString()),
+    ...r.watched.map((w) => make('td', {}, `${bytes(w.used)} of ${bytes(w.total)}`))))
+  const head = make('tr', {}, make('th', { scope: 'col' }, 'Time'),
+    ...(m.history[m.history.length - 1]?.watched ?? []).map((w) => make('th', { scope: 'col' }, names[w.name] ?? w.name)))
+  find('readings').replaceChildren(make('thead', {}, head), make('tbody', {}, ...rows))
+}
+
 // watch draws what the server reads, as often as it reads.
 export async function watch(): Promise<void> {
+  let latest: Memory | undefined
+  const details = find('readings').closest('details')!
+  details.addEventListener('toggle', () => { if (details.open && latest) table(latest) })
   for (;;) {
     let pause = 2
     if (!document.hidden) {
       try {
-        const m = await get<Memory>('/v1/memory')
-        draw(m)
-        pause = m.interval_s
+        latest = await get<Memory>('/v1/memory')
+        draw(latest)
+        pause = Math.max(1, latest.interval_s)
       } catch { pause = 5 }
     }
     await new Promise((go) => setTimeout(go, pause * 1000))
