@@ -1,0 +1,434 @@
+"""HTTP client of `lipstream serve`. It imports neither torch nor ComfyUI.
+
+All blocking calls are meant for a worker thread; `supervise` runs them there
+and `Client.abort` ends them from outside, whatever they wait for.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import queue
+import socket
+import threading
+import time
+import urllib.parse
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple
+
+VERSION = "0.1.0"  # of this package; pyproject.toml says the same
+API = 1  # the version of the server's API that this package speaks
+
+PIECE = 16 << 20  # bytes of one PATCH: what a broken connection can cost
+BLOCK = 1 << 20  # bytes that are in memory at a time
+PATIENCE = 60.0  # seconds in which a lost server may come back
+ENDED = ("done", "failed", "cancelled")
+TUS = {"Tus-Resumable": "1.0.0"}
+
+
+class Failure(Exception):
+    """Something that the user has to know: a message and what to do about it."""
+
+    def __init__(self, message: str, hint: str = "", status: int = 0):
+        super().__init__(message)
+        self.message, self.hint, self.status = message, hint, status
+
+    def __str__(self) -> str:
+        return self.message + ("\n" + self.hint if self.hint else "")
+
+
+class Lost(Failure):
+    """The connection could not be made, or broke. Trying again may help."""
+
+
+class Source:
+    """A file to upload: `size` bytes, any range of which can be made again."""
+
+    size: int
+
+    def chunks(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes [start, end) in pieces of about BLOCK."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """It is not needed any more."""
+
+
+class FileSource(Source):
+    """A file on disk."""
+
+    def __init__(self, path: str):
+        try:
+            self._file: BinaryIO = open(path, "rb")
+        except OSError as e:
+            raise Failure(f"{path} cannot be read: {e.strerror}") from None
+        self.size = self._file.seek(0, 2)
+
+    def chunks(self, start: int, end: int) -> Iterator[bytes]:
+        self._file.seek(start)
+        while start < end:
+            data = self._file.read(min(BLOCK, end - start))
+            if not data:
+                raise Failure(f"{self._file.name} became shorter while it was uploaded")
+            start += len(data)
+            yield data
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Client:
+    """One server, and at most one job on it."""
+
+    def __init__(self, url: str, token: str = ""):
+        parts = urllib.parse.urlsplit(url if "://" in url else "http://" + url)
+        try:
+            port = parts.port
+        except ValueError:
+            port = -1
+        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            raise Failure(f"{url!r} is no address of a server", "such as http://127.0.0.1:8448")
+        self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        self._parts, self._port, self._token = parts, port, token
+        self._aborted = threading.Event()
+        self._lock = threading.Lock()  # of _open
+        self._open: set = set()
+        self._creating = threading.Lock()  # held while a job is submitted
+        self.job_id = ""
+        self._uploads: List[str] = []
+
+    # Requests
+
+    @contextlib.contextmanager
+    def call(self, method: str, path: str, body: Any = None, headers: Optional[Dict[str, str]] = None,
+             timeout: float = 30.0, private: bool = False) -> Iterator[http.client.HTTPResponse]:
+        """One request. `timeout` is for a silent socket; abort ends it unless it is private."""
+        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        conn = kind(self._parts.hostname, self._port, timeout=timeout)
+        head = {"Connection": "close", "User-Agent": f"comfyui-lipstream/{VERSION}", **(headers or {})}
+        if self._token:
+            head["Authorization"] = "Bearer " + self._token
+        with self._lock:
+            self._open.add((conn, private))
+        try:
+            if self._aborted.is_set() and not private:
+                raise Lost("interrupted")
+            try:
+                conn.request(method, self._parts.path.rstrip("/") + path, body=body, headers=head)
+            except (BrokenPipeError, ConnectionResetError):
+                if conn.sock is None:
+                    raise  # else the server may have refused the rest, and said why
+            r = conn.getresponse()
+            if r.status >= 400:
+                raise _problem(r, self.url)
+            yield r
+        except (OSError, http.client.HTTPException) as e:
+            text = getattr(e, "strerror", None) or str(e) or type(e).__name__
+            raise Lost(f"no Lipstream server answers at {self.url} ({text})", "start it there: lipstream serve") from None
+        finally:
+            with self._lock:
+                self._open.discard((conn, private))
+            conn.close()
+
+    def json(self, method: str, path: str, body: Any = None, timeout: float = 30.0, private: bool = False) -> Any:
+        """A request with JSON, answered with JSON (None for an empty answer)."""
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        data = json.dumps(body).encode() if body is not None else None
+        with self.call(method, path, data, headers, timeout, private) as r:
+            text = r.read()
+        try:
+            return json.loads(text) if text else None
+        except ValueError:
+            raise Failure(f"what answers at {self.url} is no Lipstream server", "check the address") from None
+
+    def negotiate(self, timeout: float = 10.0) -> str:
+        """Fails unless the server speaks our API; gives the server's version."""
+        try:
+            health = self.json("GET", "/healthz", timeout=timeout)
+        except Lost:
+            raise
+        except Failure as e:
+            raise Failure(f"what answers at {self.url} is no Lipstream server: {e.message}", e.hint or "check the address") from None
+        if not isinstance(health, dict) or "version" not in health:
+            raise Failure(f"what answers at {self.url} is no Lipstream server", "check the address")
+        api, version = health.get("api"), health["version"]
+        if api != API:
+            newer = isinstance(api, int) and api > API
+            raise Failure(
+                f"these nodes (comfyui-lipstream {VERSION}) speak API {API}, but the server at {self.url} (lipstream {version}) speaks "
+                + (f"API {api}" if api is not None else "none"),
+                "update the nodes (the folder custom_nodes/comfyui-lipstream)" if newer else "update the server (the program lipstream)")
+        return str(version)
+
+    def again(self, f: Callable[[], Any]) -> Any:
+        """f(), tried again while the server is lost, for PATIENCE seconds at most."""
+        until, pause = time.monotonic() + PATIENCE, 0.2
+        while True:
+            try:
+                return f()
+            except Lost:
+                if self._aborted.wait(pause) or time.monotonic() > until:
+                    raise
+                pause = min(2 * pause, 5.0)
+
+    # Uploads
+
+    def upload(self, name: str, source: Source, on_bytes: Callable[[int], None]) -> str:
+        """Sends a file by tus, resuming at the server's offset; gives its id."""
+        meta = "filename " + base64.b64encode(name.encode()).decode()
+        with self.call("POST", "/v1/uploads", headers={**TUS, "Upload-Length": str(source.size), "Upload-Metadata": meta}) as r:
+            path = "/v1/uploads/" + (r.getheader("Location") or "").rpartition("/")[2]
+        ident = path.rpartition("/")[2]
+        self._uploads.append(ident)
+        offset, failures = 0, 0
+        while offset < source.size:
+            end = min(offset + PIECE, source.size)
+            before = offset
+            try:
+                with self.call("PATCH", path, self._body(source, offset, end, on_bytes), {
+                        **TUS, "Content-Type": "application/offset+octet-stream",
+                        "Content-Length": str(end - offset), "Upload-Offset": str(offset)}) as r:
+                    offset = int(r.getheader("Upload-Offset") or end)
+            except Failure as e:
+                # 409: the server is elsewhere, or still busy with the broken connection.
+                if not isinstance(e, Lost) and e.status != 409 or self._aborted.is_set():
+                    raise
+                failures += 1
+                if failures > 6:
+                    raise
+                self._aborted.wait(0.1 * 2 ** failures)
+                offset = self.again(lambda: self._offset(path))
+            if offset > before:
+                failures = 0
+        return ident
+
+    def _body(self, source: Source, start: int, end: int, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+        for data in source.chunks(start, end):
+            if self._aborted.is_set():
+                raise Lost("interrupted")
+            yield data
+            start += len(data)
+            on_bytes(start)
+
+    def _offset(self, path: str) -> int:
+        with self.call("HEAD", path, headers=TUS) as r:
+            return int(r.getheader("Upload-Offset") or 0)
+
+    # Jobs
+
+    def submit(self, spec: Dict[str, Any]) -> str:
+        """Submits the job; gives its id."""
+        with self._creating:
+            if self._aborted.is_set():
+                raise Lost("interrupted")
+            # Private: were it cut off, a job could be left behind of which nobody knows.
+            self.job_id = self.json("POST", "/v1/jobs", spec, timeout=600, private=True)["id"]
+        if self._aborted.is_set():
+            self.clean()
+            raise Lost("interrupted")
+        return self.job_id
+
+    def follow(self, on_event: Callable[[str, Dict[str, Any]], None]) -> Dict[str, Any]:
+        """Waits for the job's end, gives its record, and fails if it did."""
+        last, until, pause = "", time.monotonic() + PATIENCE, 0.05
+        path = "/v1/jobs/" + self.job_id
+        while True:
+            try:
+                # The server sends something every 15 s.
+                with self.call("GET", path + "/events", headers={"Last-Event-ID": last} if last else {}, timeout=45) as r:
+                    for ident, kind, data in _events(r):
+                        last, pause, until = ident or last, 0.05, time.monotonic() + PATIENCE
+                        on_event(kind, data)
+                job = self.json("GET", path)
+            except Lost:
+                if self._aborted.is_set() or time.monotonic() > until:
+                    raise
+                job = {}
+            state = job.get("state")
+            if state in ENDED:
+                break
+            if time.monotonic() > until:
+                raise Failure("the server says nothing about the job any more", "see the server's log")
+            self._aborted.wait(pause)
+            pause = min(2 * pause, 2.0)
+        if state == "failed":
+            problem = job.get("problem") or {}
+            raise Failure(problem.get("message") or "the job failed", problem.get("hint") or "")
+        if state == "cancelled":
+            raise Failure("the job was cancelled on the server")
+        return job
+
+    def preview(self, tag: str) -> Tuple[str, bytes]:
+        """The latest frame as JPEG with its tag; b"" where it still has the tag given, or there is none."""
+        try:
+            with self.call("GET", f"/v1/jobs/{self.job_id}/preview", headers={"If-None-Match": tag} if tag else {}, timeout=5) as r:
+                return (r.getheader("ETag") or "", r.read()) if r.status == 200 else (tag, b"")
+        except Failure:
+            return tag, b""
+
+    def frames(self, begin: Callable[[int, int, int], Callable[[int, memoryview], None]]) -> None:
+        """Reads the result's frames, RGB24.
+
+        begin(width, height, frames) gives put(offset, data), which gets the bytes
+        of all frames, one after the other. After a broken connection some come twice.
+        """
+        put: Optional[Callable[[int, memoryview], None]] = None
+        unit = count = at = 0
+        buffer = memoryview(bytearray(BLOCK))
+
+        def read() -> None:
+            nonlocal put, unit, count, at
+            first = at // unit if unit else 0
+            at = first * unit
+            with self.call("GET", f"/v1/jobs/{self.job_id}/frames" + (f"?first={first}" if first else ""), timeout=120) as r:
+                if put is None:
+                    width, height, count = (int(r.getheader("Lipstream-" + n) or 0) for n in ("Width", "Height", "Frames"))
+                    if min(width, height, count) < 1:
+                        raise Failure("the server's answer has no frames", "update the server (the program lipstream)")
+                    unit, put = width * height * 3, begin(width, height, count)
+                while at < unit * count:
+                    n = r.readinto(buffer[:min(BLOCK, unit * count - at)])
+                    if not n:
+                        raise http.client.IncompleteRead(b"")
+                    put(at, buffer[:n])
+                    at += n
+
+        self.again(read)
+
+    def result(self, to: BinaryIO, on_bytes: Callable[[int], None]) -> None:
+        """Writes the result's file."""
+        at = 0
+
+        def read() -> None:
+            nonlocal at
+            with self.call("GET", f"/v1/jobs/{self.job_id}/result", headers={"Range": f"bytes={at}-"} if at else {}, timeout=120) as r:
+                if at and r.status != 206:
+                    at = 0
+                to.seek(at)
+                to.truncate()
+                left = int(r.getheader("Content-Length") or 0)
+                while left > 0:
+                    data = r.read(min(BLOCK, left))
+                    if not data:
+                        raise http.client.IncompleteRead(b"")
+                    try:
+                        to.write(data)
+                    except OSError as e:
+                        raise Failure(f"the result cannot be written: {e.strerror}", "is the disk full?") from None
+                    at += len(data)
+                    left -= len(data)
+                    on_bytes(at)
+
+        self.again(read)
+
+    # Ends
+
+    def abort(self) -> None:
+        """Ends whatever the worker thread waits for and cancels the job, within 1.5 s."""
+        self._aborted.set()
+        with self._lock:
+            conns = [c for c, private in self._open if not private]
+        for c in conns:
+            with contextlib.suppress(Exception):
+                c.sock.shutdown(socket.SHUT_RDWR)
+        if self._creating.acquire(timeout=1.0):  # else submit will see the flag
+            self._creating.release()
+            self.clean()
+
+    def clean(self, remove: bool = False) -> None:
+        """Cancels the job unless it has ended and removes its uploads; with
+        remove, its record and result, too. What takes long goes on behind."""
+        told = threading.Event()
+
+        def work() -> None:
+            until = time.monotonic() + 10.0
+            path = "/v1/jobs/" + self.job_id
+            while self.job_id and time.monotonic() < until:
+                try:
+                    state = self.json("GET", path, timeout=3, private=True).get("state")
+                    if state in ENDED and not remove:
+                        break
+                    self.json("DELETE", path, timeout=3, private=True)
+                    told.set()
+                except Failure as e:
+                    if e.status in (401, 403, 404):
+                        break
+                time.sleep(0.1)
+            told.set()
+            for ident in self._uploads:
+                with contextlib.suppress(Failure):
+                    with self.call("DELETE", "/v1/uploads/" + ident, headers=TUS, timeout=3, private=True):
+                        pass
+            self._uploads = []
+
+        threading.Thread(target=work, name="lipstream-clean").start()
+        if not remove:
+            told.wait(1.5)
+
+
+def supervise(work: Callable[[Callable[[Any], None]], Any], check: Callable[[], None],
+              on_message: Callable[[Any], None] = lambda m: None, abort: Callable[[], None] = lambda: None) -> Any:
+    """Runs work(say) in a thread and gives its result.
+
+    Here, in the caller's thread, on_message gets what work says, and check is
+    called ten times a second. After an exception of either, or of work, abort
+    is called, and the exception raised.
+    """
+    box: "queue.SimpleQueue[Tuple[str, Any]]" = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            box.put(("result", work(lambda m: box.put(("message", m)))))
+        except BaseException as e:  # it is raised below
+            box.put(("error", e))
+
+    threading.Thread(target=run, name="lipstream", daemon=True).start()
+    try:
+        while True:
+            check()
+            try:
+                kind, value = box.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if kind == "result":
+                return value
+            if kind == "error":
+                raise value
+            on_message(value)
+    except BaseException:
+        abort()
+        raise
+
+
+def _problem(r: http.client.HTTPResponse, url: str) -> Failure:
+    """The error that an answer tells of (RFC 9457)."""
+    try:
+        p = json.loads(r.read(1 << 16))
+        message, hint = p.get("detail") or p.get("title"), p.get("hint") or ""
+    except (ValueError, AttributeError):
+        message, hint = "", ""
+    if r.status == 401 and not hint:
+        hint = "set LIPSTREAM_TOKEN_FILE or LIPSTREAM_TOKEN to the server's token"
+    return Failure(message or f"{url} answers {r.status} {r.reason}", hint, r.status)
+
+
+def _events(r: http.client.HTTPResponse) -> Iterator[Tuple[str, str, Dict[str, Any]]]:
+    """Server-sent events with JSON: id, type and data."""
+    ident = kind = data = ""
+    for raw in r:
+        line = raw.decode("utf-8", "replace").rstrip("\r\n")
+        if not line:
+            if data:
+                with contextlib.suppress(ValueError):
+                    yield ident, kind, json.loads(data)
+            ident = kind = data = ""
+            continue
+        key, _, value = line.partition(":")
+        value = value[1:] if value.startswith(" ") else value
+        if key == "id":
+            ident = value
+        elif key == "event":
+            kind = value
+        elif key == "data":
+            data += value

@@ -1,0 +1,102 @@
+"""All that touches ComfyUI: progress, preview, interrupt, memory, folders."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+from typing import BinaryIO, Tuple
+
+TOTAL = 1000  # steps of the progress bar
+
+
+def check() -> None:
+    """Raises ComfyUI's exception if the user pressed Cancel."""
+    import comfy.model_management
+
+    comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def unload_models() -> None:
+    """Asks ComfyUI to move its models off the GPU, and to give back its memory."""
+    import comfy.model_management
+
+    comfy.model_management.unload_all_models()
+    comfy.model_management.soft_empty_cache()
+
+
+class Progress:
+    """ComfyUI's progress bar, which never goes back."""
+
+    def __init__(self) -> None:
+        import comfy.utils
+
+        self._bar = comfy.utils.ProgressBar(TOTAL)
+        self._value = 0
+
+    def show(self, share: float, jpeg: bytes = b"") -> None:
+        """share is 0 to 1; jpeg is a picture to show, or empty."""
+        self._value = max(self._value, min(TOTAL, int(share * TOTAL)))
+        preview = None
+        if jpeg:
+            from PIL import Image
+
+            preview = ("JPEG", Image.open(io.BytesIO(jpeg)).convert("RGB"), 512)
+        self._bar.update_absolute(self._value, TOTAL, preview)
+
+
+def input_path(path: str) -> str:
+    """A file named by the user: absolute, or in ComfyUI's input folder."""
+    import folder_paths
+
+    path = os.path.expanduser(path.strip().strip('"'))
+    return path if os.path.isabs(path) else os.path.join(folder_paths.get_input_directory(), path)
+
+
+def safe_name(name: str, extensions: Tuple[str, ...] = (".mp4", ".mov", ".mkv", ".webm")) -> Tuple[str, str]:
+    """A name without folders and odd characters, as stem and extension."""
+    name = re.split(r"[/\\]", name.strip())[-1]
+    stem, ext = os.path.splitext(name)
+    if ext.lower() not in extensions:
+        stem, ext = name, extensions[0]
+    stem = re.sub(r"[^\w .()+-]", "_", stem).strip(" .")[:100]
+    return stem or "lipstream", ext.lower()
+
+
+class Output:
+    """A new file in ComfyUI's output folder. It has a hidden name until `keep`."""
+
+    def __init__(self, name: str) -> None:
+        import folder_paths
+
+        self.folder = folder_paths.get_output_directory()
+        self._stem, self._ext = safe_name(name)
+        os.makedirs(self.folder, exist_ok=True)
+        fd, self._temp = tempfile.mkstemp(prefix=".lipstream-", suffix=".part", dir=self.folder)
+        self.file: BinaryIO = os.fdopen(fd, "w+b")
+
+    def keep(self) -> str:
+        """Gives the file its name, with the first number that is free."""
+        self.file.close()
+        number = 1
+        while True:
+            path = os.path.join(self.folder, f"{self._stem}_{number:05}{self._ext}")
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))  # takes the name
+            except FileExistsError:
+                number += 1
+                continue
+            try:
+                os.chmod(self._temp, os.stat(path).st_mode & 0o777)  # mkstemp's is private
+                os.replace(self._temp, path)
+            except OSError:
+                os.remove(path)
+                raise
+            return path
+
+    def drop(self) -> None:
+        """Removes the file unless it was kept."""
+        self.file.close()
+        if os.path.exists(self._temp):
+            os.remove(self._temp)

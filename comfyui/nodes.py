@@ -1,0 +1,311 @@
+"""The nodes: LatentSyncNode, LipstreamRun and LipstreamMemory."""
+
+from __future__ import annotations
+
+import os
+import time
+from fractions import Fraction
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from . import host, service
+from .client import Client, Failure, FileSource, Source, supervise
+
+STEPS, GUIDANCE = 20, 1.5  # the defaults of LatentSync
+
+# Shares of the progress bar: upload, job, and the way back take what lies between.
+SENT, DONE = 0.1, 0.9
+
+
+def _settings(fps: float) -> Dict[str, Any]:
+    """The optional inputs that jobs have in common."""
+    return {
+        "engine": (["auto", "latentsync", "preview"], {"default": "auto", "tooltip": "auto is LatentSync where the server has a checkpoint, else the preview"}),
+        "profile": (["auto", "quality", "balanced", "speed", "lowmem"], {"default": "auto", "tooltip": "sets the steps and lips_expression that stand at their defaults, too"}),
+        "memory_limit_gb": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 4096.0, "step": 0.1, "tooltip": "the most that the job may use; 0 is what is free"}),
+        "fps": ("FLOAT", {"default": fps, "min": 0.0 if fps == 0 else 1.0, "max": 240.0, "step": 0.001,
+                          "tooltip": "of the output; 0 is the video's own" if fps == 0 else "of the images"}),
+        "server": ("STRING", {"default": "", "tooltip": "such as http://127.0.0.1:8448; empty is LIPSTREAM_SERVER, else this machine's"}),
+    }
+
+
+def _model(steps: str) -> Dict[str, Any]:
+    """The inputs that LatentSyncNode has always had; steps is how the last one is called."""
+    return {
+        "seed": ("INT", {"default": 1247}),
+        "lips_expression": ("FLOAT", {"default": GUIDANCE, "min": 1.0, "max": 3.0, "step": 0.1}),
+        steps: ("INT", {"default": STEPS, "min": 1, "max": 999, "step": 1}),
+    }
+
+
+def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_expression: float, inference_steps: int) -> Dict[str, Any]:
+    """The part of a job's specification that both nodes have."""
+    spec: Dict[str, Any] = {"engine": engine, "profile": profile, "seed": int(seed) & (1 << 63) - 1}
+    if memory_limit_gb > 0:
+        spec["memory_limit"] = int(memory_limit_gb * 1e9)
+    # Another profile has its own steps and guidance, which the widgets' defaults must not undo.
+    if profile == "auto" or inference_steps != STEPS:
+        spec["steps"] = int(inference_steps)
+    if profile == "auto" or abs(lips_expression - GUIDANCE) > 1e-6:
+        spec["guidance"] = round(float(lips_expression), 4)
+    return spec
+
+
+def _connect(server: str, engine: str) -> Tuple[Client, bool]:
+    """A client, and whether the job may run on a GPU. Cancel works meanwhile."""
+    def work(_: Any) -> Tuple[Client, bool]:
+        client = service.connect(server)
+        workers = client.json("GET", "/v1/devices").get("workers") or []
+        if engine == "latentsync" and workers and not any(engine in w.get("engines", [engine]) for w in workers):
+            # The server would let the job wait for a worker that has it.
+            raise Failure(f"the server at {client.url} has no LatentSync checkpoint", "run there: lipstream models pull 1.6, or take another engine")
+        gpu = any(not d.get("name", "").lower().startswith("cpu") for w in workers for d in w.get("devices") or [])
+        return client, gpu and engine != "preview"
+
+    return supervise(work, host.check)
+
+
+class _Share:
+    """How much of a job is done, of all its tasks together."""
+
+    def __init__(self, expected: int) -> None:
+        self._expected, self._tasks = expected, {}
+
+    def of(self, event: Dict[str, Any]) -> float:
+        if event.get("stage") == "frames" and event.get("frames"):
+            self._tasks[event.get("task", 0)] = (event.get("frame", 0), event["frames"])
+        done, known = (sum(t[i] for t in self._tasks.values()) for i in (0, 1))
+        return min(1.0, done / max(known, self._expected, 1))
+
+
+def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]], expected: int,
+         fetch: Callable[[Client, Dict[str, Any], Callable[[float], None]], None]) -> None:
+    """Uploads inputs (field of the specification, name, content), runs the job and fetches its result.
+
+    fetch(client, job record, say how much is done) works in a thread of its own.
+    """
+    try:
+        client, gpu = _connect(server, spec["engine"])
+        if gpu:
+            host.unload_models()
+        progress = host.Progress()
+        total = max(1, sum(s.size for _, _, s in inputs))
+
+        def work(say: Callable[[Tuple[float, bytes]], None]) -> None:
+            before = 0
+            for field, name, source in inputs:
+                spec[field] = {"upload": client.upload(name, source, lambda n: say((SENT * (before + n) / total, b"")))}
+                before += source.size
+            client.submit(spec)
+            share, tag, shown = _Share(expected), "", 0.0
+
+            def on_event(kind: str, event: Dict[str, Any]) -> None:
+                nonlocal tag, shown
+                if kind != "progress":
+                    return
+                jpeg = b""
+                if event.get("stage") == "frames" and time.monotonic() - shown >= 1.0:
+                    tag, jpeg = client.preview(tag)
+                    shown = time.monotonic()
+                say((SENT + (DONE - SENT) * share.of(event), jpeg))
+
+            job = client.follow(on_event)
+            fetch(client, job, lambda part: say((DONE + (1 - DONE) * part, b"")))
+
+        supervise(work, host.check, lambda m: progress.show(*m), client.abort)
+        client.clean(remove=True)
+        progress.show(1.0)
+    except Failure as e:
+        raise RuntimeError(str(e)) from None
+
+
+class LatentSyncNode:
+    """Makes the person in the images speak the audio.
+
+    images [frames, height, width, 3], 0 to 1, and audio at its own rate. The
+    audio says how long the result is, as with LatentSync: longer images are cut,
+    shorter ones run back and forth (put a VideoLengthAdjuster before it for
+    anything else). The audio comes back as it was.
+    """
+
+    CATEGORY = "LatentSyncNode"
+    RETURN_TYPES = ("IMAGE", "AUDIO")
+    RETURN_NAMES = ("images", "audio")
+    FUNCTION = "inference"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Dict[str, Any]:
+        return {
+            "required": {"images": ("IMAGE",), "audio": ("AUDIO",), **_model("inference_steps")},
+            "optional": _settings(25.0),
+        }
+
+    def inference(self, images: Any, audio: Dict[str, Any], seed: int, lips_expression: float = GUIDANCE, inference_steps: int = STEPS,
+                  engine: str = "auto", profile: str = "auto", memory_limit_gb: float = 0.0, fps: float = 25.0, server: str = "") -> Tuple[Any, Any]:
+        from . import media
+
+        rate = media.rate(fps)
+        wave = audio["waveform"]
+        wave = wave[0] if wave.dim() == 3 else wave.reshape(-1, wave.shape[-1])
+        if images.shape[0] < 1 or images.shape[-1] < 3 or wave.shape[-1] < 1:
+            raise RuntimeError(f"there is nothing to do: images {tuple(images.shape)}, audio {tuple(wave.shape)}")
+        inputs: List[Tuple[str, str, Source]] = [("video", "comfyui.mkv", _video(images, rate)), ("audio", "comfyui.wav", _sound(wave, audio["sample_rate"]))]
+        spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps)
+        # Without loss in both directions. LatentSync's own rule of lengths is "pingpong".
+        spec.update(name="comfyui.mkv", codec="ffv1", length="pingpong", fps=str(rate))
+        result: List[Any] = []
+
+        def fetch(client: Client, job: Dict[str, Any], say: Callable[[float], None]) -> None:
+            client.frames(lambda width, height, count: _into(width, height, count, result, say))
+
+        _run(server, spec, inputs, media.frames_of(wave.shape[-1], int(audio["sample_rate"]), rate), fetch)
+        return result[0], audio
+
+
+def _video(images: Any, rate: Fraction) -> Source:
+    """An IMAGE as a file; at no time is more than a band of a frame converted."""
+    from . import media
+
+    def pixels(frame: int, first: int, last: int) -> Any:
+        return media.to_bytes(images[frame, first:last, :, :3].detach().cpu().float().numpy())
+
+    count, height, width = images.shape[:3]
+    return media.Video(count, width, height, rate, pixels)
+
+
+def _sound(wave: Any, sample_rate: int) -> Source:
+    """A waveform [channels, samples] as a file."""
+    from . import media
+
+    return media.Sound(wave.shape[1], wave.shape[0], int(sample_rate),
+                       lambda first, last: wave[:, first:last].detach().cpu().float().numpy().T)
+
+
+def _into(width: int, height: int, count: int, result: List[Any], say: Callable[[float], None]) -> Callable[[int, memoryview], None]:
+    """Makes the output tensor; gives what writes bytes of frames into it."""
+    import numpy as np
+    import torch
+
+    result[:] = [torch.empty((count, height, width, 3), dtype=torch.float32)]
+    flat = result[0].view(-1).numpy()
+
+    def put(offset: int, data: memoryview) -> None:
+        np.divide(np.frombuffer(data, np.uint8), np.float32(255), out=flat[offset:offset + len(data)], dtype=np.float32)
+        say((offset + len(data)) / flat.size)
+
+    return put
+
+
+class LipstreamRun:
+    """Makes a video speak, from file to file: no frame goes through ComfyUI.
+
+    video and audio are paths, absolute or in ComfyUI's input folder. The result
+    goes into the output folder, under a name that is new; path is where.
+    """
+
+    CATEGORY = "Lipstream"
+    RETURN_TYPES = ("STRING",)
+    RETURN_NAMES = ("path",)
+    FUNCTION = "run"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Dict[str, Any]:
+        return {
+            "required": {
+                "video": ("STRING", {"default": "", "tooltip": "a video or picture: an absolute path, or a file in the input folder"}),
+                "audio": ("STRING", {"default": "", "tooltip": "the voice: an absolute path, or a file in the input folder"}),
+                "output_name": ("STRING", {"default": "lipstream.mp4", "tooltip": "mp4, mov, mkv or webm; a number is added"}),
+            },
+            "optional": {
+                **_model("inference_steps"),
+                "length": (["pad", "loop", "pingpong", "shortest"], {"default": "pad", "tooltip": "where video and audio differ in length"}),
+                **_settings(0.0),
+            },
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, video: Optional[str] = None, audio: Optional[str] = None) -> Any:
+        for name, path in (("video", video), ("audio", audio)):  # None: linked, not known yet
+            if path is not None and not os.path.isfile(host.input_path(path)):
+                return f"{name}: {path!r} is no file"
+        return True
+
+    @classmethod
+    def IS_CHANGED(cls, video: Optional[str] = None, audio: Optional[str] = None, **_: Any) -> Any:
+        """Inputs that were written anew are another job."""
+        marks = []
+        for path in (video, audio):
+            try:
+                st = os.stat(host.input_path(path or ""))
+                marks.append((st.st_mtime_ns, st.st_size))
+            except OSError:
+                marks.append((0, 0))
+        return str(marks)
+
+    def run(self, video: str, audio: str, output_name: str, seed: int = 1247, lips_expression: float = GUIDANCE, inference_steps: int = STEPS,
+            length: str = "pad", engine: str = "auto", profile: str = "auto", memory_limit_gb: float = 0.0, fps: float = 0.0, server: str = "") -> Dict[str, Any]:
+        from . import media
+
+        spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps)
+        spec.update(name="comfyui" + host.safe_name(output_name)[1], length=length)
+        if fps > 0:
+            spec["fps"] = str(media.rate(fps))
+        inputs: List[Tuple[str, str, Source]] = []
+        output = host.Output(output_name)
+        try:
+            for field, path in (("video", host.input_path(video)), ("audio", host.input_path(audio))):
+                inputs.append((field, os.path.basename(path), FileSource(path)))
+
+            def fetch(client: Client, job: Dict[str, Any], say: Callable[[float], None]) -> None:
+                size = max(1, (job.get("result") or {}).get("size", 1))
+                client.result(output.file, lambda n: say(n / size))
+
+            _run(server, spec, inputs, 0, fetch)
+            path = output.keep()
+        except Failure as e:
+            raise RuntimeError(str(e)) from None
+        finally:
+            output.drop()
+            for _, _, source in inputs:
+                source.close()
+        shown = {"filename": os.path.basename(path), "subfolder": "", "type": "output"}
+        return {"ui": {"images": [shown], "animated": (True,)}, "result": (path,)}
+
+
+class _Any(str):
+    """The type that fits all others, for old versions of ComfyUI, too."""
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+class LipstreamMemory:
+    """Says how full the server's memory is: host, control group, GPUs. Put any
+    link through it to read it at that moment."""
+
+    CATEGORY = "Lipstream"
+    RETURN_TYPES = ("STRING", _Any("*"))
+    RETURN_NAMES = ("memory", "anything")
+    FUNCTION = "read"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Dict[str, Any]:
+        return {"required": {}, "optional": {"anything": (_Any("*"),), "server": _settings(0.0)["server"]}}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, input_types: Any = None) -> bool:
+        return True  # any type is welcome
+
+    @classmethod
+    def IS_CHANGED(cls, **_: Any) -> float:
+        return float("nan")  # always
+
+    def read(self, anything: Any = None, server: str = "") -> Dict[str, Any]:
+        try:
+            history = supervise(lambda _: service.connect(server).json("GET", "/v1/memory"), host.check).get("history") or []
+        except Failure as e:
+            raise RuntimeError(str(e)) from None
+        lines = [f"{w['name']}: {w['used'] / 1e9:.2f} of {w['total'] / 1e9:.2f} GB, {w['level']}" for w in (history[-1]["watched"] if history else [])]
+        text = "\n".join(lines) or "nothing was read yet"
+        return {"ui": {"text": [text]}, "result": (text, anything)}

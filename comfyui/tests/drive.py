@@ -1,0 +1,270 @@
+"""Runs a workflow in API format on a server, through the harness, and measures it.
+
+    drive.py workflow --server URL --workflow FILE.json [--set NODE.INPUT=VALUE ...]
+                      [--input FOLDER] --out FOLDER [--interrupt-after S] [--frames]
+
+NODE is an id or a class. Values are JSON, else text. The nodes besides
+Lipstream's: LoadImage, LoadAudio (WAV), LoadFrames (path of a .npy, uint8
+[frames, height, width, 3]), LoadVideoFrames (path, count: ffmpeg reads it),
+SaveImage, PreviewImage and PreviewAudio (they write nothing).
+
+Prints one JSON object: "ok"; "error" with the exception's type and text, or
+"interrupt_s", how long the exception took after the flag was set; of the first
+IMAGE of the last node that made one "frames", "width", "height" and "md5" (of
+each frame as RGB24); "audio" likewise; "strings" by node; "progress" (calls),
+"progress_last", "previews"; "unloads"; memory in bytes: "baseline" (resident
+before the run), "peak" (VmHWM above it), "tensors" (distinct ones of all
+outputs), "overhead" (peak less tensors); "seconds". With --frames, the frames go to
+FOLDER/frames.npy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import wave as wavefile
+from typing import Any, Dict, List
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import numpy as np
+import torch
+
+import harness
+
+
+def found(path: str) -> str:
+    import folder_paths
+
+    return path if os.path.isabs(path) else os.path.join(folder_paths.get_input_directory(), path)
+
+
+class LoadImage:
+    RETURN_TYPES, FUNCTION = ("IMAGE", "MASK"), "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"image": ("STRING", {})}}
+
+    @classmethod
+    def IS_CHANGED(cls, image):
+        return os.stat(found(image)).st_mtime
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, image):
+        return True if os.path.isfile(found(image)) else f"Invalid image file: {image}"
+
+    def load(self, image):
+        from PIL import Image
+
+        a = np.asarray(Image.open(found(image)).convert("RGB"), dtype=np.float32) / 255
+        return torch.from_numpy(a)[None], torch.zeros((1, 64, 64))
+
+
+class LoadAudio:
+    RETURN_TYPES, FUNCTION = ("AUDIO",), "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"audio": ("STRING", {})}}
+
+    def load(self, audio):
+        with wavefile.open(found(audio)) as f:
+            assert f.getsampwidth() == 2, "16 bits only"
+            a = np.frombuffer(f.readframes(f.getnframes()), "<i2").astype(np.float32) / 32768
+            return ({"waveform": torch.from_numpy(a.reshape(-1, f.getnchannels()).T.copy())[None], "sample_rate": f.getframerate()},)
+
+
+def as_image(read, count: int, height: int, width: int) -> torch.Tensor:
+    """One tensor out of RGB24 frames, read one at a time."""
+    out = torch.empty((count, height, width, 3))
+    flat = out.numpy()
+    buffer = bytearray(height * width * 3)
+    for k in range(count):
+        view = memoryview(buffer)
+        while view:
+            n = read(view)
+            assert n, f"only {k} frames of {count}"
+            view = view[n:]
+        np.divide(np.frombuffer(buffer, np.uint8).reshape(height, width, 3), np.float32(255), out=flat[k], dtype=np.float32)
+    return out
+
+
+class LoadFrames:
+    RETURN_TYPES, FUNCTION = ("IMAGE",), "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"path": ("STRING", {})}}
+
+    def load(self, path):
+        with open(found(path), "rb") as f:
+            version = np.lib.format.read_magic(f)
+            shape, fortran, kind = (np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0)(f)
+            assert kind == np.uint8 and not fortran and len(shape) == 4
+            return (as_image(f.readinto, *shape[:3]),)
+
+
+class LoadVideoFrames:
+    RETURN_TYPES, FUNCTION = ("IMAGE",), "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"path": ("STRING", {}), "count": ("INT", {"default": 25, "min": 1})},
+                "optional": {"width": ("INT", {"default": 512}), "height": ("INT", {"default": 512}), "fps": ("FLOAT", {"default": 25.0})}}
+
+    def load(self, path, count, width=512, height=512, fps=25.0):
+        command = ["ffmpeg", "-v", "error", "-stream_loop", "-1", "-i", found(path), "-vf", f"fps={fps},scale={width}:{height}",
+                   "-frames:v", str(count), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+        if path.lower().endswith((".png", ".jpg", ".jpeg", ".webp")):
+            command[3:5] = ["-loop", "1"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as p:
+            return (as_image(p.stdout.readinto, count, height, width),)
+
+
+class Nothing:
+    OUTPUT_NODE, RETURN_TYPES, FUNCTION = True, (), "take"
+
+    def take(self, **_):
+        return ()
+
+
+class SaveImage(Nothing):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})}}
+
+
+class PreviewImage(Nothing):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",)}}
+
+
+class PreviewAudio(Nothing):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"audio": ("AUDIO",)}}
+
+
+NODES = {c.__name__: c for c in (LoadImage, LoadAudio, LoadFrames, LoadVideoFrames, SaveImage, PreviewImage, PreviewAudio)}
+
+
+def resident(what: str) -> int:
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) << 10 for line in f if line.startswith(what + ":"))
+
+
+def tensors(outputs: Dict[str, list]) -> Dict[int, int]:
+    """Storage address to bytes, of all tensors among the outputs."""
+    all_: Dict[int, int] = {}
+
+    def walk(x: Any) -> None:
+        if isinstance(x, torch.Tensor):
+            storage = x.untyped_storage() if hasattr(x, "untyped_storage") else x.storage()
+            all_[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(x, dict):
+            [walk(v) for v in x.values()]
+        elif isinstance(x, (list, tuple)):
+            [walk(v) for v in x]
+
+    walk(list(outputs.values()))
+    return all_
+
+
+def main(argv: List[str]) -> int:
+    p = argparse.ArgumentParser()
+    p.add_argument("what", choices=["workflow"])
+    p.add_argument("--server", default="")
+    p.add_argument("--workflow", required=True)
+    p.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE")
+    p.add_argument("--input", default="")
+    p.add_argument("--out", required=True)
+    p.add_argument("--interrupt-after", type=float, default=0)
+    p.add_argument("--frames", action="store_true")
+    a = p.parse_args(argv)
+
+    host = harness.install(os.path.abspath(a.out))
+    if a.input:
+        import folder_paths
+
+        folder_paths.get_input_directory = lambda: os.path.abspath(a.input)
+    package = harness.load()
+    executor = harness.Executor({**NODES, **package.NODE_CLASS_MAPPINGS})
+    with open(a.workflow, encoding="utf-8") as f:
+        prompt = json.load(f)
+    for node in prompt.values():
+        cls = package.NODE_CLASS_MAPPINGS.get(node["class_type"])
+        if a.server and cls and "server" in cls.INPUT_TYPES().get("optional", {}):
+            node["inputs"]["server"] = a.server
+    for text in a.set:
+        where, _, value = text.partition("=")
+        ident, _, name = where.partition(".")
+        chosen = [n for i, n in prompt.items() if ident in (i, n["class_type"])]
+        if not chosen:
+            p.error(f"no node {ident}")
+        try:
+            value = json.loads(value)
+        except ValueError:
+            pass
+        for node in chosen:
+            node["inputs"][name] = value
+
+    import comfy.model_management as mm
+
+    flagged = [0.0]
+
+    def interrupt() -> None:
+        time.sleep(a.interrupt_after)
+        flagged[0] = time.monotonic()
+        mm.interrupt_current_processing(True)
+
+    if a.interrupt_after > 0:
+        threading.Thread(target=interrupt, daemon=True).start()
+    report: Dict[str, Any] = {"ok": False}
+    if os.path.exists("/proc/self/clear_refs"):
+        with open("/proc/self/clear_refs", "w") as f:
+            f.write("5")  # the peak begins anew
+    report["baseline"] = resident("VmRSS")
+    start, outputs = time.monotonic(), {}
+    try:
+        outputs = executor.run(prompt)
+        report["ok"] = True
+    except harness.InterruptProcessingException:
+        report["interrupt_s"] = round(time.monotonic() - flagged[0], 3)
+    except Exception as e:
+        report["error"] = {"type": type(e).__name__, "text": str(e), "chained": bool(e.__cause__ or (e.__context__ and not e.__suppress_context__))}
+    report["seconds"] = round(time.monotonic() - start, 3)
+    report["peak"] = resident("VmHWM") - report["baseline"]
+    report["tensors"] = sum(tensors(outputs).values())
+    report["overhead"] = report["peak"] - report["tensors"]
+    report.update(progress=len(host.progress), progress_last=host.progress[-1] if host.progress else None,
+                  previews=len(host.previews), unloads=host.unloads, executed=executor.executed,
+                  strings={i: [v for v in out if isinstance(v, str)] for i, out in outputs.items() if any(isinstance(v, str) for v in out)})
+    for ident in reversed(executor.executed):
+        for value in outputs.get(ident, []):
+            if isinstance(value, torch.Tensor) and value.dim() == 4 and "md5" not in report:
+                report.update(frames=value.shape[0], height=value.shape[1], width=value.shape[2], md5=[])
+                out = None
+                if a.frames:
+                    out = np.lib.format.open_memmap(os.path.join(a.out, "frames.npy"), "w+", np.uint8, tuple(value.shape))
+                for k in range(value.shape[0]):
+                    frame = (value[k] * 255).round().to(torch.uint8).numpy()
+                    report["md5"].append(hashlib.md5(frame.tobytes()).hexdigest())
+                    if out is not None:
+                        out[k] = frame
+            if isinstance(value, dict) and "waveform" in value and "audio" not in report:
+                w = value["waveform"]
+                report["audio"] = {"shape": list(w.shape), "sample_rate": value["sample_rate"], "md5": hashlib.md5(w.contiguous().numpy().tobytes()).hexdigest()}
+    print(json.dumps(report))
+    return 0 if report["ok"] or "interrupt_s" in report else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,505 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+from unittest import mock
+
+import numpy as np
+import torch
+
+import harness
+from fake import Fake
+from support import base, host, package, root, wait
+
+client, nodes, service, hostmod = (package(n) for n in ("client", "nodes", "service", "host"))
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+import comfy.model_management as mm
+
+
+class Source:
+    """Gives the tensors that a test made."""
+
+    RETURN_TYPES, FUNCTION = ("IMAGE", "AUDIO"), "give"
+    images = torch.from_numpy(np.random.default_rng(4).integers(0, 256, (12, 40, 50, 3), dtype=np.uint8).astype(np.float32) / 255)
+    audio = {"waveform": torch.rand(1, 2, 48000), "sample_rate": 48000}
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def give(self):
+        return self.images, self.audio
+
+
+class Sink:
+    RETURN_TYPES, FUNCTION, OUTPUT_NODE = (), "take", True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",), "audio": ("AUDIO",)}}
+
+    def take(self, images, audio):
+        return ()
+
+
+def prompt(**inputs):
+    return {"1": {"class_type": "Source", "inputs": {}},
+            "2": {"class_type": "LatentSyncNode", "inputs": {"images": ["1", 0], "audio": ["1", 1], "seed": 7, "lips_expression": 1.5, "inference_steps": 20, **inputs}},
+            "3": {"class_type": "Sink", "inputs": {"images": ["2", 0], "audio": ["2", 1]}}}
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.fake = Fake().start()
+        self.addCleanup(self.fake.stop)
+        mm.interrupt_current_processing(False)
+        host.progress.clear(), host.previews.clear(), host.unloads.clear()
+        self.executor = harness.Executor({"Source": Source, "Sink": Sink, **root.NODE_CLASS_MAPPINGS})
+
+    def run_node(self, **inputs):
+        return self.executor.run(prompt(server=self.fake.url, **inputs))["2"]
+
+    def tidy(self):
+        """Nothing stays on the server."""
+        wait(lambda: not self.fake.uploads)
+        wait(lambda: all(j["state"] != "running" for j in self.fake.jobs.values()))
+
+
+class LatentSyncTest(Case):
+    def test_frames_come_back_without_loss(self):
+        images, audio = self.run_node()
+        self.assertEqual(images.dtype, torch.float32)
+        self.assertTrue(torch.equal(images, Source.images))
+        self.assertIs(audio["waveform"], Source.audio["waveform"])
+        self.assertEqual(audio["sample_rate"], 48000)
+        values = [v for v, _ in host.progress]
+        self.assertEqual(values, sorted(values))
+        self.assertEqual(host.progress[-1], (1000, 1000))
+        self.assertEqual(host.previews[0][0], "JPEG")
+        self.assertLessEqual(max(host.previews[0][1]), 512)
+        self.assertEqual(host.unloads, [])
+        self.tidy()
+        wait(lambda: not self.fake.jobs)  # the result was fetched: its record is no longer needed
+
+    def test_the_job_is_what_the_widgets_say(self):
+        specs = []
+        submit = client.Client.submit
+        with mock.patch.object(client.Client, "submit", lambda c, spec: specs.append(dict(spec)) or submit(c, spec)):
+            self.run_node(engine="preview", memory_limit_gb=3.5, fps=23.976, profile="balanced")
+            self.run_node(seed=-1, lips_expression=2.0, inference_steps=20)
+        for s in specs:
+            del s["video"], s["audio"]
+        self.assertEqual(specs[0], {"engine": "preview", "profile": "balanced", "seed": 7, "memory_limit": 3_500_000_000,
+                                    "name": "comfyui.mkv", "codec": "ffv1", "length": "pingpong", "fps": "24000/1001"})
+        self.assertEqual(specs[1], {"engine": "auto", "profile": "auto", "seed": (1 << 63) - 1, "steps": 20, "guidance": 2.0,
+                                    "name": "comfyui.mkv", "codec": "ffv1", "length": "pingpong", "fps": "25"})
+
+    def test_cached(self):
+        self.run_node()
+        self.assertEqual(self.executor.executed, ["1", "2", "3"])
+        self.run_node()
+        self.assertEqual(self.executor.executed, [])
+        self.run_node(seed=8)
+        self.assertEqual(self.executor.executed, ["2", "3"])
+
+    def test_gpu_jobs_unload_models(self):
+        self.fake.devices = ["cpu", "cuda:0"]
+        self.run_node()
+        self.assertEqual(host.unloads, ["unload_all_models", "soft_empty_cache"])
+        self.run_node(engine="preview")
+        self.assertEqual(len(host.unloads), 2)
+
+    def test_an_engine_that_no_worker_has(self):
+        with self.assertRaisesRegex(RuntimeError, "has no LatentSync checkpoint\nrun there: lipstream models pull"):
+            self.run_node(engine="latentsync")
+        self.fake.engines = ["preview", "latentsync"]
+        self.run_node(engine="latentsync")
+
+    def test_broken_connections(self):
+        self.fake.break_after = [100, 30_000, 1]
+        self.fake.break_frames = [5, 10_000]
+        images, _ = self.run_node()
+        self.assertTrue(torch.equal(images, Source.images))
+        self.assertGreater(sum(s.startswith("HEAD") for s in self.fake.seen), 2)
+        self.assertEqual(sum(s.endswith("/frames") for s in self.fake.seen), 3)
+
+    def test_pieces_are_bounded(self):
+        big = torch.zeros(6, 1024, 1024, 3)
+        largest = []
+        patch = Fake.__init__.__globals__["Handler"].patch_uploads
+        with mock.patch.object(Source, "images", big), \
+                mock.patch("fake.Handler.patch_uploads", lambda h, u, q: largest.append(int(h.headers["Content-Length"])) or patch(h, u, q)):
+            self.run_node()
+        self.assertEqual(max(largest), 16 << 20)
+
+    def test_odd_images(self):
+        rgba = torch.rand(2, 8, 8, 4, dtype=torch.float64) * 3 - 1
+        with mock.patch.object(Source, "images", rgba):
+            images, _ = self.run_node()
+        want = (rgba[..., :3].float().clamp(0, 1) * 255).round() / 255
+        self.assertTrue(torch.equal(images, want))
+        with mock.patch.object(Source, "images", torch.rand(0, 8, 8, 3)):
+            self.executor.cache.clear()
+            with self.assertRaisesRegex(RuntimeError, "nothing to do"):
+                self.run_node()
+
+    def interrupted(self, stall):
+        self.fake.stall = stall
+        threading.Timer(0.8, mm.interrupt_current_processing).start()
+        start = time.monotonic()
+        with self.assertRaises(harness.InterruptProcessingException):
+            self.run_node()
+        took = time.monotonic() - start - 0.8
+        self.assertLess(took, 2.0)
+        self.assertFalse(mm.processing_interrupted())
+        return start + 0.8
+
+    def test_cancel_while_the_upload_is_stuck(self):
+        self.interrupted("upload")
+        self.assertFalse(self.fake.jobs)
+        self.tidy()
+
+    def test_cancel_while_the_events_are_silent(self):
+        pressed = self.interrupted("events")
+        self.assertEqual([j["state"] for j in self.fake.jobs.values()], ["cancelled"])
+        self.assertLess(self.fake.deleted_at - pressed, 1.0)
+        self.tidy()
+
+    def test_cancel_while_frames_are_stuck(self):
+        self.interrupted("frames")
+        self.tidy()
+
+    def test_cancel_while_the_job_is_submitted(self):
+        self.interrupted("create")
+        self.fake.leaving.set()  # the answer comes late
+        wait(lambda: [j["state"] for j in self.fake.jobs.values()] == ["cancelled"])
+        self.tidy()
+
+    def test_a_failed_job_says_why_in_two_lines(self):
+        self.fake.problem = {"message": "no face in the whole video", "hint": "choose another video", "exit_code": 4}
+        with self.assertRaises(RuntimeError) as caught:
+            self.run_node()
+        self.assertIs(type(caught.exception), RuntimeError)
+        self.assertEqual(str(caught.exception), "no face in the whole video\nchoose another video")
+        self.assertIsNone(caught.exception.__cause__)
+        self.assertTrue(caught.exception.__suppress_context__)
+        self.tidy()
+
+    def test_a_job_that_somebody_else_cancels(self):
+        self.fake.stall = "events"
+        t = threading.Thread(target=lambda: (wait(lambda: self.fake.jobs), time.sleep(0.3), [(j.update(state="cancelled"), j["cancel"].set()) for j in self.fake.jobs.values()]))
+        t.start()
+        with self.assertRaisesRegex(RuntimeError, "cancelled on the server"):
+            self.run_node()
+        t.join()
+
+    def test_versions(self):
+        for health, want in (({"status": "ok", "version": "0.9"}, r"speak API 1, but the server at http://127.*0\.9\) speaks none\nupdate the server"),
+                             ({"status": "ok", "version": "3.0", "api": 2}, r"lipstream 3\.0\) speaks API 2\nupdate the nodes"),
+                             ([], "is no Lipstream server")):
+            self.fake.health = health
+            with self.assertRaisesRegex(RuntimeError, want):
+                self.run_node()
+            self.assertNotIn("POST /v1/uploads", self.fake.seen)
+
+    def test_token(self):
+        self.fake.token = "secret"
+        with self.assertRaisesRegex(RuntimeError, "token is missing.*\nset LIPSTREAM_TOKEN_FILE"):
+            self.run_node()
+        with mock.patch.dict(os.environ, LIPSTREAM_TOKEN="secret"):
+            self.run_node()
+        with tempfile.NamedTemporaryFile("w") as f:
+            f.write("secret\n")
+            f.flush()
+            with mock.patch.dict(os.environ, LIPSTREAM_TOKEN_FILE=f.name):
+                self.run_node(seed=9)
+        with mock.patch.dict(os.environ, LIPSTREAM_TOKEN="secret"):
+            self.assertEqual(service._token("http://evil.example:8448", ""), "")
+            self.assertEqual(service._token("http://127.0.0.1@evil.example", ""), "")
+            self.assertEqual(service._token("http://gpu.example:8448/", "gpu.example:8448"), "secret")
+            self.assertEqual(service._token("http://[::1]:8448", ""), "secret")
+
+    def test_no_server(self):
+        for server, want in (("http://127.0.0.1:1", "no Lipstream server answers at http://127.0.0.1:1.*\nstart it there"), ("ftp://x", "is no address"), ("http://x:y", "is no address")):
+            with self.assertRaisesRegex(RuntimeError, want):
+                self.executor.run(prompt(server=server))
+
+    def test_memory_is_flat(self):
+        """A process of its own: what it needs beyond its tensors of 2 x 315 MB."""
+        with tempfile.TemporaryDirectory() as d:
+            frames = np.lib.format.open_memmap(os.path.join(d, "in.npy"), "w+", np.uint8, (100, 512, 512, 3))
+            for k in range(100):
+                frames[k] = np.random.default_rng(k).integers(0, 256, frames.shape[1:], dtype=np.uint8)
+            del frames
+            shutil.copy(os.path.join(HERE, "..", "..", "testdata", "demo", "speech.wav"), d) if os.path.exists(os.path.join(HERE, "..", "..", "testdata")) else silence(os.path.join(d, "speech.wav"))
+            with open(os.path.join(d, "w.json"), "w") as f:
+                json.dump({"1": {"class_type": "LoadFrames", "inputs": {"path": "in.npy"}}, "2": {"class_type": "LoadAudio", "inputs": {"audio": "speech.wav"}},
+                           "3": {"class_type": "LatentSyncNode", "inputs": {"images": ["1", 0], "audio": ["2", 0], "seed": 1, "lips_expression": 1.5, "inference_steps": 20}},
+                           "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}}}, f)
+            out = subprocess.run([sys.executable, os.path.join(HERE, "drive.py"), "workflow", "--server", self.fake.url, "--workflow", os.path.join(d, "w.json"), "--input", d, "--out", d],
+                                 capture_output=True, text=True)
+        report = json.loads(out.stdout)
+        self.assertTrue(report["ok"], report)
+        self.assertEqual(report["frames"], 100)
+        self.assertGreater(report["tensors"], 600_000_000)
+        self.assertLess(report["overhead"], 64 << 20)
+
+
+def silence(path):
+    import wave
+
+    with wave.open(path, "wb") as f:
+        f.setparams((1, 2, 16000, 0, "NONE", ""))
+        f.writeframes(bytes(64000))
+
+
+class RunTest(Case):
+    def setUp(self):
+        super().setUp()
+        self.input, self.output = (os.path.join(base.name, n) for n in ("input", "output"))
+        source = nodes._video(Source.images, package("media").rate(25.0))
+        with open(os.path.join(self.input, "face.mkv"), "wb") as f:
+            f.writelines(source.chunks(0, source.size))
+        silence(os.path.join(self.input, "voice.wav"))
+        self.addCleanup(lambda: [os.remove(os.path.join(self.output, n)) for n in os.listdir(self.output)])
+
+    def prompt(self, **inputs):
+        return {"1": {"class_type": "LipstreamRun", "inputs": {"video": "face.mkv", "audio": os.path.join(self.input, "voice.wav"), "output_name": "a/../b:c.mkv", "server": self.fake.url, **inputs}}}
+
+    def test_from_file_to_file(self):
+        self.fake.break_frames = [1000]
+        out = self.executor.run(self.prompt())
+        path = out["1"][0]
+        self.assertEqual(path, os.path.join(self.output, "b_c_00001.mkv"))
+        with open(path, "rb") as a, open(os.path.join(self.input, "face.mkv"), "rb") as b:
+            self.assertEqual(a.read(), b.read())
+        self.assertEqual(self.executor.ui["1"]["images"][0]["filename"], "b_c_00001.mkv")
+        self.tidy()
+        self.executor.run(self.prompt())
+        self.assertEqual(self.executor.executed, [])  # cached
+        os.utime(os.path.join(self.input, "voice.wav"), (1, 1))
+        second = self.executor.run(self.prompt())["1"][0]  # a file changed
+        self.assertEqual(os.path.basename(second), "b_c_00002.mkv")
+        self.assertEqual(sorted(os.listdir(self.output)), ["b_c_00001.mkv", "b_c_00002.mkv"])
+
+    def test_nothing_stays_after_a_failure(self):
+        self.fake.problem = {"message": "broken"}
+        with self.assertRaisesRegex(RuntimeError, "^broken$"):
+            self.executor.run(self.prompt())
+        self.assertEqual(os.listdir(self.output), [])
+        self.fake.problem, self.fake.stall = None, "events"
+        threading.Timer(0.5, mm.interrupt_current_processing).start()
+        with self.assertRaises(harness.InterruptProcessingException):
+            self.executor.run(self.prompt())
+        self.assertEqual(os.listdir(self.output), [])
+        self.tidy()
+
+    def test_files_that_are_missing(self):
+        with self.assertRaisesRegex(harness.Invalid, "'nothing.mp4' is no file"):
+            self.executor.run(self.prompt(video="nothing.mp4"))
+
+    def test_names(self):
+        for name, want in (("x", ("x", ".mp4")), ("../../etc/passwd", ("passwd", ".mp4")), ("a\\b.webm", ("b", ".webm")), (" .. ", ("lipstream", ".mp4")),
+                           ("v1.5", ("v1.5", ".mp4")), ("Größe.MKV", ("Größe", ".mkv")), ("", ("lipstream", ".mp4")), ("a\nb|c*.mov", ("a_b_c_", ".mov"))):
+            self.assertEqual(hostmod.safe_name(name), want)
+
+    def test_memory_node(self):
+        prompt = {"1": {"class_type": "Source", "inputs": {}}, "2": {"class_type": "LipstreamMemory", "inputs": {"anything": ["1", 0], "server": self.fake.url}}}
+        for _ in range(2):  # never cached
+            out = self.executor.run(prompt)["2"]
+            self.assertEqual(out[0], "host: 1.50 of 8.00 GB, normal")
+            self.assertIs(out[1], Source.images)
+            self.assertIn("2", self.executor.executed)
+
+
+class ContractTest(unittest.TestCase):
+    """Workflows of the old wrapper load as they are."""
+
+    def test_old_interface(self):
+        c = root.NODE_CLASS_MAPPINGS
+        self.assertEqual(c["LatentSyncNode"].INPUT_TYPES()["required"], {
+            "images": ("IMAGE",), "audio": ("AUDIO",), "seed": ("INT", {"default": 1247}),
+            "lips_expression": ("FLOAT", {"default": 1.5, "min": 1.0, "max": 3.0, "step": 0.1}),
+            "inference_steps": ("INT", {"default": 20, "min": 1, "max": 999, "step": 1})})
+        self.assertEqual(list(c["LatentSyncNode"].INPUT_TYPES()["optional"]), ["engine", "profile", "memory_limit_gb", "fps", "server"])
+        self.assertEqual(c["VideoLengthAdjuster"].INPUT_TYPES(), {"required": {
+            "images": ("IMAGE",), "audio": ("AUDIO",), "mode": (["normal", "pingpong", "loop_to_audio"], {"default": "normal"}),
+            "fps": ("FLOAT", {"default": 25.0, "min": 1.0, "max": 120.0}),
+            "silent_padding_sec": ("FLOAT", {"default": 0.5, "min": 0.1, "max": 3.0, "step": 0.1})}})
+        for name, function in (("LatentSyncNode", "inference"), ("VideoLengthAdjuster", "adjust")):
+            self.assertEqual((c[name].RETURN_TYPES, c[name].RETURN_NAMES, c[name].FUNCTION, c[name].CATEGORY), (("IMAGE", "AUDIO"), ("images", "audio"), function, "LatentSyncNode"))
+
+    def test_signatures(self):
+        import inspect
+
+        for name, cls in root.NODE_CLASS_MAPPINGS.items():
+            inputs = [n for part in cls.INPUT_TYPES().values() for n in part]
+            self.assertEqual(list(inspect.signature(getattr(cls, cls.FUNCTION)).parameters)[1:], inputs, name)
+            self.assertIn(name, root.NODE_DISPLAY_NAME_MAPPINGS)
+
+    def widgets(self, cls):
+        """The frontend's widgets, in its order."""
+        out = []
+        for part in ("required", "optional"):
+            for name, spec in cls.INPUT_TYPES().get(part, {}).items():
+                if isinstance(spec[0], list) or spec[0] in ("INT", "FLOAT", "STRING", "BOOLEAN"):
+                    out += [name, "control_after_generate"] if name in ("seed", "noise_seed") else [name]
+        return out
+
+    def test_old_workflows(self):
+        with open(os.path.join(harness.PACKAGE, "workflows", "latentsync_wrapper.json")) as f:
+            flow = json.load(f)
+        by_type = {n["type"]: n for n in flow["nodes"]}
+        got = {}
+        for name in ("LatentSyncNode", "VideoLengthAdjuster"):
+            cls, node = root.NODE_CLASS_MAPPINGS[name], by_type[name]
+            got[name] = dict(zip(self.widgets(cls), node["widgets_values"]))
+            self.assertEqual([(i["name"], i["type"]) for i in node["inputs"]], [("images", "IMAGE"), ("audio", "AUDIO")])
+            self.assertEqual([(o["name"], o["type"]) for o in node["outputs"]], [("images", "IMAGE"), ("audio", "AUDIO")])
+        self.assertEqual(got["LatentSyncNode"], {"seed": 1247, "control_after_generate": "randomize", "lips_expression": 1.5, "inference_steps": 20})
+        self.assertEqual(got["VideoLengthAdjuster"], {"mode": "pingpong", "fps": 25, "silent_padding_sec": 0.5})
+        ids = {n["id"]: n for n in flow["nodes"]}
+        for ident, source, slot, target, into, kind in flow["links"]:
+            self.assertEqual(ids[source]["outputs"][slot]["type"], kind)
+            self.assertIn(ident, ids[source]["outputs"][slot]["links"])
+            self.assertEqual((ids[target]["inputs"][into]["type"], ids[target]["inputs"][into]["link"]), (kind, ident))
+        # and a prompt of the old node, which knows none of the new inputs, runs
+        fake = Fake().start()
+        self.addCleanup(fake.stop)
+        with mock.patch.dict(os.environ, LIPSTREAM_SERVER=fake.url):
+            out = harness.Executor({"Source": Source, "Sink": Sink, **root.NODE_CLASS_MAPPINGS}).run(prompt())
+        self.assertTrue(torch.equal(out["2"][0], Source.images))
+
+    def test_api_workflows(self):
+        import drive
+
+        with tempfile.TemporaryDirectory() as d, mock.patch("folder_paths.get_input_directory", lambda: d):
+            for name in ("face.png", "face.mp4", "voice.wav"):
+                open(os.path.join(d, name), "w").close()
+            for name in ("lipstream_api.json", "lipstream_run_api.json"):
+                with open(os.path.join(harness.PACKAGE, "workflows", name)) as f:
+                    harness.Executor({**drive.NODES, **root.NODE_CLASS_MAPPINGS}).validate(json.load(f))
+
+    def test_bad_values(self):
+        executor = harness.Executor({"Source": Source, "Sink": Sink, **root.NODE_CLASS_MAPPINGS})
+        for inputs, want in (({"lips_expression": 3.5}, "bigger_than_max"), ({"inference_steps": 0}, "smaller_than_min"), ({"engine": "x"}, "not_in_list"),
+                             ({"memory_limit_gb": -1}, "smaller_than_min"), ({"images": ["1", 1]}, "return_type_mismatch")):
+            with self.assertRaisesRegex(harness.Invalid, want):
+                executor.validate(prompt(**inputs))
+
+    def test_one_version(self):
+        with open(os.path.join(harness.PACKAGE, "pyproject.toml")) as f:
+            self.assertEqual(re.search(r'^version = "(.+)"', f.read(), re.M)[1], client.VERSION)
+
+    def test_loads_light(self):
+        """Neither torch nor ComfyUI is needed to load the package."""
+        code = ("import sys; sys.modules.update(torch=None, comfy=None, numpy=None, PIL=None, folder_paths=None)\n"
+                f"sys.path.insert(0, {HERE!r}); import harness; print(sorted(harness.load().NODE_CLASS_MAPPINGS))")
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        self.assertIn("LipstreamRun", out.stdout)
+        self.assertEqual(out.stderr, "")
+
+
+SERVER = """#!%s
+import sys, os, json, time
+args = sys.argv[1:]
+open(os.environ["SEEN"], "a").write(json.dumps(args) + "\\n")
+mode = os.environ.get("MODE", "")
+if mode == "broken":
+    sys.exit("lipstream: listen: address already in use")
+sys.path.insert(0, %r)
+if mode == "deaf":
+    import signal
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+from fake import Fake
+fake = Fake(int(args[args.index("--listen") + 1].rpartition(":")[2]))
+print("ready", file=sys.stderr, flush=True)
+fake.serve_forever()
+"""
+
+
+class ServiceTest(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.TemporaryDirectory()
+        self.addCleanup(self.dir.cleanup)
+        self.addCleanup(service.stop)
+        path = os.path.join(self.dir.name, "lipstream")
+        with open(path, "w") as f:
+            f.write(SERVER % (sys.executable, HERE))
+        os.chmod(path, 0o755)
+        import socket
+
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            listen = f"127.0.0.1:{s.getsockname()[1]}"
+        self.seen = os.path.join(self.dir.name, "seen")
+        env = {k: v for k, v in os.environ.items() if not k.startswith("LIPSTREAM_")}
+        env.update(LIPSTREAM_BINARY=path, SEEN=self.seen, XDG_CACHE_HOME=self.dir.name)
+        for p in (mock.patch.object(service, "LISTEN", listen), mock.patch.dict(os.environ, env, clear=True)):
+            p.start()
+            self.addCleanup(p.stop)
+
+    def test_starts_one_and_ends_it(self):
+        c = service.connect("")
+        self.assertEqual(c.negotiate(), "fake")
+        child = service._child
+        self.assertNotEqual(os.getsid(child.pid), os.getsid(0))
+        service.connect("")
+        with open(self.seen) as f:
+            self.assertEqual([json.loads(x) for x in f], [["serve", "--listen", service.LISTEN, "--max-upload", "200GB", "--max-stored", "400GB"]])
+        child.kill()  # and starts it anew
+        child.wait()
+        service.connect("")
+        child = service._child
+        service.stop()
+        self.assertIsNotNone(child.poll())
+
+    def test_kills_what_does_not_end(self):
+        with mock.patch.dict(os.environ, MODE="deaf"), mock.patch.object(service, "GRACE", 0.5):
+            service.connect("")
+            child = service._child
+            service.stop()
+        self.assertEqual(child.returncode, -9)
+
+    def test_says_why_it_does_not_start(self):
+        with mock.patch.dict(os.environ, MODE="broken"):
+            with self.assertRaises(client.Failure) as caught:
+                service.connect("")
+        self.assertRegex(str(caught.exception), r"^lipstream serve ended at once: lipstream: listen: address already in use\nits log is .*comfyui-serve\.log$")
+
+    def test_starts_nothing_elsewhere(self):
+        with self.assertRaises(client.Failure):
+            service.connect("http://127.0.0.1:1")
+        with mock.patch.dict(os.environ, LIPSTREAM_SERVER="http://127.0.0.1:1"), self.assertRaises(client.Failure):
+            service.connect("")
+        self.assertFalse(os.path.exists(self.seen))
+
+    def test_finds_the_program(self):
+        with mock.patch.dict(os.environ, LIPSTREAM_BINARY=self.dir.name + "/no"), self.assertRaisesRegex(client.Failure, "LIPSTREAM_BINARY names .*/no, which is not there"):
+            service.binary()
+        with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH=self.dir.name):
+            self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
+        with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH="/nowhere"), self.assertRaisesRegex(client.Failure, "is not installed\ninstall it"):
+            service.binary()
+        with tempfile.TemporaryDirectory() as d, mock.patch.dict(os.environ, LIPSTREAM_BINARY=""), mock.patch.object(service, "__file__", os.path.join(d, "service.py")):
+            with open(os.path.join(d, "binary.txt"), "w") as f:
+                f.write(sys.executable + "\n")
+            self.assertEqual(service.binary(), sys.executable)
+
+    def test_ends_with_python(self):
+        code = (f"import sys; sys.path.insert(0, {HERE!r}); from support import package\n"
+                f"s = package('service'); s.LISTEN = {service.LISTEN!r}; s.connect(''); print(s._child.pid)")
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        with self.assertRaises(ProcessLookupError):
+            os.kill(int(out.stdout), 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
