@@ -89,7 +89,7 @@ func TestPageInputs(t *testing.T) {
 	b.see(`document.getElementById('video-state').textContent.startsWith('pasted.png: 320 by 240')`, `!document.getElementById('start').disabled`)
 	b.do(enter("#start"))
 	b.see(`document.querySelector('#jobs li.failed .error')?.textContent.includes(' — ')`)
-	if said := ask[string](b, `document.getElementById('news').textContent`); !strings.HasPrefix(said, "pasted-lipstream.mp4: Failed. ") {
+	if said := ask[string](b, `document.getElementById('news').textContent`); !strings.HasPrefix(said, "pasted-lipstream.mp4: Failed. find a face in pasted.png: ") {
 		t.Errorf("a screen reader hears %q", said)
 	}
 	b.accessible("a failed job")

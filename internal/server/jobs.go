@@ -351,6 +351,7 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	}
 	job := spec.Job()
 	var err error
+	var names []string // of the inputs, path and name in turn
 	for _, in := range []struct {
 		what string
 		src  queue.Source
@@ -358,6 +359,9 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	}{{"video", spec.Video, &job.Video}, {"audio", spec.Audio, &job.Audio}} {
 		if *in.to, err = s.localPath(in.what, in.src); err != nil {
 			return err
+		}
+		if i, _, err := s.uploads.find(in.src.Upload); err == nil {
+			names = append(names, *in.to, i.Name)
 		}
 	}
 	job.Output = filepath.Join(s.uploads.dir, "estimate.mp4") // never written
@@ -371,6 +375,11 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 		return r.Context().Err()
 	}
 	plan, err := s.o.Estimate(r.Context(), job)
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Err != nil {
+		told := *f
+		told.Err = errors.New(strings.NewReplacer(names...).Replace(f.Err.Error()))
+		return &told
+	}
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/lipstream/lipstream"
@@ -56,6 +57,7 @@ func (w *Worker) do(l *queue.Lease) {
 		if f, ok := errors.AsType[failure](err); ok {
 			p = f.Problem
 		}
+		p.Message = t.byName(p.Message)
 		log.Error("task: failed", "error", p.Message)
 		err = l.Fail(end, *p, again(p))
 	}
@@ -71,6 +73,7 @@ type task struct {
 	dir   string
 	began time.Time
 
+	names []string  // of each input, path and name in turn
 	shown time.Time // when progress was last told
 	stage string
 }
@@ -92,6 +95,7 @@ func (t *task) run(ctx context.Context) error {
 		}
 		defer release()
 		*in.to = path
+		t.names = append(t.names, path, in.media.Name)
 	}
 	switch t.l.Task().Kind {
 	case queue.KindPart:
@@ -100,6 +104,11 @@ func (t *task) run(ctx context.Context) error {
 		return t.join(ctx, job)
 	}
 	return t.whole(ctx, job)
+}
+
+// byName tells of the inputs by the names that the client knows.
+func (t *task) byName(message string) string {
+	return strings.NewReplacer(t.names...).Replace(message)
 }
 
 func (t *task) input(ctx context.Context, m queue.Media) (string, func(), error) {
