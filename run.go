@@ -249,7 +249,9 @@ func probe(ctx context.Context, job Job, engine string) (*inputs, error) {
 	if v.IsPicture && job.FPS == "" {
 		in.rate = pictureRate
 	}
-	in.format = media.WorkingFormat(*v)
+	if in.format = media.WorkingFormat(*v); job.Codec == "ffv1" {
+		in.format = media.ExactFormat(*v)
+	}
 	if in.mode, err = media.ParseMode(job.Length); err != nil {
 		return nil, err
 	}

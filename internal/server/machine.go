@@ -106,8 +106,12 @@ func (s *Server) options(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
+// API is the version of the HTTP API: it rises when a client of the one before
+// would no longer work.
+const API = 1
+
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
-	return answer(w, http.StatusOK, map[string]string{"status": "ok", "version": s.o.Version})
+	return answer(w, http.StatusOK, map[string]any{"status": "ok", "version": s.o.Version, "api": API})
 }
 
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {

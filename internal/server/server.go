@@ -57,6 +57,7 @@ type Server struct {
 	metrics  *metrics
 	hosts    map[string]bool
 	estimate chan struct{} // one at a time
+	decoders chan struct{} // see decoders
 	draining atomic.Bool
 	handler  http.Handler
 }
@@ -70,7 +71,7 @@ func New(o Options) (*Server, error) {
 	o.MaxStored = cmp.Or(o.MaxStored, 100<<30)
 	o.MaxQueued = cmp.Or(o.MaxQueued, 1000)
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
-	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1)}
+	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders)}
 	var err error
 	if s.uploads, err = newUploads(filepath.Join(o.Dir, "uploads"), o.MaxUpload, o.MaxStored, o.Log); err != nil {
 		return nil, err
@@ -141,6 +142,7 @@ func (s *Server) table() []route {
 		{"POST /v1/jobs/{id}/retry", s.retryJob, false},
 		{"GET /v1/jobs/{id}/events", s.jobEvents, false},
 		{"GET /v1/jobs/{id}/result", s.jobResult, false},
+		{"GET /v1/jobs/{id}/frames", s.jobFrames, false},
 		{"GET /v1/jobs/{id}/preview", s.jobPreview, false},
 		{"GET /v1/jobs/{id}/video", s.jobMedia(func(j queue.Job) queue.Media { return j.Video }), false},
 		{"GET /v1/jobs/{id}/audio", s.jobMedia(func(j queue.Job) queue.Media { return j.Audio }), false},
