@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"cmd", "tools", "e2e", "examples"},
 	{"internal/server", "internal/worker", "internal/doctor", "internal/bench"},
 	{"internal/client"},
-	{"internal/web"},
+	{"internal/web", "comfyui"},
 	{"internal/queue"},
 	{"internal/store"},
 	{"."},

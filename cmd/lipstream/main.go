@@ -34,6 +34,7 @@ type cli struct {
 	Doctor  doctorCmd  `cmd:"" help:"Check what this machine has and what is missing."`
 	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`
 	Monitor monitorCmd `cmd:"" help:"Watch the memory of GPUs, host and control group."`
+	ComfyUI comfyuiCmd `cmd:"" name:"comfyui" help:"Install the nodes for ComfyUI."`
 }
 
 const description = `Lip sync with bounded memory: a face (video or picture) and a voice in, the face speaking the voice out.
