@@ -54,7 +54,7 @@ deps:
 	sh tools/deps.sh ffmpeg ffprobe pip
 
 deps-test:
-	sh tools/deps.sh ffmpeg ffprobe pip gcc chromium
+	sh tools/deps.sh ffmpeg ffprobe pip gcc chromium torch
 
 clean:
 	rm -rf bin out

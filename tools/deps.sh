@@ -6,6 +6,8 @@ set -eu
 have() {
 	case $1 in
 	pip) command -v pip3 >/dev/null || command -v pip >/dev/null || python3 -m pip --version >/dev/null 2>&1 ;;
+	# What ComfyUI has, for the tests of its nodes; Debian's Python, not any other.
+	torch) /usr/bin/python3 -c 'import torch, numpy, PIL' 2>/dev/null ;;
 	*) command -v "$1" >/dev/null ;;
 	esac
 }
@@ -15,6 +17,7 @@ package() {
 	ffprobe) echo ffmpeg ;;
 	pip) echo python3-pip ;;
 	gcc) echo gcc libc6-dev ;;
+	torch) echo python3-torch python3-numpy python3-pil ;;
 	*) echo "$1" ;;
 	esac
 }

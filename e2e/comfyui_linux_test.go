@@ -1,0 +1,260 @@
+package e2e_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+)
+
+// debianPython is the one that has Debian's torch; the first in PATH may be another.
+const debianPython = "/usr/bin/python3"
+
+func needTorch(t *testing.T) {
+	t.Helper()
+	if out, err := exec.Command(debianPython, "-c", "import torch, numpy, PIL").CombinedOutput(); err != nil {
+		if os.Getenv(backendtest.RequireVariable) != "" {
+			t.Fatalf("apt-get install python3-torch python3-numpy python3-pil: %s", out)
+		}
+		t.Skip("no torch")
+	}
+}
+
+func comfyuiFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../comfyui")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestComfyUIUnits runs the package's own tests.
+func TestComfyUIUnits(t *testing.T) {
+	needTorch(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, debianPython, "-B", "-m", "unittest", "discover", "-s", "comfyui/tests")
+	cmd.Dir, cmd.Env = "..", environment(t.TempDir(), newMark())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// driven is what drive.py reports; see there.
+type driven struct {
+	OK            bool
+	Error         *struct{ Type, Text string }
+	InterruptS    *float64 `json:"interrupt_s"`
+	Frames        int
+	Width, Height int
+	MD5           []string
+	Audio         struct {
+		Shape      []int
+		SampleRate int `json:"sample_rate"`
+	}
+	Progress, Previews int
+	Tensors, Overhead  int64
+	Strings            map[string][]string
+}
+
+// drive runs a workflow through the nodes.
+func drive(t *testing.T, workflow, server string, args ...string) (d driven) {
+	t.Helper()
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, debianPython, append([]string{"-B", filepath.Join(comfyuiFolder(t), "tests", "drive.py"), "workflow",
+		"--server", server, "--workflow", workflow, "--input", inputs, "--out", dir}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
+	out, err := cmd.Output()
+	if jsonErr := json.Unmarshal(out, &d); jsonErr != nil {
+		t.Fatalf("%v, %v\n%s%s", err, jsonErr, out, stderr.String())
+	}
+	return d
+}
+
+// rgbFrames are checksums of a video's frames as RGB24, by the exact way back.
+func rgbFrames(t *testing.T, path string) (sums []string) {
+	t.Helper()
+	const flags = "flags=bicubic+accurate_rnd+full_chroma_int"
+	cmd := exec.Command("ffmpeg", "-v", "error", "-i", path, "-an", "-vf",
+		"scale="+flags+":in_color_matrix=bt709:in_range=tv,format=gbrp,scale="+flags+",format=rgb24", "-f", "framemd5", "-")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(out)) {
+		if f := strings.Split(strings.TrimSpace(line), ","); !strings.HasPrefix(line, "#") && len(f) == 6 {
+			sums = append(sums, strings.TrimSpace(f[5]))
+		}
+	}
+	return sums
+}
+
+// asFrames decodes a video into a file of NumPy and a lossless RGB video with the
+// same frames.
+func asFrames(t *testing.T, dir, name, source string, count, width, height int) (npy, video string) {
+	t.Helper()
+	npy, video = filepath.Join(dir, name+".npy"), filepath.Join(dir, name+".mkv")
+	raw, err := exec.Command("ffmpeg", "-v", "error", "-i", source, "-vf", fmt.Sprintf("scale=%d:%d", width, height),
+		"-frames:v", fmt.Sprint(count), "-f", "rawvideo", "-pix_fmt", "rgb24", "-").Output()
+	if err != nil || len(raw) != count*width*height*3 {
+		t.Fatalf("%v, %d bytes", err, len(raw))
+	}
+	head := fmt.Sprintf("{'descr': '|u1', 'fortran_order': False, 'shape': (%d, %d, %d, 3), }", count, height, width)
+	head += strings.Repeat(" ", 117-len(head)) + "\n"
+	if err := os.WriteFile(npy, append(append([]byte("\x93NUMPY\x01\x00\x76\x00"), head...), raw...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	encode := exec.Command("ffmpeg", "-v", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", fmt.Sprintf("%dx%d", width, height), "-r", "25",
+		"-i", "pipe:0", "-c:v", "ffv1", "-pix_fmt", "gbrp", video)
+	encode.Stdin = bytes.NewReader(raw)
+	if out, err := encode.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return npy, video
+}
+
+// TestComfyUI: the nodes' frames are those of the command line, nothing piles up,
+// Cancel is at once, errors are two lines.
+func TestComfyUI(t *testing.T) {
+	needTorch(t)
+	dir := t.TempDir()
+	d := startDaemon(t, dir, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1")
+	server := d.address("http://")
+	example := filepath.Join(comfyuiFolder(t), "workflows", "lipstream_api.json")
+
+	direct := func(video, audio, output string) []string {
+		t.Helper()
+		lipstreamCommand(t, dir, "run", "--video", video, "--audio", audio, "-o", output, "--engine", "preview", "--codec", "ffv1", "--length", "pingpong", "--fps", "25", "-q")
+		return rgbFrames(t, filepath.Join(dir, output))
+	}
+	t.Run("example", func(t *testing.T) {
+		_, video := asFrames(t, dir, "portrait", in("portrait.png"), 1, 512, 512)
+		got := drive(t, example, server, "--set", "LoadImage.image=portrait.png", "--set", "LoadAudio.audio=speech.wav")
+		want := direct(video, in("speech.wav"), "example.mkv")
+		if !got.OK || got.Width != 512 || len(want) == 0 || !slices.Equal(got.MD5, want) {
+			t.Errorf("%+v: %d frames, want %d of run", got.Error, len(got.MD5), len(want))
+		}
+		if got.Progress == 0 || got.Previews == 0 {
+			t.Errorf("%d readings of progress, %d previews", got.Progress, got.Previews)
+		}
+	})
+	npy, video := asFrames(t, dir, "head", in("head.mp4"), 50, 320, 240)
+	workflow := filepath.Join(dir, "frames.json")
+	text, err := os.ReadFile(example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte(`"LoadImage"`), []byte(`"LoadFrames"`)), []byte(`"image": "face.png"`), []byte(`"path": "`+npy+`"`))
+	if err := os.WriteFile(workflow, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("frames", func(t *testing.T) {
+		got := drive(t, workflow, server, "--set", "LoadAudio.audio=three.wav") // longer than the images: they run back
+		want := direct(video, in("three.wav"), "frames.mkv")
+		if !got.OK || got.Frames != 75 || !slices.Equal(got.MD5, want) {
+			t.Errorf("%+v: %d frames, want %d of run", got.Error, len(got.MD5), len(want))
+		}
+		if got.Audio.SampleRate != 22050 || !slices.Equal(got.Audio.Shape, []int{1, 1, 66150}) {
+			t.Errorf("the audio came back as %+v", got.Audio)
+		}
+	})
+	t.Run("memory", func(t *testing.T) {
+		large, _ := asFrames(t, dir, "large", in("long.mp4"), 200, 512, 384)
+		if err := ffmpeg(dir, "-i", in("long.wav"), "-t", "8", "eight.wav"); err != nil {
+			t.Fatal(err)
+		}
+		got := drive(t, workflow, server, "--set", "LoadFrames.path="+large, "--set", "LoadAudio.audio="+filepath.Join(dir, "eight.wav"))
+		const megabytes = 2 * 200 * 512 * 384 * 3 * 4 >> 20
+		if !got.OK || got.Tensors>>20 < megabytes {
+			t.Fatalf("%+v, %d MB of tensors", got.Error, got.Tensors>>20)
+		}
+		t.Logf("%d MB of tensors, %.1f MB besides", got.Tensors>>20, float64(got.Overhead)/(1<<20))
+		if got.Overhead > 64<<20 {
+			t.Errorf("%d MB besides the tensors", got.Overhead>>20)
+		}
+	})
+	t.Run("cancel", func(t *testing.T) {
+		got := drive(t, workflow, server, "--set", "LoadAudio.audio=long.wav", "--interrupt-after", "2.5")
+		if got.InterruptS == nil {
+			t.Fatalf("it was not interrupted: %+v", got)
+		}
+		t.Logf("Cancel took %.2f s", *got.InterruptS)
+		if *got.InterruptS > 2 {
+			t.Errorf("Cancel took %.1f s", *got.InterruptS)
+		}
+		if list := lipstreamCommand(t, dir, "jobs", "--server="+server); !strings.Contains(list, "cancelled") || strings.Contains(list, "running") {
+			t.Errorf("the server's jobs:\n%s", list)
+		}
+	})
+	t.Run("no face", func(t *testing.T) {
+		wall, _ := asFrames(t, dir, "wall", in("wall.mp4"), 25, 320, 240)
+		got := drive(t, workflow, server, "--set", "LoadFrames.path="+wall, "--set", "LoadAudio.audio=one.wav")
+		if got.Error == nil || got.Error.Type != "RuntimeError" || !strings.HasPrefix(got.Error.Text, "find a face in comfyui.mkv: ") || strings.Count(got.Error.Text, "\n") != 1 {
+			t.Errorf("%+v", got.Error)
+		}
+	})
+	t.Run("files", func(t *testing.T) {
+		got := drive(t, filepath.Join(comfyuiFolder(t), "workflows", "lipstream_run_api.json"), server,
+			"--set", "LipstreamRun.video=head.mp4", "--set", "LipstreamRun.audio=two.wav", "--set", "LipstreamRun.output_name=out.mp4")
+		if !got.OK || len(got.Strings) == 0 {
+			t.Fatalf("%+v", got)
+		}
+		lipstreamCommand(t, dir, "run", "--video", in("head.mp4"), "--audio", in("two.wav"), "-o", "files.mp4", "--engine", "preview", "-q")
+		for _, paths := range got.Strings {
+			if filepath.Ext(paths[0]) != ".mp4" {
+				continue
+			}
+			if a, b := pictures(t, paths[0]), pictures(t, filepath.Join(dir, "files.mp4")); a != b {
+				t.Errorf("%s has other pictures than run's", paths[0])
+			}
+			return
+		}
+		t.Errorf("no result among %v", got.Strings)
+	})
+}
+
+// TestComfyUIStarts: installed into a ComfyUI, the nodes start the server that the
+// installer noted, and it ends with them.
+func TestComfyUIStarts(t *testing.T) {
+	needTorch(t)
+	needRuntime(t)
+	dir := t.TempDir()
+	for _, sub := range []string{"custom_nodes", ".home", ".cache", ".tmp"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lipstreamCommand(t, dir, "comfyui", "install", "--path", dir)
+	program := `import importlib.util, sys, os
+folder = os.path.join("custom_nodes", "comfyui-lipstream")
+spec = importlib.util.spec_from_file_location("lipstream_nodes", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder])
+m = importlib.util.module_from_spec(spec); sys.modules["lipstream_nodes"] = m; spec.loader.exec_module(m)
+from lipstream_nodes import service
+service.LISTEN = "127.0.0.1:" + sys.argv[1]
+c = service.connect("")
+print(c.url, sorted(m.NODE_CLASS_MAPPINGS), service._child.pid)`
+	cmd := exec.Command(debianPython, "-B", "-c", program, "18448")
+	var stderr bytes.Buffer
+	cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
+	out, err := cmd.Output()
+	if err != nil || !strings.Contains(string(out), "'LatentSyncNode', 'LipstreamMemory', 'LipstreamRun', 'VideoLengthAdjuster'") {
+		t.Fatalf("%v: %s%s", err, out, stderr.String())
+	}
+	fields := strings.Fields(string(out))
+	if _, err := os.Stat("/proc/" + fields[len(fields)-1]); err == nil {
+		t.Error("the server lives on")
+	}
+}
