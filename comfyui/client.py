@@ -336,6 +336,13 @@ class Client:
             self._creating.release()
             self.clean()
 
+    def leave(self) -> None:
+        """Cancels the job as Python ends, when no thread can be started any more."""
+        self._aborted.set()
+        if self.job_id:
+            with contextlib.suppress(Failure):
+                self.json("DELETE", "/v1/jobs/" + self.job_id, timeout=2, private=True)
+
     def clean(self, remove: bool = False) -> None:
         """Cancels the job unless it has ended and removes its uploads; with
         remove, its record and result, too. What takes long goes on behind."""

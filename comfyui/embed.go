@@ -15,7 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-//go:embed __init__.py client.py host.py lengths.py media.py nodes.py service.py pyproject.toml README.md workflows
+//go:embed __init__.py client.py host.py lengths.py media.py nodes.py service.py pyproject.toml README.md api_workflows example_workflows
 var files embed.FS
 
 // Folder is the name of ours in custom_nodes.

@@ -27,16 +27,16 @@ def unload_models() -> None:
 
 
 class Progress:
-    """ComfyUI's progress bar, which never goes back."""
+    """ComfyUI's progress bar, which never goes back, and a line of text below it."""
 
     def __init__(self) -> None:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(TOTAL)
-        self._value = 0
+        self._value, self._text = 0, ""
 
-    def show(self, share: float, jpeg: bytes = b"") -> None:
-        """share is 0 to 1; jpeg is a picture to show, or empty."""
+    def show(self, share: float, text: str = "", jpeg: bytes = b"") -> None:
+        """share is 0 to 1; text is a line for the node, jpeg a picture; empty leaves what is there."""
         self._value = max(self._value, min(TOTAL, int(share * TOTAL)))
         preview = None
         if jpeg:
@@ -44,6 +44,21 @@ class Progress:
 
             preview = ("JPEG", Image.open(io.BytesIO(jpeg)).convert("RGB"), 512)
         self._bar.update_absolute(self._value, TOTAL, preview)
+        if text and text != self._text:
+            self._text = text
+            write(text)
+
+
+def write(text: str) -> None:
+    """Shows text on the node at work, in versions of ComfyUI that can."""
+    try:
+        from server import PromptServer
+
+        server = PromptServer.instance
+        if server.client_id is not None:  # else nobody looks, and last_node_id is an old one
+            server.send_progress_text(text, server.last_node_id, server.client_id)
+    except (ImportError, AttributeError):
+        pass
 
 
 def input_path(path: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 import time
 from fractions import Fraction
@@ -9,6 +11,8 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import host, service
 from .client import Client, Failure, FileSource, Source, supervise
+
+log = logging.getLogger("lipstream")
 
 STEPS, GUIDANCE = 20, 1.5  # the defaults of LatentSync
 
@@ -64,17 +68,61 @@ def _connect(server: str, engine: str) -> Tuple[Client, bool]:
     return supervise(work, host.check)
 
 
-class _Share:
-    """How much of a job is done, of all its tasks together."""
+STAGES = {"probe": "looking at the inputs", "load": "loading the networks", "listen": "listening to the voice", "finish": "finishing"}
+
+
+class _Work:
+    """What the events of a job tell, of all its tasks together."""
 
     def __init__(self, expected: int) -> None:
         self._expected, self._tasks = expected, {}
 
-    def of(self, event: Dict[str, Any]) -> float:
+    def share(self, event: Dict[str, Any]) -> float:
+        """How much is done after an event of progress, 0 to 1."""
         if event.get("stage") == "frames" and event.get("frames"):
             self._tasks[event.get("task", 0)] = (event.get("frame", 0), event["frames"])
-        done, known = (sum(t[i] for t in self._tasks.values()) for i in (0, 1))
+        done, known = self._frames()
         return min(1.0, done / max(known, self._expected, 1))
+
+    def _frames(self) -> Tuple[int, int]:
+        done, known = (sum(t[i] for t in self._tasks.values()) for i in (0, 1))
+        return done, known
+
+    def line(self, event: Dict[str, Any]) -> str:
+        """The same in words."""
+        if event.get("stage") != "frames":
+            return STAGES.get(event.get("stage", ""), "")
+        done, known = self._frames()
+        parts = [f"frame {done}" + (f" of {known}" if known else "")]
+        if event.get("steps"):
+            parts.append(f"step {event.get('step', 0)} of {event['steps']}")
+        if event.get("eta_s", 0) > 0:
+            parts.append(f"{_clock(event['eta_s'])} left")
+        if event.get("memory_now", 0) > 0:
+            parts.append(f"{event['memory_now'] / 1e9:.1f} GB")
+        return ", ".join(parts)
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(math.ceil(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{s:02}" if minutes >= 60 else f"{minutes}:{s:02}"
+
+
+def _tell(kind: str, event: Dict[str, Any]) -> None:
+    """Writes what should outlast the progress bar into ComfyUI's log."""
+    text = event.get("message", "")
+    if kind == "start":
+        log.info("lipstream: engine %s%s", event.get("engine", ""), f" ({text})" if text else "")
+    elif kind in ("warning", "alert", "plan") and text:
+        log.log(logging.INFO if kind == "plan" else logging.WARNING, "lipstream: %s", text + (f"; {event['hint']}" if event.get("hint") else ""))
+
+
+def _summary(result: Dict[str, Any]) -> str:
+    """The last line of a job that went well."""
+    text = f"{result.get('frames', 0)} frames in {_clock(result.get('elapsed', 0))} by {result.get('engine', '')}, at most {result.get('memory_peak', 0) / 1e9:.1f} GB"
+    if result.get("no_face"):
+        text += f"; {result['no_face']} frames without a usable face are as they were"
+    return text
 
 
 def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]], expected: int,
@@ -90,28 +138,36 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
         progress = host.Progress()
         total = max(1, sum(s.size for _, _, s in inputs))
 
-        def work(say: Callable[[Tuple[float, bytes]], None]) -> None:
+        def work(send: Callable[[Tuple[float, str, bytes]], None]) -> None:
+            def say(share: float, text: str = "", jpeg: bytes = b"") -> None:
+                send((share, text, jpeg))
+
             before = 0
             for field, name, source in inputs:
-                spec[field] = {"upload": client.upload(name, source, lambda n: say((SENT * (before + n) / total, b"")))}
+                spec[field] = {"upload": client.upload(name, source, lambda n: say(SENT * (before + n) / total, "sending the inputs"))}
                 before += source.size
             client.submit(spec)
-            share, tag, shown = _Share(expected), "", 0.0
+            say(SENT, "waiting in the queue")
+            job, tag, shown = _Work(expected), "", 0.0
 
             def on_event(kind: str, event: Dict[str, Any]) -> None:
                 nonlocal tag, shown
                 if kind != "progress":
-                    return
+                    return _tell(kind, event)
                 jpeg = b""
                 if event.get("stage") == "frames" and time.monotonic() - shown >= 1.0:
                     tag, jpeg = client.preview(tag)
                     shown = time.monotonic()
-                say((SENT + (DONE - SENT) * share.of(event), jpeg))
+                say(SENT + (DONE - SENT) * job.share(event), job.line(event), jpeg)
 
-            job = client.follow(on_event)
-            fetch(client, job, lambda part: say((DONE + (1 - DONE) * part, b"")))
+            record = client.follow(on_event)
+            summary = _summary(record.get("result") or {})
+            log.info("lipstream: %s", summary)
+            say(DONE, summary)
+            fetch(client, record, lambda part: say(DONE + (1 - DONE) * part))
 
-        supervise(work, host.check, lambda m: progress.show(*m), client.abort)
+        with service.working(client):
+            supervise(work, host.check, lambda m: progress.show(*m), client.abort)
         client.clean(remove=True)
         progress.show(1.0)
     except Failure as e:
@@ -150,8 +206,9 @@ class LatentSyncNode:
             raise RuntimeError(f"there is nothing to do: images {tuple(images.shape)}, audio {tuple(wave.shape)}")
         inputs: List[Tuple[str, str, Source]] = [("video", "comfyui.mkv", _video(images, rate)), ("audio", "comfyui.wav", _sound(wave, audio["sample_rate"]))]
         spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps)
-        # Without loss in both directions. LatentSync's own rule of lengths is "pingpong".
-        spec.update(name="comfyui.mkv", codec="ffv1", length="pingpong", fps=str(rate))
+        # Without loss in both directions, and in one piece: joined parts differ by a
+        # little at their seams. LatentSync's own rule of lengths is "pingpong".
+        spec.update(name=service.NAME + ".mkv", codec="ffv1", length="pingpong", split=-1, fps=str(rate))
         result: List[Any] = []
 
         def fetch(client: Client, job: Dict[str, Any], say: Callable[[float], None]) -> None:
@@ -247,7 +304,7 @@ class LipstreamRun:
         from . import media
 
         spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps)
-        spec.update(name="comfyui" + host.safe_name(output_name)[1], length=length)
+        spec.update(name=service.NAME + host.safe_name(output_name)[1], length=length)
         if fps > 0:
             spec["fps"] = str(media.rate(fps))
         inputs: List[Tuple[str, str, Source]] = []
@@ -308,4 +365,5 @@ class LipstreamMemory:
             raise RuntimeError(str(e)) from None
         lines = [f"{w['name']}: {w['used'] / 1e9:.2f} of {w['total'] / 1e9:.2f} GB, {w['level']}" for w in (history[-1]["watched"] if history else [])]
         text = "\n".join(lines) or "nothing was read yet"
+        host.write(text)
         return {"ui": {"text": [text]}, "result": (text, anything)}

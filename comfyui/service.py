@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Optional, Tuple
+from typing import Iterator, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from .client import Client, Failure, Lost
@@ -22,9 +22,11 @@ log = logging.getLogger("lipstream")
 LISTEN = "127.0.0.1:8448"
 READY = 60.0  # seconds that a server may take to start
 GRACE = 10.0  # seconds that it may take to end
+NAME = "comfyui"  # of the files of our jobs, without extension
 
 _lock = threading.Lock()
 _child: Optional[subprocess.Popen] = None
+_working: Set[Client] = set()
 
 
 def connect(server: str) -> Client:
@@ -45,6 +47,23 @@ def connect(server: str) -> Client:
             _start(client)
         client.negotiate()
     return client
+
+
+@contextlib.contextmanager
+def working(client: Client) -> Iterator[None]:
+    """While its job is wanted. When ComfyUI ends meanwhile, the job is cancelled."""
+    _working.add(client)
+    try:
+        yield
+    finally:
+        _working.discard(client)
+
+
+@atexit.register
+def _leave() -> None:
+    for client in list(_working):
+        client.leave()
+    stop()
 
 
 def _token(url: str, own: str) -> str:
@@ -108,16 +127,18 @@ def _start(client: Client) -> None:
     """Starts the server unless it runs by now, and waits until it is ready."""
     global _child
     if not _ready(client):
+        began = False
         if _child is None or _child.poll() is not None:
-            command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB"]
+            stop()  # lets go of what is left of it
+            # It ends when its standard input does, however this process ends.
+            command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
             own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
             try:
                 with open(log_path(), "wb") as out:
-                    _child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=out, **own_group)
+                    _child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, **own_group)
             except OSError as e:
                 raise Failure(f"{command[0]} cannot be started: {e.strerror}", "is it the program for this system?") from None
-            atexit.unregister(stop)
-            atexit.register(stop)
+            began = True
             log.info("lipstream: started %s, its log is %s", " ".join(command), log_path())
         until = time.monotonic() + READY
         while not _ready(client):
@@ -128,6 +149,18 @@ def _start(client: Client) -> None:
             if time.monotonic() > until:
                 raise _failed(f"was not ready in {READY:.0f} s")
             time.sleep(0.1)
+        if began:
+            _forget(client)
+
+
+def _forget(client: Client) -> None:
+    """Cancels jobs of a ComfyUI that was killed: nobody waits for them any more."""
+    with contextlib.suppress(Failure):
+        for state in ("running", "queued"):
+            for job in client.json("GET", "/v1/jobs?limit=1000&state=" + state).get("jobs") or []:
+                if os.path.splitext((job.get("spec") or {}).get("name", ""))[0] == NAME:
+                    log.info("lipstream: cancels job %s of a ComfyUI that was killed", job["id"])
+                    client.json("DELETE", "/v1/jobs/" + job["id"])
 
 
 def _ready(client: Client) -> bool:
@@ -154,9 +187,9 @@ def stop() -> None:
     """Ends the server if it is ours."""
     global _child
     child, _child = _child, None
-    if child is None or child.poll() is not None:
+    if child is None:
         return
-    child.terminate()
+    child.stdin.close()
     try:
         child.wait(GRACE)
     except subprocess.TimeoutExpired:

@@ -133,7 +133,7 @@ func TestComfyUI(t *testing.T) {
 	dir := t.TempDir()
 	d := startDaemon(t, dir, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1")
 	server := d.address("http://")
-	example := filepath.Join(comfyuiFolder(t), "workflows", "lipstream_api.json")
+	example := filepath.Join(comfyuiFolder(t), "api_workflows", "lipstream.json")
 
 	direct := func(video, audio, output string) []string {
 		t.Helper()
@@ -207,7 +207,7 @@ func TestComfyUI(t *testing.T) {
 		}
 	})
 	t.Run("files", func(t *testing.T) {
-		got := drive(t, filepath.Join(comfyuiFolder(t), "workflows", "lipstream_run_api.json"), server,
+		got := drive(t, filepath.Join(comfyuiFolder(t), "api_workflows", "lipstream_run.json"), server,
 			"--set", "LipstreamRun.video=head.mp4", "--set", "LipstreamRun.audio=two.wav", "--set", "LipstreamRun.output_name=out.mp4")
 		if !got.OK || len(got.Strings) == 0 {
 			t.Fatalf("%+v", got)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -34,6 +35,8 @@ type serveCmd struct {
 	Nats          string `placeholder:"URL" help:"Use these NATS servers with JetStream, instead of the one built in."`
 	WorkersListen string `placeholder:"HOST:PORT" help:"Let workers of other machines in here; needs --token-file unless it is loopback."`
 	Media         string `placeholder:"URL" help:"Where media are kept: a folder (dir:/path), objects: (in the queue's NATS) or s3://bucket/prefix?endpoint=HOST. Default: a folder under --data, or objects: where workers of other machines are let in."`
+
+	UntilEOF bool `name:"until-eof" help:"End when standard input does: for a program that starts this one and shall not leave it behind."`
 
 	workFlags
 
@@ -124,6 +127,13 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	dir, err := s.dataDir()
 	if err != nil {
 		return err
+	}
+	if s.UntilEOF {
+		ended, end := context.WithCancel(ctx)
+		defer end()
+		// A read of standard input ends with the process at the latest.
+		go func() { _, _ = io.Copy(io.Discard, os.Stdin); end() }()
+		ctx = ended
 	}
 	log := s.logger(c)
 	page, err := web.Handler()

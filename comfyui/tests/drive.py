@@ -6,7 +6,7 @@
 NODE is an id or a class. Values are JSON, else text. The nodes besides
 Lipstream's: LoadImage, LoadAudio (WAV), LoadFrames (path of a .npy, uint8
 [frames, height, width, 3]), LoadVideoFrames (path, count: ffmpeg reads it),
-SaveImage, PreviewImage and PreviewAudio (they write nothing).
+CreateVideo, SaveVideo, SaveImage, PreviewImage and PreviewAudio (they write nothing).
 
 Prints one JSON object: "ok"; "error" with the exception's type and text, or
 "interrupt_s", how long the exception took after the flag was set; of the first
@@ -141,6 +141,24 @@ class SaveImage(Nothing):
         return {"required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})}}
 
 
+class CreateVideo(Nothing):
+    OUTPUT_NODE, RETURN_TYPES = False, ("VIDEO",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"images": ("IMAGE",), "fps": ("FLOAT", {"default": 30.0, "min": 1.0, "max": 120.0})}, "optional": {"audio": ("AUDIO",)}}
+
+    def take(self, images, fps, audio=None):
+        return ({"images": images, "fps": fps, "audio": audio},)
+
+
+class SaveVideo(Nothing):
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"video": ("VIDEO",), "filename_prefix": ("STRING", {"default": "video/ComfyUI"}),
+                             "format": (["auto", "mp4"], {"default": "auto"}), "codec": (["auto", "h264"], {"default": "auto"})}}
+
+
 class PreviewImage(Nothing):
     @classmethod
     def INPUT_TYPES(cls):
@@ -153,7 +171,7 @@ class PreviewAudio(Nothing):
         return {"required": {"audio": ("AUDIO",)}}
 
 
-NODES = {c.__name__: c for c in (LoadImage, LoadAudio, LoadFrames, LoadVideoFrames, SaveImage, PreviewImage, PreviewAudio)}
+NODES = {c.__name__: c for c in (LoadImage, LoadAudio, LoadFrames, LoadVideoFrames, CreateVideo, SaveVideo, SaveImage, PreviewImage, PreviewAudio)}
 
 
 def resident(what: str) -> int:

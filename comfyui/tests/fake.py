@@ -35,6 +35,7 @@ class Fake(ThreadingHTTPServer):
         self.break_frames: List[int] = []  # the same, of /frames
         self.stall = ""  # "upload", "create", "events" or "frames": go silent there
         self.steps = 4  # of progress, each 0.05 s
+        self.says: List[Dict[str, Any]] = []  # events before those
         self.problem: Optional[Dict[str, Any]] = None  # jobs fail with it
         self.lock = threading.Lock()
         self.count = 0
@@ -168,7 +169,10 @@ class Handler(BaseHTTPRequestHandler):
     def view(self, j: Dict[str, Any]) -> Dict[str, Any]:
         return {k: v for k, v in j.items() if k in ("id", "state", "spec", "problem", "result")}
 
-    def get_jobs(self, j: Dict[str, Any], _: str) -> None:
+    def get_jobs(self, j: Optional[Dict[str, Any]], query: str) -> None:
+        if j is None:
+            state = query.partition("state=")[2]
+            return self.answer(200, {"jobs": [self.view(x) for x in self.server.jobs.values() if x["state"] == state]})
         self.answer(200, self.view(j))
 
     def delete_jobs(self, j: Dict[str, Any], _: str) -> None:
@@ -187,17 +191,21 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         last = int(self.headers.get("Last-Event-ID") or 0)
+        for event in s.says if last == 0 else []:
+            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
         for n in range(last + 1, s.steps + 1):
             if s.stall == "events" and n > 2 and j["cancel"].wait(30):
                 return
-            event = {"type": "progress", "stage": "frames", "frame": n, "frames": s.steps, "task": 0}
+            event = {"type": "progress", "stage": "frames", "frame": n, "frames": s.steps, "task": 0,
+                     "step": 7, "steps": 20, "eta_s": 61.2, "memory_now": 3_200_000_000}
             self.wfile.write(f": still here\n\nid: {n}\nevent: progress\ndata: {json.dumps(event)}\n\n".encode())
             self.wfile.flush()
             time.sleep(0.05)
         if s.problem:
             j.update(state="failed", problem=s.problem)
         elif j["state"] == "running":
-            j.update(state="done", result={"size": os.path.getsize(j["path"])})
+            j.update(state="done", result={"size": os.path.getsize(j["path"]), "frames": 24, "no_face": 2, "elapsed": 3.2,
+                                           "engine": "preview", "memory_peak": 400_000_000})
         self.wfile.write(b'id: 99\nevent: done\ndata: {"type":"done"}\n\n')
 
     def get_jobs_preview(self, j: Dict[str, Any], _: str) -> None:

@@ -1,7 +1,7 @@
 """ComfyUI's side of the contract with nodes, without ComfyUI.
 
-install() puts stand-ins of comfy.utils, comfy.model_management and
-folder_paths into sys.modules; load() imports the package as ComfyUI does;
+install() puts stand-ins of comfy.utils, comfy.model_management,
+folder_paths and server into sys.modules; load() imports the package as ComfyUI does;
 Executor checks and runs prompts in API format. tests/README.md says what was
 read in ComfyUI's source, and what is left out.
 """
@@ -24,6 +24,22 @@ class InterruptProcessingException(Exception):
     """comfy.model_management's."""
 
 
+class PromptServer:
+    """Of one page that has sent a prompt; the Executor sets last_node_id."""
+
+    client_id, last_node_id = "page", None
+
+    def __init__(self) -> None:
+        self.texts: List[tuple] = []  # (node, line)
+
+    def send_progress_text(self, text: Any, node_id: str, sid: Any = None) -> None:
+        assert sid == self.client_id
+        self.texts.append((node_id, text))
+
+
+PromptServer.instance = PromptServer()
+
+
 class Host:
     """What the stand-ins saw."""
 
@@ -33,6 +49,7 @@ class Host:
         self.previews: List[tuple] = []  # (format, picture, largest size)
         self.unloads: List[str] = []
         self.on_progress: Any = None
+        self.texts = PromptServer.instance.texts
         for name in ("input", "output", "temp"):
             os.makedirs(os.path.join(base, name), exist_ok=True)
 
@@ -40,7 +57,7 @@ class Host:
 def install(base: str) -> Host:
     """Installs the stand-ins, with their folders under base."""
     host = Host(base)
-    comfy, utils, mm, paths = (types.ModuleType(n) for n in ("comfy", "comfy.utils", "comfy.model_management", "folder_paths"))
+    comfy, utils, mm, paths, server = (types.ModuleType(n) for n in ("comfy", "comfy.utils", "comfy.model_management", "folder_paths", "server"))
     comfy.utils, comfy.model_management = utils, mm
 
     utils.PROGRESS_BAR_HOOK = None
@@ -104,9 +121,10 @@ def install(base: str) -> Host:
     utils.PROGRESS_BAR_HOOK = hook
     host.thread = threading.current_thread()
 
+    server.PromptServer = PromptServer
     for name in ("input", "output", "temp"):
         setattr(paths, f"get_{name}_directory", lambda name=name: os.path.join(host.base, name))
-    sys.modules.update({"comfy": comfy, "comfy.utils": utils, "comfy.model_management": mm, "folder_paths": paths})
+    sys.modules.update({"comfy": comfy, "comfy.utils": utils, "comfy.model_management": mm, "folder_paths": paths, "server": server})
     return host
 
 
@@ -278,6 +296,7 @@ class Executor:
                 self.objects[key] = cls()
             obj = self.objects[key]
             mm.throw_exception_if_processing_interrupted()  # nodes.before_node_execution
+            PromptServer.instance.last_node_id = ident
             value = getattr(obj, cls.FUNCTION)(**args)
             if isinstance(value, dict):
                 self.ui[ident] = value.get("ui", {})

@@ -60,7 +60,7 @@ class Case(unittest.TestCase):
         self.fake = Fake().start()
         self.addCleanup(self.fake.stop)
         mm.interrupt_current_processing(False)
-        host.progress.clear(), host.previews.clear(), host.unloads.clear()
+        host.progress.clear(), host.previews.clear(), host.unloads.clear(), host.texts.clear()
         self.executor = harness.Executor({"Source": Source, "Sink": Sink, **root.NODE_CLASS_MAPPINGS})
 
     def run_node(self, **inputs):
@@ -97,9 +97,36 @@ class LatentSyncTest(Case):
         for s in specs:
             del s["video"], s["audio"]
         self.assertEqual(specs[0], {"engine": "preview", "profile": "balanced", "seed": 7, "memory_limit": 3_500_000_000,
-                                    "name": "comfyui.mkv", "codec": "ffv1", "length": "pingpong", "fps": "24000/1001"})
+                                    "name": "comfyui.mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "24000/1001"})
         self.assertEqual(specs[1], {"engine": "auto", "profile": "auto", "seed": (1 << 63) - 1, "steps": 20, "guidance": 2.0,
-                                    "name": "comfyui.mkv", "codec": "ffv1", "length": "pingpong", "fps": "25"})
+                                    "name": "comfyui.mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "25"})
+
+    def test_lines(self):
+        """What is being done stands on the node, what has to be known in the log."""
+        self.fake.says = [{"type": "start", "engine": "preview", "message": "no checkpoint", "output": "/tmp/x"},
+                          {"type": "progress", "stage": "load"},
+                          {"type": "plan", "message": "8 frames per window"}, {"type": "alert", "message": "memory: 6 of 8 GB"},
+                          {"type": "warning", "message": "the voice is quiet", "hint": "make it louder"}]
+        with self.assertLogs("lipstream", "INFO") as logs:
+            self.run_node()
+        texts = [t for node, t in host.texts if node == "2"]
+        for text in ("sending the inputs", "waiting in the queue", "loading the networks", "frame 4 of 4, step 7 of 20, 1:02 left, 3.2 GB"):
+            self.assertIn(text, texts)
+        last = "24 frames in 0:04 by preview, at most 0.4 GB; 2 frames without a usable face are as they were"
+        self.assertEqual(texts[-1], last)
+        self.assertEqual([(r.levelname, r.getMessage()) for r in logs.records], [
+            ("INFO", "lipstream: engine preview (no checkpoint)"), ("INFO", "lipstream: 8 frames per window"),
+            ("WARNING", "lipstream: memory: 6 of 8 GB"), ("WARNING", "lipstream: the voice is quiet; make it louder"), ("INFO", "lipstream: " + last)])
+
+    def test_no_lines_in_old_versions(self):
+        """Nor where nobody looks, as with a prompt that was sent by a program."""
+        with mock.patch.dict(sys.modules, server=None):
+            self.run_node()
+        with mock.patch.object(harness.PromptServer, "instance", mock.Mock(spec=["client_id", "last_node_id"])):
+            self.run_node(seed=8)
+        with mock.patch.object(harness.PromptServer, "client_id", None):
+            self.run_node(seed=9)
+        self.assertEqual(host.texts, [])
 
     def test_cached(self):
         self.run_node()
@@ -317,6 +344,7 @@ class RunTest(Case):
             self.assertEqual(out[0], "host: 1.50 of 8.00 GB, normal")
             self.assertIs(out[1], Source.images)
             self.assertIn("2", self.executor.executed)
+            self.assertEqual(host.texts.pop(), ("2", out[0]))
 
 
 class ContractTest(unittest.TestCase):
@@ -354,7 +382,7 @@ class ContractTest(unittest.TestCase):
         return out
 
     def test_old_workflows(self):
-        with open(os.path.join(harness.PACKAGE, "workflows", "latentsync_wrapper.json")) as f:
+        with open(os.path.join(harness.PACKAGE, "example_workflows", "latentsync_wrapper.json")) as f:
             flow = json.load(f)
         by_type = {n["type"]: n for n in flow["nodes"]}
         got = {}
@@ -383,8 +411,8 @@ class ContractTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as d, mock.patch("folder_paths.get_input_directory", lambda: d):
             for name in ("face.png", "face.mp4", "voice.wav"):
                 open(os.path.join(d, name), "w").close()
-            for name in ("lipstream_api.json", "lipstream_run_api.json"):
-                with open(os.path.join(harness.PACKAGE, "workflows", name)) as f:
+            for name in ("lipstream.json", "lipstream_run.json"):
+                with open(os.path.join(harness.PACKAGE, "api_workflows", name)) as f:
                     harness.Executor({**drive.NODES, **root.NODE_CLASS_MAPPINGS}).validate(json.load(f))
 
     def test_bad_values(self):
@@ -405,100 +433,6 @@ class ContractTest(unittest.TestCase):
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         self.assertIn("LipstreamRun", out.stdout)
         self.assertEqual(out.stderr, "")
-
-
-SERVER = """#!%s
-import sys, os, json, time
-args = sys.argv[1:]
-open(os.environ["SEEN"], "a").write(json.dumps(args) + "\\n")
-mode = os.environ.get("MODE", "")
-if mode == "broken":
-    sys.exit("lipstream: listen: address already in use")
-sys.path.insert(0, %r)
-if mode == "deaf":
-    import signal
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-from fake import Fake
-fake = Fake(int(args[args.index("--listen") + 1].rpartition(":")[2]))
-print("ready", file=sys.stderr, flush=True)
-fake.serve_forever()
-"""
-
-
-class ServiceTest(unittest.TestCase):
-    def setUp(self):
-        self.dir = tempfile.TemporaryDirectory()
-        self.addCleanup(self.dir.cleanup)
-        self.addCleanup(service.stop)
-        path = os.path.join(self.dir.name, "lipstream")
-        with open(path, "w") as f:
-            f.write(SERVER % (sys.executable, HERE))
-        os.chmod(path, 0o755)
-        import socket
-
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            listen = f"127.0.0.1:{s.getsockname()[1]}"
-        self.seen = os.path.join(self.dir.name, "seen")
-        env = {k: v for k, v in os.environ.items() if not k.startswith("LIPSTREAM_")}
-        env.update(LIPSTREAM_BINARY=path, SEEN=self.seen, XDG_CACHE_HOME=self.dir.name)
-        for p in (mock.patch.object(service, "LISTEN", listen), mock.patch.dict(os.environ, env, clear=True)):
-            p.start()
-            self.addCleanup(p.stop)
-
-    def test_starts_one_and_ends_it(self):
-        c = service.connect("")
-        self.assertEqual(c.negotiate(), "fake")
-        child = service._child
-        self.assertNotEqual(os.getsid(child.pid), os.getsid(0))
-        service.connect("")
-        with open(self.seen) as f:
-            self.assertEqual([json.loads(x) for x in f], [["serve", "--listen", service.LISTEN, "--max-upload", "200GB", "--max-stored", "400GB"]])
-        child.kill()  # and starts it anew
-        child.wait()
-        service.connect("")
-        child = service._child
-        service.stop()
-        self.assertIsNotNone(child.poll())
-
-    def test_kills_what_does_not_end(self):
-        with mock.patch.dict(os.environ, MODE="deaf"), mock.patch.object(service, "GRACE", 0.5):
-            service.connect("")
-            child = service._child
-            service.stop()
-        self.assertEqual(child.returncode, -9)
-
-    def test_says_why_it_does_not_start(self):
-        with mock.patch.dict(os.environ, MODE="broken"):
-            with self.assertRaises(client.Failure) as caught:
-                service.connect("")
-        self.assertRegex(str(caught.exception), r"^lipstream serve ended at once: lipstream: listen: address already in use\nits log is .*comfyui-serve\.log$")
-
-    def test_starts_nothing_elsewhere(self):
-        with self.assertRaises(client.Failure):
-            service.connect("http://127.0.0.1:1")
-        with mock.patch.dict(os.environ, LIPSTREAM_SERVER="http://127.0.0.1:1"), self.assertRaises(client.Failure):
-            service.connect("")
-        self.assertFalse(os.path.exists(self.seen))
-
-    def test_finds_the_program(self):
-        with mock.patch.dict(os.environ, LIPSTREAM_BINARY=self.dir.name + "/no"), self.assertRaisesRegex(client.Failure, "LIPSTREAM_BINARY names .*/no, which is not there"):
-            service.binary()
-        with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH=self.dir.name):
-            self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
-        with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH="/nowhere"), self.assertRaisesRegex(client.Failure, "is not installed\ninstall it"):
-            service.binary()
-        with tempfile.TemporaryDirectory() as d, mock.patch.dict(os.environ, LIPSTREAM_BINARY=""), mock.patch.object(service, "__file__", os.path.join(d, "service.py")):
-            with open(os.path.join(d, "binary.txt"), "w") as f:
-                f.write(sys.executable + "\n")
-            self.assertEqual(service.binary(), sys.executable)
-
-    def test_ends_with_python(self):
-        code = (f"import sys; sys.path.insert(0, {HERE!r}); from support import package\n"
-                f"s = package('service'); s.LISTEN = {service.LISTEN!r}; s.connect(''); print(s._child.pid)")
-        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        with self.assertRaises(ProcessLookupError):
-            os.kill(int(out.stdout), 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,145 @@
+"""Starting and ending the server."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from unittest import mock
+
+from support import package, wait
+
+client, service = package("client"), package("service")
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+SERVER = """#!%s
+import sys, os, json, threading, time
+args = sys.argv[1:]
+open(os.environ["SEEN"], "a").write(json.dumps(args) + "\\n")
+mode = os.environ.get("MODE", "")
+if mode == "broken":
+    sys.exit("lipstream: listen: address already in use")
+sys.path.insert(0, %r)
+from fake import Fake
+fake = Fake(int(args[args.index("--listen") + 1].rpartition(":")[2]))
+for ident, name in json.loads(os.environ.get("JOBS", "{}")).items():
+    fake.jobs[ident] = {"id": ident, "state": "running", "spec": {"name": name}, "cancel": threading.Event()}
+fake.start()
+print("ready", file=sys.stderr, flush=True)
+sys.stdin.read()
+while mode == "deaf":
+    time.sleep(1)
+print(json.dumps({k: j["state"] for k, j in fake.jobs.items()}), file=sys.stderr, flush=True)
+"""
+
+
+class ServiceTest(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.TemporaryDirectory()
+        self.addCleanup(self.dir.cleanup)
+        self.addCleanup(service.stop)
+        path = os.path.join(self.dir.name, "lipstream")
+        with open(path, "w") as f:
+            f.write(SERVER % (sys.executable, HERE))
+        os.chmod(path, 0o755)
+        import socket
+
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            listen = f"127.0.0.1:{s.getsockname()[1]}"
+        self.seen = os.path.join(self.dir.name, "seen")
+        env = {k: v for k, v in os.environ.items() if not k.startswith("LIPSTREAM_")}
+        env.update(LIPSTREAM_BINARY=path, SEEN=self.seen, XDG_CACHE_HOME=os.path.join(self.dir.name, "cache"))
+        for p in (mock.patch.object(service, "LISTEN", listen), mock.patch.dict(os.environ, env, clear=True)):
+            p.start()
+            self.addCleanup(p.stop)
+
+    def test_starts_one_and_ends_it(self):
+        c = service.connect("")
+        self.assertEqual(c.negotiate(), "fake")
+        child = service._child
+        self.assertNotEqual(os.getsid(child.pid), os.getsid(0))
+        service.connect("")
+        with open(self.seen) as f:
+            self.assertEqual([json.loads(x) for x in f], [["serve", "--listen", service.LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]])
+        child.kill()  # and starts it anew
+        child.wait()
+        service.connect("")
+        child = service._child
+        service.stop()
+        self.assertIsNotNone(child.poll())
+
+    def test_kills_what_does_not_end(self):
+        with mock.patch.dict(os.environ, MODE="deaf"), mock.patch.object(service, "GRACE", 0.5):
+            service.connect("")
+            child = service._child
+            service.stop()
+        self.assertEqual(child.returncode, -9)
+
+    def test_says_why_it_does_not_start(self):
+        with mock.patch.dict(os.environ, MODE="broken"):
+            with self.assertRaises(client.Failure) as caught:
+                service.connect("")
+        self.assertRegex(str(caught.exception), r"^lipstream serve ended at once: lipstream: listen: address already in use\nits log is .*comfyui-serve\.log$")
+
+    def test_starts_nothing_elsewhere(self):
+        with self.assertRaises(client.Failure):
+            service.connect("http://127.0.0.1:1")
+        with mock.patch.dict(os.environ, LIPSTREAM_SERVER="http://127.0.0.1:1"), self.assertRaises(client.Failure):
+            service.connect("")
+        self.assertFalse(os.path.exists(self.seen))
+
+    def test_finds_the_program(self):
+        with mock.patch.dict(os.environ, LIPSTREAM_BINARY=self.dir.name + "/no"), self.assertRaisesRegex(client.Failure, "LIPSTREAM_BINARY names .*/no, which is not there"):
+            service.binary()
+        with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH=self.dir.name):
+            self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
+        with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH="/nowhere"), self.assertRaisesRegex(client.Failure, "is not installed\ninstall it"):
+            service.binary()
+        with tempfile.TemporaryDirectory() as d, mock.patch.dict(os.environ, LIPSTREAM_BINARY=""), mock.patch.object(service, "__file__", os.path.join(d, "service.py")):
+            with open(os.path.join(d, "binary.txt"), "w") as f:
+                f.write(sys.executable + "\n")
+            self.assertEqual(service.binary(), sys.executable)
+
+    def python(self, code):
+        """Another Python that starts a server and prints its process."""
+        code = (f"import os, signal, sys; sys.path.insert(0, {HERE!r}); from support import package\n"
+                f"s = package('service'); s.LISTEN = {service.LISTEN!r}; c = s.connect(''); print(s._child.pid)\n" + code)
+        out = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        return int(out.stdout)
+
+    def said(self):
+        with open(service.log_path()) as f:
+            return f.read().split("\n")[-2]
+
+    def test_ends_with_python(self):
+        """And does not work on what nobody waits for."""
+        with mock.patch.dict(os.environ, JOBS='{"j1": "mine.mkv", "j2": "other.mkv"}'):
+            pid = self.python("working = s.working(c); working.__enter__(); c.job_id = 'j1'")
+        with self.assertRaises(ProcessLookupError):
+            os.kill(pid, 0)
+        self.assertEqual(json.loads(self.said()), {"j1": "cancelled", "j2": "running"})
+
+    def test_ends_with_a_killed_python(self):
+        pid = self.python("os.kill(os.getpid(), signal.SIGKILL)")
+
+        def gone():
+            try:
+                with open(f"/proc/{pid}/stat") as f:
+                    return f.read().rpartition(")")[2].split()[0] == "Z"  # its parent is gone, too
+            except FileNotFoundError:
+                return True
+
+        wait(gone)
+
+    def test_jobs_of_a_killed_python(self):
+        """They are still in the queue of the server that is started next."""
+        with mock.patch.dict(os.environ, JOBS='{"j1": "comfyui.mkv", "j2": "other.mkv", "j3": "comfyui.webm"}'):
+            service.connect("")
+        service.stop()
+        self.assertEqual(json.loads(self.said()), {"j1": "cancelled", "j2": "running", "j3": "cancelled"})
+
+
+if __name__ == "__main__":
+    unittest.main()
