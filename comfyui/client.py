@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import queue
+import re
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ API = 1  # the version of the server's API that this package speaks
 PIECE = 16 << 20  # bytes of one PATCH: what a broken connection can cost
 BLOCK = 1 << 20  # bytes that are in memory at a time
 PATIENCE = 60.0  # seconds in which a lost server may come back
+TIDY = 30.0  # seconds in which what is not needed any more may be removed
 ENDED = ("done", "failed", "cancelled")
 TUS = {"Tus-Resumable": "1.0.0"}
 
@@ -30,9 +32,10 @@ TUS = {"Tus-Resumable": "1.0.0"}
 class Failure(Exception):
     """Something that the user has to know: a message and what to do about it."""
 
-    def __init__(self, message: str, hint: str = "", status: int = 0):
+    def __init__(self, message: str, hint: str = "", status: int = 0, problem: bool = False):
         super().__init__(message)
         self.message, self.hint, self.status = message, hint, status
+        self.problem = problem  # a Lipstream server said it
 
     def __str__(self) -> str:
         return self.message + ("\n" + self.hint if self.hint else "")
@@ -82,21 +85,31 @@ class Client:
     """One server, and at most one job on it."""
 
     def __init__(self, url: str, token: str = ""):
-        parts = urllib.parse.urlsplit(url if "://" in url else "http://" + url)
         try:
+            parts = urllib.parse.urlsplit(url if "://" in url else "http://" + url)
             port = parts.port
+            (parts.hostname or "").encode("idna"), parts.path.encode("ascii")
         except ValueError:
-            port = -1
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+            parts, port = urllib.parse.urlsplit(""), None
+        if parts.scheme not in ("http", "https") or not re.fullmatch(r"[^\s/?#]+", parts.hostname or ""):
             raise Failure(f"{url!r} is no address of a server", "such as http://127.0.0.1:8448")
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        self.local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        self.revive: Callable[[], None] = lambda: None  # called when the server is lost, before it is tried again
         self._parts, self._port, self._token = parts, port, token
         self._aborted = threading.Event()
+        self._heard = 0.0  # when the server last answered
         self._lock = threading.Lock()  # of _open
         self._open: set = set()
-        self._creating = threading.Lock()  # held while a job is submitted
+        self._creating = threading.Lock()  # held while an upload or a job comes into being
         self.job_id = ""
         self._uploads: List[str] = []
+
+    def other(self, job_id: str, uploads: List[str]) -> "Client":
+        """A client of a job that somebody else has left."""
+        c = Client(self.url, self._token)
+        c.job_id, c._uploads = job_id, uploads
+        return c
 
     # Requests
 
@@ -109,26 +122,30 @@ class Client:
         head = {"Connection": "close", "User-Agent": f"comfyui-lipstream/{VERSION}", **(headers or {})}
         if self._token:
             head["Authorization"] = "Bearer " + self._token
-        with self._lock:
-            self._open.add((conn, private))
+        sock = None
         try:
-            if self._aborted.is_set() and not private:
-                raise Lost("interrupted")
+            conn.connect()
+            sock = conn.sock  # a response takes it away from conn
+            with self._lock:
+                self._open.add((sock, private))
+                if self._aborted.is_set() and not private:
+                    raise Lost("interrupted")
             try:
                 conn.request(method, self._parts.path.rstrip("/") + path, body=body, headers=head)
             except (BrokenPipeError, ConnectionResetError):
                 if conn.sock is None:
                     raise  # else the server may have refused the rest, and said why
-            r = conn.getresponse()
-            if r.status >= 400:
-                raise _problem(r, self.url)
-            yield r
-        except (OSError, http.client.HTTPException) as e:
+            with conn.getresponse() as r:
+                self._heard = time.monotonic()
+                if r.status >= 400:
+                    raise _problem(r, self.url)
+                yield r
+        except (OSError, http.client.HTTPException, UnicodeError) as e:
             text = getattr(e, "strerror", None) or str(e) or type(e).__name__
             raise Lost(f"no Lipstream server answers at {self.url} ({text})", "start it there: lipstream serve") from None
         finally:
             with self._lock:
-                self._open.discard((conn, private))
+                self._open.discard((sock, private))
             conn.close()
 
     def json(self, method: str, path: str, body: Any = None, timeout: float = 30.0, private: bool = False) -> Any:
@@ -149,6 +166,8 @@ class Client:
         except Lost:
             raise
         except Failure as e:
+            if e.problem:
+                raise
             raise Failure(f"what answers at {self.url} is no Lipstream server: {e.message}", e.hint or "check the address") from None
         if not isinstance(health, dict) or "version" not in health:
             raise Failure(f"what answers at {self.url} is no Lipstream server", "check the address")
@@ -158,29 +177,34 @@ class Client:
             raise Failure(
                 f"these nodes (comfyui-lipstream {VERSION}) speak API {API}, but the server at {self.url} (lipstream {version}) speaks "
                 + (f"API {api}" if api is not None else "none"),
-                "update the nodes (the folder custom_nodes/comfyui-lipstream)" if newer else "update the server (the program lipstream)")
+                "update the nodes: lipstream comfyui install" if newer else "update the server (the program lipstream), and end the old one if it still runs")
         return str(version)
 
     def again(self, f: Callable[[], Any]) -> Any:
-        """f(), tried again while the server is lost, for PATIENCE seconds at most."""
-        until, pause = time.monotonic() + PATIENCE, 0.2
+        """f(), tried again while the server is lost, until it was silent for PATIENCE seconds."""
+        self._heard, pause = time.monotonic(), 0.2
         while True:
+            before = self._heard
             try:
                 return f()
             except Lost:
-                if self._aborted.wait(pause) or time.monotonic() > until:
+                if self._heard > before:
+                    pause = 0.2
+                if self._aborted.wait(pause) or time.monotonic() > self._heard + PATIENCE:
                     raise
                 pause = min(2 * pause, 5.0)
+                self.revive()
 
     # Uploads
 
     def upload(self, name: str, source: Source, on_bytes: Callable[[int], None]) -> str:
         """Sends a file by tus, resuming at the server's offset; gives its id."""
         meta = "filename " + base64.b64encode(name.encode()).decode()
-        with self.call("POST", "/v1/uploads", headers={**TUS, "Upload-Length": str(source.size), "Upload-Metadata": meta}) as r:
-            path = "/v1/uploads/" + (r.getheader("Location") or "").rpartition("/")[2]
-        ident = path.rpartition("/")[2]
-        self._uploads.append(ident)
+        with self._create():
+            with self.call("POST", "/v1/uploads", headers={**TUS, "Upload-Length": str(source.size), "Upload-Metadata": meta}, private=True) as r:
+                ident = (r.getheader("Location") or "").rpartition("/")[2]
+            self._uploads.append(ident)
+        path = "/v1/uploads/" + ident
         offset, failures = 0, 0
         while offset < source.size:
             end = min(offset + PIECE, source.size)
@@ -219,37 +243,41 @@ class Client:
 
     def submit(self, spec: Dict[str, Any]) -> str:
         """Submits the job; gives its id."""
+        with self._create():
+            self.job_id = self.json("POST", "/v1/jobs", spec, timeout=600, private=True)["id"]
+        return self.job_id
+
+    @contextlib.contextmanager
+    def _create(self) -> Iterator[None]:
+        """Around a private request: were it cut off, something could be left behind of which nobody knows."""
         with self._creating:
             if self._aborted.is_set():
                 raise Lost("interrupted")
-            # Private: were it cut off, a job could be left behind of which nobody knows.
-            self.job_id = self.json("POST", "/v1/jobs", spec, timeout=600, private=True)["id"]
-        if self._aborted.is_set():
+            yield
+        if self._aborted.is_set():  # and abort may not have waited
             self.clean()
             raise Lost("interrupted")
-        return self.job_id
 
     def follow(self, on_event: Callable[[str, Dict[str, Any]], None]) -> Dict[str, Any]:
         """Waits for the job's end, gives its record, and fails if it did."""
-        last, until, pause = "", time.monotonic() + PATIENCE, 0.05
+        last, pause, self._heard = "", 0.05, time.monotonic()
         path = "/v1/jobs/" + self.job_id
         while True:
             try:
                 # The server sends something every 15 s.
                 with self.call("GET", path + "/events", headers={"Last-Event-ID": last} if last else {}, timeout=45) as r:
                     for ident, kind, data in _events(r):
-                        last, pause, until = ident or last, 0.05, time.monotonic() + PATIENCE
+                        last, pause = ident or last, 0.05
                         on_event(kind, data)
                 job = self.json("GET", path)
             except Lost:
-                if self._aborted.is_set() or time.monotonic() > until:
+                if self._aborted.is_set() or time.monotonic() > self._heard + PATIENCE:
                     raise
+                self.revive()
                 job = {}
             state = job.get("state")
             if state in ENDED:
                 break
-            if time.monotonic() > until:
-                raise Failure("the server says nothing about the job any more", "see the server's log")
             self._aborted.wait(pause)
             pause = min(2 * pause, 2.0)
         if state == "failed":
@@ -293,6 +321,7 @@ class Client:
                         raise http.client.IncompleteRead(b"")
                     put(at, buffer[:n])
                     at += n
+                    self._heard = time.monotonic()
 
         self.again(read)
 
@@ -318,6 +347,7 @@ class Client:
                         raise Failure(f"the result cannot be written: {e.strerror}", "is the disk full?") from None
                     at += len(data)
                     left -= len(data)
+                    self._heard = time.monotonic()
                     on_bytes(at)
 
         self.again(read)
@@ -326,52 +356,58 @@ class Client:
 
     def abort(self) -> None:
         """Ends whatever the worker thread waits for and cancels the job, within 1.5 s."""
-        self._aborted.set()
-        with self._lock:
-            conns = [c for c, private in self._open if not private]
-        for c in conns:
-            with contextlib.suppress(Exception):
-                c.sock.shutdown(socket.SHUT_RDWR)
-        if self._creating.acquire(timeout=1.0):  # else submit will see the flag
+        until = time.monotonic() + 1.5
+        self._cut()
+        if self._creating.acquire(timeout=1.0):  # else _create will see the flag
             self._creating.release()
-            self.clean()
+            self.clean(wait=until - time.monotonic())
 
     def leave(self) -> None:
-        """Cancels the job as Python ends, when no thread can be started any more."""
-        self._aborted.set()
-        if self.job_id:
-            with contextlib.suppress(Failure):
-                self.json("DELETE", "/v1/jobs/" + self.job_id, timeout=2, private=True)
+        """The same as Python ends, when no thread can be started any more."""
+        self._cut()
+        self._tidy(False, time.monotonic() + 3.0, threading.Event())
 
-    def clean(self, remove: bool = False) -> None:
-        """Cancels the job unless it has ended and removes its uploads; with
-        remove, its record and result, too. What takes long goes on behind."""
+    def _cut(self) -> None:
+        with self._lock:
+            self._aborted.set()
+            sockets = [s for s, private in self._open if not private]
+        for s in sockets:
+            with contextlib.suppress(OSError):
+                s.shutdown(socket.SHUT_RDWR)
+
+    def clean(self, remove: bool = False, wait: float = 0.0) -> None:
+        """Cancels the job unless it has ended, removes its uploads, and its result
+        if it has one; with remove, its record, too. What takes long goes on
+        behind; wait is for the server to hear of it, seconds."""
         told = threading.Event()
+        threading.Thread(target=self._tidy, args=(remove, time.monotonic() + TIDY, told), name="lipstream-clean").start()
+        told.wait(wait)
 
-        def work() -> None:
-            until = time.monotonic() + 10.0
-            path = "/v1/jobs/" + self.job_id
-            while self.job_id and time.monotonic() < until:
-                try:
-                    state = self.json("GET", path, timeout=3, private=True).get("state")
-                    if state in ENDED and not remove:
-                        break
+    def _tidy(self, remove: bool, until: float, told: threading.Event) -> None:
+        uploads, self._uploads = self._uploads, []
+        path, ended, pause = "/v1/jobs/" + self.job_id, not self.job_id, 0.1
+        while time.monotonic() < until and (uploads or not ended):
+            try:
+                if ended:
+                    with self.call("DELETE", "/v1/uploads/" + uploads[0], headers=TUS, timeout=3, private=True):
+                        uploads.pop(0)
+                    continue
+                state = self.json("GET", path, timeout=3, private=True).get("state")
+                if remove or state not in ENDED or state == "done":
                     self.json("DELETE", path, timeout=3, private=True)
-                    told.set()
-                except Failure as e:
-                    if e.status in (401, 403, 404):
-                        break
-                time.sleep(0.1)
-            told.set()
-            for ident in self._uploads:
-                with contextlib.suppress(Failure):
-                    with self.call("DELETE", "/v1/uploads/" + ident, headers=TUS, timeout=3, private=True):
-                        pass
-            self._uploads = []
-
-        threading.Thread(target=work, name="lipstream-clean").start()
-        if not remove:
-            told.wait(1.5)
+                told.set()
+                if state in ENDED:
+                    ended = True
+                    continue
+            except Failure as e:
+                if e.status in (401, 403, 404):
+                    if ended:
+                        uploads.pop(0)
+                    ended = True
+                    continue
+            time.sleep(pause)  # 409: the job still ends
+            pause = min(2 * pause, 2.0)
+        told.set()
 
 
 def supervise(work: Callable[[Callable[[Any], None]], Any], check: Callable[[], None],
@@ -417,7 +453,7 @@ def _problem(r: http.client.HTTPResponse, url: str) -> Failure:
         message, hint = "", ""
     if r.status == 401 and not hint:
         hint = "set LIPSTREAM_TOKEN_FILE or LIPSTREAM_TOKEN to the server's token"
-    return Failure(message or f"{url} answers {r.status} {r.reason}", hint, r.status)
+    return Failure(message or f"{url} answers {r.status} {r.reason}", hint, r.status, bool(message))
 
 
 def _events(r: http.client.HTTPResponse) -> Iterator[Tuple[str, str, Dict[str, Any]]]:

@@ -8,6 +8,8 @@ import re
 import tempfile
 from typing import BinaryIO, Tuple
 
+from .client import Failure
+
 TOTAL = 1000  # steps of the progress bar
 
 
@@ -33,17 +35,18 @@ class Progress:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(TOTAL)
-        self._value, self._text = 0, ""
+        self._value, self._text = -1, ""
 
     def show(self, share: float, text: str = "", jpeg: bytes = b"") -> None:
         """share is 0 to 1; text is a line for the node, jpeg a picture; empty leaves what is there."""
-        self._value = max(self._value, min(TOTAL, int(share * TOTAL)))
-        preview = None
+        value, preview = max(self._value, min(TOTAL, int(share * TOTAL))), None
         if jpeg:
             from PIL import Image
 
             preview = ("JPEG", Image.open(io.BytesIO(jpeg)).convert("RGB"), 512)
-        self._bar.update_absolute(self._value, TOTAL, preview)
+        if preview or value > self._value:  # each is two messages to the page
+            self._value = value
+            self._bar.update_absolute(value, TOTAL, preview)
         if text and text != self._text:
             self._text = text
             write(text)
@@ -65,12 +68,22 @@ def input_path(path: str) -> str:
     """A file named by the user: absolute, or in ComfyUI's input folder."""
     import folder_paths
 
-    path = os.path.expanduser(path.strip().strip('"'))
+    path = path.strip().strip('"')
     return path if os.path.isabs(path) else os.path.join(folder_paths.get_input_directory(), path)
 
 
-def safe_name(name: str, extensions: Tuple[str, ...] = (".mp4", ".mov", ".mkv", ".webm")) -> Tuple[str, str]:
+def is_ours(path: str) -> bool:
+    """Whether a file is in ComfyUI's input, output or temp folder, links followed."""
+    import folder_paths
+
+    path = os.path.realpath(path)
+    folders = [os.path.realpath(f()) for f in (folder_paths.get_input_directory, folder_paths.get_output_directory, folder_paths.get_temp_directory)]
+    return any(path.startswith(os.path.join(f, "")) for f in folders)
+
+
+def safe_name(name: str) -> Tuple[str, str]:
     """A name without folders and odd characters, as stem and extension."""
+    extensions = (".mp4", ".mov", ".mkv", ".webm")
     name = re.split(r"[/\\]", name.strip())[-1]
     stem, ext = os.path.splitext(name)
     if ext.lower() not in extensions:
@@ -87,8 +100,11 @@ class Output:
 
         self.folder = folder_paths.get_output_directory()
         self._stem, self._ext = safe_name(name)
-        os.makedirs(self.folder, exist_ok=True)
-        fd, self._temp = tempfile.mkstemp(prefix=".lipstream-", suffix=".part", dir=self.folder)
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            fd, self._temp = tempfile.mkstemp(prefix=".lipstream-", suffix=".part", dir=self.folder)
+        except OSError as e:
+            raise Failure(f"{self.folder} cannot be written: {e.strerror}") from None
         self.file: BinaryIO = os.fdopen(fd, "w+b")
 
     def keep(self) -> str:
@@ -110,7 +126,7 @@ class Output:
                 raise
             return path
 
-    def drop(self) -> None:
+    def close(self) -> None:
         """Removes the file unless it was kept."""
         self.file.close()
         if os.path.exists(self._temp):

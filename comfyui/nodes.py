@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
+import random
 import time
 from fractions import Fraction
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from . import host, service
 from .client import Client, Failure, FileSource, Source, supervise
@@ -32,18 +34,18 @@ def _settings(fps: float) -> Dict[str, Any]:
     }
 
 
-def _model(steps: str) -> Dict[str, Any]:
-    """The inputs that LatentSyncNode has always had; steps is how the last one is called."""
+def _model() -> Dict[str, Any]:
+    """The inputs that LatentSyncNode has always had."""
     return {
         "seed": ("INT", {"default": 1247}),
         "lips_expression": ("FLOAT", {"default": GUIDANCE, "min": 1.0, "max": 3.0, "step": 0.1}),
-        steps: ("INT", {"default": STEPS, "min": 1, "max": 999, "step": 1}),
+        "inference_steps": ("INT", {"default": STEPS, "min": 1, "max": 999, "step": 1}),
     }
 
 
 def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_expression: float, inference_steps: int) -> Dict[str, Any]:
     """The part of a job's specification that both nodes have."""
-    spec: Dict[str, Any] = {"engine": engine, "profile": profile, "seed": int(seed) & (1 << 63) - 1}
+    spec: Dict[str, Any] = {"engine": engine, "profile": profile, "seed": int(seed) & (1 << 63) - 1 if seed != -1 else random.getrandbits(63)}
     if memory_limit_gb > 0:
         spec["memory_limit"] = int(memory_limit_gb * 1e9)
     # Another profile has its own steps and guidance, which the widgets' defaults must not undo.
@@ -55,15 +57,15 @@ def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_exp
 
 
 def _connect(server: str, engine: str) -> Tuple[Client, bool]:
-    """A client, and whether the job may run on a GPU. Cancel works meanwhile."""
+    """A client, and whether the job may run on a GPU of this machine. Cancel works meanwhile."""
     def work(_: Any) -> Tuple[Client, bool]:
         client = service.connect(server)
         workers = client.json("GET", "/v1/devices").get("workers") or []
         if engine == "latentsync" and workers and not any(engine in w.get("engines", [engine]) for w in workers):
             # The server would let the job wait for a worker that has it.
             raise Failure(f"the server at {client.url} has no LatentSync checkpoint", "run there: lipstream models pull 1.6, or take another engine")
-        gpu = any(not d.get("name", "").lower().startswith("cpu") for w in workers for d in w.get("devices") or [])
-        return client, gpu and engine != "preview"
+        able = [w for w in workers if client.local and engine != "preview" and "latentsync" in w.get("engines", [])]
+        return client, any(not d.get("name", "").lower().startswith("cpu") for w in able for d in w.get("devices") or [])
 
     return supervise(work, host.check)
 
@@ -125,53 +127,59 @@ def _summary(result: Dict[str, Any]) -> str:
     return text
 
 
+@contextlib.contextmanager
+def _two_lines() -> Iterator[None]:
+    """Failures as ComfyUI shows them: what happened, and what to do."""
+    try:
+        yield
+    except Failure as e:
+        raise RuntimeError(str(e)) from None
+
+
 def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]], expected: int,
          fetch: Callable[[Client, Dict[str, Any], Callable[[float], None]], None]) -> None:
     """Uploads inputs (field of the specification, name, content), runs the job and fetches its result.
 
     fetch(client, job record, say how much is done) works in a thread of its own.
     """
-    try:
-        client, gpu = _connect(server, spec["engine"])
-        if gpu:
-            host.unload_models()
-        progress = host.Progress()
-        total = max(1, sum(s.size for _, _, s in inputs))
+    client, gpu = _connect(server, spec["engine"])
+    if gpu:
+        host.unload_models()
+    progress = host.Progress()
+    total = max(1, sum(s.size for _, _, s in inputs))
 
-        def work(send: Callable[[Tuple[float, str, bytes]], None]) -> None:
-            def say(share: float, text: str = "", jpeg: bytes = b"") -> None:
-                send((share, text, jpeg))
+    def work(send: Callable[[Tuple[float, str, bytes]], None]) -> None:
+        def say(share: float, text: str = "", jpeg: bytes = b"") -> None:
+            send((share, text, jpeg))
 
-            before = 0
-            for field, name, source in inputs:
-                spec[field] = {"upload": client.upload(name, source, lambda n: say(SENT * (before + n) / total, "sending the inputs"))}
-                before += source.size
-            client.submit(spec)
-            say(SENT, "waiting in the queue")
-            job, tag, shown = _Work(expected), "", 0.0
+        before = 0
+        for field, name, source in inputs:
+            spec[field] = {"upload": client.upload(name, source, lambda n: say(SENT * (before + n) / total, "sending the inputs"))}
+            before += source.size
+        client.submit(spec)
+        say(SENT, "waiting in the queue")
+        job, tag, shown = _Work(expected), "", 0.0
 
-            def on_event(kind: str, event: Dict[str, Any]) -> None:
-                nonlocal tag, shown
-                if kind != "progress":
-                    return _tell(kind, event)
-                jpeg = b""
-                if event.get("stage") == "frames" and time.monotonic() - shown >= 1.0:
-                    tag, jpeg = client.preview(tag)
-                    shown = time.monotonic()
-                say(SENT + (DONE - SENT) * job.share(event), job.line(event), jpeg)
+        def on_event(kind: str, event: Dict[str, Any]) -> None:
+            nonlocal tag, shown
+            if kind != "progress":
+                return _tell(kind, event)
+            jpeg = b""
+            if event.get("stage") == "frames" and time.monotonic() - shown >= 1.0:
+                tag, jpeg = client.preview(tag)
+                shown = time.monotonic()
+            say(SENT + (DONE - SENT) * job.share(event), job.line(event), jpeg)
 
-            record = client.follow(on_event)
-            summary = _summary(record.get("result") or {})
-            log.info("lipstream: %s", summary)
-            say(DONE, summary)
-            fetch(client, record, lambda part: say(DONE + (1 - DONE) * part))
+        record = client.follow(on_event)
+        summary = _summary(record.get("result") or {})
+        log.info("lipstream: %s", summary)
+        say(DONE, summary)
+        fetch(client, record, lambda part: say(DONE + (1 - DONE) * part))
 
-        with service.working(client):
-            supervise(work, host.check, lambda m: progress.show(*m), client.abort)
-        client.clean(remove=True)
-        progress.show(1.0)
-    except Failure as e:
-        raise RuntimeError(str(e)) from None
+    with service.working(client):
+        supervise(work, host.check, lambda m: progress.show(*m), client.abort)
+    client.clean(remove=True)
+    progress.show(1.0)
 
 
 class LatentSyncNode:
@@ -191,7 +199,7 @@ class LatentSyncNode:
     @classmethod
     def INPUT_TYPES(cls) -> Dict[str, Any]:
         return {
-            "required": {"images": ("IMAGE",), "audio": ("AUDIO",), **_model("inference_steps")},
+            "required": {"images": ("IMAGE",), "audio": ("AUDIO",), **_model()},
             "optional": _settings(25.0),
         }
 
@@ -214,7 +222,8 @@ class LatentSyncNode:
         def fetch(client: Client, job: Dict[str, Any], say: Callable[[float], None]) -> None:
             client.frames(lambda width, height, count: _into(width, height, count, result, say))
 
-        _run(server, spec, inputs, media.frames_of(wave.shape[-1], int(audio["sample_rate"]), rate), fetch)
+        with _two_lines():
+            _run(server, spec, inputs, media.frames_of(wave.shape[-1], int(audio["sample_rate"]), rate), fetch)
         return result[0], audio
 
 
@@ -274,7 +283,7 @@ class LipstreamRun:
                 "output_name": ("STRING", {"default": "lipstream.mp4", "tooltip": "mp4, mov, mkv or webm; a number is added"}),
             },
             "optional": {
-                **_model("inference_steps"),
+                **_model(),
                 "length": (["pad", "loop", "pingpong", "shortest"], {"default": "pad", "tooltip": "where video and audio differ in length"}),
                 **_settings(0.0),
             },
@@ -282,18 +291,20 @@ class LipstreamRun:
 
     @classmethod
     def VALIDATE_INPUTS(cls, video: Optional[str] = None, audio: Optional[str] = None) -> Any:
-        for name, path in (("video", video), ("audio", audio)):  # None: linked, not known yet
+        for path in (video, audio):  # None: linked, not known yet
             if path is not None and not os.path.isfile(host.input_path(path)):
-                return f"{name}: {path!r} is no file"
+                return f"{path!r} is no file"
         return True
 
     @classmethod
     def IS_CHANGED(cls, video: Optional[str] = None, audio: Optional[str] = None, **_: Any) -> Any:
-        """Inputs that were written anew are another job."""
+        """Inputs that were written anew are another job; linked ones may have been."""
+        if video is None or audio is None:
+            return float("nan")
         marks = []
         for path in (video, audio):
             try:
-                st = os.stat(host.input_path(path or ""))
+                st = os.stat(host.input_path(path))
                 marks.append((st.st_mtime_ns, st.st_size))
             except OSError:
                 marks.append((0, 0))
@@ -308,10 +319,11 @@ class LipstreamRun:
         if fps > 0:
             spec["fps"] = str(media.rate(fps))
         inputs: List[Tuple[str, str, Source]] = []
-        output = host.Output(output_name)
-        try:
+        with _two_lines(), contextlib.closing(host.Output(output_name)) as output, contextlib.ExitStack() as files:
             for field, path in (("video", host.input_path(video)), ("audio", host.input_path(audio))):
-                inputs.append((field, os.path.basename(path), FileSource(path)))
+                if not service.trusted(server) and not host.is_ours(path):
+                    raise Failure(f"{path} is not in a folder of ComfyUI, and {server.strip()} is another machine", "to send it such files, set LIPSTREAM_SERVER to it")
+                inputs.append((field, os.path.basename(path), files.enter_context(contextlib.closing(FileSource(path)))))
 
             def fetch(client: Client, job: Dict[str, Any], say: Callable[[float], None]) -> None:
                 size = max(1, (job.get("result") or {}).get("size", 1))
@@ -319,12 +331,6 @@ class LipstreamRun:
 
             _run(server, spec, inputs, 0, fetch)
             path = output.keep()
-        except Failure as e:
-            raise RuntimeError(str(e)) from None
-        finally:
-            output.drop()
-            for _, _, source in inputs:
-                source.close()
         shown = {"filename": os.path.basename(path), "subfolder": "", "type": "output"}
         return {"ui": {"images": [shown], "animated": (True,)}, "result": (path,)}
 
@@ -359,10 +365,8 @@ class LipstreamMemory:
         return float("nan")  # always
 
     def read(self, anything: Any = None, server: str = "") -> Dict[str, Any]:
-        try:
+        with _two_lines():
             history = supervise(lambda _: service.connect(server).json("GET", "/v1/memory"), host.check).get("history") or []
-        except Failure as e:
-            raise RuntimeError(str(e)) from None
         lines = [f"{w['name']}: {w['used'] / 1e9:.2f} of {w['total'] / 1e9:.2f} GB, {w['level']}" for w in (history[-1]["watched"] if history else [])]
         text = "\n".join(lines) or "nothing was read yet"
         host.write(text)

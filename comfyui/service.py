@@ -6,12 +6,14 @@ import atexit
 import contextlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import uuid
 from typing import Iterator, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
@@ -22,7 +24,7 @@ log = logging.getLogger("lipstream")
 LISTEN = "127.0.0.1:8448"
 READY = 60.0  # seconds that a server may take to start
 GRACE = 10.0  # seconds that it may take to end
-NAME = "comfyui"  # of the files of our jobs, without extension
+NAME = f"comfyui-{uuid.uuid4().hex[:8]}"  # of this process's jobs
 
 _lock = threading.Lock()
 _child: Optional[subprocess.Popen] = None
@@ -33,20 +35,49 @@ def connect(server: str) -> Client:
     """A client of a server that speaks our API.
 
     server is an address; empty is LIPSTREAM_SERVER, else this machine's, which
-    is started if need be.
+    is started if need be, and again should it end before its time.
     """
     own = os.environ.get("LIPSTREAM_SERVER", "").strip()
     url = server.strip() or own or "http://" + LISTEN
-    client = Client(url, _token(url, own))
+    client = Client(url, _token() if trusted(server) else "")
+    if server.strip() or own:
+        client.negotiate()
+        return client
     try:
         client.negotiate()
+        started = _ready(client)
     except Lost:
-        if server.strip() or own:
-            raise
+        started = False
+    except Failure as e:
+        raise Failure(e.message, f"end it, or start lipstream serve with another --listen and set LIPSTREAM_SERVER; {e.hint}".rstrip("; ")) from None
+    if not started:
         with _lock:
             _start(client)
         client.negotiate()
+
+    def revive() -> None:
+        with _lock:
+            if _child is not None and _child.poll() is not None:
+                log.warning("lipstream: the server has ended, it is started again")
+                _start(client)
+
+    client.revive = revive
     return client
+
+
+def trusted(server: str) -> bool:
+    """Whether an address, which may be out of somebody's workflow, is this
+    machine or the server of LIPSTREAM_SERVER: others get no token and no files
+    of this machine."""
+    def host(u: str) -> Tuple[Optional[str], Optional[int]]:
+        try:
+            parts = urlsplit(u if "://" in u else "http://" + u)
+            return parts.hostname, parts.port
+        except ValueError:
+            return None, None
+
+    url = server.strip()
+    return not url or host(url)[0] in ("127.0.0.1", "localhost", "::1") or host(url) == host(os.environ.get("LIPSTREAM_SERVER", "").strip())
 
 
 @contextlib.contextmanager
@@ -66,26 +97,19 @@ def _leave() -> None:
     stop()
 
 
-def _token(url: str, own: str) -> str:
-    """The token, for this machine and the server of LIPSTREAM_SERVER only: an
-    address out of somebody's workflow must not get it."""
-    def host(u: str) -> Tuple[Optional[str], Optional[int]]:
-        parts = urlsplit(u if "://" in u else "http://" + u)
-        try:
-            return parts.hostname, parts.port
-        except ValueError:
-            return None, None
-
-    if host(url)[0] not in ("127.0.0.1", "localhost", "::1") and host(url) != host(own):
-        return ""
+def _token() -> str:
     path = os.environ.get("LIPSTREAM_TOKEN_FILE", "")
+    name, token = "LIPSTREAM_TOKEN", os.environ.get("LIPSTREAM_TOKEN", "").strip()
     if path:
+        name = "LIPSTREAM_TOKEN_FILE"
         try:
-            with open(path, encoding="utf-8") as f:
-                return f.read().strip()
+            with open(path, encoding="ascii", errors="replace") as f:
+                token = f.read(4096).strip()
         except OSError as e:
             raise Failure(f"LIPSTREAM_TOKEN_FILE: {path} cannot be read: {e.strerror}") from None
-    return os.environ.get("LIPSTREAM_TOKEN", "").strip()
+    if not re.fullmatch(r"[!-~]*", token):
+        raise Failure(f"what {name} gives is no token", "a token is one line of letters, digits and signs, without spaces")
+    return token
 
 
 def binary() -> str:
@@ -125,42 +149,51 @@ def log_path() -> str:
 
 def _start(client: Client) -> None:
     """Starts the server unless it runs by now, and waits until it is ready."""
-    global _child
-    if not _ready(client):
-        began = False
+    until, began, tries = time.monotonic() + READY, False, 1
+    while not _ready(client):
         if _child is None or _child.poll() is not None:
-            stop()  # lets go of what is left of it
-            # It ends when its standard input does, however this process ends.
-            command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
-            own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
-            try:
-                with open(log_path(), "wb") as out:
-                    _child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, **own_group)
-            except OSError as e:
-                raise Failure(f"{command[0]} cannot be started: {e.strerror}", "is it the program for this system?") from None
-            began = True
-            log.info("lipstream: started %s, its log is %s", " ".join(command), log_path())
-        until = time.monotonic() + READY
-        while not _ready(client):
-            if _child.poll() is not None:
-                if _ready(client):  # somebody else's was faster
-                    return
+            if _answers(client):  # one that is ending, after which its folder may be taken for a moment, or that has just begun
+                tries = 5
+            elif tries > 0:
+                _spawn()
+                began, tries = True, tries - 1
+            else:
                 raise _failed("ended at once")
-            if time.monotonic() > until:
-                raise _failed(f"was not ready in {READY:.0f} s")
-            time.sleep(0.1)
-        if began:
-            _forget(client)
+        if time.monotonic() > until:
+            raise _failed(f"was not ready in {READY:.0f} s")
+        time.sleep(0.1)
+    if began:
+        _forget(client)
+
+
+def _spawn() -> None:
+    global _child
+    stop()  # lets go of what is left of the last one
+    # It ends when its standard input does, however this process ends.
+    command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
+    own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
+    try:
+        out = open(log_path(), "wb")
+    except OSError as e:
+        raise Failure(f"the server's log {log_path()} cannot be written: {e.strerror}") from None
+    with out:
+        try:
+            _child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, **own_group)
+        except OSError as e:
+            raise Failure(f"{command[0]} cannot be started: {e.strerror}", "is it the program for this system?") from None
+    log.info("lipstream: started %s, its log is %s", " ".join(command), log_path())
 
 
 def _forget(client: Client) -> None:
-    """Cancels jobs of a ComfyUI that was killed: nobody waits for them any more."""
+    """Cancels and removes what a ComfyUI that was killed has left on the server."""
     with contextlib.suppress(Failure):
-        for state in ("running", "queued"):
+        for state in ("running", "queued", "done"):
             for job in client.json("GET", "/v1/jobs?limit=1000&state=" + state).get("jobs") or []:
-                if os.path.splitext((job.get("spec") or {}).get("name", ""))[0] == NAME:
-                    log.info("lipstream: cancels job %s of a ComfyUI that was killed", job["id"])
-                    client.json("DELETE", "/v1/jobs/" + job["id"])
+                spec = job.get("spec") or {}
+                name = os.path.splitext(spec.get("name", ""))[0]
+                if re.fullmatch("comfyui-[0-9a-f]{8}", name) and name != NAME:
+                    log.info("lipstream: removes job %s of a ComfyUI that was killed", job["id"])
+                    client.other(job["id"], [spec[k]["upload"] for k in ("video", "audio") if spec.get(k, {}).get("upload")]).clean()
 
 
 def _ready(client: Client) -> bool:
@@ -168,6 +201,14 @@ def _ready(client: Client) -> bool:
         with client.call("GET", "/readyz", timeout=2):
             return True
     except Failure:
+        return False
+
+
+def _answers(client: Client) -> bool:
+    try:
+        client.negotiate(timeout=2)
+        return True
+    except Lost:
         return False
 
 

@@ -33,7 +33,10 @@ class Fake(ThreadingHTTPServer):
         self.engines = ["preview"]
         self.break_after: List[int] = []  # bytes of a PATCH after which its connection breaks, one after the other
         self.break_frames: List[int] = []  # the same, of /frames
-        self.stall = ""  # "upload", "create", "events" or "frames": go silent there
+        self.stall = ""  # "begin", "upload", "create", "events" or "frames": go silent there
+        self.slow_end = 0.0  # seconds from a job's cancelling to its end
+        self.refusal: Any = None  # of /healthz: status, detail and hint
+        self.ending = False  # drains
         self.steps = 4  # of progress, each 0.05 s
         self.says: List[Dict[str, Any]] = []  # events before those
         self.problem: Optional[Dict[str, Any]] = None  # jobs fail with it
@@ -94,9 +97,9 @@ class Handler(BaseHTTPRequestHandler):
         with s.lock:
             s.seen.append(f"{self.command} {path}")
         if path == "/healthz":
-            return self.answer(200, s.health)
+            return self.refuse(*s.refusal) if s.refusal else self.answer(200, s.health)
         if path == "/readyz":
-            return self.answer(200, {"status": "ready"})
+            return self.refuse(503, "the server is ending") if s.ending else self.answer(200, {"status": "ready"})
         if s.token and self.headers.get("Authorization") != "Bearer " + s.token:
             return self.refuse(401, "the token is missing or wrong")
         if path == "/v1/devices":
@@ -117,8 +120,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def post_uploads(self, _: Any, __: str) -> None:
         s = self.server
+        self.silent("begin")
         ident = s.new("u")
-        s.uploads[ident] = {"size": int(self.headers["Upload-Length"]), "path": os.path.join(s.dir.name, ident), "offset": 0, "largest": 0}
+        s.uploads[ident] = {"size": int(self.headers["Upload-Length"]), "path": os.path.join(s.dir.name, ident), "offset": 0}
         open(s.uploads[ident]["path"], "wb").close()
         self.answer(201, None, {"Location": "/v1/uploads/" + ident})
 
@@ -131,7 +135,6 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return self.refuse(409, "wrong offset")
         left = int(self.headers["Content-Length"])
-        u["largest"] = max(u["largest"], left)
         limit = s.break_after.pop(0) if s.break_after else None
         with open(u["path"], "ab") as f:
             while left:
@@ -153,6 +156,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(204, None, {"Upload-Offset": str(u["offset"])})
 
     def delete_uploads(self, u: Dict[str, Any], _: str) -> None:
+        used = [j["spec"][k]["upload"] for j in self.server.jobs.values() if j["state"] == "running" for k in ("video", "audio") if k in j["spec"]]
+        if any(self.server.uploads[i] is u for i in used):
+            return self.refuse(409, "a job that has not ended uses this upload")
         os.remove(u["path"])
         self.server.uploads = {k: v for k, v in self.server.uploads.items() if v is not u}
         self.answer(204)
@@ -177,9 +183,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def delete_jobs(self, j: Dict[str, Any], _: str) -> None:
         if j["state"] == "running":
-            j["state"] = "cancelled"
-            self.server.deleted_at = time.monotonic()
-            j["cancel"].set()
+            if not j["cancel"].is_set():
+                self.server.deleted_at = time.monotonic()
+                j["cancel"].set()
+                threading.Timer(self.server.slow_end, lambda: j.update(state="cancelled")).start() if self.server.slow_end else j.update(state="cancelled")
             return self.answer(202, self.view(j))
         del self.server.jobs[j["id"]]
         self.answer(204)

@@ -65,19 +65,13 @@ def install(base: str) -> Host:
     class ProgressBar:
         def __init__(self, total: int, node_id: Optional[str] = None) -> None:
             self.total, self.current, self.hook, self.node_id = total, 0, utils.PROGRESS_BAR_HOOK, node_id
-            self._last_time, self._last_value = 0.0, -1
 
         def update_absolute(self, value: int, total: Optional[int] = None, preview: Any = None) -> None:
             if total is not None:
                 self.total = total
             self.current = value = min(value, self.total)
-            if self.hook is None:
-                return
-            now = time.perf_counter()
-            percent = (value - max(0, self._last_value)) / self.total * 100 if self.total > 0 else 100
-            if preview is not None or self._last_value < 0 or value >= self.total or (now - self._last_time >= 0.1 and percent >= 0.5):
+            if self.hook is not None:  # newer versions leave most of them out
                 self.hook(self.current, self.total, preview, node_id=self.node_id)
-                self._last_time, self._last_value = now, value
 
         def update(self, value: int) -> None:
             self.update_absolute(self.current + value)
@@ -146,12 +140,10 @@ def fits(received: Any, wanted: Any) -> bool:
     """validate_node_input, not strict."""
     if not received != wanted:
         return True
-    if received == "*" or wanted == "*":
-        return True
     if not isinstance(received, str) or not isinstance(wanted, str):
         return False
     a, b = ({t.strip() for t in s.split(",")} for s in (received, wanted))
-    return bool(a & b) or "*" in a | b
+    return bool(a & b)
 
 
 class Invalid(Exception):
@@ -246,8 +238,8 @@ class Executor:
             if "input_types" in own:
                 args["input_types"] = received
             result = validate(**args)
-            if result is not True:
-                bad(f"custom_validation_failed: {result}")
+            for name in args if result is not True else ():
+                bad(f"custom_validation_failed: {name} - {result}")
 
     def _signature(self, prompt: Dict[str, dict], ident: str) -> Any:
         """What an output depends on: classes, inputs and IS_CHANGED, up the links."""

@@ -93,13 +93,15 @@ class LatentSyncTest(Case):
         submit = client.Client.submit
         with mock.patch.object(client.Client, "submit", lambda c, spec: specs.append(dict(spec)) or submit(c, spec)):
             self.run_node(engine="preview", memory_limit_gb=3.5, fps=23.976, profile="balanced")
-            self.run_node(seed=-1, lips_expression=2.0, inference_steps=20)
+            self.run_node(seed=1 << 63, lips_expression=2.0, inference_steps=20)
+            self.run_node(seed=-1)
         for s in specs:
             del s["video"], s["audio"]
         self.assertEqual(specs[0], {"engine": "preview", "profile": "balanced", "seed": 7, "memory_limit": 3_500_000_000,
-                                    "name": "comfyui.mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "24000/1001"})
-        self.assertEqual(specs[1], {"engine": "auto", "profile": "auto", "seed": (1 << 63) - 1, "steps": 20, "guidance": 2.0,
-                                    "name": "comfyui.mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "25"})
+                                    "name": service.NAME + ".mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "24000/1001"})
+        self.assertNotEqual(specs[2]["seed"], (1 << 63) - 1)  # it is random, as with the old node
+        self.assertEqual(specs[1], {"engine": "auto", "profile": "auto", "seed": 0, "steps": 20, "guidance": 2.0,
+                                    "name": service.NAME + ".mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "25"})
 
     def test_lines(self):
         """What is being done stands on the node, what has to be known in the log."""
@@ -138,6 +140,9 @@ class LatentSyncTest(Case):
 
     def test_gpu_jobs_unload_models(self):
         self.fake.devices = ["cpu", "cuda:0"]
+        self.run_node(seed=2)
+        self.assertEqual(host.unloads, [])  # it will be a preview, which needs no GPU
+        self.fake.engines = ["preview", "latentsync"]
         self.run_node()
         self.assertEqual(host.unloads, ["unload_all_models", "soft_empty_cache"])
         self.run_node(engine="preview")
@@ -202,10 +207,23 @@ class LatentSyncTest(Case):
     def test_cancel_while_frames_are_stuck(self):
         self.interrupted("frames")
         self.tidy()
+        wait(lambda: not self.fake.jobs)  # nobody needs its result
 
     def test_cancel_while_the_job_is_submitted(self):
         self.interrupted("create")
         self.fake.leaving.set()  # the answer comes late
+        wait(lambda: [j["state"] for j in self.fake.jobs.values()] == ["cancelled"])
+        self.tidy()
+
+    def test_cancel_while_an_upload_is_begun(self):
+        self.interrupted("begin")
+        self.fake.leaving.set()
+        wait(lambda: self.fake.count == 1)
+        self.tidy()
+
+    def test_cancel_of_a_job_that_ends_slowly(self):
+        self.fake.slow_end = 3.0
+        self.interrupted("events")
         wait(lambda: [j["state"] for j in self.fake.jobs.values()] == ["cancelled"])
         self.tidy()
 
@@ -247,16 +265,35 @@ class LatentSyncTest(Case):
             f.flush()
             with mock.patch.dict(os.environ, LIPSTREAM_TOKEN_FILE=f.name):
                 self.run_node(seed=9)
-        with mock.patch.dict(os.environ, LIPSTREAM_TOKEN="secret"):
-            self.assertEqual(service._token("http://evil.example:8448", ""), "")
-            self.assertEqual(service._token("http://127.0.0.1@evil.example", ""), "")
-            self.assertEqual(service._token("http://gpu.example:8448/", "gpu.example:8448"), "secret")
-            self.assertEqual(service._token("http://[::1]:8448", ""), "secret")
+            for text in (b"AWS_SECRET=abc\nSECOND=def\n", b"\xff\xfe\x00", b"two words"):
+                f.seek(0), f.truncate(), f.file.buffer.write(text), f.flush()
+                with mock.patch.dict(os.environ, LIPSTREAM_TOKEN_FILE=f.name), self.assertRaises(RuntimeError) as caught:
+                    self.run_node(seed=10)
+                self.assertEqual(str(caught.exception), "what LIPSTREAM_TOKEN_FILE gives is no token\na token is one line of letters, digits and signs, without spaces")
+
+    def test_servers_that_are_trusted(self):
+        with mock.patch.dict(os.environ, LIPSTREAM_SERVER="gpu.example:8448"):
+            for server, want in (("", True), ("http://gpu.example:8448/", True), ("http://[::1]:8448", True), ("localhost:1", True),
+                                 ("http://evil.example:8448", False), ("http://127.0.0.1@evil.example", False), ("http://[::1", False), ("gpu.example:1", False)):
+                self.assertEqual(service.trusted(server), want, server)
 
     def test_no_server(self):
-        for server, want in (("http://127.0.0.1:1", "no Lipstream server answers at http://127.0.0.1:1.*\nstart it there"), ("ftp://x", "is no address"), ("http://x:y", "is no address")):
+        for server, want in (("http://127.0.0.1:1", "no Lipstream server answers at http://127.0.0.1:1.*\nstart it there"), ("ftp://x", "is no address"), ("http://x:y", "is no address"),
+                             ("http://a..b:8448", "is no address"), ("http://[::1", "is no address"), ("http://gpu local:1", "is no address"), ("http://h/\u00fc", "is no address"),
+                             ("http://" + 64 * "x", "is no address")):
             with self.assertRaisesRegex(RuntimeError, want):
                 self.executor.run(prompt(server=server))
+
+    def test_a_server_of_another_name(self):
+        self.fake.refusal = (421, "this server is not called gpu.local", "start it with --allow-host gpu.local")
+        with self.assertRaisesRegex(RuntimeError, "^this server is not called gpu.local\nstart it with --allow-host"):
+            self.run_node()
+
+    def test_messages_are_few(self):
+        with mock.patch.object(Source, "images", torch.rand(100, 64, 64, 3)), mock.patch.object(Source, "audio", {"waveform": torch.rand(1, 1, 192000), "sample_rate": 48000}):
+            self.run_node()
+        values = [v for v, _ in host.progress]
+        self.assertLessEqual(len(values), len(set(values)) + len(host.previews))
 
     def test_memory_is_flat(self):
         """A process of its own: what it needs beyond its tensors of 2 x 315 MB."""
@@ -331,6 +368,30 @@ class RunTest(Case):
     def test_files_that_are_missing(self):
         with self.assertRaisesRegex(harness.Invalid, "'nothing.mp4' is no file"):
             self.executor.run(self.prompt(video="nothing.mp4"))
+
+    def test_files_for_other_machines(self):
+        """A workflow of somebody else does not get at this machine's files."""
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as f:
+            link = os.path.join(self.input, "link.mp4")
+            os.symlink(f.name, link)
+            self.addCleanup(os.remove, link)
+            for path in (f.name, "link.mp4", os.path.join("..", "..", os.path.basename(f.name))):
+                if os.path.isfile(hostmod.input_path(path)):
+                    with self.assertRaisesRegex(RuntimeError, "is not in a folder of ComfyUI, and http://evil.example is another machine\nto send"):
+                        self.executor.run(self.prompt(video=path, server="http://evil.example"))
+        with mock.patch.object(service, "trusted", lambda server: False):
+            self.executor.run(self.prompt())  # those of ComfyUI it does
+
+    def test_linked_paths(self):
+        """Whether the files behind them are new is not known: they are sent again."""
+        changed = root.NODE_CLASS_MAPPINGS["LipstreamRun"].IS_CHANGED
+        for video, audio in ((None, "voice.wav"), ("face.mkv", None)):
+            self.assertNotEqual(changed(video, audio), changed(video, audio))
+        self.assertEqual(changed("face.mkv", "voice.wav"), changed("face.mkv", "voice.wav", seed=3))
+
+    def test_a_folder_that_cannot_be_written(self):
+        with mock.patch("folder_paths.get_output_directory", lambda: "/proc/nothing"), self.assertRaisesRegex(RuntimeError, "^/proc/nothing cannot be written: "):
+            self.executor.run(self.prompt())
 
     def test_names(self):
         for name, want in (("x", ("x", ".mp4")), ("../../etc/passwd", ("passwd", ".mp4")), ("a\\b.webm", ("b", ".webm")), (" .. ", ("lipstream", ".mp4")),

@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from unittest import mock
 
+from fake import Fake
 from support import package, wait
 
 client, service = package("client"), package("service")
@@ -69,6 +71,30 @@ class ServiceTest(unittest.TestCase):
         child = service._child
         service.stop()
         self.assertIsNotNone(child.poll())
+
+    def test_waits_for_one_that_is_ending(self):
+        """As after a quick restart of ComfyUI: the last server still gives up its jobs."""
+        ending = Fake(int(service.LISTEN.rpartition(":")[2]))
+        ending.ending = True
+        ending.start()
+        threading.Timer(1.0, ending.stop).start()
+        service.connect("").negotiate()
+        self.assertIsNone(service._child.poll())
+
+    def test_another_program_on_the_port(self):
+        other = Fake(int(service.LISTEN.rpartition(":")[2]))
+        other.health = {"hello": 1}
+        self.addCleanup(other.start().stop)
+        with self.assertRaisesRegex(client.Failure, "is no Lipstream server\nend it, or start lipstream serve with another --listen and set LIPSTREAM_SERVER"):
+            service.connect("")
+
+    def test_starts_again_what_was_killed(self):
+        c = service.connect("")
+        service._child.kill()
+        service._child.wait()
+        c.again(lambda: c.json("GET", "/v1/devices"))
+        with open(self.seen) as f:
+            self.assertEqual(len(f.readlines()), 2)
 
     def test_kills_what_does_not_end(self):
         with mock.patch.dict(os.environ, MODE="deaf"), mock.patch.object(service, "GRACE", 0.5):
@@ -135,8 +161,9 @@ class ServiceTest(unittest.TestCase):
 
     def test_jobs_of_a_killed_python(self):
         """They are still in the queue of the server that is started next."""
-        with mock.patch.dict(os.environ, JOBS='{"j1": "comfyui.mkv", "j2": "other.mkv", "j3": "comfyui.webm"}'):
-            service.connect("")
+        with mock.patch.dict(os.environ, JOBS='{"j1": "comfyui-0123abcd.mkv", "j2": "comfyui.mkv", "j3": "comfyui-ffffffff.webm"}'):
+            c = service.connect("")
+        wait(lambda: [j["id"] for j in c.json("GET", "/v1/jobs?state=running")["jobs"]] == ["j2"])
         service.stop()
         self.assertEqual(json.loads(self.said()), {"j1": "cancelled", "j2": "running", "j3": "cancelled"})
 

@@ -1,0 +1,131 @@
+"""The client alone: what is not seen through a node."""
+
+import os
+import threading
+import time
+import unittest
+from unittest import mock
+
+from fake import Fake
+from support import package, wait
+
+client = package("client")
+
+
+class Bytes(client.Source):
+    size = 1 << 18
+
+    def chunks(self, start, end):
+        yield bytes(end - start)
+
+
+class ClientTest(unittest.TestCase):
+    def setUp(self):
+        self.fake = Fake().start()
+        self.addCleanup(self.fake.stop)
+        self.client = client.Client(self.fake.url)
+        self.addCleanup(self.client.abort)
+
+    def submit(self):
+        self.client.submit({k: {"upload": self.client.upload(k, Bytes(), lambda n: None)} for k in ("video", "audio")})
+
+    def test_patience_begins_anew_with_every_answer(self):
+        """What has lasted for longer than that is tried again, too."""
+        calls = []
+
+        def transfer():
+            calls.append(0)
+            for _ in range(5):
+                time.sleep(0.1)
+                self.client._heard = time.monotonic()
+            if len(calls) < 3:
+                raise client.Lost("broken")
+
+        with mock.patch.object(client, "PATIENCE", 0.4):
+            self.client.again(transfer)
+            self.assertEqual(len(calls), 3)
+            start = time.monotonic()
+            with self.assertRaises(client.Lost):
+                self.client.again(lambda: (_ for _ in ()).throw(client.Lost("gone")))
+            self.assertLess(time.monotonic() - start, 1.5)
+
+    def test_a_job_that_waits_long(self):
+        """The streams of a server that is silent about a job, but there, may end as often as they like."""
+        self.submit()
+        self.fake.steps = 0
+        ends = [0]
+
+        def events(handler, j, query):
+            ends[0] += 1
+            handler.send_response(200)
+            handler.end_headers()
+            handler.close_connection = True
+            if ends[0] > 5:
+                j.update(state="done", result={"size": 1})
+
+        with mock.patch.object(client, "PATIENCE", 0.5), mock.patch("fake.Handler.get_jobs_events", events):
+            self.assertEqual(self.client.follow(lambda kind, event: None)["state"], "done")
+
+    def test_a_server_that_ends_is_started_again(self):
+        self.submit()
+        port = self.fake.server_port
+        self.fake.stall = "events"
+        revived = []
+
+        def revive():
+            if not revived:
+                again = Fake(port)
+                again.jobs = {k: {**j, "state": "running"} for k, j in self.fake.jobs.items()}
+                for j in again.jobs.values():
+                    j["path"] = os.devnull
+                revived.append(again.start())
+                self.addCleanup(again.stop)
+
+        self.client.revive = revive
+
+        def on_event(kind, event):
+            if event.get("frame") == 2 and not revived:  # the next is silence
+                self.fake.shutdown()
+                self.fake.server_close()
+                for sock, _ in self.client._open:
+                    sock.shutdown(2)
+
+        self.assertEqual(self.client.follow(on_event)["state"], "done")
+        self.assertEqual(len(revived), 1)
+
+    def test_removes_what_somebody_else_has_left(self):
+        self.submit()
+        self.fake.stall = "events"
+        self.client.other(self.client.job_id, list(self.fake.uploads)).clean()
+        wait(lambda: not self.fake.uploads)
+        self.assertEqual([j["state"] for j in self.fake.jobs.values()], ["cancelled"])
+
+    def test_abort_ends_what_is_waited_for(self):
+        """No thread stays behind that reads from a silent server."""
+        self.submit()
+        self.fake.stall = "events"
+        ended = threading.Event()
+
+        def follow():
+            try:
+                self.client.follow(lambda kind, event: None)
+            except client.Lost:
+                ended.set()
+
+        threading.Thread(target=follow, daemon=True).start()
+        wait(lambda: self.client._open)
+        time.sleep(0.3)
+        with mock.patch.object(self.client, "clean"):  # which would end the silence
+            self.client.abort()
+        self.assertTrue(ended.wait(1.0))
+
+    def test_leaves_while_it_sends(self):
+        """When Python ends in the middle of an upload."""
+        ident = self.client.upload("x", Bytes(), lambda n: None)
+        self.assertIn(ident, self.fake.uploads)
+        self.client.leave()
+        self.assertEqual(self.fake.uploads, {})
+
+
+if __name__ == "__main__":
+    unittest.main()
