@@ -249,9 +249,7 @@ func probe(ctx context.Context, job Job, engine string) (*inputs, error) {
 	if v.IsPicture && job.FPS == "" {
 		in.rate = pictureRate
 	}
-	if in.format = media.WorkingFormat(*v); job.Codec == "ffv1" {
-		in.format = media.ExactFormat(*v)
-	}
+	in.format = media.CodecFormat(*v, job.Codec)
 	if in.mode, err = media.ParseMode(job.Length); err != nil {
 		return nil, err
 	}

@@ -453,7 +453,8 @@ def _problem(r: http.client.HTTPResponse, url: str) -> Failure:
         message, hint = "", ""
     if r.status == 401 and not hint:
         hint = "set LIPSTREAM_TOKEN_FILE or LIPSTREAM_TOKEN to the server's token"
-    return Failure(message or f"{url} answers {r.status} {r.reason}", hint, r.status, bool(message))
+    kind = Lost if r.status == 503 else Failure  # it is busy, or ending
+    return kind(message or f"{url} answers {r.status} {r.reason}", hint, r.status, bool(message))
 
 
 def _events(r: http.client.HTTPResponse) -> Iterator[Tuple[str, str, Dict[str, Any]]]:

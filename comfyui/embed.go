@@ -44,48 +44,115 @@ func Install(dir, binary string) (Installed, error) {
 		return done, fault.Wrap(fault.Usage, "install the nodes into", dir, err, "")
 	}
 	custom := filepath.Join(dir, "custom_nodes")
-	if st, err := os.Stat(custom); err != nil || !st.IsDir() {
+	fail := func(err error) (Installed, error) {
+		return done, fault.Wrap(fault.Output, "install the nodes into", custom, fault.WithoutPath(err), "may you write there, and is there room?")
+	}
+	st, err := os.Stat(custom)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && !st.IsDir():
 		hint := "name the folder that has ComfyUI's main.py"
 		if filepath.Base(dir) == "custom_nodes" {
 			hint = "name the folder above it: " + filepath.Dir(dir)
 		}
 		return done, fault.New(fault.Usage, "install the nodes into", dir, "this is no ComfyUI: it has no folder custom_nodes", hint)
-	}
-	fail := func(err error) (Installed, error) {
-		return done, fault.Wrap(fault.Output, "install the nodes into", custom, err, "")
-	}
-	done.Folder = filepath.Join(custom, Folder)
-	switch _, err := os.Lstat(done.Folder); {
-	case err == nil && !ours(done.Folder):
-		return done, fault.New(fault.Output, "install the nodes into", done.Folder, "something else has this name", "move it away")
-	case err == nil:
-		done.Replaced = true
-	case !errors.Is(err, fs.ErrNotExist):
+	case err != nil:
 		return fail(err)
 	}
-	done.Rivals = rivals(custom)
-	// ComfyUI leaves names that begin with a dot alone.
-	fresh, err := os.MkdirTemp(custom, "."+Folder+"-")
+	done.Folder = filepath.Join(custom, Folder)
+	why, err := occupied(done.Folder)
 	if err != nil {
 		return fail(err)
 	}
-	defer func() { _ = os.RemoveAll(fresh) }()
+	if why != "" {
+		return done, fault.New(fault.Output, "install the nodes into", done.Folder, why, "move it away")
+	}
+	if err := sweep(custom, done.Folder); err != nil {
+		return fail(err)
+	}
+	if _, err := os.Lstat(done.Folder); err == nil {
+		done.Replaced = true
+	}
+	done.Rivals = rivals(custom)
+	fresh, err := os.MkdirTemp(custom, unfinished)
+	if err != nil {
+		return fail(err)
+	}
 	next, last := filepath.Join(fresh, "new"), filepath.Join(fresh, "old")
 	if err := write(next, binary); err != nil {
+		_ = os.RemoveAll(fresh)
 		return fail(err)
 	}
 	if done.Replaced {
 		if err := os.Rename(done.Folder, last); err != nil {
+			_ = os.RemoveAll(fresh)
 			return fail(err)
 		}
 	}
 	if err := os.Rename(next, done.Folder); err != nil {
 		if done.Replaced {
-			err = errors.Join(err, os.Rename(last, done.Folder))
+			if back := os.Rename(last, done.Folder); back != nil {
+				return fail(errors.Join(err, back)) // the next Install finds the last version where it is
+			}
 		}
+		_ = os.RemoveAll(fresh)
 		return fail(err)
 	}
+	_ = os.RemoveAll(fresh)
 	return done, nil
+}
+
+// unfinished is the pattern of the folders in which an installation is made.
+// ComfyUI leaves alone what is called disabled.
+const unfinished = Folder + "-*.disabled"
+
+// sweep removes what installations that were killed have left, after it has put
+// back the version that one of them was replacing.
+func sweep(custom, folder string) error {
+	left, err := filepath.Glob(filepath.Join(custom, unfinished))
+	if err != nil {
+		return err
+	}
+	for _, dir := range left {
+		last := filepath.Join(dir, "old")
+		if _, err := os.Lstat(folder); errors.Is(err, fs.ErrNotExist) && ours(last) {
+			if err := os.Rename(last, folder); err != nil {
+				return err
+			}
+		}
+		// A folder of the user's with such a name has neither.
+		if ours(last) || ours(filepath.Join(dir, "new")) || isEmpty(dir) {
+			if err := os.RemoveAll(dir); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func isEmpty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) == 0
+}
+
+// occupied says why a folder is not to be replaced, or nothing.
+func occupied(dir string) (why string, err error) {
+	st, err := os.Lstat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if st.Mode()&fs.ModeSymlink != 0 {
+		return "it is a link to somewhere else", nil
+	}
+	if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
+		return "it is a git checkout", nil
+	}
+	if !ours(dir) {
+		return "something else has this name", nil
+	}
+	return "", nil
 }
 
 // ours tells whether a folder has these nodes, of any version.
@@ -128,7 +195,7 @@ func rivals(custom string) (names []string) {
 		}
 		for _, file := range []string{"__init__.py", "nodes.py"} {
 			b, err := os.ReadFile(filepath.Join(custom, name, file))
-			if err == nil && bytes.Contains(b, []byte(`"LatentSyncNode"`)) && !slices.Contains(names, name) {
+			if err == nil && (bytes.Contains(b, []byte(`"LatentSyncNode"`)) || bytes.Contains(b, []byte(`'LatentSyncNode'`))) && !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}

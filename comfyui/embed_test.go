@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/fault"
@@ -67,11 +68,52 @@ func TestInstall(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(got.Folder, "gone.py")); err == nil {
 		t.Error("a file of the older version is there still")
 	}
-	if err := os.RemoveAll(got.Folder); err != nil {
+}
+
+// TestInstallLeavesAlone: what is not ours alone is not replaced.
+func TestInstallLeavesAlone(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	custom := filepath.Join(dir, "custom_nodes")
+	folder := filepath.Join(custom, Folder)
+	refused := func(why string) {
+		t.Helper()
+		if _, err := Install(dir, "/bin/x"); fault.KindOf(err) != fault.Output || !strings.Contains(err.Error(), why) || fault.HintOf(err) != "move it away" {
+			t.Errorf("%s: %v, %s", why, err, fault.HintOf(err))
+		}
+	}
+	put(t, filepath.Join(folder, "mine.py"), "")
+	refused("something else has this name")
+	put(t, filepath.Join(folder, "pyproject.toml"), `name = "comfyui-lipstream"`)
+	put(t, filepath.Join(folder, ".git", "HEAD"), "")
+	refused("it is a git checkout")
+	if _, err := os.Stat(filepath.Join(folder, "mine.py")); err != nil {
+		t.Error(err)
+	}
+	if err := os.RemoveAll(folder); err != nil {
 		t.Fatal(err)
 	}
-	put(t, filepath.Join(got.Folder, "mine.py"), "")
-	if _, err := Install(dir, "/bin/x"); fault.KindOf(err) != fault.Output {
-		t.Errorf("somebody else's folder: %v", err)
+	put(t, filepath.Join(elsewhere, "pyproject.toml"), `name = "comfyui-lipstream"`)
+	if err := os.Symlink(elsewhere, folder); err != nil {
+		t.Skip(err)
+	}
+	refused("it is a link to somewhere else")
+}
+
+// TestInstallAfterOneThatWasKilled: between its two renames, and before.
+func TestInstallAfterOneThatWasKilled(t *testing.T) {
+	dir := t.TempDir()
+	custom := filepath.Join(dir, "custom_nodes")
+	const mark = `name = "comfyui-lipstream"`
+	put(t, filepath.Join(custom, Folder+"-1.disabled", "old", "pyproject.toml"), mark)
+	put(t, filepath.Join(custom, Folder+"-1.disabled", "new", "pyproject.toml"), mark)
+	put(t, filepath.Join(custom, Folder+"-2.disabled", "new", "pyproject.toml"), mark)
+	put(t, filepath.Join(custom, Folder+"-mine.disabled", "pyproject.toml"), mark) // that somebody has switched off
+	got, err := Install(dir, "/bin/x")
+	if err != nil || !got.Replaced {
+		t.Fatalf("%+v %v", got, err)
+	}
+	entries, err := os.ReadDir(custom)
+	if err != nil || len(entries) != 2 || entries[1].Name() != Folder+"-mine.disabled" {
+		t.Errorf("left: %v %v", entries, err)
 	}
 }

@@ -114,17 +114,17 @@ def _token() -> str:
 
 def binary() -> str:
     """The path of the program lipstream."""
-    note = os.path.join(os.path.dirname(os.path.abspath(__file__)), "binary.txt")
+    said = os.environ.get("LIPSTREAM_BINARY", "").strip()
+    if said:
+        if not os.path.isfile(said):
+            raise Failure(f"LIPSTREAM_BINARY names {said}, which is not there", "correct it, or remove it to search PATH")
+        return said
     noted = ""
     with contextlib.suppress(OSError):
-        with open(note, encoding="utf-8") as f:
+        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "binary.txt"), encoding="utf-8") as f:
             noted = f.read().strip()
-    for said, path in (("LIPSTREAM_BINARY", os.environ.get("LIPSTREAM_BINARY", "").strip()), (note, noted)):
-        if path:
-            if not os.path.isfile(path):
-                raise Failure(f"{said} names {path}, which is not there", "correct it, or remove it to search PATH")
-            return path
-    found = shutil.which("lipstream")
+    # The program that installed these nodes, unless it has moved, as in an update.
+    found = noted if os.path.isfile(noted) else shutil.which("lipstream")
     if not found:
         raise Failure(f"no Lipstream server answers at http://{LISTEN}, and the program lipstream is not installed",
                       "install it, or name it in LIPSTREAM_BINARY, or a server elsewhere in LIPSTREAM_SERVER")

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,7 +188,7 @@ func TestComfyUI(t *testing.T) {
 		}
 	})
 	t.Run("cancel", func(t *testing.T) {
-		got := drive(t, workflow, server, "--set", "LoadAudio.audio=long.wav", "--interrupt-after", "2.5")
+		got := drive(t, workflow, server, "--set", "LoadAudio.audio=long.wav", "--interrupt-after", "1")
 		if got.InterruptS == nil {
 			t.Fatalf("it was not interrupted: %+v", got)
 		}
@@ -246,7 +247,13 @@ from lipstream_nodes import service
 service.LISTEN = "127.0.0.1:" + sys.argv[1]
 c = service.connect("")
 print(c.url, sorted(m.NODE_CLASS_MAPPINGS), service._child.pid)`
-	cmd := exec.Command(debianPython, "-B", "-c", program, "18448")
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(free.Addr().String())
+	_ = free.Close()
+	cmd := exec.Command(debianPython, "-B", "-c", program, port)
 	var stderr bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
 	out, err := cmd.Output()

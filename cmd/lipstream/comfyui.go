@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/lipstream/lipstream/comfyui"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -36,7 +35,7 @@ func (c *comfyuiInstallCmd) Run(out *console) error {
 	}
 	_, _ = fmt.Fprintf(out.Out, "%s %s; restart ComfyUI\nThe nodes start %s by themselves.\n", what, done.Folder, program)
 	for _, name := range done.Rivals {
-		_, _ = fmt.Fprintf(out.Err, "warning: %s has a LatentSyncNode, too: disable it by the name %s.disabled\n", name, strings.TrimSuffix(name, "/"))
+		_, _ = fmt.Fprintf(out.Err, "warning: %s has a LatentSyncNode, too: disable it by the name %s.disabled\n", name, name)
 	}
 	return nil
 }

@@ -1,11 +1,13 @@
 """Runs a workflow in API format on a server, through the harness, and measures it.
 
     drive.py workflow --server URL --workflow FILE.json [--set NODE.INPUT=VALUE ...]
-                      [--input FOLDER] --out FOLDER [--interrupt-after S] [--frames]
+                      [--input FOLDER] --out FOLDER [--interrupt-after S]
+
+S is seconds from the first frame that a job has made to Cancel.
 
 NODE is an id or a class. Values are JSON, else text. The nodes besides
 Lipstream's: LoadImage, LoadAudio (WAV), LoadFrames (path of a .npy, uint8
-[frames, height, width, 3]), LoadVideoFrames (path, count: ffmpeg reads it),
+[frames, height, width, 3]),
 CreateVideo, SaveVideo, SaveImage, PreviewImage and PreviewAudio (they write nothing).
 
 Prints one JSON object: "ok"; "error" with the exception's type and text, or
@@ -14,8 +16,7 @@ IMAGE of the last node that made one "frames", "width", "height" and "md5" (of
 each frame as RGB24); "audio" likewise; "strings" by node; "progress" (calls),
 "progress_last", "previews"; "unloads"; memory in bytes: "baseline" (resident
 before the run), "peak" (VmHWM above it), "tensors" (distinct ones of all
-outputs), "overhead" (peak less tensors); "seconds". With --frames, the frames go to
-FOLDER/frames.npy.
+outputs), "overhead" (peak less tensors); "seconds".
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -111,23 +111,6 @@ class LoadFrames:
             return (as_image(f.readinto, *shape[:3]),)
 
 
-class LoadVideoFrames:
-    RETURN_TYPES, FUNCTION = ("IMAGE",), "load"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"path": ("STRING", {}), "count": ("INT", {"default": 25, "min": 1})},
-                "optional": {"width": ("INT", {"default": 512}), "height": ("INT", {"default": 512}), "fps": ("FLOAT", {"default": 25.0})}}
-
-    def load(self, path, count, width=512, height=512, fps=25.0):
-        command = ["ffmpeg", "-v", "error", "-stream_loop", "-1", "-i", found(path), "-vf", f"fps={fps},scale={width}:{height}",
-                   "-frames:v", str(count), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-        if path.lower().endswith((".png", ".jpg", ".jpeg", ".webp")):
-            command[3:5] = ["-loop", "1"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as p:
-            return (as_image(p.stdout.readinto, count, height, width),)
-
-
 class Nothing:
     OUTPUT_NODE, RETURN_TYPES, FUNCTION = True, (), "take"
 
@@ -171,7 +154,7 @@ class PreviewAudio(Nothing):
         return {"required": {"audio": ("AUDIO",)}}
 
 
-NODES = {c.__name__: c for c in (LoadImage, LoadAudio, LoadFrames, LoadVideoFrames, CreateVideo, SaveVideo, SaveImage, PreviewImage, PreviewAudio)}
+NODES = {c.__name__: c for c in (LoadImage, LoadAudio, LoadFrames, CreateVideo, SaveVideo, SaveImage, PreviewImage, PreviewAudio)}
 
 
 def resident(what: str) -> int:
@@ -205,7 +188,6 @@ def main(argv: List[str]) -> int:
     p.add_argument("--input", default="")
     p.add_argument("--out", required=True)
     p.add_argument("--interrupt-after", type=float, default=0)
-    p.add_argument("--frames", action="store_true")
     a = p.parse_args(argv)
 
     host = harness.install(os.path.abspath(a.out))
@@ -239,6 +221,8 @@ def main(argv: List[str]) -> int:
     flagged = [0.0]
 
     def interrupt() -> None:
+        while not any(value > 100 for value, _ in host.progress):
+            time.sleep(0.02)
         time.sleep(a.interrupt_after)
         flagged[0] = time.monotonic()
         mm.interrupt_current_processing(True)
@@ -269,14 +253,9 @@ def main(argv: List[str]) -> int:
         for value in outputs.get(ident, []):
             if isinstance(value, torch.Tensor) and value.dim() == 4 and "md5" not in report:
                 report.update(frames=value.shape[0], height=value.shape[1], width=value.shape[2], md5=[])
-                out = None
-                if a.frames:
-                    out = np.lib.format.open_memmap(os.path.join(a.out, "frames.npy"), "w+", np.uint8, tuple(value.shape))
                 for k in range(value.shape[0]):
                     frame = (value[k] * 255).round().to(torch.uint8).numpy()
                     report["md5"].append(hashlib.md5(frame.tobytes()).hexdigest())
-                    if out is not None:
-                        out[k] = frame
             if isinstance(value, dict) and "waveform" in value and "audio" not in report:
                 w = value["waveform"]
                 report["audio"] = {"shape": list(w.shape), "sample_rate": value["sample_rate"], "md5": hashlib.md5(w.contiguous().numpy().tobytes()).hexdigest()}

@@ -100,6 +100,20 @@ class ClientTest(unittest.TestCase):
         wait(lambda: not self.fake.uploads)
         self.assertEqual([j["state"] for j in self.fake.jobs.values()], ["cancelled"])
 
+    def test_a_server_that_is_busy(self):
+        """It is asked again."""
+        self.submit()
+        refusals, seen = [503, 503], []
+
+        def frames(handler, j, query):
+            if refusals:
+                return handler.refuse(refusals.pop(), "others are reading frames")
+            handler.answer(200, None, {"Lipstream-Width": "1", "Lipstream-Height": "1", "Lipstream-Frames": "0"})
+
+        with mock.patch("fake.Handler.get_jobs_frames", frames), self.assertRaisesRegex(client.Failure, "has no frames"):
+            self.client.frames(lambda *size: seen.append)
+        self.assertEqual(refusals, [])
+
     def test_abort_ends_what_is_waited_for(self):
         """No thread stays behind that reads from a silent server."""
         self.submit()

@@ -127,6 +127,10 @@ class ServiceTest(unittest.TestCase):
             with open(os.path.join(d, "binary.txt"), "w") as f:
                 f.write(sys.executable + "\n")
             self.assertEqual(service.binary(), sys.executable)
+            with open(os.path.join(d, "binary.txt"), "w") as f:
+                f.write("/moved/away")
+            with mock.patch.dict(os.environ, PATH=self.dir.name):
+                self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
 
     def python(self, code):
         """Another Python that starts a server and prints its process."""

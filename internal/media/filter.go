@@ -51,7 +51,7 @@ func throughRGB(v *VideoInfo, f frame.Format) []string {
 		in += ":in_color_matrix=" + scaleMatrix(m) + ":in_range=" + rangeName(v.ColorRange == "pc")
 	}
 	deep := ""
-	if f.Depth > 8 && v.Depth > 8 { // else not exact, see ExactFormat
+	if f.Depth > 8 && v.Depth > 8 { // else not exact, see CodecFormat
 		deep = "10le"
 	}
 	if v.HasAlpha {

@@ -2,7 +2,6 @@ package media
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -12,13 +11,13 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// ExactFormat is the working format in which a losslessly encoded RGB video
-// keeps every value: 4:4:4 with 10 bits, limited range. 8-bit RGB goes there and
-// back through RGBReader without a difference. Of other sources it is their
-// working format, which is theirs already.
-func ExactFormat(v VideoInfo) frame.Format {
+// CodecFormat is the working format for an encoder. It is WorkingFormat, but for
+// RGB video that is encoded without loss (ffv1): 4:4:4 with 10 bits, limited
+// range, into which RGB of 8 bits goes, and back through RGBReader, without a
+// difference. (RGB of more bits loses the rest; alpha is not kept.)
+func CodecFormat(v VideoInfo, codec string) frame.Format {
 	f := WorkingFormat(v)
-	if v.RGB && !v.IsPicture {
+	if codec == "ffv1" && v.RGB && !v.IsPicture {
 		f.ShiftX, f.ShiftY, f.Depth = 0, 0, 10
 	}
 	return f
@@ -33,7 +32,8 @@ type RGBReader struct {
 	out  *os.File
 }
 
-// OpenRGB begins with frame first, from 0; count 0 is up to the end.
+// OpenRGB begins with frame first, from 0, of a video of constant rate, as results
+// are; count 0 is up to the end.
 func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, count int64) (*RGBReader, error) {
 	if err := info.NeedVideo(); err != nil {
 		return nil, err
@@ -44,8 +44,13 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 		in += ":in_color_matrix=" + scaleMatrix(spaceName(matrixOf(*v))) + ":in_range=" + rangeName(v.ColorRange == "pc")
 	}
 	// Without the planar step swscale takes a short cut that is not exact.
-	filters := []string{fmt.Sprintf("trim=start_frame=%d", first), in, "format=gbrp", "scale=" + scaleFlags, "format=rgb24"}
-	args := append([]string{"-hide_banner", "-nostdin", "-loglevel", "error"}, inputArgs(info, path)...)
+	filters := []string{in, "format=gbrp", "scale=" + scaleFlags, "format=rgb24"}
+	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
+	if first > 0 {
+		// Half a frame before it: ffmpeg drops what was before that.
+		args = append(args, "-ss", seconds((float64(first)-0.5)/v.FrameRate.Float()))
+	}
+	args = append(args, inputArgs(info, path)...)
 	args = append(args, "-map", "0:"+strconv.Itoa(v.Index), "-an", "-sn", "-dn", "-vf", strings.Join(filters, ","))
 	args = append(args, tools.fpsMode("passthrough")...)
 	if count > 0 {

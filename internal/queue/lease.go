@@ -132,8 +132,16 @@ func (l *Lease) Frame(ctx context.Context, f Frame) error {
 	return l.q.failure(err)
 }
 
+// detached is a context for the end of a task: that of the lease ends as soon as
+// the record no longer has it.
+func detached(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), connecting)
+}
+
 // change changes the record, if it still has this lease.
 func (l *Lease) change(ctx context.Context, f func(*Job, *Task)) (Job, error) {
+	ctx, stop := detached(ctx)
+	defer stop()
 	return l.q.change(ctx, l.Job.ID, func(j *Job) error {
 		if !l.holds(j) {
 			return &fault.Error{Kind: fault.Internal, Op: "end a task of job", Subject: j.ID, Err: ErrLost}
@@ -146,8 +154,7 @@ func (l *Lease) change(ctx context.Context, f func(*Job, *Task)) (Job, error) {
 // finish acknowledges the message after the record was changed. Were this
 // process to end in between, the message would be handed out again and dropped.
 func (l *Lease) finish(ctx context.Context, j Job, err error) error {
-	// ctx may well be the lease's own.
-	ctx, stop := context.WithTimeout(context.WithoutCancel(ctx), connecting)
+	ctx, stop := detached(ctx)
 	defer stop()
 	l.cancel(nil)
 	<-l.done
@@ -184,6 +191,8 @@ func (l *Lease) DonePart(ctx context.Context, object string, frames, noFace int6
 	j, err := l.change(ctx, func(_ *Job, t *Task) {
 		t.State, t.Object, t.Frames, t.NoFace, t.Lease = Done, object, frames, noFace, ""
 	})
+	ctx, stop := detached(ctx)
+	defer stop()
 	if err == nil {
 		err = l.q.proceed(ctx, j)
 	}

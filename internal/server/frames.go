@@ -1,83 +1,119 @@
 package server
 
 import (
+	"errors"
 	"io"
+	"io/fs"
 	"net/http"
+	"os"
 	"strconv"
+	"time"
 
 	"github.com/lipstream/lipstream/internal/media"
 )
 
-// decoders is how many clients may read frames at a time.
-const decoders = 4
+const (
+	// decoders is how many clients may read frames at a time.
+	decoders = 4
+	// queueing is how long a further one waits before it is told to come back.
+	queueing = 20 * time.Second
+)
 
 // jobFrames answers with the pictures of the result, for clients that want no
 // file: RGB24, one after the other, rows from top to bottom, without padding. Of
-// a job with codec ffv1 and an RGB video, what was not changed is bit for bit the
-// input.
+// a job with codec ffv1 and a video of 8-bit RGB, what was not changed is bit for
+// bit the input.
 func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
-	j, err := s.o.Queue.Job(r.Context(), r.PathValue("id"))
+	result, path, err := s.result(r)
 	if err != nil {
 		return err
 	}
-	if j.Result == nil {
-		return refuse(http.StatusConflict, "the job is "+string(j.State)+": it has no result", "wait until it is done")
-	}
-	number := func(name string, most int64) (int64, error) {
-		text := r.URL.Query().Get(name)
-		if text == "" {
-			return 0, nil
-		}
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 0 || n > most {
-			return 0, refuse(http.StatusBadRequest, name+"="+strconv.Quote(text)+" is out of range", "0 to "+strconv.FormatInt(most, 10))
-		}
-		return n, nil
-	}
-	first, err := number("first", j.Result.Frames)
+	first, err := within(r, "first", result.Frames)
 	if err != nil {
 		return err
 	}
-	count, err := number("count", j.Result.Frames-first)
+	count, err := within(r, "count", result.Frames-first)
 	if err != nil {
 		return err
 	}
+	if count == 0 {
+		count = result.Frames - first
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return gone(result.Name)
+	}
+	tools, info, err := probe(r.Context(), path, result.Name)
+	if err == nil {
+		err = info.NeedVideo()
+	}
+	if err != nil {
+		return err
+	}
+	v := info.Video
+	size := count * int64(v.Width) * int64(v.Height) * 3
+	h := w.Header()
+	h.Set("Content-Type", "application/octet-stream")
+	h.Set("Content-Length", strconv.FormatInt(size, 10))
+	h.Set("Cache-Control", "no-store")
+	h.Set("Lipstream-Width", strconv.Itoa(v.Width))
+	h.Set("Lipstream-Height", strconv.Itoa(v.Height))
+	h.Set("Lipstream-Frames", strconv.FormatInt(result.Frames, 10))
+	h.Set("Lipstream-Fps", v.FrameRate.String())
+	if r.Method == http.MethodHead || count == 0 {
+		return nil
+	}
+	busy := time.NewTimer(s.queueing)
+	defer busy.Stop()
 	select {
 	case s.decoders <- struct{}{}:
 		defer func() { <-s.decoders }()
 	case <-r.Context().Done():
 		return r.Context().Err()
-	}
-	path, err := s.results.path(r.Context(), j.Result.Object)
-	if err != nil {
-		return err
-	}
-	tools, err := media.FindTools(r.Context())
-	if err != nil {
-		return err
-	}
-	info, err := media.Probe(r.Context(), tools, path)
-	if err != nil {
-		return err
+	case <-busy.C:
+		h.Del("Content-Length")
+		h.Set("Retry-After", "5")
+		return refuse(http.StatusServiceUnavailable, "others are reading frames, as many as this server lets", "try again later")
 	}
 	frames, err := media.OpenRGB(r.Context(), tools, path, info, first, count)
 	if err != nil {
+		h.Del("Content-Length")
 		return err
 	}
 	defer func() { _ = frames.Close() }()
-	h := w.Header()
-	h.Set("Content-Type", "application/octet-stream")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Lipstream-Width", strconv.Itoa(info.Video.Width))
-	h.Set("Lipstream-Height", strconv.Itoa(info.Video.Height))
-	h.Set("Lipstream-Frames", strconv.FormatInt(j.Result.Frames, 10))
-	h.Set("Lipstream-Fps", info.Video.FrameRate.String())
-	// A failure on the way must not look like the end.
-	if _, err := io.Copy(w, frames); err != nil {
+	c := http.NewResponseController(w)
+	_ = c.Flush() // the client need not wait for the first frame to hear their size
+	n, err := io.Copy(&paced{w, c, s.stall}, frames)
+	if err != nil || n != size {
 		if r.Context().Err() == nil {
-			s.log.Warn("server: a result's frames ended early", "job", j.ID, "error", err)
+			s.log.Warn("server: a result's frames ended early", "job", r.PathValue("id"), "bytes", n, "of", size, "error", err)
 		}
-		panic(http.ErrAbortHandler)
+		panic(http.ErrAbortHandler) // it must not look like the end
 	}
 	return nil
+}
+
+// within is a number of a request's query, 0 where it is not given.
+func within(r *http.Request, name string, most int64) (int64, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 0 || n > most {
+		return 0, refuse(http.StatusBadRequest, name+"="+strconv.Quote(text)+" is out of range", "0 to "+strconv.FormatInt(most, 10))
+	}
+	return n, nil
+}
+
+// paced ends an answer whose client takes nothing for too long: it holds what
+// others wait for.
+type paced struct {
+	w     io.Writer
+	c     *http.ResponseController
+	stall time.Duration
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	_ = p.c.SetWriteDeadline(time.Now().Add(p.stall))
+	return p.w.Write(b)
 }

@@ -364,7 +364,7 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 			names = append(names, *in.to, i.Name)
 		}
 	}
-	job.Output = filepath.Join(s.uploads.dir, "estimate.mp4") // never written
+	job.Output = filepath.Join(s.uploads.dir, "estimate"+cmp.Or(strings.ToLower(filepath.Ext(spec.Name)), ".mp4")) // never written
 	if err := job.Check(); err != nil {
 		return err
 	}

@@ -96,11 +96,15 @@ func (c *results) drop(object string) {
 	delete(c.files, object)
 }
 
+func gone(name string) error {
+	return refuse(http.StatusGone, name+" is no longer kept", "upload it again")
+}
+
 // serveFile answers with a file: ranges, and what a browser needs to show it.
 func serveFile(w http.ResponseWriter, r *http.Request, path, name string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return refuse(http.StatusGone, name+" is no longer kept", "upload it again")
+		return gone(name)
 	}
 	if err != nil {
 		return fault.Wrap(fault.Internal, "read", name, fault.WithoutPath(err), "")
@@ -159,19 +163,25 @@ func contentType(name string) string {
 	return "application/octet-stream"
 }
 
-func (s *Server) jobResult(w http.ResponseWriter, r *http.Request) error {
+// result is that of the job in a request, as a file.
+func (s *Server) result(r *http.Request) (*queue.Result, string, error) {
 	j, err := s.o.Queue.Job(r.Context(), r.PathValue("id"))
 	if err != nil {
-		return err
+		return nil, "", err
 	}
 	if j.Result == nil {
-		return refuse(http.StatusConflict, "the job is "+string(j.State)+": it has no result", "wait until it is done")
+		return nil, "", refuse(http.StatusConflict, "the job is "+string(j.State)+": it has no result", "wait until it is done")
 	}
 	path, err := s.results.path(r.Context(), j.Result.Object)
+	return j.Result, path, err
+}
+
+func (s *Server) jobResult(w http.ResponseWriter, r *http.Request) error {
+	result, path, err := s.result(r)
 	if err != nil {
 		return err
 	}
-	return serveFile(w, r, path, j.Result.Name)
+	return serveFile(w, r, path, result.Name)
 }
 
 // jobMedia answers with one of a job's inputs.

@@ -382,19 +382,25 @@ func (s *Server) getUpload(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, uploadView{i.ID, i.Name, i.Size, offset, offset == i.Size, i.Created.Add(s.o.Retention), i.Media})
 }
 
-// look asks ffprobe what a file is. An error names the file as its owner does.
-func (s *Server) look(ctx context.Context, path, name string) (*MediaInfo, error) {
+// probe asks ffprobe about a file. An error names it as its owner does.
+func probe(ctx context.Context, path, name string) (media.Tools, *media.Info, error) {
 	tools, err := media.FindTools(ctx)
 	if err != nil {
-		return nil, err
+		return tools, nil, err
 	}
 	info, err := media.Probe(ctx, tools, path)
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Subject == path {
+		named := *e
+		named.Subject = name
+		err = &named
+	}
+	return tools, info, err
+}
+
+// look tells what an upload is.
+func (s *Server) look(ctx context.Context, path, name string) (*MediaInfo, error) {
+	_, info, err := probe(ctx, path, name)
 	if err != nil {
-		if e, ok := errors.AsType[*fault.Error](err); ok && e.Subject == path {
-			named := *e
-			named.Subject = name
-			return nil, &named
-		}
 		return nil, err
 	}
 	m := &MediaInfo{Kind: "audio", Duration: info.Duration.Seconds(), HasAudio: len(info.Audio) > 0}

@@ -252,8 +252,8 @@ func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 	if err := info.NeedVideo(); err != nil {
 		return 0, err
 	}
-	frame := int64(info.Video.Width) * int64(info.Video.Height) * 3 / 2
-	return min(all, previewBytes+previewFrames*frame), nil
+	frame := media.CodecFormat(*info.Video, job.Codec).Bytes()
+	return min(all, previewBytes+previewFrames*int64(frame)), nil
 }
 
 // often is the least time between two progress events of a task.
@@ -268,6 +268,7 @@ func (t *task) event(ctx context.Context, e lipstream.Event) {
 		}
 		t.shown, t.stage = time.Now(), e.Stage
 	}
+	e.Message = t.byName(e.Message)
 	b, err := json.Marshal(e)
 	if err == nil {
 		err = t.l.Event(ctx, b)

@@ -1,0 +1,139 @@
+package server
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/queue"
+)
+
+// encoded is a job whose result is a video that ffmpeg made, with its frames as
+// RGB24.
+func (r *rig) encoded(name string, frames int, args ...string) (id, path string, want []byte) {
+	r.t.Helper()
+	j := r.submit()
+	l := r.take()
+	path = filepath.Join(r.t.TempDir(), name)
+	run := func(args ...string) []byte {
+		out, err := exec.CommandContext(r.t.Context(), "ffmpeg", append([]string{"-v", "error", "-nostdin"}, args...)...).Output()
+		r.check(err)
+		return out
+	}
+	run(append(append([]string{"-f", "lavfi", "-i", "testsrc2=size=330x242:rate=30000/1001", "-frames:v", fmt.Sprint(frames)}, args...), path)...)
+	want = run("-i", path, "-vf", "scale=flags=bicubic+accurate_rnd+full_chroma_int:in_color_matrix=bt709:in_range=tv,format=gbrp,scale=flags=bicubic+accurate_rnd+full_chroma_int,format=rgb24",
+		"-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+	b, err := os.ReadFile(path)
+	r.check(err)
+	object := "jobs/" + j.ID + "/result" + filepath.Ext(name)
+	_, err = r.s.o.Store.Put(r.t.Context(), object, bytes.NewReader(b))
+	r.check(err)
+	r.check(l.Done(r.t.Context(), queue.Result{Object: object, Name: name, Size: int64(len(b)), Frames: int64(frames), Engine: "preview"}))
+	return j.ID, r.s.o.Store.Path(object), want
+}
+
+// TestFrames: any range of a result's frames, whatever holds them.
+func TestFrames(t *testing.T) {
+	r := newRig(t, nil)
+	const frames, one = 70, 330 * 242 * 3
+	tags := []string{"-colorspace", "bt709", "-color_range", "tv"}
+	for name, args := range map[string][]string{
+		"exact.mkv": {"-c:v", "ffv1", "-pix_fmt", "yuv444p10le"},
+		"usual.mp4": {"-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "3"},
+		"web.webm":  {"-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-deadline", "realtime", "-cpu-used", "8"},
+		"deep.mov":  {"-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-preset", "ultrafast", "-x265-params", "log-level=none"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id, _, want := r.encoded(name, frames, append(args, tags...)...)
+			path := "/v1/jobs/" + id + "/frames"
+			for query, rows := range map[string][2]int{"": {0, 70}, "?first=1": {1, 70}, "?first=33&count=2": {33, 35}, "?first=69": {69, 70}, "?count=1": {0, 1}, "?first=70": {70, 70}, "?first=7&count=0": {7, 70}} {
+				a, got := r.get("GET", path+query, "")
+				if a.StatusCode != 200 || got != string(want[rows[0]*one:rows[1]*one]) {
+					t.Errorf("%s: %d, %d bytes, want %d", query, a.StatusCode, len(got), (rows[1]-rows[0])*one)
+				}
+				if h := a.Header; h.Get("Lipstream-Width")+"x"+h.Get("Lipstream-Height")+" "+h.Get("Lipstream-Frames")+" "+h.Get("Lipstream-Fps") != "330x242 70 30000/1001" {
+					t.Errorf("%v", h)
+				}
+			}
+		})
+	}
+}
+
+// TestFramesRefused: what cannot be given is not begun.
+func TestFramesRefused(t *testing.T) {
+	r := newRig(t, nil)
+	waiting := r.submit()
+	r.status(409, "GET", "/v1/jobs/"+waiting.ID+"/frames", "")
+	r.status(404, "GET", "/v1/jobs/none/frames", "")
+	r.take()
+	id, file, _ := r.encoded("a.mkv", 30, "-c:v", "ffv1", "-pix_fmt", "yuv420p")
+	path := "/v1/jobs/" + id + "/frames"
+	for _, query := range []string{"?first=31", "?first=-1", "?first=x", "?first=10&count=21", "?count=31"} {
+		r.status(400, "GET", path+query, "")
+	}
+	if a, _ := r.get("HEAD", path+"?first=10", ""); a.StatusCode != 200 || a.ContentLength != 20*330*242*3 || len(r.s.decoders) != 0 {
+		t.Errorf("HEAD: %d, %d bytes", a.StatusCode, a.ContentLength)
+	}
+	// A part of the file is not taken for all of it.
+	b, err := os.ReadFile(file)
+	r.check(err)
+	r.check(os.WriteFile(file, b[:len(b)/2], 0o600))
+	a, err := http.Get(r.web.URL + path)
+	r.check(err)
+	if n, err := io.Copy(io.Discard, a.Body); err == nil {
+		t.Errorf("half of the file gives %d bytes and no error", n)
+	}
+	_ = a.Body.Close()
+	r.check(os.WriteFile(file, nil, 0o600))
+	if text := r.status(422, "GET", path, ""); !strings.Contains(text, "a.mkv") || strings.Contains(text, r.dir) {
+		t.Error(text)
+	}
+	r.check(os.Remove(file))
+	if text := r.status(410, "GET", path, ""); !strings.Contains(text, "a.mkv is no longer kept") {
+		t.Error(text)
+	}
+}
+
+// TestFramesSlow: clients that take nothing do not keep out others for long, and
+// leave no ffmpeg behind.
+func TestFramesSlow(t *testing.T) {
+	r := newRig(t, nil)
+	r.s.stall, r.s.queueing = time.Second, 300*time.Millisecond
+	// More than sockets hold.
+	id, _, _ := r.encoded("a.mkv", 300, "-c:v", "ffv1", "-pix_fmt", "yuv420p")
+	path := "/v1/jobs/" + id + "/frames"
+	for range decoders {
+		c, err := net.Dial("tcp", r.web.Listener.Addr().String())
+		r.check(err)
+		defer func() { _ = c.Close() }()
+		_, err = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path)
+		r.check(err)
+	}
+	var seen []int
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		a, _ := r.get("GET", path+"?count=1", "")
+		if seen = append(seen, a.StatusCode); a.StatusCode == 503 && a.Header.Get("Retry-After") == "" {
+			t.Error("no Retry-After")
+		}
+		if slices.Contains(seen, 503) && a.StatusCode == 200 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("answers: %v", seen)
+		}
+	}
+	for deadline := time.Now().Add(time.Minute); len(r.s.decoders) > 0; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are at work still", len(r.s.decoders))
+		}
+	}
+}
