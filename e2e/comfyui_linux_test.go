@@ -153,17 +153,8 @@ func TestComfyUI(t *testing.T) {
 		}
 	})
 	npy, video := asFrames(t, dir, "head", in("head.mp4"), 50, 320, 240)
-	workflow := filepath.Join(dir, "frames.json")
-	text, err := os.ReadFile(example)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text = bytes.ReplaceAll(bytes.ReplaceAll(text, []byte(`"LoadImage"`), []byte(`"LoadFrames"`)), []byte(`"image": "face.png"`), []byte(`"path": "`+npy+`"`))
-	if err := os.WriteFile(workflow, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	t.Run("frames", func(t *testing.T) {
-		got := drive(t, workflow, server, "--set", "LoadAudio.audio=three.wav") // longer than the images: they run back
+		got := drive(t, example, server, "--frames", npy, "--set", "LoadAudio.audio=three.wav") // longer than the images: they run back
 		want := direct(video, in("three.wav"), "frames.mkv")
 		if !got.OK || got.Frames != 75 || !slices.Equal(got.MD5, want) {
 			t.Errorf("%+v: %d frames, want %d of run", got.Error, len(got.MD5), len(want))
@@ -177,7 +168,7 @@ func TestComfyUI(t *testing.T) {
 		if err := ffmpeg(dir, "-i", in("long.wav"), "-t", "8", "eight.wav"); err != nil {
 			t.Fatal(err)
 		}
-		got := drive(t, workflow, server, "--set", "LoadFrames.path="+large, "--set", "LoadAudio.audio="+filepath.Join(dir, "eight.wav"))
+		got := drive(t, example, server, "--frames", large, "--set", "LoadAudio.audio="+filepath.Join(dir, "eight.wav"))
 		const megabytes = 2 * 200 * 512 * 384 * 3 * 4 >> 20
 		if !got.OK || got.Tensors>>20 < megabytes {
 			t.Fatalf("%+v, %d MB of tensors", got.Error, got.Tensors>>20)
@@ -188,7 +179,7 @@ func TestComfyUI(t *testing.T) {
 		}
 	})
 	t.Run("cancel", func(t *testing.T) {
-		got := drive(t, workflow, server, "--set", "LoadAudio.audio=long.wav", "--interrupt-after", "1")
+		got := drive(t, example, server, "--frames", npy, "--set", "LoadAudio.audio=long.wav", "--interrupt-after", "1")
 		if got.InterruptS == nil {
 			t.Fatalf("it was not interrupted: %+v", got)
 		}
@@ -202,7 +193,7 @@ func TestComfyUI(t *testing.T) {
 	})
 	t.Run("no face", func(t *testing.T) {
 		wall, _ := asFrames(t, dir, "wall", in("wall.mp4"), 25, 320, 240)
-		got := drive(t, workflow, server, "--set", "LoadFrames.path="+wall, "--set", "LoadAudio.audio=one.wav")
+		got := drive(t, example, server, "--frames", wall, "--set", "LoadAudio.audio=one.wav")
 		if got.Error == nil || got.Error.Type != "RuntimeError" || !strings.HasPrefix(got.Error.Text, "find a face in comfyui.mkv: ") || strings.Count(got.Error.Text, "\n") != 1 {
 			t.Errorf("%+v", got.Error)
 		}
@@ -225,6 +216,29 @@ func TestComfyUI(t *testing.T) {
 		}
 		t.Errorf("no result among %v", got.Strings)
 	})
+}
+
+// TestComfyUILatentSync: with a checkpoint on the server it is LatentSync that
+// auto takes, and its frames, too, are those of the command line.
+func TestComfyUILatentSync(t *testing.T) {
+	needTorch(t)
+	dir := t.TempDir()
+	needRuntime(t)
+	if out, err := models(t, dir, "synth", "--size", "tiny", "--dir", filepath.Join(dir, ".cache", "lipstream", "models")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	d := startDaemon(t, dir, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1")
+	npy, video := asFrames(t, dir, "head", in("head.mp4"), 20, 320, 240)
+	got := drive(t, filepath.Join(comfyuiFolder(t), "api_workflows", "lipstream.json"), d.address("http://"),
+		"--frames", npy, "--set", "LoadAudio.audio=one.wav", "--set", "LatentSyncNode.inference_steps=2", "--set", "LatentSyncNode.lips_expression=2")
+	lipstreamCommand(t, dir, "run", "--video", video, "--audio", in("one.wav"), "-o", "want.mkv", "--engine", "latentsync", "--steps", "2", "--guidance", "2",
+		"--seed", "1247", "--codec", "ffv1", "--length", "pingpong", "--fps", "25", "-q")
+	if want := rgbFrames(t, filepath.Join(dir, "want.mkv")); !got.OK || got.Frames != 25 || !slices.Equal(got.MD5, want) {
+		t.Errorf("%+v: %d frames, want %d of run", got.Error, len(got.MD5), len(want))
+	}
+	if slices.Equal(got.MD5, rgbFrames(t, video)) {
+		t.Error("nothing was changed")
+	}
 }
 
 // TestComfyUIStarts: installed into a ComfyUI, the nodes start the server that the

@@ -1,10 +1,11 @@
 """Runs a workflow in API format on a server, through the harness, and measures it.
 
     drive.py workflow --server URL --workflow FILE.json [--set NODE.INPUT=VALUE ...]
-                      [--input FOLDER] --out FOLDER [--interrupt-after S]
+                      [--frames FILE.npy] [--input FOLDER] --out FOLDER [--interrupt-after S]
 
 S is seconds from the first frame that a job has made to Cancel.
 
+With --frames, LoadFrames takes the place of LoadImage.
 NODE is an id or a class. Values are JSON, else text. The nodes besides
 Lipstream's: LoadImage, LoadAudio (WAV), LoadFrames (path of a .npy, uint8
 [frames, height, width, 3]),
@@ -185,6 +186,7 @@ def main(argv: List[str]) -> int:
     p.add_argument("--server", default="")
     p.add_argument("--workflow", required=True)
     p.add_argument("--set", action="append", default=[], metavar="NODE.INPUT=VALUE")
+    p.add_argument("--frames", default="")
     p.add_argument("--input", default="")
     p.add_argument("--out", required=True)
     p.add_argument("--interrupt-after", type=float, default=0)
@@ -200,6 +202,8 @@ def main(argv: List[str]) -> int:
     with open(a.workflow, encoding="utf-8") as f:
         prompt = json.load(f)
     for node in prompt.values():
+        if a.frames and node["class_type"] == "LoadImage":
+            node.update(class_type="LoadFrames", inputs={"path": a.frames})
         cls = package.NODE_CLASS_MAPPINGS.get(node["class_type"])
         if a.server and cls and "server" in cls.INPUT_TYPES().get("optional", {}):
             node["inputs"]["server"] = a.server
