@@ -59,7 +59,7 @@ def connect(server: str) -> Client:
         with _lock:
             if _child is not None and _child.poll() is not None:
                 log.warning("lipstream: the server has ended, it is started again")
-                _start(client)
+                _start(client.other("", []))  # Cancel must not cut off its questions: it would wait for answers in vain
 
     client.revive = revive
     return client
@@ -171,7 +171,7 @@ def _spawn() -> None:
     stop()  # lets go of what is left of the last one
     # It ends when its standard input does, however this process ends.
     command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
-    own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {"start_new_session": True}
+    own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {"start_new_session": True}
     try:
         out = open(log_path(), "wb")
     except OSError as e:
