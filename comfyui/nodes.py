@@ -70,6 +70,7 @@ def _connect(server: str, engine: str) -> Tuple[Client, bool]:
     return supervise(work, host.check)
 
 
+WINDOW = 12  # frames that LatentSync goes on by, unless told otherwise
 STAGES = {"probe": "looking at the inputs", "load": "loading the networks", "listen": "listening to the voice", "finish": "finishing"}
 
 
@@ -84,7 +85,10 @@ class _Work:
         if event.get("stage") == "frames" and event.get("frames"):
             self._tasks[event.get("task", 0)] = (event.get("frame", 0), event["frames"])
         done, known = self._frames()
-        return min(1.0, done / max(known, self._expected, 1))
+        all_ = max(known, self._expected, 1)
+        if event.get("steps"):  # of the window at work, whose frames all come with the last one
+            done += min(WINDOW, all_ - done) * event.get("step", 0) / event["steps"]
+        return min(1.0, done / all_)
 
     def _frames(self) -> Tuple[int, int]:
         done, known = (sum(t[i] for t in self._tasks.values()) for i in (0, 1))

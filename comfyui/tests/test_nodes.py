@@ -120,6 +120,13 @@ class LatentSyncTest(Case):
             ("INFO", "lipstream: engine preview (no checkpoint)"), ("INFO", "lipstream: 8 frames per window"),
             ("WARNING", "lipstream: memory: 6 of 8 GB"), ("WARNING", "lipstream: the voice is quiet; make it louder"), ("INFO", "lipstream: " + last)])
 
+    def test_steps_move_the_bar(self):
+        """The first frames of LatentSync may take minutes."""
+        work, shares = nodes._Work(25), []
+        for frame, step in ((0, 0), (0, 5), (0, 20), (12, 0), (12, 10), (24, 10), (25, 20)):
+            shares.append(work.share({"stage": "frames", "frame": frame, "frames": 25, "step": step, "steps": 20}))
+        self.assertEqual(shares, [0, 3 / 25, 12 / 25, 12 / 25, 18 / 25, 24.5 / 25, 1])
+
     def test_no_lines_in_old_versions(self):
         """Nor where nobody looks, as with a prompt that was sent by a program."""
         with mock.patch.dict(sys.modules, server=None):
