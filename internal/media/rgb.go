@@ -47,8 +47,9 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	filters := []string{in, "format=gbrp", "scale=" + scaleFlags, "format=rgb24"}
 	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
 	if first > 0 {
-		// Half a frame before it: ffmpeg drops what was before that.
-		args = append(args, "-ss", seconds((float64(first)-0.5)/v.FrameRate.Float()))
+		// Half a frame before it: ffmpeg drops what was before that. The track may
+		// begin later than the file (Matroska with AAC: 21 ms).
+		args = append(args, "-ss", seconds(v.Start.Seconds()+(float64(first)-0.5)/v.FrameRate.Float()))
 	}
 	args = append(args, inputArgs(info, path)...)
 	args = append(args, "-map", "0:"+strconv.Itoa(v.Index), "-an", "-sn", "-dn", "-vf", strings.Join(filters, ","))

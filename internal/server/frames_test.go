@@ -29,9 +29,9 @@ func (r *rig) encoded(name string, frames int, args ...string) (id, path string,
 		r.check(err)
 		return out
 	}
-	run(append(append([]string{"-f", "lavfi", "-i", "testsrc2=size=330x242:rate=30000/1001", "-frames:v", fmt.Sprint(frames)}, args...), path)...)
+	run(append(append([]string{"-f", "lavfi", "-i", "testsrc2=size=330x242:rate=30000/1001"}, args...), "-frames:v", fmt.Sprint(frames), path)...)
 	want = run("-i", path, "-vf", "scale=flags=bicubic+accurate_rnd+full_chroma_int:in_color_matrix=bt709:in_range=tv,format=gbrp,scale=flags=bicubic+accurate_rnd+full_chroma_int,format=rgb24",
-		"-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+		"-map", "0:v", "-vsync", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
 	b, err := os.ReadFile(path)
 	r.check(err)
 	object := "jobs/" + j.ID + "/result" + filepath.Ext(name)
@@ -48,6 +48,7 @@ func TestFrames(t *testing.T) {
 	tags := []string{"-colorspace", "bt709", "-color_range", "tv"}
 	for name, args := range map[string][]string{
 		"exact.mkv": {"-c:v", "ffv1", "-pix_fmt", "yuv444p10le"},
+		"sound.mkv": {"-f", "lavfi", "-i", "sine=duration=2", "-c:v", "ffv1", "-pix_fmt", "yuv420p", "-c:a", "aac"}, // begins 21 ms late
 		"usual.mp4": {"-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "25", "-bf", "3"},
 		"web.webm":  {"-c:v", "libvpx-vp9", "-pix_fmt", "yuv420p", "-deadline", "realtime", "-cpu-used", "8"},
 		"deep.mov":  {"-c:v", "libx265", "-pix_fmt", "yuv420p10le", "-preset", "ultrafast", "-x265-params", "log-level=none"},
