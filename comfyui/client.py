@@ -24,6 +24,7 @@ API = 1  # the version of the server's API that this package speaks
 PIECE = 16 << 20  # bytes of one PATCH: what a broken connection can cost
 BLOCK = 1 << 20  # bytes that are in memory at a time
 PATIENCE = 60.0  # seconds in which a lost server may come back
+FUTILE = 6  # answers that may break off, one after the other
 TIDY = 30.0  # seconds in which what is not needed any more may be removed
 ENDED = ("done", "failed", "cancelled")
 TUS = {"Tus-Resumable": "1.0.0"}
@@ -69,12 +70,16 @@ class FileSource(Source):
         self.size = self._file.seek(0, 2)
 
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
-        self._file.seek(start)
-        while start < end:
-            data = self._file.read(min(BLOCK, end - start))
+        at = start
+        while at < end:
+            try:
+                self._file.seek(at)
+                data = self._file.read(min(BLOCK, end - at))
+            except OSError as e:
+                raise Failure(f"{self._file.name} cannot be read: {e.strerror}") from None
             if not data:
                 raise Failure(f"{self._file.name} became shorter while it was uploaded")
-            start += len(data)
+            at += len(data)
             yield data
 
     def close(self) -> None:
@@ -180,18 +185,23 @@ class Client:
                 "update the nodes: lipstream comfyui install" if newer else "update the server (the program lipstream), and end the old one if it still runs")
         return str(version)
 
-    def again(self, f: Callable[[], Any]) -> Any:
-        """f(), tried again while the server is lost, until it was silent for PATIENCE seconds."""
-        self._heard, pause = time.monotonic(), 0.2
+    def again(self, f: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
+        """f(), tried again while the server is lost, until it was silent for PATIENCE
+        seconds, or broke off FUTILE answers in which progress() did not rise."""
+        self._heard, pause, futile, best = time.monotonic(), 0.2, 0, progress()
         while True:
             before = self._heard
             try:
                 return f()
-            except Lost:
-                if self._heard > before:
-                    pause = 0.2
+            except Lost as e:
+                if progress() > best:
+                    pause, futile, best = 0.2, 0, progress()
+                elif self._heard > before and e.status != 503:  # then it is busy
+                    futile += 1
                 if self._aborted.wait(pause) or time.monotonic() > self._heard + PATIENCE:
                     raise
+                if futile >= FUTILE:
+                    raise Failure(f"the server at {self.url} breaks off what it should send", "its log may say why") from None
                 pause = min(2 * pause, 5.0)
                 self.revive()
 
@@ -250,12 +260,15 @@ class Client:
     @contextlib.contextmanager
     def _create(self) -> Iterator[None]:
         """Around a private request: were it cut off, something could be left behind of which nobody knows."""
-        with self._creating:
-            if self._aborted.is_set():
-                raise Lost("interrupted")
-            yield
-        if self._aborted.is_set():  # and abort may not have waited
-            self.clean()
+        try:
+            with self._creating:
+                if self._aborted.is_set():
+                    raise Lost("interrupted")
+                yield
+        finally:
+            if self._aborted.is_set():  # and abort may not have waited
+                self.clean()
+        if self._aborted.is_set():
             raise Lost("interrupted")
 
     def follow(self, on_event: Callable[[str, Dict[str, Any]], None]) -> Dict[str, Any]:
@@ -266,7 +279,7 @@ class Client:
             try:
                 # The server sends something every 15 s.
                 with self.call("GET", path + "/events", headers={"Last-Event-ID": last} if last else {}, timeout=45) as r:
-                    for ident, kind, data in _events(r):
+                    for ident, kind, data in _events(self._lines(r)):
                         last, pause = ident or last, 0.05
                         on_event(kind, data)
                 job = self.json("GET", path)
@@ -286,6 +299,11 @@ class Client:
         if state == "cancelled":
             raise Failure("the job was cancelled on the server")
         return job
+
+    def _lines(self, r: http.client.HTTPResponse) -> Iterator[bytes]:
+        for line in r:
+            self._heard = time.monotonic()
+            yield line
 
     def preview(self, tag: str) -> Tuple[str, bytes]:
         """The latest frame as JPEG with its tag; b"" where it still has the tag given, or there is none."""
@@ -323,7 +341,7 @@ class Client:
                     at += n
                     self._heard = time.monotonic()
 
-        self.again(read)
+        self.again(read, lambda: at)
 
     def result(self, to: BinaryIO, on_bytes: Callable[[int], None]) -> None:
         """Writes the result's file."""
@@ -350,7 +368,7 @@ class Client:
                     self._heard = time.monotonic()
                     on_bytes(at)
 
-        self.again(read)
+        self.again(read, lambda: at)
 
     # Ends
 
@@ -365,6 +383,8 @@ class Client:
     def leave(self) -> None:
         """The same as Python ends, when no thread can be started any more."""
         self._cut()
+        if self._creating.acquire(timeout=2.0):
+            self._creating.release()
         self._tidy(False, time.monotonic() + 3.0, threading.Event())
 
     def _cut(self) -> None:
@@ -376,9 +396,10 @@ class Client:
                 s.shutdown(socket.SHUT_RDWR)
 
     def clean(self, remove: bool = False, wait: float = 0.0) -> None:
-        """Cancels the job unless it has ended, removes its uploads, and its result
-        if it has one; with remove, its record, too. What takes long goes on
-        behind; wait is for the server to hear of it, seconds."""
+        """Cancels the job unless it has ended, and removes all of it: uploads,
+        result and record; of a failed job, whose log may be wanted, the record
+        only with remove. What takes long goes on behind; wait is for the server
+        to hear of it, seconds."""
         told = threading.Event()
         threading.Thread(target=self._tidy, args=(remove, time.monotonic() + TIDY, told), name="lipstream-clean").start()
         told.wait(wait)
@@ -393,7 +414,7 @@ class Client:
                         uploads.pop(0)
                     continue
                 state = self.json("GET", path, timeout=3, private=True).get("state")
-                if remove or state not in ENDED or state == "done":
+                if remove or state != "failed":
                     self.json("DELETE", path, timeout=3, private=True)
                 told.set()
                 if state in ENDED:
@@ -457,10 +478,10 @@ def _problem(r: http.client.HTTPResponse, url: str) -> Failure:
     return kind(message or f"{url} answers {r.status} {r.reason}", hint, r.status, bool(message))
 
 
-def _events(r: http.client.HTTPResponse) -> Iterator[Tuple[str, str, Dict[str, Any]]]:
+def _events(lines: Iterator[bytes]) -> Iterator[Tuple[str, str, Dict[str, Any]]]:
     """Server-sent events with JSON: id, type and data."""
     ident = kind = data = ""
-    for raw in r:
+    for raw in lines:
         line = raw.decode("utf-8", "replace").rstrip("\r\n")
         if not line:
             if data:

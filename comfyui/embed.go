@@ -21,6 +21,9 @@ var files embed.FS
 // Folder is the name of ours in custom_nodes.
 const Folder = "comfyui-lipstream"
 
+// project is the file by which the package is known.
+const project = "pyproject.toml"
+
 // binaryFile has the path of the program that the nodes start.
 const binaryFile = "binary.txt"
 
@@ -108,11 +111,16 @@ const unfinished = Folder + "-*.disabled"
 // sweep removes what installations that were killed have left, after it has put
 // back the version that one of them was replacing.
 func sweep(custom, folder string) error {
-	left, err := filepath.Glob(filepath.Join(custom, unfinished))
+	entries, err := os.ReadDir(custom)
 	if err != nil {
 		return err
 	}
-	for _, dir := range left {
+	before, after, _ := strings.Cut(unfinished, "*")
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), before) || !strings.HasSuffix(e.Name(), after) {
+			continue
+		}
+		dir := filepath.Join(custom, e.Name())
 		last := filepath.Join(dir, "old")
 		if _, err := os.Lstat(folder); errors.Is(err, fs.ErrNotExist) && ours(last) {
 			if err := os.Rename(last, folder); err != nil {
@@ -157,12 +165,23 @@ func occupied(dir string) (why string, err error) {
 
 // ours tells whether a folder has these nodes, of any version.
 func ours(dir string) bool {
-	b, err := os.ReadFile(filepath.Join(dir, "pyproject.toml"))
+	b, err := os.ReadFile(filepath.Join(dir, project))
 	return err == nil && bytes.Contains(b, []byte(`name = "`+Folder+`"`))
 }
 
+// write makes the package; what tells that it is ours comes first.
 func write(dir, binary string) error {
-	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+	b, err := files.ReadFile(project)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, project), b, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}

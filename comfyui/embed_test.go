@@ -101,7 +101,7 @@ func TestInstallLeavesAlone(t *testing.T) {
 
 // TestInstallAfterOneThatWasKilled: between its two renames, and before.
 func TestInstallAfterOneThatWasKilled(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "[AI] [x")
 	custom := filepath.Join(dir, "custom_nodes")
 	const mark = `name = "comfyui-lipstream"`
 	put(t, filepath.Join(custom, Folder+"-1.disabled", "old", "pyproject.toml"), mark)

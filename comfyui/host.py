@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -88,7 +89,8 @@ def safe_name(name: str) -> Tuple[str, str]:
     stem, ext = os.path.splitext(name)
     if ext.lower() not in extensions:
         stem, ext = name, extensions[0]
-    stem = re.sub(r"[^\w .()+-]", "_", stem).strip(" .")[:100]
+    stem = re.sub(r"[^\w .()+-]", "_", stem).strip(" .")
+    stem = stem.encode()[:200].decode(errors="ignore")  # file systems count bytes
     return stem or "lipstream", ext.lower()
 
 
@@ -109,25 +111,29 @@ class Output:
 
     def keep(self) -> str:
         """Gives the file its name, with the first number that is free."""
-        self.file.close()
-        number = 1
-        while True:
-            path = os.path.join(self.folder, f"{self._stem}_{number:05}{self._ext}")
-            try:
-                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))  # takes the name
-            except FileExistsError:
-                number += 1
-                continue
-            try:
-                os.chmod(self._temp, os.stat(path).st_mode & 0o777)  # mkstemp's is private
-                os.replace(self._temp, path)
-            except OSError:
-                os.remove(path)
-                raise
-            return path
+        try:
+            self.file.close()
+            number = 1
+            while True:
+                path = os.path.join(self.folder, f"{self._stem}_{number:05}{self._ext}")
+                try:
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))  # takes the name
+                except FileExistsError:
+                    number += 1
+                    continue
+                try:
+                    os.chmod(self._temp, os.stat(path).st_mode & 0o777)  # mkstemp's is private
+                    os.replace(self._temp, path)
+                except OSError:
+                    os.remove(path)
+                    raise
+                return path
+        except OSError as e:
+            raise Failure(f"the result cannot be kept in {self.folder}: {e.strerror}", "is the disk full?") from None
 
     def close(self) -> None:
         """Removes the file unless it was kept."""
-        self.file.close()
-        if os.path.exists(self._temp):
+        with contextlib.suppress(OSError):  # of what is thrown away
+            self.file.close()
+        with contextlib.suppress(FileNotFoundError):
             os.remove(self._temp)

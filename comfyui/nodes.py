@@ -323,6 +323,7 @@ class LipstreamRun:
         if fps > 0:
             spec["fps"] = str(media.rate(fps))
         inputs: List[Tuple[str, str, Source]] = []
+        kept = ""
         with _two_lines(), contextlib.closing(host.Output(output_name)) as output, contextlib.ExitStack() as files:
             for field, path in (("video", host.input_path(video)), ("audio", host.input_path(audio))):
                 if not service.trusted(server) and not host.is_ours(path):
@@ -331,12 +332,13 @@ class LipstreamRun:
 
             def fetch(client: Client, job: Dict[str, Any], say: Callable[[float], None]) -> None:
                 size = max(1, (job.get("result") or {}).get("size", 1))
+                nonlocal kept
                 client.result(output.file, lambda n: say(n / size))
+                kept = output.keep()
 
             _run(server, spec, inputs, 0, fetch)
-            path = output.keep()
-        shown = {"filename": os.path.basename(path), "subfolder": "", "type": "output"}
-        return {"ui": {"images": [shown], "animated": (True,)}, "result": (path,)}
+        shown = {"filename": os.path.basename(kept), "subfolder": "", "type": "output"}
+        return {"ui": {"images": [shown], "animated": (True,)}, "result": (kept,)}
 
 
 class _Any(str):

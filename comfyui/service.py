@@ -24,6 +24,8 @@ log = logging.getLogger("lipstream")
 LISTEN = "127.0.0.1:8448"
 READY = 60.0  # seconds that a server may take to start
 GRACE = 10.0  # seconds that it may take to end
+TAKEN = 6  # its exit code where something cannot be written, or another has its folder or port
+TAKEN_FOR = 15.0  # seconds that another may need to let go of them
 NAME = f"comfyui-{uuid.uuid4().hex[:8]}"  # of this process's jobs
 
 _lock = threading.Lock()
@@ -52,13 +54,14 @@ def connect(server: str) -> Client:
         raise Failure(e.message, f"end it, or start lipstream serve with another --listen and set LIPSTREAM_SERVER; {e.hint}".rstrip("; ")) from None
     if not started:
         with _lock:
-            _start(client)
+            if _start(client):
+                _forget(client)
         client.negotiate()
 
     def revive() -> None:
         with _lock:
-            if _child is not None and _child.poll() is not None:
-                log.warning("lipstream: the server has ended, it is started again")
+            if _child is None or _child.poll() is not None:
+                log.warning("lipstream: the server has ended, another is started")
                 _start(client.other("", []))  # Cancel must not cut off its questions: it would wait for answers in vain
 
     client.revive = revive
@@ -69,15 +72,15 @@ def trusted(server: str) -> bool:
     """Whether an address, which may be out of somebody's workflow, is this
     machine or the server of LIPSTREAM_SERVER: others get no token and no files
     of this machine."""
-    def host(u: str) -> Tuple[Optional[str], Optional[int]]:
+    def parts(u: str) -> Tuple[Optional[str], Optional[int], str]:
         try:
-            parts = urlsplit(u if "://" in u else "http://" + u)
-            return parts.hostname, parts.port
+            p = urlsplit(u if "://" in u else "http://" + u)
+            return p.hostname, p.port, p.scheme
         except ValueError:
-            return None, None
+            return None, None, ""
 
     url = server.strip()
-    return not url or host(url)[0] in ("127.0.0.1", "localhost", "::1") or host(url) == host(os.environ.get("LIPSTREAM_SERVER", "").strip())
+    return not url or parts(url)[0] in ("127.0.0.1", "localhost", "::1") or parts(url) == parts(os.environ.get("LIPSTREAM_SERVER", "").strip())
 
 
 @contextlib.contextmanager
@@ -147,23 +150,23 @@ def log_path() -> str:
     return os.path.join(folder, "comfyui-serve.log")
 
 
-def _start(client: Client) -> None:
-    """Starts the server unless it runs by now, and waits until it is ready."""
-    until, began, tries = time.monotonic() + READY, False, 1
+def _start(client: Client) -> bool:
+    """Starts the server unless it runs by now, and waits until it is ready. Tells
+    whether it is ours."""
+    until, spawned, pause = time.monotonic() + READY, 0.0, 0.5
     while not _ready(client):
-        if _child is None or _child.poll() is not None:
-            if _answers(client):  # one that is ending, after which its folder may be taken for a moment, or that has just begun
-                tries = 5
-            elif tries > 0:
-                _spawn()
-                began, tries = True, tries - 1
-            else:
+        now = time.monotonic()
+        # What answers, but is not ready, is ending, or has just begun.
+        if (_child is None or _child.poll() is not None) and not _answers(client) and now > spawned + pause:
+            # Another that is ending may have let go of the port, but not yet of its folder.
+            if spawned and (_child.returncode != TAKEN or now > until - READY + TAKEN_FOR):
                 raise _failed("ended at once")
-        if time.monotonic() > until:
+            spawned = now
+            _spawn()
+        if now > until:
             raise _failed(f"was not ready in {READY:.0f} s")
         time.sleep(0.1)
-    if began:
-        _forget(client)
+    return spawned > 0 and _child is not None and _child.poll() is None
 
 
 def _spawn() -> None:

@@ -187,8 +187,15 @@ func TestComfyUI(t *testing.T) {
 		if *got.InterruptS > 2 {
 			t.Errorf("Cancel took %.1f s", *got.InterruptS)
 		}
-		if list := lipstreamCommand(t, dir, "jobs", "--server="+server); !strings.Contains(list, "cancelled") || strings.Contains(list, "running") {
-			t.Errorf("the server's jobs:\n%s", list)
+		for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) { // its process ends, then it is removed
+			list := lipstreamCommand(t, dir, "jobs", "--server="+server)
+			if !strings.Contains(list, "running") && !strings.Contains(list, "cancelled") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("the server's jobs:\n%s", list)
+				break
+			}
 		}
 	})
 	t.Run("no face", func(t *testing.T) {

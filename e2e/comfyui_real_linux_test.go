@@ -248,11 +248,11 @@ func TestRealComfyUI(t *testing.T) {
 		p := apiWorkflow(t, "lipstream.json")
 		p["2"].Inputs["audio"], p["3"].Inputs["seed"] = "long.wav", 3
 		id := c.send(p)
-		jobs := func(what string) {
+		running := func(want bool) {
 			t.Helper()
 			for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 				list := lipstreamCommand(t, dir, "jobs", "--server="+server)
-				if strings.Contains(list, what) && (what == "running" || !strings.Contains(list, "running")) {
+				if strings.Contains(list, "running") == want && !strings.Contains(list, "cancelled") {
 					return
 				}
 				if time.Now().After(deadline) {
@@ -260,7 +260,7 @@ func TestRealComfyUI(t *testing.T) {
 				}
 			}
 		}
-		jobs("running")
+		running(true)
 		time.Sleep(2 * time.Second)
 		start := time.Now()
 		c.call("POST", "/interrupt", map[string]any{}, nil)
@@ -270,7 +270,7 @@ func TestRealComfyUI(t *testing.T) {
 		if !e.said("execution_interrupted") || took > 2*time.Second {
 			t.Errorf("%s after %v", e.Status.Messages, took)
 		}
-		jobs("cancelled")
+		running(false)
 	})
 	t.Run("error", func(t *testing.T) {
 		p := apiWorkflow(t, "lipstream.json")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -295,5 +296,47 @@ func TestChaos(t *testing.T) {
 		if w.err != nil {
 			t.Errorf("a worker ends with %v\n%s", w.err, w.stderr)
 		}
+	}
+}
+
+// TestServeUntilEOF: the server ends with the program that started it, at once,
+// though a page looks on.
+func TestServeUntilEOF(t *testing.T) {
+	needRuntime(t)
+	dir := t.TempDir()
+	cmd := exec.Command(binary, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1", "--until-eof")
+	cmd.Dir, cmd.Env = dir, environment(dir, newMark())
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	_, address, found := strings.Cut(strings.TrimSpace(line), "http://")
+	if !found {
+		t.Fatalf("%q, %v", line, err)
+	}
+	page, err := http.Get("http://" + address + "/v1/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = page.Body.Close() }()
+	time.Sleep(200 * time.Millisecond) // it would end by itself now, if it did not wait
+	start := time.Now()
+	_ = in.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(start); took > 4*time.Second {
+		t.Errorf("it took %v to end", took)
+	} else {
+		t.Logf("it took %v to end", took)
 	}
 }

@@ -35,19 +35,62 @@ class ClientTest(unittest.TestCase):
 
         def transfer():
             calls.append(0)
-            for _ in range(5):
+            for _ in range(3):
                 time.sleep(0.1)
                 self.client._heard = time.monotonic()
-            if len(calls) < 3:
+            if len(calls) < 9:
                 raise client.Lost("broken")
 
         with mock.patch.object(client, "PATIENCE", 0.4):
-            self.client.again(transfer)
-            self.assertEqual(len(calls), 3)
+            self.client.again(transfer, lambda: len(calls))
+            self.assertEqual(len(calls), 9)
             start = time.monotonic()
             with self.assertRaises(client.Lost):
                 self.client.again(lambda: (_ for _ in ()).throw(client.Lost("gone")))
             self.assertLess(time.monotonic() - start, 1.5)
+
+    def test_answers_that_bring_nothing(self):
+        """A result that cannot be sent is not asked for forever."""
+        calls = []
+
+        def transfer():
+            calls.append(0)
+            self.client._heard = time.monotonic()
+            raise client.Lost("broken")
+
+        with mock.patch.object(self.client._aborted, "wait", lambda pause: False), self.assertRaisesRegex(client.Failure, "breaks off what it should send"):
+            self.client.again(transfer)
+        self.assertEqual(len(calls), client.FUTILE)
+
+    def test_a_stream_that_ends_after_long(self):
+        """What is written into it, if only to keep it open, counts."""
+        self.submit()
+        revived = []
+        self.client.revive = lambda: revived.append(0)
+        calls = [0]
+
+        def events(handler, j, query):
+            calls[0] += 1
+            handler.send_response(200)
+            handler.end_headers()
+            handler.close_connection = True
+            if calls[0] == 1:
+                for _ in range(8):
+                    handler.wfile.write(b": still here\n\n")
+                    handler.wfile.flush()
+                    time.sleep(0.1)
+            else:
+                j.update(state="done", result={"size": 1})
+
+        def get(method, path, *args, **kw):
+            if calls[0] == 1 and path.startswith("/v1/jobs/") and not revived:
+                raise client.Lost("gone")
+            return json_(method, path, *args, **kw)
+
+        json_ = self.client.json
+        with mock.patch.object(client, "PATIENCE", 0.5), mock.patch("fake.Handler.get_jobs_events", events), mock.patch.object(self.client, "json", get):
+            self.assertEqual(self.client.follow(lambda kind, event: None)["state"], "done")
+        self.assertEqual(len(revived), 1)
 
     def test_a_job_that_waits_long(self):
         """The streams of a server that is silent about a job, but there, may end as often as they like."""
@@ -97,8 +140,22 @@ class ClientTest(unittest.TestCase):
         self.submit()
         self.fake.stall = "events"
         self.client.other(self.client.job_id, list(self.fake.uploads)).clean()
+        wait(lambda: not self.fake.uploads and not self.fake.jobs)
+
+    def test_a_job_that_is_refused_late(self):
+        """After Cancel: its uploads do not stay."""
+        self.fake.stall = "create"
+        threading.Timer(0.2, self.client.abort).start()
+        threading.Timer(1.8, self.fake.leaving.set).start()
+
+        def refuse(handler, _, __):
+            handler.rfile.read(int(handler.headers["Content-Length"]))
+            handler.silent("create")
+            handler.refuse(422, "the video cannot be read")
+
+        with mock.patch("fake.Handler.post_jobs", refuse), self.assertRaises(client.Failure):
+            self.submit()
         wait(lambda: not self.fake.uploads)
-        self.assertEqual([j["state"] for j in self.fake.jobs.values()], ["cancelled"])
 
     def test_a_server_that_is_busy(self):
         """It is asked again."""

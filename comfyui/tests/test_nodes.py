@@ -67,9 +67,9 @@ class Case(unittest.TestCase):
         return self.executor.run(prompt(server=self.fake.url, **inputs))["2"]
 
     def tidy(self):
-        """Nothing stays on the server."""
-        wait(lambda: not self.fake.uploads)
-        wait(lambda: all(j["state"] != "running" for j in self.fake.jobs.values()))
+        """Nothing stays on the server but what tells of a failure."""
+        wait(lambda: not self.fake.uploads, 10)
+        wait(lambda: all(j["state"] == "failed" for j in self.fake.jobs.values()))
 
 
 class LatentSyncTest(Case):
@@ -86,7 +86,6 @@ class LatentSyncTest(Case):
         self.assertLessEqual(max(host.previews[0][1]), 512)
         self.assertEqual(host.unloads, [])
         self.tidy()
-        wait(lambda: not self.fake.jobs)  # the result was fetched: its record is no longer needed
 
     def test_the_job_is_what_the_widgets_say(self):
         specs = []
@@ -207,19 +206,17 @@ class LatentSyncTest(Case):
 
     def test_cancel_while_the_events_are_silent(self):
         pressed = self.interrupted("events")
-        self.assertEqual([j["state"] for j in self.fake.jobs.values()], ["cancelled"])
         self.assertLess(self.fake.deleted_at - pressed, 1.0)
         self.tidy()
 
     def test_cancel_while_frames_are_stuck(self):
         self.interrupted("frames")
         self.tidy()
-        wait(lambda: not self.fake.jobs)  # nobody needs its result
 
     def test_cancel_while_the_job_is_submitted(self):
         self.interrupted("create")
         self.fake.leaving.set()  # the answer comes late
-        wait(lambda: [j["state"] for j in self.fake.jobs.values()] == ["cancelled"])
+        wait(lambda: self.fake.deleted_at)
         self.tidy()
 
     def test_cancel_while_an_upload_is_begun(self):
@@ -231,7 +228,6 @@ class LatentSyncTest(Case):
     def test_cancel_of_a_job_that_ends_slowly(self):
         self.fake.slow_end = 3.0
         self.interrupted("events")
-        wait(lambda: [j["state"] for j in self.fake.jobs.values()] == ["cancelled"])
         self.tidy()
 
     def test_a_failed_job_says_why_in_two_lines(self):
@@ -281,7 +277,7 @@ class LatentSyncTest(Case):
     def test_servers_that_are_trusted(self):
         with mock.patch.dict(os.environ, LIPSTREAM_SERVER="gpu.example:8448"):
             for server, want in (("", True), ("http://gpu.example:8448/", True), ("http://[::1]:8448", True), ("localhost:1", True),
-                                 ("http://evil.example:8448", False), ("http://127.0.0.1@evil.example", False), ("http://[::1", False), ("gpu.example:1", False)):
+                                 ("http://evil.example:8448", False), ("http://127.0.0.1@evil.example", False), ("http://[::1", False), ("gpu.example:1", False), ("https://gpu.example:8448", False)):
                 self.assertEqual(service.trusted(server), want, server)
 
     def test_no_server(self):
@@ -396,12 +392,18 @@ class RunTest(Case):
             self.assertNotEqual(changed(video, audio), changed(video, audio))
         self.assertEqual(changed("face.mkv", "voice.wav"), changed("face.mkv", "voice.wav", seed=3))
 
+    def test_a_disk_that_is_full(self):
+        """The job's result stays on the server no longer than usual, and nothing here."""
+        with mock.patch("os.replace", side_effect=OSError(28, "No space left on device")), self.assertRaisesRegex(RuntimeError, "cannot be kept in .*: No space left on device\nis the disk full"):
+            self.executor.run(self.prompt())
+        self.assertEqual(os.listdir(self.output), [])
+
     def test_a_folder_that_cannot_be_written(self):
         with mock.patch("folder_paths.get_output_directory", lambda: "/proc/nothing"), self.assertRaisesRegex(RuntimeError, "^/proc/nothing cannot be written: "):
             self.executor.run(self.prompt())
 
     def test_names(self):
-        for name, want in (("x", ("x", ".mp4")), ("../../etc/passwd", ("passwd", ".mp4")), ("a\\b.webm", ("b", ".webm")), (" .. ", ("lipstream", ".mp4")),
+        for name, want in (("x", ("x", ".mp4")), ("../../etc/passwd", ("passwd", ".mp4")), ("a\\b.webm", ("b", ".webm")), (" .. ", ("lipstream", ".mp4")), (100 * "\u97f3", (66 * "\u97f3", ".mp4")),
                            ("v1.5", ("v1.5", ".mp4")), ("Größe.MKV", ("Größe", ".mkv")), ("", ("lipstream", ".mp4")), ("a\nb|c*.mov", ("a_b_c_", ".mov"))):
             self.assertEqual(hostmod.safe_name(name), want)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import unittest
 from unittest import mock
 
@@ -20,6 +21,8 @@ import sys, os, json, threading, time
 args = sys.argv[1:]
 open(os.environ["SEEN"], "a").write(json.dumps(args) + "\\n")
 mode = os.environ.get("MODE", "")
+if mode == "taken" and len(open(os.environ["SEEN"]).readlines()) < 4:
+    sys.exit(6)
 if mode == "broken":
     sys.exit("lipstream: listen: address already in use")
 sys.path.insert(0, %r)
@@ -80,6 +83,23 @@ class ServiceTest(unittest.TestCase):
         threading.Timer(1.0, ending.stop).start()
         service.connect("").negotiate()
         self.assertIsNone(service._child.poll())
+
+    def test_waits_for_a_folder(self):
+        """That another server, whose port is closed already, still holds."""
+        with mock.patch.dict(os.environ, MODE="taken"):
+            service.connect("").negotiate()
+        with open(self.seen) as f:
+            self.assertEqual(len(f.readlines()), 4)
+
+    def test_jobs_of_others(self):
+        """Another ComfyUI may use the server that this one starts again."""
+        c = service.connect("")
+        with mock.patch.dict(os.environ, JOBS='{"j1": "comfyui-0123abcd.mkv"}'):
+            service._child.kill()
+            service._child.wait()
+            c.again(lambda: c.json("GET", "/v1/devices"))
+        time.sleep(0.5)
+        self.assertEqual([j["id"] for j in c.json("GET", "/v1/jobs?state=running")["jobs"]], ["j1"])
 
     def test_another_program_on_the_port(self):
         other = Fake(int(service.LISTEN.rpartition(":")[2]))
@@ -149,7 +169,7 @@ class ServiceTest(unittest.TestCase):
             pid = self.python("working = s.working(c); working.__enter__(); c.job_id = 'j1'")
         with self.assertRaises(ProcessLookupError):
             os.kill(pid, 0)
-        self.assertEqual(json.loads(self.said()), {"j1": "cancelled", "j2": "running"})
+        self.assertEqual(json.loads(self.said()), {"j2": "running"})
 
     def test_ends_with_a_killed_python(self):
         pid = self.python("os.kill(os.getpid(), signal.SIGKILL)")
@@ -167,9 +187,9 @@ class ServiceTest(unittest.TestCase):
         """They are still in the queue of the server that is started next."""
         with mock.patch.dict(os.environ, JOBS='{"j1": "comfyui-0123abcd.mkv", "j2": "comfyui.mkv", "j3": "comfyui-ffffffff.webm"}'):
             c = service.connect("")
-        wait(lambda: [j["id"] for j in c.json("GET", "/v1/jobs?state=running")["jobs"]] == ["j2"])
+        wait(lambda: [j["id"] for s in ("running", "cancelled") for j in c.json("GET", "/v1/jobs?state=" + s)["jobs"]] == ["j2"])
         service.stop()
-        self.assertEqual(json.loads(self.said()), {"j1": "cancelled", "j2": "running", "j3": "cancelled"})
+        self.assertEqual(json.loads(self.said()), {"j2": "running"})
 
 
 if __name__ == "__main__":

@@ -44,6 +44,10 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 		s.codec = info.Video.Codec
 		s.n += info.Video.Frames
 		fmt.Fprintf(&lines, "file 'file:%s'\n", strings.ReplaceAll(p, "'", `'\''`))
+		if v := info.Video; v.Frames > 0 && v.FrameRate.Float() > 0 {
+			// What the file says is rounded, which would add up over the parts.
+			fmt.Fprintf(&lines, "duration %s\n", seconds(float64(v.Frames)/v.FrameRate.Float()))
+		}
 	}
 	if err := os.WriteFile(list, []byte(lines.String()), 0o600); err != nil {
 		return fault.Wrap(fault.Output, writeOp, path, unpath(err), "")

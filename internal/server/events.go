@@ -33,6 +33,8 @@ type hub struct {
 
 	slow time.Duration // see slow
 
+	ended chan struct{} // closed with it
+
 	mu     sync.Mutex
 	logs   map[string]*jobLog
 	closed bool
@@ -53,7 +55,7 @@ type jobLog struct {
 }
 
 func newHub(read func(context.Context, string, uint64, func(queue.Event) error) error) *hub {
-	return &hub{read: read, slow: slow, logs: map[string]*jobLog{}}
+	return &hub{read: read, slow: slow, ended: make(chan struct{}), logs: map[string]*jobLog{}}
 }
 
 // follow gives the log of a job; leave has to be called.
@@ -96,6 +98,7 @@ func (h *hub) forget(id string) {
 func (h *hub) close() {
 	h.mu.Lock()
 	h.closed = true
+	close(h.ended)
 	for _, l := range h.logs {
 		l.cancel()
 	}
@@ -270,6 +273,8 @@ func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) error {
 		}
 		select {
 		case <-r.Context().Done():
+			return nil
+		case <-s.hub.ended:
 			return nil
 		case <-tick.C:
 			if out.write(": still here\n\n") != nil {
