@@ -61,7 +61,7 @@ def write(text: str) -> None:
         server = PromptServer.instance
         if server.client_id is not None:  # else nobody looks, and last_node_id is an old one
             server.send_progress_text(text, server.last_node_id, server.client_id)
-    except (ImportError, AttributeError):
+    except (ImportError, AttributeError, TypeError):  # it is no promise of ComfyUI's
         pass
 
 
