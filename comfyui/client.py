@@ -26,6 +26,7 @@ BLOCK = 1 << 20  # bytes that are in memory at a time
 PATIENCE = 60.0  # seconds in which a lost server may come back
 FUTILE = 6  # answers that may break off, one after the other
 TIDY = 30.0  # seconds in which what is not needed any more may be removed
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ENDED = ("done", "failed", "cancelled")
 TUS = {"Tus-Resumable": "1.0.0"}
 
@@ -99,7 +100,7 @@ class Client:
         if parts.scheme not in ("http", "https") or not re.fullmatch(r"[^\s/?#]+", parts.hostname or ""):
             raise Failure(f"{url!r} is no address of a server", "such as http://127.0.0.1:8448")
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
-        self.local = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        self.local = parts.hostname in LOOPBACK
         self.revive: Callable[[], None] = lambda: None  # called when the server is lost, before it is tried again
         self._parts, self._port, self._token = parts, port, token
         self._aborted = threading.Event()

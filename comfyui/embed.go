@@ -80,27 +80,29 @@ func Install(dir, binary string) (Installed, error) {
 	if err != nil {
 		return fail(err)
 	}
+	needed := false // the last version is in it, and could not be put back
+	defer func() {
+		if !needed {
+			_ = os.RemoveAll(fresh)
+		}
+	}()
 	next, last := filepath.Join(fresh, "new"), filepath.Join(fresh, "old")
 	if err := write(next, binary); err != nil {
-		_ = os.RemoveAll(fresh)
 		return fail(err)
 	}
 	if done.Replaced {
 		if err := os.Rename(done.Folder, last); err != nil {
-			_ = os.RemoveAll(fresh)
 			return fail(err)
 		}
 	}
 	if err := os.Rename(next, done.Folder); err != nil {
 		if done.Replaced {
-			if back := os.Rename(last, done.Folder); back != nil {
-				return fail(errors.Join(err, back)) // the next Install finds the last version where it is
-			}
+			back := os.Rename(last, done.Folder)
+			needed = back != nil // the next Install finds it there
+			err = errors.Join(err, back)
 		}
-		_ = os.RemoveAll(fresh)
 		return fail(err)
 	}
-	_ = os.RemoveAll(fresh)
 	return done, nil
 }
 

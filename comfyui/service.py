@@ -17,7 +17,7 @@ import uuid
 from typing import Iterator, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
-from .client import Client, Failure, Lost
+from .client import LOOPBACK, Client, Failure, Lost
 
 log = logging.getLogger("lipstream")
 
@@ -80,7 +80,7 @@ def trusted(server: str) -> bool:
             return None, None, ""
 
     url = server.strip()
-    return not url or parts(url)[0] in ("127.0.0.1", "localhost", "::1") or parts(url) == parts(os.environ.get("LIPSTREAM_SERVER", "").strip())
+    return not url or parts(url)[0] in LOOPBACK or parts(url) == parts(os.environ.get("LIPSTREAM_SERVER", "").strip())
 
 
 @contextlib.contextmanager
@@ -153,20 +153,20 @@ def log_path() -> str:
 def _start(client: Client) -> bool:
     """Starts the server unless it runs by now, and waits until it is ready. Tells
     whether it is ours."""
-    until, spawned, pause = time.monotonic() + READY, 0.0, 0.5
+    began, spawned = time.monotonic(), None
     while not _ready(client):
         now = time.monotonic()
         # What answers, but is not ready, is ending, or has just begun.
-        if (_child is None or _child.poll() is not None) and not _answers(client) and now > spawned + pause:
+        if (_child is None or _child.poll() is not None) and (spawned is None or now > spawned + 0.5) and not _answers(client):
             # Another that is ending may have let go of the port, but not yet of its folder.
-            if spawned and (_child.returncode != TAKEN or now > until - READY + TAKEN_FOR):
+            if spawned is not None and (_child.returncode != TAKEN or now > began + TAKEN_FOR):
                 raise _failed("ended at once")
             spawned = now
             _spawn()
-        if now > until:
+        if now > began + READY:
             raise _failed(f"was not ready in {READY:.0f} s")
         time.sleep(0.1)
-    return spawned > 0 and _child is not None and _child.poll() is None
+    return spawned is not None and _child is not None and _child.poll() is None
 
 
 def _spawn() -> None:

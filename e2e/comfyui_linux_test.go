@@ -30,6 +30,21 @@ func needTorch(t *testing.T) {
 	}
 }
 
+// freePort is one of this machine's that nobody listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = free.Close() }()
+	_, port, err := net.SplitHostPort(free.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 func comfyuiFolder(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs("../comfyui")
@@ -268,13 +283,7 @@ from lipstream_nodes import service
 service.LISTEN = "127.0.0.1:" + sys.argv[1]
 c = service.connect("")
 print(c.url, sorted(m.NODE_CLASS_MAPPINGS), service._child.pid)`
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	_ = free.Close()
-	cmd := exec.Command(debianPython, "-B", "-c", program, port)
+	cmd := exec.Command(debianPython, "-B", "-c", program, freePort(t))
 	var stderr bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
 	out, err := cmd.Output()

@@ -36,13 +36,20 @@ type realComfyUI struct {
 	done chan struct{}
 }
 
-// startComfyUI starts it; environment variables are added to the usual ones.
-func startComfyUI(t *testing.T, env ...string) *realComfyUI {
+// needComfyUI gives its folder.
+func needComfyUI(t *testing.T) string {
 	t.Helper()
 	folder := os.Getenv(comfyuiVariable)
 	if folder == "" {
 		t.Skip(comfyuiVariable + " names no ComfyUI")
 	}
+	return folder
+}
+
+// startComfyUI starts it; environment variables are added to the usual ones.
+func startComfyUI(t *testing.T, env ...string) *realComfyUI {
+	t.Helper()
+	folder := needComfyUI(t)
 	python := os.Getenv(comfyuiPythonVariable)
 	if python == "" {
 		python = "python3"
@@ -59,12 +66,7 @@ func startComfyUI(t *testing.T, env ...string) *realComfyUI {
 		}
 	}
 	lipstreamCommand(t, c.dir, "comfyui", "install", "--path", c.dir)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(free.Addr().String())
-	_ = free.Close()
+	port := freePort(t)
 	c.url = "http://127.0.0.1:" + port
 	c.cmd = exec.Command(python, filepath.Join(folder, "main.py"), "--cpu", "--base-directory", c.dir, "--listen", "127.0.0.1", "--port", port,
 		"--disable-api-nodes", "--database-url", "sqlite:///:memory:")
@@ -206,10 +208,8 @@ func (c *realComfyUI) video(e executed, node, frames string) {
 
 // TestRealComfyUI runs the nodes in ComfyUI itself, with its own page in Chromium.
 func TestRealComfyUI(t *testing.T) {
+	needComfyUI(t)
 	dir := t.TempDir()
-	if os.Getenv(comfyuiVariable) == "" {
-		t.Skip(comfyuiVariable + " names no ComfyUI")
-	}
 	d := startDaemon(t, dir, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1")
 	server := d.address("http://")
 	c := startComfyUI(t, "LIPSTREAM_SERVER="+server)
@@ -364,6 +364,7 @@ func (c *realComfyUI) page(t *testing.T) {
 // TestRealComfyUIEnds: however ComfyUI ends, the server that the nodes started
 // does, too, and works no longer on what nobody waits for.
 func TestRealComfyUIEnds(t *testing.T) {
+	needComfyUI(t)
 	needRuntime(t)
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(s.String(), func(t *testing.T) {

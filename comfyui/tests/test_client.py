@@ -19,6 +19,13 @@ class Bytes(client.Source):
         yield bytes(end - start)
 
 
+def begin(handler):
+    """A stream that lasts as long as its connection."""
+    handler.send_response(200)
+    handler.end_headers()
+    handler.close_connection = True
+
+
 class ClientTest(unittest.TestCase):
     def setUp(self):
         self.fake = Fake().start()
@@ -71,9 +78,7 @@ class ClientTest(unittest.TestCase):
 
         def events(handler, j, query):
             calls[0] += 1
-            handler.send_response(200)
-            handler.end_headers()
-            handler.close_connection = True
+            begin(handler)
             if calls[0] == 1:
                 for _ in range(8):
                     handler.wfile.write(b": still here\n\n")
@@ -100,9 +105,7 @@ class ClientTest(unittest.TestCase):
 
         def events(handler, j, query):
             ends[0] += 1
-            handler.send_response(200)
-            handler.end_headers()
-            handler.close_connection = True
+            begin(handler)
             if ends[0] > 5:
                 j.update(state="done", result={"size": 1})
 

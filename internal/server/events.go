@@ -33,13 +33,13 @@ type hub struct {
 
 	slow time.Duration // see slow
 
-	ended chan struct{} // closed with it
+	life context.Context // of all streams
+	end  context.CancelFunc
 
-	mu     sync.Mutex
-	logs   map[string]*jobLog
-	closed bool
-	wg     sync.WaitGroup
-	count  int // listeners, of the list too
+	mu    sync.Mutex
+	logs  map[string]*jobLog
+	wg    sync.WaitGroup
+	count int // listeners, of the list too
 }
 
 // jobLog is the log of one job.
@@ -55,7 +55,9 @@ type jobLog struct {
 }
 
 func newHub(read func(context.Context, string, uint64, func(queue.Event) error) error) *hub {
-	return &hub{read: read, slow: slow, ended: make(chan struct{}), logs: map[string]*jobLog{}}
+	h := &hub{read: read, slow: slow, logs: map[string]*jobLog{}}
+	h.life, h.end = context.WithCancel(context.Background())
+	return h
 }
 
 // follow gives the log of a job; leave has to be called.
@@ -64,11 +66,8 @@ func (h *hub) follow(id string) (l *jobLog, leave func()) {
 	defer h.mu.Unlock()
 	l = h.logs[id]
 	if l == nil {
-		ctx, cancel := context.WithCancel(context.Background())
+		ctx, cancel := context.WithCancel(h.life)
 		l = &jobLog{cancel: cancel, changed: make(chan struct{})}
-		if h.closed {
-			cancel()
-		}
 		h.logs[id] = l
 		h.wg.Go(func() { l.fill(ctx, h.read, id) })
 	}
@@ -96,13 +95,7 @@ func (h *hub) forget(id string) {
 
 // close ends all.
 func (h *hub) close() {
-	h.mu.Lock()
-	h.closed = true
-	close(h.ended)
-	for _, l := range h.logs {
-		l.cancel()
-	}
-	h.mu.Unlock()
+	h.end()
 	h.wg.Wait()
 }
 
@@ -274,7 +267,7 @@ func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) error {
 		select {
 		case <-r.Context().Done():
 			return nil
-		case <-s.hub.ended:
+		case <-s.hub.life.Done():
 			return nil
 		case <-tick.C:
 			if out.write(": still here\n\n") != nil {

@@ -70,13 +70,11 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	case <-r.Context().Done():
 		return r.Context().Err()
 	case <-busy.C:
-		h.Del("Content-Length")
 		h.Set("Retry-After", "5")
 		return refuse(http.StatusServiceUnavailable, "others are reading frames, as many as this server lets", "try again later")
 	}
 	frames, err := media.OpenRGB(r.Context(), tools, path, info, first, count)
 	if err != nil {
-		h.Del("Content-Length")
 		return err
 	}
 	defer func() { _ = frames.Close() }()

@@ -87,6 +87,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error("server: a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	h := w.Header()
+	h.Del("Content-Length") // of what was to be the answer
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	if status == http.StatusUnauthorized {
