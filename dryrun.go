@@ -96,7 +96,7 @@ func dryRun(ctx context.Context, job Job, r *reporter) (Plan, error) {
 	}
 	cost, err := e.Measure(ctx)
 	if err != nil {
-		return plan, fault.Wrap(fault.KindOf(err), "try a step of", plan.Engine, err, "")
+		return plan, fault.KindOf(err).Wrap("try a step of "+plan.Engine, err)
 	}
 	plan.add(e, cost)
 	plan.Total = plan.Estimate

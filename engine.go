@@ -19,7 +19,7 @@ func ModelsDir() (string, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fault.Wrap(fault.Missing, "find the models folder", "", err, "set LIPSTREAM_MODELS_DIR")
+		return "", fault.Missing.Wrap("find the models folder", err, "set LIPSTREAM_MODELS_DIR")
 	}
 	return filepath.Join(cache, "lipstream", "models"), nil
 }

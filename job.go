@@ -117,7 +117,7 @@ func (j Job) Check() error {
 // withDefaults checks what can be checked without opening a file.
 func (j Job) withDefaults() (Job, error) {
 	usage := func(option, value, cause, hint string) error {
-		return fault.New(fault.Usage, "option", strings.TrimSpace(option+" "+value), cause, hint)
+		return fault.Usage.New("option "+strings.TrimSpace(option+" "+value), cause, hint)
 	}
 	for _, p := range []struct{ option, value string }{{"video", j.Video}, {"audio", j.Audio}, {"output", j.Output}} {
 		if p.value == "" {
@@ -190,8 +190,7 @@ func (j Job) rate() (media.Rational, error) {
 	}
 	r := media.ParseRate(j.FPS)
 	if !r.Valid() || r.Float() < minRate || r.Float() > maxRate {
-		return media.Rational{}, fault.New(fault.Usage, "option", "--fps "+strconv.Quote(j.FPS),
-			fmt.Sprintf("is not a frame rate between %d and %d", minRate, maxRate), "write 25, 29.97 or 30000/1001")
+		return media.Rational{}, fault.Usage.New("option --fps "+strconv.Quote(j.FPS), fmt.Sprintf("is not a frame rate between %d and %d", minRate, maxRate), "write 25, 29.97 or 30000/1001")
 	}
 	return r, nil
 }

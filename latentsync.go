@@ -93,7 +93,7 @@ func (j Job) options() (latentsync.Options, error) {
 	case "f32", "bf16", "f16":
 		o.Plan.Precision = l.Precision
 	default:
-		return o, fault.New(fault.Usage, "option", fmt.Sprintf("--precision %q", l.Precision), "is not known", "choose one of auto, f32, bf16, f16")
+		return o, fault.Usage.New("option "+fmt.Sprintf("--precision %q", l.Precision), "is not known", "choose one of auto, f32, bf16, f16")
 	}
 	check := o // what comes from the inputs is known to be good
 	check.Resolution, check.RateNum, check.RateDen = cmp.Or(o.Resolution, 256), 1, 1
@@ -160,7 +160,7 @@ func (j Job) checkpoints(ctx context.Context, o *latentsync.Options) error {
 		if _, err := models.Inspect(ctx, set.UNet, models.InspectOptions{}); err != nil {
 			return err
 		}
-		return fault.New(fault.Usage, "use checkpoint", set.UNet, "nothing tells whether it is LatentSync 1.5 or 1.6, whose tensors have the same shapes",
+		return fault.Usage.New("use checkpoint "+set.UNet, "nothing tells whether it is LatentSync 1.5 or 1.6, whose tensors have the same shapes",
 			"say --resolution 256 for 1.5, --resolution 512 for 1.6")
 	}
 	if err := version.CheckResolution(o.Resolution); err != nil {

@@ -39,11 +39,11 @@ func (l Limits) check(i *media.Info) error {
 	if cause == "" {
 		return nil
 	}
-	return fault.New(fault.Input, "read", i.Path, cause, smaller)
+	return fault.Input.New("read "+i.Path, cause, smaller)
 }
 
 func tooMany(path string, most int64) error {
-	return fault.New(fault.Input, "read", path, fmt.Sprintf("there are more than %d frames, the most allowed", most), smaller)
+	return fault.Input.New("read "+path, fmt.Sprintf("there are more than %d frames, the most allowed", most), smaller)
 }
 
 // listener counts the samples of a voice.
@@ -52,7 +52,7 @@ func (l Limits) listener(path string) func([]float32) error {
 	return func(samples []float32) error {
 		n += int64(len(samples))
 		if l.Duration > 0 && n > int64(l.Duration.Seconds()*audio.SampleRate)+audio.SampleRate {
-			return fault.New(fault.Input, "listen to", path, fmt.Sprintf("it is longer than %v, the most allowed", l.Duration), smaller)
+			return fault.Input.New("listen to "+path, fmt.Sprintf("it is longer than %v, the most allowed", l.Duration), smaller)
 		}
 		return nil
 	}

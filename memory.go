@@ -40,7 +40,7 @@ func newBudget(job Job, device string, in *inputs) (budget, error) {
 	if gpu, ok := gpuOf(device); ok {
 		gpus, err := probe.GPUs()
 		if err != nil && len(gpus) == 0 {
-			return b, fault.Wrap(fault.Missing, "read the memory of", device, err, "")
+			return b, fault.Missing.Wrap("read the memory of "+device, err)
 		}
 		for _, g := range gpus {
 			if gpu(g) && !g.Shared && g.Total > 0 {
@@ -50,7 +50,7 @@ func newBudget(job Job, device string, in *inputs) (budget, error) {
 	}
 	var err error
 	if b.Budget, err = probe.Budget(job.MemoryLimit, b.gpu); err != nil {
-		return b, fault.Wrap(fault.Internal, "find out the memory for", job.Output, err, "")
+		return b, fault.Internal.Wrap("find out the memory for "+job.Output, err)
 	}
 	if b.gpu != nil {
 		// Beyond the alert the governor would go down again and again.
@@ -62,7 +62,7 @@ func newBudget(job Job, device string, in *inputs) (budget, error) {
 	}
 	u, err := probe.Usage()
 	if err != nil {
-		return b, fault.Wrap(fault.Internal, "find out the memory of", "this process", err, "")
+		return b, fault.Internal.Wrap("find out the memory of this process", err)
 	}
 	const (
 		ffmpegs      = 2 * (70 << 20)
@@ -72,8 +72,7 @@ func newBudget(job Job, device string, in *inputs) (budget, error) {
 	)
 	b.besides = max(u.Anonymous, u.Total()-u.Mapped) + ffmpegs + heap + (ffmpegFrames+onTheWay)*frameBytes(in.format)
 	if b.besides > b.Host {
-		return b, fault.New(fault.Memory, "plan the memory of", job.Output,
-			fmt.Sprintf("reading, encoding and frames on their way take %s, and the job may use %s (%s)", memory.Size(b.besides), memory.Size(b.Host), b.HostFrom),
+		return b, fault.Memory.New("plan the memory of "+job.Output, fmt.Sprintf("reading, encoding and frames on their way take %s, and the job may use %s (%s)", memory.Size(b.besides), memory.Size(b.Host), b.HostFrom),
 			"give it more memory; frames of a smaller video take less")
 	}
 	return b, nil
@@ -127,7 +126,7 @@ func (j Job) thresholds() (warning, critical memory.Threshold, err error) {
 			continue
 		}
 		if *t.to, err = memory.ParseThreshold(t.value); err != nil {
-			return warning, critical, fault.Wrap(fault.Usage, "option", t.option, err, fault.HintOf(err))
+			return warning, critical, fault.Usage.Wrap("option "+t.option, err, fault.HintOf(err))
 		}
 	}
 	return warning, critical, nil

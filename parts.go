@@ -267,7 +267,7 @@ func join(ctx context.Context, job Job, parts []string, r *reporter) (Result, er
 		return Result{}, err
 	}
 	if job.Part = nil; len(parts) == 0 {
-		return Result{}, fault.New(fault.Usage, "join parts to", job.Output, "there are none", "")
+		return Result{}, fault.Usage.New("join parts to "+job.Output, "there are none")
 	}
 	chosen, err := chooseEngine(ctx, job)
 	if err != nil {

@@ -49,5 +49,5 @@ func findProfile(name string) (profile, error) {
 		}
 		names = append(names, p.name)
 	}
-	return profile{}, fault.New(fault.Usage, "option", fmt.Sprintf("--profile %q", name), "is not known", "choose one of "+strings.Join(names, ", "))
+	return profile{}, fault.Usage.New("option "+fmt.Sprintf("--profile %q", name), "is not known", "choose one of "+strings.Join(names, ", "))
 }

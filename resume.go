@@ -25,7 +25,7 @@ func JobsDir() (string, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fault.Wrap(fault.Missing, "find the folder of interrupted jobs", "", err, "set LIPSTREAM_JOBS_DIR")
+		return "", fault.Missing.Wrap("find the folder of interrupted jobs", err, "set LIPSTREAM_JOBS_DIR")
 	}
 	return filepath.Join(cache, "lipstream", "jobs"), nil
 }
@@ -41,12 +41,12 @@ func (n *networks) resume(job Job, in *inputs, o latentsync.Options, r *reporter
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fault.Wrap(fault.Output, "make the folder", dir, fault.WithoutPath(err), "set LIPSTREAM_JOBS_DIR to a folder that can be written")
+		return nil, fault.Output.Wrap("make the folder "+dir, fault.WithoutPath(err), "set LIPSTREAM_JOBS_DIR to a folder that can be written")
 	}
 	_ = journal.Sweep(dir, keptFor) // what it cannot remove now it will another time
 	output, err := filepath.Abs(job.Output)
 	if err != nil {
-		return nil, fault.Wrap(fault.Output, "find", job.Output, err, "")
+		return nil, fault.Output.Wrap("find "+job.Output, err)
 	}
 	identity, err := n.identity(job, in, o)
 	if err != nil {
@@ -81,11 +81,11 @@ func (n *networks) identity(job Job, in *inputs, o latentsync.Options) (journal.
 	for name, path := range map[string]string{"video": job.Video, "audio": job.Audio, "unet": o.Files.UNet, "vae": o.Files.VAE, "whisper": o.Files.Whisper} {
 		st, err := os.Stat(path)
 		if err != nil {
-			return nil, fault.Wrap(fault.Input, "look at", path, fault.WithoutPath(err), "")
+			return nil, fault.Input.Wrap("look at "+path, fault.WithoutPath(err))
 		}
 		abs, err := filepath.Abs(path)
 		if err != nil {
-			return nil, fault.Wrap(fault.Input, "look at", path, err, "")
+			return nil, fault.Input.Wrap("look at "+path, err)
 		}
 		id[name] = fmt.Sprint(abs, st.Size(), st.ModTime().UTC())
 	}

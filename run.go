@@ -55,7 +55,7 @@ func asError(ctx context.Context, err error) error {
 	if _, ok := errors.AsType[*Error](err); ok {
 		return err
 	}
-	return fault.Wrap(fault.Internal, "run the job", "", err, "")
+	return fault.Internal.Wrap("run the job", err)
 }
 
 // inputs is what is known about a job before the first frame.
@@ -237,7 +237,7 @@ func probe(ctx context.Context, job Job, engine string) (*inputs, error) {
 	}
 	v := in.video.Video
 	if v.Width < minSide || v.Height < minSide {
-		return nil, fault.New(fault.Input, "read video", job.Video, fmt.Sprintf("%dx%d pixels are too few for a face", v.Width, v.Height),
+		return nil, fault.Input.New("read video "+job.Video, fmt.Sprintf("%dx%d pixels are too few for a face", v.Width, v.Height),
 			fmt.Sprintf("the picture needs at least %dx%d pixels", minSide, minSide))
 	}
 	if in.rate, err = job.rate(); err != nil {
@@ -366,7 +366,7 @@ func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *report
 		if n, err := strconv.Atoi(job.Face); err == nil && n > 1 {
 			hint = fmt.Sprintf("perhaps there are fewer than %d faces: try --face largest", n)
 		}
-		return Result{}, fault.New(fault.NoFace, "find a face in", job.Video, fmt.Sprintf("no usable face in any of %d frames", stats.Frames), hint)
+		return Result{}, fault.NoFace.New("find a face in "+job.Video, fmt.Sprintf("no usable face in any of %d frames", stats.Frames), hint)
 	}
 	in.warnings(job, source, stats, r)
 	r.stage(StageFinish)

@@ -140,7 +140,7 @@ func TestReportOfFailure(t *testing.T) {
 	report, _ := reported(t, func(r *reporter) {
 		r.start("latentsync", "", "out.mp4")
 		r.stage(StageLoad)
-	}, fault.New(fault.Missing, "load", "m.pt", "is damaged", "get another"))
+	}, fault.Missing.New("load m.pt", "is damaged", "get another"))
 	if report.Error != "load m.pt: is damaged" || report.Engine != "latentsync" || report.Frames != 0 || report.Plan != nil {
 		t.Errorf("%+v", report)
 	}

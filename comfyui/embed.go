@@ -44,11 +44,11 @@ func Install(dir, binary string) (Installed, error) {
 	var done Installed
 	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return done, fault.Wrap(fault.Usage, "install the nodes into", dir, err, "")
+		return done, fault.Usage.Wrap("install the nodes into "+dir, err)
 	}
 	custom := filepath.Join(dir, "custom_nodes")
 	fail := func(err error) (Installed, error) {
-		return done, fault.Wrap(fault.Output, "install the nodes into", custom, fault.WithoutPath(err), "may you write there, and is there room?")
+		return done, fault.Output.Wrap("install the nodes into "+custom, fault.WithoutPath(err), "may you write there, and is there room?")
 	}
 	st, err := os.Stat(custom)
 	switch {
@@ -57,7 +57,7 @@ func Install(dir, binary string) (Installed, error) {
 		if filepath.Base(dir) == "custom_nodes" {
 			hint = "name the folder above it: " + filepath.Dir(dir)
 		}
-		return done, fault.New(fault.Usage, "install the nodes into", dir, "this is no ComfyUI: it has no folder custom_nodes", hint)
+		return done, fault.Usage.New("install the nodes into "+dir, "this is no ComfyUI: it has no folder custom_nodes", hint)
 	case err != nil:
 		return fail(err)
 	}
@@ -67,7 +67,7 @@ func Install(dir, binary string) (Installed, error) {
 		return fail(err)
 	}
 	if why != "" {
-		return done, fault.New(fault.Output, "install the nodes into", done.Folder, why, "move it away")
+		return done, fault.Output.New("install the nodes into "+done.Folder, why, "move it away")
 	}
 	if err := sweep(custom, done.Folder); err != nil {
 		return fail(err)

@@ -96,12 +96,12 @@ func (b *benchRunCmd) Run(ctx context.Context, c *console) error {
 	}
 	for _, s := range b.Seconds {
 		if !(s >= 0.1 && s <= maxBenchSeconds) { // false for NaN, too
-			return fault.New(fault.Usage, "option", "--seconds "+strconv.FormatFloat(s, 'g', -1, 64), "is out of range", "give seconds between 0.1 and a day")
+			return fault.Usage.New("option --seconds "+strconv.FormatFloat(s, 'g', -1, 64), "is out of range", "give seconds between 0.1 and a day")
 		}
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return fault.Wrap(fault.Internal, "find this program", "", err, "")
+		return fault.Internal.Wrap("find this program", err)
 	}
 	report, err := bench.Run(ctx, bench.RunOptions{
 		Program: program, Seconds: b.Seconds, Width: w, Height: h, Video: b.Video, Audio: b.Audio,
@@ -125,7 +125,7 @@ func parseSize(s string) (w, h int, err error) {
 	h, errH := strconv.Atoi(b)
 	in := func(v int) bool { return v >= minBenchSide && v <= maxBenchSide && v%2 == 0 }
 	if !ok || errW != nil || errH != nil || !in(w) || !in(h) {
-		return 0, 0, fault.New(fault.Usage, "option", "--size "+strconv.Quote(s), "is no size of a video",
+		return 0, 0, fault.Usage.New("option --size "+strconv.Quote(s), "is no size of a video",
 			fmt.Sprintf("write width x height, both even and from %d to %d: 1280x720", minBenchSide, maxBenchSide))
 	}
 	return w, h, nil
@@ -137,18 +137,18 @@ func (o *benchOutput) write(w io.Writer, report any, table func(io.Writer) error
 	enc := newEncoder(&b)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(report); err != nil {
-		return fault.Wrap(fault.Internal, "write the report", "", err, "")
+		return fault.Internal.Wrap("write the report", err)
 	}
 	if o.Report != "" {
 		if err := os.WriteFile(o.Report, b.Bytes(), 0o644); err != nil {
-			return fault.Wrap(fault.Output, "write the report", o.Report, err, "")
+			return fault.Output.Wrap("write the report "+o.Report, err)
 		}
 	}
 	if !o.JSON {
-		return fault.Wrap(fault.Output, "print the report", "", table(w), "")
+		return fault.Output.Wrap("print the report", table(w))
 	}
 	_, err := w.Write(b.Bytes())
-	return fault.Wrap(fault.Output, "print the report", "", err, "")
+	return fault.Output.Wrap("print the report", err)
 }
 
 // missed is the error of --check; nil when all goals are reached.
@@ -157,7 +157,7 @@ func missed(kind fault.Kind, subject string, figures []bench.Figure) error {
 	if len(names) == 0 {
 		return nil
 	}
-	return fault.New(kind, "reach the goals", subject, "missed: "+strings.Join(names, "; "), "")
+	return kind.New("reach the goals "+subject, "missed: "+strings.Join(names, "; "))
 }
 
 var _ json.Marshaler = bench.Figure{} // else NaN would fail the report

@@ -40,15 +40,15 @@ func (b *benchLadderCmd) Run(ctx context.Context, c *console) error {
 			continue
 		}
 		if err := chart.CheckPath(p[1]); err != nil || !strings.EqualFold(filepath.Ext(p[1]), p[2]) {
-			return fault.New(fault.Usage, "option", p[0]+" "+p[1], "has another ending", "give a name that ends in "+p[2])
+			return fault.Usage.New("option "+p[0]+" "+p[1], "has another ending", "give a name that ends in "+p[2])
 		}
 	}
 	if b.Resolution != 0 && b.Resolution != 256 && b.Resolution != 512 && b.Resolution != 128 {
-		return fault.New(fault.Usage, "option", fmt.Sprintf("--resolution %d", b.Resolution), "is no resolution of LatentSync", "256 or 512; 128 is quick, to try the command")
+		return fault.Usage.New("option "+fmt.Sprintf("--resolution %d", b.Resolution), "is no resolution of LatentSync", "256 or 512; 128 is quick, to try the command")
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return fault.Wrap(fault.Internal, "find this program", "", err, "")
+		return fault.Internal.Wrap("find this program", err)
 	}
 	report, err := bench.Ladder(ctx, bench.LadderOptions{
 		Program: program, Models: b.Models, Rows: b.Rows, Steps: b.Steps, Quick: b.Quick, Frames: b.Frames, Resolution: b.Resolution,

@@ -27,7 +27,7 @@ type benchLimitCmd struct {
 func (b *benchLimitCmd) Run(ctx context.Context, c *console) error {
 	program, err := os.Executable()
 	if err != nil {
-		return fault.Wrap(fault.Internal, "find this program", "", err, "")
+		return fault.Internal.Wrap("find this program", err)
 	}
 	limits := make([]int64, len(b.Limits))
 	for i, l := range b.Limits {

@@ -22,7 +22,7 @@ type benchServeCmd struct {
 func (b *benchServeCmd) Run(ctx context.Context, c *console) error {
 	program, err := os.Executable()
 	if err != nil {
-		return fault.Wrap(fault.Internal, "find this program", "", err, "")
+		return fault.Internal.Wrap("find this program", err)
 	}
 	report, err := bench.Serve(ctx, bench.ServeOptions{
 		Program: program, Jobs: b.Jobs, Listeners: b.Listeners, Slots: b.Slots, Engine: b.Engine,

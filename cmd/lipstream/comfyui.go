@@ -23,7 +23,7 @@ func (c *comfyuiInstallCmd) Run(out *console) error {
 		program, err = filepath.EvalSymlinks(program)
 	}
 	if err != nil {
-		return fault.Wrap(fault.Internal, "find this program", "", err, "")
+		return fault.Internal.Wrap("find this program", err)
 	}
 	done, err := comfyui.Install(c.Path, program)
 	if err != nil {

@@ -37,9 +37,9 @@ func printError(w io.Writer, err error, debug bool) {
 		return
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "lipstream: %s\n", oneLine(fault.Message(err), maxErrorLine))
+	fmt.Fprintf(&b, "lipstream: %s\n", oneLine(fault.Flags(fault.Message(err)), maxErrorLine))
 	if hint := fault.HintOf(err); hint != "" {
-		fmt.Fprintf(&b, "hint: %s\n", oneLine(hint, maxErrorLine))
+		fmt.Fprintf(&b, "hint: %s\n", oneLine(fault.Flags(hint), maxErrorLine))
 	}
 	if debug {
 		writeChain(&b, err, 0)
@@ -57,8 +57,13 @@ func writeChain(b *strings.Builder, err error, depth int) {
 		// A plain type assertion: errors.As would look through this layer
 		// into the next one.
 		if e, ok := err.(*fault.Error); ok {
-			fmt.Fprintf(b, "kind=%s op=%q subject=%q", kindName(e.Kind),
-				oneLine(e.Op, maxDebugLine), oneLine(e.Subject, maxDebugLine))
+			fmt.Fprintf(b, "kind=%s", e.Kind)
+			if e.Op != "" {
+				fmt.Fprintf(b, " op=%q", oneLine(e.Op, maxDebugLine))
+			}
+			if e.Field != "" {
+				fmt.Fprintf(b, " field=%q", oneLine(e.Field, maxDebugLine))
+			}
 			if e.Hint != "" {
 				fmt.Fprintf(b, " hint=%q", oneLine(e.Hint, maxDebugLine))
 			}
@@ -79,33 +84,12 @@ func writeChain(b *strings.Builder, err error, depth int) {
 	}
 }
 
-// kindName is the name of a kind as debug output shows it.
-func kindName(k fault.Kind) string {
-	switch k {
-	case fault.Internal:
-		return "internal"
-	case fault.Usage:
-		return "usage"
-	case fault.Input:
-		return "input"
-	case fault.NoFace:
-		return "no-face"
-	case fault.Missing:
-		return "missing"
-	case fault.Output:
-		return "output"
-	case fault.Cancelled:
-		return "cancelled"
-	}
-	return fmt.Sprintf("kind-%d", int(k))
-}
-
 // exitCode is what the process exits with after err.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
 	}
-	return int(fault.KindOf(err))
+	return fault.KindOf(err).ExitCode()
 }
 
 // oneLine makes s fit to be printed as part of one line: line breaks become

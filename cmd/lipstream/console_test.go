@@ -18,8 +18,8 @@ import (
 
 func TestPrintError(t *testing.T) {
 	_, openErr := os.Open("/nonexistent/in.mp4")
-	deep := fault.Wrap(fault.Input, "run job", "", fault.Wrap(fault.Input, "read video", "in.mp4", openErr,
-		"Check the path."), "")
+	deep := fault.Input.Wrap("run job", fault.Input.Wrap("read video in.mp4", openErr,
+		"Check the path."))
 	tests := []struct {
 		name  string
 		err   error
@@ -28,24 +28,24 @@ func TestPrintError(t *testing.T) {
 	}{
 		{"nil", nil, true, ""},
 		{"plain", errors.New("boom"), false, "lipstream: boom\n"},
-		{"hint", fault.New(fault.Missing, "find", "ffmpeg", "not in PATH", "Install ffmpeg."), false,
+		{"hint", fault.Missing.New("find ffmpeg", "not in PATH", "Install ffmpeg."), false,
 			"lipstream: find ffmpeg: not in PATH\nhint: Install ffmpeg.\n"},
-		{"multi-line cause", fault.New(fault.Input, "decode", "a.mp4", "moov atom not found\r\n\n  a.mp4: Invalid data\n", ""), false,
+		{"multi-line cause", fault.Input.New("decode a.mp4", "moov atom not found\r\n\n  a.mp4: Invalid data\n"), false,
 			"lipstream: decode a.mp4: moov atom not found; a.mp4: Invalid data\n"},
-		{"control characters", fault.New(fault.Input, "decode", "a\x1b[31mb\x07\u202ec.mp4", "\x1b]0;title\x07x\ty\x00", ""), false,
+		{"control characters", fault.Input.New("decode a\x1b[31mb\a\u202ec.mp4", "\x1b]0;title\x07x\ty\x00"), false,
 			"lipstream: decode abc.mp4: x y\n"},
 		{"debug chain", deep, true, `lipstream: run job: read video in.mp4: open /nonexistent/in.mp4: no such file or directory
 hint: Check the path.
-debug: kind=input op="run job" subject="" cause=read video in.mp4: open /nonexistent/in.mp4: no such file or directory
-debug: kind=input op="read video" subject="in.mp4" hint="Check the path." cause=open /nonexistent/in.mp4: no such file or directory
+debug: kind=input op="run job" cause=read video in.mp4: open /nonexistent/in.mp4: no such file or directory
+debug: kind=input op="read video in.mp4" hint="Check the path." cause=open /nonexistent/in.mp4: no such file or directory
 debug: *fs.PathError: open /nonexistent/in.mp4: no such file or directory
 debug: syscall.Errno: no such file or directory
 `},
-		{"debug joined", fmt.Errorf("both: %w", errors.Join(errors.New("a"), fault.New(fault.Output, "write", "b", "full", ""))), true, `lipstream: both: a; write b: full
+		{"debug joined", fmt.Errorf("both: %w", errors.Join(errors.New("a"), fault.Output.New("write b", "full"))), true, `lipstream: both: a; write b: full
 debug: *fmt.wrapError: both: a; write b: full
 debug: *errors.joinError: a; write b: full
 debug:   *errors.errorString: a
-debug:   kind=output op="write" subject="b" cause=full
+debug:   kind=output op="write b" cause=full
 debug:   *errors.errorString: full
 `},
 	}
@@ -80,10 +80,10 @@ func TestExitCode(t *testing.T) {
 	}{
 		{nil, 0},
 		{errors.New("x"), 1},
-		{fault.New(fault.Usage, "parse", "--x", "unknown", ""), 2},
-		{fmt.Errorf("outer: %w", fault.New(fault.Missing, "find", "ffmpeg", "absent", "")), 5},
+		{fault.Usage.New("parse --x", "unknown"), 2},
+		{fmt.Errorf("outer: %w", fault.Missing.New("find ffmpeg", "absent")), 5},
 		{context.Canceled, 130},
-		{fault.Wrap(fault.Input, "read", "x", fs.ErrNotExist, ""), 3},
+		{fault.Input.Wrap("read x", fs.ErrNotExist), 3},
 	}
 	for _, tt := range tests {
 		if got := exitCode(tt.err); got != tt.want {
@@ -108,17 +108,6 @@ func FuzzOneLine(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestKindNames(t *testing.T) {
-	seen := map[string]bool{}
-	for _, k := range []fault.Kind{fault.Internal, fault.Usage, fault.Input, fault.NoFace, fault.Missing, fault.Output, fault.Cancelled, 99} {
-		if name := kindName(k); seen[name] {
-			t.Errorf("name %q twice", name)
-		} else {
-			seen[name] = true
-		}
-	}
 }
 
 func TestNotATerminal(t *testing.T) {

@@ -32,13 +32,13 @@ func (d *doctorCmd) Run(ctx context.Context, c *console) error {
 	if d.JSON {
 		err = printJSON(c, "print the report", report)
 	} else {
-		err = fault.Wrap(fault.Output, "print the report", "", report.WriteTable(c.Out), "")
+		err = fault.Output.Wrap("print the report", report.WriteTable(c.Out))
 	}
 	if err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil { // half a report proves nothing
-		return fault.Wrap(fault.Cancelled, "check this machine", "", err, "")
+		return fault.Cancelled.Wrap("check this machine", err)
 	}
 	return report.Err()
 }

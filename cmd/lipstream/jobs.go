@@ -79,7 +79,7 @@ func (x *cancelCmd) Run(ctx context.Context, c *console) error {
 			return err
 		}
 		if j.State.Ended() {
-			return fault.New(fault.Usage, "cancel job", id, "it is "+string(j.State)+" already", "")
+			return fault.Usage.New("cancel job "+id, "it is "+string(j.State)+" already")
 		}
 		if err := cl.Delete(ctx, id); err != nil {
 			return err
@@ -131,14 +131,14 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 		}
 		if l.JSON {
 			_, err := fmt.Fprintln(c.Out, e.Data)
-			return fault.Wrap(fault.Output, "print events", "", err, "")
+			return fault.Output.Wrap("print events", err)
 		}
 		var v lipstream.Event
 		if err := json.Unmarshal([]byte(e.Data), &v); err != nil {
-			return fault.Wrap(fault.Internal, "read an event of job", l.Job, err, "")
+			return fault.Internal.Wrap("read an event of job "+l.Job, err)
 		}
 		_, err := fmt.Fprintln(c.Out, logLine(v))
-		return fault.Wrap(fault.Output, "print events", "", err, "")
+		return fault.Output.Wrap("print events", err)
 	})
 	if ctx.Err() != nil && !l.Follow {
 		return nil

@@ -88,7 +88,7 @@ func execute(args []string, c *console) int {
 		if pe, ok := errors.AsType[*kong.ParseError](err); ok && pe.Context != nil && pe.Context.Selected() != nil {
 			hint = "see lipstream " + pe.Context.Selected().Path() + " --help"
 		}
-		err = fault.Wrap(fault.Usage, "read the command line", "", err, hint)
+		err = fault.Usage.Wrap("read the command line", err, hint)
 		printError(c.Err, err, app.Debug)
 		return exitCode(err)
 	}

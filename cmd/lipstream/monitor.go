@@ -34,7 +34,7 @@ func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	probe := memory.Probe{PID: m.PID}
 	if m.PID != 0 {
 		if _, err := probe.Usage(); err != nil {
-			return fault.Wrap(fault.Usage, "watch process", fmt.Sprint(m.PID), err, "give the number of a process that runs and that you may look at")
+			return fault.Usage.Wrap("watch process "+fmt.Sprint(m.PID), err, "give the number of a process that runs and that you may look at")
 		}
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -90,7 +90,7 @@ func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
 		return o, err
 	}
 	if m.For < 0 || m.PID < 0 {
-		return o, fault.New(fault.Usage, monitorOp, "", "--for and --pid cannot be negative", "give a positive one, or leave it out")
+		return o, fault.Usage.New(monitorOp, "--for and --pid cannot be negative", "give a positive one, or leave it out")
 	}
 	if m.Plot != "" {
 		return o, chart.CheckPath(m.Plot)
@@ -123,7 +123,7 @@ func (m *monitorCmd) plot(history []memory.Reading, o memory.MonitorOptions) err
 		return nil
 	}
 	if len(history) == 0 {
-		return fault.New(fault.Output, "write chart", m.Plot, "there was no reading yet", "let it run a little longer")
+		return fault.Output.New("write chart "+m.Plot, "there was no reading yet", "let it run a little longer")
 	}
 	return monitorChart(history, o).Save(m.Plot)
 }

@@ -43,21 +43,21 @@ func (m *monitorCmd) open(c *console) (*monitorOutput, error) {
 	}
 	var err error
 	if o.file, err = os.Create(m.CSV); err != nil {
-		return nil, fault.Wrap(fault.Output, "write CSV", m.CSV, fault.WithoutPath(err), "check the folder")
+		return nil, fault.Output.Wrap("write CSV "+m.CSV, fault.WithoutPath(err), "check the folder")
 	}
 	o.csv = csv.NewWriter(o.file)
 	return o, o.rowsOut([][]string{csvHead})
 }
 
 func (o *monitorOutput) rowsOut(rows [][]string) error {
-	return fault.Wrap(fault.Output, "write CSV", o.path, fault.WithoutPath(o.csv.WriteAll(rows)), "check the space that is left")
+	return fault.Output.Wrap("write CSV "+o.path, fault.WithoutPath(o.csv.WriteAll(rows)), "check the space that is left")
 }
 
 func (o *monitorOutput) close() error {
 	if o.file == nil {
 		return nil
 	}
-	return fault.Wrap(fault.Output, "write CSV", o.path, fault.WithoutPath(o.file.Close()), "check the space that is left")
+	return fault.Output.Wrap("write CSV "+o.path, fault.WithoutPath(o.file.Close()), "check the space that is left")
 }
 
 func (o *monitorOutput) show(r memory.Reading) error {
@@ -87,7 +87,7 @@ func (o *monitorOutput) show(r memory.Reading) error {
 		}
 		_, err = fmt.Fprintln(o.out, strings.Join(parts, "; "))
 	}
-	return fault.Wrap(fault.Output, monitorOp, "", err, "")
+	return fault.Output.Wrap(monitorOp, err)
 }
 
 // block draws over the block before it, in one write, so that nothing flickers.

@@ -12,19 +12,19 @@ import (
 // printPath writes a result to standard output, where programs read.
 func printPath(c *console, op, path string) error {
 	_, err := fmt.Fprintln(c.Out, oneLine(path, maxErrorLine))
-	return fault.Wrap(fault.Output, op, "", err, "")
+	return fault.Output.Wrap(op, err)
 }
 
 // printJSON writes v to standard output.
 func printJSON(c *console, op string, v any) error {
 	enc := newEncoder(c.Out)
 	enc.SetIndent("", "  ")
-	return fault.Wrap(fault.Output, op, "", enc.Encode(v), "")
+	return fault.Output.Wrap(op, enc.Encode(v))
 }
 
 // printLine writes a line of JSON.
 func printLine(c *console, v any) error {
-	return fault.Wrap(fault.Output, "print", "", newEncoder(c.Out).Encode(v), "")
+	return fault.Output.Wrap("print", newEncoder(c.Out).Encode(v))
 }
 
 // table writes aligned columns to standard output.
@@ -53,5 +53,5 @@ func (t *table) line(cells ...string) {
 }
 
 func (t *table) close(op string) error {
-	return fault.Wrap(fault.Output, op, "", errors.Join(append(t.errs, t.w.Flush())...), "")
+	return fault.Output.Wrap(op, errors.Join(append(t.errs, t.w.Flush())...))
 }

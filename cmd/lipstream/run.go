@@ -77,7 +77,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	if r.End != nil {
 		end = time.Duration(*r.End)
 		if end == 0 { // in a Job it stands for the video's end
-			return fault.New(fault.Usage, "option", "--end 0", "leaves nothing of the video", "leave it out to use all of the video")
+			return fault.Usage.New("option --end 0", "leaves nothing of the video", "leave it out to use all of the video")
 		}
 	}
 	for option, p := range map[string]*int{"--resolution": r.Resolution, "--steps": r.Steps, "--deepcache": r.DeepCache, "--frames-per-window": r.FramesPerWindow,
@@ -121,7 +121,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	progress := newReporter(kind, w, reporterOptions{Lost: cancel})
 	result, err := lipstream.Run(ctx, job, progress)
 	if closeErr := progress.Close(); closeErr != nil {
-		err = fault.Wrap(fault.Output, "print events", "", closeErr, "")
+		err = fault.Output.Wrap("print events", closeErr)
 	}
 	if err == nil && !r.JSON && !r.Quiet {
 		printReport(c.Err, result.Report)
@@ -142,7 +142,7 @@ func given[T any](option *T) T {
 }
 
 func outOfRange(option string) error {
-	return fault.New(fault.Usage, "option", option+" 0", "is out of range", "leave it out for the default; see lipstream run --help")
+	return fault.Usage.New("option "+option+" 0", "is out of range", "leave it out for the default; see lipstream run --help")
 }
 
 // sizeFlag reads "3GB", "512MiB".

@@ -30,11 +30,11 @@ func (r *reportFlags) check(dryRun bool, inputs ...string) error {
 		return nil
 	}
 	if dryRun {
-		return fault.New(fault.Usage, "option", "--dry-run", "has no report", "leave out --report and --report-plot")
+		return fault.Usage.New("option --dry-run", "has no report", "leave out --report and --report-plot")
 	}
 	if r.Report != "" {
 		if !strings.EqualFold(filepath.Ext(r.Report), ".json") {
-			return fault.New(fault.Usage, writeReportOp, r.Report, "the report is JSON", "give a name that ends in .json")
+			return fault.Usage.New(writeReportOp+" "+r.Report, "the report is JSON", "give a name that ends in .json")
 		}
 		if err := checkWritable(r.Report, inputs); err != nil {
 			return err
@@ -54,17 +54,17 @@ func (r *reportFlags) check(dryRun bool, inputs ...string) error {
 func checkWritable(path string, inputs []string) error {
 	if st, err := os.Stat(path); err == nil {
 		if !st.Mode().IsRegular() {
-			return fault.New(fault.Output, writeReportOp, path, "is not a regular file", "name a file")
+			return fault.Output.New(writeReportOp+" "+path, "is not a regular file", "name a file")
 		}
 		for _, in := range inputs {
 			if ist, err := os.Stat(in); err == nil && os.SameFile(st, ist) {
-				return fault.New(fault.Output, writeReportOp, path, "it is the same file as the input "+in, "choose another name for the report")
+				return fault.Output.New(writeReportOp+" "+path, "it is the same file as the input "+in, "choose another name for the report")
 			}
 		}
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".lipstream-report-*")
 	if err != nil {
-		return fault.Wrap(fault.Output, writeReportOp, path, fmt.Errorf("its folder cannot be written: %w", fault.WithoutPath(err)), "choose a folder that is there and can be written")
+		return fault.Output.Wrap(writeReportOp+" "+path, fmt.Errorf("its folder cannot be written: %w", fault.WithoutPath(err)), "choose a folder that is there and can be written")
 	}
 	_ = f.Close()
 	return os.Remove(f.Name())
@@ -77,10 +77,10 @@ func (r *reportFlags) write(report *lipstream.Report) error {
 		enc := newEncoder(&b)
 		enc.SetIndent("", "  ")
 		if err := enc.Encode(report); err != nil {
-			return fault.Wrap(fault.Internal, writeReportOp, r.Report, err, "")
+			return fault.Internal.Wrap(writeReportOp+" "+r.Report, err)
 		}
 		if err := os.WriteFile(r.Report, b.Bytes(), 0o644); err != nil {
-			return fault.Wrap(fault.Output, writeReportOp, r.Report, fault.WithoutPath(err), "check the folder and the space that is left")
+			return fault.Output.Wrap(writeReportOp+" "+r.Report, fault.WithoutPath(err), "check the folder and the space that is left")
 		}
 	}
 	if r.ReportPlot != "" {

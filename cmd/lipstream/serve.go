@@ -80,7 +80,7 @@ func (s *serveCmd) dataDir() (string, error) {
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fault.Wrap(fault.Missing, "find the folder for", "uploads and jobs", err, "say --data")
+		return "", fault.Missing.Wrap("find the folder for uploads and jobs", err, "say --data")
 	}
 	return filepath.Join(cache, "lipstream", "server"), nil
 }
@@ -102,15 +102,15 @@ func (s *serveCmd) check(token string) error {
 			continue
 		}
 		if _, _, err := net.SplitHostPort(a.address); err != nil {
-			return fault.Wrap(fault.Usage, "option", a.option+" "+a.address, err, "write host:port, such as 127.0.0.1:8448")
+			return fault.Usage.Wrap("option "+a.option+" "+a.address, err, "write host:port, such as 127.0.0.1:8448")
 		}
 		if !loopback(a.address) && token == "" {
-			return fault.New(fault.Usage, "option", a.option+" "+a.address, "others could reach it without a token",
+			return fault.Usage.New("option "+a.option+" "+a.address, "others could reach it without a token",
 				"make one (openssl rand -hex 32 > token) and say --token-file token")
 		}
 	}
 	if s.Nats != "" && s.WorkersListen != "" {
-		return fault.New(fault.Usage, "option", "--workers-listen", "makes no sense with --nats", "workers reach those NATS servers themselves")
+		return fault.Usage.New("option --workers-listen", "makes no sense with --nats", "workers reach those NATS servers themselves")
 	}
 	return nil
 }
@@ -221,7 +221,7 @@ func (f workFlags) worker(ctx context.Context, q *queue.Queue, s store.Store, di
 func (s *serveCmd) run(ctx context.Context, c *console, srv *server.Server, w *worker.Worker, q *queue.Queue, log *slog.Logger) error {
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
-		return fault.Wrap(fault.Output, "listen on", s.Listen, err, "is another program using that port? choose one with --listen")
+		return fault.Output.Wrap("listen on "+s.Listen, err, "is another program using that port? choose one with --listen")
 	}
 	address := listener.Addr().String()
 	h := &http.Server{Handler: srv.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
@@ -233,7 +233,7 @@ func (s *serveCmd) run(ctx context.Context, c *console, srv *server.Server, w *w
 	g.Go(func() error { return srv.Run(serving) })
 	g.Go(func() error {
 		if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return fault.Wrap(fault.Internal, "serve", address, err, "")
+			return fault.Internal.Wrap("serve "+address, err)
 		}
 		return nil
 	})
@@ -279,18 +279,18 @@ func (x *workerCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if x.Slots == 0 {
-		return fault.New(fault.Usage, "option", "--slots 0", "leaves nothing to do", "leave it out, or give at least 1")
+		return fault.Usage.New("option --slots 0", "leaves nothing to do", "leave it out, or give at least 1")
 	}
 	dir := x.Data
 	if dir == "" {
 		cache, err := os.UserCacheDir()
 		if err != nil {
-			return fault.Wrap(fault.Missing, "find the folder for", "media", err, "say --data")
+			return fault.Missing.Wrap("find the folder for media", err, "say --data")
 		}
 		dir = filepath.Join(cache, "lipstream", "worker")
 	}
 	if dir, err = filepath.Abs(dir); err != nil {
-		return fault.Wrap(fault.Usage, "find", x.Data, err, "")
+		return fault.Usage.Wrap("find "+x.Data, err)
 	}
 	log := x.logger(c)
 	q, err := queue.Open(ctx, queue.Options{URL: x.Server, Token: token, Version: lipstream.Version(), Log: log})

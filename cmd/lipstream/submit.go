@@ -36,11 +36,11 @@ func readToken(path string) (string, error) {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", fault.Wrap(fault.Usage, "read the token in", path, fault.WithoutPath(err), "")
+		return "", fault.Usage.Wrap("read the token in "+path, fault.WithoutPath(err))
 	}
 	token := strings.TrimSpace(string(b))
 	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fault.New(fault.Usage, "read the token in", path, fmt.Sprintf("it has to be one word of at least %d characters", minToken),
+		return "", fault.Usage.New("read the token in "+path, fmt.Sprintf("it has to be one word of at least %d characters", minToken),
 			"make one: openssl rand -hex 32 > "+path)
 	}
 	return token, nil
@@ -100,7 +100,7 @@ func (s *submitCmd) spec() (queue.Spec, error) {
 	default:
 		var t timeFlag
 		if err := t.UnmarshalText([]byte(s.Split)); err != nil || t <= 0 {
-			return spec, fault.New(fault.Usage, "option", "--split "+s.Split, "is not known", "write auto, never or a time, such as 60")
+			return spec, fault.Usage.New("option --split "+s.Split, "is not known", "write auto, never or a time, such as 60")
 		}
 		spec.Split = time.Duration(t).Seconds()
 	}
@@ -118,7 +118,7 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if _, err := os.Stat(s.Output); s.Output != "" && err == nil && !s.Overwrite {
-		return fault.New(fault.Output, "write", s.Output, "it exists", "add --overwrite to replace it")
+		return fault.Output.New("write "+s.Output, "it exists", "add --overwrite to replace it")
 	}
 	for _, in := range []struct {
 		path string
@@ -153,7 +153,7 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 		}
 	} else if !s.Quiet || !s.Wait && s.Output == "" {
 		if _, err := fmt.Fprintln(c.Out, j.ID); err != nil {
-			return fault.Wrap(fault.Output, "print the job", j.ID, err, "")
+			return fault.Output.Wrap("print the job "+j.ID, err)
 		}
 	}
 	if !s.Wait && s.Output == "" {
@@ -181,16 +181,16 @@ func followJob(ctx context.Context, c *console, cl *client.Client, id string, as
 		}
 		var v lipstream.Event
 		if err := json.Unmarshal([]byte(e.Data), &v); err != nil {
-			return fault.Wrap(fault.Internal, "read an event of job", id, err, "")
+			return fault.Internal.Wrap("read an event of job "+id, err)
 		}
 		if v.Type == lipstream.EventError {
-			failed = &fault.Error{Kind: fault.Kind(v.ExitCode), Op: "job", Subject: id, Err: errors.New(v.Message), Hint: v.Hint}
+			failed = &fault.Error{Kind: fault.Kind(v.ExitCode), Op: "job " + id, Err: errors.New(v.Message), Hint: v.Hint}
 		}
 		show.Observe(v)
 		return nil
 	})
 	if closeErr := show.Close(); closeErr != nil && err == nil {
-		err = fault.Wrap(fault.Output, "print events", "", closeErr, "")
+		err = fault.Output.Wrap("print events", closeErr)
 	}
 	return errors.Join(err, failed)
 }

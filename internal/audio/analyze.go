@@ -28,7 +28,7 @@ func Analyze(src Source, name string, also ...func([]float32) error) (*Track, er
 		}
 		if errors.Is(err, io.EOF) {
 			t, err := a.Finish()
-			return t, fault.Wrap(fault.KindOf(err), "listen to", name, err, "")
+			return t, fault.KindOf(err).Wrap("listen to "+name, err)
 		}
 		if err != nil {
 			return nil, err

@@ -56,7 +56,7 @@ func NewSpool(dir string) (*Spool, error) {
 		}
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.Output, "keep the voice in a temporary file", "", err, spoolHint)
+		return nil, fault.Output.Wrap("keep the voice in a temporary file", err, spoolHint)
 	}
 	return &Spool{file: f, out: bufio.NewWriterSize(f, 2*pcmPiece), spectrum: newMelSpectrum()}, nil
 }
@@ -67,13 +67,13 @@ func NewSpool(dir string) (*Spool, error) {
 // the kind fault.Output.
 func (s *Spool) Write(samples []float32) error {
 	if s.done {
-		return fault.New(fault.Internal, "keep the voice", s.file.Name(), "more samples after the last", "")
+		return fault.Internal.New("keep the voice "+s.file.Name(), "more samples after the last")
 	}
 	s.written += int64(len(samples))
 	for len(samples) > 0 {
 		n := min(pcmPiece, len(samples))
 		if err := s.add(samples[:n]); err != nil {
-			return fault.Wrap(fault.Output, "keep the voice in", s.file.Name(), err, spoolHint)
+			return fault.Output.Wrap("keep the voice in "+s.file.Name(), err, spoolHint)
 		}
 		samples = samples[n:]
 	}
@@ -126,11 +126,11 @@ func (s *Spool) Finish() error {
 	}
 	if short := leastVoice - s.total; short > 0 {
 		if err := s.add(make([]float32, short)); err != nil {
-			return fault.Wrap(fault.Output, "keep the voice in", s.file.Name(), err, spoolHint)
+			return fault.Output.Wrap("keep the voice in "+s.file.Name(), err, spoolHint)
 		}
 	}
 	if err := s.out.Flush(); err != nil {
-		return fault.Wrap(fault.Output, "keep the voice in", s.file.Name(), err, spoolHint)
+		return fault.Output.Wrap("keep the voice in "+s.file.Name(), err, spoolHint)
 	}
 	s.done = true
 	s.listen(s.MelFrames(), s.total)
@@ -154,19 +154,19 @@ func (s *Spool) MelFrames() int64 { return s.total / MelHop }
 func (s *Spool) Mel(ctx context.Context, start, count int64) ([]float32, error) {
 	const op = "compute the log-mel"
 	if !s.done || start < 0 || count < 0 {
-		return nil, fault.New(fault.Internal, op, "", fmt.Sprintf("columns %d to %d asked for, finished: %v", start, start+count-1, s.done), "")
+		return nil, fault.Internal.New(op, fmt.Sprintf("columns %d to %d asked for, finished: %v", start, start+count-1, s.done))
 	}
 	out := make([]float32, MelBands*count)
 	m, floor := newMelSpectrum(), logPower(s.loudest)-melDepth
 	var powers [MelBands]float64
 	for at, end := start, min(start+count, s.MelFrames()); at < end; {
 		if err := ctx.Err(); err != nil {
-			return nil, fault.Wrap(fault.Cancelled, op, "", err, "")
+			return nil, fault.Cancelled.Wrap(op, err)
 		}
 		stop := min(at+melPiece, end)
 		pcm, first, err := s.read(at, stop)
 		if err != nil {
-			return nil, fault.Wrap(fault.Output, op+" from", s.file.Name(), err, "")
+			return nil, fault.Output.Wrap(op+" from"+" "+s.file.Name(), err)
 		}
 		for ; at < stop; at++ {
 			m.column(at, pcm, first, s.total, &powers)
@@ -202,7 +202,7 @@ func (s *Spool) Close() error {
 	if runtime.GOOS == "windows" {
 		err = errors.Join(err, os.Remove(s.file.Name()))
 	}
-	return fault.Wrap(fault.Output, "remove", s.file.Name(), err, "")
+	return fault.Output.Wrap("remove "+s.file.Name(), err)
 }
 
 // Silence is the least value that this voice's normalised log-mel can take:

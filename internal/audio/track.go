@@ -77,7 +77,7 @@ func (s scale) of(v float64) float64 { return ramp01(v, s.low, s.high) }
 // Finish closes the analysis. The analyzer must not be used afterwards.
 func (a *Analyzer) Finish() (*Track, error) {
 	if a.samples == 0 {
-		return nil, fault.New(fault.Input, "analyse speech", "", "no audio samples", "Give a file with an audio stream that is not empty.")
+		return nil, fault.Input.New("analyse speech", "no audio samples", "Give a file with an audio stream that is not empty.")
 	}
 	for range mfccSize { // so that the last samples get their hops
 		a.framer.push(0, a.block)

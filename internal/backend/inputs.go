@@ -12,7 +12,7 @@ import (
 // that the native library never sees a tensor whose bytes and shape disagree.
 func CheckInputs(model string, ports []Port, in map[string]*tensor.Tensor) error {
 	wrong := func(format string, args ...any) error {
-		return fault.New(fault.Internal, "run model", model, fmt.Sprintf(format, args...), "")
+		return fault.Internal.New("run model "+model, fmt.Sprintf(format, args...))
 	}
 	for _, p := range ports {
 		t := in[p.Name]

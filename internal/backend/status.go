@@ -43,5 +43,5 @@ func Fault(kind fault.Kind, op, subject string, err error, hint string) error {
 	if st, ok := errors.AsType[*Status](err); ok && OutOfMemory(st.Text) {
 		kind, hint = fault.Memory, memoryHint
 	}
-	return fault.Wrap(kind, op, subject, err, hint)
+	return kind.Wrap(op+" "+subject, err, hint)
 }

@@ -73,7 +73,7 @@ func TestFault(t *testing.T) {
 		hint bool
 	}{
 		{"memory", full, fault.Memory, true},
-		{"memory, wrapped as another kind", fault.Wrap(fault.Internal, "set input", "x", full, ""), fault.Memory, true},
+		{"memory, wrapped as another kind", fault.Internal.Wrap("set input x", full), fault.Memory, true},
 		{"another failure", &Status{Code: 1, Text: "Missing Input: x"}, fault.Internal, false},
 		// A text that is not the library's proves nothing.
 		{"a file's name", errors.New("open bad_alloc.onnx: no such file"), fault.Internal, false},

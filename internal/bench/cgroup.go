@@ -48,15 +48,15 @@ const cgroupHint = "run it as root, or in a group that is yours: systemd-run --s
 func NewCgroup(limit int64) (*Cgroup, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, "make a control group", "", errors.New("this system has none"), "memory limits are measured on Linux")
+		return nil, fault.Missing.Wrap("make a control group", errors.New("this system has none"), "memory limits are measured on Linux")
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, "make a control group", "", err, cgroupHint)
+		return nil, fault.Missing.Wrap("make a control group", err, cgroupHint)
 	}
 	version, parents := cgroupParents(string(own), string(mounts))
 	if len(parents) == 0 {
-		return nil, fault.New(fault.Missing, "make a control group", "", "no hierarchy that controls memory is mounted", cgroupHint)
+		return nil, fault.Missing.New("make a control group", "no hierarchy that controls memory is mounted", cgroupHint)
 	}
 	for _, parent := range parents {
 		if version == 2 && !slices.Contains(strings.Fields(readText(filepath.Join(parent, "cgroup.subtree_control"))), "memory") {
@@ -73,7 +73,7 @@ func NewCgroup(limit int64) (*Cgroup, error) {
 		}
 		return g, nil
 	}
-	return nil, fault.Wrap(fault.Missing, "make a control group", "", err, cgroupHint)
+	return nil, fault.Missing.Wrap("make a control group", err, cgroupHint)
 }
 
 // cgroupParents reads where the memory controller's groups are, from
@@ -148,7 +148,7 @@ func (g *Cgroup) Command(ctx context.Context, name string, args ...string) *exec
 func (g *Cgroup) Usage() (CgroupUsage, error) {
 	stat, err := os.ReadFile(filepath.Join(g.Dir, "memory.stat"))
 	if err != nil {
-		return CgroupUsage{}, fault.Wrap(fault.Internal, "read the memory of", g.Dir, fault.WithoutPath(err), "")
+		return CgroupUsage{}, fault.Internal.Wrap("read the memory of "+g.Dir, fault.WithoutPath(err))
 	}
 	number := func(name string) int64 { return parseNumber(readText(filepath.Join(g.Dir, name))) }
 	if g.Version == 1 {
@@ -182,7 +182,7 @@ func (g *Cgroup) Close() error {
 			return nil
 		}
 		if time.Since(began) > patience {
-			return fault.Wrap(fault.Output, "remove the control group", g.Dir, fault.WithoutPath(err), "end what runs in it and remove the folder with rmdir")
+			return fault.Output.Wrap("remove the control group "+g.Dir, fault.WithoutPath(err), "end what runs in it and remove the folder with rmdir")
 		}
 	}
 }

@@ -39,7 +39,7 @@ func newMaker(ctx context.Context, tools media.Tools, dir string, o RunOptions) 
 	if m.voice == "" {
 		m.voice = filepath.Join(dir, "speech.wav")
 		if err := os.WriteFile(m.voice, demo.Speech, 0o600); err != nil {
-			return nil, fault.Wrap(fault.Output, "write", m.voice, err, "")
+			return nil, fault.Output.Wrap("write "+m.voice, err)
 		}
 	}
 	if m.piece != "" {
@@ -47,7 +47,7 @@ func newMaker(ctx context.Context, tools media.Tools, dir string, o RunOptions) 
 	}
 	portrait := filepath.Join(dir, "portrait.png")
 	if err := os.WriteFile(portrait, demo.Portrait, 0o600); err != nil {
-		return nil, fault.Wrap(fault.Output, "write", portrait, err, "")
+		return nil, fault.Output.Wrap("write "+portrait, err)
 	}
 	m.piece = filepath.Join(dir, "piece.mp4")
 	// No B-frames: a copy could not be cut to the frame with them.
@@ -111,10 +111,10 @@ func (m *maker) ffmpeg(ctx context.Context, args ...string) (usage, error) {
 	err := cmd.Run()
 	u := usage{elapsed: time.Since(began)}
 	if ctx.Err() != nil {
-		return u, fault.Wrap(fault.Cancelled, "make test inputs", "", ctx.Err(), "")
+		return u, fault.Cancelled.Wrap("make test inputs", ctx.Err())
 	}
 	if err != nil {
-		return u, fault.Wrap(fault.Internal, "make test inputs", "", fmt.Errorf("ffmpeg: %w: %s", err, strings.TrimSpace(stderr.String())), "")
+		return u, fault.Internal.Wrap("make test inputs", fmt.Errorf("ffmpeg: %w: %s", err, strings.TrimSpace(stderr.String())))
 	}
 	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return u, nil

@@ -87,24 +87,24 @@ func Ladder(ctx context.Context, o LadderOptions) (*LadderReport, error) {
 	l := &ladder{LadderOptions: o, tools: tools, dir: o.Work, unet: set.UNet}
 	if l.dir == "" {
 		if l.dir, err = os.MkdirTemp("", "lipstream-bench-"); err != nil {
-			return nil, fault.Wrap(fault.Output, "make a folder for the measurement", "", err, "")
+			return nil, fault.Output.Wrap("make a folder for the measurement", err)
 		}
 		defer func() { _ = os.RemoveAll(l.dir) }()
 	} else if err := os.MkdirAll(l.dir, 0o755); err != nil {
-		return nil, fault.Wrap(fault.Output, "keep the measurement in", l.dir, fault.WithoutPath(err), "give another --work")
+		return nil, fault.Output.Wrap("keep the measurement in "+l.dir, fault.WithoutPath(err), "give another --work")
 	}
 	if l.program, err = fileSum(o.Program); err != nil {
-		return nil, fault.Wrap(fault.Internal, "read", o.Program, err, "")
+		return nil, fault.Internal.Wrap("read "+o.Program, err)
 	}
 	if l.sum, err = folderState(o.Models); err != nil {
-		return nil, fault.Wrap(fault.Input, "read", o.Models, err, "")
+		return nil, fault.Input.Wrap("read "+o.Models, err)
 	}
 	version, err := models.Identify(ctx, set.UNet)
 	if err != nil {
 		return nil, err
 	}
 	if l.Resolution = cmp.Or(l.Resolution, version.Resolution); l.Resolution == 0 {
-		return nil, fault.New(fault.Usage, "measure", o.Models, "what resolution the checkpoint is for is not known", "give --resolution 256 or 512")
+		return nil, fault.Usage.New("measure "+o.Models, "what resolution the checkpoint is for is not known", "give --resolution 256 or 512")
 	}
 	l.report = &LadderReport{Machine: thisMachine(tools), Models: o.Models, Version: version.String(), Resolution: l.Resolution,
 		Backend: o.Backend, Threads: o.Threads, Steps: o.Steps, Quick: o.Quick, Frames: o.Frames}
@@ -140,13 +140,13 @@ func (o *LadderOptions) check() ([]ladderSwitch, error) {
 		{"--threads", o.Threads, 0, 1024}, {"--peer-steps", o.PeerSteps, 1, 100},
 	} {
 		if v.value < v.low || v.value > v.high {
-			return nil, fault.New(fault.Usage, "option", v.name+" "+strconv.Itoa(v.value), "is out of range", fmt.Sprintf("%d to %d", v.low, v.high))
+			return nil, fault.Usage.New("option "+v.name+" "+strconv.Itoa(v.value), "is out of range", fmt.Sprintf("%d to %d", v.low, v.high))
 		}
 	}
 	if o.Peers != "" {
 		script := filepath.Join(o.PeerScripts, loopScript)
 		if _, err := os.Stat(script); err != nil {
-			return nil, fault.Wrap(fault.Missing, "find the peer", script, fault.WithoutPath(err), "run it in Lipstream's source folder, or give --peer-scripts")
+			return nil, fault.Missing.Wrap("find the peer "+script, fault.WithoutPath(err), "run it in Lipstream's source folder, or give --peer-scripts")
 		}
 	}
 	return chooseRows(o.Rows)
@@ -219,7 +219,7 @@ func (l *ladder) rows(ctx context.Context, rows []ladderSwitch) error {
 			err = l.fill(ctx, &row, j, base, m, reference)
 		}
 		if ctx.Err() != nil {
-			return fault.Wrap(fault.Cancelled, "measure", "", ctx.Err(), "")
+			return fault.Cancelled.Wrap("measure", ctx.Err())
 		}
 		if err != nil {
 			row.Error = fault.Message(err)
@@ -234,7 +234,7 @@ func (l *ladder) rows(ctx context.Context, rows []ladderSwitch) error {
 func (l *ladder) fill(ctx context.Context, row *LadderRow, j, base ladderJob, m, reference ladderResult) error {
 	r := m.Report
 	if r.Windows == 0 || r.SecondsPerWindow == 0 {
-		return fault.New(fault.Internal, "read the report of", row.Name, "it has no windows", "")
+		return fault.Internal.New("read the report of "+row.Name, "it has no windows")
 	}
 	row.Time, row.Windows, row.SecondsRun, row.Plan = m.Time, r.Windows, r.SecondsPerWindow, r.Plan
 	row.Peak, row.Anonymous, row.DeviceBusy = r.Memory.Peak, r.Memory.PeakAnonymous, r.DeviceBusy
@@ -297,7 +297,7 @@ func (l *ladder) measure(ctx context.Context, j ladderJob) (m ladderResult, err 
 	}
 	// It would speak of an output that is now replaced.
 	if err := os.Remove(kept); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return ladderResult{}, fault.Wrap(fault.Output, "remove", kept, fault.WithoutPath(err), "give another --work")
+		return ladderResult{}, fault.Output.Wrap("remove "+kept, fault.WithoutPath(err), "give another --work")
 	}
 	l.Progress(fmt.Sprintf("%s: %d frames, %s", j.id, j.frames, strings.Join(j.settings.flags(), " ")))
 	cmd := exec.CommandContext(ctx, l.Program, args...)
@@ -309,7 +309,7 @@ func (l *ladder) measure(ctx context.Context, j ladderJob) (m ladderResult, err 
 		return ladderResult{}, err
 	}
 	if m.Report.Frames != int64(j.frames) {
-		return ladderResult{}, fault.New(fault.Internal, "run the job", j.id, fmt.Sprintf("it made %d frames of %d", m.Report.Frames, j.frames), "")
+		return ladderResult{}, fault.Internal.New("run the job "+j.id, fmt.Sprintf("it made %d frames of %d", m.Report.Frames, j.frames))
 	}
 	m.Report.Memory.History = nil
 	l.Progress(fmt.Sprintf("%s: %.2f s per window", j.id, m.Report.SecondsPerWindow))
@@ -325,18 +325,18 @@ func keep(path string, v any) error {
 	if err == nil {
 		err = os.Rename(path+".part", path)
 	}
-	return fault.Wrap(fault.Output, "keep the result", path, err, "")
+	return fault.Output.Wrap("keep the result "+path, err)
 }
 
 // readReport reads what lipstream run --report has written.
 func readReport(path string) (*lipstream.Report, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "read the report", path, fault.WithoutPath(err), "")
+		return nil, fault.Internal.Wrap("read the report "+path, fault.WithoutPath(err))
 	}
 	r := &lipstream.Report{}
 	if err := json.Unmarshal(text, r); err != nil {
-		return nil, fault.Wrap(fault.Internal, "read the report", path, err, "")
+		return nil, fault.Internal.Wrap("read the report "+path, err)
 	}
 	return r, nil
 }
@@ -355,20 +355,20 @@ func runJob(ctx context.Context, cmd *exec.Cmd, each func(lipstream.Event)) (lip
 		err = cmd.Start()
 	}
 	if err != nil {
-		return lipstream.Event{}, fault.Wrap(fault.Internal, "run", cmd.Path, err, "")
+		return lipstream.Event{}, fault.Internal.Wrap("run "+cmd.Path, err)
 	}
 	log := eventLog{}
 	readErr := log.read(stdout, each)
 	err = cmd.Wait()
 	switch {
 	case ctx.Err() != nil:
-		return log.end, fault.Wrap(fault.Cancelled, "measure", "", ctx.Err(), "")
+		return log.end, fault.Cancelled.Wrap("measure", ctx.Err())
 	case err != nil:
 		return log.end, log.failure(err, stderr.String())
 	case readErr != nil:
-		return log.end, fault.Wrap(fault.Internal, "read the events of", cmd.Path, readErr, "")
+		return log.end, fault.Internal.Wrap("read the events of "+cmd.Path, readErr)
 	case log.end.Type != lipstream.EventDone:
-		return log.end, fault.New(fault.Internal, "run", cmd.Path, "it ended well without an event that says so", "")
+		return log.end, fault.Internal.New("run "+cmd.Path, "it ended well without an event that says so")
 	}
 	return log.end, nil
 }

@@ -21,7 +21,7 @@ import (
 func (m *maker) still(ctx context.Context, length, video, voice, speech, pauses string) error {
 	portrait := filepath.Join(m.dir, "portrait.png")
 	if err := os.WriteFile(portrait, demo.Portrait, 0o600); err != nil {
-		return fault.Wrap(fault.Output, "write", portrait, err, "")
+		return fault.Output.Wrap("write "+portrait, err)
 	}
 	for _, args := range [][]string{
 		{"-loop", "1", "-framerate", fmt.Sprint(clipRate), "-i", portrait, "-t", length, "-pix_fmt", "yuv420p", "-c:v", "ffv1", video},
@@ -78,7 +78,7 @@ func (l *ladder) findRegions(ctx context.Context) error {
 			return err
 		}
 		if t.Face == nil {
-			return fault.New(fault.NoFace, "find a face in", clip, fmt.Sprintf("none in frame %d", n), "")
+			return fault.NoFace.New("find a face in "+clip, fmt.Sprintf("none in frame %d", n))
 		}
 		l.regions = append(l.regions, newMasker().mask(format, t.Face.Align)) // a masker's result is its own
 		source.release(t.Frame)
@@ -103,7 +103,7 @@ func (l *ladder) psnr(ctx context.Context, base, out string) (db float64, exact 
 	for n, region := range l.regions {
 		for i, path := range []string{base, out} {
 			if err := sides[i].Read(frames[i]); errors.Is(err, io.EOF) {
-				return 0, false, fault.New(fault.Internal, "compare", path, fmt.Sprintf("it ends after %d frames of %d", n, l.Frames), "")
+				return 0, false, fault.Internal.New("compare "+path, fmt.Sprintf("it ends after %d frames of %d", n, l.Frames))
 			} else if err != nil {
 				return 0, false, err
 			}

@@ -48,7 +48,7 @@ func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
 	for _, name := range []string{loopScript, torchScript, "measure.py"} {
 		b, err := os.ReadFile(filepath.Join(l.PeerScripts, name))
 		if err != nil {
-			return nil, fault.Wrap(fault.Missing, "read the peer", l.PeerScripts, err, "give --peer-scripts tools/peers")
+			return nil, fault.Missing.Wrap("read the peer "+l.PeerScripts, err, "give --peer-scripts tools/peers")
 		}
 		text += string(b)
 	}
@@ -69,16 +69,16 @@ func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
 	ownGroup(cmd)
 	err := cmd.Run()
 	if ctx.Err() != nil {
-		return nil, fault.Wrap(fault.Cancelled, "measure", "", ctx.Err(), "")
+		return nil, fault.Cancelled.Wrap("measure", ctx.Err())
 	}
 	if err != nil {
 		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-		return nil, fault.Wrap(fault.Missing, "run the peer", script, fmt.Errorf("%w: %s", err, lines[len(lines)-1]),
+		return nil, fault.Missing.Wrap("run the peer "+script, fmt.Errorf("%w: %s", err, lines[len(lines)-1]),
 			"make the Python environment with tools/peers/setup.sh PATH and give --peers PATH/bin/python")
 	}
 	r := &LoopResult{}
 	if err := json.Unmarshal(stdout.Bytes(), r); err != nil || r.Seconds <= 0 {
-		return nil, fault.New(fault.Internal, "read the result of", script, fmt.Sprintf("%q has no times", stdout.String()), "")
+		return nil, fault.Internal.New("read the result of "+script, fmt.Sprintf("%q has no times", stdout.String()))
 	}
 	l.Progress(fmt.Sprintf("PyTorch: %.2f s per window", r.Seconds))
 	kept.Key, kept.Loop = key, r

@@ -110,7 +110,7 @@ func LadderRows() []string {
 func chooseRows(keys []string) ([]ladderSwitch, error) {
 	for _, k := range keys {
 		if !slices.Contains(LadderRows(), k) {
-			return nil, fault.New(fault.Usage, "option", "--rows "+strconv.Quote(k), "there is no such row", "choose from "+strings.Join(LadderRows(), ","))
+			return nil, fault.Usage.New("option --rows "+strconv.Quote(k), "there is no such row", "choose from "+strings.Join(LadderRows(), ","))
 		}
 	}
 	if len(keys) == 0 {

@@ -82,10 +82,10 @@ func Limit(ctx context.Context, o LimitOptions) (*LimitReport, error) {
 		o.Progress = func(string) {}
 	}
 	if o.Frames < 1 || o.Frames > 10000 {
-		return nil, fault.New(fault.Usage, "option", "--frames "+strconv.Itoa(o.Frames), "is out of range", "1 to 10000; 16 are a window")
+		return nil, fault.Usage.New("option --frames "+strconv.Itoa(o.Frames), "is out of range", "1 to 10000; 16 are a window")
 	}
 	if o.Steps < 0 || o.Steps > 100 {
-		return nil, fault.New(fault.Usage, "option", "--steps "+strconv.Itoa(o.Steps), "is out of range", "1 to 100")
+		return nil, fault.Usage.New("option --steps "+strconv.Itoa(o.Steps), "is out of range", "1 to 100")
 	}
 	if _, err := models.Find(o.Models); err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func Limit(ctx context.Context, o LimitOptions) (*LimitReport, error) {
 	}
 	dir, err := os.MkdirTemp("", "lipstream-bench-")
 	if err != nil {
-		return nil, fault.Wrap(fault.Output, "make a folder for the measurement", "", err, "")
+		return nil, fault.Output.Wrap("make a folder for the measurement", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	l := &limitRun{LimitOptions: o, tools: tools, dir: dir}
@@ -147,7 +147,7 @@ func (l *limitRun) job(ctx context.Context, limit int64) (r LimitResult, version
 	out, report := l.path("out.mkv"), l.path("report.json")
 	for _, old := range []string{out, report} {
 		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return r, 0, fault.Wrap(fault.Output, "remove", old, err, "")
+			return r, 0, fault.Output.Wrap("remove "+old, err)
 		}
 	}
 	args := []string{"run", "--json", "--engine", "latentsync", "--models", l.Models, "--video", l.path(clipFile), "--audio", l.path(voiceFile),

@@ -81,7 +81,7 @@ func Serve(ctx context.Context, o ServeOptions) (*ServeReport, error) {
 		o.Progress = func(string) {}
 	}
 	if o.Jobs < 1 || o.Jobs > 10000 || o.Listeners < 0 || o.Listeners > 5000 {
-		return nil, fault.New(fault.Usage, "option", fmt.Sprintf("--jobs %d --listeners %d", o.Jobs, o.Listeners), "is out of range", "1 to 10000 jobs, up to 5000 listeners")
+		return nil, fault.Usage.New("option "+fmt.Sprintf("--jobs %d --listeners %d", o.Jobs, o.Listeners), "is out of range", "1 to 10000 jobs, up to 5000 listeners")
 	}
 	tools, err := media.FindTools(ctx)
 	if err != nil {
@@ -89,7 +89,7 @@ func Serve(ctx context.Context, o ServeOptions) (*ServeReport, error) {
 	}
 	dir, err := os.MkdirTemp("", "lipstream-bench-")
 	if err != nil {
-		return nil, fault.Wrap(fault.Output, "make a folder for the measurement", "", err, "")
+		return nil, fault.Output.Wrap("make a folder for the measurement", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	m, err := newMaker(ctx, tools, dir, RunOptions{Width: 320, Height: 240})
@@ -139,12 +139,12 @@ func (s *serveRun) start(ctx context.Context, data string) error {
 		err = s.cmd.Start()
 	}
 	if err != nil {
-		return fault.Wrap(fault.Internal, "start", s.Program, err, "")
+		return fault.Internal.Wrap("start "+s.Program, err)
 	}
 	line, _ := bufio.NewReader(out).ReadString('\n')
 	_, address, ok := strings.Cut(strings.TrimSpace(line), "http://")
 	if !ok {
-		return fault.New(fault.Internal, "start", s.Program+" serve", "it says "+strconv.Quote(line+s.log.String()), "")
+		return fault.Internal.New("start "+s.Program+" serve", "it says "+strconv.Quote(line+s.log.String()))
 	}
 	s.client = &client.Client{Server: "http://" + address}
 	return nil
@@ -152,7 +152,7 @@ func (s *serveRun) start(ctx context.Context, data string) error {
 
 func (s *serveRun) stop() error {
 	_ = interrupt(s.cmd.Process)
-	return fault.Wrap(fault.Internal, "end", "lipstream serve", s.cmd.Wait(), s.log.String())
+	return fault.Internal.Wrap("end lipstream serve", s.cmd.Wait(), s.log.String())
 }
 
 func (s *serveRun) memory() int64 {

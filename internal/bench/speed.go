@@ -100,7 +100,7 @@ func Run(ctx context.Context, o RunOptions) (*RunReport, error) {
 	}
 	dir, err := os.MkdirTemp("", "lipstream-bench-")
 	if err != nil {
-		return nil, fault.Wrap(fault.Output, "make a folder for test inputs", "", err, "")
+		return nil, fault.Output.Wrap("make a folder for test inputs", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	report := &RunReport{Machine: thisMachine(tools), Input: o.Video}
@@ -178,11 +178,11 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 	ownGroup(cmd)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
-		return RunResult{}, fault.Wrap(fault.Internal, "run", o.Program, err, "")
+		return RunResult{}, fault.Internal.Wrap("run "+o.Program, err)
 	}
 	began := time.Now()
 	if err := cmd.Start(); err != nil {
-		return RunResult{}, fault.Wrap(fault.Internal, "run", o.Program, err, "")
+		return RunResult{}, fault.Internal.Wrap("run "+o.Program, err)
 	}
 	last, shown := eventLog{}, began
 	readErr := last.read(stdout, func(e lipstream.Event) {
@@ -195,13 +195,13 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 	elapsed := time.Since(began)
 	switch {
 	case ctx.Err() != nil:
-		return RunResult{}, fault.Wrap(fault.Cancelled, "measure", "", ctx.Err(), "")
+		return RunResult{}, fault.Cancelled.Wrap("measure", ctx.Err())
 	case err != nil:
 		return RunResult{}, last.failure(err, stderr.String())
 	case readErr != nil:
-		return RunResult{}, fault.Wrap(fault.Internal, "read the events of", o.Program, readErr, "")
+		return RunResult{}, fault.Internal.Wrap("read the events of "+o.Program, readErr)
 	case last.end.Type != lipstream.EventDone:
-		return RunResult{}, fault.New(fault.Internal, "run", o.Program, "it ended well without an event that says so", "")
+		return RunResult{}, fault.Internal.New("run "+o.Program, "it ended well without an event that says so")
 	}
 	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: last.end.NoFace, Elapsed: elapsed.Seconds(),
 		FramesStage: last.stage(lipstream.StageFrames, lipstream.StageFinish).Seconds(), MemoryPeak: last.end.MemoryPeak,
@@ -271,9 +271,9 @@ func (l *eventLog) stage(from, to string) time.Duration {
 // failure tells what a failed job said, under its own kind.
 func (l *eventLog) failure(err error, stderr string) error {
 	if l.end.Type == lipstream.EventError {
-		return fault.New(fault.Kind(l.end.ExitCode), "run the job", "", l.end.Message, l.end.Hint)
+		return fault.Kind(l.end.ExitCode).New("run the job", l.end.Message, l.end.Hint)
 	}
-	return fault.Wrap(fault.Internal, "run the job", "", fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr)), "")
+	return fault.Internal.Wrap("run the job", fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr)))
 }
 
 // figures compare the jobs with the goals.

@@ -68,7 +68,7 @@ func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
 		return nil, err
 	}
 	if info.Video.IsPicture {
-		return nil, fault.New(fault.Input, "measure", o.Video, "this is a picture", "give the video that lipstream run has made")
+		return nil, fault.Input.New("measure "+o.Video, "this is a picture", "give the video that lipstream run has made")
 	}
 	voice, voicePath := info, o.Video
 	if o.Audio != "" {
@@ -190,7 +190,7 @@ func (s *syncRun) frames(ctx context.Context, info *media.Info) error {
 		}
 	}
 	if len(measured(s.aperture)) == 0 {
-		return fault.New(fault.NoFace, "find a face in", s.o.Video, fmt.Sprintf("no usable face in any of %d frames", len(s.aperture)), "")
+		return fault.NoFace.New("find a face in "+s.o.Video, fmt.Sprintf("no usable face in any of %d frames", len(s.aperture)))
 	}
 	return nil
 }
@@ -206,8 +206,7 @@ func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, 
 		return nil, frame.Format{}, err
 	}
 	if info.Video.Width != v.Width || info.Video.Height != v.Height {
-		return nil, frame.Format{}, fault.New(fault.Input, "compare", s.o.Source,
-			fmt.Sprintf("it has %dx%d pixels, the video %dx%d", info.Video.Width, info.Video.Height, v.Width, v.Height), "give the file that the video was made from")
+		return nil, frame.Format{}, fault.Input.New("compare "+s.o.Source, fmt.Sprintf("it has %dx%d pixels, the video %dx%d", info.Video.Width, info.Video.Height, v.Width, v.Height), "give the file that the video was made from")
 	}
 	length := s.o.Length
 	if length == "" || info.Video.IsPicture {

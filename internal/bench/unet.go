@@ -96,13 +96,13 @@ func UNet(ctx context.Context, o UNetOptions) (*UNetReport, error) {
 	}
 	dir, err := os.MkdirTemp("", "lipstream-bench-")
 	if err != nil {
-		return nil, fault.Wrap(fault.Output, "make a folder for the measurement", "", err, "")
+		return nil, fault.Output.Wrap("make a folder for the measurement", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	if o.Dump == "" {
 		o.Dump = filepath.Join(dir, "dump")
 	} else if o.Dump, err = filepath.Abs(o.Dump); err != nil {
-		return nil, fault.Wrap(fault.Output, "write the graphs", o.Dump, err, "")
+		return nil, fault.Output.Wrap("write the graphs "+o.Dump, err)
 	}
 	u := &unetBench{UNetOptions: o, report: &UNetReport{Machine: thisMachine(media.Tools{}), Precision: string(o.Precision),
 		Frames: o.Frames, Latent: o.Latent, Batch: o.Batch, Threads: o.Threads}}
@@ -139,11 +139,11 @@ func (o *UNetOptions) check() error {
 		{"--batch", o.Batch, 1, 2}, {"--steps", o.Steps, 1, maxUNetSteps}, {"--threads", o.Threads, 0, 1024},
 	} {
 		if v.value < v.low || v.value > v.high {
-			return fault.New(fault.Usage, "option", fmt.Sprintf("%s %d", v.name, v.value), "is out of range", fmt.Sprintf("give %d to %d", v.low, v.high))
+			return fault.Usage.New("option "+fmt.Sprintf("%s %d", v.name, v.value), "is out of range", fmt.Sprintf("give %d to %d", v.low, v.high))
 		}
 	}
 	if o.Latent%8 != 0 {
-		return fault.New(fault.Usage, "option", fmt.Sprintf("--latent %d", o.Latent), "is no multiple of 8", "give 32 for 256 pixels, or 64 for 512")
+		return fault.Usage.New("option "+fmt.Sprintf("--latent %d", o.Latent), "is no multiple of 8", "give 32 for 256 pixels, or 64 for 512")
 	}
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
@@ -152,11 +152,11 @@ func (o *UNetOptions) check() error {
 		return nil
 	}
 	if o.Precision == backend.F16 {
-		return fault.New(fault.Usage, "option", "--peers", "the peers compute in bf16 or f32", "use --precision bf16 or f32")
+		return fault.Usage.New("option --peers", "the peers compute in bf16 or f32", "use --precision bf16 or f32")
 	}
 	for _, s := range []string{openvinoScript, torchScript} {
 		if _, err := os.Stat(filepath.Join(o.PeerScripts, s)); err != nil {
-			return fault.Wrap(fault.Missing, "find the peers", o.PeerScripts, err, "run it in Lipstream's source folder, or give --peer-scripts: the folder tools/peers")
+			return fault.Missing.Wrap("find the peers "+o.PeerScripts, err, "run it in Lipstream's source folder, or give --peer-scripts: the folder tools/peers")
 		}
 	}
 	return nil
@@ -181,7 +181,7 @@ func (u *unetBench) clean() {
 func (u *unetBench) prepare(ctx context.Context, dir string) error {
 	compute := u.Precision.DType()
 	if string(u.Precision) != compute.String() {
-		return fault.New(fault.Usage, "use precision", string(u.Precision), "it is unknown", "use one of: f32, bf16, f16")
+		return fault.Usage.New("use precision "+string(u.Precision), "it is unknown", "use one of: f32, bf16, f16")
 	}
 	made := u.Checkpoint == ""
 	if made {
@@ -251,7 +251,7 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 	net, err := network.NewUNet(config, network.UNetShape{Batch: u.Batch, Frames: u.Frames, Latent: u.Latent, Tokens: network.PublishedWhisper().Tokens()},
 		weights, network.For(b.Name(), u.Precision.DType()))
 	if err != nil {
-		return r, fault.Wrap(fault.Usage, "build the UNet", u.weight, err, "")
+		return r, fault.Usage.Wrap("build the UNet "+u.weight, err)
 	}
 	loader := network.Loader{Backend: b, Options: backend.Options{Precision: u.Precision, Threads: u.Threads}}
 	chain, err := loader.Load(ctx, net.Graphs)
@@ -291,7 +291,7 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 // closed closes something and keeps the first error.
 func closed(err error, c func() error) error {
 	if e := c(); err == nil && e != nil {
-		return fault.Wrap(fault.Internal, "close what was measured", "", e, "")
+		return fault.Internal.Wrap("close what was measured", e)
 	}
 	return err
 }
@@ -309,7 +309,7 @@ func runUNet(ctx context.Context, chain *network.Chain, net *network.UNet) error
 		return err
 	}
 	if tensor.NotFinite(flow["noise"].F32()) >= 0 {
-		return fault.New(fault.Internal, "run the UNet", "", "the result has values that are not finite", "")
+		return fault.Internal.New("run the UNet", "the result has values that are not finite")
 	}
 	return nil
 }

@@ -64,7 +64,7 @@ func wave(k int, shape []int) *tensor.Tensor {
 // and graph.json, which openvino_graph.py describes.
 func (u *unetBench) dump(net *network.UNet, backendName string) error {
 	if err := os.MkdirAll(u.Dump, 0o755); err != nil {
-		return fault.Wrap(fault.Output, "write the graphs", u.Dump, err, "give another --dump")
+		return fault.Output.Wrap("write the graphs "+u.Dump, err, "give another --dump")
 	}
 	type graph struct {
 		File    string   `json:"file"`
@@ -79,7 +79,7 @@ func (u *unetBench) dump(net *network.UNet, backendName string) error {
 	all.Backend, all.Inputs = backendName, unetInputs(net)
 	write := func(name string, b []byte) error {
 		path := filepath.Join(u.Dump, name)
-		return fault.Wrap(fault.Output, "write the graphs", path, os.WriteFile(path, b, 0o644), "give another --dump")
+		return fault.Output.Wrap("write the graphs "+path, os.WriteFile(path, b, 0o644), "give another --dump")
 	}
 	for _, g := range net.Graphs {
 		file := g.Name() + ".onnx"
@@ -90,7 +90,7 @@ func (u *unetBench) dump(net *network.UNet, backendName string) error {
 	}
 	text, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
-		return fault.Wrap(fault.Internal, "write the graphs", u.Dump, err, "")
+		return fault.Internal.Wrap("write the graphs "+u.Dump, err)
 	}
 	return write("graph.json", append(text, '\n'))
 }
@@ -125,14 +125,14 @@ func (u *unetBench) peer(ctx context.Context, args []string) (r UNetResult, err 
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:
-		return r, fault.Wrap(fault.Cancelled, "measure", "", ctx.Err(), "")
+		return r, fault.Cancelled.Wrap("measure", ctx.Err())
 	case err != nil:
 		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-		return r, fault.Wrap(fault.Missing, "run the peer", script, fmt.Errorf("%w: %s", err, lines[len(lines)-1]),
+		return r, fault.Missing.Wrap("run the peer "+script, fmt.Errorf("%w: %s", err, lines[len(lines)-1]),
 			"make the Python environment with tools/peers/setup.sh PATH and give --peers PATH/bin/python")
 	}
 	if err := json.Unmarshal(stdout.Bytes(), &r); err != nil || r.Median <= 0 || len(r.Steps) == 0 {
-		return r, fault.New(fault.Internal, "read the result of", script, fmt.Sprintf("%q has no times", stdout.String()), "")
+		return r, fault.Internal.New("read the result of "+script, fmt.Sprintf("%q has no times", stdout.String()))
 	}
 	r.Version, _, _ = strings.Cut(r.Version, "-") // OpenVINO's goes on with the build
 	u.Progress(fmt.Sprintf("peer: %s %s, %.2f s per step", r.Peer, r.Version, r.Median))

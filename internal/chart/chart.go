@@ -60,7 +60,7 @@ func CheckPath(path string) error {
 	case ".png", ".svg":
 		return nil
 	}
-	return fault.New(fault.Usage, "write chart", path, "its format cannot be told from its name",
+	return fault.Usage.New("write chart "+path, "its format cannot be told from its name",
 		"give a name that ends in .png or .svg")
 }
 
@@ -76,7 +76,7 @@ func (c Chart) Save(path string) error {
 		return err
 	}
 	if err := c.check(); err != nil {
-		return fault.Wrap(fault.Internal, "draw chart", c.Title, err, "")
+		return fault.Internal.Wrap("draw chart "+c.Title, err)
 	}
 	width, height := c.size()
 	var canvas interface {
@@ -89,10 +89,10 @@ func (c Chart) Save(path string) error {
 		canvas = vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(width, height), vgimg.UseDPI(dpi))}
 	}
 	if err := c.draw(draw.New(canvas)); err != nil {
-		return fault.Wrap(fault.Internal, "draw chart", c.Title, err, "")
+		return fault.Internal.Wrap("draw chart "+c.Title, err)
 	}
 	err := writeFile(path, canvas)
-	return fault.Wrap(fault.Output, "write chart", path, fault.WithoutPath(err), "check the folder and the space that is left")
+	return fault.Output.Wrap("write chart "+path, fault.WithoutPath(err), "check the folder and the space that is left")
 }
 
 func (c Chart) check() error {

@@ -150,5 +150,5 @@ func (f *File) Check(network string, want []Want, allow func(name string) bool) 
 	slices.Sort(m.Unexpected)
 	slices.SortFunc(m.Misshapen, func(a, b Misshapen) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(m.BadType, func(a, b BadType) int { return cmp.Compare(a.Name, b.Name) })
-	return fault.Wrap(fault.Input, "check checkpoint", f.path, m, m.hint(found))
+	return fault.Input.Wrap("check checkpoint "+f.path, m, m.hint(found))
 }

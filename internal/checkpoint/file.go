@@ -60,10 +60,10 @@ func Open(path string) (*File, error) {
 	const op = "read checkpoint"
 	data, unmap, err := openMapped(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Missing, op, path, "no such file", "check the path, or download the checkpoint")
+		return nil, fault.Missing.New(op+" "+path, "no such file", "check the path, or download the checkpoint")
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.Input, op, path, err, "check that it is a file and that you may read it")
+		return nil, fault.Input.Wrap(op+" "+path, err, "check that it is a file and that you may read it")
 	}
 	f := newFile(path, data, unmap)
 	if err := f.read(); err != nil {
@@ -72,7 +72,7 @@ func Open(path string) (*File, error) {
 		if r, ok := errors.AsType[*refusal](err); ok && r.hint != "" {
 			hint = r.hint
 		}
-		return nil, fault.Wrap(fault.Input, op, path, err, hint)
+		return nil, fault.Input.Wrap(op+" "+path, err, hint)
 	}
 	return f, nil
 }
@@ -298,5 +298,5 @@ func (f *File) Close() error {
 		return nil
 	}
 	f.data, f.copies = nil, nil
-	return fault.Wrap(fault.Internal, "close checkpoint", f.path, f.unmap(), "")
+	return fault.Internal.Wrap("close checkpoint "+f.path, f.unmap())
 }

@@ -30,7 +30,7 @@ func (f *File) Finite(ctx context.Context, progress func(done, total int64), nam
 	for _, name := range names {
 		e, ok := f.entries[name]
 		if !ok {
-			return fault.New(fault.Internal, op, f.path, "it has no tensor "+quote(name), "")
+			return fault.Internal.New(op+" "+f.path, "it has no tensor "+quote(name))
 		}
 		total += e.size
 	}
@@ -42,12 +42,12 @@ func (f *File) Finite(ctx context.Context, progress func(done, total int64), nam
 		bad, first := int64(0), int64(-1)
 		for at := int64(0); at < e.size; at += scanBytes {
 			if err := ctx.Err(); err != nil {
-				return fault.Wrap(fault.Cancelled, op, f.path, err, "")
+				return fault.Cancelled.Wrap(op+" "+f.path, err)
 			}
 			n := min(scanBytes, e.size-at)
 			count, index, err := f.scan(e.dtype, e.offset+at, n)
 			if err != nil {
-				return fault.Wrap(fault.Internal, op, f.path, err, "")
+				return fault.Internal.Wrap(op+" "+f.path, err)
 			}
 			if count > 0 && bad == 0 {
 				first = at/int64(e.dtype.Size()) + index
@@ -57,8 +57,7 @@ func (f *File) Finite(ctx context.Context, progress func(done, total int64), nam
 			progress(done, total)
 		}
 		if bad > 0 {
-			return fault.New(fault.Input, op, f.path,
-				fmt.Sprintf("tensor %s has %d values that are not finite, the first at index %d of %d", quote(name), bad, first, e.size/int64(e.dtype.Size())),
+			return fault.Input.New(op+" "+f.path, fmt.Sprintf("tensor %s has %d values that are not finite, the first at index %d of %d", quote(name), bad, first, e.size/int64(e.dtype.Size())),
 				"the checkpoint is damaged, or its training failed: download it again or use another")
 		}
 	}

@@ -50,11 +50,11 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 		server = DefaultServer
 	}
 	if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fault.New(fault.Usage, op, server, "is not an address", "write http://host:8448")
+		return nil, fault.Usage.New(op+" "+server, "is not an address", "write http://host:8448")
 	}
 	r, err := http.NewRequestWithContext(ctx, method, server+path, body)
 	if err != nil {
-		return nil, fault.Wrap(fault.Usage, op, server, err, "")
+		return nil, fault.Usage.Wrap(op+" "+server, err)
 	}
 	for k, v := range header {
 		r.Header[k] = v
@@ -78,7 +78,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 		if _, ok := errors.AsType[*net.OpError](err); ok {
 			hint = "is lipstream serve running there?"
 		}
-		return nil, fault.Wrap(fault.Missing, op, server, err, hint)
+		return nil, fault.Missing.Wrap(op+" "+server, err, hint)
 	}
 	if answer.StatusCode >= 300 {
 		defer func() { _ = answer.Body.Close() }()
@@ -106,7 +106,7 @@ func problem(server string, a *http.Response) error {
 	if kind == 0 {
 		kind = fault.Internal
 	}
-	return &fault.Error{Kind: kind, Op: op, Subject: server, Err: statusError{a.StatusCode, p.Detail}, Hint: p.Hint}
+	return &fault.Error{Kind: kind, Op: op + " " + server, Err: statusError{a.StatusCode, p.Detail}, Hint: p.Hint}
 }
 
 // statusError keeps the status of an answer.
@@ -130,7 +130,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return fault.Wrap(fault.Internal, op, path, err, "")
+			return fault.Internal.Wrap(op+" "+path, err)
 		}
 		body, length = bytes.NewReader(b), int64(len(b))
 		header.Set("Content-Type", "application/json")
@@ -145,7 +145,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	} else {
 		err = json.NewDecoder(answer.Body).Decode(out)
 	}
-	return fault.Wrap(fault.Internal, op, path, err, "")
+	return fault.Internal.Wrap(op+" "+path, err)
 }
 
 // Submit queues a job.
@@ -194,10 +194,10 @@ func (c *Client) Workers(ctx context.Context) ([]queue.Worker, error) {
 // Fetch writes a job's result into path, which appears when it is complete.
 func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) (err error) {
 	fail := func(err error) error {
-		return fault.Wrap(fault.Output, "write", path, fault.WithoutPath(err), "")
+		return fault.Output.Wrap("write "+path, fault.WithoutPath(err))
 	}
 	if _, err := os.Stat(path); err == nil && !overwrite {
-		return fault.New(fault.Output, "write", path, "it exists", "add --overwrite to replace it")
+		return fault.Output.New("write "+path, "it exists", "add --overwrite to replace it")
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fail(err)
 	}
@@ -217,9 +217,9 @@ func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) (er
 		}
 	}()
 	if n, err := io.Copy(f, answer.Body); err != nil {
-		return fault.Wrap(fault.Missing, "read the result of job", id, err, "try again")
+		return fault.Missing.Wrap("read the result of job "+id, err, "try again")
 	} else if answer.ContentLength >= 0 && n != answer.ContentLength {
-		return fault.New(fault.Missing, "read the result of job", id, "the connection broke", "try again")
+		return fault.Missing.New("read the result of job "+id, "the connection broke", "try again")
 	}
 	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
 		return fail(err)
@@ -245,5 +245,5 @@ func (c *Client) Get(ctx context.Context, path string, w io.Writer) error {
 	}
 	defer func() { _ = answer.Body.Close() }()
 	_, err = io.Copy(w, answer.Body)
-	return fault.Wrap(fault.Missing, op, path, err, "")
+	return fault.Missing.Wrap(op+" "+path, err)
 }

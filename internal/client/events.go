@@ -43,11 +43,11 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 		case errors.Is(err, ErrEnough):
 			return nil
 		case ctx.Err() != nil:
-			return fault.Wrap(fault.Cancelled, "follow job", id, ctx.Err(), "")
+			return fault.Cancelled.Wrap("follow job "+id, ctx.Err())
 		case err == nil && last:
 			return nil
 		case err == nil:
-			err = fault.New(fault.Missing, "follow job", id, "the server closed the stream before the job's end", "is it being restarted? try again")
+			err = fault.Missing.New("follow job "+id, "the server closed the stream before the job's end", "is it being restarted? try again")
 		case Status(err) >= 500, Status(err) == 0 && (errors.Is(err, errBroken) || fault.KindOf(err) == fault.Missing):
 		default:
 			return err
@@ -56,7 +56,7 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 			return err
 		}
 		if !pause(ctx, time.Duration(failed)*200*time.Millisecond) {
-			return fault.Wrap(fault.Cancelled, "follow job", id, ctx.Err(), "")
+			return fault.Cancelled.Wrap("follow job "+id, ctx.Err())
 		}
 	}
 }

@@ -27,15 +27,15 @@ var tus = http.Header{"Tus-Resumable": {"1.0.0"}}
 func (c *Client) Upload(ctx context.Context, path string, progress func(sent, size int64)) (id string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fault.Wrap(fault.Input, "read", path, fault.WithoutPath(err), "")
+		return "", fault.Input.Wrap("read "+path, fault.WithoutPath(err))
 	}
 	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
 	if err != nil {
-		return "", fault.Wrap(fault.Input, "read", path, fault.WithoutPath(err), "")
+		return "", fault.Input.Wrap("read "+path, fault.WithoutPath(err))
 	}
 	if !st.Mode().IsRegular() {
-		return "", fault.New(fault.Input, "read", path, "is no file", "")
+		return "", fault.Input.New("read "+path, "is no file")
 	}
 	h := tus.Clone()
 	h.Set("Upload-Length", strconv.FormatInt(st.Size(), 10))
@@ -47,7 +47,7 @@ func (c *Client) Upload(ctx context.Context, path string, progress func(sent, si
 	_ = answer.Body.Close()
 	place := answer.Header.Get("Location")
 	if i := strings.LastIndex(place, "/"); i < 0 || i == len(place)-1 {
-		return "", fault.New(fault.Internal, op, "/v1/uploads", "the answer has no Location", "")
+		return "", fault.Internal.New(op+" /v1/uploads", "the answer has no Location")
 	} else {
 		id = place[i+1:]
 	}
@@ -96,5 +96,5 @@ func (c *Client) offset(ctx context.Context, place string) (int64, error) {
 func offsetOf(answer *http.Response) (int64, error) {
 	_ = answer.Body.Close()
 	n, err := strconv.ParseInt(answer.Header.Get("Upload-Offset"), 10, 64)
-	return n, fault.Wrap(fault.Internal, op, "/v1/uploads", err, "")
+	return n, fault.Internal.Wrap(op+" /v1/uploads", err)
 }

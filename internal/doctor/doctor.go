@@ -54,8 +54,7 @@ func (r Report) Err() error {
 			hint = c.Fix
 		}
 	}
-	return fault.New(fault.Missing, "check this machine", "",
-		strings.Join(names, " and ")+" missing: no engine can work", hint)
+	return fault.Missing.New("check this machine", strings.Join(names, " and ")+" missing: no engine can work", hint)
 }
 
 // Tool is a program that was found.

@@ -81,11 +81,11 @@ func named(r Report, name string) []Check {
 func TestTableAndJSONGolden(t *testing.T) {
 	good := goodDeps(t)
 	bad := good
-	bad.FFmpeg = noTool(fault.New(fault.Missing, "find ffmpeg", "", "not found on PATH", "install it: sudo apt-get install ffmpeg"))
+	bad.FFmpeg = noTool(fault.Missing.New("find ffmpeg", "not found on PATH", "install it: sudo apt-get install ffmpeg"))
 	bad.FFprobe = noTool(errors.New("broken\nwith details"))
 	bad.Backends = []Backend{
 		backend("openvino", Library{}, errors.New("libopenvino_c.so: not found")),
-		backend("onnxruntime", Library{}, fault.New(fault.Missing, "load library", "/x.so", "it lacks OrtGetApiBase", "run: lipstream runtime install onnxruntime")),
+		backend("onnxruntime", Library{}, fault.Missing.New("load library /x.so", "it lacks OrtGetApiBase", "run: lipstream runtime install onnxruntime")),
 	}
 	bad.CPU = func() (CPU, error) {
 		return CPU{Model: "Pentium", Physical: 1, Logical: 1, Usable: 1, Slow: "no avx2"}, nil

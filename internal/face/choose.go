@@ -26,7 +26,7 @@ func ParseChoice(s string) (Choice, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
-		return Choice{}, fault.New(fault.Usage, "read option", "--face "+s, "not a choice of face",
+		return Choice{}, fault.Usage.New("read option --face "+s, "not a choice of face",
 			"Use largest, center, left, right, or the face's number counted from the left, from 1.")
 	}
 	return Choice{n: n}, nil

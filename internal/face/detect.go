@@ -45,7 +45,7 @@ func NewDetector(ctx context.Context, b backend.Backend, threads int) (*Detector
 	s, err := b.Load(ctx, backend.Model{Name: "face detector", Bytes: detectorModel},
 		backend.Options{Precision: backend.F32, Threads: threads})
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "load model", "face detector", err, "")
+		return nil, fault.Internal.Wrap("load model face detector", err)
 	}
 	return &Detector{
 		session: s,
@@ -120,7 +120,7 @@ func (d *Detector) square(ctx context.Context, src frame.Source, cx, cy, l float
 	}
 	out, err := d.session.Run(ctx, map[string]*tensor.Tensor{"input": d.input})
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "run model", "face detector", err, "")
+		return nil, fault.Internal.Wrap("run model face detector", err)
 	}
 	found := decode(out["regressors"].F32(), out["scores"].F32())
 	for i := range found {

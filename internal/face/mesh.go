@@ -76,7 +76,7 @@ func NewMesh(ctx context.Context, b backend.Backend, threads int) (*Mesh, error)
 	s, err := b.Load(ctx, backend.Model{Name: "face mesh", Bytes: meshModel},
 		backend.Options{Precision: backend.F32, Threads: threads})
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "load model", "face mesh", err, "")
+		return nil, fault.Internal.Wrap("load model face mesh", err)
 	}
 	return &Mesh{
 		session: s,
@@ -98,7 +98,7 @@ func (m *Mesh) Landmarks(ctx context.Context, src frame.Source, roi ROI) ([]Poin
 	}
 	out, err := m.session.Run(ctx, map[string]*tensor.Tensor{"input": m.input})
 	if err != nil {
-		return nil, 0, fault.Wrap(fault.Internal, "run model", "face mesh", err, "")
+		return nil, 0, fault.Internal.Wrap("run model face mesh", err)
 	}
 	p := merge(out)
 	to := roi.Affine(meshSide)

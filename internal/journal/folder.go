@@ -73,7 +73,7 @@ func lockFolder(dir, folder string) (*os.File, error) {
 	if holder != "" {
 		cause += " (process " + holder + ")"
 	}
-	return nil, fault.New(fault.Output, op, folder, cause, "wait until it is done, or stop it")
+	return nil, fault.Output.New(op+" "+folder, cause, "wait until it is done, or stop it")
 }
 
 // lockFile locks f, or closes it: where somebody else has it, and where

@@ -51,11 +51,11 @@ type Journal struct {
 // an identity that cannot be.
 func Open(dir, key string, identity Identity) (*Journal, error) {
 	if !keyForm.MatchString(key) {
-		return nil, fault.New(fault.Internal, op, key, "the key is not a plain name", "")
+		return nil, fault.Internal.New(op+" "+key, "the key is not a plain name")
 	}
 	id, err := identity.encode()
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, op, key, err, "")
+		return nil, fault.Internal.Wrap(op+" "+key, err)
 	}
 	// The process may go to another directory later.
 	dir, err = filepath.Abs(dir)
@@ -184,10 +184,10 @@ func (j *Journal) Append(r Record) error {
 		return err
 	}
 	if j.scan != nil {
-		return fault.New(fault.Internal, op, j.folder, "appended before all records were read", "")
+		return fault.Internal.New(op+" "+j.folder, "appended before all records were read")
 	}
 	if wrong := r.check(); wrong != "" {
-		return fault.New(fault.Internal, op, j.folder, "a window cannot be kept: "+wrong, "")
+		return fault.Internal.New(op+" "+j.folder, "a window cannot be kept: "+wrong)
 	}
 	b, crc := r.encode(j.buf, j.crc)
 	j.buf = b
@@ -214,7 +214,7 @@ func (j *Journal) Note(path string) error {
 		return failure(op, path, err)
 	}
 	if !isTemporary(full) {
-		return fault.New(fault.Internal, op, path, "is not the name of a temporary output", "")
+		return fault.Internal.New(op+" "+path, "is not the name of a temporary output")
 	}
 	// An empty line parts it from one that power loss has torn.
 	line := "\n" + strconv.Quote(full) + "\n"
@@ -281,7 +281,7 @@ func (j *Journal) closeFiles() error {
 
 func (j *Journal) usable() error {
 	if j.lock == nil {
-		return fault.New(fault.Internal, op, j.folder, "used after it was closed", "")
+		return fault.Internal.New(op+" "+j.folder, "used after it was closed")
 	}
 	return j.err
 }
@@ -318,7 +318,7 @@ func failure(op, subject string, err error) error {
 		cause = fmt.Errorf("the file has reached a size limit: %w", cause)
 		hint = "raise the limit on the size of files (ulimit -f)"
 	}
-	return fault.Wrap(fault.Output, op, subject, cause, hint)
+	return fault.Output.Wrap(op+" "+subject, cause, hint)
 }
 
 // readUpTo reads the first n bytes of a file.

@@ -154,7 +154,7 @@ func (c *configs) count(weights *checkpoint.File) error {
 	shape := network.UNetShape{Batch: 1, Frames: 1, Latent: 1 << len(c.unet.Channels), Tokens: c.whisper.Tokens()}
 	u, err := network.NewUNet(c.unet, shape, weights, network.Target{})
 	if err != nil {
-		return fault.Wrap(fault.Input, "build network from", weights.Path(), err, "")
+		return fault.Input.Wrap("build network from "+weights.Path(), err)
 	}
 	for _, g := range u.Graphs {
 		n := int64(0)
@@ -169,7 +169,7 @@ func (c *configs) count(weights *checkpoint.File) error {
 // fit refuses checkpoints that do not belong together.
 func (c configs) fit(o Options) error {
 	apart := func(subject, cause, hint string) error {
-		return fault.New(fault.Input, "use checkpoints", subject, cause, hint)
+		return fault.Input.New("use checkpoints "+subject, cause, hint)
 	}
 	switch {
 	case c.whisper.Mels != audio.MelBands:
@@ -218,7 +218,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 		}
 	}
 	if it.Face == nil && e.o.NeedFace {
-		return nil, fault.New(fault.NoFace, "find a face in", "frame "+strconv.Itoa(int(it.Frame.Index)), "there is none that can be used",
+		return nil, fault.NoFace.New("find a face in frame "+strconv.Itoa(int(it.Frame.Index)), "there is none that can be used",
 			"without --need-face and --parity such frames stay as they are")
 	}
 	if it.Face == nil {

@@ -114,7 +114,7 @@ func (f *features) window(ctx context.Context, w int64) ([]float32, error) {
 		err = f.net.whole(ctx, flow)
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), "listen with", "Whisper", err, "")
+		return nil, fault.KindOf(err).Wrap("listen with Whisper", err)
 	}
 	v := flow["features"].F32()
 	if err := finite(v); err != nil {

@@ -22,8 +22,7 @@ func (e *Engine) plan(c configs) error {
 	chosen, ok := memory.Choose(ladder, fits)
 	if !ok {
 		least := memory.Size(o.Besides + c.need(o, chosen))
-		return fault.New(fault.Memory, "plan the memory of", o.Name(),
-			"it takes at least "+least+" ("+chosen.String()+"), and may use "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
+		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), and may use "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
 			"give it "+least+", or leave the choice of --offload, --frames-per-window, --vae-tile and --precision to it")
 	}
 	if chosen.Offload != memory.OffloadNone && o.May.Windows {
@@ -48,7 +47,7 @@ func (e *Engine) Needs() int64 { return e.needs }
 func (e *Engine) retreat(failed error) error {
 	p, ok := e.governor.Failed()
 	if !ok {
-		return fault.Wrap(fault.Memory, "go on with", e.o.Name(), failed, "give the job more memory, or leave the choice of --offload, --frames-per-window and --vae-tile to it")
+		return fault.Memory.Wrap("go on with "+e.o.Name(), failed, "give the job more memory, or leave the choice of --offload, --frames-per-window and --vae-tile to it")
 	}
 	err := e.apply(p, "out of memory: "+failed.Error())
 	e.giveBack()
@@ -158,7 +157,7 @@ func (e *Engine) recall(w window) ([][]float32, error) {
 }
 
 func misfit(cause string) error {
-	return fault.New(fault.Input, "go on from", "the interrupted run", cause, "begin anew with --resume never")
+	return fault.Input.New("go on from the interrupted run", cause, "begin anew with --resume never")
 }
 
 // record keeps a window's latents for a run that has to go on from here.
@@ -168,7 +167,7 @@ func (e *Engine) record(w window, latents [][]float32) error {
 	}
 	plan, err := json.Marshal(e.stock.plan)
 	if err != nil {
-		return fault.Wrap(fault.Internal, "keep a window of", "the job", err, "")
+		return fault.Internal.Wrap("keep a window of the job", err)
 	}
 	return e.o.Journal.Append(journal.Record{
 		First: w.frames[0].index, Frames: len(w.frames), Fresh: w.fresh, Plan: plan, Latents: slices.Concat(latents...),

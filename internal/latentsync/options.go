@@ -156,7 +156,7 @@ func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Vers
 // Check refuses options that make no sense, as usage errors.
 func (o Options) Check() error {
 	bad := func(option, value, cause, hint string) error {
-		return fault.New(fault.Usage, "option", option+" "+value, cause, hint)
+		return fault.Usage.New("option "+option+" "+value, cause, hint)
 	}
 	p := o.Plan
 	switch {
@@ -189,7 +189,7 @@ func (o Options) Check() error {
 	case o.Resolution < 64 || o.Resolution > 1024 || o.Resolution%64 != 0:
 		return bad("--resolution", strconv.Itoa(o.Resolution), "is out of range", "256 for LatentSync 1.5, 512 for 1.6")
 	case o.RateNum <= 0 || o.RateDen <= 0:
-		return fault.New(fault.Internal, "set up latentsync", "", "there is no frame rate", "")
+		return fault.Internal.New("set up latentsync", "there is no frame rate")
 	}
 	_, err := o.sampler()
 	return err
@@ -211,7 +211,7 @@ func (o Options) sampler() (sampler.Sampler, error) {
 	case DPM:
 		return sampler.NewDPMSolver(o.Steps, sampler.Linspace)
 	}
-	return nil, fault.New(fault.Usage, "option", "--sampler "+strconv.Quote(o.Sampler), "is not known", "choose one of "+DDIM+", "+DPM)
+	return nil, fault.Usage.New("option --sampler "+strconv.Quote(o.Sampler), "is not known", "choose one of "+DDIM+", "+DPM)
 }
 
 // Precision settles what Auto means on a device: f16 on a GPU; on a CPU f32,

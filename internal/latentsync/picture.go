@@ -105,7 +105,7 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 		got = append(got, p.draw(mean, logvar, frames[i/2].index, i%2))
 	}
 	if err := p.encodeAll(ctx, 2*len(frames), picture, take); err != nil {
-		return fault.Wrap(fault.KindOf(err), "encode", "the face", err, "")
+		return fault.KindOf(err).Wrap("encode the face", err)
 	}
 	for i, h := range frames {
 		latents := slices.Concat(got[2*i], got[2*i+1])
@@ -201,7 +201,7 @@ func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32,
 	}
 	pictures, err := p.decodeAll(ctx, len(latents), put)
 	if err != nil {
-		return nil, fault.Wrap(fault.KindOf(err), "decode", "the face", err, "")
+		return nil, fault.KindOf(err).Wrap("decode the face", err)
 	}
 	for _, picture := range pictures {
 		if err := finite(picture); err != nil {

@@ -120,7 +120,7 @@ func (m *member) ready(ctx context.Context, frames int) error {
 	target.Slices = s.plan.Slices
 	graphs, err := m.build(weights, frames, target)
 	if err != nil {
-		return fault.Wrap(fault.Input, "build network from", weights.Path(), err, "")
+		return fault.Input.Wrap("build network from "+weights.Path(), err)
 	}
 	loader := network.Loader{
 		Backend: s.o.Backend,

@@ -147,7 +147,7 @@ func encodeTiled(ctx context.Context, run func(image *tensor.Tensor) (mean, logv
 // the results.
 func (t tiling) each(ctx context.Context, run func(*tensor.Tensor) (*tensor.Tensor, error), in []float32, channels, unit int) ([]float32, error) {
 	if want := channels * unit * t.side * unit * t.side; len(in) != want {
-		return nil, fault.New(fault.Internal, "divide into tiles", "the face", fmt.Sprintf("%d values where there should be %d", len(in), want), "")
+		return nil, fault.Internal.New("divide into tiles the face", fmt.Sprintf("%d values where there should be %d", len(in), want))
 	}
 	var m *mosaic
 	for i := range t.count() {
@@ -161,7 +161,7 @@ func (t tiling) each(ctx context.Context, run func(*tensor.Tensor) (*tensor.Tens
 			return nil, err
 		}
 		if s := got.Shape; len(s) != 4 || s[0] != 1 || s[2] == 0 || s[2] != s[3] || s[2]%t.tile != 0 || m != nil && (s[2] != m.unit*t.tile || s[1]*len(m.sum) != len(m.out)) {
-			return nil, fault.New(fault.Internal, "join tiles", "the face", fmt.Sprintf("the VAE gave a tile of shape %v for one of %v", s, tile.Shape), "")
+			return nil, fault.Internal.New("join tiles the face", fmt.Sprintf("the VAE gave a tile of shape %v for one of %v", s, tile.Shape))
 		}
 		if m == nil {
 			m = t.mosaic(got.Shape[1], got.Shape[2]/t.tile)

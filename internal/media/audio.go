@@ -47,18 +47,17 @@ func OpenAudio(ctx context.Context, tools Tools, path string, info *Info, track 
 		return nil, err
 	}
 	if track < 0 || track >= len(info.Audio) {
-		return nil, fault.New(fault.Usage, op, path,
-			fmt.Sprintf("there is no audio track %d, the file has %d", track, len(info.Audio)), "tracks are counted from 0")
+		return nil, fault.Usage.New(op+" "+path, fmt.Sprintf("there is no audio track %d, the file has %d", track, len(info.Audio)), "tracks are counted from 0")
 	}
 	a := info.Audio[track]
 	if o.SampleRate <= 0 {
 		o.SampleRate = a.SampleRate
 	}
 	if o.SampleRate <= 0 {
-		return nil, fault.New(fault.Input, op, path, "the audio track has no sample rate", "")
+		return nil, fault.Input.New(op+" "+path, "the audio track has no sample rate")
 	}
 	if o.Start < 0 || o.End > 0 && o.End <= o.Start {
-		return nil, fault.New(fault.Usage, op, path, fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End),
+		return nil, fault.Usage.New(op+" "+path, fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End),
 			"the end has to come after the start")
 	}
 	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
@@ -68,7 +67,7 @@ func OpenAudio(ctx context.Context, tools Tools, path string, info *Info, track 
 		"-ac", strconv.Itoa(max(1, o.Channels)), "-ar", strconv.Itoa(o.SampleRate), "-f", "f32le", "-c:a", "pcm_f32le", "pipe:1")
 	c, out, err := startReader(ctx, tools, args)
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, "run ffmpeg", "", err, "")
+		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
 	return &AudioSource{ctx: ctx, path: path, c: c, out: out}, nil
 }
@@ -140,7 +139,7 @@ func (s *AudioSource) ended(err error) error {
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
-		return fault.Wrap(fault.Cancelled, op, s.path, context.Canceled, "")
+		return fault.Cancelled.Wrap(op+" "+s.path, context.Canceled)
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		s.c.kill()
@@ -148,13 +147,13 @@ func (s *AudioSource) ended(err error) error {
 	exit := s.c.wait()
 	_ = s.out.Close()
 	if ctxErr := s.ctx.Err(); ctxErr != nil {
-		return fault.Wrap(fault.Cancelled, op, s.path, ctxErr, "")
+		return fault.Cancelled.Wrap(op+" "+s.path, ctxErr)
 	}
 	if exit != nil {
-		return fault.Wrap(exitKind(exit, fault.Input), op, s.path, exit, exitHint(exit))
+		return exitKind(exit, fault.Input).Wrap(op+" "+s.path, exit, exitHint(exit))
 	}
 	if s.samples == 0 {
-		return fault.New(fault.Input, op, s.path, "it has no audio samples", "check that the file can be heard in a player")
+		return fault.Input.New(op+" "+s.path, "it has no audio samples", "check that the file can be heard in a player")
 	}
 	return io.EOF
 }

@@ -35,7 +35,7 @@ func containerOf(path string) (container, error) {
 	ext := strings.ToLower(filepath.Ext(path))
 	c, ok := containers[ext]
 	if !ok {
-		return c, fault.New(fault.Usage, "write video", path, fmt.Sprintf("the extension %q stands for no known container", ext),
+		return c, fault.Usage.New("write video "+path, fmt.Sprintf("the extension %q stands for no known container", ext),
 			"name the output .mp4, .mov, .mkv, .webm or .avi")
 	}
 	return c, nil
@@ -59,11 +59,10 @@ func chooseCodec(ctx context.Context, tools Tools, path string, c container, wis
 	}
 	names, ok := encoderNames[codec]
 	if !ok {
-		return "", "", fault.New(fault.Usage, "choose codec", codec, "no such codec", "one of h264, hevc, vp9, av1, prores, ffv1")
+		return "", "", fault.Usage.New("choose codec "+codec, "no such codec", "one of h264, hevc, vp9, av1, prores, ffv1")
 	}
 	if !slices.Contains(c.video, codec) {
-		return "", "", fault.New(fault.Usage, "choose codec", codec,
-			fmt.Sprintf("%s files cannot hold it", strings.ToLower(filepath.Ext(path))), "choose one of "+strings.Join(c.video, ", ")+" or another extension")
+		return "", "", fault.Usage.New("choose codec "+codec, fmt.Sprintf("%s files cannot hold it", strings.ToLower(filepath.Ext(path))), "choose one of "+strings.Join(c.video, ", ")+" or another extension")
 	}
 	for _, name := range names {
 		if name == "libsvtav1" && (f.ShiftX != 1 || f.ShiftY != 1) {
@@ -77,7 +76,7 @@ func chooseCodec(ctx context.Context, tools Tools, path string, c container, wis
 			return codec, name, nil
 		}
 	}
-	return "", "", fault.New(fault.Missing, "choose codec", codec, "this ffmpeg was built without "+strings.Join(names, " or "),
+	return "", "", fault.Missing.New("choose codec "+codec, "this ffmpeg was built without "+strings.Join(names, " or "),
 		"install a full build of ffmpeg, or choose another codec")
 }
 
@@ -89,7 +88,7 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 	}
 	speed := slices.Index(presets, preset)
 	if speed < 0 {
-		return nil, fault.New(fault.Usage, "choose preset", preset, "no such preset", "one of "+strings.Join(presets, ", "))
+		return nil, fault.Usage.New("choose preset "+preset, "no such preset", "one of "+strings.Join(presets, ", "))
 	}
 	crf := func(standard int) string {
 		if o.CRF > 0 {
@@ -128,7 +127,7 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 			args = append(args, "-b:v", "0", "-row-mt", "1", "-cpu-used", strconv.Itoa(max(2, min(8, 9-speed))))
 		}
 		if o.Lossless {
-			return nil, fault.New(fault.Usage, "choose codec", "av1", "it has no lossless mode here", "choose ffv1, h264, hevc or vp9")
+			return nil, fault.Usage.New("choose codec av1", "it has no lossless mode here", "choose ffv1, h264, hevc or vp9")
 		}
 		return args, nil
 	case "prores_ks":

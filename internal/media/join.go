@@ -36,10 +36,10 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 			return err
 		}
 		if p, err = filepath.Abs(p); err != nil {
-			return fault.Wrap(fault.Input, "join video", p, err, "")
+			return fault.Input.Wrap("join video "+p, err)
 		}
 		if strings.ContainsAny(p, "\r\n") {
-			return fault.New(fault.Input, "join video", p, "its name has a line break", "")
+			return fault.Input.New("join video "+p, "its name has a line break")
 		}
 		s.codec = info.Video.Codec
 		s.n += info.Video.Frames
@@ -50,7 +50,7 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 		}
 	}
 	if err := os.WriteFile(list, []byte(lines.String()), 0o600); err != nil {
-		return fault.Wrap(fault.Output, writeOp, path, unpath(err), "")
+		return fault.Output.Wrap(writeOp+" "+path, unpath(err))
 	}
 	defer func() { _ = os.Remove(list) }()
 	args := append(quiet(), "-protocol_whitelist", "file,pipe", "-f", "concat", "-safe", "0", "-i", fileURL(list))
@@ -62,7 +62,7 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 	args = append(args, sound...)
 	args = append(args, "-c:v", "copy")
 	if s.c, err = start(ctx, "ffmpeg", tools.FFmpeg, append(args, s.muxArgs(s.temp)...), nil, nil); err != nil {
-		return fault.Wrap(fault.Missing, "run ffmpeg", "", err, "")
+		return fault.Missing.Wrap("run ffmpeg", err)
 	}
 	s.stop = context.AfterFunc(ctx, func() { _ = s.Close() })
 	return s.Commit()

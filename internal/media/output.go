@@ -42,33 +42,33 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	st, err := os.Stat(dir)
 	switch {
 	case os.IsNotExist(err):
-		return fault.New(fault.Output, writeOp, path, "the folder "+dir+" does not exist", "create it first")
+		return fault.Output.New(writeOp+" "+path, "the folder "+dir+" does not exist", "create it first")
 	case err != nil:
-		return fault.Wrap(fault.Output, writeOp, path, err, "")
+		return fault.Output.Wrap(writeOp+" "+path, err)
 	case !st.IsDir():
-		return fault.New(fault.Output, writeOp, path, dir+" is not a folder", "")
+		return fault.Output.New(writeOp+" "+path, dir+" is not a folder")
 	}
 	if st, err := os.Lstat(path); err == nil {
 		if st.IsDir() {
-			return fault.New(fault.Output, writeOp, path, "is a directory", "name a file")
+			return fault.Output.New(writeOp+" "+path, "is a directory", "name a file")
 		}
 		for _, in := range inputs {
 			if ist, err := os.Stat(in); err == nil && os.SameFile(st, ist) {
-				return fault.New(fault.Output, writeOp, path, "the output is the same file as the input "+in, "choose another name for the output")
+				return fault.Output.New(writeOp+" "+path, "the output is the same file as the input "+in, "choose another name for the output")
 			}
 		}
 		if !overwrite {
-			return fault.New(fault.Output, writeOp, path, "the file exists already", "use --overwrite to replace it")
+			return fault.Output.New(writeOp+" "+path, "the file exists already", "use --overwrite to replace it")
 		}
 		if !st.Mode().IsRegular() {
-			return fault.New(fault.Output, writeOp, path, "is not a regular file", "name a file")
+			return fault.Output.New(writeOp+" "+path, "is not a regular file", "name a file")
 		}
 	}
 	// Permissions are only known by trying.
 	temp := tempName(path)
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fault.Wrap(fault.Output, writeOp, path, fmt.Errorf("the folder %s cannot be written: %w", dir, unpath(err)), "choose another folder")
+		return fault.Output.Wrap(writeOp+" "+path, fmt.Errorf("the folder %s cannot be written: %w", dir, unpath(err)), "choose another folder")
 	}
 	_ = f.Close()
 	return os.Remove(temp)
@@ -84,19 +84,19 @@ func followLinks(path string) (string, error) {
 		}
 		to, err := os.Readlink(at)
 		if err != nil {
-			return "", fault.Wrap(fault.Output, writeOp, path, unpath(err), "")
+			return "", fault.Output.Wrap(writeOp+" "+path, unpath(err))
 		}
 		if !filepath.IsAbs(to) {
 			// The folder may be a link itself, from which ".." leads elsewhere.
 			dir, err := filepath.EvalSymlinks(filepath.Dir(at))
 			if err != nil {
-				return "", fault.Wrap(fault.Output, writeOp, path, unpath(err), "")
+				return "", fault.Output.Wrap(writeOp+" "+path, unpath(err))
 			}
 			to = filepath.Join(dir, to)
 		}
 		at = to
 	}
-	return "", fault.New(fault.Output, writeOp, path, "is a link that leads to itself", "choose another name for the output")
+	return "", fault.Output.New(writeOp+" "+path, "is a link that leads to itself", "choose another name for the output")
 }
 
 // tempName is a hidden name beside path, so that the rename stays within one
@@ -124,17 +124,17 @@ func outputFault(path string, err error, stderr []string) error {
 		{"Read-only file system", "the file system is read-only", "write to another disk"},
 	} {
 		if strings.Contains(text, known[0]) {
-			return &fault.Error{Kind: fault.Output, Op: writeOp, Subject: path, Err: &explained{known[1], err}, Hint: known[2]}
+			return &fault.Error{Kind: fault.Output, Op: writeOp + " " + path, Err: &explained{known[1], err}, Hint: known[2]}
 		}
 	}
 	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
 		if x.Signal == fileSizeSignal {
-			return &fault.Error{Kind: fault.Output, Op: writeOp, Subject: path, Hint: "raise ulimit -f",
+			return &fault.Error{Kind: fault.Output, Op: writeOp + " " + path, Hint: "raise ulimit -f",
 				Err: &explained{"the file has reached the process's size limit", err}}
 		}
-		return fault.Wrap(fault.Internal, writeOp, path, err, exitHint(err))
+		return fault.Internal.Wrap(writeOp+" "+path, err, exitHint(err))
 	}
-	return fault.Wrap(fault.Output, writeOp, path, err, "")
+	return fault.Output.Wrap(writeOp+" "+path, err)
 }
 
 // explained is an error with a better text.

@@ -74,7 +74,7 @@ type AudioInfo struct {
 // NeedVideo gives an error that tells why the file cannot be a FACE, or nil.
 func (i *Info) NeedVideo() error {
 	if i.Video == nil {
-		return fault.New(fault.Input, "read video", i.Path, "the file has no video track", "name a video or a picture")
+		return fault.Input.New("read video "+i.Path, "the file has no video track", "name a video or a picture")
 	}
 	return nil
 }
@@ -82,7 +82,7 @@ func (i *Info) NeedVideo() error {
 // NeedAudio gives an error that tells why the file cannot be a VOICE, or nil.
 func (i *Info) NeedAudio() error {
 	if len(i.Audio) == 0 {
-		return fault.New(fault.Input, "read audio", i.Path, "the file has no audio track",
+		return fault.Input.New("read audio "+i.Path, "the file has no audio track",
 			"name a sound file, or a video with sound")
 	}
 	return nil
@@ -107,10 +107,10 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	}
 	kind, err := sniff(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Input, op, path, unpath(err), "")
+		return nil, fault.Input.Wrap(op+" "+path, unpath(err))
 	}
 	if kind.refuse != "" {
-		return nil, fault.New(fault.Input, op, path, kind.refuse, kind.hint)
+		return nil, fault.Input.New(op+" "+path, kind.refuse, kind.hint)
 	}
 	args := []string{"-v", "error", "-protocol_whitelist", "file,pipe"}
 	if kind.demuxer != "" {
@@ -119,7 +119,7 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	args = append(args, "-of", "json", "-show_format", "-show_streams", "-i", fileURL(path))
 	out, err := output(ctx, tools.FFprobe, args...)
 	heic := func(err error) error {
-		return &fault.Error{Kind: fault.Input, Op: op, Subject: path, Hint: "convert it to JPEG or PNG first",
+		return &fault.Error{Kind: fault.Input, Op: op + " " + path, Hint: "convert it to JPEG or PNG first",
 			Err: &explained{"this HEIC picture cannot be read by ffmpeg", err}}
 	}
 	if x, ok := errors.AsType[*ExitError](err); ok && kind.heic && x.Signal == 0 {
@@ -134,12 +134,12 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	}
 	info, err := parseProbe(out, kind)
 	if err != nil {
-		return nil, fault.Wrap(fault.Input, op, path, err, "")
+		return nil, fault.Input.Wrap(op+" "+path, err)
 	}
 	info.Path = path
 	v := info.Video
 	if v == nil && len(info.Audio) == 0 {
-		return nil, fault.New(fault.Input, op, path, "not a media file: it has neither video nor sound", "check that the file plays in a video player")
+		return nil, fault.Input.New(op+" "+path, "not a media file: it has neither video nor sound", "check that the file plays in a video player")
 	}
 	if v != nil && v.IsPicture {
 		v.orient(kind.orientation)
@@ -158,22 +158,22 @@ func probeFault(path string, err error, kind fileKind) error {
 	x, ok := errors.AsType[*ExitError](err)
 	if !ok {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-			return fault.Wrap(fault.Missing, "run ffprobe", "", err, installHint())
+			return fault.Missing.Wrap("run ffprobe", err, installHint())
 		}
-		return fault.Wrap(fault.Input, op, path, err, "")
+		return fault.Input.Wrap(op+" "+path, err)
 	}
 	text := strings.Join(x.Stderr, "\n")
 	switch {
 	case x.Signal != 0:
-		return fault.Wrap(fault.Internal, op, path, err, "")
+		return fault.Internal.Wrap(op+" "+path, err)
 	case kind.boxes && strings.Contains(text, "moov atom not found"):
-		return &fault.Error{Kind: fault.Input, Op: op, Subject: path, Err: &incompleteError{err},
+		return &fault.Error{Kind: fault.Input, Op: op + " " + path, Err: &incompleteError{err},
 			Hint: "copy or download the file again; a recording that was broken off has to be repaired first"}
 	case strings.Contains(text, "Invalid data found"), strings.Contains(text, "Not yet implemented"):
-		return &fault.Error{Kind: fault.Input, Op: op, Subject: path, Err: &notMediaError{err},
+		return &fault.Error{Kind: fault.Input, Op: op + " " + path, Err: &notMediaError{err},
 			Hint: "check that the file plays in a video player"}
 	}
-	return fault.Wrap(fault.Input, op, path, err, openHint)
+	return fault.Input.Wrap(op+" "+path, err, openHint)
 }
 
 const openHint = "check that the file opens in a viewer"

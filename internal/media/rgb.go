@@ -59,7 +59,7 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	}
 	c, out, err := startReader(ctx, tools, append(args, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"))
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, "run ffmpeg", "", err, "")
+		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
 	return &RGBReader{ctx: ctx, path: path, c: c, out: out}, nil
 }
@@ -71,10 +71,10 @@ func (r *RGBReader) Read(p []byte) (int, error) {
 		return n, err
 	}
 	if err := r.ctx.Err(); err != nil {
-		return n, fault.Wrap(fault.Cancelled, "read video", r.path, err, "")
+		return n, fault.Cancelled.Wrap("read video "+r.path, err)
 	}
 	if err := r.c.wait(); err != nil {
-		return n, fault.Wrap(exitKind(err, fault.Input), "read video", r.path, err, exitHint(err))
+		return n, exitKind(err, fault.Input).Wrap("read video "+r.path, err, exitHint(err))
 	}
 	return n, io.EOF
 }

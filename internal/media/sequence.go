@@ -43,7 +43,7 @@ func ParseMode(s string) (Mode, error) {
 			return m, nil
 		}
 	}
-	return 0, fault.New(fault.Usage, "choose length mode", s, "no such mode", "one of shortest, pad, loop, pingpong")
+	return 0, fault.Usage.New("choose length mode "+s, "no such mode", "one of shortest, pad, loop, pingpong")
 }
 
 // SequenceOptions are VideoOptions with the memory that reading backwards may
@@ -153,7 +153,7 @@ func (s *Sequence) keep(f *frame.Frame) {
 // again gives a frame after the first pass.
 func (s *Sequence) again(f *frame.Frame) error {
 	if err := s.ctx.Err(); err != nil {
-		return fault.Wrap(fault.Cancelled, "read video", s.path, err, "")
+		return fault.Cancelled.Wrap("read video "+s.path, err)
 	}
 	if s.mode == Pad {
 		if f.Format != s.o.Format {
@@ -213,7 +213,7 @@ func (s *Sequence) fromMemory(f *frame.Frame, n int64) error {
 }
 
 func (s *Sequence) otherFormat() error {
-	return fault.New(fault.Internal, "read video", s.path, "the frame has another format than the source", "")
+	return fault.Internal.New("read video "+s.path, "the frame has another format than the source")
 }
 
 // fetch reads the piece that ends with frame n.
@@ -238,7 +238,7 @@ func (s *Sequence) fetch(n int64) error {
 // must turns an early end into an error: the first pass had the frame.
 func (s *Sequence) must(err error) error {
 	if errors.Is(err, io.EOF) {
-		return fault.New(fault.Input, "read video", s.path, "a frame that could be decoded before cannot be reached again",
+		return fault.Input.New("read video "+s.path, "a frame that could be decoded before cannot be reached again",
 			"the file's index may be damaged: remux it with ffmpeg -i FILE -c copy NEW.mp4")
 	}
 	return err

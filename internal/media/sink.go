@@ -75,7 +75,7 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 		return nil, err
 	}
 	if !o.Rate.Valid() || o.Format.Bytes() <= 0 {
-		return nil, fault.New(fault.Internal, writeOp, path, "no frame rate or no format", "")
+		return nil, fault.Internal.New(writeOp+" "+path, "no frame rate or no format")
 	}
 	inputs := o.Inputs
 	if o.Audio != nil {
@@ -94,7 +94,7 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, writeOp, path, err, "")
+		return nil, fault.Internal.Wrap(writeOp+" "+path, err)
 	}
 	enlarge(w)
 	s.in = w
@@ -102,7 +102,7 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	_ = r.Close()
 	if err != nil {
 		_ = w.Close()
-		return nil, fault.Wrap(fault.Missing, "run ffmpeg", "", err, "")
+		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
 	// A cancelled job leaves no file even where nobody calls Close.
 	s.stop = context.AfterFunc(ctx, func() { _ = s.Close() })
@@ -115,7 +115,7 @@ func (s *Sink) Write(f *frame.Frame) error {
 		return s.err
 	}
 	if f.Format != s.o.Format {
-		return fault.New(fault.Internal, writeOp, s.path, "the frame has another format than the output", "")
+		return fault.Internal.New(writeOp+" "+s.path, "the frame has another format than the output")
 	}
 	if _, err := s.in.Write(f.Data); err != nil {
 		s.err = s.failure(err)
@@ -135,13 +135,13 @@ func (s *Sink) Frames() int64 { return s.n }
 // failure finds out why ffmpeg takes no more frames.
 func (s *Sink) failure(err error) error {
 	if ctxErr := s.ctx.Err(); ctxErr != nil {
-		return fault.Wrap(fault.Cancelled, writeOp, s.path, ctxErr, "")
+		return fault.Cancelled.Wrap(writeOp+" "+s.path, ctxErr)
 	}
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
-		return fault.Wrap(fault.Cancelled, writeOp, s.path, context.Canceled, "")
+		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
 	}
 	// The pipe is broken because ffmpeg is ending; should it not, it is ended.
 	select {
@@ -162,7 +162,7 @@ func (s *Sink) Commit() error {
 		return s.err
 	}
 	if s.n == 0 {
-		s.err = fault.New(fault.Internal, writeOp, s.path, "no frame was written", "")
+		s.err = fault.Internal.New(writeOp+" "+s.path, "no frame was written")
 		_ = s.Close()
 		return s.err
 	}
@@ -172,7 +172,7 @@ func (s *Sink) Commit() error {
 		_ = s.Close()
 		return err
 	}
-	s.err = fault.New(fault.Internal, writeOp, s.path, "the output is already complete", "")
+	s.err = fault.Internal.New(writeOp+" "+s.path, "the output is already complete")
 	s.stop()
 	return nil
 }
@@ -182,7 +182,7 @@ func (s *Sink) commit() error {
 	_ = s.in.Close()
 	exit := s.c.wait()
 	if err := s.ctx.Err(); err != nil {
-		return fault.Wrap(fault.Cancelled, writeOp, s.path, err, "")
+		return fault.Cancelled.Wrap(writeOp+" "+s.path, err)
 	}
 	stderr := s.c.tail.lines()
 	if exit != nil {
@@ -205,7 +205,7 @@ func (s *Sink) commit() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return fault.Wrap(fault.Cancelled, writeOp, s.path, context.Canceled, "")
+		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
 	}
 	if err == nil {
 		err = place(s.temp, s.path, s.o.Overwrite)
@@ -215,7 +215,7 @@ func (s *Sink) commit() error {
 		if errors.Is(err, os.ErrExist) {
 			hint = "use --overwrite to replace it"
 		}
-		return fault.Wrap(fault.Output, writeOp, s.path, unpath(err), hint)
+		return fault.Output.Wrap(writeOp+" "+s.path, unpath(err), hint)
 	}
 	s.closed = true
 	return nil
@@ -252,14 +252,14 @@ func (s *Sink) refit() error {
 	defer s.mu.Unlock()
 	switch ctxErr := s.ctx.Err(); {
 	case ctxErr != nil:
-		return fault.Wrap(fault.Cancelled, writeOp, s.path, ctxErr, "")
+		return fault.Cancelled.Wrap(writeOp+" "+s.path, ctxErr)
 	case s.closed:
-		return fault.Wrap(fault.Cancelled, writeOp, s.path, context.Canceled, "")
+		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
 	case err != nil:
 		return outputFault(s.path, err, s.c.tail.lines())
 	}
 	if err := os.Rename(to, s.temp); err != nil {
-		return fault.Wrap(fault.Output, writeOp, s.path, unpath(err), "")
+		return fault.Output.Wrap(writeOp+" "+s.path, unpath(err))
 	}
 	return nil
 }
@@ -320,7 +320,7 @@ func (s *Sink) Close() error {
 	s.c.close()
 	_ = s.in.Close()
 	if err := os.Remove(s.temp); err != nil && !os.IsNotExist(err) {
-		return fault.Wrap(fault.Output, writeOp, s.path, err, "")
+		return fault.Output.Wrap(writeOp+" "+s.path, err)
 	}
 	return nil
 }

@@ -58,7 +58,7 @@ func (s *Sink) copyArgs(to string) ([]string, error) {
 		return nil, err
 	}
 	if info.Video == nil {
-		return nil, fault.New(fault.Output, writeOp, s.path, "the file that ffmpeg wrote has no video", "")
+		return nil, fault.Output.New(writeOp+" "+s.path, "the file that ffmpeg wrote has no video")
 	}
 	args := quiet()
 	// Matroska has moved the pictures behind the priming of its sound; the new
@@ -141,7 +141,7 @@ func (s *Sink) audioArgs(args *[]string) ([]string, error) {
 		return nil, err
 	}
 	if o.AudioTrack < 0 || o.AudioTrack >= len(o.Audio.Audio) {
-		return nil, fault.New(fault.Usage, writeOp, o.Audio.Path, fmt.Sprintf("there is no audio track %d", o.AudioTrack), "tracks are counted from 0")
+		return nil, fault.Usage.New(writeOp+" "+o.Audio.Path, fmt.Sprintf("there is no audio track %d", o.AudioTrack), "tracks are counted from 0")
 	}
 	a := o.Audio.Audio[o.AudioTrack]
 	out := []string{"-map", "1:a:" + strconv.Itoa(o.AudioTrack)}

@@ -77,20 +77,18 @@ func (o VideoOptions) part(info *Info, path string) (first, last int64, err erro
 		return 0, 1, nil
 	}
 	if !o.Rate.Valid() {
-		return 0, 0, fault.New(fault.Internal, "read video", path, "no frame rate", "")
+		return 0, 0, fault.Internal.New("read video "+path, "no frame rate")
 	}
 	first, last = o.Rate.Frame(o.Start), int64(math.MaxInt64)
 	if o.End > 0 {
 		last = o.Rate.Frame(o.End)
 	}
 	if o.Start < 0 || last <= first {
-		return 0, 0, fault.New(fault.Usage, "read video", path,
-			fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End), "the end has to come after the start")
+		return 0, 0, fault.Usage.New("read video "+path, fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End), "the end has to come after the start")
 	}
 	// Frames, not times: the last half of the last frame rounds to the one behind.
 	if total := o.total(v); total > 0 && first >= total {
-		return 0, 0, fault.New(fault.Usage, "read video", path,
-			fmt.Sprintf("the start %v lies behind the end of the video (%v)", o.Start, v.Start+v.Duration), "choose an earlier start")
+		return 0, 0, fault.Usage.New("read video "+path, fmt.Sprintf("the start %v lies behind the end of the video (%v)", o.Start, v.Start+v.Duration), "choose an earlier start")
 	}
 	return first, last, nil
 }
@@ -131,7 +129,7 @@ func openSpan(ctx context.Context, tools Tools, path string, info *Info, o Video
 		return nil, err
 	}
 	if s.c, s.out, err = startReader(ctx, tools, args); err != nil {
-		return nil, fault.Wrap(fault.Missing, "run ffmpeg", "", err, "")
+		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
 	return s, nil
 }
@@ -238,11 +236,11 @@ func (s *VideoSource) Read(f *frame.Frame) error {
 		return s.err
 	}
 	if f.Format != s.o.Format {
-		return fault.New(fault.Internal, "read video", s.path, "the frame has another format than the source", "")
+		return fault.Internal.New("read video "+s.path, "the frame has another format than the source")
 	}
 	if s.still != nil {
 		if err := s.ctx.Err(); err != nil {
-			return fault.Wrap(fault.Cancelled, "read video", s.path, err, "")
+			return fault.Cancelled.Wrap("read video "+s.path, err)
 		}
 		copy(f.Data, s.still.Data)
 		return nil
@@ -276,7 +274,7 @@ func (s *VideoSource) ended(got int, err error) error {
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
-		return fault.Wrap(fault.Cancelled, op, s.path, context.Canceled, "")
+		return fault.Cancelled.Wrap(op+" "+s.path, context.Canceled)
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		s.c.kill() // a broken pipe: never left to wait for us
@@ -285,24 +283,24 @@ func (s *VideoSource) ended(got int, err error) error {
 	_ = s.out.Close()
 	s.warnings = s.c.tail.lines()
 	if ctxErr := s.ctx.Err(); ctxErr != nil {
-		return fault.Wrap(fault.Cancelled, op, s.path, ctxErr, "")
+		return fault.Cancelled.Wrap(op+" "+s.path, ctxErr)
 	}
 	if exit != nil {
 		hint := exitHint(exit)
 		if hint == "" {
 			hint = openHint
 		}
-		return fault.Wrap(exitKind(exit, fault.Input), op, s.path, exit, hint)
+		return exitKind(exit, fault.Input).Wrap(op+" "+s.path, exit, hint)
 	}
 	if got > 0 {
-		return fault.New(fault.Internal, op, s.path, "ffmpeg stopped within a frame", "")
+		return fault.Internal.New(op+" "+s.path, "ffmpeg stopped within a frame")
 	}
 	if s.n == 0 {
 		cause := "no frame can be decoded"
 		if w := summary(s.warnings); w != "" {
 			cause += ": " + w
 		}
-		return fault.New(fault.Input, op, s.path, cause, "check that the file plays in a video player")
+		return fault.Input.New(op+" "+s.path, cause, "check that the file plays in a video player")
 	}
 	return io.EOF
 }

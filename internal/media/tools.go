@@ -40,15 +40,14 @@ func FindTools(ctx context.Context) (Tools, error) {
 	}
 	out, err := output(ctx, t.FFmpeg, "-version")
 	if err != nil {
-		return Tools{}, fault.Wrap(fault.Missing, "run", t.FFmpeg, err, installHint())
+		return Tools{}, fault.Missing.Wrap("run "+t.FFmpeg, err, installHint())
 	}
 	var ok bool
 	if t.Version, ok = parseVersion(string(out)); !ok {
-		return Tools{}, fault.New(fault.Missing, "find ffmpeg", t.FFmpeg, "this program is not ffmpeg", installHint())
+		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "this program is not ffmpeg", installHint())
 	}
 	if major, minor, ok := versionNumber(t.Version); ok && (major < 4 || major == 4 && minor < 4) {
-		return Tools{}, fault.New(fault.Missing, "find ffmpeg", t.FFmpeg,
-			"version "+t.Version+" is too old, 4.4 or newer is needed", installHint())
+		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "version "+t.Version+" is too old, 4.4 or newer is needed", installHint())
 	}
 	return t, nil
 }
@@ -68,10 +67,10 @@ func findTool(name, env string) (string, error) {
 		return path, nil
 	}
 	if given != "" {
-		return "", fault.New(fault.Missing, "find "+name, given, "no such program",
+		return "", fault.Missing.New("find "+name+" "+given, "no such program",
 			"set "+env+" to the program, or unset it to search PATH")
 	}
-	return "", fault.New(fault.Missing, "find "+name, "", name+" is not installed (not found on PATH)", installHint())
+	return "", fault.Missing.New("find "+name, name+" is not installed (not found on PATH)", installHint())
 }
 
 // installHint is the install line of this machine.
@@ -141,7 +140,7 @@ func (t Tools) has(ctx context.Context, kind, name string) (bool, error) {
 	}
 	out, err := output(ctx, t.FFmpeg, "-hide_banner", kind)
 	if err != nil {
-		return false, fault.Wrap(fault.Missing, "run", t.FFmpeg, err, "")
+		return false, fault.Missing.Wrap("run "+t.FFmpeg, err)
 	}
 	list := map[string]bool{}
 	for line := range strings.Lines(string(out)) {
@@ -163,21 +162,21 @@ func regular(op, path string) error {
 	st, err := os.Stat(path)
 	switch {
 	case path == "":
-		return fault.New(fault.Input, op, "", "no file was named", "")
+		return fault.Input.New(op, "no file was named")
 	case os.IsNotExist(err):
-		return fault.New(fault.Input, op, path, "no such file", "check the path")
+		return fault.Input.New(op+" "+path, "no such file", "check the path")
 	case err != nil:
-		return fault.Wrap(fault.Input, op, path, unpath(err), "")
+		return fault.Input.Wrap(op+" "+path, unpath(err))
 	case st.IsDir():
-		return fault.New(fault.Input, op, path, "is a directory, not a media file", "")
+		return fault.Input.New(op+" "+path, "is a directory, not a media file")
 	case !st.Mode().IsRegular():
-		return fault.New(fault.Input, op, path, "is not a regular file", "save it as a file first: it is read more than once")
+		return fault.Input.New(op+" "+path, "is not a regular file", "save it as a file first: it is read more than once")
 	case st.Size() == 0:
-		return fault.New(fault.Input, op, path, "the file is empty", "")
+		return fault.Input.New(op+" "+path, "the file is empty")
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return fault.Wrap(fault.Input, op, path, unpath(err), "check its permissions")
+		return fault.Input.Wrap(op+" "+path, unpath(err), "check its permissions")
 	}
 	return f.Close()
 }

@@ -68,7 +68,7 @@ func ParseThreshold(s string) (Threshold, error) {
 }
 
 func badThreshold(s, why string) error {
-	return fault.New(fault.Usage, "read threshold", strconv.Quote(s), why, "give a share such as 75% or a size such as 18GB or 16.5GiB")
+	return fault.Usage.New("read threshold "+strconv.Quote(s), why, "give a share such as 75% or a size such as 18GB or 16.5GiB")
 }
 
 // String writes the threshold as ParseThreshold reads it.
@@ -111,7 +111,7 @@ func CheckThresholds(warning, critical Threshold) error {
 	// A share and a size cannot be compared without the memory.
 	if warning.Bytes == 0 && critical.Bytes == 0 && warning.Fraction > critical.Fraction ||
 		warning.Bytes > 0 && critical.Bytes > 0 && warning.Bytes > critical.Bytes {
-		return fault.New(fault.Usage, "read thresholds", "", fmt.Sprintf("the warning at %s would come after the alert at %s", warning, critical),
+		return fault.Usage.New("read thresholds", fmt.Sprintf("the warning at %s would come after the alert at %s", warning, critical),
 			"give a lower threshold for the warning")
 	}
 	return nil

@@ -43,7 +43,7 @@ type MonitorOptions struct {
 // Check says what is wrong with the options, as a fault of kind Usage.
 func (o MonitorOptions) Check() error {
 	if o.Interval != 0 && o.Interval < MinInterval {
-		return fault.New(fault.Usage, "monitor memory", "", fmt.Sprintf("the interval %v is too short", o.Interval),
+		return fault.Usage.New("monitor memory", fmt.Sprintf("the interval %v is too short", o.Interval),
 			fmt.Sprintf("give at least %v", MinInterval))
 	}
 	return CheckThresholds(o.Warning, o.Critical)

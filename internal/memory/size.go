@@ -39,7 +39,7 @@ var units = map[string]float64{
 // unit do not matter; parts of a byte are dropped. Errors are of kind Usage.
 func ParseSize(s string) (int64, error) {
 	bad := func(cause string) (int64, error) {
-		return 0, fault.New(fault.Usage, "read size", strconv.Quote(s), cause, "write 3GB, 3GiB or 512M")
+		return 0, fault.Usage.New("read size "+strconv.Quote(s), cause, "write 3GB, 3GiB or 512M")
 	}
 	text := strings.ToLower(strings.TrimSpace(s))
 	digits := text[:len(text)-len(strings.TrimLeft(text, "0123456789."))]

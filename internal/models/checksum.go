@@ -20,7 +20,7 @@ import (
 func cacheDir(name string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fault.Wrap(fault.Missing, "find the cache folder", "", err, "set HOME, or XDG_CACHE_HOME")
+		return "", fault.Missing.Wrap("find the cache folder", err, "set HOME, or XDG_CACHE_HOME")
 	}
 	return filepath.Join(cache, "lipstream", name), nil
 }
@@ -99,7 +99,7 @@ func hashFile(ctx context.Context, path string, progress func(done int64)) (stri
 	buf := make([]byte, 1<<20)
 	for done := int64(0); ; {
 		if err := ctx.Err(); err != nil {
-			return "", fault.Wrap(fault.Cancelled, "check", path, err, "")
+			return "", fault.Cancelled.Wrap("check "+path, err)
 		}
 		n, err := f.Read(buf)
 		h.Write(buf[:n])
@@ -125,7 +125,7 @@ func readFault(path string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		kind, hint = fault.Missing, "check the path, or download the checkpoint"
 	}
-	return fault.Wrap(kind, "read", path, fault.WithoutPath(err), hint)
+	return kind.Wrap("read "+path, fault.WithoutPath(err), hint)
 }
 
 // isSum tells whether s can be a SHA-256 in hexadecimal digits.

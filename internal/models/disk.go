@@ -29,7 +29,7 @@ func enough(free func(dir string) (int64, error), dir string, need int64, subjec
 	if err != nil || n >= need {
 		return nil
 	}
-	return fault.New(fault.Output, "write", subject, fmt.Sprintf("%s are free%s, %s are needed", memory.Size(max(n, 0)), in, memory.Size(need)), hint)
+	return fault.Output.New("write "+subject, fmt.Sprintf("%s are free%s, %s are needed", memory.Size(max(n, 0)), in, memory.Size(need)), hint)
 }
 
 // lockInterval is how often a taken lock is tried again.

@@ -55,8 +55,7 @@ func Find(dir string) (Set, error) {
 			pull += " && lipstream models pull " + string(k)
 		}
 	}
-	return s, fault.New(fault.Missing, "find the checkpoints of LatentSync in", dir,
-		"not there: "+strings.Join(names, ", "), "run: lipstream models pull "+pull)
+	return s, fault.Missing.New("find the checkpoints of LatentSync in "+dir, "not there: "+strings.Join(names, ", "), "run: lipstream models pull "+pull)
 }
 
 // Installed tells whether Find would find everything.

@@ -38,7 +38,7 @@ func detect(f *checkpoint.File, allowed ...Kind) (detected, error) {
 		if kind != "" {
 			what = "it is " + string(kind)
 		}
-		return d, fault.New(fault.Input, "read checkpoint", f.Path(), "not one that can be used here: "+what,
+		return d, fault.Input.New("read checkpoint "+f.Path(), "not one that can be used here: "+what,
 			"take latentsync_unet.pt of LatentSync 1.5 or 1.6, whisper/tiny.pt, or the VAE stabilityai/sd-vae-ft-mse")
 	}
 	switch kind {
@@ -217,7 +217,7 @@ func (r *Report) compareSum() error {
 	if want == "" {
 		return nil
 	}
-	return fault.New(fault.Input, "check checkpoint", r.Path, "its SHA-256 is "+r.SHA256+"; "+what+want,
+	return fault.Input.New("check checkpoint "+r.Path, "its SHA-256 is "+r.SHA256+"; "+what+want,
 		"it is damaged or was changed: download it again")
 }
 
@@ -235,7 +235,7 @@ func checkZip(ctx context.Context, path string, progress func(done int64)) error
 		r, err := member.Open()
 		for err == nil {
 			if err = ctx.Err(); err != nil {
-				err = fault.Wrap(fault.Cancelled, "check checkpoint", path, err, "")
+				err = fault.Cancelled.Wrap("check checkpoint "+path, err)
 				break
 			}
 			var n int
@@ -251,7 +251,7 @@ func checkZip(ctx context.Context, path string, progress func(done int64)) error
 		case fault.KindOf(err) == fault.Cancelled:
 			return err
 		default:
-			return fault.Wrap(fault.Input, "check checkpoint", path, fmt.Errorf("part %q of the file: %w", member.Name, err),
+			return fault.Input.Wrap("check checkpoint "+path, fmt.Errorf("part %q of the file: %w", member.Name, err),
 				"it is damaged: download it again")
 		}
 	}

@@ -122,7 +122,7 @@ func (w *partWriter) verify(ctx context.Context, done []stretch) ([]stretch, err
 		crc := uint32(0)
 		for at := begin; at < s.End; {
 			if err := ctx.Err(); err != nil {
-				return nil, fault.Wrap(fault.Cancelled, opPrepare, w.p.path, err, "")
+				return nil, fault.Cancelled.Wrap(opPrepare+" "+w.p.path, err)
 			}
 			n, err := w.file.Read(buf[:min(int64(len(buf)), s.End-at)])
 			if errors.Is(err, io.EOF) {

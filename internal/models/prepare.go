@@ -64,7 +64,7 @@ func Prepare(ctx context.Context, path string, dtype tensor.DType, progress func
 // written, Cancelled when ctx ends.
 func PrepareWith(ctx context.Context, path string, dtype tensor.DType, o PrepareOptions) (file string, err error) {
 	if dtype != tensor.F16 && dtype != tensor.BF16 {
-		return "", fault.New(fault.Usage, opPrepare, path, "cannot convert to "+dtype.String(), "use f16 or bf16")
+		return "", fault.Usage.New(opPrepare+" "+path, "cannot convert to "+dtype.String(), "use f16 or bf16")
 	}
 	o.defaults()
 	src, err := checkpoint.Open(path)
@@ -182,7 +182,7 @@ func (p *preparation) outputFault(err error) error {
 		p.discard()
 		hint = "make space in the cache folder, or set XDG_CACHE_HOME to another one"
 	}
-	return fault.Wrap(fault.Output, "write", p.out, fault.WithoutPath(err), hint)
+	return fault.Output.Wrap("write "+p.out, fault.WithoutPath(err), hint)
 }
 
 func (p *preparation) discard() {
@@ -329,7 +329,7 @@ func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.
 	n, width := src.Len(), src.DType.Size()
 	for at := 0; at < n; at += len(buf.in) {
 		if err := ctx.Err(); err != nil {
-			return fault.Wrap(fault.Cancelled, opPrepare, p.path, err, "")
+			return fault.Cancelled.Wrap(opPrepare+" "+p.path, err)
 		}
 		count := min(len(buf.in), n-at)
 		v := buf.in[:count]
@@ -341,7 +341,7 @@ func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.
 		case tensor.BF16:
 			tensor.BF16ToF32(v, bytes)
 		default:
-			return fault.New(fault.Input, opPrepare, p.path, "a tensor of "+src.DType.String()+" are no weights", "use another checkpoint")
+			return fault.Input.New(opPrepare+" "+p.path, "a tensor of "+src.DType.String()+" are no weights", "use another checkpoint")
 		}
 		if tensor.NotFinite(v) >= 0 {
 			return p.badValues(ctx)
@@ -363,7 +363,7 @@ func (p *preparation) badValues(ctx context.Context) error {
 	if err := p.src.Finite(ctx, nil); err != nil {
 		return err
 	}
-	return fault.New(fault.Input, opPrepare, p.path, "it changes while it is read", "run it again")
+	return fault.Input.New(opPrepare+" "+p.path, "it changes while it is read", "run it again")
 }
 
 // overflowing lists the tensors with values beyond the range of the type.

@@ -50,7 +50,7 @@ func Pull(ctx context.Context, what, dir string, o PullOptions) (paths []string,
 	o.defaults()
 	base, err := url.Parse(strings.TrimRight(o.BaseURL, "/"))
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" {
-		return nil, fault.New(fault.Usage, opPull, o.BaseURL, "not an address to download from", "give one like "+HubURL)
+		return nil, fault.Usage.New(opPull+" "+o.BaseURL, "not an address to download from", "give one like "+HubURL)
 	}
 	var files []known
 	for _, k := range o.files {
@@ -60,7 +60,7 @@ func Pull(ctx context.Context, what, dir string, o PullOptions) (paths []string,
 		}
 	}
 	if len(files) == 0 || what == "" {
-		return nil, fault.New(fault.Usage, opPull, what, "there is nothing of this name", "use one of: 1.6, 1.5, vae, whisper")
+		return nil, fault.Usage.New(opPull+" "+what, "there is nothing of this name", "use one of: 1.6, 1.5, vae, whisper")
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
@@ -122,7 +122,7 @@ func (d *download) outputFault(err error) error {
 	if isFull(err) {
 		hint = "make space, then run the same command again: it resumes"
 	}
-	return fault.Wrap(fault.Output, "write", d.path, fault.WithoutPath(err), hint)
+	return fault.Output.Wrap("write "+d.path, fault.WithoutPath(err), hint)
 }
 
 // run gets the file to its place.
@@ -154,7 +154,7 @@ func (d *download) run(ctx context.Context) error {
 	}
 	if sum != d.sha256 {
 		d.discard()
-		return fault.New(fault.Input, opPull, d.url.Redacted(), "its SHA-256 is "+sum+", that of the published file is "+d.sha256,
+		return fault.Input.New(opPull+" "+d.url.Redacted(), "its SHA-256 is "+sum+", that of the published file is "+d.sha256,
 			"run it again; if that does not help, the server has another file: try another --base-url")
 	}
 	if err := os.Rename(d.part(), d.path); err != nil {
@@ -206,7 +206,7 @@ func (d *download) there(ctx context.Context) (bool, error) {
 		}
 		cause = "another file is in its place: its SHA-256 is " + sum + " instead of " + d.sha256
 	}
-	return false, fault.New(fault.Output, "write", d.path, cause, "move it away or delete it, then run this again")
+	return false, fault.Output.New("write "+d.path, cause, "move it away or delete it, then run this again")
 }
 
 // checkSpace refuses what will not fit.
@@ -229,7 +229,7 @@ func (d *download) fetch(ctx context.Context) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return fault.Wrap(fault.Cancelled, opPull, d.url.Redacted(), ctx.Err(), "")
+			return fault.Cancelled.Wrap(opPull+" "+d.url.Redacted(), ctx.Err())
 		}
 		if _, final := errors.AsType[*fault.Error](err); final {
 			return err
@@ -238,7 +238,7 @@ func (d *download) fetch(ctx context.Context) error {
 			failures = 1
 		}
 		if failures >= attempts {
-			return fault.Wrap(fault.Missing, opPull, d.url.Redacted(), err, "check the connection, then run the same command again: it resumes")
+			return fault.Missing.Wrap(opPull+" "+d.url.Redacted(), err, "check the connection, then run the same command again: it resumes")
 		}
 		wait := min(d.backoff<<(failures-1), 30*d.backoff)
 		d.Notify(fmt.Sprintf("%s: %v; trying again", d.known.name, err))
@@ -257,7 +257,7 @@ func (d *download) client() *http.Client {
 		case len(via) >= 10:
 			return errors.New("more than 10 redirects")
 		case req.URL.Scheme != "https" && (req.URL.Scheme != "http" || via[0].URL.Scheme == "https"):
-			return fault.New(fault.Input, opPull, d.url.Redacted(), "it leads to "+req.URL.Redacted()+", which is not safe", "try another --base-url")
+			return fault.Input.New(opPull+" "+d.url.Redacted(), "it leads to "+req.URL.Redacted()+", which is not safe", "try another --base-url")
 		}
 		if req.URL.Scheme+"://"+req.URL.Host != HubURL {
 			req.Header.Del("Authorization")
@@ -274,7 +274,7 @@ func (d *download) checkLinked(r *http.Response) error {
 	}
 	sum := strings.Trim(strings.TrimPrefix(r.Header.Get("X-Linked-Etag"), "W/"), `"`)
 	if isSum(sum) && !strings.EqualFold(sum, d.sha256) {
-		return fault.New(fault.Input, opPull, d.url.Redacted(), "the server has a file with SHA-256 "+sum+", that of the published file is "+d.sha256,
+		return fault.Input.New(opPull+" "+d.url.Redacted(), "the server has a file with SHA-256 "+sum+", that of the published file is "+d.sha256,
 			"try another --base-url, or a newer Lipstream")
 	}
 	return nil
@@ -306,7 +306,7 @@ func (d *download) attempt(ctx context.Context) (got int64, err error) {
 	defer stalled.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url.String(), nil)
 	if err != nil {
-		return 0, fault.Wrap(fault.Usage, opPull, d.url.Redacted(), err, "")
+		return 0, fault.Usage.Wrap(opPull+" "+d.url.Redacted(), err)
 	}
 	req.Header.Set("User-Agent", "lipstream")
 	req.Header.Set("Accept-Encoding", "identity")
@@ -353,14 +353,14 @@ func (d *download) accept(resp *http.Response, offset int64) (int64, error) {
 		d.discard()
 		return 0, errors.New("the server has not as much as there is already")
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return 0, fault.New(fault.Missing, opPull, d.url.Redacted(), "the server answers "+resp.Status, "set HF_TOKEN to a token that may read it, or use another --base-url")
+		return 0, fault.Missing.New(opPull+" "+d.url.Redacted(), "the server answers "+resp.Status, "set HF_TOKEN to a token that may read it, or use another --base-url")
 	case http.StatusNotFound, http.StatusGone:
-		return 0, fault.New(fault.Missing, opPull, d.url.Redacted(), "the server answers "+resp.Status, "check --base-url: it needs the paths of huggingface.co")
+		return 0, fault.Missing.New(opPull+" "+d.url.Redacted(), "the server answers "+resp.Status, "check --base-url: it needs the paths of huggingface.co")
 	default:
 		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout {
 			return 0, errors.New("the server answers " + resp.Status)
 		}
-		return 0, fault.New(fault.Missing, opPull, d.url.Redacted(), "the server answers "+resp.Status, "try another --base-url")
+		return 0, fault.Missing.New(opPull+" "+d.url.Redacted(), "the server answers "+resp.Status, "try another --base-url")
 	}
 	return offset, d.checkLinked(resp)
 }
@@ -375,10 +375,10 @@ func (d *download) receive(resp *http.Response, offset int64, alive func()) (got
 			return 0, err
 		}
 		if what := notTheFile(head[:n]); what != "" {
-			return 0, fault.New(fault.Input, opPull, d.url.Redacted(), "the server gives "+what+" instead of the file", "try another --base-url")
+			return 0, fault.Input.New(opPull+" "+d.url.Redacted(), "the server gives "+what+" instead of the file", "try another --base-url")
 		}
 		if resp.ContentLength >= 0 && resp.ContentLength != d.size {
-			return 0, fault.New(fault.Input, opPull, d.url.Redacted(), fmt.Sprintf("the server's file has %d bytes, the published one %d", resp.ContentLength, d.size), "try another --base-url")
+			return 0, fault.Input.New(opPull+" "+d.url.Redacted(), fmt.Sprintf("the server's file has %d bytes, the published one %d", resp.ContentLength, d.size), "try another --base-url")
 		}
 		body = io.MultiReader(strings.NewReader(string(head[:n])), body)
 	}
@@ -408,7 +408,7 @@ func (d *download) receive(resp *http.Response, offset int64, alive func()) (got
 			alive()
 			if offset+got+int64(n) > d.size {
 				d.discard()
-				return got, fault.New(fault.Input, opPull, d.url.Redacted(), fmt.Sprintf("the server gives more than the %d bytes of the published file", d.size), "try another --base-url")
+				return got, fault.Input.New(opPull+" "+d.url.Redacted(), fmt.Sprintf("the server gives more than the %d bytes of the published file", d.size), "try another --base-url")
 			}
 			if _, err := f.Write(buf[:n]); err != nil {
 				return got, d.outputFault(err)

@@ -72,11 +72,11 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 	t, ok := sized(o.Size)
 	switch {
 	case !ok:
-		return nil, fault.New(fault.Usage, op, o.Size, "there is no such size", "use tiny or full")
+		return nil, fault.Usage.New(op+" "+o.Size, "there is no such size", "use tiny or full")
 	case o.Resolution != 256 && o.Resolution != 512:
-		return nil, fault.New(fault.Usage, op, fmt.Sprint(o.Resolution), "no resolution of LatentSync", "use 256 or 512")
+		return nil, fault.Usage.New(op+" "+fmt.Sprint(o.Resolution), "no resolution of LatentSync", "use 256 or 512")
 	case o.DType != tensor.F32 && o.DType != tensor.F16:
-		return nil, fault.New(fault.Usage, op, o.DType.String(), "cannot make this type", "use f32 or f16")
+		return nil, fault.Usage.New(op+" "+o.DType.String(), "cannot make this type", "use f32 or f16")
 	}
 	if o.Progress == nil {
 		o.Progress = func(done, total int64) {}
@@ -89,14 +89,14 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 	for _, f := range files {
 		path := filepath.Join(dir, filepath.FromSlash(f.place))
 		if _, err := os.Lstat(path); err == nil {
-			return nil, fault.New(fault.Output, "write", path, "it exists already", "give another --dir, or delete it")
+			return nil, fault.Output.New("write "+path, "it exists already", "give another --dir, or delete it")
 		}
 		for _, s := range f.specs {
 			total += sizeOf(s)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fault.Wrap(fault.Output, "create", dir, fault.WithoutPath(err), "use another --dir")
+		return nil, fault.Output.Wrap("create "+dir, fault.WithoutPath(err), "use another --dir")
 	}
 	if err := enough(o.free, dir, total+spare, dir, "", "make space, or use another --dir"); err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 		paths = append(paths, path)
 		if f.place == places[UNet][0] {
 			if err := writeSidecar(path, Version{Name: Synthetic, Resolution: o.Resolution}, sum); err != nil {
-				return paths, fault.Wrap(fault.Output, "write", path, fault.WithoutPath(err), "")
+				return paths, fault.Output.Wrap("write "+path, fault.WithoutPath(err))
 			}
 		}
 	}
@@ -173,7 +173,7 @@ func writeWhole(path string, write func(io.Writer) error) (sum string, err error
 		if isFull(err) {
 			hint = "make space, or use another --dir"
 		}
-		return fault.Wrap(fault.Output, "write", path, fault.WithoutPath(err), hint)
+		return fault.Output.Wrap("write "+path, fault.WithoutPath(err), hint)
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -41,8 +41,7 @@ func (v Version) CheckResolution(r int) error {
 	if v.Resolution == 0 || v.Name == Synthetic || r == v.Resolution {
 		return nil
 	}
-	return fault.New(fault.Usage, "use resolution", fmt.Sprint(r),
-		fmt.Sprintf("this is %v, made for %d pixels (known by %s)", v, v.Resolution, v.How),
+	return fault.Usage.New("use resolution "+fmt.Sprint(r), fmt.Sprintf("this is %v, made for %d pixels (known by %s)", v, v.Resolution, v.How),
 		fmt.Sprintf("leave --resolution out, or use a checkpoint made for %d pixels", r))
 }
 

@@ -44,7 +44,7 @@ func (q *Queue) announceWork() {
 func (q *Queue) Submit(ctx context.Context, j Job) (Job, error) {
 	j.Priority = cmp.Or(j.Priority, Normal)
 	if _, ok := q.lines[j.Engine+"."+string(j.Priority)]; !ok || !validID(j.ID) {
-		return j, fault.New(fault.Usage, "queue job", j.ID, fmt.Sprintf("engine %q with priority %q is not known", j.Engine, j.Priority),
+		return j, fault.Usage.New("queue job "+j.ID, fmt.Sprintf("engine %q with priority %q is not known", j.Engine, j.Priority),
 			"priorities are high, normal and low")
 	}
 	j.State, j.Created, j.Tasks = Queued, time.Now().UTC(), []Task{{Kind: KindWhole, State: Queued}}
@@ -56,7 +56,7 @@ func (q *Queue) Submit(ctx context.Context, j Job) (Job, error) {
 	}
 	b, err := json.Marshal(j)
 	if err != nil {
-		return j, fault.Wrap(fault.Internal, "queue job", j.ID, err, "")
+		return j, fault.Internal.Wrap("queue job "+j.ID, err)
 	}
 	if j.Revision, err = q.jobs.Create(ctx, j.ID, b); err != nil {
 		return j, q.failure(err)
@@ -91,7 +91,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 	}
 	again := func() bool { return j.State == Failed || j.State == Cancelled }
 	refuse := func() error {
-		return fault.New(fault.Usage, "retry job", id, "it is "+string(j.State), "only failed and cancelled jobs can be begun anew")
+		return fault.Usage.New("retry job "+id, "it is "+string(j.State), "only failed and cancelled jobs can be begun anew")
 	}
 	if !again() {
 		return j, refuse()
@@ -145,7 +145,7 @@ func (q *Queue) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	if !j.State.Ended() {
-		return fault.New(fault.Usage, "remove job", id, "it has not ended", "cancel it first")
+		return fault.Usage.New("remove job "+id, "it has not ended", "cancel it first")
 	}
 	if err := q.jobs.Purge(ctx, id, jetstream.LastRevision(j.Revision)); err != nil {
 		return q.failure(err)

@@ -22,7 +22,7 @@ func embed(o Options) (*server.Server, error) {
 			c.Port, err = strconv.Atoi(port)
 		}
 		if err != nil {
-			return nil, fault.Wrap(fault.Usage, "listen for workers on", o.Listen, err, "write host:port, such as 0.0.0.0:4222")
+			return nil, fault.Usage.Wrap("listen for workers on "+o.Listen, err, "write host:port, such as 0.0.0.0:4222")
 		}
 		if c.Host = host; c.Port == 0 {
 			c.Port = server.RANDOM_PORT
@@ -30,7 +30,7 @@ func embed(o Options) (*server.Server, error) {
 	}
 	s, err := server.NewServer(c)
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "start the queue in", o.Dir, err, "")
+		return nil, fault.Internal.Wrap("start the queue in "+o.Dir, err)
 	}
 	// Start returns without having said why it could not listen.
 	go s.Start()
@@ -41,7 +41,7 @@ func embed(o Options) (*server.Server, error) {
 		if o.Listen != "" {
 			hint = "is " + o.Listen + " taken by another program?"
 		}
-		return nil, fault.New(fault.Output, "start the queue in", o.Dir, "it does not come up", hint)
+		return nil, fault.Output.New("start the queue in "+o.Dir, "it does not come up", hint)
 	}
 	return s, nil
 }

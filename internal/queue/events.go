@@ -98,7 +98,7 @@ func (q *Queue) end(ctx context.Context, j Job) error {
 	}
 	b, err := json.Marshal(e)
 	if err != nil {
-		return fault.Wrap(fault.Internal, "write the log of job", j.ID, err, "")
+		return fault.Internal.Wrap("write the log of job "+j.ID, err)
 	}
 	m := &nats.Msg{Subject: subject, Data: b, Header: nats.Header{lastHeader: {"1"}}}
 	// Two who end the same job at once write one last event.
@@ -117,7 +117,7 @@ var ErrNoFrame = errors.New("there is no picture of it yet")
 
 // Frame gives the latest.
 func (q *Queue) Frame(ctx context.Context, id string) (Frame, error) {
-	none := &fault.Error{Kind: fault.Input, Op: "show job", Subject: id, Err: ErrNoFrame}
+	none := &fault.Error{Kind: fault.Input, Op: "show job " + id, Err: ErrNoFrame}
 	if !validID(id) {
 		return Frame{}, none
 	}

@@ -112,7 +112,7 @@ func (l *Lease) Context() context.Context { return l.ctx }
 func (l *Lease) Event(ctx context.Context, data []byte) error {
 	var e map[string]any
 	if err := json.Unmarshal(data, &e); err != nil {
-		return fault.Wrap(fault.Internal, "write the log of job", l.Job.ID, err, "")
+		return fault.Internal.Wrap("write the log of job "+l.Job.ID, err)
 	}
 	if e["type"] == lipstream.EventDone || e["type"] == lipstream.EventError {
 		return nil
@@ -144,7 +144,7 @@ func (l *Lease) change(ctx context.Context, f func(*Job, *Task)) (Job, error) {
 	defer stop()
 	return l.q.change(ctx, l.Job.ID, func(j *Job) error {
 		if !l.holds(j) {
-			return &fault.Error{Kind: fault.Internal, Op: "end a task of job", Subject: j.ID, Err: ErrLost}
+			return &fault.Error{Kind: fault.Internal, Op: "end a task of job " + j.ID, Err: ErrLost}
 		}
 		f(j, &j.Tasks[l.Index])
 		return nil
@@ -170,7 +170,7 @@ func (l *Lease) finish(ctx context.Context, j Job, err error) error {
 // Split puts parts and their join in the place of a task of KindWhole.
 func (l *Lease) Split(ctx context.Context, parts []Part) error {
 	if l.Task().Kind != KindWhole || len(parts) < 2 || len(l.Job.Tasks) != 1 {
-		return fault.New(fault.Internal, "split job", l.Job.ID, fmt.Sprintf("%s into %d", l.Task().Kind, len(parts)), "")
+		return fault.Internal.New("split job "+l.Job.ID, fmt.Sprintf("%s into %d", l.Task().Kind, len(parts)))
 	}
 	var tasks []Task
 	for i, p := range parts {

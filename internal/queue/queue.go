@@ -108,7 +108,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	o.Lease = cmp.Or(o.Lease, defaultLease)
 	o.Attempts = cmp.Or(o.Attempts, defaultAttempts)
 	if o.Lease < minLease || o.Attempts < 1 {
-		return nil, fault.New(fault.Usage, op, "", fmt.Sprintf("a lease of %v with %d attempts cannot work", o.Lease, o.Attempts), "give at least 1s and 1")
+		return nil, fault.Usage.New(op, fmt.Sprintf("a lease of %v with %d attempts cannot work", o.Lease, o.Attempts), "give at least 1s and 1")
 	}
 	q := &Queue{o: o, log: o.Log, bell: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
 	if q.log == nil {
@@ -164,7 +164,7 @@ func (q *Queue) connect() (err error) {
 	url := q.o.URL
 	if url == "" {
 		if q.o.Dir == "" {
-			return fault.New(fault.Usage, "start the queue", "", "it needs a folder", "")
+			return fault.Usage.New("start the queue", "it needs a folder")
 		}
 		// Two servers on the same files would destroy them.
 		if q.lock, err = store.Own(q.o.Dir); err != nil {
@@ -176,7 +176,7 @@ func (q *Queue) connect() (err error) {
 		options, url = append(options, nats.InProcessServer(q.server)), nats.DefaultURL
 	}
 	if q.nc, err = nats.Connect(url, options...); err != nil {
-		return fault.Wrap(fault.Missing, "reach the queue at", url, err, "start lipstream serve --workers-listen there, and give its token")
+		return fault.Missing.Wrap("reach the queue at "+url, err, "start lipstream serve --workers-listen there, and give its token")
 	}
 	return nil
 }
@@ -234,13 +234,13 @@ var ErrVersion = errors.New("the server is another version of Lipstream")
 func (q *Queue) sameVersion(ctx context.Context) error {
 	e, err := q.about.Get(ctx, "version")
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return fault.New(fault.Missing, op, "", "no lipstream server has used these NATS servers yet", "start lipstream serve first")
+		return fault.Missing.New(op, "no lipstream server has used these NATS servers yet", "start lipstream serve first")
 	}
 	if err != nil {
 		return q.failure(err)
 	}
 	if v := string(e.Value()); v != q.o.Version {
-		return fault.Wrap(fault.Missing, "work for", "the server", fmt.Errorf("%w: %s, and this is %s", ErrVersion, v, q.o.Version),
+		return fault.Missing.Wrap("work for the server", fmt.Errorf("%w: %s, and this is %s", ErrVersion, v, q.o.Version),
 			"install the same version on both")
 	}
 	return nil
@@ -361,5 +361,5 @@ func (q *Queue) failure(err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
-	return fault.Wrap(fault.Missing, op, "", err, "see whether the NATS servers run and have JetStream")
+	return fault.Missing.Wrap(op, err, "see whether the NATS servers run and have JetStream")
 }

@@ -37,7 +37,7 @@ func validID(id string) bool {
 }
 
 func noJob(id string) error {
-	return &fault.Error{Kind: fault.Input, Op: "find job", Subject: id, Err: ErrNoJob, Hint: "lipstream jobs lists them"}
+	return &fault.Error{Kind: fault.Input, Op: "find job " + id, Err: ErrNoJob, Hint: "lipstream jobs lists them"}
 }
 
 // Job gives one job; ErrNoJob is the cause where it is not there.
@@ -58,7 +58,7 @@ func (q *Queue) Job(ctx context.Context, id string) (Job, error) {
 func decode(e jetstream.KeyValueEntry) (Job, error) {
 	var j Job
 	if err := json.Unmarshal(e.Value(), &j); err != nil {
-		return j, fault.Wrap(fault.Internal, "read the record of job", e.Key(), err, "")
+		return j, fault.Internal.Wrap("read the record of job "+e.Key(), err)
 	}
 	j.Revision = e.Revision()
 	return j, nil
@@ -139,7 +139,7 @@ func (q *Queue) change(ctx context.Context, id string, f func(*Job) error) (Job,
 		}
 		b, err := json.Marshal(j)
 		if err != nil {
-			return j, fault.Wrap(fault.Internal, "write the record of job", id, err, "")
+			return j, fault.Internal.Wrap("write the record of job "+id, err)
 		}
 		j.Revision, err = q.jobs.Update(ctx, id, b, revision)
 		if err == nil {

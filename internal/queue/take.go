@@ -33,7 +33,7 @@ func (q *Queue) Announce(ctx context.Context, w Worker) error {
 	w.Seen = time.Now().UTC()
 	b, err := json.Marshal(w)
 	if err != nil {
-		return fault.Wrap(fault.Internal, op, "", err, "")
+		return fault.Internal.Wrap(op, err)
 	}
 	_, err = q.workers.Put(ctx, w.ID, b)
 	return q.failure(err)
@@ -88,7 +88,7 @@ func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lea
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fault.Wrap(fault.Cancelled, "wait for work", "", ctx.Err(), "")
+			return nil, fault.Cancelled.Wrap("wait for work", ctx.Err())
 		case <-rung:
 		case <-time.After(look):
 		}
@@ -100,7 +100,7 @@ func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lea
 func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
 	c, ok := q.lines[line]
 	if !ok {
-		return nil, fault.New(fault.Internal, "wait for work", line, "there is no such line", "")
+		return nil, fault.Internal.New("wait for work "+line, "there is no such line")
 	}
 	for ctx.Err() == nil {
 		batch, err := c.FetchNoWait(1)

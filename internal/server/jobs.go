@@ -180,7 +180,7 @@ func (u *uploads) shrink(i upload, size int64) (upload, error) {
 	u.stored -= i.Size - size
 	u.mu.Unlock()
 	i.Size = size
-	return i, fault.Wrap(fault.Output, "keep upload", i.Name, u.write(i), "is the server's disk full?")
+	return i, fault.Output.Wrap("keep upload "+i.Name, u.write(i), "is the server's disk full?")
 }
 
 var containers = []string{".mp4", ".mov", ".mkv", ".webm"}
@@ -275,7 +275,7 @@ func (s *Server) publish(ctx context.Context, m *queue.Media, object string) err
 	if st, err := s.o.Store.Stat(ctx, object); err != nil || st.Size != m.Size {
 		f, err := os.Open(m.Path)
 		if err != nil {
-			return fault.Wrap(fault.Input, "read", m.Name, fault.WithoutPath(err), "")
+			return fault.Input.Wrap("read "+m.Name, fault.WithoutPath(err))
 		}
 		defer func() { _ = f.Close() }()
 		if _, err := s.o.Store.Put(ctx, object, f); err != nil {

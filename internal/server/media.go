@@ -36,7 +36,7 @@ func newResults(dir string, s store.Store) (*results, error) {
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}
-	return &results{dir: dir, store: s, files: map[string]*sync.Mutex{}}, fault.Wrap(fault.Output, "make the folder", dir, fault.WithoutPath(err), "")
+	return &results{dir: dir, store: s, files: map[string]*sync.Mutex{}}, fault.Output.Wrap("make the folder "+dir, fault.WithoutPath(err))
 }
 
 func (c *results) file(object string) string {
@@ -69,7 +69,7 @@ func (c *results) path(ctx context.Context, object string) (string, error) {
 	defer func() { _ = r.Close() }()
 	f, err := os.CreateTemp(c.dir, ".*")
 	if err != nil {
-		return "", fault.Wrap(fault.Output, "keep object", object, fault.WithoutPath(err), "")
+		return "", fault.Output.Wrap("keep object "+object, fault.WithoutPath(err))
 	}
 	defer func() {
 		_ = f.Close()
@@ -82,7 +82,7 @@ func (c *results) path(ctx context.Context, object string) (string, error) {
 	if err = errors.Join(err, f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	return path, fault.Wrap(fault.Output, "fetch object", object, fault.WithoutPath(err), "")
+	return path, fault.Output.Wrap("fetch object "+object, fault.WithoutPath(err))
 }
 
 // drop removes the copy of an object.
@@ -107,12 +107,12 @@ func serveFile(w http.ResponseWriter, r *http.Request, path, name string) error 
 		return gone(name)
 	}
 	if err != nil {
-		return fault.Wrap(fault.Internal, "read", name, fault.WithoutPath(err), "")
+		return fault.Internal.Wrap("read "+name, fault.WithoutPath(err))
 	}
 	defer func() { _ = f.Close() }()
 	st, err := f.Stat()
 	if err != nil {
-		return fault.Wrap(fault.Internal, "read", name, fault.WithoutPath(err), "")
+		return fault.Internal.Wrap("read "+name, fault.WithoutPath(err))
 	}
 	how := "inline"
 	if r.URL.Query().Get("download") == "1" {

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -49,20 +48,8 @@ func statusOf(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, queue.ErrNoJob), errors.Is(err, queue.ErrNoFrame), errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound
-	case errors.Is(err, context.Canceled):
-		return 499 // the client is gone; nobody reads it
 	}
-	switch fault.KindOf(err) {
-	case fault.Usage:
-		return http.StatusBadRequest
-	case fault.Input, fault.NoFace:
-		return http.StatusUnprocessableEntity
-	case fault.Missing, fault.Memory:
-		return http.StatusServiceUnavailable
-	case fault.Output:
-		return http.StatusInsufficientStorage
-	}
-	return http.StatusInternalServerError
+	return fault.KindOf(err).HTTPStatus()
 }
 
 // fail answers with an error.
@@ -77,11 +64,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		p.Title = "Client Closed Request"
 	}
 	if _, ok := errors.AsType[*fault.Error](err); ok {
-		p.ExitCode = int(fault.KindOf(err))
+		p.ExitCode = fault.KindOf(err).ExitCode()
 	} else if status >= 400 && status < 500 {
-		p.ExitCode = int(fault.Usage)
+		p.ExitCode = fault.Usage.ExitCode()
 	} else {
-		p.ExitCode = int(fault.Internal)
+		p.ExitCode = fault.Internal.ExitCode()
 	}
 	if status >= 500 && status != http.StatusServiceUnavailable {
 		s.log.Error("server: a request failed", "method", r.Method, "path", r.URL.Path, "error", err)

@@ -188,7 +188,7 @@ func (s *Server) underRoot(path string) (string, os.FileInfo, error) {
 	const op = "use the file"
 	not := func() (string, os.FileInfo, error) {
 		// The same for a file that is not there: nobody shall find out.
-		return "", nil, fault.New(fault.Usage, op, path, "it is not in a folder that this server allows", "upload it, or start lipstream serve with --root")
+		return "", nil, fault.Usage.New(op+" "+path, "it is not in a folder that this server allows", "upload it, or start lipstream serve with --root")
 	}
 	if len(s.o.Roots) == 0 || !filepath.IsAbs(path) || strings.ContainsRune(path, 0) {
 		return not()
@@ -212,7 +212,7 @@ func (s *Server) underRoot(path string) (string, os.FileInfo, error) {
 			return not()
 		}
 		if !st.Mode().IsRegular() {
-			return "", nil, fault.New(fault.Usage, op, path, "is no file", "")
+			return "", nil, fault.Usage.New(op+" "+path, "is no file")
 		}
 		return real, st, nil
 	}

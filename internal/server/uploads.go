@@ -63,7 +63,7 @@ type MediaInfo struct {
 
 func newUploads(dir string, maxUpload, maxStored int64, log *slog.Logger) (*uploads, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fault.Wrap(fault.Output, "make the folder", dir, fault.WithoutPath(err), "")
+		return nil, fault.Output.Wrap("make the folder "+dir, fault.WithoutPath(err))
 	}
 	u := &uploads{dir: dir, maxUpload: maxUpload, maxStored: maxStored, log: log, busy: map[string]bool{}}
 	for _, i := range u.all() {
@@ -95,7 +95,7 @@ func (u *uploads) find(id string) (i upload, offset int64, err error) {
 		return i, 0, errNoUpload
 	}
 	if err != nil {
-		return i, 0, fault.Wrap(fault.Internal, "read upload", id, fault.WithoutPath(err), "")
+		return i, 0, fault.Internal.Wrap("read upload "+id, fault.WithoutPath(err))
 	}
 	return i, st.Size(), nil
 }
@@ -144,7 +144,7 @@ func (u *uploads) create(name string, size int64) (upload, error) {
 	}
 	if err != nil {
 		u.remove(i)
-		return upload{}, fault.Wrap(fault.Output, "keep upload", i.Name, fault.WithoutPath(err), "is the server's disk full?")
+		return upload{}, fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(err), "is the server's disk full?")
 	}
 	return i, nil
 }
@@ -192,11 +192,11 @@ func (u *uploads) claim(id string) (release func(), ok bool) {
 func (u *uploads) append(i upload, offset int64, r io.Reader) (int64, error) {
 	f, err := os.OpenFile(u.data(i), os.O_WRONLY, 0)
 	if err != nil {
-		return offset, fault.Wrap(fault.Output, "keep upload", i.Name, fault.WithoutPath(err), "")
+		return offset, fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(err))
 	}
 	defer func() { _ = f.Close() }()
 	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return offset, fault.Wrap(fault.Output, "keep upload", i.Name, err, "")
+		return offset, fault.Output.Wrap("keep upload "+i.Name, err)
 	}
 	n, err := io.Copy(f, io.LimitReader(r, i.Size-offset))
 	if err == nil {
@@ -205,7 +205,7 @@ func (u *uploads) append(i upload, offset int64, r io.Reader) (int64, error) {
 		}
 	}
 	if closeErr := f.Close(); err == nil && closeErr != nil {
-		err = fault.Wrap(fault.Output, "keep upload", i.Name, fault.WithoutPath(closeErr), "is the server's disk full?")
+		err = fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(closeErr), "is the server's disk full?")
 	}
 	return offset + n, err
 }
@@ -389,9 +389,9 @@ func probe(ctx context.Context, path, name string) (media.Tools, *media.Info, er
 		return tools, nil, err
 	}
 	info, err := media.Probe(ctx, tools, path)
-	if e, ok := errors.AsType[*fault.Error](err); ok && e.Subject == path {
+	if e, ok := errors.AsType[*fault.Error](err); ok && strings.HasSuffix(e.Op, path) {
 		named := *e
-		named.Subject = name
+		named.Op = strings.TrimSuffix(e.Op, path) + name
 		err = &named
 	}
 	return tools, info, err

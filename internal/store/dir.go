@@ -30,7 +30,7 @@ func NewDir(root string) (*Dir, error) {
 		err = os.MkdirAll(filepath.Join(root, incoming), 0o700)
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.Output, "make the folder", root, fault.WithoutPath(err), "")
+		return nil, fault.Output.Wrap("make the folder "+root, fault.WithoutPath(err))
 	}
 	return &Dir{root}, nil
 }
@@ -43,7 +43,7 @@ func (d *Dir) Put(ctx context.Context, name string, r io.Reader) (i Info, err er
 		return i, err
 	}
 	fail := func(err error) (Info, error) {
-		return Info{}, fault.Wrap(fault.Output, storeOp, name, fault.WithoutPath(err), "is the disk full?")
+		return Info{}, fault.Output.Wrap(storeOp+" "+name, fault.WithoutPath(err), "is the disk full?")
 	}
 	f, err := os.CreateTemp(filepath.Join(d.root, incoming), "*")
 	if err != nil {
@@ -74,7 +74,7 @@ func (d *Dir) Open(ctx context.Context, name string) (io.ReadCloser, Info, error
 	}
 	f, err := os.Open(d.file(name))
 	if err != nil {
-		return nil, i, fault.Wrap(fault.Input, "read object", name, fault.WithoutPath(err), "")
+		return nil, i, fault.Input.Wrap("read object "+name, fault.WithoutPath(err))
 	}
 	return f, i, nil
 }
@@ -89,7 +89,7 @@ func (d *Dir) Stat(_ context.Context, name string) (Info, error) {
 		err = fs.ErrNotExist
 	}
 	if err != nil {
-		return Info{}, fault.Wrap(fault.Input, "read object", name, fault.WithoutPath(err), "")
+		return Info{}, fault.Input.Wrap("read object "+name, fault.WithoutPath(err))
 	}
 	return Info{name, st.Size(), st.ModTime()}, nil
 }
@@ -101,7 +101,7 @@ func (d *Dir) Delete(_ context.Context, name string) error {
 	}
 	err := os.Remove(d.file(name))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fault.Wrap(fault.Output, "remove object", name, fault.WithoutPath(err), "")
+		return fault.Output.Wrap("remove object "+name, fault.WithoutPath(err))
 	}
 	for p := filepath.Dir(d.file(name)); p != d.root && os.Remove(p) == nil; {
 		p = filepath.Dir(p)
@@ -138,7 +138,7 @@ func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
 		return nil
 	})
 	sortByName(all)
-	return all, fault.Wrap(fault.Input, "list objects of", d.root, err, "")
+	return all, fault.Input.Wrap("list objects of "+d.root, err)
 }
 
 func sortByName(all []Info) {

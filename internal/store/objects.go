@@ -25,7 +25,7 @@ func NewObjects(ctx context.Context, js jetstream.JetStream) (*Objects, error) {
 		o, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: bucket, Description: "media of Lipstream's jobs"})
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, "open the store", "objects:", err, "see whether the NATS servers run and have JetStream")
+		return nil, fault.Missing.Wrap("open the store objects:", err, "see whether the NATS servers run and have JetStream")
 	}
 	return &Objects{o}, nil
 }
@@ -37,7 +37,7 @@ func (s *Objects) Put(ctx context.Context, name string, r io.Reader) (Info, erro
 	}
 	i, err := s.o.Put(ctx, jetstream.ObjectMeta{Name: name}, reader{ctx, r})
 	if err != nil {
-		return Info{}, fault.Wrap(fault.Output, storeOp, name, err, "")
+		return Info{}, fault.Output.Wrap(storeOp+" "+name, err)
 	}
 	return infoOf(i), nil
 }
@@ -49,7 +49,7 @@ func (s *Objects) failure(name string, err error) error {
 	if errors.Is(err, jetstream.ErrObjectNotFound) {
 		err = fs.ErrNotExist
 	}
-	return fault.Wrap(fault.Input, "read object", name, err, "")
+	return fault.Input.Wrap("read object "+name, err)
 }
 
 // Open implements Store.
@@ -83,7 +83,7 @@ func (s *Objects) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	if err := s.o.Delete(ctx, name); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
-		return fault.Wrap(fault.Output, "remove object", name, err, "")
+		return fault.Output.Wrap("remove object "+name, err)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func (s *Objects) List(ctx context.Context, prefix string) ([]Info, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fault.Wrap(fault.Input, "list objects of", s.URL(), err, "")
+		return nil, fault.Input.Wrap("list objects of "+s.URL(), err)
 	}
 	var all []Info
 	for _, i := range list {

@@ -28,11 +28,11 @@ func Open(ctx context.Context, address string, js jetstream.JetStream) (Store, e
 	case "s3":
 		u, err := url.Parse(address)
 		if err != nil {
-			return nil, fault.Wrap(fault.Usage, "open the store", "s3", err, "write s3://bucket/prefix?endpoint=host:port")
+			return nil, fault.Usage.Wrap("open the store s3", err, "write s3://bucket/prefix?endpoint=host:port")
 		}
 		return NewS3(ctx, u)
 	}
-	return nil, fault.New(fault.Usage, "open the store", address, "is no kind of store", "write dir:/path, objects: or s3://bucket?endpoint=host:port")
+	return nil, fault.Usage.New("open the store "+address, "is no kind of store", "write dir:/path, objects: or s3://bucket?endpoint=host:port")
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9_-][a-z0-9._-]*(/[a-z0-9_-][a-z0-9._-]*)*$`)
@@ -40,7 +40,7 @@ var nameForm = regexp.MustCompile(`^[a-z0-9_-][a-z0-9._-]*(/[a-z0-9_-][a-z0-9._-
 // checkName keeps to the form that all stores can have, and paths inside.
 func checkName(name string) error {
 	if len(name) > 200 || !nameForm.MatchString(name) {
-		return fault.New(fault.Internal, "name object", name, "the name has another form than objects have", "")
+		return fault.Internal.New("name object "+name, "the name has another form than objects have")
 	}
 	return nil
 }

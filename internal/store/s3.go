@@ -37,13 +37,13 @@ func NewS3(ctx context.Context, u *url.URL) (*S3, error) {
 		Creds: credentials.NewEnvAWS(), Secure: q.Get("tls") != "false", Region: cmp.Or(q.Get("region"), "us-east-1"),
 	})
 	if err != nil {
-		return nil, fault.Wrap(fault.Usage, "open the store", s.url, err, "write s3://bucket/prefix?endpoint=host:port")
+		return nil, fault.Usage.Wrap("open the store "+s.url, err, "write s3://bucket/prefix?endpoint=host:port")
 	}
 	ok, err := s.c.BucketExists(ctx, s.bucket)
 	if err == nil && !ok {
-		return nil, fault.New(fault.Missing, "open the store", s.url, "there is no such bucket", "make it, or see AWS_ACCESS_KEY_ID")
+		return nil, fault.Missing.New("open the store "+s.url, "there is no such bucket", "make it, or see AWS_ACCESS_KEY_ID")
 	}
-	return s, fault.Wrap(fault.Missing, "open the store", s.url, err, "see the endpoint, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	return s, fault.Missing.Wrap("open the store "+s.url, err, "see the endpoint, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 }
 
 // Put implements Store.
@@ -52,7 +52,7 @@ func (s *S3) Put(ctx context.Context, name string, r io.Reader) (Info, error) {
 		return Info{}, err
 	}
 	if _, err := s.c.PutObject(ctx, s.bucket, s.prefix+name, r, -1, minio.PutObjectOptions{PartSize: partSize, NumThreads: 1}); err != nil {
-		return Info{}, fault.Wrap(fault.Output, storeOp, name, err, "")
+		return Info{}, fault.Output.Wrap(storeOp+" "+name, err)
 	}
 	return s.Stat(ctx, name)
 }
@@ -61,7 +61,7 @@ func (s *S3) failure(name string, err error) error {
 	if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
 		err = fs.ErrNotExist
 	}
-	return fault.Wrap(fault.Input, "read object", name, err, "")
+	return fault.Input.Wrap("read object "+name, err)
 }
 
 // Open implements Store.
@@ -94,7 +94,7 @@ func (s *S3) Delete(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	return fault.Wrap(fault.Output, "remove object", name, s.c.RemoveObject(ctx, s.bucket, s.prefix+name, minio.RemoveObjectOptions{}), "")
+	return fault.Output.Wrap("remove object "+name, s.c.RemoveObject(ctx, s.bucket, s.prefix+name, minio.RemoveObjectOptions{}))
 }
 
 // List implements Store.
@@ -102,7 +102,7 @@ func (s *S3) List(ctx context.Context, prefix string) ([]Info, error) {
 	var all []Info
 	for i := range s.c.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}) {
 		if i.Err != nil {
-			return nil, fault.Wrap(fault.Input, "list objects of", s.url, i.Err, "")
+			return nil, fault.Input.Wrap("list objects of "+s.url, i.Err)
 		}
 		all = append(all, Info{strings.TrimPrefix(i.Key, s.prefix), i.Size, i.LastModified})
 	}

@@ -38,7 +38,7 @@ type entry struct {
 func (c *cache) get(ctx context.Context, object string) (path string, release func(), err error) {
 	if path := c.store.Path(object); path != "" {
 		if _, err := os.Stat(path); err != nil {
-			return "", nil, fault.Wrap(fault.Input, "read object", object, fault.WithoutPath(err), "upload it again")
+			return "", nil, fault.Input.Wrap("read object "+object, fault.WithoutPath(err), "upload it again")
 		}
 		return path, func() {}, nil
 	}
@@ -82,7 +82,7 @@ func (c *cache) fetch(ctx context.Context, object, path string) error {
 	defer func() { _ = r.Close() }()
 	f, err := os.CreateTemp(c.dir, ".*")
 	if err != nil {
-		return fault.Wrap(fault.Output, "keep object", object, fault.WithoutPath(err), "")
+		return fault.Output.Wrap("keep object "+object, fault.WithoutPath(err))
 	}
 	defer func() {
 		_ = f.Close()
@@ -98,7 +98,7 @@ func (c *cache) fetch(ctx context.Context, object, path string) error {
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	return fault.Wrap(fault.Output, "fetch object", object, fault.WithoutPath(err), "")
+	return fault.Output.Wrap("fetch object "+object, fault.WithoutPath(err))
 }
 
 // evict removes the oldest files that nobody uses, and what a crash left, until

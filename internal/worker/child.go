@@ -36,7 +36,7 @@ func (f failure) Error() string { return f.Message }
 func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	line, err := json.Marshal(r)
 	if err != nil {
-		return fault.Wrap(fault.Internal, "start a task", "", err, "")
+		return fault.Internal.Wrap("start a task", err)
 	}
 	cmd := exec.CommandContext(ctx, w.o.Command[0], w.o.Command[1:]...)
 	cmd.Env = append(os.Environ(), "LIPSTREAM_JOBS_DIR="+w.journals)
@@ -46,7 +46,7 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	cmd.Stderr = &log
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return fault.Wrap(fault.Internal, "start a task", "", err, "")
+		return fault.Internal.Wrap("start a task", err)
 	}
 	out, err := cmd.StdoutPipe()
 	if err == nil {
@@ -54,7 +54,7 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	}
 	if err != nil {
 		_ = in.Close()
-		return fault.Wrap(fault.Internal, "start a task", w.o.Command[0], err, "")
+		return fault.Internal.Wrap("start a task "+w.o.Command[0], err)
 	}
 	defer func() { _ = in.Close() }()
 	_, writeErr := in.Write(append(line, '\n'))

@@ -33,7 +33,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		err = json.Unmarshal(line, &r)
 	}
 	if err != nil {
-		return fault.Wrap(fault.Usage, "read a task from", "standard input", err, "lipstream worker and lipstream serve start this by themselves")
+		return fault.Usage.Wrap("read a task from standard input", err, "lipstream worker and lipstream serve start this by themselves")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -106,7 +106,7 @@ func (s *session) do(ctx context.Context, r request) error {
 		}
 		return err
 	}
-	return fault.New(fault.Usage, "do a task", r.Op, "is not known", "worker and task have to be of the same version")
+	return fault.Usage.New("do a task "+r.Op, "is not known", "worker and task have to be of the same version")
 }
 
 // frame shows the job at work.

@@ -81,7 +81,7 @@ type task struct {
 // run does it and tells the queue of success.
 func (t *task) run(ctx context.Context) error {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
-		return fault.Wrap(fault.Output, "make the folder", t.dir, fault.WithoutPath(err), "")
+		return fault.Output.Wrap("make the folder "+t.dir, fault.WithoutPath(err))
 	}
 	job := t.l.Job.Spec.Job()
 	job.Engine, job.Limits, job.Overwrite = t.l.Job.Engine, t.w.o.Limits, true
@@ -173,7 +173,7 @@ func (t *task) join(ctx context.Context, job lipstream.Job) error {
 		r.Parts, objects = append(r.Parts, path), append(objects, p.Object)
 	}
 	if noFace == frames {
-		return fault.New(fault.NoFace, "find a face in", t.l.Job.Video.Name, fmt.Sprintf("no usable face in any of %d frames", frames),
+		return fault.NoFace.New("find a face in "+t.l.Job.Video.Name, fmt.Sprintf("no usable face in any of %d frames", frames),
 			"the face must be at least 32 pixels wide and not turned away")
 	}
 	result, err := t.compute(ctx, r, nil)
@@ -282,7 +282,7 @@ func (t *task) event(ctx context.Context, e lipstream.Event) {
 func (t *task) put(ctx context.Context, object, path string) (sum string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fault.Wrap(fault.Internal, "read", path, fault.WithoutPath(err), "")
+		return "", fault.Internal.Wrap("read "+path, fault.WithoutPath(err))
 	}
 	defer func() { _ = f.Close() }()
 	h := sha256.New()
@@ -301,7 +301,7 @@ func (t *task) deliver(ctx context.Context, path, name string, r lipstream.Resul
 	}
 	st, err := os.Stat(path)
 	if err != nil {
-		return fault.Wrap(fault.Internal, "read", path, fault.WithoutPath(err), "")
+		return fault.Internal.Wrap("read "+path, fault.WithoutPath(err))
 	}
 	return t.l.Done(ctx, queue.Result{
 		Object: object, Name: name, Size: st.Size(), SHA256: sum, Engine: r.Engine, Frames: r.Frames, NoFace: r.NoFace,

@@ -83,14 +83,14 @@ func New(ctx context.Context, o Options) (*Worker, error) {
 	if len(o.Command) == 0 {
 		program, err := os.Executable()
 		if err != nil {
-			return nil, fault.Wrap(fault.Internal, "find this program", "", err, "")
+			return nil, fault.Internal.Wrap("find this program", err)
 		}
 		o.Command = []string{program, "task"}
 	}
 	if o.Memory == 0 {
 		b, err := memory.Probe{}.Budget(0, nil)
 		if err != nil {
-			return nil, fault.Wrap(fault.Internal, "find out the memory of", host, err, "")
+			return nil, fault.Internal.Wrap("find out the memory of "+host, err)
 		}
 		o.Memory = b.Host
 	}
@@ -105,7 +105,7 @@ func New(ctx context.Context, o Options) (*Worker, error) {
 	}
 	if len(o.Engines) == 0 {
 		if err := w.ask(ctx, request{Op: opMachine}, func(a answer) { w.machine = *a.Machine }); err != nil {
-			return nil, fault.Wrap(fault.Missing, "look at", "this machine", err, cmp.Or(hintOf(err), "see lipstream doctor"))
+			return nil, fault.Missing.Wrap("look at this machine", err, cmp.Or(hintOf(err), "see lipstream doctor"))
 		}
 		w.o.Engines = w.machine.Engines
 	}
@@ -137,7 +137,7 @@ func keyText(s string) string {
 // crash left of tasks at work.
 func (w *Worker) own() error {
 	fail := func(err error) error {
-		return fault.Wrap(fault.Output, "use the folder", w.o.Dir, fault.WithoutPath(err), "say another one with --data")
+		return fault.Output.Wrap("use the folder "+w.o.Dir, fault.WithoutPath(err), "say another one with --data")
 	}
 	var err error
 	if w.lock, err = store.Own(w.o.Dir); err != nil {
@@ -251,7 +251,7 @@ func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (plan lipstrea
 		}
 	})
 	if f, ok := errors.AsType[failure](err); ok {
-		return plan, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate", Subject: "the job", Err: errors.New(f.Message), Hint: f.Hint}
+		return plan, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate " + "the job", Err: errors.New(f.Message), Hint: f.Hint}
 	}
 	return plan, err
 }

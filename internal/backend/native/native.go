@@ -32,11 +32,11 @@ func Open(path, hint string) (*Library, error) {
 		path = abs
 	}
 	if err := CheckFile(path); err != nil {
-		return nil, fault.Wrap(fault.Missing, "load library", path, err, hint)
+		return nil, fault.Missing.Wrap("load library "+path, err, hint)
 	}
 	h, err := dlopen(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Missing, "load library", path, err, hint)
+		return nil, fault.Missing.Wrap("load library "+path, err, hint)
 	}
 	return &Library{path: path, handle: h}, nil
 }
@@ -65,7 +65,7 @@ func (l *Library) Bind(hint string, funcs ...Func) error {
 			continue
 		}
 		if err := Register(f.Ptr, addr); err != nil {
-			return fault.Wrap(fault.Internal, "bind "+f.Name+" of", l.path, err, "")
+			return fault.Internal.Wrap("bind "+f.Name+" of"+" "+l.path, err)
 		}
 	}
 	if len(missing) == 0 {
@@ -74,8 +74,7 @@ func (l *Library) Bind(hint string, funcs ...Func) error {
 	if more := len(missing) - maxNamed; more > 0 {
 		missing = append(missing[:maxNamed], fmt.Sprintf("%d more", more))
 	}
-	return fault.New(fault.Missing, "load library", l.path,
-		"it lacks "+strings.Join(missing, ", ")+"; it is another version, or not the library its name says", hint)
+	return fault.Missing.New("load library "+l.path, "it lacks "+strings.Join(missing, ", ")+"; it is another version, or not the library its name says", hint)
 }
 
 // Register makes *fptr call the C function at addr. purego panics for a Go
@@ -110,11 +109,11 @@ func CheckFile(path string) error {
 func CheckDir(dir, hint string) error {
 	names, err := filepath.Glob(filepath.Join(dir, "*.so*"))
 	if err != nil {
-		return fault.Wrap(fault.Internal, "list", dir, err, "")
+		return fault.Internal.Wrap("list "+dir, err)
 	}
 	for _, n := range names {
 		if err := CheckFile(n); err != nil {
-			return fault.Wrap(fault.Missing, "load library", n, err, hint)
+			return fault.Missing.Wrap("load library "+n, err, hint)
 		}
 	}
 	return nil

@@ -214,7 +214,7 @@ type apiBase struct {
 // older library would print a complaint about the version it is asked for.
 func loadAPI(lib *native.Library) (*api, string, error) {
 	fail := func(cause string) (*api, string, error) {
-		return nil, "", fault.New(fault.Missing, "load library", lib.Path(), cause, hint)
+		return nil, "", fault.Missing.New("load library "+lib.Path(), cause, hint)
 	}
 	// const OrtApiBase* OrtGetApiBase(void);
 	var getBase func() *apiBase
@@ -228,10 +228,10 @@ func loadAPI(lib *native.Library) (*api, string, error) {
 	var getVersion func() string
 	var getAPI func(version uint32) *[tableLen]uintptr
 	if err := native.Register(&getVersion, base.getVersionString); err != nil {
-		return nil, "", fault.Wrap(fault.Internal, "load library", lib.Path(), err, "")
+		return nil, "", fault.Internal.Wrap("load library "+lib.Path(), err)
 	}
 	if err := native.Register(&getAPI, base.getAPI); err != nil {
-		return nil, "", fault.Wrap(fault.Internal, "load library", lib.Path(), err, "")
+		return nil, "", fault.Internal.Wrap("load library "+lib.Path(), err)
 	}
 	version := getVersion()
 	var major, minor int
@@ -251,7 +251,7 @@ func loadAPI(lib *native.Library) (*api, string, error) {
 			return fail(fmt.Sprintf("ONNX Runtime %s has no function %d in its table", version, i))
 		}
 		if err := native.Register(fptr, table[i]); err != nil {
-			return nil, "", fault.Wrap(fault.Internal, "load library", lib.Path(), err, "")
+			return nil, "", fault.Internal.Wrap("load library "+lib.Path(), err)
 		}
 	}
 	return a, version, nil

@@ -36,7 +36,7 @@ func checkArena(o backend.Arena) error {
 		n    int64
 	}{{"growth", int64(o.Growth)}, {"limit", o.Limit}, {"first", o.First}, {"max dead", o.MaxDead}} {
 		if v.n < 0 {
-			return fault.New(fault.Usage, "use arena "+v.name, strconv.FormatInt(v.n, 10), "the number is negative", "use 0 for the default")
+			return fault.Usage.New("use arena "+v.name+" "+strconv.FormatInt(v.n, 10), "the number is negative", "use 0 for the default")
 		}
 	}
 	return nil

@@ -52,7 +52,7 @@ var _ backend.Backend = (*Backend)(nil)
 // computes a tiny model with it.
 func Open(ctx context.Context, path string) (*Backend, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fault.Wrap(fault.Cancelled, "load library", path, err, "")
+		return nil, fault.Cancelled.Wrap("load library "+path, err)
 	}
 	// The library's builds of Microsoft collect telemetry, into files in the
 	// user's folders, from the moment that it is loaded.
@@ -163,7 +163,7 @@ func (b *Backend) Close() error {
 		return nil
 	}
 	if b.sessions > 0 {
-		return fault.New(fault.Internal, "close ONNX Runtime", "", fmt.Sprintf("%d sessions are still open", b.sessions), "")
+		return fault.Internal.New("close ONNX Runtime", fmt.Sprintf("%d sessions are still open", b.sessions))
 	}
 	b.closed = true
 	if b.memInfo != 0 {

@@ -25,7 +25,7 @@ type profile struct {
 func (s *session) startProfile(options handle) error {
 	dir, err := os.MkdirTemp("", "lipstream-profile-")
 	if err != nil {
-		return fault.Wrap(fault.Output, "make a folder for the profile of", s.model, err, "free space in the folder for temporary files")
+		return fault.Output.Wrap("make a folder for the profile of "+s.model, err, "free space in the folder for temporary files")
 	}
 	s.profile.dir = dir
 	prefix, err := native.PathChars(filepath.Join(dir, "ort"))
@@ -43,16 +43,16 @@ func (s *session) Nodes() ([]backend.Node, error) {
 		return s.profile.nodes, nil
 	}
 	if s.handle == 0 {
-		return nil, fault.Wrap(fault.Internal, "list the nodes of", s.model, errClosed, "")
+		return nil, fault.Internal.Wrap("list the nodes of "+s.model, errClosed)
 	}
 	if s.profile.dir == "" {
-		return nil, fault.New(fault.Internal, "list the nodes of", s.model, "it was loaded without Options.Profile", "")
+		return nil, fault.Internal.New("list the nodes of "+s.model, "it was loaded without Options.Profile")
 	}
 	text, err := s.endProfile()
 	if err == nil {
 		s.profile.nodes, err = readProfile(text)
 	}
-	return s.profile.nodes, fault.Wrap(fault.Internal, "list the nodes of", s.model, err, "")
+	return s.profile.nodes, fault.Internal.Wrap("list the nodes of "+s.model, err)
 }
 
 // endProfile gives what the library has written.

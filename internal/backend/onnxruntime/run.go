@@ -99,7 +99,7 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	out := make(map[string]*tensor.Tensor, len(s.outputs))
 	for i, p := range s.outputs {
 		if out[p.Name], err = s.copyOut(results[i]); err != nil {
-			return nil, fault.Wrap(fault.Internal, "read output", p.Name, err, "")
+			return nil, fault.Internal.Wrap("read output "+p.Name, err)
 		}
 	}
 	return out, nil

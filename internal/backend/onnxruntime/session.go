@@ -49,10 +49,10 @@ type session struct {
 // library's initialisation.
 func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fault.Wrap(fault.Cancelled, "load model", m.Name, err, "")
+		return nil, fault.Cancelled.Wrap("load model "+m.Name, err)
 	}
 	if err := b.enter(); err != nil {
-		return nil, fault.Wrap(fault.Internal, "load model", m.Name, err, "")
+		return nil, fault.Internal.Wrap("load model "+m.Name, err)
 	}
 	s := &session{b: b, model: m.Name, graph: m.Graph, turn: make(chan struct{}, 1)}
 	if err := s.load(ctx, m, o); err != nil {
@@ -183,7 +183,7 @@ func (s *session) handOver(weights []onnx.Weight, options handle) (release func(
 	for i, w := range weights {
 		names[i] = native.CString(w.Name)
 		if err := s.wrap(w.Tensor, &values[i]); err != nil {
-			return release, fault.Wrap(fault.Internal, "hand over weight", w.Name, err, "")
+			return release, fault.Internal.Wrap("hand over weight "+w.Name, err)
 		}
 	}
 	err = a.check(a.addInitializers(options, &names[0], &values[0], uintptr(len(weights))))
@@ -201,11 +201,10 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 		return 0, 0, err
 	}
 	if device < 0 && o.Precision != backend.Auto && o.Precision != backend.F32 {
-		return 0, 0, fault.New(fault.Usage, "use precision", string(o.Precision),
-			"ONNX Runtime computes in f32 on a CPU", "use precision f32, or the openvino backend")
+		return 0, 0, fault.Usage.New("use precision "+string(o.Precision), "ONNX Runtime computes in f32 on a CPU", "use precision f32, or the openvino backend")
 	}
 	if o.Threads < 0 {
-		return 0, 0, fault.New(fault.Usage, "use threads", strconv.Itoa(o.Threads), "the number is negative", "")
+		return 0, 0, fault.Usage.New("use threads "+strconv.Itoa(o.Threads), "the number is negative")
 	}
 	if err := checkArena(o.Arena); err != nil {
 		return 0, 0, err
@@ -233,7 +232,7 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 // device reads Options.Device.
 func (b *Backend) device(id string) (int, error) {
 	bad := func(cause string) (int, error) {
-		return 0, fault.New(fault.Usage, "use device", id, cause, "run: lipstream doctor")
+		return 0, fault.Usage.New("use device "+id, cause, "run: lipstream doctor")
 	}
 	if id == "" {
 		list, err := b.Devices()
@@ -319,7 +318,7 @@ func (s *session) portType(p *backend.Port, typeInfo handle) error {
 		return err
 	}
 	if kind != typeTensor {
-		return fault.New(fault.Input, "use port", p.Name, "it is not a tensor", "")
+		return fault.Input.New("use port "+p.Name, "it is not a tensor")
 	}
 	var info handle // part of typeInfo
 	if err := a.check(a.tensorInfo(typeInfo, &info)); err != nil {

@@ -220,7 +220,7 @@ const (
 // first, for an older library lacks functions and should be told as old.
 func loadAPI(lib *native.Library) (*api, string, error) {
 	fail := func(cause string) (*api, string, error) {
-		return nil, "", fault.New(fault.Missing, "load library", lib.Path(), cause, hint)
+		return nil, "", fault.Missing.New("load library "+lib.Path(), cause, hint)
 	}
 	a := &api{}
 	all := a.funcs()

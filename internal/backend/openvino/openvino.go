@@ -44,7 +44,7 @@ var _ backend.Backend = (*Backend)(nil)
 // checks its version and functions, and computes a tiny model with it.
 func Open(ctx context.Context, path string) (*Backend, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fault.Wrap(fault.Cancelled, "load library", path, err, "")
+		return nil, fault.Cancelled.Wrap("load library "+path, err)
 	}
 	// OpenVINO loads its siblings and plugins itself, some of them only when
 	// a model is read; a damaged one must not get that far.
@@ -104,7 +104,7 @@ func (b *Backend) Close() error {
 		return nil
 	}
 	if b.sessions > 0 {
-		return fault.New(fault.Internal, "close OpenVINO", "", fmt.Sprintf("%d sessions are still open", b.sessions), "")
+		return fault.Internal.New("close OpenVINO", fmt.Sprintf("%d sessions are still open", b.sessions))
 	}
 	b.closed = true
 	b.api.coreFree(b.core)
@@ -133,12 +133,12 @@ func (b *Backend) leave() {
 // and a driver for. The CPU comes first.
 func (b *Backend) Devices() ([]backend.Device, error) {
 	if err := b.enter(); err != nil {
-		return nil, fault.Wrap(fault.Internal, "list devices", Name, err, "")
+		return nil, fault.Internal.Wrap("list devices "+Name, err)
 	}
 	defer b.leave()
 	names, err := b.deviceNames()
 	if err != nil {
-		return nil, fault.Wrap(fault.Internal, "list devices", Name, err, "")
+		return nil, fault.Internal.Wrap("list devices "+Name, err)
 	}
 	var list []backend.Device
 	for _, n := range names {
@@ -211,7 +211,7 @@ func (b *Backend) device(id string) (string, error) {
 		}
 		have = append(have, deviceID(n))
 	}
-	return "", fault.New(fault.Usage, "use device", id, "OpenVINO has no such device here",
+	return "", fault.Usage.New("use device "+id, "OpenVINO has no such device here",
 		"use one of: "+strings.Join(have, ", "))
 }
 
@@ -228,7 +228,7 @@ func (b *Backend) property(device, key string) (string, error) {
 // settings turns the options into OpenVINO's properties for a device.
 func (b *Backend) settings(device string, o backend.Options) ([][2]string, error) {
 	if o.Threads < 0 {
-		return nil, fault.New(fault.Usage, "use threads", strconv.Itoa(o.Threads), "the number is negative", "")
+		return nil, fault.Usage.New("use threads "+strconv.Itoa(o.Threads), "the number is negative")
 	}
 	precision := o.Precision
 	if precision == backend.Auto {
@@ -241,15 +241,14 @@ func (b *Backend) settings(device string, o backend.Options) ([][2]string, error
 	// its OPTIMIZATION_CAPABILITIES.
 	needs, ok := map[backend.Precision]string{backend.F32: "FP32", backend.BF16: "BF16", backend.F16: "FP16"}[precision]
 	if !ok {
-		return nil, fault.New(fault.Usage, "use precision", string(precision), "it is unknown", "use one of: f32, bf16, f16")
+		return nil, fault.Usage.New("use precision "+string(precision), "it is unknown", "use one of: f32, bf16, f16")
 	}
 	can, err := b.property(device, "OPTIMIZATION_CAPABILITIES")
 	if err != nil {
 		return nil, err
 	}
 	if !slices.Contains(strings.Fields(can), needs) {
-		return nil, fault.New(fault.Usage, "use precision", string(precision),
-			"the device "+deviceID(device)+" cannot compute in it", "use precision f32")
+		return nil, fault.Usage.New("use precision "+string(precision), "the device "+deviceID(device)+" cannot compute in it", "use precision f32")
 	}
 	list := [][2]string{
 		{"INFERENCE_PRECISION_HINT", string(precision)},

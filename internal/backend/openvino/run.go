@@ -49,7 +49,7 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	// only in the next one, which sets them all anew first.
 	for i, p := range s.inputs {
 		if err := s.set(s.b.api.setInput, uintptr(i), in[p.Name]); err != nil {
-			return nil, fault.Wrap(fault.Internal, "set input", p.Name, err, "")
+			return nil, fault.Internal.Wrap("set input "+p.Name, err)
 		}
 	}
 	out := make(map[string]*tensor.Tensor, len(s.outputs))
@@ -59,7 +59,7 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 		}
 		out[p.Name] = tensor.New(p.DType, p.Shape...)
 		if err := s.set(s.b.api.setOutput, uintptr(i), out[p.Name]); err != nil {
-			return nil, fault.Wrap(fault.Internal, "set output", p.Name, err, "")
+			return nil, fault.Internal.Wrap("set output "+p.Name, err)
 		}
 	}
 	var err error
@@ -75,7 +75,7 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 			continue
 		}
 		if out[p.Name], err = s.copyOut(uintptr(i)); err != nil {
-			return nil, fault.Wrap(fault.Internal, "read output", p.Name, err, "")
+			return nil, fault.Internal.Wrap("read output "+p.Name, err)
 		}
 	}
 	return out, nil

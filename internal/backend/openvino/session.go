@@ -40,10 +40,10 @@ type session struct {
 // Load reads and compiles a model.
 func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, fault.Wrap(fault.Cancelled, "load model", m.Name, err, "")
+		return nil, fault.Cancelled.Wrap("load model "+m.Name, err)
 	}
 	if err := b.enter(); err != nil {
-		return nil, fault.Wrap(fault.Internal, "load model", m.Name, err, "")
+		return nil, fault.Internal.Wrap("load model "+m.Name, err)
 	}
 	s := &session{b: b, model: m.Name, source: m, options: o, turn: make(chan struct{}, 1)}
 	if err := s.load(ctx, m, o); err != nil {
@@ -279,7 +279,7 @@ func (s *session) Nodes() ([]backend.Node, error) {
 	s.turn <- struct{}{}
 	defer func() { <-s.turn }()
 	if s.request == 0 {
-		return nil, fault.Wrap(fault.Internal, "list the nodes of", s.model, errClosed, "")
+		return nil, fault.Internal.Wrap("list the nodes of "+s.model, errClosed)
 	}
 	a := s.b.api
 	var list profilingList
@@ -297,7 +297,7 @@ func (s *session) Nodes() ([]backend.Node, error) {
 		}
 	}
 	if len(nodes) == 0 {
-		return nil, fault.New(fault.Internal, "list the nodes of", s.model, "it has not run, or was loaded without Options.Profile", "")
+		return nil, fault.Internal.New("list the nodes of "+s.model, "it has not run, or was loaded without Options.Profile")
 	}
 	return nodes, nil
 }

@@ -71,23 +71,23 @@ func Open(ctx context.Context, prefer string) (backend.Backend, error) {
 		case b != nil:
 			return b, nil
 		case ctx.Err() != nil:
-			return nil, fault.Wrap(fault.Cancelled, "open backend", o.name, ctx.Err(), "")
+			return nil, fault.Cancelled.Wrap("open backend "+o.name, ctx.Err())
 		case given != "":
-			return nil, &fault.Error{Kind: fault.KindOf(err), Op: "use " + wheels.DirVariable + " for", Subject: o.name, Err: err, Hint: wheels.GivenHint}
+			return nil, &fault.Error{Kind: fault.KindOf(err), Op: "use " + wheels.DirVariable + " for" + " " + o.name, Err: err, Hint: wheels.GivenHint}
 		}
 		broken = append(broken, err)
 	}
 	switch {
 	case !known:
-		return nil, fault.New(fault.Usage, "use backend", prefer, "there is none of this name",
+		return nil, fault.Usage.New("use backend "+prefer, "there is none of this name",
 			"use one of: auto, openvino, onnxruntime")
 	case len(broken) > 0: // one that is there but does not work says more than one that is not there
 		return nil, broken[0]
 	case auto && given != "":
-		return nil, fault.New(fault.Missing, "open a backend", "", "neither OpenVINO nor ONNX Runtime is in "+given+
+		return nil, fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is in "+given+
 			", the folder that "+wheels.DirVariable+" names", wheels.GivenHint)
 	case auto:
-		return nil, fault.New(fault.Missing, "open a backend", "", "neither OpenVINO nor ONNX Runtime is installed",
+		return nil, fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is installed",
 			"run: lipstream runtime install openvino")
 	}
 	return nil, missing[0]

@@ -39,7 +39,7 @@ func download(ctx context.Context, r Runtime, w wheel, dir string, progress func
 			continue
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			return "", fault.Wrap(fault.Output, "remove", dir, err, "")
+			return "", fault.Output.Wrap("remove "+dir, err)
 		}
 		tried = true
 		path, err := downloadWith(ctx, program, client[1:], r, w, dir)
@@ -47,7 +47,7 @@ func download(ctx context.Context, r Runtime, w wheel, dir string, progress func
 			return path, nil
 		}
 		if ctx.Err() != nil {
-			return "", fault.Wrap(fault.Cancelled, "download", r.Project, ctx.Err(), "")
+			return "", fault.Cancelled.Wrap("download "+r.Project, ctx.Err())
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", strings.Join(client, " "), err))
 		progress(strings.Join(client, " ") + " could not download it; trying another way")
@@ -55,9 +55,9 @@ func download(ctx context.Context, r Runtime, w wheel, dir string, progress func
 	byHand := "fetch the wheel " + r.Project + " " + r.Version + " (" + abi + ", " + w.platform +
 		") from pypi.org on any machine, then run: lipstream runtime install " + r.Name + " --from FILE"
 	if !tried {
-		return "", fault.New(fault.Missing, "download", r.Project, "neither pip nor uv is installed", "install pip, or "+byHand)
+		return "", fault.Missing.New("download "+r.Project, "neither pip nor uv is installed", "install pip, or "+byHand)
 	}
-	return "", fault.Wrap(fault.Missing, "download", r.Project+" "+r.Version, errors.Join(failures...), byHand)
+	return "", fault.Missing.Wrap("download "+r.Project+" "+r.Version, errors.Join(failures...), byHand)
 }
 
 func downloadWith(ctx context.Context, program string, args []string, r Runtime, w wheel, dir string) (string, error) {

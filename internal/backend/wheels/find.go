@@ -55,7 +55,7 @@ func Candidates(ctx context.Context, name string) ([]Library, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fault.New(fault.Usage, "use backend", name, "there is none of this name", "use one of: openvino, onnxruntime")
+		return nil, fault.Usage.New("use backend "+name, "there is none of this name", "use one of: openvino, onnxruntime")
 	}
 	return find(ctx, name, all...)
 }
@@ -93,10 +93,10 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fault.Wrap(fault.Cancelled, "find runtime", name, err, "")
+		return nil, fault.Cancelled.Wrap("find runtime "+name, err)
 	}
 	if len(list) == 0 {
-		return nil, fault.New(fault.Missing, "find runtime", name, "it is not installed", "run: lipstream runtime install "+name)
+		return nil, fault.Missing.New("find runtime "+name, "it is not installed", "run: lipstream runtime install "+name)
 	}
 	return list, nil
 }
@@ -112,7 +112,7 @@ func notGiven(name, dir string) error {
 	if _, err := os.ReadDir(dir); err != nil {
 		cause = DirVariable + " names no folder that can be read: " + err.Error()
 	}
-	return fault.New(fault.Missing, "find runtime", name, cause, GivenHint)
+	return fault.Missing.New("find runtime "+name, cause, GivenHint)
 }
 
 func haveNVIDIA() bool {
@@ -206,7 +206,7 @@ func (r Runtime) folder() string { return r.Name + "-" + r.Version }
 func root() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
-		return "", fault.Wrap(fault.Missing, "find the cache folder", "", err, "set HOME, or XDG_CACHE_HOME")
+		return "", fault.Missing.Wrap("find the cache folder", err, "set HOME, or XDG_CACHE_HOME")
 	}
 	return filepath.Join(cache, "lipstream", "runtimes"), nil
 }

@@ -59,17 +59,17 @@ func Install(ctx context.Context, name, from string, progress func(string)) (dir
 	}
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
-		return "", fault.Wrap(fault.Output, "create", parent, err, "")
+		return "", fault.Output.Wrap("create "+parent, err)
 	}
 	sweep(parent, "."+r.Name+"-")
 	// Beside its destination, so that the last step is one rename.
 	work, err := os.MkdirTemp(parent, "."+r.Name+"-*")
 	if err != nil {
-		return "", fault.Wrap(fault.Output, "create a folder in", parent, err, "")
+		return "", fault.Output.Wrap("create a folder in "+parent, err)
 	}
 	defer func() {
 		if e := os.RemoveAll(work); e != nil && err == nil {
-			err = fault.Wrap(fault.Output, "remove", work, e, "")
+			err = fault.Output.Wrap("remove "+work, e)
 		}
 	}()
 	if from == "" {
@@ -114,13 +114,13 @@ func sweep(parent, prefix string) {
 func replace(ctx context.Context, unpacked, dir, work, sum string) error {
 	old := filepath.Join(work, "old")
 	if err := os.Rename(dir, old); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fault.Wrap(fault.Output, "replace", dir, err, "")
+		return fault.Output.Wrap("replace "+dir, err)
 	}
 	if err := os.Rename(unpacked, dir); err != nil {
 		if verify(ctx, dir, sum) == nil {
 			return nil // another process was faster
 		}
-		return fault.Wrap(fault.Output, "install in", dir, err, "")
+		return fault.Output.Wrap("install in "+dir, err)
 	}
 	return nil
 }
@@ -133,9 +133,9 @@ func checkFile(path string) error {
 	st, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return fault.Wrap(fault.Input, "open wheel", path, fault.WithoutPath(err), fileHint)
+		return fault.Input.Wrap("open wheel "+path, fault.WithoutPath(err), fileHint)
 	case !st.Mode().IsRegular():
-		return fault.New(fault.Input, "open wheel", path, "not a regular file", fileHint)
+		return fault.Input.New("open wheel "+path, "not a regular file", fileHint)
 	}
 	return nil
 }
@@ -145,39 +145,38 @@ func checkFile(path string) error {
 func unpackWheel(ctx context.Context, r Runtime, w wheel, from, to string) (err error) {
 	f, err := os.Open(from)
 	if err != nil {
-		return fault.Wrap(fault.Input, "open wheel", from, fault.WithoutPath(err), fileHint)
+		return fault.Input.Wrap("open wheel "+from, fault.WithoutPath(err), fileHint)
 	}
 	defer f.Close()
 	st, err := f.Stat()
 	if err != nil {
-		return fault.Wrap(fault.Input, "open wheel", from, err, "")
+		return fault.Input.Wrap("open wheel "+from, err)
 	}
 	if !st.Mode().IsRegular() {
-		return fault.New(fault.Input, "open wheel", from, "not a regular file", "")
+		return fault.Input.New("open wheel "+from, "not a regular file")
 	}
 	sum, err := hash(ctx, f)
 	if err != nil {
-		return fault.Wrap(fault.Input, "read wheel", from, err, "")
+		return fault.Input.Wrap("read wheel "+from, err)
 	}
 	if sum != w.sha256 {
-		return fault.New(fault.Input, "check wheel", from,
-			fmt.Sprintf("its SHA-256 is %s, that of %s %s (%s, %s) is %s", sum, r.Project, r.Version, abi, w.platform, w.sha256),
+		return fault.Input.New("check wheel "+from, fmt.Sprintf("its SHA-256 is %s, that of %s %s (%s, %s) is %s", sum, r.Project, r.Version, abi, w.platform, w.sha256),
 			"fetch it with: pip download --no-deps --only-binary=:all: --python-version "+pythonVersion+
 				" --platform "+w.platform+" "+r.Project+"=="+r.Version)
 	}
 	files, err := unpack(ctx, f, st.Size(), r.keep, to)
 	if err != nil {
-		return fault.Wrap(fault.Input, "unpack wheel", from, err, "")
+		return fault.Input.Wrap("unpack wheel "+from, err)
 	}
 	if r.libraryIn(to) == "" {
-		return fault.New(fault.Internal, "unpack wheel", from, "the library is not in it", "")
+		return fault.Internal.New("unpack wheel "+from, "the library is not in it")
 	}
 	text, err := json.MarshalIndent(manifest{r.Name, r.Version, w.sha256, files}, "", "  ")
 	if err != nil {
-		return fault.Wrap(fault.Internal, "write manifest", to, err, "")
+		return fault.Internal.Wrap("write manifest "+to, err)
 	}
 	err = os.WriteFile(filepath.Join(to, manifestName), text, 0o644)
-	return fault.Wrap(fault.Output, "write manifest", to, err, "")
+	return fault.Output.Wrap("write manifest "+to, err)
 }
 
 // verify checks every file of an installation against its manifest.

@@ -107,7 +107,7 @@ func Named(name string) (Runtime, error) {
 		}
 		names = append(names, r.Name)
 	}
-	return Runtime{}, fault.New(fault.Usage, "use runtime", name, "there is none of this name",
+	return Runtime{}, fault.Usage.New("use runtime "+name, "there is none of this name",
 		"use one of: "+strings.Join(names, ", "))
 }
 
@@ -118,7 +118,7 @@ func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
 func (r Runtime) wheel() (wheel, error) {
 	w, ok := r.files[platform()]
 	if !ok {
-		return wheel{}, fault.New(fault.Missing, "install runtime", r.Name, "there is no build for "+platform(),
+		return wheel{}, fault.Missing.New("install runtime "+r.Name, "there is no build for "+platform(),
 			"install the Python package "+r.Project+" "+r.Version+", or set LIPSTREAM_RUNTIME_DIR to a folder with the library")
 	}
 	return w, nil

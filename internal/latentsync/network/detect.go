@@ -30,7 +30,7 @@ func (s shapes) count(pattern string) int {
 func notOne(f *checkpoint.File, what, hint string) error {
 	names := f.Names()
 	first := names[:min(3, len(names))]
-	return fault.New(fault.Input, "read checkpoint", f.Path(), fmt.Sprintf("it is not %s: its %d tensors begin with %v", what, len(names), first), hint)
+	return fault.Input.New("read checkpoint "+f.Path(), fmt.Sprintf("it is not %s: its %d tensors begin with %v", what, len(names), first), hint)
 }
 
 // DetectUNet reads the topology off a checkpoint and checks every tensor
@@ -56,7 +56,7 @@ func DetectUNet(f *checkpoint.File) (UNetConfig, error) {
 		return c, notOne(f, "a LatentSync UNet", hint)
 	}
 	if err := c.check(); err != nil {
-		return c, fault.Wrap(fault.Input, "read checkpoint", f.Path(), err, "take latentsync_unet.pt of LatentSync 1.5 or 1.6")
+		return c, fault.Input.Wrap("read checkpoint "+f.Path(), err, "take latentsync_unet.pt of LatentSync 1.5 or 1.6")
 	}
 	return c, f.Check("a LatentSync UNet", UNetWants(c), nil)
 }

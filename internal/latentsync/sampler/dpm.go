@@ -54,7 +54,7 @@ func NewDPMSolver(steps int, spacing Spacing) (Sampler, error) {
 			return int(math.RoundToEven(trainSteps-float64(k)*(trainSteps/float64(steps)))) - 1
 		}
 	default:
-		return nil, fault.New(fault.Usage, "set the spacing of denoising steps", fmt.Sprint(int(spacing)), "there is no such spacing", "")
+		return nil, fault.Usage.New("set the spacing of denoising steps "+fmt.Sprint(int(spacing)), "there is no such spacing")
 	}
 	s, err := newSchedule(steps, most, at)
 	if err != nil {

@@ -73,14 +73,13 @@ func (s *schedule) checkStep(k int, x, eps []float32) error {
 	return nil
 }
 
-func misuse(cause string) error { return fault.New(fault.Internal, "denoise", "", cause, "") }
+func misuse(cause string) error { return fault.Internal.New("denoise", cause) }
 
 // newSchedule makes timesteps at(0..steps−1) and refuses numbers of steps that
 // the noise levels do not have room for.
 func newSchedule(steps, most int, at func(k int) int) (schedule, error) {
 	if steps < 1 || steps > most {
-		return schedule{}, fault.New(fault.Usage, "set the number of denoising steps", fmt.Sprint(steps),
-			fmt.Sprintf("it has to be from 1 to %d", most), "10 to 50 are usual")
+		return schedule{}, fault.Usage.New("set the number of denoising steps "+fmt.Sprint(steps), fmt.Sprintf("it has to be from 1 to %d", most), "10 to 50 are usual")
 	}
 	t := make([]int, steps)
 	for k := range t {
