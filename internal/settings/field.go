@@ -1,0 +1,251 @@
+package settings
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Field describes one setting. Its JSON form is what GET /v1/options lists.
+type Field struct {
+	Name      string   `json:"name"` // in JSON: "memory_limit"
+	Title     string   `json:"title"`
+	Group     string   `json:"group,omitempty"`
+	Help      string   `json:"help"`
+	Type      string   `json:"type"` // string, integer or number
+	Choices   []string `json:"choices,omitempty"`
+	Default   string   `json:"default,omitempty"`   // as text
+	Otherwise string   `json:"otherwise,omitempty"` // what happens by default, in words
+	Min       *float64 `json:"min,omitempty"`
+	Max       *float64 `json:"max,omitempty"`
+	Multiple  float64  `json:"multiple,omitempty"`
+	Unit      string   `json:"unit,omitempty"`
+	Advanced  bool     `json:"advanced,omitempty"`
+	Local     bool     `json:"-"` // never taken from a client
+	Latents   bool     `json:"-"` // latents depend on it
+
+	index []int
+}
+
+// Flag returns the name of the setting on the command line, without dashes.
+func (f Field) Flag() string { return strings.ReplaceAll(f.Name, "_", "-") }
+
+// Fields returns all settings, in the order in which they are declared.
+func Fields() []Field { return slices.Clone(fields()) }
+
+// Remote returns the settings that a client of the HTTP API may give.
+func Remote() []Field {
+	return slices.DeleteFunc(Fields(), func(f Field) bool { return f.Local })
+}
+
+// Lookup returns the setting of a name.
+func Lookup(name string) (Field, bool) {
+	i := slices.IndexFunc(fields(), func(f Field) bool { return f.Name == name })
+	if i < 0 {
+		return Field{}, false
+	}
+	return fields()[i], true
+}
+
+var fields = sync.OnceValue(func() []Field { return describe(reflect.TypeFor[Settings](), nil, "") })
+
+func describe(t reflect.Type, index []int, group string) (list []Field) {
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		at := append(slices.Clone(index), i)
+		if sf.Anonymous {
+			list = append(list, describe(sf.Type, at, sf.Tag.Get("group"))...)
+			continue
+		}
+		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
+		f := Field{
+			Name: name, Title: sf.Tag.Get("title"), Group: group, Help: sf.Tag.Get("help"), Type: typeOf(sf.Type),
+			Default: sf.Tag.Get("default"), Otherwise: sf.Tag.Get("otherwise"), Unit: sf.Tag.Get("unit"),
+			Min: bound(sf.Tag.Get("min")), Max: bound(sf.Tag.Get("max")),
+			Advanced: sf.Tag.Get("level") == "advanced", Local: sf.Tag.Get("scope") == "local", Latents: sf.Tag.Get("latents") != "no",
+			index: at,
+		}
+		if c := sf.Tag.Get("choices"); c != "" {
+			f.Choices = strings.Split(c, ",")
+		}
+		if m := bound(sf.Tag.Get("multiple")); m != nil {
+			f.Multiple = *m
+		}
+		if f.Title == "" {
+			f.Title = strings.ToUpper(name[:1]) + strings.ReplaceAll(name[1:], "_", " ")
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+func bound(text string) *float64 {
+	if text == "" {
+		return nil
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		panic("settings: a tag is not a number: " + text) // a test reads all tags
+	}
+	return &v
+}
+
+func typeOf(t reflect.Type) string {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == reflect.TypeFor[Time]():
+		return "number"
+	case t.Kind() == reflect.Float64:
+		return "number"
+	case t.Kind() == reflect.String:
+		return "string"
+	}
+	return "integer"
+}
+
+// value returns the field in s, which is addressable, and whether it was given.
+func (f Field) value(s *Settings) (v reflect.Value, given bool) {
+	v = reflect.ValueOf(s).Elem().FieldByIndex(f.index)
+	return v, !v.IsZero()
+}
+
+// Text returns the value of the setting in s as text, or "" if it was not given.
+func (f Field) Text(s Settings) string {
+	v, given := f.value(&s)
+	if !given {
+		return ""
+	}
+	return fmt.Sprint(reflect.Indirect(v))
+}
+
+// Set parses text into the setting in s.
+func (f Field) Set(s *Settings, text string) error {
+	v, _ := f.value(s)
+	to := reflect.New(v.Type()).Elem()
+	target := to
+	if to.Kind() == reflect.Pointer {
+		to.Set(reflect.New(to.Type().Elem()))
+		target = to.Elem()
+	}
+	var err error
+	switch t := target.Addr().Interface().(type) {
+	case encoding.TextUnmarshaler:
+		err = t.UnmarshalText([]byte(text))
+	case *string:
+		*t = text
+	case *int:
+		*t, err = strconv.Atoi(text)
+	case *int64:
+		*t, err = strconv.ParseInt(text, 10, 64)
+	case *float64:
+		*t, err = strconv.ParseFloat(text, 64)
+	default:
+		panic("settings: " + f.Name + " has a type that Set does not know")
+	}
+	if err != nil {
+		return fault.Field(f.Name, strconv.Quote(text), "is not a value of it", f.Help)
+	}
+	v.Set(to)
+	return nil
+}
+
+// WithDefaults returns s with the defaults of the settings that were not given.
+func (s Settings) WithDefaults() Settings {
+	for _, f := range fields() {
+		if _, given := f.value(&s); !given && f.Default != "" {
+			if err := f.Set(&s, f.Default); err != nil {
+				panic(err) // a test sets all defaults
+			}
+		}
+	}
+	return s
+}
+
+// Check returns an error of kind Usage for the first setting whose value is not
+// one of its choices or not in its range. What depends on other settings or on
+// the inputs is checked where it is used.
+func (s Settings) Check() error {
+	for _, f := range fields() {
+		if err := f.check(&s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f Field) check(s *Settings) error {
+	v, given := f.value(s)
+	if !given {
+		return nil
+	}
+	v = reflect.Indirect(v)
+	if v.Kind() == reflect.String {
+		if f.Choices != nil && !slices.Contains(f.Choices, v.String()) {
+			return fault.Field(f.Name, strconv.Quote(v.String()), "is not one of its values", "choose one of "+strings.Join(f.Choices, ", "))
+		}
+		return nil
+	}
+	n := 0.0
+	switch {
+	case v.CanFloat():
+		n = v.Float()
+	case v.CanInt():
+		n = float64(v.Int())
+	}
+	text := fmt.Sprint(v)
+	switch {
+	case n != n, f.Min != nil && n < *f.Min, f.Max != nil && n > *f.Max:
+		return fault.Field(f.Name, text, "is out of range", f.rangeHint())
+	case f.Multiple > 0 && float64(int64(n/f.Multiple))*f.Multiple != n:
+		return fault.Field(f.Name, text, fmt.Sprintf("is not a multiple of %g", f.Multiple), f.rangeHint())
+	}
+	return nil
+}
+
+func (f Field) rangeHint() string {
+	number := func(v float64) string {
+		if f.Unit == "bytes" {
+			return Size(v).String()
+		}
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	}
+	switch {
+	case f.Min != nil && f.Max != nil:
+		return "choose a value from " + number(*f.Min) + " to " + number(*f.Max)
+	case f.Min != nil:
+		return "the least is " + number(*f.Min)
+	}
+	return f.Help
+}
+
+// CheckRemote returns an error if s has a setting that only a job on the own
+// machine may have.
+func (s Settings) CheckRemote() error {
+	for _, f := range fields() {
+		if v, given := f.value(&s); f.Local && given && v.String() != f.Default {
+			return fault.Field(f.Name, "", "cannot be set for a job on a server", "leave it out")
+		}
+	}
+	return nil
+}
+
+// Identity returns the settings that the latents of a job depend on, as text by
+// name: a job may only continue from the latents of another with the same ones.
+func (s Settings) Identity() map[string]string {
+	s = s.WithDefaults()
+	id := map[string]string{}
+	for _, f := range fields() {
+		if f.Latents {
+			id[f.Name] = f.Text(s)
+		}
+	}
+	return id
+}

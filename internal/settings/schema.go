@@ -1,0 +1,69 @@
+package settings
+
+import (
+	"encoding/json"
+	"strconv"
+)
+
+// Schema returns the JSON Schema properties of the settings that a client of the
+// HTTP API may give, by name.
+func Schema() map[string]any {
+	properties := map[string]any{}
+	for _, f := range Remote() {
+		properties[f.Name] = f.schema()
+	}
+	return properties
+}
+
+func (f Field) schema() map[string]any {
+	description := f.Help
+	if f.Otherwise != "" {
+		description += " Default: " + f.Otherwise + "."
+	}
+	if f.Unit == "s" {
+		description += " In seconds, or as a string such as \"1:30\"."
+	}
+	s := map[string]any{"description": description, "title": f.Title}
+	switch {
+	case f.Unit == "s" || f.Unit == "bytes":
+		s["type"] = []string{f.Type, "string"}
+	default:
+		s["type"] = f.Type
+	}
+	if f.Choices != nil {
+		s["enum"] = f.Choices
+	}
+	if f.Min != nil {
+		s["minimum"] = *f.Min
+	}
+	if f.Max != nil {
+		s["maximum"] = *f.Max
+	}
+	if f.Multiple > 0 {
+		s["multipleOf"] = f.Multiple
+	}
+	switch f.Type {
+	case "string":
+		if f.Default != "" {
+			s["default"] = f.Default
+		}
+	default:
+		if n, err := strconv.ParseFloat(f.Default, 64); err == nil {
+			s["default"] = n
+		}
+	}
+	return s
+}
+
+// Map returns the settings that were given, as JSON values by name.
+func (s Settings) Map() map[string]any {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	m := map[string]any{}
+	if err := json.Unmarshal(b, &m); err != nil {
+		panic(err)
+	}
+	return m
+}
