@@ -1,4 +1,4 @@
-package lipstream
+package job
 
 import (
 	"context"
@@ -9,32 +9,26 @@ import (
 
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
-	"github.com/lipstream/lipstream/internal/latentsync"
+	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// minLimit is the least memory limit: less than that the program and ffmpeg
-// take before they do anything.
-const minLimit = 100 << 20
-
-// goShare is the part of the budget from which Go's collector works harder.
+// goShare is the share of the budget above which Go's garbage collector works
+// harder.
 const goShare = 0.6
 
 // budget is the memory of a job.
 type budget struct {
 	memory.Budget
-	gpu *memory.GPU // that the networks compute on; nil: in the host's memory
-	// besides is what the job takes of the host's memory apart from the engine.
-	besides int64
+	gpu *memory.GPU // that the networks compute on; nil if they compute in the memory of the host
+	// reserved is what the job takes of the memory of the host besides the engine.
+	reserved int64
 }
 
-// frameBytes is the memory of a frame on its way.
-func frameBytes(f frame.Format) int64 { return int64(f.Bytes()) }
-
-// newBudget finds out what the job may use and what it takes before the engine
-// is there: the process so far, frames on their way, and ffmpeg, which holds
-// some tens of frames to decode and to encode.
-func newBudget(job Job, device string, in *inputs) (budget, error) {
+// newBudget returns what the job may use and what it takes without its engine:
+// the process so far, the frames in the pipeline, and ffmpeg, which holds some
+// tens of frames to decode and to encode. device is that of the engine.
+func newBudget(job Job, device string, format frame.Format) (budget, error) {
 	var b budget
 	probe := memory.Probe{}
 	if gpu, ok := gpuOf(device); ok {
@@ -49,11 +43,11 @@ func newBudget(job Job, device string, in *inputs) (budget, error) {
 		}
 	}
 	var err error
-	if b.Budget, err = probe.Budget(job.MemoryLimit, b.gpu); err != nil {
+	if b.Budget, err = probe.Budget(int64(job.MemoryLimit), b.gpu); err != nil {
 		return b, fault.Internal.Wrap("find out the memory for "+job.Output, err)
 	}
 	if b.gpu != nil {
-		// Beyond the alert the governor would go down again and again.
+		// Above the alert the governor would step down again and again.
 		_, alert, err := job.thresholds()
 		if err != nil {
 			return b, err
@@ -66,19 +60,20 @@ func newBudget(job Job, device string, in *inputs) (budget, error) {
 	}
 	const (
 		ffmpegs      = 2 * (70 << 20)
-		ffmpegFrames = 40 // looked ahead and referred to, both together
-		onTheWay     = 30 // queues and tracker
+		ffmpegFrames = 40 // that the decoder and the encoder keep
+		inPipeline   = 30 // in queues and tracker
 		heap         = 100 << 20
 	)
-	b.besides = max(u.Anonymous, u.Total()-u.Mapped) + ffmpegs + heap + (ffmpegFrames+onTheWay)*frameBytes(in.format)
-	if b.besides > b.Host {
-		return b, fault.Memory.New("plan the memory of "+job.Output, fmt.Sprintf("reading, encoding and frames on their way take %s, and the job may use %s (%s)", memory.Size(b.besides), memory.Size(b.Host), b.HostFrom),
-			"give it more memory; frames of a smaller video take less")
+	b.reserved = max(u.Anonymous, u.Total()-u.Mapped) + ffmpegs + heap + (ffmpegFrames+inPipeline)*int64(format.Bytes())
+	if b.reserved > b.Host {
+		return b, fault.Memory.New("plan the memory of "+job.Output, fmt.Sprintf("decoding, encoding and the frames in the pipeline take %s, but the job may use only %s (%s)", memory.Size(b.reserved), memory.Size(b.Host), b.HostFrom),
+			"raise `memory_limit`, or use a smaller video, whose frames take less")
 	}
 	return b, nil
 }
 
-// gpuOf tells which GPU a device of a backend is.
+// gpuOf returns a function that recognises the GPU of a backend's device, and
+// whether the device is a GPU.
 func gpuOf(device string) (func(memory.GPU) bool, bool) {
 	kind, number, _ := strings.Cut(device, ":")
 	n, err := strconv.Atoi(number)
@@ -89,23 +84,17 @@ func gpuOf(device string) (func(memory.GPU) bool, bool) {
 	return func(g memory.GPU) bool { return g.Vendor == vendor && g.Index == n }, vendor != ""
 }
 
-// limit gives the engine its part of the budget.
-func (b budget) limit(o *latentsync.Options, in *inputs) {
-	o.Budget, o.BudgetFrom = b.Host, b.HostFrom
-	o.Besides, o.FrameBytes = b.besides, frameBytes(in.format)
+// share returns what the engine may use.
+func (b budget) share() lip.Budget {
 	if b.gpu != nil {
-		o.Budget, o.BudgetFrom = b.Device, b.DeviceFrom
-		o.Besides, o.FrameBytes = 0, 0
-		if o.Batched = true; o.May.Windows {
-			o.Plan.Windows = memory.Windows(b.gpu.Total)
-		}
+		return lip.Budget{Bytes: b.Device, From: b.DeviceFrom, GPU: b.gpu.Total}
 	}
-	o.InFlight = max(2, memory.Windows(o.Budget))
+	return lip.Budget{Bytes: b.Host, From: b.HostFrom, Reserved: b.reserved}
 }
 
-// soften sets Go's soft memory limit for the time of the job, unless a lower
-// one is set. The caller calls what it gives.
-func (b budget) soften() (undo func()) {
+// setSoftLimit sets Go's soft memory limit for the time of the job, unless a
+// lower one is set. The caller calls undo at the end of the job.
+func (b budget) setSoftLimit() (undo func()) {
 	soft := int64(goShare * float64(b.Host))
 	was := debug.SetMemoryLimit(-1)
 	if soft >= was {
@@ -115,25 +104,25 @@ func (b budget) soften() (undo func()) {
 	return func() { debug.SetMemoryLimit(was) }
 }
 
-// thresholds are those of the alerts.
+// thresholds returns the thresholds of the alerts.
 func (j Job) thresholds() (warning, critical memory.Threshold, err error) {
 	warning, critical = memory.DefaultWarning, memory.DefaultCritical
 	for _, t := range []struct {
-		option, value string
-		to            *memory.Threshold
-	}{{"--memory-warning", j.MemoryWarning, &warning}, {"--memory-alert", j.MemoryAlert, &critical}} {
+		name, value string
+		to          *memory.Threshold
+	}{{"memory_warning", j.MemoryWarning, &warning}, {"memory_alert", j.MemoryAlert, &critical}} {
 		if t.value == "" {
 			continue
 		}
 		if *t.to, err = memory.ParseThreshold(t.value); err != nil {
-			return warning, critical, fault.Usage.Wrap("option "+t.option, err, fault.HintOf(err))
+			return warning, critical, fault.Field(t.name, strconv.Quote(t.value), "is not a share or an amount of memory", "write 75% or 18GB")
 		}
 	}
 	return warning, critical, nil
 }
 
-// watch raises alerts about host, control group and GPUs while the job runs,
-// and tells how short of memory the job itself is.
+// watch raises alerts about host, control group and GPUs while the job runs. level
+// reports how short of memory the job itself is.
 func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Monitor, level func() memory.Level, err error) {
 	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { r.alert(a.String()) }}
 	if o.Warning, o.Critical, err = job.thresholds(); err != nil {
@@ -148,7 +137,7 @@ func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Moni
 		return m, func() memory.Level { return m.Level(b.gpu.ID()) }, nil
 	}
 	return m, func() memory.Level {
-		// What files stand behind does not count: the system takes it back.
+		// Pages of files do not count: the system can take them back.
 		u := r.meter.Now()
 		switch used := max(u.Anonymous, u.Total()-u.Mapped); {
 		case used > b.Host:

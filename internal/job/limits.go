@@ -1,4 +1,4 @@
-package lipstream
+package job
 
 import (
 	"fmt"
@@ -9,30 +9,30 @@ import (
 	"github.com/lipstream/lipstream/internal/media"
 )
 
-// Limits bound what a job takes on, for inputs of strangers: a small file can
-// promise, or hold, a video of any size. They are checked on the files' headers
+// Limits bounds the inputs of a job, for files of strangers: a small file can
+// promise, or hold, a video of any size. Limits are checked against the headers
 // before anything is decoded, and again while decoding, because headers lie.
-// 0 is no limit.
+// 0 means no limit.
 type Limits struct {
 	Pixels   int64         // of a frame, width times height
-	Duration time.Duration // of video and of voice
+	Duration time.Duration // of the video and of the voice
 	Frames   int64         // of the output
 	Rate     float64       // frames per second of the video
 }
 
-const smaller = "make it smaller or shorter, or ask the operator to raise the limit"
+const smaller = "make it smaller or shorter, or ask the operator of the server to raise the limit"
 
 func (l Limits) check(i *media.Info) error {
 	var cause string
 	v := i.Video
 	switch {
 	case l.Duration > 0 && i.Duration > l.Duration:
-		cause = fmt.Sprintf("it is %v long, and %v are allowed", i.Duration.Round(time.Second), l.Duration)
+		cause = fmt.Sprintf("it is %v long, but at most %v are allowed", i.Duration.Round(time.Second), l.Duration)
 	case v == nil:
 	case l.Pixels > 0 && int64(v.Width)*int64(v.Height) > l.Pixels:
-		cause = fmt.Sprintf("a frame has %dx%d pixels, and %d are allowed", v.Width, v.Height, l.Pixels)
+		cause = fmt.Sprintf("its frames have %dx%d pixels, but at most %d are allowed", v.Width, v.Height, l.Pixels)
 	case l.Rate > 0 && v.FrameRate.Float() > l.Rate:
-		cause = fmt.Sprintf("it has %.1f frames a second, and %g are allowed", v.FrameRate.Float(), l.Rate)
+		cause = fmt.Sprintf("it has %.1f frames a second, but at most %g are allowed", v.FrameRate.Float(), l.Rate)
 	case l.Frames > 0 && v.Frames > l.Frames:
 		return tooMany(i.Path, l.Frames)
 	}
@@ -43,16 +43,16 @@ func (l Limits) check(i *media.Info) error {
 }
 
 func tooMany(path string, most int64) error {
-	return fault.Input.New("read "+path, fmt.Sprintf("there are more than %d frames, the most allowed", most), smaller)
+	return fault.Input.New("read "+path, fmt.Sprintf("it has more than %d frames, the most that are allowed", most), smaller)
 }
 
-// listener counts the samples of a voice.
+// listener returns a function that counts the samples of a voice.
 func (l Limits) listener(path string) func([]float32) error {
 	var n int64
 	return func(samples []float32) error {
 		n += int64(len(samples))
 		if l.Duration > 0 && n > int64(l.Duration.Seconds()*audio.SampleRate)+audio.SampleRate {
-			return fault.Input.New("listen to "+path, fmt.Sprintf("it is longer than %v, the most allowed", l.Duration), smaller)
+			return fault.Input.New("listen to "+path, fmt.Sprintf("it is longer than %v, the most that is allowed", l.Duration), smaller)
 		}
 		return nil
 	}

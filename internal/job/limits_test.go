@@ -1,4 +1,4 @@
-package lipstream
+package job
 
 import (
 	"strings"

@@ -1,4 +1,4 @@
-package lipstream
+package job
 
 import (
 	"bytes"
@@ -7,57 +7,57 @@ import (
 	"time"
 )
 
-// The values of Event.Type. A job sends one start, then stage, progress,
-// warning, alert and plan events in any number, then exactly one done or error.
-// A job with a wrong option sends the error only.
+// The values of Event.Type. A job sends one start, then any number of phase,
+// progress, warning, alert and plan events, then exactly one done or error. A
+// job with a wrong setting sends only the error.
 const (
-	EventStart    = "start"    // the job begins; Engine and Output are set
-	EventStage    = "stage"    // Stage has changed
-	EventProgress = "progress" // frames are done, or time has passed in a stage
-	EventWarning  = "warning"  // Message says what is amiss; the job goes on
-	EventAlert    = "alert"    // Message says which memory threshold was crossed; the job goes on
+	EventStart    = "start"    // the job starts; Engine and Output are set
+	EventPhase    = "phase"    // Phase has changed
+	EventProgress = "progress" // frames are done, or time has passed in a phase
+	EventWarning  = "warning"  // Message says what is wrong; the job continues
+	EventAlert    = "alert"    // Message says which memory threshold was crossed; the job continues
 	EventPlan     = "plan"     // the memory plan has changed; Message says how and why
 	EventDone     = "done"     // the result is complete at Output
 	EventError    = "error"    // the job has ended without a result; Message says why
 )
 
-// The values of Event.Stage, in the order in which a job goes through them.
+// The values of Event.Phase, in the order in which a job goes through them.
 const (
-	StageProbe  = "probe"  // looking at the inputs and options
-	StageLoad   = "load"   // loading the networks
-	StageListen = "listen" // turning the speech into features
-	StageFrames = "frames" // the frames, with Frame and Frames counting
-	StageFinish = "finish" // closing and checking the result
+	PhaseProbe  = "probe"  // looking at the inputs and settings
+	PhaseLoad   = "load"   // loading the networks
+	PhaseListen = "listen" // analysing the voice
+	PhaseFrames = "frames" // making the frames; Frame and Frames count
+	PhaseFinish = "finish" // closing and checking the output
 )
 
-// Event is one step of a job's progress, sent to an [Observer]. Fields that
-// say nothing at a step have their zero value.
+// Event is one step of the progress of a job, sent to an [Observer]. Fields that
+// do not apply have their zero value.
 //
 // Its JSON form is one object on one line and part of the public interface:
-// fields may be added, but names, units and meanings stay. Durations are
-// seconds, memory is bytes, time is RFC 3339 in UTC. Texts that are empty are
-// left out, and so are eta_s while the end is not foreseeable and exit_code
-// unless the type is "error"; the other numbers are always there.
+// fields may be added, but names, units and meanings stay. Durations are in
+// seconds, memory in bytes, times in RFC 3339 in UTC. Empty strings are left
+// out, and so are eta_s while the end cannot be estimated and exit_code unless
+// the type is "error". The other numbers are always present.
 //
-//	{"type":"progress","time":"2026-01-02T03:04:05.678Z","stage":"frames",
+//	{"type":"progress","time":"2026-01-02T03:04:05.678Z","phase":"frames",
 //	 "frame":105,"frames":250,"fps":24.6,"eta_s":5.9,"elapsed_s":4.3,
 //	 "memory_now":1288490188,"memory_peak":1610612736,"no_face":3}
 type Event struct {
 	Type  string    // JSON "type"
 	Time  time.Time // JSON "time"
-	Stage string    // JSON "stage"
+	Phase string    // JSON "phase"
 
 	Frame  int64 // frames done; JSON "frame"
 	Frames int64 // frames in all, 0 while not known; JSON "frames"
 	// FPS is frames per second, a moving average over the last seconds; JSON "fps".
 	FPS float64
-	// ETA is the time left to the end of the job; 0 or less while not known
-	// and when nothing is left. JSON "eta_s".
+	// ETA is the time left until the end of the job; 0 or less while it is not
+	// known and when nothing is left. JSON "eta_s".
 	ETA     time.Duration
 	Elapsed time.Duration // since the job's start; JSON "elapsed_s"
 
-	// Step of Steps of denoising is done in the window of frames at work; both
-	// are 0 where the engine does not denoise. JSON "step", "steps".
+	// Step of Steps denoising steps are done in the current window; both are 0 if
+	// the engine does not denoise. JSON "step", "steps".
 	Step, Steps int
 
 	MemoryNow  int64 // bytes held by this process and its children; JSON "memory_now"
@@ -67,14 +67,14 @@ type Event struct {
 	// usable face; JSON "no_face".
 	NoFace int64
 
-	// Message is one line for people, of warnings, alerts, changes of the plan
-	// and errors; at the start it says why this engine. JSON "message"
+	// Message is one line for people, for warnings, alerts, changes of the plan and
+	// errors; in the start event it says why this engine was chosen. JSON "message"
 	Message string
 	Hint    string // what to do about the message, one sentence; JSON "hint"
-	// ExitCode is what the command line would exit with, of errors only;
-	// JSON "exit_code".
+	// ExitCode is the exit code of the command line, for errors only; JSON
+	// "exit_code".
 	ExitCode int
-	Engine   string // as the result's metadata names it: "preview", "latentsync 1.6"; JSON "engine"
+	Engine   string // "preview", "latentsync 1.6"; JSON "engine"
 	Output   string // path of the result; JSON "output"
 }
 
@@ -83,7 +83,7 @@ type Event struct {
 type eventJSON struct {
 	Type       string    `json:"type"`
 	Time       time.Time `json:"time"`
-	Stage      string    `json:"stage,omitempty"`
+	Phase      string    `json:"phase,omitempty"`
 	Frame      int64     `json:"frame"`
 	Frames     int64     `json:"frames"`
 	FPS        float64   `json:"fps"`
@@ -101,16 +101,16 @@ type eventJSON struct {
 	Output     string    `json:"output,omitempty"`
 }
 
-// MarshalJSON gives the documented JSON form. Numbers are rounded to
+// MarshalJSON returns the documented JSON form. Numbers are rounded to
 // thousandths, the time to milliseconds.
 func (e Event) MarshalJSON() ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
-	// Whether < and > are escaped is for the encoder around this to say: it
-	// can still add the escapes, but would not take them away.
+	// The encoder around this one decides whether < and > are escaped: it can add
+	// the escapes, but not remove them.
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(eventJSON{
-		Type: e.Type, Time: e.Time.UTC().Truncate(time.Millisecond), Stage: e.Stage,
+		Type: e.Type, Time: e.Time.UTC().Truncate(time.Millisecond), Phase: e.Phase,
 		Frame: e.Frame, Frames: e.Frames, FPS: thousandths(e.FPS),
 		ETA: max(0, thousandths(e.ETA.Seconds())), Elapsed: thousandths(e.Elapsed.Seconds()),
 		Step: e.Step, Steps: e.Steps,
@@ -120,15 +120,15 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// UnmarshalJSON reads the documented JSON form; unknown fields are skipped, so
-// that an older client understands a newer server.
+// UnmarshalJSON reads the documented JSON form. It skips unknown fields, so that
+// an older client understands a newer server.
 func (e *Event) UnmarshalJSON(data []byte) error {
 	var j eventJSON
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
 	*e = Event{
-		Type: j.Type, Time: j.Time, Stage: j.Stage,
+		Type: j.Type, Time: j.Time, Phase: j.Phase,
 		Frame: j.Frame, Frames: j.Frames, FPS: j.FPS,
 		ETA: seconds(j.ETA), Elapsed: seconds(j.Elapsed),
 		Step: j.Step, Steps: j.Steps,
@@ -138,8 +138,7 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// thousandths rounds; what JSON cannot write (a rate after no time at all)
-// becomes 0.
+// thousandths rounds v. NaN and infinities, which JSON cannot write, become 0.
 func thousandths(v float64) float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return 0
@@ -151,11 +150,11 @@ func seconds(s float64) time.Duration {
 	return time.Duration(math.Round(s*1000)) * time.Millisecond
 }
 
-// Observer is told of a job's progress. Observe is called from one goroutine
+// Observer receives the progress of a job. Observe is called from one goroutine
 // at a time, in order, and should return soon: the job waits for it.
 type Observer interface{ Observe(Event) }
 
-// ObserverFunc makes a function an [Observer].
+// ObserverFunc is a function used as an [Observer].
 type ObserverFunc func(Event)
 
 // Observe calls f.

@@ -1,4 +1,4 @@
-package lipstream
+package job
 
 import (
 	"image"
@@ -7,7 +7,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// Picture is a finished frame, made small.
+// Picture is a finished frame, scaled down.
 type Picture struct {
 	Index int64       // of the frame in the output
 	Image image.Image // at most 640 pixels wide and high
@@ -18,7 +18,8 @@ const (
 	pictureEvery = time.Second
 )
 
-// newShow gives what shows frames to f at a calm pace; nil for nil.
+// newShow returns a function that passes a frame to f at most once a second; nil
+// if f is nil.
 func newShow(f func(Picture)) func(*frame.Frame) {
 	if f == nil {
 		return nil
@@ -32,7 +33,7 @@ func newShow(f func(Picture)) func(*frame.Frame) {
 		w, h := fr.Size()
 		scale := max(1, float64(max(w, h))/pictureSide)
 		small := frame.NewRGB(max(1, int(float64(w)/scale)), max(1, int(float64(h)/scale)))
-		// The centre of each pixel: half of the step lies before it.
+		// Sample at the center of each pixel: half of the step lies before it.
 		fr.Warp(small, frame.Affine{A: scale, C: (scale - 1) / 2, E: scale, F: (scale - 1) / 2}, frame.Replicate, 0)
 		f(Picture{Index: fr.Index, Image: small.Image()})
 	}

@@ -1,4 +1,4 @@
-package lipstream
+package job
 
 import (
 	"time"
@@ -35,7 +35,7 @@ type Report struct {
 	DeviceBusy float64 `json:"device_busy"`
 
 	Memory MemoryReport  `json:"memory"`
-	Phases []PhaseReport `json:"phases"` // the values of Event.Stage, as far as the job came
+	Phases []PhaseReport `json:"phases"` // the values of Event.Phase, as far as the job came
 	Notes  []Note        `json:"notes"`  // the first 1000
 }
 
@@ -89,7 +89,7 @@ type MemorySample struct {
 	Anonymous int64   `json:"anonymous"` // the part that no file stands behind
 }
 
-// PhaseReport is one of the values of Event.Stage.
+// PhaseReport is one of the values of Event.Phase.
 type PhaseReport struct {
 	Name    string  `json:"name"`
 	At      float64 `json:"at_s"` // when it began
@@ -133,7 +133,7 @@ func (r *record) phase(name string, at time.Duration, now, peak int64) {
 		r.began = at
 		*phases = append(*phases, PhaseReport{Name: name, At: exactly(at), Begin: now})
 	}
-	if name == StageFrames {
+	if name == PhaseFrames {
 		r.report.Memory.Before = now
 	}
 }

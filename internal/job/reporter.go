@@ -1,4 +1,4 @@
-package lipstream
+package job
 
 import (
 	"context"
@@ -16,16 +16,16 @@ const (
 	rateWindow = 5 * time.Second
 )
 
-// reporter turns what the pipeline counts into events: it adds time, speed and
-// memory. One goroutine of its own sends progress at a steady pace, so that a
-// slow frame still shows a clock that runs.
+// reporter turns the counts of the pipeline into events: it adds time, speed and
+// memory. A goroutine of its own sends progress at a steady pace, so that even
+// during a slow frame the clock is seen to run.
 type reporter struct {
 	meter *memory.Meter
 	began time.Time
 	quit  chan struct{}
 	done  chan struct{}
 
-	mu     sync.Mutex // orders the observer's calls
+	mu     sync.Mutex // orders the calls of the observer
 	o      Observer
 	now    Event
 	window []mark // of the last rateWindow
@@ -42,7 +42,7 @@ func newReporter(ctx context.Context, o Observer) *reporter {
 		o = ObserverFunc(func(Event) {})
 	}
 	r := &reporter{o: o, began: time.Now(), meter: memory.NewMeter(memory.Probe{}), quit: make(chan struct{}), done: make(chan struct{})}
-	// The meter outlives a cancelled job for its last reading; end stops it.
+	// The meter outlives a cancelled job, for its last reading; end stops it.
 	r.meter.Start(context.WithoutCancel(ctx))
 	go r.tick()
 	return r
@@ -58,7 +58,7 @@ func (r *reporter) tick() {
 			return
 		case <-t.C:
 			r.mu.Lock()
-			if r.now.Stage != "" { // the start comes first
+			if r.now.Phase != "" { // not before the start event
 				r.send(EventProgress, func(*Event) {})
 			}
 			r.mu.Unlock()
@@ -66,7 +66,7 @@ func (r *reporter) tick() {
 	}
 }
 
-// send completes an event and gives it to the observer; mu is held.
+// send completes an event and passes it to the observer; mu is held.
 func (r *reporter) send(kind string, set func(*Event)) {
 	now := time.Now()
 	e := r.now
@@ -80,9 +80,9 @@ func (r *reporter) send(kind string, set func(*Event)) {
 	r.o.Observe(e)
 }
 
-// speed is the moving average of frames per second.
+// speed returns the moving average of frames per second.
 func (r *reporter) speed(now time.Time) float64 {
-	if r.now.Stage != StageFrames {
+	if r.now.Phase != PhaseFrames {
 		return r.now.FPS
 	}
 	r.window = append(r.window, mark{now, r.now.Frame})
@@ -103,23 +103,26 @@ func (r *reporter) start(engine, why, output string) {
 	r.send(EventStart, func(e *Event) { e.Message = why })
 }
 
-func (r *reporter) stage(name string) {
+// phase begins the next phase of the job.
+func (r *reporter) phase(name string) {
 	now, peak := r.meter.Lap()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.record.phase(name, time.Since(r.began), now.Total(), peak)
-	r.now.Stage = name
-	r.send(EventStage, func(*Event) {})
+	r.now.Phase = name
+	r.send(EventPhase, func(*Event) {})
 }
 
-// warn tells of something amiss; the job goes on.
+// warn reports that something is wrong; the job continues.
 func (r *reporter) warn(message string) { r.note(EventWarning, message) }
 
-// alert tells that memory has crossed a threshold.
+// alert reports that memory has crossed a threshold.
 func (r *reporter) alert(message string) { r.note(EventAlert, message) }
 
-// planned tells that the memory plan has changed, how and why.
-func (r *reporter) planned(message string) { r.note(EventPlan, message) }
+// planned reports that another memory plan is in force, and why.
+func (r *reporter) planned(p memory.Plan, why string) {
+	r.note(EventPlan, why+": continues with "+p.String())
+}
 
 func (r *reporter) note(kind, message string) {
 	r.mu.Lock()
@@ -134,22 +137,22 @@ func (r *reporter) expect(frames int64) {
 	r.now.Frames = frames
 }
 
-// frames takes the pipeline's counts; the ticker sends them.
+// frames takes the counts of the pipeline; the ticker sends them.
 func (r *reporter) frames(s pipeline.Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now.Frame, r.now.NoFace = s.Frames, s.NoFace
 	r.record.stats = s
-	// A length that was estimated gives way to what is really there; one that
-	// is not known stays so.
+	// The header may have promised fewer frames than there are. A length that is
+	// not known stays unknown.
 	if r.now.Frames > 0 {
 		r.now.Frames = max(r.now.Frames, s.Frames)
 	}
 }
 
-// step tells of a denoising step; the ticker sends it. Frames are finished a
-// window at a time, so that on a slow machine nothing else shows life.
-func (r *reporter) step(_ int64, step, steps int) {
+// step takes a denoising step; the ticker sends it. Frames are finished a window
+// at a time, so on a slow machine nothing else shows progress.
+func (r *reporter) step(step, steps int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now.Step, r.now.Steps = step, steps
@@ -165,7 +168,7 @@ func (r *reporter) end(result *Result, err error) {
 	result.Report = r.report(result, err)
 	if err != nil {
 		r.send(EventError, func(e *Event) {
-			e.Message, e.Hint, e.ExitCode, e.Output = fault.Message(err), fault.HintOf(err), int(fault.KindOf(err)), ""
+			e.Message, e.Hint, e.ExitCode, e.Output = fault.Message(err), fault.HintOf(err), fault.KindOf(err).ExitCode(), ""
 		})
 		return
 	}
@@ -174,6 +177,6 @@ func (r *reporter) end(result *Result, err error) {
 	if s := result.Elapsed.Seconds(); s > 0 {
 		r.now.FPS = float64(result.Frames) / s
 	}
-	r.now.Stage = StageFinish
+	r.now.Phase = PhaseFinish
 	r.send(EventDone, func(e *Event) { e.ETA = 0 })
 }

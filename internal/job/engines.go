@@ -1,0 +1,53 @@
+package job
+
+import (
+	"context"
+	"slices"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/latentsync"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/preview"
+	"github.com/lipstream/lipstream/internal/settings"
+)
+
+// kinds lists the engines, the best first. To add an engine, add its line here
+// and its name to the choices of settings.Settings.Engine.
+var kinds = []lip.Kind{
+	latentsync.Kind{},
+	preview.Kind{},
+}
+
+// EngineInfo describes an engine for people who choose one.
+type EngineInfo struct{ Name, Description string }
+
+// Engines lists the engines that a job can name, auto first.
+func Engines() []EngineInfo {
+	list := []EngineInfo{{settings.EngineAuto, "LatentSync if its checkpoint is installed, else the preview"}}
+	for _, k := range slices.Backward(kinds) {
+		list = append(list, EngineInfo{k.Name(), k.Describe()})
+	}
+	return list
+}
+
+// choose settles the engine of a job and says why it was chosen.
+func choose(ctx context.Context, s settings.Settings) (m lip.Model, why string, err error) {
+	why = "as requested"
+	for _, k := range kinds {
+		switch reason, ready := k.Ready(s); {
+		case s.Engine == k.Name():
+		case s.Engine == settings.EngineAuto && ready:
+			if reason != "" {
+				why = reason
+			}
+		case s.Engine == settings.EngineAuto:
+			why = reason // this better one was not taken
+			continue
+		default:
+			continue
+		}
+		m, err = k.Find(ctx, s)
+		return m, why, err
+	}
+	return m, "", fault.Internal.New("choose the engine", "no engine has the name "+s.Engine)
+}

@@ -1,0 +1,88 @@
+package job
+
+import (
+	"context"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+)
+
+// Estimate says what a job would do, as DryRun finds out.
+type Estimate struct {
+	Engine string  `json:"engine"`
+	Why    string  `json:"why"` // why this engine was chosen
+	Width  int     `json:"width"`
+	Height int     `json:"height"`
+	FPS    float64 `json:"fps"`
+	Frames int64   `json:"frames"`         // of the output, according to the headers
+	Voice  float64 `json:"voice_seconds"`  // length of the voice
+	Speech float64 `json:"speech_seconds"` // of the voice, in which somebody speaks
+
+	// What the engine says of its own work; its fields are 0 or empty for the
+	// preview engine.
+	lip.Estimate
+
+	// Total is about how long the whole job takes, seconds.
+	Total float64 `json:"total_seconds,omitempty"`
+	// MemoryPeak is the most memory that this process held during the dry run.
+	MemoryPeak int64 `json:"memory_peak"`
+}
+
+// DryRun does everything of a job but the frames: it checks the settings, looks
+// at the inputs, loads the networks, listens to the voice, tries a step, and
+// returns what the job would do. It writes nothing. It reports its progress to
+// o, which may be nil.
+func DryRun(ctx context.Context, job Job, o Observer) (e Estimate, err error) {
+	r := newReporter(ctx, o)
+	job.Resume = "never" // a journal would be written
+	err = do(ctx, job, r, func(s *session) error {
+		if err := s.prepare(ctx); err != nil {
+			return err
+		}
+		e, err = s.estimate(ctx)
+		return err
+	})
+	e.MemoryPeak = r.meter.Peak()
+	r.end(&Result{Engine: e.Engine, FPS: e.FPS, Width: e.Width, Height: e.Height}, err)
+	return e, err
+}
+
+func (s *session) estimate(ctx context.Context) (e Estimate, err error) {
+	v := s.video.Video
+	e = Estimate{
+		Engine: s.engine.Name(), Why: s.why, Width: v.Width, Height: v.Height, FPS: s.rate.Float(),
+		Frames: max(s.expected, s.atLeast), Voice: s.voice.Duration(), Speech: s.voice.SpeechSeconds(),
+	}
+	if e.Estimate, err = s.engine.Estimate(ctx, e.Frames, e.Voice); err != nil {
+		return e, err
+	}
+	if e.Total = e.Estimate.Seconds; e.Total == 0 {
+		e.Total, err = s.try(ctx, e.Frames)
+	}
+	return e, err
+}
+
+// tried is the number of frames made to estimate how long all of them take.
+const tried = 30
+
+// try makes some frames, throws them away, and returns the seconds that all
+// frames would take.
+func (s *session) try(ctx context.Context, frames int64) (float64, error) {
+	source, err := s.sequence(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = source.Close() }()
+	began := time.Now()
+	stats, err := s.pipeline(&bounded{seq: source, atLeast: s.atLeast, cut: s.cut, end: tried, path: s.job.Video}, nowhere{}).Run(ctx)
+	if err != nil || stats.Frames == 0 {
+		return 0, err
+	}
+	return thousandths(time.Since(began).Seconds() / float64(stats.Frames) * float64(frames)), nil
+}
+
+// nowhere is a sink that drops its frames.
+type nowhere struct{}
+
+func (nowhere) Write(*frame.Frame) error { return nil }

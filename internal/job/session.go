@@ -1,0 +1,462 @@
+package job
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/runtimes"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/journal"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/pipeline"
+)
+
+// pictureRate is the frame rate of a video made from a picture.
+var pictureRate = media.Rational{Num: 25, Den: 1}
+
+// minSide is the smallest width and height of the input. In smaller frames no
+// face has enough pixels to be followed.
+const minSide = 64
+
+// Run does one job from beginning to end and reports its progress to o, which
+// may be nil. The output appears under its name only when it is complete. When
+// Run returns, all goroutines and child processes that it started have ended
+// and its temporary files are gone.
+func Run(ctx context.Context, job Job, o Observer) (result Result, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := newReporter(ctx, o)
+	err = do(ctx, job, r, func(s *session) error {
+		if err := s.prepare(ctx); err != nil {
+			return err
+		}
+		if s.voice.SpeechSeconds() == 0 && s.job.Part == nil {
+			r.warn(s.job.Audio + ": no speech was found, so the mouth stays closed")
+		}
+		r.expect(s.job.Part.length(s.expected))
+		result, err = s.frames(ctx)
+		return err
+	})
+	r.end(&result, err)
+	return result, err
+}
+
+// do opens a session for a job, lets f use it, and closes it. The error is an
+// *Error.
+func do(ctx context.Context, job Job, r *reporter, f func(s *session) error) error {
+	err := func() error {
+		s, err := newSession(ctx, job, r)
+		if err != nil {
+			return err
+		}
+		defer s.close()
+		return f(s)
+	}()
+	if err == nil {
+		return nil
+	}
+	// Whatever a stage says, a job whose context has ended was cancelled.
+	if ctx.Err() != nil {
+		return &fault.Error{Kind: fault.Cancelled, Op: "run the job", Err: err}
+	}
+	if _, ok := errors.AsType[*fault.Error](err); ok {
+		return err
+	}
+	return fault.Internal.Wrap("run the job", err)
+}
+
+// session is a job at work. It owns all that the job has opened. Its fields are
+// filled in the order of the phases.
+type session struct {
+	job   Job
+	r     *reporter
+	model lip.Model
+	why   string // this model
+
+	// Probe:
+	tools  media.Tools
+	video  *media.Info
+	audio  *media.Info
+	rate   media.Rational
+	format frame.Format
+	mode   media.Mode
+
+	// Load:
+	backend backend.Backend
+	tracker *face.Tracker
+	engine  lip.Engine
+	budget  budget
+	monitor *memory.Monitor
+	level   func() memory.Level
+	undo    func() // what was set in this process
+	journal *journal.Journal
+
+	// Listen:
+	voice *audio.Voice
+	// The output has at least atLeast frames and, if cut is set, no more. If it is
+	// not set, the end of the video counts as well.
+	atLeast int64
+	cut     bool
+	// expected is the length of the output according to the headers; 0 if they do
+	// not say it.
+	expected int64
+}
+
+// newSession checks the settings and chooses the engine.
+func newSession(ctx context.Context, job Job, r *reporter) (*session, error) {
+	job, err := job.complete()
+	if err != nil {
+		return nil, err
+	}
+	s := &session{job: job, r: r}
+	if s.model, s.why, err = choose(ctx, job.Settings); err != nil {
+		return nil, err
+	}
+	r.start(s.model.Name, s.why, job.Output)
+	return s, nil
+}
+
+// prepare goes through all phases before the first frame.
+func (s *session) prepare(ctx context.Context) error {
+	if err := s.probe(ctx); err != nil {
+		return err
+	}
+	// The networks come before the voice: the user should hear of a missing
+	// runtime before an hour of speech is listened to.
+	if err := s.load(ctx); err != nil {
+		return err
+	}
+	return s.listen(ctx)
+}
+
+// probe looks at the files and refuses what cannot work, before anything slow.
+func (s *session) probe(ctx context.Context) (err error) {
+	s.r.phase(PhaseProbe)
+	job := s.job
+	if s.tools, err = media.FindTools(ctx); err != nil {
+		return err
+	}
+	if s.video, err = media.Probe(ctx, s.tools, job.Video); err != nil {
+		return err
+	}
+	if err := s.video.NeedVideo(); err != nil {
+		return err
+	}
+	if s.audio, err = media.Probe(ctx, s.tools, job.Audio); err != nil {
+		return err
+	}
+	if err := s.audio.NeedAudio(); err != nil {
+		return err
+	}
+	if err := media.CheckOutput(job.Output, job.Overwrite, job.Video, job.Audio); err != nil {
+		return err
+	}
+	if err := errors.Join(job.Limits.check(s.video), job.Limits.check(s.audio)); err != nil {
+		return err
+	}
+	v := s.video.Video
+	if v.Width < minSide || v.Height < minSide {
+		return fault.Input.New("read video "+job.Video, fmt.Sprintf("%dx%d pixels are too few for a face", v.Width, v.Height),
+			fmt.Sprintf("use a video of at least %dx%d pixels", minSide, minSide))
+	}
+	if s.rate, err = job.rate(); err != nil {
+		return err
+	}
+	if !s.rate.Valid() {
+		s.rate = v.FrameRate
+	}
+	if v.IsPicture && job.FPS == "" {
+		s.rate = pictureRate
+	}
+	s.format = media.CodecFormat(*v, job.Codec)
+	if s.mode, err = media.ParseMode(job.Length); err != nil {
+		return err
+	}
+	if err := media.CheckPart(job.Video, s.video, s.videoOptions()); err != nil {
+		return err
+	}
+	return media.CheckEncoding(ctx, s.tools, job.Output, s.sinkOptions())
+}
+
+func (s *session) videoOptions() media.VideoOptions {
+	return media.VideoOptions{Format: s.format, Rate: s.rate, Start: s.job.Start.Duration(), End: s.job.end()}
+}
+
+// load opens an inference runtime, the face networks in it, and the engine.
+func (s *session) load(ctx context.Context) error {
+	s.r.phase(PhaseLoad)
+	which, err := face.ParseChoice(s.job.Face)
+	if err != nil {
+		return err
+	}
+	if s.backend, err = runtimes.Open(ctx, s.job.Backend); err != nil {
+		return err
+	}
+	if s.budget, err = newBudget(s.job, s.model.Device, s.format); err != nil {
+		return err
+	}
+	s.undo = s.budget.setSoftLimit()
+	if s.monitor, s.level, err = s.budget.watch(ctx, s.job, s.r); err != nil {
+		return err
+	}
+	// The face networks are small: a second thread would spend its time waiting,
+	// and the encoder has use for it.
+	threads := 1
+	if s.job.Threads != nil {
+		threads = *s.job.Threads
+	}
+	if s.tracker, err = face.NewTracker(ctx, s.backend, face.Options{Choice: which, Threads: threads}); err != nil {
+		return err
+	}
+	if s.voice, err = audio.NewVoice("", s.model.Needs); err != nil {
+		return err
+	}
+	s.engine, err = s.model.Open(ctx, lip.Host{
+		Backend: s.backend, Rate: s.rate, Format: s.format, Voice: s.voice,
+		Budget: s.budget.share(), Level: s.level, Resume: s.resume,
+		Step: s.r.step, Warn: s.r.warn, Planned: s.r.planned,
+	})
+	return err
+}
+
+// listen analyses the voice and settles how long the output is. The voice keeps
+// 4 MB an hour in memory, and its samples on disk if the engine needs them.
+func (s *session) listen(ctx context.Context) error {
+	s.r.phase(PhaseListen)
+	src, err := media.OpenAudio(ctx, s.tools, s.job.Audio, s.audio, s.audio.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = src.Close() }()
+	if err := s.voice.Listen(src, s.job.Audio, s.job.Limits.listener(s.job.Audio)); err != nil {
+		return err
+	}
+	heard := framesOf(s.voice.Duration(), s.rate)
+	if s.model.Frames != nil {
+		heard = s.model.Frames(s.voice)
+	}
+	v := s.video.Video
+	if v.IsPicture {
+		s.mode, s.atLeast, s.cut, s.expected = media.Pad, heard, true, heard
+		return nil
+	}
+	shown := max(0, s.shown())
+	switch known := v.Duration > 0; s.mode {
+	case media.Pad:
+		s.atLeast = heard
+		if known {
+			s.expected = max(heard, shown)
+		}
+	case media.Shortest:
+		s.atLeast, s.cut = heard, true
+		if known {
+			s.expected = min(heard, shown)
+		}
+	default:
+		s.atLeast, s.cut, s.expected = heard, true, heard
+	}
+	return nil
+}
+
+// shown returns how many frames the video has between start and end, according
+// to its header.
+func (s *session) shown() int64 {
+	v := s.video.Video
+	end := v.Start + v.Duration
+	if e := s.job.end(); e > 0 {
+		end = min(end, e)
+	}
+	return s.rate.Frame(end) - s.rate.Frame(s.job.Start.Duration())
+}
+
+// framesOf returns how many frames cover a sound, at least one.
+func framesOf(seconds float64, rate media.Rational) int64 {
+	// The allowance keeps 4.0000001 s from taking a 101st frame.
+	return max(1, int64(math.Ceil(seconds*rate.Float()-1e-3)))
+}
+
+// pipeline returns the pipeline of the job between a source and a sink.
+func (s *session) pipeline(source *bounded, sink pipeline.Sink) *pipeline.Pipeline {
+	return &pipeline.Pipeline{
+		Format: s.format, Source: source, Tracker: s.tracker, Engine: s.engine, Sink: sink,
+		First: s.job.Part.lead(), Wanted: s.job.Part.wanted,
+	}
+}
+
+// frames makes the frames and finishes the output.
+func (s *session) frames(ctx context.Context) (Result, error) {
+	source, err := s.sequence(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = source.Close() }()
+	sink, err := media.OpenSink(ctx, s.tools, s.job.Output, s.sinkOptions())
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = sink.Close() }()
+	if s.journal != nil {
+		if err := s.journal.Note(sink.Temp()); err != nil {
+			return Result{}, err
+		}
+	}
+
+	part := s.job.Part
+	p := s.pipeline(&bounded{seq: source, atLeast: s.atLeast, cut: s.cut, n: part.lead(), first: part.lead(), end: part.tail(), most: s.job.Limits.Frames, path: s.job.Video}, sink)
+	p.Show, p.Progress = newShow(s.job.Frame), s.r.frames
+	s.r.phase(PhaseFrames)
+	stats, err := p.Run(ctx)
+	s.r.frames(stats) // also if it failed before a frame was written
+	if err != nil {
+		return Result{}, err
+	}
+	if stats.NoFace == stats.Frames && part == nil {
+		return Result{}, s.noFace(stats.Frames)
+	}
+	if source.Short() {
+		s.r.warn(fmt.Sprintf("%s: only %d of the frames that the header promises could be read: the file may be cut off", s.job.Video, source.Length()))
+	}
+	if stats.NoFace > 0 {
+		s.r.warn(fmt.Sprintf("%d of %d frames have no usable face and are unchanged", stats.NoFace, stats.Frames))
+	}
+	return s.finish(sink, stats)
+}
+
+// finish gives the output its name.
+func (s *session) finish(sink *media.Sink, stats pipeline.Stats) (Result, error) {
+	s.r.phase(PhaseFinish)
+	if err := sink.Commit(); err != nil {
+		return Result{}, err
+	}
+	if s.journal != nil {
+		if err := s.journal.Remove(); err != nil {
+			s.r.warn(err.Error()) // the result is complete all the same
+		}
+	}
+	return s.result(s.engine.Name(), stats), nil
+}
+
+func (s *session) result(engine string, stats pipeline.Stats) Result {
+	v := s.video.Video
+	return Result{
+		Output: s.job.Output, Engine: engine, Frames: stats.Frames, NoFace: stats.NoFace, Cuts: stats.Cuts,
+		FPS: s.rate.Float(), Width: v.Width, Height: v.Height, Duration: s.rate.Time(stats.Frames),
+	}
+}
+
+func (s *session) noFace(frames int64) error {
+	hint := "use a video whose face is at least 32 pixels wide and not turned away"
+	if n, err := strconv.Atoi(s.job.Face); err == nil && n > 1 {
+		hint = fmt.Sprintf("there may be fewer than %d faces: set `face` to largest", n)
+	}
+	return fault.NoFace.New("find a face in "+s.job.Video, fmt.Sprintf("none of the %d frames has a usable face", frames), hint)
+}
+
+func (s *session) sinkOptions() media.SinkOptions {
+	job := s.job
+	o := media.SinkOptions{
+		Format: s.format, Rate: s.rate, SampleAspect: s.video.Video.SampleAspect,
+		Tags:  media.WorkingTags(*s.video.Video, s.format),
+		Audio: s.audio, AudioTrack: s.audio.DefaultAudio(),
+		Duration: s.rate.Time(cmp.Or(s.expected, s.atLeast)), // the sink corrects it
+		Codec:    job.Codec, Preset: job.Preset,
+		Overwrite: job.Overwrite, Inputs: []string{job.Video, job.Audio},
+		// Who sees the video has a right to know that its mouth was generated.
+		Metadata: map[string]string{"comment": fmt.Sprintf("lip-synced by Lipstream %s, engine %s, seed %d", Version(), s.model.Name, *job.Seed)},
+	}
+	if job.Part != nil {
+		o.Audio, o.Duration = nil, 0 // Join adds it
+	}
+	if job.CRF != nil {
+		o.CRF, o.Lossless = *job.CRF, *job.CRF == 0
+	}
+	return o
+}
+
+// close reports what the engine did and releases everything; the backend goes
+// last.
+func (s *session) close() {
+	if s.engine != nil {
+		s.r.worked(s.engine)
+		_ = s.engine.Close()
+	}
+	if s.voice != nil {
+		_ = s.voice.Close()
+	}
+	if s.tracker != nil {
+		_ = s.tracker.Close()
+	}
+	if s.backend != nil {
+		_ = s.backend.Close()
+	}
+	switch {
+	case s.journal == nil:
+	case s.journal.Empty():
+		_ = s.journal.Remove() // there is nothing to continue from
+	default:
+		_ = s.journal.Close()
+	}
+	if s.monitor != nil {
+		s.monitor.Stop()
+	}
+	if s.undo != nil {
+		s.undo()
+	}
+}
+
+// bounded ends a sequence where the output ends.
+type bounded struct {
+	seq     *media.Sequence
+	n       int64 // frames so far, of the whole output
+	first   int64 // where the sequence begins in it
+	end     int64 // where to stop; 0: at the end of the output
+	most    int64 // frames that a job may have; 0: any number
+	path    string
+	atLeast int64
+	cut     bool
+}
+
+// length returns the length of the video in the output; 0 until its end was
+// seen.
+func (b *bounded) length() int64 {
+	if n := b.seq.Length(); n > 0 {
+		return n + b.first
+	}
+	return 0
+}
+
+// Read implements pipeline.Source.
+func (b *bounded) Read(f *frame.Frame) error {
+	if b.end > 0 && b.n >= b.end {
+		return io.EOF
+	}
+	if b.most > 0 && b.n >= b.most {
+		return tooMany(b.path, b.most)
+	}
+	length := b.length()
+	if b.n >= b.atLeast && (b.cut || length > 0 && b.n >= length) {
+		return io.EOF
+	}
+	if err := b.seq.Read(f); err != nil {
+		return err
+	}
+	// Only now can the sequence know that its video has ended and that this frame
+	// is a repetition.
+	if length = b.length(); !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
+		return io.EOF
+	}
+	b.n++
+	return nil
+}
+

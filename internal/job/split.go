@@ -1,0 +1,228 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/pipeline"
+)
+
+// Part is a stretch of the output: the frames from From up to, but not including,
+// To. The frames from Lead up to Tail are computed as well, so that the part fits
+// its neighbours. A To or Tail of -1 is the end of the output.
+type Part struct{ Lead, From, To, Tail int64 }
+
+// The methods of a nil Part are those of the whole output.
+
+func (p *Part) lead() int64 {
+	if p == nil {
+		return 0
+	}
+	return p.Lead
+}
+
+func (p *Part) tail() int64 {
+	if p == nil || p.Tail < 0 {
+		return 0
+	}
+	return p.Tail
+}
+
+func (p *Part) wanted(i int64) bool {
+	return p == nil || i >= p.From && (p.To < 0 || i < p.To)
+}
+
+func (p *Part) length(whole int64) int64 {
+	switch {
+	case p == nil || whole == 0 && p.To < 0:
+		return whole
+	case p.To < 0:
+		return whole - p.From
+	}
+	return p.To - p.From
+}
+
+func (p *Part) string() string {
+	if p == nil {
+		return ""
+	}
+	return fmt.Sprint(*p)
+}
+
+// sequence opens the video at the part of the job.
+func (s *session) sequence(ctx context.Context) (*media.Sequence, error) {
+	o := s.videoOptions()
+	if lead := s.job.Part.lead(); lead > 0 && !s.video.Video.IsPicture {
+		o.Start = s.rate.Time(s.rate.Frame(o.Start) + lead)
+	}
+	return media.NewSequence(ctx, s.tools, s.job.Video, s.video, media.SequenceOptions{VideoOptions: o}, s.mode)
+}
+
+// Where a video may be split.
+const (
+	defaultPart = time.Minute
+	// partLead is the number of frames that the tracker has to see before a part
+	// begins, for its smoothing and for the mesh, which follows the face from frame
+	// to frame.
+	partLead = 24
+	// pauseLength is the shortest silence in which a job may be split, seconds.
+	pauseLength = 0.4
+)
+
+// Split returns how a job can be made in parts of about the length every (0 means
+// 1 minute), which Join puts together. It splits at scene cuts if it can, else in
+// silence, and reads the whole video to find the cuts. It returns nil if the
+// output is shorter than two parts or cannot be split.
+func Split(ctx context.Context, job Job, every time.Duration) (parts []Part, err error) {
+	r := newReporter(ctx, nil)
+	err = do(ctx, job, r, func(s *session) error {
+		parts, err = s.split(ctx, cmp.Or(every, defaultPart))
+		return err
+	})
+	r.end(&Result{}, err)
+	return parts, err
+}
+
+func (s *session) split(ctx context.Context, every time.Duration) (_ []Part, err error) {
+	if err := s.probe(ctx); err != nil {
+		return nil, err
+	}
+	step := s.rate.Frame(every)
+	v := s.video.Video
+	shown := s.shown()
+	// A part can only begin where the video is read for the first time.
+	if s.model.Unsplittable || step < 1 || !v.IsPicture && shown < 2*step {
+		return nil, nil
+	}
+	if s.voice, err = audio.NewVoice("", audio.Needs{}); err != nil {
+		return nil, err
+	}
+	if err := s.listen(ctx); err != nil {
+		return nil, err
+	}
+	total := s.expected
+	if !v.IsPicture {
+		if total > shown && s.mode != media.Pad {
+			return nil, nil
+		}
+		total = min(total, shown)
+	}
+	if total < 2*step {
+		return nil, nil
+	}
+	cuts, err := s.findCuts(ctx, total)
+	if err != nil {
+		return nil, err
+	}
+	window, overlap := int64(s.model.Window), int64(s.model.Overlap)
+	return splitter{total: total, step: step, cuts: cuts, stride: max(1, window-overlap), window: window, overlap: overlap,
+		quiet: func(i int64) bool {
+			at := s.rate.Time(i).Seconds()
+			return s.voice.Quiet(at-pauseLength/2, at+pauseLength/2)
+		}}.parts(), nil
+}
+
+// findCuts returns the first frames of all shots but the first.
+func (s *session) findCuts(ctx context.Context, total int64) ([]int64, error) {
+	if s.video.Video.IsPicture {
+		return nil, nil
+	}
+	src, err := media.OpenVideo(ctx, s.tools, s.job.Video, s.video, s.videoOptions())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = src.Close() }()
+	var finder face.Cuts
+	var cuts []int64
+	f := frame.New(s.format)
+	for i := int64(0); i < total; i++ {
+		if err := src.Read(f); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		if finder.Next(f) {
+			cuts = append(cuts, i)
+		}
+	}
+	return cuts, nil
+}
+
+// splitter chooses where parts begin. All its numbers are frames.
+type splitter struct {
+	total, step             int64
+	cuts                    []int64
+	stride, window, overlap int64 // of the windows of the engine
+	quiet                   func(i int64) bool
+}
+
+// parts returns parts that cover all frames.
+func (s splitter) parts() []Part {
+	parts := []Part{{}}
+	for {
+		last := &parts[len(parts)-1]
+		if s.total-last.From < 2*s.step {
+			last.To, last.Tail = -1, -1
+			if len(parts) == 1 {
+				return nil
+			}
+			return parts
+		}
+		at := s.near(last.From + s.step)
+		last.To = at
+		// With this tail the end of the part moves back no window that begins before at.
+		if last.Tail = at + 2*s.window + face.LookAhead; last.Tail >= s.total {
+			last.Tail = -1
+		}
+		parts = append(parts, Part{Lead: s.lead(at), From: at})
+	}
+}
+
+// near returns the best place within half a step.
+func (s splitter) near(want int64) int64 {
+	best, least := want, int64(math.MaxInt64)
+	for _, c := range s.cuts {
+		if d := abs(c - want); d <= s.step/2 && d < least {
+			best, least = c, d
+		}
+	}
+	if least < math.MaxInt64 {
+		return best
+	}
+	for d := int64(0); d <= s.step/2; d++ {
+		for _, i := range []int64{want - d, want + d} {
+			if s.quiet(i) {
+				return i
+			}
+		}
+	}
+	return want
+}
+
+func abs(i int64) int64 { return max(i, -i) }
+
+// lead returns where to begin for a part from at: at a cut there, else on the grid
+// of the engine's windows, which starts with the shot, and early enough that
+// neither the tracker nor the blending of windows remembers the beginning.
+func (s splitter) lead(at int64) int64 {
+	if slices.Contains(s.cuts, at) {
+		return at
+	}
+	shot := int64(0)
+	for _, c := range s.cuts {
+		if c < at {
+			shot = c
+		}
+	}
+	return shot + max(0, at-max(partLead, s.overlap)-shot)/s.stride*s.stride
+}
