@@ -87,7 +87,7 @@ func dryRun(ctx context.Context, job Job, r *reporter) (Plan, error) {
 	v := in.video.Video
 	plan := Plan{
 		Engine: nets.engine.Name(), Why: chosen.why, Width: v.Width, Height: v.Height, FPS: in.rate.Float(),
-		Frames: max(in.expected, in.atLeast), Voice: in.speech.Duration(), Speech: in.speech.SpeechSeconds(),
+		Frames: max(in.expected, in.atLeast), Voice: in.voice.Duration(), Speech: in.voice.SpeechSeconds(),
 	}
 	e, ok := nets.engine.(*latentsync.Engine)
 	if !ok {

@@ -121,7 +121,11 @@ func split(ctx context.Context, job Job, every time.Duration) ([]Part, error) {
 	if job.LatentSync.Parity || step < 1 || !v.IsPicture && shown < 2*step {
 		return nil, nil
 	}
-	if err := in.listen(ctx, job, &voice{}); err != nil {
+	voice, err := audio.NewVoice("", audio.Needs{})
+	if err != nil {
+		return nil, err
+	}
+	if err := in.listen(ctx, job, voice); err != nil {
 		return nil, err
 	}
 	total := in.expected
@@ -139,18 +143,11 @@ func split(ctx context.Context, job Job, every time.Duration) ([]Part, error) {
 		return nil, err
 	}
 	s := splitter{total: total, step: step, cuts: cuts, stride: int64(o.Plan.Frames - o.Overlap), window: int64(o.Plan.Frames), overlap: int64(o.Overlap),
-		quiet: func(i int64) bool { return in.quietAt(in.rate.Time(i).Seconds()) }}
+		quiet: func(i int64) bool {
+			at := in.rate.Time(i).Seconds()
+			return voice.Quiet(at-pauseLength/2, at+pauseLength/2)
+		}}
 	return s.parts(), nil
-}
-
-// quietAt tells whether nobody speaks around a time.
-func (in *inputs) quietAt(at float64) bool {
-	for t := at - pauseLength/2; t <= at+pauseLength/2; t += 0.02 {
-		if in.speech.Speech(t) > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // findCuts gives the first frames of all shots but the first.
@@ -319,9 +316,6 @@ func (in *inputs) try(ctx context.Context, job Job, nets *networks, frames int64
 	p := pipeline.Pipeline{
 		Format: in.format, Source: &bounded{seq: source, atLeast: in.atLeast, cut: in.cut, end: tried, path: job.Video},
 		Tracker: nets.tracker, Engine: nets.engine, Sink: nowhere{},
-		Mouth: func(i int64) audio.Mouth {
-			return in.speech.Mouth(audio.FrameTime(i, int(in.rate.Num), int(in.rate.Den)))
-		},
 	}
 	stats, err := p.Run(ctx)
 	if err != nil || stats.Frames == 0 {

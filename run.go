@@ -66,7 +66,7 @@ type inputs struct {
 	rate   media.Rational
 	format frame.Format
 	mode   media.Mode
-	speech *audio.Track
+	voice  *audio.Voice
 	// frames of the output: at least atLeast and, where cut is set, no more.
 	// Where it is not set, the video's own end counts as well.
 	atLeast int64
@@ -90,7 +90,7 @@ func run(ctx context.Context, job Job, r *reporter) (Result, error) {
 		return Result{}, err
 	}
 	defer func() { r.worked(nets.engine); nets.close() }()
-	if in.speech.SpeechSeconds() == 0 && job.Part == nil {
+	if in.voice.SpeechSeconds() == 0 && job.Part == nil {
 		r.warn(job.Audio + ": no speech was found, the mouth will stay closed")
 	}
 	r.expect(job.Part.length(in.expected))
@@ -111,7 +111,7 @@ func begin(ctx context.Context, job Job, chosen choice, r *reporter) (in *inputs
 		return nil, nil, err
 	}
 	r.stage(StageListen)
-	if err = in.listen(ctx, job, &nets.voice); err != nil {
+	if err = in.listen(ctx, job, nets.voice); err != nil {
 		nets.close()
 		return nil, nil, err
 	}
@@ -123,7 +123,7 @@ type networks struct {
 	backend backend.Backend
 	tracker *face.Tracker
 	engine  lip.Engine
-	voice   voice
+	voice   *audio.Voice
 
 	budget  budget
 	monitor *memory.Monitor
@@ -163,12 +163,14 @@ func (in *inputs) load(ctx context.Context, job Job, chosen choice, r *reporter)
 	if n.tracker, err = face.NewTracker(ctx, n.backend, face.Options{Choice: which, Threads: max(1, job.Threads)}); err != nil {
 		return n, err
 	}
-	if chosen.latentsync == nil {
-		n.engine = preview.New(in.rate.Float())
-		return n, nil
-	}
-	if n.voice.spool, err = audio.NewSpool(""); err != nil {
+	if n.voice, err = audio.NewVoice("", audio.Needs{Mouths: chosen.latentsync == nil, Mel: chosen.latentsync != nil}); err != nil {
 		return n, err
+	}
+	if chosen.latentsync == nil {
+		n.engine = preview.New(in.rate.Float(), func(frame int64) audio.Mouth {
+			return n.voice.Mouth(audio.FrameTime(frame, int(in.rate.Num), int(in.rate.Den)))
+		})
+		return n, nil
 	}
 	e, err := in.newLatentSync(ctx, job, *chosen.latentsync, n, r)
 	if err != nil {
@@ -183,8 +185,8 @@ func (n *networks) close() {
 	if n.engine != nil {
 		_ = n.engine.Close()
 	}
-	if n.voice.spool != nil {
-		_ = n.voice.spool.Close()
+	if n.voice != nil {
+		_ = n.voice.Close()
 	}
 	if n.tracker != nil {
 		_ = n.tracker.Close()
@@ -263,30 +265,20 @@ func (in *inputs) videoOptions(job Job) media.VideoOptions {
 	return media.VideoOptions{Format: in.format, Rate: in.rate, Start: job.Start, End: job.End}
 }
 
-// listen analyses the speech and settles how long the output is. Of an hour of
-// speech it keeps 4 MB; a voice with a spool keeps the samples there.
-func (in *inputs) listen(ctx context.Context, job Job, to *voice) error {
+// listen listens to the voice and settles how long the output is.
+func (in *inputs) listen(ctx context.Context, job Job, voice *audio.Voice) error {
 	src, err := media.OpenAudio(ctx, in.tools, job.Audio, in.audio, in.audio.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = src.Close() }()
-	also := []func([]float32) error{job.Limits.listener(job.Audio)}
-	if to.spool != nil {
-		also = append(also, to.spool.Write)
-	}
-	if in.speech, err = audio.Analyze(src, job.Audio, also...); err != nil {
+	if err := voice.Listen(src, job.Audio, job.Limits.listener(job.Audio)); err != nil {
 		return err
 	}
-	to.speech = in.speech
-	heard := framesOf(in.speech.Duration(), in.rate)
-	if to.spool != nil {
-		if err := to.spool.Finish(); err != nil {
-			return err
-		}
-		if job.LatentSync.Parity {
-			heard = audio.Windows(to.spool.MelFrames() / 2)
-		}
+	in.voice = voice
+	heard := framesOf(voice.Duration(), in.rate)
+	if columns := voice.MelFrames(); columns > 0 && job.LatentSync.Parity {
+		heard = audio.Windows(columns / 2)
 	}
 	v := in.video.Video
 	if v.IsPicture {
@@ -342,17 +334,14 @@ func (in *inputs) render(ctx context.Context, job Job, nets *networks, r *report
 	}
 
 	p := pipeline.Pipeline{
-		Format:  in.format,
-		Source:  &bounded{seq: source, atLeast: in.atLeast, cut: in.cut, n: job.Part.lead(), first: job.Part.lead(), end: job.Part.tail(), most: job.Limits.Frames, path: job.Video},
-		First:   job.Part.lead(),
-		Wanted:  job.Part.wanted,
-		Show:    newShow(job.Frame),
-		Tracker: nets.tracker,
-		Engine:  nets.engine,
-		Sink:    sink,
-		Mouth: func(i int64) audio.Mouth {
-			return in.speech.Mouth(audio.FrameTime(i, int(in.rate.Num), int(in.rate.Den)))
-		},
+		Format:   in.format,
+		Source:   &bounded{seq: source, atLeast: in.atLeast, cut: in.cut, n: job.Part.lead(), first: job.Part.lead(), end: job.Part.tail(), most: job.Limits.Frames, path: job.Video},
+		First:    job.Part.lead(),
+		Wanted:   job.Part.wanted,
+		Show:     newShow(job.Frame),
+		Tracker:  nets.tracker,
+		Engine:   nets.engine,
+		Sink:     sink,
 		Progress: r.frames,
 	}
 	r.stage(StageFrames)
