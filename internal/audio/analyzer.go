@@ -5,27 +5,27 @@ import "math"
 const (
 	hopSize = 160 // samples: 10 ms
 	hopSec  = hopSize / float64(SampleRate)
-	// leadIn zeros are put before the first sample, so that the middle of the
-	// window of hop h, after the low-pass's delay, is at h*10 ms (+0.03 ms).
+	// leadIn is the number of zeros before the first sample. With them the middle
+	// of hop h's window, after the low-pass's delay, is at h*10 ms (+0.03 ms).
 	leadIn = mfccSize/2 - firTaps/2
 	// posteriorTemp divides the distances before they become posteriors. The
 	// MFCCs of a block are not independent, so the plain Gaussian likelihoods
-	// are far too sure of one prototype.
+	// favour one prototype far too much.
 	posteriorTemp = 1.5
 )
 
-// hop is what the first pass keeps of 10 ms of sound: 9 bytes, 3.2 MB per
-// hour. Levels are in half dB over -110 dBFS (levelByte), shapes in 1/255.
+// hop is what mouth shapes are made from in 10 ms of sound: 8 bytes. Levels are
+// in half dB over -110 dBFS (levelByte), shapes in 1/255.
 type hop struct {
-	full, mid, high uint8 // levels: 100-7500, 300-3000, 3000-7500 Hz
-	f1, f2          uint8 // band ratios that follow the first two formants, see bands
-	open            uint8 // the model's opening, closures left out
-	front           uint8 // the model's spreading less rounding, -1..1
-	lips            uint8 // the model's log odds of m/b/p
-	tongue          uint8 // the model's posterior of a visible tongue
+	mid, high uint8 // levels: 300-3000, 3000-7500 Hz
+	f1, f2    uint8 // band ratios that follow the first two formants, see bandF1Low
+	open      uint8 // the model's opening, without closures
+	front     uint8 // the model's spreading minus rounding, -1..1
+	lips      uint8 // the model's log odds of m/b/p
+	tongue    uint8 // the model's posterior of a visible tongue
 }
 
-// band is a sum of power bins [from, to).
+// band is the range of power bins [from, to).
 type band struct{ from, to int }
 
 func hzBand(from, to float64) band {
@@ -45,47 +45,51 @@ var (
 	bandF2High = hzBand(1700, 3200)
 )
 
-// Analyzer turns a stream of speech into mouth shapes. Samples go in with
-// Write while the sound is decoded; when all have been seen, Finish closes the
-// analysis and gives a Track that answers for any time. Memory grows by
-// 3.2 MB per hour of sound. Not safe for concurrent use.
-type Analyzer struct {
-	framer     *framer
-	mfcc       *mfcc
+// analyzer measures a stream of speech: first write while the sound is decoded,
+// then finish. Not safe for concurrent use.
+type analyzer struct {
+	framer  *framer
+	mfcc    *mfcc
+	deemph  [mfccBins]float64 // undoes the pre-emphasis in power, and scales full scale to 0 dB
+	levels  []uint8           // of each hop, 100-7500 Hz
+	samples int64
+
+	// For mouth shapes only; classifier is nil where nobody needs them.
 	classifier *classifier
-	shapes     []articulation
-	deemph     [mfccBins]float64 // undoes the pre-emphasis in power, and scales full scale to 0 dB
+	shapes     []articulation // of the classifier's prototypes
 	feature    [mfccCoeffs]float64
 	hops       []hop
-	samples    int64
 }
 
-// NewAnalyzer gives an analyzer for mono sound at SampleRate.
-func NewAnalyzer() *Analyzer {
-	a := &Analyzer{framer: newFramer(hopSize), mfcc: newMFCC(), classifier: newClassifier()}
-	for _, p := range a.classifier.prototypes {
-		a.shapes = append(a.shapes, articulations[p.phoneme])
+// newAnalyzer returns an analyzer for mono sound at SampleRate. Without mouths
+// it measures only what the speech gate needs.
+func newAnalyzer(mouths bool) *analyzer {
+	a := &analyzer{framer: newFramer(hopSize), mfcc: newMFCC()}
+	if mouths {
+		a.classifier = newClassifier()
+		for _, p := range a.classifier.prototypes {
+			a.shapes = append(a.shapes, articulations[p.phoneme])
+		}
 	}
 	// A full-scale sine through a Hamming window sums to 0.5*0.3974*N²/2 per
-	// side, /N by the power's definition: that is made 0 dBFS.
+	// side, /N by the power's definition: that becomes 0 dBFS.
 	ref := 0.5 * 0.3974 * mfccSize / 2
 	for k := range a.deemph {
 		w := 2 * math.Pi * (float64(k) + 0.5) / mfccSize
 		h := 1 + preemphasis*preemphasis - 2*preemphasis*math.Cos(w)
 		a.deemph[k] = 1 / (h * ref)
 	}
-	// firDelay is not whole; the half sample is 0.03 ms.
+	// firDelay is not a whole number; the half sample is 0.03 ms.
 	for range leadIn {
 		a.framer.push(0, a.block)
 	}
 	return a
 }
 
-// Write adds mono samples at SampleRate, full scale ±1. NaN and infinite
-// samples count as 0, and samples beyond ±8 are clipped to it, so that one
-// broken sample cannot spoil the levels of the whole recording. It never
-// fails.
-func (a *Analyzer) Write(samples []float32) {
+// write adds mono samples at SampleRate, full scale ±1. NaN and infinite
+// samples count as 0, and samples beyond ±8 are clipped, so that one broken
+// sample cannot spoil the levels of the whole recording.
+func (a *analyzer) write(samples []float32) {
 	a.samples += int64(len(samples))
 	for _, s := range samples {
 		v := float64(s)
@@ -96,55 +100,66 @@ func (a *Analyzer) Write(samples []float32) {
 	}
 }
 
-// block analyses one window and keeps its hop.
-func (a *Analyzer) block(b *[mfccSize]float64) {
-	a.mfcc.compute(b, &a.feature)
+// block analyses one window.
+func (a *analyzer) block(b *[mfccSize]float64) {
+	a.mfcc.spectrum(b)
+	a.levels = append(a.levels, levelByte(a.db(bandFull)))
+	if a.classifier != nil {
+		a.hops = append(a.hops, a.classify())
+	}
+}
+
+// db returns the level of a band of the last window.
+func (a *analyzer) db(b band) float64 {
+	sum := 1e-12
+	for k := b.from; k < b.to; k++ {
+		sum += a.mfcc.power[k] * a.deemph[k]
+	}
+	return 10 * math.Log10(sum)
+}
+
+// classify returns the hop of the last window.
+func (a *analyzer) classify() hop {
+	a.mfcc.coefficients(&a.feature)
 	c := a.classifier
 	c.measure(&a.feature)
 	var total, speech float64
 	var s struct{ open, front, close, tongue float64 }
-	// The original only ranks distances; as Gaussian likelihoods they need the
+	// The original only ranks distances. As Gaussian likelihoods they need the
 	// determinant too, or broad prototypes (d, t) win everywhere. Silence is
-	// left out: the gate knows better.
+	// left to the gate.
 	least := math.Inf(1)
 	for i := range c.distances {
 		c.distances[i] += c.prototypes[i].logDet
-		if c.prototypes[i].viseme != VisemeSil {
+		if c.prototypes[i].viseme != visemeSil {
 			least = min(least, c.distances[i])
 		}
 	}
 	for i, d := range c.distances {
-		if c.prototypes[i].viseme == VisemeSil || d > least+40*posteriorTemp {
-			continue // the latter is below e^-20
+		if c.prototypes[i].viseme == visemeSil || d > least+40*posteriorTemp {
+			continue // a likelihood below e^-20
 		}
 		p := math.Exp((least - d) / (2 * posteriorTemp))
 		total += p
 		t := &a.shapes[i]
 		s.close += p * t.close
 		s.tongue += p * t.tongue
-		p *= 1 - t.close // the rest says what the mouth does when it is not closed
+		p *= 1 - t.close // the rest is for a mouth that is not closed
 		speech += p
 		s.open += p * t.open
 		s.front += p * (t.wide - t.round)
 	}
 	speech = max(speech, 1e-9)
-	db := func(b band) float64 {
-		sum := 1e-12
-		for k := b.from; k < b.to; k++ {
-			sum += a.mfcc.power[k] * a.deemph[k]
-		}
-		return 10 * math.Log10(sum)
-	}
-	a.hops = append(a.hops, hop{
-		full: levelByte(db(bandFull)), mid: levelByte(db(bandMid)), high: levelByte(db(bandHigh)),
-		f1:   ratioByte(db(bandF1High) - db(bandF1Low)),
-		f2:   ratioByte(db(bandF2High) - db(bandF2Low)),
+	return hop{
+		mid: levelByte(a.db(bandMid)), high: levelByte(a.db(bandHigh)),
+		f1:   ratioByte(a.db(bandF1High) - a.db(bandF1Low)),
+		f2:   ratioByte(a.db(bandF2High) - a.db(bandF2Low)),
 		open: unitByte(s.open / speech), front: unitByte(0.5 + 0.5*s.front/speech),
 		lips: logOddsByte(s.close / total), tongue: unitByte(s.tongue / total),
-	})
+	}
 }
 
-// Levels are stored in half dB: 0 is -110 dBFS and less, 255 is +17.5 dBFS.
+// Levels are stored in half dB: 0 is at most -110 dBFS, 255 is +17.5 dBFS.
 func levelByte(db float64) uint8 { return clampByte(2 * (db + 110)) }
 func levelDB(b uint8) float64    { return float64(b)/2 - 110 }
 
@@ -164,7 +179,7 @@ func unit(b uint8) float64     { return float64(b) / 255 }
 
 func clampByte(v float64) uint8 { return uint8(max(0, min(255, math.Round(v)))) }
 
-// percentile gives the value below which the fraction q of a histogram lies.
+// percentile returns the value below which the fraction q of a histogram lies.
 func percentile(hist *[256]int, q float64) uint8 {
 	total := 0
 	for _, n := range hist {

@@ -7,37 +7,14 @@ import (
 	"math"
 )
 
-// Viseme is one of the 15 mouth shapes of the Oculus set, in the numbering of
+// viseme is one of the 15 mouth shapes of the Oculus set, in the numbering of
 // the embedded model.
-type Viseme uint8
+type viseme uint8
 
-// The visemes, with the phonemes they stand for.
 const (
-	VisemeAA  Viseme = iota // a, ɑ, æ
-	VisemeE                 // ɛ, ə, ʌ
-	VisemeI                 // i, ɪ
-	VisemeO                 // o, ɔ
-	VisemeU                 // u, ʊ, w
-	VisemePP                // p, b, m
-	VisemeSS                // s, z, ʃ
-	VisemeTH                // θ, ð
-	VisemeDD                // t, d
-	VisemeFF                // f, v
-	VisemeKK                // k, g
-	VisemeNN                // n, ŋ
-	VisemeRR                // ɹ, l
-	VisemeCH                // tʃ, dʒ
-	VisemeSil               // silence
-	visemeCount
+	visemeSil   viseme = 14 // silence
+	visemeCount        = 15
 )
-
-// String gives the name in the Oculus set.
-func (v Viseme) String() string {
-	if v >= visemeCount {
-		return fmt.Sprintf("viseme(%d)", uint8(v))
-	}
-	return [visemeCount]string{"aa", "E", "I", "O", "U", "PP", "SS", "TH", "DD", "FF", "kk", "nn", "RR", "CH", "sil"}[v]
-}
 
 //go:embed model/model-en-mixed.bin
 var modelData []byte
@@ -47,7 +24,6 @@ const (
 	recordHeader   = 8                                        // bytes
 	recordLen      = recordHeader + 4*mfccCoeffs + 4*sigmaLen // bytes, RECORD_OFFSET in parameters.mjs
 	silSensitivity = 1.2                                      // classifier.mjs default: silence's distance is divided by it
-	voteLen        = 6                                        // classifier.mjs: majority over the last 6 blocks
 )
 
 // prototype is one phoneme's Gaussian. sigmaInv is the lower triangle of the
@@ -55,7 +31,7 @@ const (
 // the quadratic form needs one multiplication per element.
 type prototype struct {
 	phoneme  string // IPA, or a misaki letter for a diphthong (A eɪ, I aɪ, O oʊ, W aʊ, Y ɔɪ)
-	viseme   Viseme
+	viseme   viseme
 	mu       [mfccCoeffs]float64
 	sigmaInv [sigmaLen]float64
 	logDet   float64 // natural log of the covariance's determinant
@@ -71,7 +47,7 @@ func parseModel(data []byte) ([]prototype, error) {
 	}
 	var ps []prototype
 	for ; len(data) > 0; data = data[recordLen:] {
-		p := prototype{viseme: Viseme(data[7])}
+		p := prototype{viseme: viseme(data[7])}
 		if p.viseme >= visemeCount {
 			return nil, fmt.Errorf("viseme model: record %d names viseme %d of %d", len(ps), p.viseme, visemeCount)
 		}
@@ -147,8 +123,6 @@ func (p *prototype) distance(v *[mfccCoeffs]float64) float64 {
 type classifier struct {
 	prototypes []prototype
 	distances  []float64 // of the last vector, silence's already divided
-	votes      [voteLen]Viseme
-	next       int
 }
 
 func newClassifier() *classifier {
@@ -156,11 +130,7 @@ func newClassifier() *classifier {
 	if err != nil {
 		panic(err) // the embedded model is part of the program and covered by tests
 	}
-	c := &classifier{prototypes: ps, distances: make([]float64, len(ps))}
-	for i := range c.votes {
-		c.votes[i] = VisemeSil
-	}
-	return c
+	return &classifier{prototypes: ps, distances: make([]float64, len(ps))}
 }
 
 // measure fills c.distances and gives the index of the nearest prototype (the
@@ -171,7 +141,7 @@ func (c *classifier) measure(v *[mfccCoeffs]float64) int {
 	for i := range c.prototypes {
 		p := &c.prototypes[i]
 		d := p.distance(v)
-		if p.viseme == VisemeSil {
+		if p.viseme == visemeSil {
 			d /= silSensitivity
 		}
 		c.distances[i] = d
@@ -180,24 +150,4 @@ func (c *classifier) measure(v *[mfccCoeffs]float64) int {
 		}
 	}
 	return best
-}
-
-// vote is the original's answer for a stream: the most frequent viseme of the
-// last six blocks, the highest number on a tie. The analyzer does not use it,
-// since it has the future too and mixes by posterior instead; it is kept to
-// prove the port against the original.
-func (c *classifier) vote(best int) Viseme {
-	c.votes[c.next] = c.prototypes[best].viseme
-	c.next = (c.next + 1) % voteLen
-	var counts [visemeCount]int
-	for _, v := range c.votes {
-		counts[v]++
-	}
-	var winner Viseme
-	for v, n := range counts {
-		if n >= counts[winner] {
-			winner = Viseme(v)
-		}
-	}
-	return winner
 }

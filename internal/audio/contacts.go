@@ -48,8 +48,8 @@ const (
 // have plain meanings: the model's own opinion; lip closures have no high
 // frequencies, where t, k and s have a burst or hiss; and lips lower the
 // second formant.
-func (t *Track) findContacts() {
-	for _, s := range t.speech {
+func (t *track) findContacts() {
+	for _, s := range t.speech.spans {
 		from, to := t.hopRange(s)
 		for i := from; i < to; {
 			if t.dip(i) < dipDepth {
@@ -67,7 +67,7 @@ func (t *Track) findContacts() {
 }
 
 // dip is how far, in dB, hop i lies below the lower of its two shoulders.
-func (t *Track) dip(i int) float64 {
+func (t *track) dip(i int) float64 {
 	shoulder := func(from, to int) uint8 {
 		var top uint8
 		for k := max(0, from); k < min(len(t.hops), to); k++ {
@@ -83,7 +83,7 @@ func (t *Track) dip(i int) float64 {
 }
 
 // judgeDip adds a contact for the dip of hops [from, to) if the lips made it.
-func (t *Track) judgeDip(from, to int) {
+func (t *track) judgeDip(from, to int) {
 	low := from // the quietest hop
 	var high, f2 float64
 	for i := from; i < to; i++ {
@@ -121,7 +121,7 @@ func (t *Track) judgeDip(from, to int) {
 }
 
 // addContact adds a contact over the hops first to last.
-func (t *Track) addContact(first, last int, strength float64, bite bool) {
+func (t *track) addContact(first, last int, strength float64, bite bool) {
 	c := contact{from: float32(float64(first) * hopSec), to: float32(float64(last) * hopSec), strength: float32(strength), bite: bite}
 	if short := contactLeast - (c.to - c.from); short > 0 {
 		c.from -= short / 2
@@ -132,7 +132,7 @@ func (t *Track) addContact(first, last int, strength float64, bite bool) {
 
 // biteIn gives the longest stretch of an f or v within the dip of hops
 // [from, to), or none.
-func (t *Track) biteIn(from, to int) (first, last int, ok bool) {
+func (t *track) biteIn(from, to int) (first, last int, ok bool) {
 	// A phrase without any s still has a place where its s would be.
 	top := max(t.highTop, t.mid.high-hissUnderVowel)
 	start := from
@@ -140,7 +140,7 @@ func (t *Track) biteIn(from, to int) (first, last int, ok bool) {
 		h := &t.hops[i]
 		high := levelDB(h.high)
 		hiss := high-top >= biteLowest && high-top <= biteHighest &&
-			high-levelDB(h.mid) >= biteTilt && levelDB(h.full) > t.noiseOn-hysteresis
+			high-levelDB(h.mid) >= biteTilt && levelDB(t.levels[i]) > t.speech.on-hysteresis
 		if !hiss {
 			start = i + 1
 			continue
@@ -163,7 +163,7 @@ func lipScore(lips, high, f2 float64) float64 {
 }
 
 // contactsAt gives the closure and the bite at a time in seconds.
-func (t *Track) contactsAt(at float64) (press, bite float64) {
+func (t *track) contactsAt(at float64) (press, bite float64) {
 	// Contacts are in order and hardly overlap; one second back is plenty.
 	i := sort.Search(len(t.contacts), func(i int) bool { return float64(t.contacts[i].to) > at-1 })
 	for ; i < len(t.contacts) && float64(t.contacts[i].from) < at+contactFlank; i++ {

@@ -36,6 +36,37 @@ func readWAV(t testing.TB, name string) []float32 {
 	return nil
 }
 
+// voter is what the original does with the classifier's answers for a stream:
+// the most frequent viseme of the last six blocks, the highest number on a tie
+// (classifier.mjs). The analyzer mixes by posterior instead.
+type voter struct {
+	last [6]viseme
+	next int
+}
+
+func newVoter() *voter {
+	v := &voter{}
+	for i := range v.last {
+		v.last[i] = visemeSil
+	}
+	return v
+}
+
+func (v *voter) vote(nearest viseme) (winner viseme) {
+	v.last[v.next] = nearest
+	v.next = (v.next + 1) % len(v.last)
+	var counts [visemeCount]int
+	for _, l := range v.last {
+		counts[l]++
+	}
+	for i, n := range counts {
+		if n >= counts[winner] {
+			winner = viseme(i)
+		}
+	}
+	return winner
+}
+
 // The golden file was written by tools/viseme-golden with the original
 // JavaScript. It stores float32 where the port has float64, so coefficients
 // (tanh: ±1) may differ by 1e-3 and distances by 1 %; in digital silence all
@@ -43,7 +74,7 @@ func readWAV(t testing.TB, name string) []float32 {
 func TestPortAgreesWithOriginal(t *testing.T) {
 	var g struct {
 		Hop, Blocks, Every int
-		Visemes            []Viseme
+		Visemes            []viseme
 		Active             []int
 		LE                 []float64
 		MFCC               [][mfccCoeffs]float64
@@ -56,7 +87,7 @@ func TestPortAgreesWithOriginal(t *testing.T) {
 	if err := json.Unmarshal(data, &g); err != nil {
 		t.Fatal(err)
 	}
-	m, c := newMFCC(), newClassifier()
+	m, c, votes := newMFCC(), newClassifier(), newVoter()
 	gate := vadGate{on: -40, off: -50, onFrames: 1, offFrames: 1} // the original's defaults
 	f := newFramer(g.Hop)
 	var v [mfccCoeffs]float64
@@ -64,8 +95,9 @@ func TestPortAgreesWithOriginal(t *testing.T) {
 	var worstLE, worstMFCC, worstDist float64
 	for _, s := range readWAV(t, "speech.wav") {
 		f.push(float64(s), func(b *[mfccSize]float64) {
-			le := m.compute(b, &v)
-			if c.vote(c.measure(&v)) != g.Visemes[n] {
+			le := m.spectrum(b)
+			m.coefficients(&v)
+			if votes.vote(c.prototypes[c.measure(&v)].viseme) != g.Visemes[n] {
 				visemes++
 			}
 			if gate.process(10*le) != (g.Active[n] == 1) {

@@ -132,11 +132,9 @@ func (m *mfcc) transform(block *[mfccSize]float64) {
 	}
 }
 
-// compute gives the log energy (log10 of the block's summed power, the unit
-// of the VAD gate: dB/10) and the 12 coefficients, tanh-compressed as in
-// processor.mjs (MFCC_COMPRESSION_TANH_R = 1). m.power keeps the block's
-// power spectrum for the level measurement.
-func (m *mfcc) compute(block *[mfccSize]float64, out *[mfccCoeffs]float64) (logEnergy float64) {
+// spectrum fills m.power with the power spectrum of a block. It returns the log
+// energy: log10 of the summed power, the unit of the speech gate (dB/10).
+func (m *mfcc) spectrum(block *[mfccSize]float64) (logEnergy float64) {
 	m.transform(block)
 	var total float64
 	for k := range m.power {
@@ -144,6 +142,12 @@ func (m *mfcc) compute(block *[mfccSize]float64, out *[mfccCoeffs]float64) (logE
 		m.power[k] = (re*re + im*im) / mfccSize
 		total += m.power[k]
 	}
+	return math.Log10(total + logFloor)
+}
+
+// coefficients computes the 12 coefficients of the last spectrum, compressed by
+// tanh as in processor.mjs (MFCC_COMPRESSION_TANH_R = 1).
+func (m *mfcc) coefficients(out *[mfccCoeffs]float64) {
 	for i := range m.filters {
 		f := &m.filters[i]
 		var sum float64
@@ -159,7 +163,6 @@ func (m *mfcc) compute(block *[mfccSize]float64, out *[mfccCoeffs]float64) (logE
 		}
 		out[i] = math.Tanh(sum)
 	}
-	return math.Log10(total + logFloor)
 }
 
 // framer cuts a stream of samples into pre-emphasised, low-passed blocks, as

@@ -21,34 +21,36 @@ const (
 	leastVoice = 2 * MelHop // samples of one feature: 20 ms
 	spoolHint  = "free some space, or set TMPDIR to a folder with room: an hour of speech takes 115 MB"
 	openEnd    = math.MaxInt64 // the length of a voice that is still being written
+
+	keepVoice  = "keep the voice in a temporary file"
+	computeMel = "compute the log-mel"
 )
 
-// Spool keeps a voice as 16-bit mono PCM at SampleRate in a temporary file
-// (115 MB an hour) so that Whisper's log-mel can be computed for any part of
-// it, in memory that does not depend on its length. The original computes the
-// log-mel at once and cuts it off at a depth below the loudest value of the
-// whole file (spec 2.1); that value is found while the voice is written.
+// spool keeps a voice as 16-bit mono PCM at SampleRate in a temporary file
+// (115 MB an hour), so that Whisper's log-mel can be computed for any part of
+// it in memory that does not depend on its length. The original computes the
+// whole log-mel at once and clips it at a depth below its loudest value (spec
+// 2.1); the spool finds that value while the voice is written.
 //
-// First Write by one goroutine, then Finish, then Mel by any number of them.
-// On Windows Close removes the file; elsewhere it has no name from the start,
-// so that nothing is left whatever happens to the process.
-type Spool struct {
-	file    *os.File
-	out     *bufio.Writer
-	written int64 // samples given to Write
-	total   int64 // samples in the file, with the silence of Finish
-	done    bool
+// One goroutine calls write, then finish; after that any number of goroutines
+// may call mel. On Windows close removes the file. Elsewhere the file has no
+// name from the start, so that nothing is left even if the process is killed.
+type spool struct {
+	file  *os.File
+	out   *bufio.Writer
+	total int64 // samples in the file
+	done  bool
 
 	spectrum *melSpectrum // while writing
 	recent   []int16      // the samples from first on
 	first    int64
-	next     int64   // first column that loudest does not know
+	next     int64   // the first column that is not part of loudest
 	loudest  float64 // mel power
 }
 
-// NewSpool makes an empty spool with its file in dir ("": the system's folder
-// for temporary files). The error has the kind fault.Output.
-func NewSpool(dir string) (*Spool, error) {
+// newSpool creates an empty spool with its file in dir. Its errors have the
+// kind fault.Output.
+func newSpool(dir string) (*spool, error) {
 	f, err := os.CreateTemp(dir, "lipstream-voice-*")
 	if err == nil && runtime.GOOS != "windows" {
 		if err = os.Remove(f.Name()); err != nil {
@@ -56,32 +58,31 @@ func NewSpool(dir string) (*Spool, error) {
 		}
 	}
 	if err != nil {
-		return nil, fault.Output.Wrap("keep the voice in a temporary file", err, spoolHint)
+		return nil, fault.Output.Wrap(keepVoice, err, spoolHint)
 	}
-	return &Spool{file: f, out: bufio.NewWriterSize(f, 2*pcmPiece), spectrum: newMelSpectrum()}, nil
+	return &spool{file: f, out: bufio.NewWriterSize(f, 2*pcmPiece), spectrum: newMelSpectrum()}, nil
 }
 
-// Write adds samples, -1..1, rounded to 16 bits as ffmpeg does for the original
-// (spec 1.4): what came from 16 bits stays exact. What is beyond the range is
-// clipped; NaN counts as silence. The error, of a full disk for example, has
+// write adds samples, -1..1, rounded to 16 bits as ffmpeg does for the original
+// (spec 1.4), so that samples that came from 16 bits stay exact. It clips what
+// is out of range; NaN counts as silence. Its errors, such as a full disk, have
 // the kind fault.Output.
-func (s *Spool) Write(samples []float32) error {
+func (s *spool) write(samples []float32) error {
 	if s.done {
-		return fault.Internal.New("keep the voice "+s.file.Name(), "more samples after the last")
+		return fault.Internal.New(keepVoice, "the voice has already ended")
 	}
-	s.written += int64(len(samples))
 	for len(samples) > 0 {
 		n := min(pcmPiece, len(samples))
 		if err := s.add(samples[:n]); err != nil {
-			return fault.Output.Wrap("keep the voice in "+s.file.Name(), err, spoolHint)
+			return fault.Output.Wrap(keepVoice, err, spoolHint)
 		}
 		samples = samples[n:]
 	}
 	return nil
 }
 
-// add writes a piece and looks at the columns that are complete with it.
-func (s *Spool) add(samples []float32) error {
+// add writes a piece and updates the maximum with the columns that it completes.
+func (s *spool) add(samples []float32) error {
 	from := len(s.recent)
 	for _, x := range samples {
 		s.recent = append(s.recent, quantise(x))
@@ -92,15 +93,15 @@ func (s *Spool) add(samples []float32) error {
 	s.total += int64(len(samples))
 	// Column k ends before k·MelHop+melReach; column 0, mirrored at the start,
 	// needs one sample more.
-	s.listen((s.total-melReach-1+MelHop)/MelHop, openEnd)
+	s.updateLoudest((s.total-melReach-1+MelHop)/MelHop, openEnd)
 	keep := min(int64(len(s.recent)), max(0, s.next*MelHop-melReach-s.first))
 	s.recent = append(s.recent[:0], s.recent[keep:]...)
 	s.first += keep
 	return nil
 }
 
-// listen updates the maximum with the columns before end.
-func (s *Spool) listen(end, total int64) {
+// updateLoudest updates the maximum with the columns before end.
+func (s *spool) updateLoudest(end, total int64) {
 	var powers [MelBands]float64
 	for ; s.next < end; s.next++ {
 		s.spectrum.column(s.next, s.recent, s.first, total, &powers)
@@ -118,55 +119,41 @@ func quantise(x float32) int16 {
 	return int16(max(-pcmScale, min(v, pcmScale-1)))
 }
 
-// Finish ends the writing. A voice of less than 20 ms, of which the original
-// fails to make a feature, is followed by silence up to that length.
-func (s *Spool) Finish() error {
-	if s.done {
-		return nil
-	}
+// finish ends the writing. A voice shorter than 20 ms, for which the original
+// fails, is padded with silence to that length.
+func (s *spool) finish() error {
 	if short := leastVoice - s.total; short > 0 {
 		if err := s.add(make([]float32, short)); err != nil {
-			return fault.Output.Wrap("keep the voice in "+s.file.Name(), err, spoolHint)
+			return fault.Output.Wrap(keepVoice, err, spoolHint)
 		}
 	}
 	if err := s.out.Flush(); err != nil {
-		return fault.Output.Wrap("keep the voice in "+s.file.Name(), err, spoolHint)
+		return fault.Output.Wrap(keepVoice, err, spoolHint)
 	}
 	s.done = true
-	s.listen(s.MelFrames(), s.total)
+	s.updateLoudest(s.melFrames(), s.total)
 	s.out, s.spectrum, s.recent = nil, nil, nil
 	return nil
 }
 
-// Samples is how many samples were written.
-func (s *Spool) Samples() int64 { return s.written }
+func (s *spool) melFrames() int64 { return s.total / MelHop }
 
-// MelFrames is the number of columns of the voice's log-mel: one for each
-// whole MelHop of samples, after Finish at least 2.
-func (s *Spool) MelFrames() int64 { return s.total / MelHop }
-
-// Mel computes columns start..start+count−1 (both ≥ 0) of the normalised
-// log-mel (spec 2.1): MelBands rows of count values, row-major, about
-// -1.5..1.5. Columns from MelFrames on are zeros, as the original pads the
-// last segment (spec 2.2). A column is the same to the bit whatever part it is
-// asked with. It works after Finish; an error of reading the file has the kind
-// fault.Output, as one of writing it.
-func (s *Spool) Mel(ctx context.Context, start, count int64) ([]float32, error) {
-	const op = "compute the log-mel"
+// mel implements Voice.Mel, after finish.
+func (s *spool) mel(ctx context.Context, start, count int64) ([]float32, error) {
 	if !s.done || start < 0 || count < 0 {
-		return nil, fault.Internal.New(op, fmt.Sprintf("columns %d to %d asked for, finished: %v", start, start+count-1, s.done))
+		return nil, fault.Internal.New(computeMel, fmt.Sprintf("%d columns from %d, with all samples written: %v", count, start, s.done))
 	}
 	out := make([]float32, MelBands*count)
 	m, floor := newMelSpectrum(), logPower(s.loudest)-melDepth
 	var powers [MelBands]float64
-	for at, end := start, min(start+count, s.MelFrames()); at < end; {
+	for at, end := start, min(start+count, s.melFrames()); at < end; {
 		if err := ctx.Err(); err != nil {
-			return nil, fault.Cancelled.Wrap(op, err)
+			return nil, fault.Cancelled.Wrap(computeMel, err)
 		}
 		stop := min(at+melPiece, end)
 		pcm, first, err := s.read(at, stop)
 		if err != nil {
-			return nil, fault.Output.Wrap(op+" from"+" "+s.file.Name(), err)
+			return nil, fault.Output.Wrap(computeMel, err)
 		}
 		for ; at < stop; at++ {
 			m.column(at, pcm, first, s.total, &powers)
@@ -178,8 +165,9 @@ func (s *Spool) Mel(ctx context.Context, start, count int64) ([]float32, error) 
 	return out, nil
 }
 
-// read gives the samples that columns start..end−1 need, and the first's number.
-func (s *Spool) read(start, end int64) (pcm []int16, first int64, err error) {
+// read returns the samples that columns start to end-1 need, and the number of
+// the first.
+func (s *spool) read(start, end int64) (pcm []int16, first int64, err error) {
 	first = max(0, start*MelHop-melReach)
 	last := min(s.total, (end-1)*MelHop+melReach+1) // one more for column 0, see add
 	data := make([]byte, 2*(last-first))
@@ -196,17 +184,14 @@ func (s *Spool) read(start, end int64) (pcm []int16, first int64, err error) {
 	return pcm, first, nil
 }
 
-// Close gives the disk space back. Nothing may be asked of the spool after it.
-func (s *Spool) Close() error {
+func (s *spool) close() error {
 	err := s.file.Close()
 	if runtime.GOOS == "windows" {
 		err = errors.Join(err, os.Remove(s.file.Name()))
 	}
-	return fault.Output.Wrap("remove "+s.file.Name(), err)
+	return fault.Output.Wrap("remove the voice's temporary file", err)
 }
 
-// Silence is the least value that this voice's normalised log-mel can take:
-// what digital silence in it would look like. It is known after Finish.
-func (s *Spool) Silence() float32 {
+func (s *spool) silence() float32 {
 	return float32((max(logPower(0), logPower(s.loudest)-melDepth) + 4) / 4)
 }

@@ -18,31 +18,29 @@ import (
 	"github.com/lipstream/lipstream/internal/golden"
 )
 
-// spool makes a finished one of samples, written in pieces of the given size.
-func spool(t testing.TB, samples []float32, piece int) *Spool {
+// spooled returns a finished spool of samples, written in pieces of the given
+// size.
+func spooled(t testing.TB, samples []float32, piece int) *spool {
 	t.Helper()
-	s, err := NewSpool(t.TempDir())
+	s, err := newSpool(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	t.Cleanup(func() { _ = s.close() })
 	for p := range slices.Chunk(samples, piece) {
-		if err := s.Write(p); err != nil {
+		if err := s.write(p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Finish(); err != nil {
+	if err := s.finish(); err != nil {
 		t.Fatal(err)
-	}
-	if s.Samples() != int64(len(samples)) {
-		t.Fatalf("%d samples of %d", s.Samples(), len(samples))
 	}
 	return s
 }
 
-func mel(t testing.TB, s *Spool, start, count int64) []float32 {
+func mel(t testing.TB, s *spool, start, count int64) []float32 {
 	t.Helper()
-	m, err := s.Mel(context.Background(), start, count)
+	m, err := s.mel(context.Background(), start, count)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +79,9 @@ func TestMelAgreesWithOriginal(t *testing.T) {
 		{"speech_short", speech[6400:20700], 89, 0, 89},
 		{"long", slices.Repeat(speech, 11), 3317, 2960, 80},
 	} {
-		s := spool(t, tt.samples, 4096)
-		if s.MelFrames() != tt.frames {
-			t.Errorf("%s: %d columns, want %d", tt.name, s.MelFrames(), tt.frames)
+		s := spooled(t, tt.samples, 4096)
+		if s.melFrames() != tt.frames {
+			t.Errorf("%s: %d columns, want %d", tt.name, s.melFrames(), tt.frames)
 		}
 		n := MelBands * tt.count
 		d := worst(t, mel(t, s, tt.start, tt.count), want[:n])
@@ -101,7 +99,7 @@ func TestMelOfSine(t *testing.T) {
 	for i := range sine {
 		sine[i] = float32(math.Round(32767*0.5*math.Sin(2*math.Pi*440*float64(i)/SampleRate)) / 32768)
 	}
-	m := mel(t, spool(t, sine, 1000), 0, 100)
+	m := mel(t, spooled(t, sine, 1000), 0, 100)
 	var mean float64
 	for _, v := range m {
 		mean += float64(v) / float64(len(m))
@@ -122,8 +120,8 @@ func TestMelOfSine(t *testing.T) {
 // However it was written and whatever is asked for, a column is the same.
 func TestMelByParts(t *testing.T) {
 	speech := readWAV(t, "mel.wav")
-	s := spool(t, speech, len(speech))
-	f := s.MelFrames()
+	s := spooled(t, speech, len(speech))
+	f := s.melFrames()
 	const beyond = 700 // over a piece
 	whole := mel(t, s, 0, f+beyond)
 	for row := range int64(MelBands) {
@@ -133,7 +131,7 @@ func TestMelByParts(t *testing.T) {
 			}
 		}
 	}
-	inPieces := spool(t, speech, 37)
+	inPieces := spooled(t, speech, 37)
 	for _, part := range [][2]int64{{0, 1}, {1, 1}, {0, 2}, {f - 1, 1}, {f - 2, 5}, {f, 3}, {f + 600, 2}, {17, 100}, {5, 0}, {0, f}} {
 		start, count := part[0], part[1]
 		got := mel(t, inPieces, start, count)
@@ -161,11 +159,11 @@ func TestMelOfShortVoices(t *testing.T) {
 			padded := append(slices.Clone(x), make([]float32, max(0, 320-n))...)
 			want := plainMel(padded)
 			for _, piece := range []int{1, 40, 5000} {
-				s := spool(t, x, piece)
-				if f := int64(len(padded) / 160); s.MelFrames() != f {
-					t.Fatalf("%d samples: %d columns, want %d", n, s.MelFrames(), f)
+				s := spooled(t, x, piece)
+				if f := int64(len(padded) / 160); s.melFrames() != f {
+					t.Fatalf("%d samples: %d columns, want %d", n, s.melFrames(), f)
 				}
-				if d := worst(t, mel(t, s, 0, s.MelFrames()), want); d > 1e-6 {
+				if d := worst(t, mel(t, s, 0, s.melFrames()), want); d > 1e-6 {
 					t.Errorf("%d samples, click at %d, pieces of %d: differs by %g", n, click, piece, d)
 				}
 			}
@@ -230,33 +228,17 @@ func TestQuantise(t *testing.T) {
 	}
 }
 
-// slowVoice makes sound without end, a little at a time.
-type slowVoice struct{ at, end int64 }
-
-func (v *slowVoice) Read(p []float32) (int, error) {
-	n := int(min(int64(len(p)), v.end-v.at))
-	for i := range p[:n] {
-		at := float64(v.at + int64(i))
-		p[i] = float32(0.3 * math.Sin(at*at*1e-7))
-	}
-	v.at += int64(n)
-	if v.at == v.end {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
 // Half an hour needs no more memory than a minute.
 func TestSpoolMemoryIsBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("half an hour of sound")
 	}
 	peak := func(seconds int64) uint64 {
-		s, err := NewSpool(t.TempDir())
+		s, err := newSpool(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer func() { _ = s.Close() }()
+		defer func() { _ = s.close() }()
 		var top uint64
 		measure := func() {
 			runtime.GC()
@@ -264,10 +246,10 @@ func TestSpoolMemoryIsBounded(t *testing.T) {
 			runtime.ReadMemStats(&m)
 			top = max(top, m.HeapAlloc)
 		}
-		v, buf := &slowVoice{end: seconds * SampleRate}, make([]float32, 16384)
+		v, buf := &sweep{end: seconds * SampleRate}, make([]float32, 16384)
 		for n := 0; ; n++ {
 			got, end := v.Read(buf)
-			if err := s.Write(buf[:got]); err != nil {
+			if err := s.write(buf[:got]); err != nil {
 				t.Fatal(err)
 			}
 			if n%100 == 0 {
@@ -277,13 +259,13 @@ func TestSpoolMemoryIsBounded(t *testing.T) {
 				break
 			}
 		}
-		if err := s.Finish(); err != nil {
+		if err := s.finish(); err != nil {
 			t.Fatal(err)
 		}
-		if s.MelFrames() != 100*seconds {
-			t.Errorf("%d columns", s.MelFrames())
+		if s.melFrames() != 100*seconds {
+			t.Errorf("%d columns", s.melFrames())
 		}
-		for at := int64(0); at < s.MelFrames(); at += 30000 {
+		for at := int64(0); at < s.melFrames(); at += 30000 {
 			m := mel(t, s, at, 3000)
 			measure()
 			runtime.KeepAlive(m)
@@ -299,7 +281,7 @@ func TestSpoolMemoryIsBounded(t *testing.T) {
 
 func TestSpoolLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
-	s, err := NewSpool(dir)
+	s, err := newSpool(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +295,7 @@ func TestSpoolLeavesNothing(t *testing.T) {
 	if n := left(); runtime.GOOS != "windows" && n > 0 {
 		t.Error("the file has a name")
 	}
-	if err := s.Close(); err != nil {
+	if err := s.close(); err != nil {
 		t.Fatal(err)
 	}
 	if left() > 0 {
@@ -322,47 +304,47 @@ func TestSpoolLeavesNothing(t *testing.T) {
 }
 
 func TestSpoolMisuse(t *testing.T) {
-	if _, err := NewSpool("testdata/nowhere"); fault.KindOf(err) != fault.Output || fault.HintOf(err) == "" {
+	if _, err := newSpool("testdata/nowhere"); fault.KindOf(err) != fault.Output || fault.HintOf(err) == "" {
 		t.Errorf("no such folder: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s, err := NewSpool(t.TempDir())
+	s, err := newSpool(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = s.Close() }()
-	if _, err := s.Mel(ctx, 0, 1); fault.KindOf(err) != fault.Internal {
+	defer func() { _ = s.close() }()
+	if _, err := s.mel(ctx, 0, 1); fault.KindOf(err) != fault.Internal {
 		t.Errorf("unfinished: %v", err)
 	}
-	if err := errors.Join(s.Write(make([]float32, 4000)), s.Finish(), s.Finish()); err != nil {
+	if err := errors.Join(s.write(make([]float32, 4000)), s.finish()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Write(make([]float32, 1)); fault.KindOf(err) != fault.Internal {
+	if err := s.write(make([]float32, 1)); fault.KindOf(err) != fault.Internal {
 		t.Errorf("after the end: %v", err)
 	}
-	if _, err := s.Mel(ctx, -1, 1); fault.KindOf(err) != fault.Internal {
+	if _, err := s.mel(ctx, -1, 1); fault.KindOf(err) != fault.Internal {
 		t.Errorf("before the start: %v", err)
 	}
 	cancel()
-	if _, err := s.Mel(ctx, 0, 1); fault.KindOf(err) != fault.Cancelled {
+	if _, err := s.mel(ctx, 0, 1); fault.KindOf(err) != fault.Cancelled {
 		t.Errorf("cancelled: %v", err)
 	}
 	if err := s.file.Truncate(100); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Mel(context.Background(), 0, 1); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := s.mel(context.Background(), 0, 1); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("cut file: %v", err)
 	}
 }
 
 // Several windows may be computed at once.
 func TestMelConcurrently(t *testing.T) {
-	s := spool(t, readWAV(t, "mel.wav"), 4096)
+	s := spooled(t, readWAV(t, "mel.wav"), 4096)
 	want := mel(t, s, 100, 50)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
-			if got, err := s.Mel(context.Background(), 100, 50); err != nil || !slices.Equal(got, want) {
+			if got, err := s.mel(context.Background(), 100, 50); err != nil || !slices.Equal(got, want) {
 				t.Errorf("differs: %v", err)
 			}
 		})
@@ -370,33 +352,16 @@ func TestMelConcurrently(t *testing.T) {
 	wg.Wait()
 }
 
-// One pass over a source serves the analysis and the spool.
-func TestAnalyzeAlsoFillsSpool(t *testing.T) {
-	s, err := NewSpool(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = s.Close() }()
-	tr, err := Analyze(&slowVoice{end: 40001}, "voice", s.Write)
-	if err != nil || s.Samples() != 40001 || tr.Duration() == 0 {
-		t.Errorf("%d samples, %v", s.Samples(), err)
-	}
-	full := errors.New("disk full")
-	if _, err := Analyze(&slowVoice{end: 40001}, "voice", func([]float32) error { return full }); !errors.Is(err, full) {
-		t.Errorf("got %v", err)
-	}
-}
-
 // Writing a voice, and computing all of its log-mel.
 func BenchmarkSpool(b *testing.B) {
 	speech := readWAV(b, "mel.wav")
-	s, err := NewSpool(b.TempDir())
+	s, err := newSpool(b.TempDir())
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer func() { _ = s.Close() }()
+	defer func() { _ = s.close() }()
 	for b.Loop() {
-		if err := s.Write(speech); err != nil {
+		if err := s.write(speech); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -404,7 +369,7 @@ func BenchmarkSpool(b *testing.B) {
 }
 
 func BenchmarkMel(b *testing.B) {
-	s := spool(b, slices.Repeat(readWAV(b, "mel.wav"), 10), 4096)
+	s := spooled(b, slices.Repeat(readWAV(b, "mel.wav"), 10), 4096)
 	for b.Loop() {
 		mel(b, s, 0, 3000)
 	}

@@ -1,68 +1,42 @@
 package audio
 
-import (
-	"math"
-	"sort"
-
-	"github.com/lipstream/lipstream/internal/fault"
-)
-
-// Timing of the lips against the sound. Lips open before the sound of a
-// phrase starts and relax after it has ended.
-const (
-	anticipation = 0.080 // s
-	release      = 0.120 // s
-	bridgeGap    = 0.200 // s: pauses shorter than anticipation + release are no silence
-	shortest     = 0.040 // s: shorter bursts are clicks, not speech
-)
-
-// Levels of the speech gate, dB.
-const (
-	overNoise   = 6.0   // speech is this much above the noise floor
-	underSpeech = 32.0  // and at most this much below the speaker's loud syllables
-	leastSpeech = -62.0 // dBFS: no speech below this, whatever the noise floor
-	hysteresis  = 4.0
-	steadyFloor = -45.0 // dBFS: the highest noise floor believed without a pause to measure it in
-	steadyRange = 12.0  // dB between floor and peak: less means that there was no pause
-)
+import "math"
 
 // Smoothing.
 const (
-	// openCutoff is the -6 dB frequency of the opening's low-pass: a
-	// Hann-windowed sinc of ±openReach. Syllables (3-6 Hz) pass, what flaps
-	// faster than 10 Hz does not.
+	// openCutoff is the -6 dB frequency of the opening's low-pass, a
+	// Hann-windowed sinc of ±openReach. Syllables (3-6 Hz) pass; flapping above
+	// 10 Hz does not.
 	openCutoff = 7.5   // Hz
 	openReach  = 0.125 // s
 	// shapeSigma is the width of the dominance function (after Cohen and
 	// Massaro 1993) with which a sound's lip shape spreads to its neighbours.
 	shapeSigma = 0.040 // s
-	shapeReach = 0.125 // s
-	windowHops = 13    // ceil(reach / 10 ms)
+	windowHops = 13    // ceil(openReach / 10 ms)
 )
 
-// What the opening is scaled to, over the speaking time of the whole recording.
+// Targets to which the opening is scaled, over all speech of the recording.
 const (
 	targetHigh   = 0.92 // the 95th percentile
 	targetMedian = 0.42
 )
 
-// span is a time of speech, s.
-type span struct{ from, to float32 }
-
-// Track is an analysed recording: it gives the mouth at any time. It is
+// track is an analysed recording: it knows the mouth at any time. It is
 // immutable and safe for concurrent use.
-type Track struct {
+type track struct {
+	duration float64 // s
+	speech   speech
+
+	// The rest is for mouth shapes and empty where nobody needs them.
+	levels   []uint8
 	hops     []hop
-	duration float64
-	speech   []span // in order, bridged
 	contacts []contact
 
-	noiseOn float64 // dB: what opens the speech gate
-	mid     scale   // dB in speech, 5th to 95th percentile; so are the following
+	mid     scale   // dB in speech, 5th to 95th percentile, like the scales below
 	f1, f2  scale   // dB, the formant ratios
-	open    scale   // the model's opening, bytes
-	front   scale   // the model's spreading less rounding, bytes
-	tongue  scale   // the model's tongue, bytes
+	open    scale   // the model's opening
+	front   scale   // the model's spreading minus rounding
+	tongue  scale   // the model's tongue
 	highTop float64 // dB: 95th percentile of the high band
 	f2Mid   float64 // dB: median
 
@@ -74,100 +48,43 @@ type scale struct{ low, high float64 }
 
 func (s scale) of(v float64) float64 { return ramp01(v, s.low, s.high) }
 
-// Finish closes the analysis. The analyzer must not be used afterwards.
-func (a *Analyzer) Finish() (*Track, error) {
-	if a.samples == 0 {
-		return nil, fault.Input.New("analyse speech", "no audio samples", "Give a file with an audio stream that is not empty.")
-	}
+// finish ends the analysis. The analyzer must not be used afterwards.
+func (a *analyzer) finish() track {
 	for range mfccSize { // so that the last samples get their hops
 		a.framer.push(0, a.block)
 	}
-	t := &Track{hops: a.hops, duration: float64(a.samples) / SampleRate, gain: 1, gamma: 1}
-	a.hops = nil
-	t.findSpeech()
-	if len(t.speech) > 0 {
+	t := track{duration: float64(a.samples) / SampleRate, speech: findSpeech(a.levels)}
+	if a.classifier == nil {
+		return t
+	}
+	t.levels, t.hops = a.levels, a.hops
+	if len(t.speech.spans) > 0 {
 		t.measure()
 		t.findContacts()
 		t.calibrate()
 	}
-	return t, nil
+	return t
 }
 
-// Duration is the length of the sound in seconds.
-func (t *Track) Duration() float64 { return t.duration }
-
-// SpeechSeconds is the time in which there is speech.
-func (t *Track) SpeechSeconds() float64 {
-	var sum float64
-	for _, s := range t.speech {
-		sum += float64(s.to - s.from)
-	}
-	return sum
-}
-
-// findSpeech finds the spans of speech: the gate of the port, with thresholds
-// from this recording's noise floor and level, then bridged and cleaned.
-func (t *Track) findSpeech() {
-	var hist [256]int
-	for _, h := range t.hops {
-		if levelDB(h.full) > -95 { // digital silence says nothing about the room
-			hist[h.full]++
-		}
-	}
-	loud := levelDB(percentile(&hist, 0.95))
-	floor := levelDB(percentile(&hist, 0.05))
-	if loud-floor < steadyRange {
-		floor = min(floor, steadyFloor)
-	}
-	t.noiseOn = max(floor+overNoise, loud-underSpeech, leastSpeech)
-	gate := vadGate{on: t.noiseOn, off: t.noiseOn - hysteresis, onFrames: 2, offFrames: 2}
-	var open bool
-	for i := range len(t.hops) + 2 {
-		db := -200.0
-		if i < len(t.hops) {
-			db = levelDB(t.hops[i].full)
-		}
-		was := open
-		open = gate.process(db)
-		at := float32(float64(i-1) * hopSec) // the gate answers one hop late
-		switch {
-		case open && !was:
-			if n := len(t.speech); n > 0 && at-t.speech[n-1].to < bridgeGap {
-				continue // the span goes on
-			}
-			t.speech = append(t.speech, span{at, at})
-		case !open && was:
-			t.speech[len(t.speech)-1].to = at
-		}
-	}
-	kept := t.speech[:0]
-	for _, s := range t.speech {
-		if s.to-s.from >= shortest {
-			kept = append(kept, s)
-		}
-	}
-	t.speech = kept
-}
-
-// hopRange gives the hops whose middles lie in a span.
-func (t *Track) hopRange(s span) (from, to int) {
+// hopRange returns the hops whose middles lie in a span.
+func (t *track) hopRange(s span) (from, to int) {
 	return max(0, int(math.Ceil(float64(s.from)/hopSec))), min(len(t.hops), int(float64(s.to)/hopSec)+1)
 }
 
-// priorSeconds is the weight of what an average recording has, against what
-// this one measures: a short one cannot show the speaker's range. The priors
-// are from the five voices of findContacts.
-const priorSeconds = 1.5 // s of speech that the prior weighs as much as
+// priorSeconds is how many seconds of speech the statistics of an average
+// recording weigh, because a short recording does not show the speaker's range.
+// The average is that of the five voices of findContacts.
+const priorSeconds = 1.5
 
-// blend pulls a measured value to the prior when there is little speech.
+// blend mixes a measured value with the prior.
 func blend(measured, prior, seconds float64) float64 {
 	return (measured*seconds + prior*priorSeconds) / (seconds + priorSeconds)
 }
 
 // measure takes the speaker's statistics over the spans of speech.
-func (t *Track) measure() {
+func (t *track) measure() {
 	var mid, high, f1, f2, open, front, tongue [256]int
-	for _, s := range t.speech {
+	for _, s := range t.speech.spans {
 		from, to := t.hopRange(s)
 		for _, h := range t.hops[from:to] {
 			mid[h.mid]++
@@ -180,11 +97,11 @@ func (t *Track) measure() {
 		}
 	}
 	top := levelDB(percentile(&mid, 0.95))
-	// A stretch without pauses or one steady vowel has hardly a range; 15 dB
-	// is the least that is spread over the whole opening.
+	// One steady vowel, or speech without pauses, has hardly any range. At least
+	// 15 dB are spread over the whole opening.
 	t.mid = scale{min(max(levelDB(percentile(&mid, 0.05)), top-35), top-15), top}
 	t.highTop = levelDB(percentile(&high, 0.95))
-	seconds := t.SpeechSeconds()
+	seconds := t.speech.seconds()
 	t.f2Mid = blend(ratioDB(percentile(&f2, 0.5)), -1, seconds)
 	ranged := func(hist *[256]int, value func(uint8) float64, priorLow, priorHigh float64) scale {
 		s := scale{
@@ -207,13 +124,14 @@ func (t *Track) measure() {
 // ramp01 maps lo..hi to 0..1.
 func ramp01(v, lo, hi float64) float64 { return max(0, min(1, (v-lo)/(hi-lo))) }
 
-// loudness is the hop's level in the vowels' band, within the speaker's range.
-func (t *Track) loudness(h *hop) float64 { return t.mid.of(levelDB(h.mid)) }
+// loudness returns the hop's level in the vowels' band within the speaker's
+// range, 0..1.
+func (t *track) loudness(h *hop) float64 { return t.mid.of(levelDB(h.mid)) }
 
-// held is the loudness of hop i with short gaps partly filled from their
-// neighbours: the jaw does not shut for the 50 ms of silence of a t or k.
-// (What the lips do in m, b and p is added as contacts.)
-func (t *Track) held(i int) float64 {
+// held returns the loudness of hop i with short gaps partly filled from their
+// neighbours: the jaw does not close for the 50 ms of silence of a t or k.
+// (Closed lips in m, b and p are contacts.)
+func (t *track) held(i int) float64 {
 	var before, after uint8
 	for k := max(0, i-holdReach); k <= i; k++ {
 		before = max(before, t.hops[k].mid)
@@ -225,18 +143,18 @@ func (t *Track) held(i int) float64 {
 }
 
 const (
-	holdReach = 8   // hops: gaps of up to twice this less one are filled
+	holdReach = 8   // hops: gaps shorter than twice this are filled
 	holdPart  = 0.4 // of the neighbours' loudness
 )
 
-// rawOpen is the opening that hop i asks for by itself: its loudness, shaped
-// by how open its sound is after the model and after the first formant.
-func (t *Track) rawOpen(i int) float64 {
+// rawOpen returns the opening of hop i before smoothing: its loudness, weighted
+// by how open its sound is according to the model and to the first formant.
+func (t *track) rawOpen(i int) float64 {
 	h := &t.hops[i]
 	return t.held(i) * (0.2 + 0.35*t.open.of(unit(h.open)) + 0.45*t.f1.of(ratioDB(h.f1)))
 }
 
-// openKernel is the low-pass of the opening at a distance of dt seconds.
+// openKernel returns the low-pass of the opening at a distance of dt seconds.
 func openKernel(dt float64) float64 {
 	if dt <= -openReach || dt >= openReach {
 		return 0
@@ -249,9 +167,8 @@ func openKernel(dt float64) float64 {
 	return w * math.Sin(x) / x
 }
 
-// smoothOpen is the low-passed opening at time at, not yet scaled. Outside
-// the recording and outside speech the mouth asks for nothing.
-func (t *Track) smoothOpen(at float64) float64 {
+// smoothOpen returns the low-passed opening at a time, not yet scaled.
+func (t *track) smoothOpen(at float64) float64 {
 	c := int(math.Round(at / hopSec))
 	var sum, weight float64
 	for i := c - windowHops; i <= c+windowHops; i++ {
@@ -264,17 +181,17 @@ func (t *Track) smoothOpen(at float64) float64 {
 	return max(0, sum/weight)
 }
 
-// calibrate sets gain and gamma so that the opening of this recording uses
-// its range: two numbers for the whole of it, so that nothing pumps.
-func (t *Track) calibrate() {
+// calibrate sets gain and gamma so that the opening of this recording uses its
+// range. They are constant over the whole recording, so that nothing pumps.
+func (t *track) calibrate() {
 	var hist [256]int
-	for _, s := range t.speech {
+	for _, s := range t.speech.spans {
 		from, to := t.hopRange(s)
 		for i := from; i < to; i++ {
 			hist[unitByte(t.smoothOpen(float64(i)*hopSec))]++
 		}
 	}
-	seconds := t.SpeechSeconds()
+	seconds := t.speech.seconds()
 	high := max(blend(unit(percentile(&hist, 0.95)), 0.7, seconds), 0.05)
 	median := max(blend(unit(percentile(&hist, 0.5)), 0.32, seconds), 0.01)
 	t.gain = 1 / high
@@ -284,29 +201,9 @@ func (t *Track) calibrate() {
 	}
 }
 
-// Speech tells how much speech there is at a time in seconds, 0 to 1: 0 in
-// silence, with flanks around each span of speech.
-func (t *Track) Speech(at float64) float64 { return t.speechAt(at) }
-
-// speechAt is the speech envelope: 0 in silence, rising before each span and
-// falling after it with raised-cosine flanks.
-func (t *Track) speechAt(at float64) float64 {
-	i := sort.Search(len(t.speech), func(i int) bool { return float64(t.speech[i].to)+release > at })
-	var v float64
-	// Two neighbours can both reach this time, when their gap is short.
-	for ; i < len(t.speech) && float64(t.speech[i].from)-anticipation < at; i++ {
-		s := t.speech[i]
-		rise := ramp01(at, float64(s.from)-anticipation, float64(s.from)+0.02)
-		fall := ramp01(-at, -float64(s.to)-release, -float64(s.to))
-		v = max(v, (1-math.Cos(math.Pi*rise))/2*(1-math.Cos(math.Pi*fall))/2)
-	}
-	return v
-}
-
-// Mouth gives the mouth at a time in seconds. In silence, before the start
-// and after the end it is the zero Mouth exactly.
-func (t *Track) Mouth(at float64) Mouth {
-	speech := t.speechAt(at)
+// mouth implements Voice.Mouth.
+func (t *track) mouth(at float64) Mouth {
+	speech := t.speech.at(at)
 	if speech <= 0 || math.IsNaN(at) {
 		return Mouth{}
 	}
@@ -317,9 +214,9 @@ func (t *Track) Mouth(at float64) Mouth {
 		d := (float64(i)*hopSec - at) / shapeSigma
 		k := math.Exp(-d*d/2) * (0.02 + t.loudness(h)) // loud sounds dominate
 		weight += k
-		// The model and the second formant each know half of it. What counts as
+		// The model and the second formant contribute half each. What counts as
 		// a low second formant depends on the first: the vowel space narrows
-		// from i-u down to a, so that an ah is not rounded where an oo is.
+		// from i-u down to a, so that an ah is not taken for a rounded oo.
 		f1 := t.f1.of(ratioDB(h.f1))
 		f := t.f2.of(ratioDB(h.f2)) + t.front.of(unit(h.front)) - 1.15 + 0.2*f1
 		if f < 0 {
@@ -343,35 +240,19 @@ func (t *Track) Mouth(at float64) Mouth {
 	}
 }
 
-// shapeCurve turns a co-articulated -1..1 into a shape: the smoothing has
-// taken about a third of the extremes, which is given back.
+// shapeCurve turns a co-articulated value, -1..1, into a shape, 0..1. It makes
+// up for the smoothing, which takes about a third off the extremes.
 func shapeCurve(v float64) float64 { return max(0, min(1, 1.4*v)) }
 
-// FrameTime is the time for which frame i of a video is drawn: the middle of
-// the time that it is shown, in seconds.
+// FrameTime returns the time in seconds for which frame i of a video with
+// num/den frames per second is drawn: the middle of the time that it is shown.
 func FrameTime(i int64, num, den int) float64 {
 	return (float64(i) + 0.5) * float64(den) / float64(num)
 }
 
-// Curve gives the mouths of the first frames frames of a video of num/den
-// frames per second, at FrameTime.
-func (t *Track) Curve(num, den, frames int) []Mouth {
-	out := make([]Mouth, frames)
-	for i := range out {
-		out[i] = t.Mouth(FrameTime(int64(i), num, den))
-	}
-	return out
-}
-
-// Aperture is the relative distance between the lips that the mouth stands
-// for, 0..1: what a measurement on the output should find, up to scale.
-func (m Mouth) Aperture() float32 { return m.Open * (1 - m.Close) }
-
-// Envelope is a reference for measuring lip sync that knows nothing of
-// visemes: the level between 300 and 3000 Hz at a time in seconds, smoothed
-// over 50 ms, 0 at the speaker's soft end and below, 1 at the loud end.
-func (t *Track) Envelope(at float64) float64 {
-	if len(t.speech) == 0 {
+// envelope implements Voice.Envelope.
+func (t *track) envelope(at float64) float64 {
+	if len(t.speech.spans) == 0 {
 		return 0
 	}
 	const sigma = 0.025 // s

@@ -32,28 +32,28 @@ type soundCurves struct {
 	closures         []int
 }
 
-// newSoundCurves samples the track at the times for which frames are drawn.
-func newSoundCurves(track *audio.Track, rate media.Rational, frames int) soundCurves {
+// newSoundCurves samples the voice at the times for which frames are drawn.
+func newSoundCurves(voice *audio.Voice, rate media.Rational, frames int) soundCurves {
 	s := soundCurves{
 		wanted: make([]float64, frames), envelope: make([]float64, frames),
 		speaking: make([]bool, frames), silent: make([]bool, frames),
 	}
 	for i := range frames {
 		at := audio.FrameTime(int64(i), int(rate.Num), int(rate.Den))
-		m := track.Mouth(at)
-		s.wanted[i], s.envelope[i] = float64(m.Aperture()), track.Envelope(at)
+		m := voice.Mouth(at)
+		s.wanted[i], s.envelope[i] = float64(m.Aperture()), voice.Envelope(at)
 		s.speaking[i] = m.Speech > speakingAbove
 		s.silent[i] = true
 		for d := -silenceMargin; d <= silenceMargin; d += soundStep {
-			s.silent[i] = s.silent[i] && track.Mouth(at+d).Speech == 0
+			s.silent[i] = s.silent[i] && voice.Mouth(at+d).Speech == 0
 		}
 	}
 	// On a grid finer than the frames, so that a closure between two frames
 	// is asked for, too.
 	best, bestAt := 0.0, 0.0
-	for at := 0.0; at < track.Duration()+soundStep; at += soundStep {
-		c := float64(track.Mouth(at).Close)
-		if c > closureAt && at < track.Duration() {
+	for at := 0.0; at < voice.Duration()+soundStep; at += soundStep {
+		c := float64(voice.Mouth(at).Close)
+		if c > closureAt && at < voice.Duration() {
 			if c > best {
 				best, bestAt = c, at
 			}

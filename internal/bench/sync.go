@@ -77,7 +77,7 @@ func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
 			return nil, err
 		}
 	}
-	track, err := listen(ctx, tools, voicePath, voice)
+	sound, err := listen(ctx, tools, voicePath, voice)
 	if err != nil {
 		return nil, err
 	}
@@ -90,14 +90,14 @@ func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
 	if err := s.frames(ctx, info); err != nil {
 		return nil, err
 	}
-	sound := newSoundCurves(track, s.rate, len(s.aperture))
-	figures, lag := lipFigures(s.aperture, sound)
+	curves := newSoundCurves(sound, s.rate, len(s.aperture))
+	figures, lag := lipFigures(s.aperture, curves)
 	if o.Source != "" {
 		figures = append(figures, s.pixels.figures()...)
 	}
 	return &SyncReport{
 		Video: o.Video, Audio: voicePath, Source: o.Source, FPS: s.rate.Float(), Figures: figures,
-		Lags: nullable(lag.r), Aperture: nullable(s.aperture), Wanted: nullable(sound.wanted), Envelope: nullable(sound.envelope),
+		Lags: nullable(lag.r), Aperture: nullable(s.aperture), Wanted: nullable(curves.wanted), Envelope: nullable(curves.envelope),
 	}, nil
 }
 
@@ -114,7 +114,7 @@ func nullable(v []float64) []*float64 {
 }
 
 // listen analyses the voice as a job does.
-func listen(ctx context.Context, tools media.Tools, path string, info *media.Info) (*audio.Track, error) {
+func listen(ctx context.Context, tools media.Tools, path string, info *media.Info) (*audio.Voice, error) {
 	if err := info.NeedAudio(); err != nil {
 		return nil, err
 	}
@@ -123,7 +123,11 @@ func listen(ctx context.Context, tools media.Tools, path string, info *media.Inf
 		return nil, err
 	}
 	defer func() { _ = src.Close() }()
-	return audio.Analyze(src, path)
+	v, err := audio.NewVoice("", audio.Needs{Mouths: true})
+	if err != nil {
+		return nil, err
+	}
+	return v, v.Listen(src, path)
 }
 
 // syncRun goes through the frames of one video.

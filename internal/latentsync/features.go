@@ -16,7 +16,7 @@ import (
 // features are Whisper's, for any frame of the video: computed window by
 // window when they are asked for, a few windows kept.
 type features struct {
-	voice   *audio.Spool
+	voice   *audio.Voice
 	speech  func(seconds float64) float64
 	net     *member
 	config  network.WhisperConfig

@@ -24,7 +24,7 @@ func listener(t testing.TB, b backend.Backend) *features {
 }
 
 // to gives the features of a voice, from the same network.
-func (f features) to(voice *audio.Spool, overlap bool) *features {
+func (f features) to(voice *audio.Voice, overlap bool) *features {
 	f.voice, f.overlap, f.windows = voice, overlap, map[int64][]float32{}
 	return &f
 }

@@ -3,8 +3,10 @@ package latentsync
 import (
 	"encoding/binary"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/audio"
@@ -107,27 +109,34 @@ func recording(t testing.TB, name string) []float32 {
 }
 
 // voice is a golden recording, repeated.
-func voice(t testing.TB, name string, times int) *audio.Spool {
+func voice(t testing.TB, name string, times int) *audio.Voice {
 	t.Helper()
 	return spool(t, recording(t, name), times)
 }
 
-func spool(t testing.TB, samples []float32, times int) *audio.Spool {
+func spool(t testing.TB, samples []float32, times int) *audio.Voice {
 	t.Helper()
-	s, err := audio.NewSpool(t.TempDir())
+	v, err := audio.NewVoice(t.TempDir(), audio.Needs{Mel: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
-	for range times {
-		if err := s.Write(samples); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.Finish(); err != nil {
+	t.Cleanup(func() { _ = v.Close() })
+	src := source(slices.Repeat(samples, times))
+	if err := v.Listen(&src, "voice"); err != nil {
 		t.Fatal(err)
 	}
-	return s
+	return v
+}
+
+// source is an audio.Source of samples in memory.
+type source []float32
+
+func (s *source) Read(p []float32) (int, error) {
+	n := copy(p, *s)
+	if *s = (*s)[n:]; len(*s) == 0 {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 func picture(t testing.TB, name string) *frame.RGB {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync"
@@ -213,20 +212,15 @@ func precision(ctx context.Context, o *latentsync.Options, half, asked bool, war
 	return nil
 }
 
-// voice is where the latentsync engine reads the voice from: it is filled
-// while the job listens, and knows then where there is speech.
-type voice struct {
-	spool  *audio.Spool
-	speech *audio.Track
-}
-
 // newLatentSync loads the checkpoints.
 func (in *inputs) newLatentSync(ctx context.Context, job Job, o latentsync.Options, nets *networks, r *reporter) (*latentsync.Engine, error) {
-	v := &nets.voice
-	o.Backend, o.RateNum, o.RateDen, o.Voice, o.Progress = nets.backend, in.rate.Num, in.rate.Den, v.spool, r.step
+	o.Backend, o.RateNum, o.RateDen, o.Voice, o.Progress = nets.backend, in.rate.Num, in.rate.Den, nets.voice, r.step
 	if l := job.LatentSync; !l.Noise && !l.Parity {
-		o.Speech = func(at float64) float64 { return v.speech.Speech(at) }
-		o.Quiet = func(frame int64) bool { return v.quiet(in.rate.Time(frame).Seconds()) }
+		o.Speech = nets.voice.Speech
+		o.Quiet = func(frame int64) bool {
+			at := in.rate.Time(frame).Seconds()
+			return nets.voice.Quiet(at-quietMargin, at+quietMargin)
+		}
 	}
 	p, err := findProfile(job.LatentSync.Profile)
 	if err != nil {
@@ -260,14 +254,3 @@ func (in *inputs) newLatentSync(ctx context.Context, job Job, o latentsync.Optio
 // quietMargin is how far from any speech a frame lies within a long silence,
 // seconds: lips begin to open and end to close within it.
 const quietMargin = 0.4
-
-// quiet tells whether nobody speaks from quietMargin before to quietMargin
-// after a time.
-func (v *voice) quiet(at float64) bool {
-	for t := at - quietMargin; t <= at+quietMargin; t += 0.02 {
-		if v.speech.Speech(t) > 0 {
-			return false
-		}
-	}
-	return true
-}

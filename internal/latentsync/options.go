@@ -69,7 +69,7 @@ type Options struct {
 	DeepCache int     // a full pass every so many steps; 0 and 1: each step
 	Seed      int64   // of the initial latents
 
-	Voice            *audio.Spool
+	Voice            *audio.Voice
 	RateNum, RateDen int64 // frames per second of the video
 
 	Overlap int // frames of a window shared with the one before, and blended; of small windows at most half

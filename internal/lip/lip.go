@@ -6,7 +6,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -35,8 +34,6 @@ type Item struct {
 	Frame *frame.Frame
 	// Face in this frame, nil when there is none that can be used.
 	Face *face.Face
-	// Mouth is what the driving audio asks for at this frame's time.
-	Mouth audio.Mouth
 	// Cut is true where a new shot or a new track begins: nothing learned of
 	// the frames before may be carried over.
 	Cut bool

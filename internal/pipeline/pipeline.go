@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -51,8 +50,6 @@ type Pipeline struct {
 	Tracker Tracker
 	Engine  lip.Engine
 	Sink    Sink
-	// Mouth is what the audio asks for at frame i of the output.
-	Mouth func(i int64) audio.Mouth
 	// First is the number of the first frame that Source gives.
 	First int64
 	// Wanted tells which frames are written; the others only help their
@@ -122,7 +119,7 @@ func (p *Pipeline) track(ctx context.Context, in <-chan *frame.Frame, out chan<-
 			return err
 		}
 		for _, t := range ready {
-			it := lip.Item{Frame: t.Frame, Face: t.Face, Cut: t.Cut, Mouth: p.Mouth(t.Frame.Index)}
+			it := lip.Item{Frame: t.Frame, Face: t.Face, Cut: t.Cut}
 			if !send(ctx, out, it) {
 				return ctx.Err()
 			}

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -84,7 +83,7 @@ func (e *engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	it.Frame.Data[1] = byte(it.Mouth.Open)
+	it.Frame.Data[1] = it.Frame.Data[0]
 	e.held = append(e.held, it)
 	if len(e.held) <= e.hold {
 		return nil, e.err
@@ -99,9 +98,9 @@ func (e *engine) Flush(context.Context) ([]lip.Item, error) {
 }
 
 type collector struct {
-	first, open []byte
-	err         error
-	slow        time.Duration
+	first, spoken []byte
+	err           error
+	slow          time.Duration
 }
 
 func (c *collector) Write(f *frame.Frame) error {
@@ -109,7 +108,7 @@ func (c *collector) Write(f *frame.Frame) error {
 	if int64(byte(f.Index)) != int64(f.Data[0]) {
 		return errors.New("a frame lost its index")
 	}
-	c.first, c.open = append(c.first, f.Data[0]), append(c.open, f.Data[1])
+	c.first, c.spoken = append(c.first, f.Data[0]), append(c.spoken, f.Data[1])
 	return c.err
 }
 
@@ -117,7 +116,6 @@ func run(t *testing.T, p *Pipeline) (Stats, error) {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	p.Format, p.Tracker = format, &delayed{}
-	p.Mouth = func(i int64) audio.Mouth { return audio.Mouth{Open: float32(i)} }
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	stats, err := p.Run(ctx)
@@ -147,8 +145,8 @@ func TestFramesInOrder(t *testing.T) {
 				t.Fatalf("%d frames, hold %d: stats %+v, %d written, %d told", n, hold, stats, len(sink.first), len(progress))
 			}
 			for i := range n {
-				if sink.first[i] != byte(i) || sink.open[i] != byte(i) {
-					t.Fatalf("frame %d is %d with mouth %d", i, sink.first[i], sink.open[i])
+				if sink.first[i] != byte(i) || sink.spoken[i] != byte(i) {
+					t.Fatalf("frame %d is %d, the engine saw %d", i, sink.first[i], sink.spoken[i])
 				}
 			}
 			if want := (n + 2) / 3; stats.NoFace != want {
@@ -193,7 +191,6 @@ func TestCancel(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	p := Pipeline{
 		Format: format, Tracker: &delayed{}, Source: &counter{}, Sink: &collector{}, Engine: &engine{hold: 4, block: true},
-		Mouth: func(int64) audio.Mouth { return audio.Mouth{} },
 	}
 	began := time.Now()
 	if _, err := p.Run(ctx); !errors.Is(err, context.Canceled) {

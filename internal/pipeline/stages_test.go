@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -54,7 +53,6 @@ func (s *slowEngine) Flush(ctx context.Context) ([]lip.Item, error) {
 func slow(src *slowSource, sink *collector) *Pipeline {
 	return &Pipeline{
 		Format: format, Source: src, Tracker: &slowTracker{}, Engine: &slowEngine{}, Sink: sink,
-		Mouth: func(int64) audio.Mouth { return audio.Mouth{} },
 	}
 }
 

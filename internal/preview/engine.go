@@ -11,6 +11,7 @@ import (
 	"image"
 	"math"
 
+	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -39,6 +40,8 @@ type Engine struct {
 	chin    float64 // smallest distance from nose to chin seen: the closed jaw
 	plate   *plate
 	rate    float64 // share by which the neutral shape follows, per frame
+
+	mouth func(frame int64) audio.Mouth
 }
 
 // neutralSeconds is the time constant with which the neutral shape follows the
@@ -46,12 +49,14 @@ type Engine struct {
 // expression.
 const neutralSeconds = 0.4
 
-// New makes an engine for video of the given frame rate.
-func New(fps float64) *Engine {
+// New returns an engine for video of the given frame rate. mouth returns what a
+// frame has to show, by the number of the frame in the video.
+func New(fps float64, mouth func(frame int64) audio.Mouth) *Engine {
 	return &Engine{
-		mask: face.MaskAlpha(maskW, maskH, maskFeather),
-		mem:  newMembrane(newTopology()),
-		rate: 1 - math.Exp(-1/(neutralSeconds*max(fps, 1))),
+		mouth: mouth,
+		mask:  face.MaskAlpha(maskW, maskH, maskFeather),
+		mem:   newMembrane(newTopology()),
+		rate:  1 - math.Exp(-1/(neutralSeconds*max(fps, 1))),
 	}
 }
 
@@ -101,7 +106,7 @@ func (e *Engine) frame(it *lip.Item) {
 
 	source := readLips(points)
 	e.learn(it, &source, points, &ps)
-	mouth := it.Mouth
+	mouth := e.mouth(it.Frame.Index)
 	// Drawn-in corners would fold the cheek that a turned head half hides.
 	mouth.Round *= float32(0.2 + 0.8*smoothstep(0.82, 0.95, ps.frontal()))
 	target := e.neutral.speak(mouth)
@@ -109,7 +114,7 @@ func (e *Engine) frame(it *lip.Item) {
 	e.warp(points, &ps, region, source.gap())
 	e.attenuate(it.Face.Align)
 
-	in := newInterior(&target, &e.neutral, float64(it.Mouth.Tongue), ps.unit)
+	in := newInterior(&target, &e.neutral, float64(mouth.Tongue), ps.unit)
 	e.palette(&in, it.Frame, &ps, points)
 	e.paint.render(&e.field, &in, &ps, e.plate)
 	e.compose(it.Frame)

@@ -56,6 +56,9 @@ func portraitFace(t testing.TB) *face.Face {
 	return fc
 }
 
+// always is a mouth that does not move.
+func always(m audio.Mouth) func(int64) audio.Mouth { return func(int64) audio.Mouth { return m } }
+
 var yuv420 = frame.Format{ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709}
 
 func TestConformance(t *testing.T) {
@@ -66,7 +69,7 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(f.PixFmt(), func(t *testing.T) {
 			picture, fc := portrait(t, f)
-			liptest.Run(t, liptest.Subject{Open: func(*testing.T) lip.Engine { return New(25) }, Picture: picture, Face: fc})
+			liptest.Run(t, liptest.Subject{Open: func(*testing.T) lip.Engine { return New(25, liptest.Mouth) }, Picture: picture, Face: fc})
 		})
 	}
 }
@@ -77,9 +80,8 @@ func TestTenBit(t *testing.T) {
 	deep := yuv420
 	deep.Depth = 10
 	ten, _ := portrait(t, deep)
-	m := audio.Mouth{Open: 0.7, Speech: 1}
 	for _, f := range []*frame.Frame{eight, ten} {
-		if _, err := New(25).Push(t.Context(), lip.Item{Frame: f, Face: fc, Mouth: m, Cut: true}); err != nil {
+		if _, err := New(25, always(audio.Mouth{Open: 0.7, Speech: 1})).Push(t.Context(), lip.Item{Frame: f, Face: fc, Cut: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -172,10 +174,10 @@ func TestWarpDoesNotTear(t *testing.T) {
 		for _, m := range []audio.Mouth{{}, {Open: 1}, {Open: 0.5, Round: 1}, {Open: 0.4, Wide: 1}, {Close: 1}} {
 			t.Run(fmt.Sprintf("%v %+v", pose, m), func(t *testing.T) {
 				turned := turn(fc, pose[0], pose[1], pose[2])
-				e := New(25)
+				e := New(25, always(m))
 				work := frame.New(f.Format)
 				copy(work.Data, f.Data)
-				if _, err := e.Push(t.Context(), lip.Item{Frame: work, Face: turned, Mouth: m, Cut: true}); err != nil {
+				if _, err := e.Push(t.Context(), lip.Item{Frame: work, Face: turned, Cut: true}); err != nil {
 					t.Fatal(err)
 				}
 				if !e.known {
@@ -219,13 +221,13 @@ func abs(x float32) float32 { return max(x, -x) }
 
 func BenchmarkFrame(b *testing.B) {
 	f, fc := portrait(b, yuv420)
-	e := New(25)
+	e := New(25, func(frame int64) audio.Mouth { return audio.Mouth{Open: float32(frame%10) / 10, Speech: 1} })
 	work := frame.New(f.Format)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		copy(work.Data, f.Data)
-		m := audio.Mouth{Open: float32(i%10) / 10, Speech: 1}
-		if _, err := e.Push(b.Context(), lip.Item{Frame: work, Face: fc, Mouth: m, Cut: i == 0}); err != nil {
+		work.Index = int64(i)
+		if _, err := e.Push(b.Context(), lip.Item{Frame: work, Face: fc, Cut: i == 0}); err != nil {
 			b.Fatal(err)
 		}
 	}
