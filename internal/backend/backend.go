@@ -3,6 +3,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -31,6 +32,25 @@ type Device struct {
 	// Half is the half precision that a CPU computes in faster than in f32; ""
 	// where there is none.
 	Half Precision
+	// FusesAttention reports that the device computes an attention in one
+	// operator that never holds the matrix of scores. Computing it in slices
+	// then saves no memory.
+	FusesAttention bool
+}
+
+// FusesAttention reports whether a device of b, by default the first one, fuses
+// attention.
+func FusesAttention(b Backend, device string) bool {
+	list, err := b.Devices()
+	if err != nil {
+		return false
+	}
+	for _, d := range list {
+		if d.ID == cmp.Or(device, list[0].ID) {
+			return d.FusesAttention
+		}
+	}
+	return false
 }
 
 // Model is an ONNX graph: the file's bytes, or its path where weights lie in

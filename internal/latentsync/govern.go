@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/journal"
@@ -17,6 +18,9 @@ import (
 // plan chooses how to use memory, before anything is loaded.
 func (e *Engine) plan(c configs) error {
 	o := e.o
+	if backend.FusesAttention(o.Backend, o.Device) {
+		o.May.Slices = 0
+	}
 	fits := func(p memory.Plan) bool { return o.Budget == 0 || o.Besides+c.need(o, p) <= o.Budget }
 	ladder := memory.Ladder(o.Plan, o.May)
 	chosen, ok := memory.Choose(ladder, fits)

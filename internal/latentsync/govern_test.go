@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -104,7 +105,7 @@ func TestEveryAllocationFails(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		faulty := backendtest.NewFaulty(b)
-		run := func(fail, n int, may memory.Concessions) (items []lip.Item, e *Engine, plans []memory.Plan, err error) {
+		run := func(fail, n int, may memory.Reductions) (items []lip.Item, e *Engine, plans []memory.Plan, err error) {
 			o := small(t, faulty)
 			o.Steps, o.Guidance, o.Plan.Windows, o.May = 1, 1, 2, may
 			o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
@@ -122,7 +123,7 @@ func TestEveryAllocationFails(t *testing.T) {
 			return items, e, plans, err
 		}
 		before := faulty.Calls()
-		base, _, _, err := run(0, 0, memory.Concessions{})
+		base, _, _, err := run(0, 0, memory.Reductions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +131,7 @@ func TestEveryAllocationFails(t *testing.T) {
 		if sites < 30 {
 			t.Fatalf("only %d calls", sites)
 		}
-		exact := memory.Concessions{Windows: true, Offload: true}
+		exact := memory.Reductions{Windows: true, Offload: true}
 		for k := 1; k <= sites; k++ {
 			items, _, plans, err := run(k, 1, exact)
 			if err != nil || len(plans) != 1 || plans[0].Windows != 1 {
@@ -149,7 +150,7 @@ func TestEveryAllocationFails(t *testing.T) {
 		if _, _, plans, err := run(sites/2, 100, exact); fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" || len(plans) != 3 {
 			t.Errorf("no end of failures: %v, plans %v", err, plans)
 		}
-		if _, _, plans, err := run(1, 1, memory.Concessions{}); fault.KindOf(err) != fault.Memory || len(plans) != 0 {
+		if _, _, plans, err := run(1, 1, memory.Reductions{}); fault.KindOf(err) != fault.Memory || len(plans) != 0 {
 			t.Errorf("nothing to give up: %v, plans %v", err, plans)
 		}
 	})
@@ -189,7 +190,7 @@ func TestSmallerWindowsMidway(t *testing.T) {
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		faulty := backendtest.NewFaulty(b)
 		o := quick(t, faulty)
-		o.Plan.Frames, o.Overlap, o.Steps, o.May = 16, 4, 1, memory.Concessions{Frames: true}
+		o.Plan.Frames, o.Overlap, o.Steps, o.May = 16, 4, 1, memory.Reductions{Frames: true}
 		var plans []memory.Plan
 		o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
 		e, items := open(t, o), shotOf(picture, fc, 0, 40, 3)
@@ -217,7 +218,7 @@ func TestSmallerWindowsMidway(t *testing.T) {
 func TestBudget(t *testing.T) {
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		o := quick(t, b)
-		o.May = memory.Concessions{Windows: true, Frames: true, Offload: true, Tile: 128, Slices: 2}
+		o.May = memory.Reductions{Windows: true, Frames: true, Offload: true, Tile: 128, Slices: 2}
 		o.Plan.Frames, o.Overlap = 16, 4
 		e := open(t, o)
 		rich := e.Needs()
@@ -231,6 +232,9 @@ func TestBudget(t *testing.T) {
 		if fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" {
 			t.Errorf("1 MiB: %v", err)
 		}
+		if !strings.Contains(err.Error(), "attention whole") { // slices save nothing on a CPU
+			t.Errorf("the cheapest plan has attention in slices: %v", err)
+		}
 	})
 }
 
@@ -240,7 +244,7 @@ func TestLevels(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		o := small(t, b)
-		o.Steps, o.Guidance, o.May = 1, 1, memory.Concessions{Offload: true}
+		o.Steps, o.Guidance, o.May = 1, 1, memory.Reductions{Offload: true}
 		level := memory.Critical
 		o.Level = func() memory.Level { return level }
 		var plans []memory.Plan
@@ -330,7 +334,7 @@ func TestResumeWithLessMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := quick(t, b)
-			o.Plan.Frames, o.Overlap, o.Steps, o.Guidance, o.May, o.Journal = 16, 4, 1, 1, memory.Concessions{Frames: true}, j
+			o.Plan.Frames, o.Overlap, o.Steps, o.Guidance, o.May, o.Journal = 16, 4, 1, 1, memory.Reductions{Frames: true}, j
 			set(&o)
 			return New(ctx, o)
 		}

@@ -101,7 +101,7 @@ func (j Job) options() (latentsync.Options, error) {
 
 // plan is what the job begins with, and what it may give up of it: what the job
 // sets is kept.
-func (l LatentSync) plan(p profile, usual memory.Plan) (memory.Plan, memory.Concessions) {
+func (l LatentSync) plan(p profile, usual memory.Plan) (memory.Plan, memory.Reductions) {
 	plan := memory.Plan{
 		Windows:   cmp.Or(l.Windows, p.plan.Windows, usual.Windows),
 		Frames:    cmp.Or(l.FramesPerWindow, p.plan.Frames, usual.Frames),
@@ -110,7 +110,7 @@ func (l LatentSync) plan(p profile, usual memory.Plan) (memory.Plan, memory.Conc
 		Slices:    cmp.Or(l.AttentionSlices, p.plan.Slices, usual.Slices),
 		Offload:   cmp.Or(memory.Offload(l.Offload), p.plan.Offload, usual.Offload),
 	}
-	may := memory.Concessions{Windows: l.Windows == 0 && p.plan.Windows == 0, Frames: l.FramesPerWindow == 0, VAEFrames: l.VAEFrames == 0, Offload: l.Offload == ""}
+	may := memory.Reductions{Windows: l.Windows == 0 && p.plan.Windows == 0, Frames: l.FramesPerWindow == 0, VAEFrames: l.VAEFrames == 0, Offload: l.Offload == ""}
 	if l.VAETile == nil {
 		may.Tile = usualTile
 	} else {

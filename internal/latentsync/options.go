@@ -43,7 +43,7 @@ type Options struct {
 	// Where networks do not stay loaded, and May lets it, as many windows are in
 	// flight as fit the budget, up to InFlight: they share the loading.
 	Plan            memory.Plan
-	May             memory.Concessions
+	May             memory.Reductions
 	InFlight        int
 	Batched         bool // windows in flight are one call of the UNet: for devices that are not full with one
 	Budget, Besides int64

@@ -2,82 +2,82 @@ package memory
 
 import "fmt"
 
-// Governor changes a job's plan as memory gets short or free again. It is for
-// one goroutine and starts none.
+// Governor changes a job's plan as memory gets short or free again. It starts no
+// goroutine, and its methods must not be called concurrently.
 type Governor struct {
 	ladder []Plan
 	fits   func(Plan) bool
 	at     int // in ladder
 	last   Change
 
-	rest  int // chunks until the effect of the last concession can be seen
-	calm  int // chunks without an alert
-	wait  int // calm chunks before it climbs
-	climb bool
+	rest     int  // chunks until the effect of the last reduction shows
+	calm     int  // chunks without an alert
+	wait     int  // calm chunks before a reduction is undone
+	restored bool // the last change undid a reduction
 }
 
 const (
-	// firstWait is after how many calm chunks a governor takes a concession back,
-	// and lastWait the most that it waits after climbs that went wrong.
+	// firstWait is how many calm chunks a governor waits before it undoes a
+	// reduction, and lastWait the most that it waits after attempts that failed.
 	firstWait, lastWait = 8, 512
 )
 
-// Change is a change of plan, by one concession.
+// Change describes a change of plan by one reduction.
 type Change struct {
 	From, To Plan
-	Why      string // for people: "an allocation failed"
+	Why      string // such as "an allocation failed"
 }
 
-// String is a line for people: "an allocation failed: 1 window of 8 frames
+// String returns a line such as "an allocation failed: 1 window of 8 frames
 // instead of 1 window of 16 frames".
 func (c Change) String() string {
 	return c.Why + ": " + c.From.Differences(c.To) + " instead of " + c.To.Differences(c.From)
 }
 
-// NewGovernor begins with a plan, which is also the best that it will have. fits
-// tells whether there is room for a plan now.
-func NewGovernor(start Plan, may Concessions, fits func(Plan) bool) *Governor {
-	return &Governor{ladder: Ladder(start, may), fits: fits, wait: firstWait}
+// NewGovernor returns a governor that begins with start, which is also the best
+// plan that it uses. fits reports whether there is room for a plan now.
+func NewGovernor(start Plan, allowed Reductions, fits func(Plan) bool) *Governor {
+	return &Governor{ladder: Ladder(start, allowed), fits: fits, wait: firstWait}
 }
 
-// Plan is the one in force.
+// Plan returns the plan in force.
 func (g *Governor) Plan() Plan { return g.ladder[g.at] }
 
-// Last is the last change; the zero value before the first.
+// Last returns the last change, or the zero value before the first.
 func (g *Governor) Last() Change { return g.last }
 
-// Failed is called after an allocation has failed. It gives the next cheaper
-// plan, with which to try the same again; false where there is none.
+// Failed is called after an allocation has failed. It returns the next cheaper
+// plan to try again with, or false when there is none.
 func (g *Governor) Failed() (Plan, bool) {
-	ok := g.retreat("an allocation failed")
+	ok := g.reduce("an allocation failed")
 	return g.Plan(), ok
 }
 
-// Step is called between chunks, with how short memory is. At a critical level
-// it goes down by one concession, and waits for a chunk to see what that has
-// changed. After some calm chunks it takes one back for which there is room; a
-// climb that ends in trouble is tried again only after twice as long.
+// Step is called between chunks with the level of memory. At a critical level it
+// applies one reduction, and then waits for a chunk to see the effect. After some
+// calm chunks it undoes one, if there is room. If that leads to another shortage,
+// it waits twice as long before the next attempt.
 func (g *Governor) Step(l Level) (p Plan, changed bool) {
 	rested := g.rest == 0
 	g.rest = 0
 	switch {
 	case l >= Critical && rested:
-		changed = g.retreat("memory is critical")
+		changed = g.reduce("memory is critical")
 	case l != Normal:
 		g.calm = 0
 	default:
 		g.calm++
-		changed = g.advance()
+		changed = g.restore()
 	}
 	return g.Plan(), changed
 }
 
-// retreat makes one concession, if there is one left.
-func (g *Governor) retreat(why string) bool {
-	if g.climb { // it went wrong
+// reduce applies one reduction, if one is left.
+func (g *Governor) reduce(why string) bool {
+	if g.restored { // too early
 		g.wait = min(2*g.wait, lastWait)
 	}
-	g.calm, g.climb = 0, false
+	g.calm, g.restored = 0, false
 	if g.at == len(g.ladder)-1 {
 		return false
 	}
@@ -86,19 +86,20 @@ func (g *Governor) retreat(why string) bool {
 	return true
 }
 
-// advance takes a concession back, if it is time for it and there is room.
-func (g *Governor) advance() bool {
+// restore undoes one reduction, if memory was calm for long enough and there is
+// room.
+func (g *Governor) restore() bool {
 	switch {
 	case g.calm < g.wait:
 		return false
-	case g.at == 0: // all is well for long
-		g.wait, g.climb = firstWait, false
+	case g.at == 0: // calm under the best plan: forget earlier failures
+		g.wait, g.restored = firstWait, false
 		return false
 	case !g.fits(g.ladder[g.at-1]):
 		return false
 	}
 	g.move(-1, fmt.Sprintf("memory was not short for %d chunks", g.calm))
-	g.calm, g.climb = 0, true
+	g.calm, g.restored = 0, true
 	return true
 }
 

@@ -8,8 +8,8 @@ import (
 
 func always(Plan) bool { return true }
 
-// rungs tells a governor the levels, one a chunk, and gives the rung after each:
-// 0 is the start.
+// rungs steps a governor through the levels, one a chunk, and returns the rung
+// after each; 0 is the start.
 func rungs(g *Governor, levels ...Level) (at []int) {
 	for _, l := range levels {
 		g.Step(l)
@@ -27,7 +27,7 @@ func TestGovernorSteps(t *testing.T) {
 		levels []Level
 		want   []int
 	}{
-		{"a chunk between two concessions", []Level{c, c, c, c, c}, []int{1, 1, 2, 2, 3}},
+		{"a chunk between two reductions", []Level{c, c, c, c, c}, []int{1, 1, 2, 2, 3}},
 		{"any chunk will do", []Level{c, n, c, w, c}, []int{1, 1, 2, 2, 3}},
 		{"a warning changes nothing", []Level{w, w, w, w}, []int{0, 0, 0, 0}},
 		{"eight calm chunks", append([]Level{c}, calm(8)...), []int{1, 1, 1, 1, 1, 1, 1, 1, 0}},
@@ -60,8 +60,8 @@ func TestGovernorFails(t *testing.T) {
 	}
 }
 
-// TestGovernorTells: each change has its reason, and no change leaves the last.
-func TestGovernorTells(t *testing.T) {
+// TestGovernorLast: each change has its reason, and no change leaves the last.
+func TestGovernorLast(t *testing.T) {
 	g := NewGovernor(rich, all, always)
 	if g.Last() != (Change{}) {
 		t.Errorf("before the first: %v", g.Last())
@@ -86,8 +86,7 @@ func TestGovernorAfterFailure(t *testing.T) {
 	}
 }
 
-// TestGovernorRoom: without room it does not climb, and as soon as there is some
-// it does.
+// TestGovernorRoom: without room no reduction is undone, and with room the next one is at once.
 func TestGovernorRoom(t *testing.T) {
 	room, asked := false, []Plan{}
 	g := NewGovernor(rich, all, func(p Plan) bool { asked = append(asked, p); return room })
@@ -117,7 +116,7 @@ func TestGovernorBacksOff(t *testing.T) {
 		},
 	} {
 		g := NewGovernor(rich, all, always)
-		climb := func() (chunks int) {
+		restore := func() (chunks int) {
 			for g.Plan() != rich {
 				g.Step(Normal)
 				chunks++
@@ -127,19 +126,19 @@ func TestGovernorBacksOff(t *testing.T) {
 		var waits []int
 		for range 9 {
 			trouble(g)
-			waits = append(waits, climb())
+			waits = append(waits, restore())
 		}
 		if !slices.Equal(waits, []int{8, 16, 32, 64, 128, 256, 512, 512, 512}) {
 			t.Errorf("%s: waits %v", name, waits)
 		}
 		rungs(g, calm(511)...)
 		trouble(g)
-		if n := climb(); n != 512 {
+		if n := restore(); n != 512 {
 			t.Errorf("%s: after 511 calm chunks it waits %d", name, n)
 		}
 		rungs(g, calm(512)...)
 		trouble(g)
-		if n := climb(); n != 8 {
+		if n := restore(); n != 8 {
 			t.Errorf("%s: after 512 calm chunks it waits %d", name, n)
 		}
 	}
@@ -160,7 +159,7 @@ func TestGovernorSettles(t *testing.T) {
 			}
 			g.Step(level)
 		}
-		// On the way down two chunks a rung, and then one for each climb: after 8,
+		// On the way down two chunks a rung, and then one for each attempt: after 8,
 		// 16, ... 512 chunks, and every 512.
 		if most := 2*room + 2*(7+chunks/lastWait); above > most || g.at > room {
 			t.Errorf("room for rung %d: %d chunks above it, at most %d; ends at %d", room, above, most, g.at)
@@ -172,13 +171,13 @@ func TestGovernorSettles(t *testing.T) {
 // room.
 func TestGovernorAtRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 2))
-	climbs, falls := 0, 0
+	restored, reduced := 0, 0
 	for range 2000 {
-		start, may, _ := random(r)
+		start, allowed, _ := random(r)
 		room := true
-		g := NewGovernor(start, may, func(Plan) bool { return room })
-		ladder := Ladder(start, may)
-		before, fell := g.Plan(), -2 // chunk of the last concession
+		g := NewGovernor(start, allowed, func(Plan) bool { return room })
+		ladder := Ladder(start, allowed)
+		before, fell := g.Plan(), -2 // chunk of the last reduction
 		calmFor := r.Float64()
 		for chunk := range 300 {
 			room = r.IntN(3) > 0
@@ -188,7 +187,7 @@ func TestGovernorAtRandom(t *testing.T) {
 			}
 			if r.IntN(40) == 0 {
 				p, ok := g.Failed()
-				if want, can := Cheaper(before, may); ok != can || p != want || p != g.Plan() {
+				if want, can := Cheaper(before, allowed); ok != can || p != want || p != g.Plan() {
 					t.Fatalf("failed under %v: %v, %v; want %v", before, p, ok, want)
 				}
 				if before = p; ok {
@@ -199,24 +198,24 @@ func TestGovernorAtRandom(t *testing.T) {
 			if p != g.Plan() || changed != (p != before) || changed && g.Last() != (Change{From: before, To: p, Why: g.Last().Why}) || changed && g.Last().Why == "" {
 				t.Fatalf("%v, %v, last %+v", p, changed, g.Last())
 			}
-			switch want, _ := Cheaper(before, may); {
+			switch want, _ := Cheaper(before, allowed); {
 			case !changed:
 			case level == Critical && p == want:
 				if chunk-fell < 2 {
-					t.Fatalf("chunk %d: a concession at once after that of chunk %d", chunk, fell)
+					t.Fatalf("chunk %d: a reduction right after that of chunk %d", chunk, fell)
 				}
 				fell = chunk
-				falls++
+				reduced++
 			case level == Normal && room:
-				if back, ok := Cheaper(p, may); !ok || back != before {
+				if back, ok := Cheaper(p, allowed); !ok || back != before {
 					t.Fatalf("from %v up to %v", before, p)
 				}
-				climbs++
+				restored++
 			default:
 				t.Fatalf("level %v, room %v: from %v to %v", level, room, before, p)
 			}
-			if fine, kept := poorer(p, start, may); !fine || !kept {
-				t.Fatalf("%v of %v, may %+v", p, start, may)
+			if fine, kept := poorer(p, start, allowed); !fine || !kept {
+				t.Fatalf("%v of %v, allowed %+v", p, start, allowed)
 			}
 			before = p
 		}
@@ -241,8 +240,8 @@ func TestGovernorAtRandom(t *testing.T) {
 			t.Fatalf("no end of alerts: %v of %v", g.Plan(), ladder)
 		}
 	}
-	t.Logf("%d concessions, %d taken back", falls, climbs)
-	if climbs < 1000 || falls < 1000 {
+	t.Logf("%d reductions, %d undone", reduced, restored)
+	if restored < 1000 || reduced < 1000 {
 		t.Error("one kind is hardly tried")
 	}
 }

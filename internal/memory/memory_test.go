@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 	"time"
@@ -146,7 +147,7 @@ func TestUsageOfTree(t *testing.T) {
 	}
 
 	if _, err := (Probe{Root: root, PID: 99}).Usage(); err == nil {
-		t.Error("no error for a process that is not there")
+		t.Error("no error for a process that does not exist")
 	}
 }
 
@@ -193,13 +194,14 @@ func TestReaderRemembers(t *testing.T) {
 	}
 }
 
-// TestUsageHere compares this very process with what gopsutil says, and with a
-// child that holds nothing much.
+// TestUsageHere compares the usage of this process with that of gopsutil, alone
+// and with a small child.
 func TestUsageHere(t *testing.T) {
 	ballast := make([]byte, 64*mib)
 	for i := range ballast {
 		ballast[i] = byte(i)
 	}
+	debug.FreeOSMemory() // nothing else may be given back between the two readings
 	alone, err := Probe{}.Usage()
 	if err != nil {
 		t.Fatal(err)
@@ -213,15 +215,19 @@ func TestUsageHere(t *testing.T) {
 		t.Errorf("self %s, by gopsutil %s", Size(alone.Self), Size(portable.Self))
 	}
 
-	sleep, err := exec.LookPath("sleep")
+	cat, err := exec.LookPath("cat")
 	if err != nil {
-		t.Skip("no sleep to be a child")
+		t.Skip("no cat to be a child")
 	}
-	cmd := exec.Command(sleep, "60")
+	cmd := exec.Command(cat)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
 	for _, p := range []Probe{{}, {portable: true}} {
 		u, err := p.Usage()
 		if err != nil {

@@ -7,29 +7,24 @@ import (
 	"time"
 )
 
-const (
-	// meterInterval is how often a Meter reads. A chunk of frames takes
-	// longer than that, so that plans can follow what is seen.
-	meterInterval = 250 * time.Millisecond
-	// historySize bounds the history: at 64 bytes some 80 KiB, 5 minutes at
-	// full resolution.
-	historySize = 1200
-)
+// meterInterval is how often a Meter reads. A chunk of frames takes longer, so
+// that plans can follow the readings.
+const meterInterval = 250 * time.Millisecond
 
-// Sample is a reading at a time.
+// Sample is a reading and its time.
 type Sample struct {
 	Time  time.Time
 	Usage Usage
 }
 
-// Meter watches what a process tree holds, and keeps its peak. It reads every
-// 250 ms in a goroutine of its own between Start and Stop. Its methods may be
-// called from any goroutine.
+// Meter measures the memory of a process tree and keeps its peak. Between Start
+// and Stop it reads every 250 ms in its own goroutine. Its methods are safe for
+// concurrent use.
 //
-// What comes and goes between two readings is not missed where the kernel
-// keeps each process's highest resident set (Linux): the peak is then at most
-// 250 ms of coincidence too high, never too low, for processes that live long
-// enough to be read once.
+// On Linux the kernel keeps the highest resident set of each process, so that
+// peaks between two readings count too. The peak is then never too low for
+// processes that live long enough to be read once. It can be too high if several
+// processes had their peaks at different times within 250 ms.
 type Meter struct {
 	read func() (Usage, int64, error)
 
@@ -44,20 +39,18 @@ type Meter struct {
 	lap     int64 // the peak since the last Lap
 	anon    int64 // the peak of the anonymous part
 	err     error
-	history []Sample
-	stride  int // readings per sample of the history
-	count   int // readings since the start
+	history history[Sample]
 }
 
-// NewMeter makes a meter of the probe's process. It reads nothing before Start.
+// NewMeter returns a meter of the probe's process. It reads nothing before Start.
 func NewMeter(p Probe) *Meter {
 	r := p.newReader()
-	return &Meter{read: r.read, stride: 1}
+	return &Meter{read: r.read}
 }
 
-// Start takes a first reading, so that Now and Peak answer at once, and begins
-// to watch until Stop or the end of ctx. On a running meter it does nothing; on
-// a stopped one it goes on, with the peak and the history so far.
+// Start takes a first reading and keeps reading until Stop or the end of ctx. On
+// a running meter it does nothing. A stopped meter continues with its peak and
+// its history.
 func (m *Meter) Start(ctx context.Context) {
 	m.life.Lock()
 	defer m.life.Unlock()
@@ -91,7 +84,7 @@ func (m *Meter) Start(ctx context.Context) {
 }
 
 // Stop takes a last reading and returns when the goroutine has ended. The
-// figures stay. On a meter that does not run it does nothing.
+// figures stay available. On a meter that is not running it does nothing.
 func (m *Meter) Stop() {
 	m.life.Lock()
 	defer m.life.Unlock()
@@ -104,32 +97,31 @@ func (m *Meter) Stop() {
 	m.sample(false)
 }
 
-// Now is the latest reading, at most 250 ms old while the meter runs.
+// Now returns the latest reading, at most 250 ms old while the meter runs.
 func (m *Meter) Now() Usage {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.now
 }
 
-// Peak is the most bytes that the tree has held since Start.
+// Peak returns the most bytes that the tree has held since Start.
 func (m *Meter) Peak() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.peak
 }
 
-// PeakAnonymous is the most anonymous bytes that a reading has seen in the tree
-// since Start. The kernel keeps no highest count of them: what came and went
-// between two readings, 250 ms apart, is missed.
+// PeakAnonymous returns the most anonymous bytes of any reading since Start. The
+// kernel keeps no peak of them, so peaks between two readings are missed.
 func (m *Meter) PeakAnonymous() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.anon
 }
 
-// Lap takes a reading and gives it, with the most bytes that the tree has held
-// since the Lap before, or since Start. When it cannot be read, the figures are
-// those of the latest reading; see Err.
+// Lap takes a reading and returns it with the most bytes that the tree has held
+// since the previous Lap, or since Start. If the reading fails, Lap returns the
+// figures of the one before; see Err.
 func (m *Meter) Lap() (now Usage, peak int64) {
 	m.sample(true)
 	m.mu.Lock()
@@ -139,24 +131,23 @@ func (m *Meter) Lap() (now Usage, peak int64) {
 	return now, peak
 }
 
-// Err is the error of the latest reading, nil when it succeeded. After a
-// failure Now keeps what was read before.
+// Err returns the error of the latest reading. After a failure Now returns the
+// reading before it.
 func (m *Meter) Err() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.err
 }
 
-// History gives readings from Start until now, oldest first, evenly spaced:
-// the longer the meter runs, the farther apart they are, so that at most 1200
-// are kept however long the job is.
+// History returns readings from Start until now, oldest first and evenly spaced.
+// The longer the meter runs, the farther apart they are: at most 1200 are kept.
 func (m *Meter) History() []Sample {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.history)
+	return slices.Clone(m.history.list)
 }
 
-// sample takes a reading. Those in between, from Lap, are not for the history,
+// sample takes a reading. Readings in between, from Lap, stay out of the history,
 // whose samples are evenly spaced.
 func (m *Meter) sample(between bool) {
 	m.one.Lock()
@@ -170,23 +161,7 @@ func (m *Meter) sample(between bool) {
 	}
 	high = max(high, u.Total())
 	m.now, m.peak, m.lap, m.anon = u, max(m.peak, high), max(m.lap, high), max(m.anon, u.Anonymous)
-	if between {
-		return
+	if !between {
+		m.history.add(Sample{time.Now(), u})
 	}
-	if m.count%m.stride == 0 {
-		if len(m.history) == historySize {
-			m.history = everySecond(m.history)
-			m.stride *= 2
-		}
-		m.history = append(m.history, Sample{time.Now(), u})
-	}
-	m.count++
-}
-
-// everySecond keeps the samples at even places, in place.
-func everySecond(h []Sample) []Sample {
-	for i := range len(h) / 2 {
-		h[i] = h[2*i]
-	}
-	return h[:len(h)/2]
 }

@@ -11,36 +11,36 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// The interval of a Monitor.
+// The default and the shortest interval of a Monitor.
 const (
 	DefaultInterval = 2 * time.Second
 	MinInterval     = 100 * time.Millisecond
 )
 
-// Source is a memory that the caller watches: a job's budget, for one.
+// Source is a memory that the caller adds to a Monitor, such as a job's budget.
 type Source struct {
 	Name string // other than "host", "cgroup" and GPUs' IDs
-	// Read gives bytes; total 0 is unknown. It is called from the monitor's
-	// goroutine only.
+	// Read returns bytes; a total of 0 is unknown. It is called from the
+	// monitor's goroutine only.
 	Read func() (used, total int64, err error)
 }
 
-// MonitorOptions are what a Monitor watches and tells; the zero value is right.
+// MonitorOptions configures a Monitor. The zero value is valid.
 type MonitorOptions struct {
 	Interval time.Duration // 0 is 2 s; at least 100 ms
 	// Warning and Critical are where the levels begin in each watched memory;
 	// their zero values are 62.5 and 75 %.
 	Warning, Critical Threshold
 	Sources           []Source
-	// OnAlert is told every change of a level, and OnReading every reading,
-	// after its alerts. Either may be nil. They are called one at a time, from
-	// the monitor's goroutine, and never after Stop has returned. They must
+	// OnAlert is called at every change of a level, and OnReading after every
+	// reading and its alerts. Either may be nil. They are called one at a time
+	// from the monitor's goroutine, and never after Stop has returned. They must
 	// return soon and must not call Stop.
 	OnAlert   func(Alert)
 	OnReading func(Reading)
 }
 
-// Check says what is wrong with the options, as a fault of kind Usage.
+// Check returns an error of kind Usage if the options are invalid.
 func (o MonitorOptions) Check() error {
 	if o.Interval != 0 && o.Interval < MinInterval {
 		return fault.Usage.New("monitor memory", fmt.Sprintf("the interval %v is too short", o.Interval),
@@ -49,32 +49,31 @@ func (o MonitorOptions) Check() error {
 	return CheckThresholds(o.Warning, o.Critical)
 }
 
-// Watched is one memory at the time of a reading, in bytes.
+// Watched describes one memory at the time of a reading, in bytes.
 type Watched struct {
 	Name        string // "host", "cgroup", a GPU's ID or a Source's name
 	Used, Total int64  // Total is 0 where it is not known
 	Level       Level
 }
 
-// Reading is all that a Monitor reads at one time. It is shared and must not
-// be changed.
+// Reading is everything that a Monitor reads at one time. It is shared and must
+// not be changed.
 type Reading struct {
 	Time   time.Time
 	CPU    float64 // share of all processors at work since the last reading, 0 to 1; -1 where it is not known
 	Host   Host
 	Cgroup Cgroup
 	GPUs   []GPU
-	// Watched are host, control group (where it is limited), GPUs with memory
-	// of their own and the caller's sources, as far as they could be read.
-	// Of host and control group, what the system would give back at need
-	// (caches) does not count as used.
+	// Watched lists the host, the control group (if it has a limit), the GPUs
+	// with their own memory and the caller's sources, as far as they could be
+	// read. Caches that the system can drop do not count as used.
 	Watched []Watched
-	Err     error // why something could not be read
+	Err     error // of what could not be read
 }
 
-// Monitor reads host, control group, GPUs and the caller's sources again and
-// again in a goroutine of its own, and raises alerts. Its methods may be called
-// from any goroutine.
+// Monitor reads the host, the control group, the GPUs and the caller's sources at
+// an interval in its own goroutine, and raises alerts. Its methods are safe for
+// concurrent use.
 type Monitor struct {
 	probe   Probe
 	options MonitorOptions
@@ -85,14 +84,12 @@ type Monitor struct {
 
 	mu      sync.Mutex
 	now     Reading
-	history []Reading
-	stride  int // readings per reading of the history
-	count   int // readings since Start
+	history history[Reading]
 	levels  map[string]Level
 }
 
-// NewMonitor makes a monitor, which reads nothing before Start. An interval
-// that is too short becomes the shortest one; MonitorOptions.Check says it.
+// NewMonitor returns a monitor, which reads nothing before Start. An interval that
+// is too short, which MonitorOptions.Check reports, becomes the shortest one.
 func NewMonitor(p Probe, o MonitorOptions) *Monitor {
 	if o.Interval == 0 {
 		o.Interval = DefaultInterval
@@ -100,12 +97,12 @@ func NewMonitor(p Probe, o MonitorOptions) *Monitor {
 	o.Interval = max(o.Interval, MinInterval)
 	o.Warning, o.Critical = o.Warning.orElse(DefaultWarning), o.Critical.orElse(DefaultCritical)
 	o.Sources = slices.Clone(o.Sources)
-	return &Monitor{probe: p, options: o, stride: 1, levels: map[string]Level{}}
+	return &Monitor{probe: p, options: o, levels: map[string]Level{}}
 }
 
 // Start begins to read, at once and then at every interval, until Stop or the
-// end of ctx. It does not wait for the first reading: opening a GPU's driver
-// can take a second. A monitor starts once; then Start does nothing.
+// end of ctx. It does not wait for the first reading, because opening a GPU's
+// driver can take a second. A monitor starts once; further calls do nothing.
 func (m *Monitor) Start(ctx context.Context) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -117,9 +114,9 @@ func (m *Monitor) Start(ctx context.Context) {
 	go m.run(ctx)
 }
 
-// Stop ends the monitor and returns at once. A reading that hangs in a driver
-// is not waited for: the goroutine ends after it, and nothing comes of it. The
-// figures stay.
+// Stop ends the monitor. It does not wait for a reading that hangs in a driver:
+// the goroutine ends after it, and its result is dropped. The figures stay
+// available.
 func (m *Monitor) Stop() {
 	m.mu.Lock()
 	stop := m.stop
@@ -128,36 +125,36 @@ func (m *Monitor) Stop() {
 		return
 	}
 	stop()
-	// A callback that is running shall be over when Stop returns.
+	// Wait for a callback that is running.
 	m.deliver.Lock()
 	defer m.deliver.Unlock()
 }
 
-// Now is the latest reading; its Time is zero before the first one.
+// Now returns the latest reading. Its Time is zero before the first one.
 func (m *Monitor) Now() Reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.now
 }
 
-// History gives readings from Start until now, oldest first, evenly spaced: the
-// longer the monitor runs, the farther apart they are, so that at most 1200 are
-// kept.
+// History returns readings from Start until now, oldest first and evenly spaced.
+// The longer the monitor runs, the farther apart they are: at most 1200 are kept.
 func (m *Monitor) History() []Reading {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Clone(m.history)
+	return slices.Clone(m.history.list)
 }
 
-// Level is the current level of a memory by its name as in Reading.Watched;
-// Normal for what is not watched. What can no longer be read keeps its level.
+// Level returns the current level of a memory by its name as in Reading.Watched,
+// Normal for an unknown name. A memory that can no longer be read keeps its
+// level.
 func (m *Monitor) Level(name string) Level {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.levels[name]
 }
 
-// Worst is the worst level of all that is watched.
+// Worst returns the worst level of all memories.
 func (m *Monitor) Worst() Level {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -172,7 +169,7 @@ func (m *Monitor) run(ctx context.Context) {
 	defer close(m.done)
 	defer m.stop()
 	gpus := m.probe.OpenGPUs()
-	defer func() { _ = gpus.Close() }() // nothing hangs on how it ends
+	defer func() { _ = gpus.Close() }() // its error has no consequences
 	cpu := &cpuMeter{probe: m.probe}
 	t := time.NewTicker(m.options.Interval)
 	defer t.Stop()
@@ -221,8 +218,8 @@ func (m *Monitor) read(gpus *GPUReader, cpu *cpuMeter) Reading {
 	return r
 }
 
-// publish makes r the current reading and tells of it, unless the monitor has
-// ended meanwhile.
+// publish makes r the current reading and calls the callbacks, unless the monitor
+// has ended meanwhile.
 func (m *Monitor) publish(ctx context.Context, r Reading) {
 	m.deliver.Lock()
 	defer m.deliver.Unlock()
@@ -240,7 +237,7 @@ func (m *Monitor) publish(ctx context.Context, r Reading) {
 	}
 }
 
-// keep sets the levels in r and puts it into the history.
+// keep sets the levels in r, adds r to the history and returns the alerts.
 func (m *Monitor) keep(r Reading) (alerts []Alert) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -258,17 +255,6 @@ func (m *Monitor) keep(r Reading) (alerts []Alert) {
 		}
 	}
 	m.now = r
-	if m.count%m.stride == 0 {
-		if len(m.history) == historySize {
-			for i := range historySize / 2 {
-				m.history[i] = m.history[2*i]
-			}
-			clear(m.history[historySize/2:])
-			m.history = m.history[:historySize/2]
-			m.stride *= 2
-		}
-		m.history = append(m.history, r)
-	}
-	m.count++
+	m.history.add(r)
 	return alerts
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -113,6 +114,10 @@ func TestMonitorReads(t *testing.T) {
 }
 
 func TestMonitorAlerts(t *testing.T) {
+	synctest.Test(t, testMonitorAlerts)
+}
+
+func testMonitorAlerts(t *testing.T) {
 	type use struct {
 		used int64
 		err  error
@@ -164,17 +169,17 @@ func TestMonitorAlerts(t *testing.T) {
 	<-m.done
 }
 
-func TestMonitorStopsWhileAReadHangs(t *testing.T) {
+func TestMonitorStopsWhileReadHangs(t *testing.T) {
 	hang, in := make(chan struct{}), make(chan struct{})
-	var told atomic.Int32
+	var published atomic.Int32
 	m := NewMonitor(Probe{Root: t.TempDir()}, MonitorOptions{
 		Sources: []Source{{"driver", func() (int64, int64, error) {
 			close(in)
 			<-hang
 			return 100, 100, nil
 		}}},
-		OnAlert:   func(Alert) { told.Add(1) },
-		OnReading: func(Reading) { told.Add(1) },
+		OnAlert:   func(Alert) { published.Add(1) },
+		OnReading: func(Reading) { published.Add(1) },
 	})
 	m.Stop() // before Start it does nothing
 	m.Start(t.Context())
@@ -184,12 +189,12 @@ func TestMonitorStopsWhileAReadHangs(t *testing.T) {
 	m.Stop()
 	close(hang)
 	<-m.done // the goroutine ends after the one reading
-	if told.Load() != 0 || m.Level("driver") != Normal || !m.Now().Time.IsZero() {
-		t.Errorf("a reading that came after Stop was told: %d, %+v", told.Load(), m.Now())
+	if published.Load() != 0 || m.Level("driver") != Normal || !m.Now().Time.IsZero() {
+		t.Errorf("a reading that came after Stop was published: %d, %+v", published.Load(), m.Now())
 	}
 }
 
-func TestMonitorEndsWithItsContext(t *testing.T) {
+func TestMonitorEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan struct{}, 1)
 	m := NewMonitor(Probe{Root: t.TempDir()}, MonitorOptions{Interval: time.Hour, OnReading: func(Reading) { first <- struct{}{} }})
@@ -206,8 +211,8 @@ func TestMonitorHistoryIsBounded(t *testing.T) {
 	const n = 10*historySize + 7
 	for i := range n {
 		m.keep(Reading{Time: begin.Add(time.Duration(i) * time.Second)})
-		if len(m.history) > historySize {
-			t.Fatalf("%d kept", len(m.history))
+		if len(m.history.list) > historySize {
+			t.Fatalf("%d kept", len(m.history.list))
 		}
 	}
 	h := m.History()

@@ -5,28 +5,28 @@ import (
 	"strings"
 )
 
-// Offload says which of an engine's networks stay in memory.
+// Offload says which of an engine's networks stay loaded.
 type Offload string
 
-// The ways to offload, from the most memory to the least.
+// The values of Offload, from the most memory to the least.
 const (
 	OffloadNone       Offload = "none"       // all networks stay loaded
 	OffloadModel      Offload = "model"      // one network at a time
-	OffloadSequential Offload = "sequential" // and of the denoising network one part at a time
+	OffloadSequential Offload = "sequential" // one network at a time, the denoising network one section at a time
 )
 
-// Plan is how a job uses memory.
+// Plan says how a job uses memory.
 type Plan struct {
 	Windows   int     `json:"windows"`             // in flight together: 4, 2 or 1
 	Frames    int     `json:"frames_per_window"`   // denoised together: 16 or 8
-	VAEFrames int     `json:"vae_frames"`          // pictures a call of the VAE: 1 is what others call VAE slicing
-	Tile      int     `json:"vae_tile,omitempty"`  // side of the VAE's tiles in pixels; 0: whole pictures
+	VAEFrames int     `json:"vae_frames"`          // frames in one call of the VAE; 1 is known elsewhere as VAE slicing
+	Tile      int     `json:"vae_tile,omitempty"`  // side of the VAE's tiles in pixels; 0: no tiles
 	Slices    int     `json:"attention_slices"`    // parts that the queries of an attention are computed in; 1: all at once
 	Offload   Offload `json:"offload"`             //
 	Precision string  `json:"precision,omitempty"` // of UNet and VAE: f32, bf16, f16
 }
 
-// String is a line for people: "1 window of 16 frames, whole pictures,
+// String returns a line such as "1 window of 16 frames, whole pictures,
 // attention whole, bf16, offload none".
 func (p Plan) String() string {
 	list := []string{p.windows(), p.vae(), p.slices()}
@@ -67,8 +67,8 @@ func (p Plan) slices() string {
 	return "attention whole"
 }
 
-// Differences says for people what q has that p does not: "1 window of 8
-// frames, offload model".
+// Differences describes what q has and p does not, as in "1 window of 8 frames,
+// offload model".
 func (p Plan) Differences(q Plan) string {
 	var list []string
 	for _, d := range [][2]string{
@@ -82,53 +82,51 @@ func (p Plan) Differences(q Plan) string {
 	return strings.Join(list, ", ")
 }
 
-// Concessions are what may be given up of a plan for less memory. What the user
-// has set is not among them.
-type Concessions struct {
+// Reductions lists what may be reduced of a plan to save memory. Settings that
+// the user has made are not among them.
+type Reductions struct {
 	Windows   bool   // fewer in flight, down to 1
 	VAEFrames bool   // one picture a call
 	Frames    bool   // 8 frames a window
-	Tile      int    // side of tiles to go over to; 0: none
+	Tile      int    // side of the tiles to use instead of whole pictures; 0: none
 	Slices    int    // to compute attention in; 0: none
 	Offload   bool   // down to sequential
-	Precision string // to go down to from f32; "": none
+	Precision string // to use instead of f32; "": none
 }
 
 const (
-	smallWindow = 8     // frames, what windows are made smaller to
-	exact       = "f32" // the precision that can be lowered
+	smallWindow = 8     // frames of a reduced window
+	exact       = "f32" // the precision that can be reduced
 )
 
-// concessions are what a plan can be made cheaper by, from the one that costs
-// least to the one that costs most: each takes one from a plan, and tells
-// whether there was one.
-var concessions = []func(p *Plan, may Concessions) bool{
-	func(p *Plan, may Concessions) bool {
-		ok := may.Windows && p.Windows > 1
-		if ok {
-			p.Windows = max(1, p.Windows/2)
-		}
-		return ok
+// reductions are the ways to reduce a plan, from the one that costs the least time and quality
+// to the one that costs the most. Each applies itself to a plan once, and
+// reports whether it could.
+var reductions = []func(p *Plan, allowed Reductions) bool{
+	func(p *Plan, allowed Reductions) bool {
+		return allowed.Windows && p.Windows > 1 && set(&p.Windows, p.Windows/2)
 	},
-	func(p *Plan, may Concessions) bool { return may.VAEFrames && set(&p.VAEFrames, 1) },
-	func(p *Plan, may Concessions) bool {
-		return may.Frames && p.Frames > smallWindow && set(&p.Frames, smallWindow)
+	func(p *Plan, allowed Reductions) bool { return allowed.VAEFrames && set(&p.VAEFrames, 1) },
+	func(p *Plan, allowed Reductions) bool {
+		return allowed.Frames && p.Frames > smallWindow && set(&p.Frames, smallWindow)
 	},
-	func(p *Plan, may Concessions) bool {
-		return may.Tile > 0 && (p.Tile == 0 || p.Tile > may.Tile) && set(&p.Tile, may.Tile)
+	func(p *Plan, allowed Reductions) bool {
+		return allowed.Tile > 0 && (p.Tile == 0 || p.Tile > allowed.Tile) && set(&p.Tile, allowed.Tile)
 	},
-	func(p *Plan, may Concessions) bool { return may.Slices > p.Slices && set(&p.Slices, may.Slices) },
-	func(p *Plan, may Concessions) bool {
+	func(p *Plan, allowed Reductions) bool {
+		return allowed.Slices > p.Slices && set(&p.Slices, allowed.Slices)
+	},
+	func(p *Plan, allowed Reductions) bool {
 		switch {
-		case may.Offload && p.Offload == OffloadNone:
+		case allowed.Offload && p.Offload == OffloadNone:
 			return set(&p.Offload, OffloadModel)
-		case may.Offload && p.Offload == OffloadModel:
+		case allowed.Offload && p.Offload == OffloadModel:
 			return set(&p.Offload, OffloadSequential)
 		}
 		return false
 	},
-	func(p *Plan, may Concessions) bool {
-		return may.Precision != "" && p.Precision == exact && set(&p.Precision, may.Precision)
+	func(p *Plan, allowed Reductions) bool {
+		return allowed.Precision != "" && p.Precision == exact && set(&p.Precision, allowed.Precision)
 	},
 }
 
@@ -138,23 +136,23 @@ func set[T comparable](to *T, v T) bool {
 	return changed
 }
 
-// Cheaper gives the plan that takes less memory than p by one concession, the
-// one that costs least; false where there is none left.
-func Cheaper(p Plan, may Concessions) (Plan, bool) {
-	for _, step := range concessions {
-		if step(&p, may) {
+// Cheaper returns p with the next reduction applied, the one that costs the
+// least, and false when no reduction is left.
+func Cheaper(p Plan, allowed Reductions) (Plan, bool) {
+	for _, reduce := range reductions {
+		if reduce(&p, allowed) {
 			return p, true
 		}
 	}
 	return p, false
 }
 
-// Ladder gives the plans from the best down to the cheapest, each one
-// concession cheaper than the one before.
-func Ladder(best Plan, may Concessions) []Plan {
+// Ladder returns the plans from the best down to the cheapest, each one
+// reduction cheaper than the one before.
+func Ladder(best Plan, allowed Reductions) []Plan {
 	list := []Plan{best}
 	for {
-		p, ok := Cheaper(list[len(list)-1], may)
+		p, ok := Cheaper(list[len(list)-1], allowed)
 		if !ok {
 			return list
 		}
@@ -162,19 +160,19 @@ func Ladder(best Plan, may Concessions) []Plan {
 	}
 }
 
-// Choose gives the best plan of a ladder for which fits is true: the first one
-// on the way down, with every earlier concession taken back that it can do
-// without, so that a job whose networks have to be offloaded does not have
-// smaller windows for nothing. Where nothing fits it gives the cheapest, and
-// false. The ladder has at least one plan.
+// Choose returns the best plan that fits: the first one on the way down the
+// ladder, with every reduction undone that turns out not to be needed, so that a
+// job whose networks are offloaded does not have smaller windows for nothing.
+// When no plan fits, it returns the cheapest and false. The ladder has at least
+// one plan.
 func Choose(ladder []Plan, fits func(Plan) bool) (Plan, bool) {
 	best := ladder[0]
 	for _, p := range ladder {
 		if !fits(p) {
 			continue
 		}
-		// What costs most is taken back first.
-		for _, back := range []func(*Plan){
+		// The reductions that cost the most are undone first.
+		for _, undo := range []func(*Plan){
 			func(q *Plan) { q.Precision = best.Precision },
 			func(q *Plan) { q.Offload = best.Offload },
 			func(q *Plan) {
@@ -188,7 +186,7 @@ func Choose(ladder []Plan, fits func(Plan) bool) (Plan, bool) {
 			func(q *Plan) { q.VAEFrames = best.VAEFrames },
 		} {
 			q := p
-			if back(&q); q != p && fits(q) {
+			if undo(&q); q != p && fits(q) {
 				p = q
 			}
 		}

@@ -11,10 +11,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// rich is a plan with all that can be given up, and all is what may be.
+// rich is a plan in which everything can be reduced, and all allows it.
 var (
 	rich = Plan{Windows: 4, Frames: 16, VAEFrames: 4, Slices: 1, Offload: OffloadNone, Precision: "f32"}
-	all  = Concessions{Windows: true, VAEFrames: true, Frames: true, Tile: 256, Slices: 4, Offload: true, Precision: "bf16"}
+	all  = Reductions{Windows: true, VAEFrames: true, Frames: true, Tile: 256, Slices: 4, Offload: true, Precision: "bf16"}
 )
 
 func TestPlanString(t *testing.T) {
@@ -30,8 +30,8 @@ func TestPlanString(t *testing.T) {
 	}
 }
 
-func cheapest(p Plan, may Concessions) Plan {
-	l := Ladder(p, may)
+func cheapest(p Plan, allowed Reductions) Plan {
+	l := Ladder(p, allowed)
 	return l[len(l)-1]
 }
 
@@ -48,8 +48,8 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
-// TestLadder: every rung is the one before with one thing given up, in the
-// order of what it costs.
+// TestLadder: every rung is the one before with one reduction, in the order of
+// their costs.
 func TestLadder(t *testing.T) {
 	var got []string
 	l := Ladder(rich, all)
@@ -63,13 +63,13 @@ func TestLadder(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" || l[0] != rich {
 		t.Errorf("from %v (-want +got):\n%s", l[0], d)
 	}
-	if l := Ladder(rich, Concessions{}); !slices.Equal(l, []Plan{rich}) {
+	if l := Ladder(rich, Reductions{}); !slices.Equal(l, []Plan{rich}) {
 		t.Errorf("all pinned: %v", l)
 	}
 }
 
-// TestLadderEnds: what is as low as it may go, or lower, or of another kind, is
-// left alone.
+// TestLadderEnds: settings that are as low as a reduction, or lower, or of
+// another kind, stay.
 func TestLadderEnds(t *testing.T) {
 	for name, p := range map[string]Plan{
 		"the cheapest":    cheapest(rich, all),
@@ -83,7 +83,7 @@ func TestLadderEnds(t *testing.T) {
 	odd := rich
 	odd.Windows = 7
 	var got []int
-	for _, p := range Ladder(odd, Concessions{Windows: true}) {
+	for _, p := range Ladder(odd, Reductions{Windows: true}) {
 		got = append(got, p.Windows)
 	}
 	if !slices.Equal(got, []int{7, 3, 1}) {
@@ -91,7 +91,7 @@ func TestLadderEnds(t *testing.T) {
 	}
 }
 
-// weigh is a model of memory in which every concession helps: a plan's bytes
+// weigh is a model of memory in which every reduction helps: a plan's bytes
 // are a sum of what each field costs, weights of networks by precision.
 type weigh struct{ window, frame, vae, whole, slice, network int64 }
 
@@ -129,7 +129,7 @@ func TestChoose(t *testing.T) {
 	}{
 		{"all fits", weigh{frame: 1}, 64, rich, true},
 		{"half of the windows", weigh{frame: 1}, 63, with(func(p *Plan) { p.Windows = 2 }), true},
-		{"one concession in the middle", weigh{whole: 512}, 511, with(func(p *Plan) { p.Tile = 256 }), true},
+		{"one reduction in the middle", weigh{whole: 512}, 511, with(func(p *Plan) { p.Tile = 256 }), true},
 		{"sequential for its own sake", weigh{network: lot, frame: 1}, 2*lot + 64, with(func(p *Plan) { p.Offload = OffloadSequential }), true},
 		{"whole windows before many", weigh{network: lot, frame: 1}, 2*lot + 16, with(func(p *Plan) { p.Offload, p.Windows = OffloadSequential, 1 }), true},
 		{"then as many as fit", weigh{network: lot, frame: 1}, 2*lot + 63, with(func(p *Plan) { p.Offload, p.Windows = OffloadSequential, 2 }), true},
@@ -161,31 +161,31 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// random gives a plan, what may be given up of it and a model of its memory.
-func random(r *rand.Rand) (Plan, Concessions, weigh) {
+// random returns a plan, the reductions allowed and a model of its memory.
+func random(r *rand.Rand) (Plan, Reductions, weigh) {
 	offloads := []Offload{OffloadNone, OffloadModel, OffloadSequential}
 	p := Plan{
 		Windows: 1 + r.IntN(16), Frames: 1 + r.IntN(24), VAEFrames: 1 + r.IntN(16), Tile: 64 * r.IntN(9), Slices: 1 + r.IntN(16),
 		Offload: offloads[r.IntN(3)], Precision: []string{"f32", "bf16", "f16"}[r.IntN(3)],
 	}
-	may := Concessions{
+	allowed := Reductions{
 		Windows: r.IntN(4) > 0, VAEFrames: r.IntN(4) > 0, Frames: r.IntN(4) > 0, Tile: 128 * r.IntN(3), Slices: 4 * r.IntN(3),
 		Offload: r.IntN(4) > 0, Precision: []string{"", "bf16", "f16"}[r.IntN(3)],
 	}
 	some := func() int64 { return r.Int64N(1000) }
-	return p, may, weigh{some(), some(), some(), some(), some(), some()}
+	return p, allowed, weigh{some(), some(), some(), some(), some(), some()}
 }
 
 // poorer tells whether p has no more of anything than q, and whether it has
-// less of something that may is not about.
-func poorer(p, q Plan, may Concessions) (fine, kept bool) {
+// less of something that must not be reduced.
+func poorer(p, q Plan, allowed Reductions) (fine, kept bool) {
 	offload := map[Offload]int{OffloadNone: 3, OffloadModel: 2, OffloadSequential: 1}
 	fine = p.Windows <= q.Windows && p.Windows >= 1 && p.Frames <= q.Frames && p.VAEFrames <= q.VAEFrames && p.Slices >= q.Slices &&
 		(p.Tile == q.Tile || q.Tile == 0 || p.Tile > 0 && p.Tile < q.Tile) && offload[p.Offload] <= offload[q.Offload] && offload[p.Offload] > 0 &&
 		(p.Precision == q.Precision || q.Precision == "f32")
-	kept = (may.Windows || p.Windows == q.Windows) && (may.Frames || p.Frames == q.Frames) && (may.VAEFrames || p.VAEFrames == q.VAEFrames) &&
-		(may.Tile > 0 || p.Tile == q.Tile) && (may.Slices > 0 || p.Slices == q.Slices) && (may.Offload || p.Offload == q.Offload) &&
-		(may.Precision != "" || p.Precision == q.Precision)
+	kept = (allowed.Windows || p.Windows == q.Windows) && (allowed.Frames || p.Frames == q.Frames) && (allowed.VAEFrames || p.VAEFrames == q.VAEFrames) &&
+		(allowed.Tile > 0 || p.Tile == q.Tile) && (allowed.Slices > 0 || p.Slices == q.Slices) && (allowed.Offload || p.Offload == q.Offload) &&
+		(allowed.Precision != "" || p.Precision == q.Precision)
 	return fine, kept
 }
 
@@ -201,17 +201,17 @@ func fields(p, q Plan) (n int) {
 }
 
 // TestChooseAtRandom: of any plan and budget, the choice fits if anything does,
-// is within what may be given up, and has no concession that it could do
+// stays within the allowed reductions, and has none that it could do
 // without.
 func TestChooseAtRandom(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 1))
 	chosen, refused, taken := 0, 0, 0
 	for range 20000 {
-		best, may, w := random(r)
-		ladder := Ladder(best, may)
+		best, allowed, w := random(r)
+		ladder := Ladder(best, allowed)
 		for i := 1; i < len(ladder); i++ {
-			if fine, kept := poorer(ladder[i], ladder[i-1], may); !fine || !kept || fields(ladder[i], ladder[i-1]) != 1 {
-				t.Fatalf("rung %v after %v, may %+v", ladder[i], ladder[i-1], may)
+			if fine, kept := poorer(ladder[i], ladder[i-1], allowed); !fine || !kept || fields(ladder[i], ladder[i-1]) != 1 {
+				t.Fatalf("rung %v after %v, allowed %+v", ladder[i], ladder[i-1], allowed)
 			}
 		}
 		least, most := w.need(ladder[len(ladder)-1]), w.need(best)
@@ -221,8 +221,8 @@ func TestChooseAtRandom(t *testing.T) {
 		if ok != (least <= budget) || ok && !fits(p) {
 			t.Fatalf("budget %d of %d to %d: %v, %v", budget, least, most, p, ok)
 		}
-		if fine, kept := poorer(p, best, may); !fine || !kept {
-			t.Fatalf("%v of %v, may %+v", p, best, may)
+		if fine, kept := poorer(p, best, allowed); !fine || !kept {
+			t.Fatalf("%v of %v, allowed %+v", p, best, allowed)
 		}
 		if !ok {
 			refused++
@@ -244,7 +244,7 @@ func TestChooseAtRandom(t *testing.T) {
 	}
 }
 
-// richer gives p with each of its concessions taken back alone.
+// richer returns p with each of its reductions undone alone.
 func richer(p, best Plan) (list []Plan) {
 	for i := range reflect.TypeFor[Plan]().NumField() {
 		q := p
@@ -288,7 +288,7 @@ func ExampleChoose() {
 		return 300 + networks + p.Windows*window + pictures + attention
 	}
 	best := Plan{Windows: 2, Frames: 16, VAEFrames: 1, Slices: 1, Offload: OffloadNone, Precision: "f32"}
-	ladder := Ladder(best, Concessions{Windows: true, Frames: true, VAEFrames: true, Tile: 256, Slices: 4, Offload: true})
+	ladder := Ladder(best, Reductions{Windows: true, Frames: true, VAEFrames: true, Tile: 256, Slices: 4, Offload: true})
 	for i, p := range ladder {
 		if i == 0 {
 			fmt.Println(need(p), p)

@@ -119,6 +119,9 @@ func put(t *tensor.Tensor, f func(i int) float32) {
 // place of each attention, and neither a Softmax nor a MatMul of its own: no
 // matrix of scores exists.
 func FusedAttention(t *testing.T, b backend.Backend, microsoft bool, p backend.Precision, fused string) {
+	if !backend.FusesAttention(b, "cpu") {
+		t.Error("the backend does not say that its CPU fuses attention")
+	}
 	types := func(t *testing.T, n Attention, keep bool) []string {
 		s, err := b.Load(t.Context(), backend.Model{Name: n.Name, Graph: n.graph(microsoft, keep, p.DType())},
 			backend.Options{Device: "cpu", Precision: p, Threads: 2, Profile: true})

@@ -127,7 +127,7 @@ func (b *Backend) Devices() ([]backend.Device, error) {
 	if b.cuda {
 		list = append(list, nvidiaDevices()...)
 	}
-	return append(list, backend.Device{ID: "cpu", Name: native.CPUName()}), nil
+	return append(list, backend.Device{ID: "cpu", Name: native.CPUName(), FusesAttention: true}), nil
 }
 
 // nvidiaDevices reads what NVIDIA's kernel driver says of its GPUs. CUDA

@@ -146,7 +146,8 @@ func (b *Backend) Devices() ([]backend.Device, error) {
 		if err != nil || full == "" {
 			full = n
 		}
-		d := backend.Device{ID: deviceID(n), Name: full}
+		// Only measured on this kind of CPU.
+		d := backend.Device{ID: deviceID(n), Name: full, FusesAttention: n == "CPU" && runtime.GOARCH == "amd64"}
 		if can, err := b.property(n, "OPTIMIZATION_CAPABILITIES"); err == nil && n == "CPU" && slices.Contains(strings.Fields(can), "BF16") {
 			d.Half = backend.BF16
 		}
