@@ -9,97 +9,86 @@ import (
 	"github.com/lipstream/lipstream/internal/pipeline"
 )
 
-// Report tells where the time and the memory of a job went. Its JSON form is
-// part of the public interface, as that of [Event]: durations are seconds,
-// memory is bytes. A job that failed or was cancelled has one too, as far as it
-// went; see docs/report.md.
+// Report says where the time and the memory of a job went. Its JSON form is part
+// of the public interface, like that of [Event]: durations are in seconds, memory
+// in bytes. A job that failed or was cancelled has one too, as far as it came.
+// See docs/report.md.
 type Report struct {
 	Engine string `json:"engine"`
 	Output string `json:"output"`
-	Error  string `json:"error,omitempty"` // why there is no result; "" when there is
+	Error  string `json:"error,omitempty"` // why there is no result; "" if there is one
 
 	Frames  int64   `json:"frames"`    // written
-	NoFace  int64   `json:"no_face"`   // of them, passed through unchanged
+	NoFace  int64   `json:"no_face"`   // frames passed through unchanged
 	Cuts    int64   `json:"cuts"`      // scene cuts
 	FPS     float64 `json:"fps"`       // of the video; 0 without a result
 	Elapsed float64 `json:"elapsed_s"` // of the whole job
 
-	// Plan is how the job used memory in the end; nil for an engine without one.
-	Plan   *MemoryPlan   `json:"plan,omitempty"`
+	// Plan is the memory plan at the end; nil for an engine without one.
+	Plan   *memory.Plan  `json:"plan,omitempty"`
 	Stages []StageReport `json:"stages"`
 
-	Windows          int64   `json:"windows"`            // of frames, done; 0 for an engine without windows
-	SecondsPerWindow float64 `json:"seconds_per_window"` // all denoising steps of one, mean; 0 unknown
-	// DeviceBusy is the share of the time from the first window to the last in
-	// which the device computed, 0 to 1; 0 unknown.
+	Windows          int64   `json:"windows"`            // windows done; 0 for an engine without windows
+	SecondsPerWindow float64 `json:"seconds_per_window"` // mean, all denoising steps; 0 if unknown
+	// DeviceBusy is the share of the time between the first window and the last in
+	// which the device computed, 0 to 1; 0 if unknown.
 	DeviceBusy float64 `json:"device_busy"`
 
 	Memory MemoryReport  `json:"memory"`
-	Phases []PhaseReport `json:"phases"` // the values of Event.Phase, as far as the job came
+	Phases []PhaseReport `json:"phases"` // as far as the job came
 	Notes  []Note        `json:"notes"`  // the first 1000
-}
-
-// MemoryPlan is how a job uses memory; docs/report.md says more.
-type MemoryPlan struct {
-	Windows         int    `json:"windows"`             // in flight together
-	FramesPerWindow int    `json:"frames_per_window"`   // denoised together
-	VAEFrames       int    `json:"vae_frames"`          // frames a call of the VAE
-	VAETile         int    `json:"vae_tile,omitempty"`  // side of the VAE's tiles in pixels; 0: whole pictures
-	AttentionSlices int    `json:"attention_slices"`    // parts that an attention is computed in
-	Offload         string `json:"offload"`             // none, model or sequential
-	Precision       string `json:"precision,omitempty"` // of UNet and VAE
 }
 
 // The values of StageReport.Part.
 const (
-	PartPipeline = "pipeline" // a stage of the pipeline; they work side by side
-	PartEngine   = "engine"   // a part of the work of the pipeline's engine stage
+	PartPipeline = "pipeline" // a stage of the pipeline; the stages work side by side
+	PartEngine   = "engine"   // a part of the work of the engine stage
 )
 
-// StageReport is what one part of the work took. The stages of the pipeline
+// StageReport says what one part of the work took. The stages of the pipeline
 // count while frames are made, the parts of the engine from its loading on.
 type StageReport struct {
 	Name  string `json:"name"`
 	Part  string `json:"part"`
-	Calls int64  `json:"calls"` // for stages of the pipeline: frames
+	Calls int64  `json:"calls"` // frames, for a stage of the pipeline
 	// Busy is the time in the work itself, without waiting for other stages.
 	Busy   float64 `json:"busy_s"`
-	Memory int64   `json:"memory"` // bytes held while it worked; 0 unknown
+	Memory int64   `json:"memory"` // bytes held while it worked; 0 if unknown
 }
 
-// MemoryReport is what this process and its children held, bytes.
+// MemoryReport says how many bytes this process and its children held.
 type MemoryReport struct {
 	Peak int64 `json:"peak"`
-	// PeakAnonymous is the most that no file stood behind (heaps and buffers),
-	// as seen in readings 250 ms apart; 0 where the system does not tell.
+	// PeakAnonymous is the most memory that is not file pages (heaps and buffers),
+	// in readings 250 ms apart; 0 if the system does not report it.
 	PeakAnonymous int64          `json:"peak_anonymous"`
-	Before        int64          `json:"before"`           // when the frames began; 0 if they did not
-	After         int64          `json:"after"`            // when the engine was closed
-	Budget        int64          `json:"budget,omitempty"` // that the plan keeps within; 0 none
+	Before        int64          `json:"before"`           // at the beginning of the frames; 0 if there were none
+	After         int64          `json:"after"`            // after the engine was closed
+	Budget        int64          `json:"budget,omitempty"` // that the plan fits; 0 if there is none
 	History       []MemorySample `json:"history"`          // at most 600, oldest first
 }
 
-// MemorySample is a reading of memory, bytes.
+// MemorySample is a reading of memory in bytes.
 type MemorySample struct {
 	At        float64 `json:"at_s"` // since the job's start
 	Total     int64   `json:"total"`
 	Self      int64   `json:"self"`      // this process
-	Children  int64   `json:"children"`  // ffmpeg's processes
-	Mapped    int64   `json:"mapped"`    // the part of the total that is file pages
-	Anonymous int64   `json:"anonymous"` // the part that no file stands behind
+	Children  int64   `json:"children"`  // the processes of ffmpeg
+	Mapped    int64   `json:"mapped"`    // file pages, part of the total
+	Anonymous int64   `json:"anonymous"` // the rest of the total
 }
 
-// PhaseReport is one of the values of Event.Phase.
+// PhaseReport says what a phase of the job took.
 type PhaseReport struct {
 	Name    string  `json:"name"`
 	At      float64 `json:"at_s"` // when it began
 	Seconds float64 `json:"seconds"`
-	Begin   int64   `json:"memory_begin"` // bytes held then
+	Begin   int64   `json:"memory_begin"` // bytes held at its beginning
 	End     int64   `json:"memory_end"`   // and at its end
-	Peak    int64   `json:"memory_peak"`  // the most within it
+	Peak    int64   `json:"memory_peak"`  // the most during it
 }
 
-// Note is something that was said during the job.
+// Note is a message of the job.
 type Note struct {
 	At      float64 `json:"at_s"`
 	Kind    string  `json:"kind"` // EventWarning, EventAlert or EventPlan
@@ -109,11 +98,9 @@ type Note struct {
 const (
 	maxSamples = 600
 	maxNotes   = 1000
-	// windowWork is the name of the work that is a window as a whole.
-	windowWork = "window"
 )
 
-// record gathers a job's report. The reporter's lock guards it.
+// record collects the report of a job. The lock of the reporter guards it.
 type record struct {
 	report Report
 	stats  pipeline.Stats
@@ -121,8 +108,8 @@ type record struct {
 	began  time.Duration // when the phase began
 }
 
-// phase ends the phase so far and begins another, or none for "". The figures
-// are the meter's at this time.
+// phase ends the current phase and begins another, or none if name is "". now and
+// peak are the readings of the meter.
 func (r *record) phase(name string, at time.Duration, now, peak int64) {
 	phases := &r.report.Phases
 	if n := len(*phases); n > 0 {
@@ -144,25 +131,7 @@ func (r *record) note(kind, message string, at time.Duration) {
 	}
 }
 
-// work takes what an engine tells of its work.
-func (r *record) work(w lip.Worker) {
-	r.engine = nil
-	for _, k := range w.Work() {
-		if k.Name == windowWork { // the sum of the others
-			r.report.Windows = k.Calls
-			if k.Calls > 0 {
-				r.report.SecondsPerWindow = exactly(k.Busy / time.Duration(k.Calls))
-			}
-			continue
-		}
-		r.engine = append(r.engine, StageReport{Name: k.Name, Part: PartEngine, Calls: k.Calls, Busy: exactly(k.Busy), Memory: k.Memory})
-	}
-	if wall, busy := w.Steady(); wall > 0 {
-		r.report.DeviceBusy = thousandths(busy.Seconds() / wall.Seconds())
-	}
-}
-
-// complete gives the report. The meter has stopped.
+// complete returns the report. The meter has stopped.
 func (r *record) complete(m *memory.Meter, began time.Time) *Report {
 	p := r.report
 	p.Frames, p.NoFace, p.Cuts = r.stats.Frames, r.stats.NoFace, r.stats.Cuts
@@ -173,13 +142,13 @@ func (r *record) complete(m *memory.Meter, began time.Time) *Report {
 	p.Stages = append(p.Stages, r.engine...)
 	p.Memory.Peak, p.Memory.PeakAnonymous, p.Memory.After = m.Peak(), m.PeakAnonymous(), m.Now().Total()
 	p.Memory.History = thin(m.History(), began, maxSamples)
-	// In JSON a list is [], never null.
+	// In JSON an empty list is [], not null.
 	p.Phases, p.Notes = append([]PhaseReport{}, p.Phases...), append([]Note{}, p.Notes...)
 	return &p
 }
 
-// thin keeps at most limit samples: of neighbours the one with the most
-// memory, so that no peak is lost.
+// thin returns at most limit samples: of neighbours the one with the most memory,
+// so that no peak is lost.
 func thin(history []memory.Sample, began time.Time, limit int) []MemorySample {
 	each := max(1, (len(history)+limit-1)/limit)
 	thinned := make([]MemorySample, 0, min(len(history), limit))
@@ -198,54 +167,38 @@ func thin(history []memory.Sample, began time.Time, limit int) []MemorySample {
 	return thinned
 }
 
-// exactly gives seconds to the microsecond: a call can take less than a
-// thousandth.
+// exactly returns seconds, rounded to microseconds: a call can take less than a
+// millisecond.
 func exactly(d time.Duration) float64 {
 	return float64(max(0, d.Round(time.Microsecond).Microseconds())) / 1e6
 }
 
-// useMemory tells how the job uses memory: the plan, and the bytes that it
-// keeps within, 0 for none. The last one counts.
-func (r *reporter) useMemory(p memory.Plan, budget int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.record.report.Memory.Budget = budget
-	r.record.report.Plan = publicPlan(p)
-}
-
-// String is a line for people.
-func (m MemoryPlan) String() string {
-	return memory.Plan{
-		Windows: m.Windows, Frames: m.FramesPerWindow, VAEFrames: m.VAEFrames, Tile: m.VAETile,
-		Slices: m.AttentionSlices, Offload: memory.Offload(m.Offload), Precision: m.Precision,
-	}.String()
-}
-
-func publicPlan(p memory.Plan) *MemoryPlan {
-	return &MemoryPlan{
-		Windows: p.Windows, FramesPerWindow: p.Frames, VAEFrames: p.VAEFrames, VAETile: p.Tile,
-		AttentionSlices: p.Slices, Offload: string(p.Offload), Precision: p.Precision,
-	}
-}
-
-// worked takes an engine's figures. It comes before the engine is closed.
+// worked takes the report of an engine. It comes before the engine is closed.
 func (r *reporter) worked(e lip.Engine) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.record.report.Engine = e.Name()
-	if w, ok := e.(lip.Worker); ok {
-		r.record.work(w)
+	report, of := &r.record.report, e.Report()
+	report.Engine, report.Plan, report.Memory.Budget, report.Windows = e.Name(), of.Plan, of.Budget, of.Windows
+	if of.Windows > 0 {
+		report.SecondsPerWindow = exactly(of.Window / time.Duration(of.Windows))
+	}
+	if of.Wall > 0 {
+		report.DeviceBusy = thousandths(of.Busy.Seconds() / of.Wall.Seconds())
+	}
+	r.record.engine = nil
+	for _, w := range of.Work {
+		r.record.engine = append(r.record.engine, StageReport{Name: w.Name, Part: PartEngine, Calls: w.Calls, Busy: exactly(w.Busy), Memory: w.Memory})
 	}
 }
 
-// report ends the record; everything of the job is closed. mu is held.
+// report ends the record, after everything of the job was closed. mu is held.
 func (r *reporter) report(result *Result, err error) *Report {
 	now, peak := r.meter.Lap()
 	at := time.Since(r.began)
 	r.record.phase("", at, now.Total(), peak)
 	p := r.record.complete(r.meter, r.began)
 	p.Elapsed, p.Output, p.FPS = exactly(at), r.now.Output, thousandths(result.FPS)
-	if p.Engine == "" { // it was not loaded
+	if p.Engine == "" { // the engine was not opened
 		p.Engine = r.now.Engine
 	}
 	if err != nil {
