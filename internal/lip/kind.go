@@ -72,8 +72,8 @@ type Host struct {
 
 // Budget is the memory that an engine may use.
 type Budget struct {
-	Bytes    int64 // of the memory that the device computes in; 0 is no limit
-	Reserved int64 // that others take of it
+	Bytes    int64  // of the memory that the device computes in; 0 is no limit
+	Reserved int64  // that others take of it
 	From     string // where the limit comes from, for people
 	// GPU is the size of the memory of the GPU that the engine computes on; 0 if
 	// it computes in the memory of the host, where frames are held as well.

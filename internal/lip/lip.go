@@ -1,5 +1,6 @@
-// Package lip is what makes mouths: the Engine interface, implemented by
-// internal/preview and internal/latentsync, checked by lip/liptest.
+// Package lip defines what makes mouths: an Engine, and the Kind of engine that a
+// job chooses. internal/preview and internal/latentsync implement both, and
+// lip/liptest is their conformance suite.
 package lip
 
 import (
@@ -8,69 +9,120 @@ import (
 
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/memory"
 )
 
 // Engine turns faces into speaking faces, in order.
 //
-// It edits the frames of items in place, inside the face mask only. Items
-// without a face are left as they are. A face that turns out to be of no use
-// is taken out of its item (Face = nil) and its frame left as it is.
+// It changes frames inside the face mask only: in place, or by a Layer. Items
+// without a face stay as they are. If the engine finds that it cannot use a face,
+// it removes it from its item (Face = nil) and leaves the frame as it is.
 type Engine interface {
-	// Name is what the result's metadata says: "preview", "latentsync 1.6".
+	// Name returns what the metadata of the result says: "preview",
+	// "latentsync 1.6".
 	Name() string
-	// Hold is how many items the engine keeps back at most: those that it has
-	// to see before it can finish an earlier one.
+	// Hold returns the most items that the engine keeps back because it has to
+	// see them before it can finish an earlier one.
 	Hold() int
-	// Push takes the next item and gives the ones that are done but for their
-	// Finish, oldest first. The list is valid until the next call.
+	// Push takes the next item and returns the items that are done, oldest first.
+	// The slice is valid until the next call.
 	Push(ctx context.Context, it Item) ([]Item, error)
-	// Flush finishes what is held, at the end of the video.
+	// Flush returns the items that are still held, at the end of the video.
 	Flush(ctx context.Context) ([]Item, error)
+	// Report returns what the work took so far. It may be called at any time, from
+	// any goroutine.
+	Report() Report
+	// Estimate tries each kind of work once and returns what a job of so many
+	// frames and so many seconds of voice takes. It must not be called between
+	// Push and Flush.
+	Estimate(ctx context.Context, frames int64, voice float64) (Estimate, error)
 	Close() error
 }
 
 // Item is one frame of work.
 type Item struct {
 	Frame *frame.Frame
-	// Face in this frame, nil when there is none that can be used.
+	// Face is the face in this frame; nil if there is none that can be used.
 	Face *face.Face
-	// Cut is true where a new shot or a new track begins: nothing learned of
-	// the frames before may be carried over.
+	// Cut is set where a new shot or a new track begins: nothing learned from the
+	// frames before may be used.
 	Cut bool
-
-	// finish is what is left to do to the frame.
-	finish func()
+	// Layer is what the engine puts over the frame; nil if the frame is finished.
+	// The composite stage pastes it, so that a device does not wait for what a CPU
+	// does to frames.
+	Layer Layer
 }
 
-// Later leaves work on the frame of an item that the engine gives out to whoever
-// takes it: so a device does not wait for what a CPU does to frames.
-func (it *Item) Later(work func()) { it.finish = work }
+// Layer is an image to be put over a frame.
+type Layer interface {
+	// Paste changes f, inside the face mask only. It may be called from any
+	// goroutine, once.
+	Paste(f *frame.Frame)
+}
 
-// Finish does what the engine has left. Whoever takes an item from an engine
-// calls it before looking at the frame, from any goroutine; again it does
-// nothing.
-func (it *Item) Finish() {
-	if it.finish != nil {
-		it.finish()
-		it.finish = nil
+// Composite pastes the item's layer, if it has one, into its frame.
+func (it *Item) Composite() {
+	if it.Layer != nil {
+		it.Layer.Paste(it.Frame)
+		it.Layer = nil
 	}
 }
 
-// Worker is an Engine that can tell what its work took, at any time and from
-// any goroutine.
-type Worker interface {
-	// Work lists the parts of the work, in the order in which a frame meets them.
-	Work() []Work
-	// Steady tells of the time between the first window and the last: how long
-	// it was, and for how much of it the device computed. 0 before the second
-	// window is done.
-	Steady() (wall, busy time.Duration)
+// Report says what the work of an engine took so far. An engine fills in what
+// applies to it.
+type Report struct {
+	Work []Work // the parts of the work, in the order in which a frame meets them
+
+	Windows int64         // windows of frames that are done
+	Window  time.Duration // all denoising steps of all windows together
+	// Wall is the time between the first window and the last, and Busy the part of
+	// it in which the device computed; 0 before the second window is done.
+	Wall, Busy time.Duration
+
+	Plan   *memory.Plan // in force; nil for an engine without one
+	Budget int64        // that the plan fits, bytes; 0 is no limit
 }
 
-// Work is what one part of an engine's work took so far.
+// Work says what one part of the work of an engine took so far.
 type Work struct {
 	Name   string        // "UNet", "VAE decoder"
-	Calls  int64         // how often
-	Busy   time.Duration // in it, all calls together
-	Memory int64         // bytes held while it worked, as far as the backend can tell; 0 unknown
+	Calls  int64         // how often it ran
+	Busy   time.Duration // how long, all calls together
+	Memory int64         // bytes held while it ran, as far as the backend can tell; 0 if unknown
+}
+
+// Estimate says what an engine would do in a job. An engine fills in what applies
+// to it. The JSON form is part of the public interface.
+type Estimate struct {
+	Backend    string  `json:"backend,omitempty"`
+	Precision  string  `json:"precision,omitempty"`
+	Resolution int     `json:"resolution,omitempty"` // of the generated face, pixels
+	Sampler    string  `json:"sampler,omitempty"`
+	Steps      int     `json:"steps,omitempty"`
+	FullSteps  int     `json:"full_steps,omitempty"` // without DeepCache's shortcut
+	Guidance   float64 `json:"guidance,omitempty"`
+	Overlap    int     `json:"overlap,omitempty"` // frames that a window shares with the one before
+	Windows    int64   `json:"windows,omitempty"` // in a shot without cuts; each cut adds one
+
+	// Plan says how memory would be used, Needs what that takes at most, and
+	// Budget what there is, bytes.
+	Plan       *memory.Plan `json:"plan,omitempty"`
+	Needs      int64        `json:"needs,omitempty"`
+	Budget     int64        `json:"budget,omitempty"`
+	BudgetFrom string       `json:"budget_from,omitempty"`
+
+	Stages []EstimateStage `json:"stages,omitempty"`
+
+	// Seconds is how long the engine works on the whole video, without decoding,
+	// faces and encoding, which run beside it; 0 if the engine is so fast that the
+	// rest takes longer.
+	Seconds float64 `json:"estimate_seconds,omitempty"`
+}
+
+// EstimateStage is one part of the work of an engine, measured once.
+type EstimateStage struct {
+	Name    string  `json:"name"`
+	Memory  int64   `json:"memory"` // bytes held, as far as the backend can tell
+	Seconds float64 `json:"seconds"`
+	Per     string  `json:"per"` // the unit of work that takes Seconds
 }

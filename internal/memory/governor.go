@@ -1,13 +1,17 @@
 package memory
 
-import "fmt"
+import (
+	"fmt"
+	"sync/atomic"
+)
 
-// Governor changes a job's plan as memory gets short or free again. It starts no
-// goroutine, and its methods must not be called concurrently.
+// Governor owns the memory plan of a job and changes it as memory gets short or
+// free again. It starts no goroutine. Its methods must not be called concurrently,
+// but for Plan.
 type Governor struct {
 	ladder []Plan
 	fits   func(Plan) bool
-	at     int // in ladder
+	at     atomic.Int32 // in ladder
 	last   Change
 
 	rest     int  // chunks until the effect of the last reduction shows
@@ -40,8 +44,11 @@ func NewGovernor(start Plan, allowed Reductions, fits func(Plan) bool) *Governor
 	return &Governor{ladder: Ladder(start, allowed), fits: fits, wait: firstWait}
 }
 
-// Plan returns the plan in force.
-func (g *Governor) Plan() Plan { return g.ladder[g.at] }
+// Plan returns the plan in force. It may be called from any goroutine.
+func (g *Governor) Plan() Plan { return g.ladder[g.at.Load()] }
+
+// Best returns the plan that the governor began with, which needs the most memory.
+func (g *Governor) Best() Plan { return g.ladder[0] }
 
 // Last returns the last change, or the zero value before the first.
 func (g *Governor) Last() Change { return g.last }
@@ -78,7 +85,7 @@ func (g *Governor) reduce(why string) bool {
 		g.wait = min(2*g.wait, lastWait)
 	}
 	g.calm, g.restored = 0, false
-	if g.at == len(g.ladder)-1 {
+	if int(g.at.Load()) == len(g.ladder)-1 {
 		return false
 	}
 	g.move(1, why)
@@ -92,10 +99,10 @@ func (g *Governor) restore() bool {
 	switch {
 	case g.calm < g.wait:
 		return false
-	case g.at == 0: // calm under the best plan: forget earlier failures
+	case g.at.Load() == 0: // calm under the best plan: forget earlier failures
 		g.wait, g.restored = firstWait, false
 		return false
-	case !g.fits(g.ladder[g.at-1]):
+	case !g.fits(g.ladder[g.at.Load()-1]):
 		return false
 	}
 	g.move(-1, fmt.Sprintf("memory was not short for %d chunks", g.calm))
@@ -103,8 +110,8 @@ func (g *Governor) restore() bool {
 	return true
 }
 
-func (g *Governor) move(by int, why string) {
+func (g *Governor) move(by int32, why string) {
 	from := g.Plan()
-	g.at += by
+	g.at.Add(by)
 	g.last = Change{From: from, To: g.Plan(), Why: why}
 }

@@ -1,7 +1,7 @@
-// Package pipeline takes one job from source to sink: decode, follow the face,
-// make the mouth, encode. Each stage is one goroutine; frames travel one way
-// through bounded channels and come back to a pool, so peak memory does not
-// depend on the length of the video.
+// Package pipeline moves frames from a source to a sink, through its stages:
+// decode, faces, engine, composite, encode. Each stage is one goroutine. Frames
+// travel one way through bounded channels and come back to a pool, so peak memory
+// does not depend on the length of the video.
 package pipeline
 
 import (
@@ -16,14 +16,14 @@ import (
 	"github.com/lipstream/lipstream/internal/lip"
 )
 
-// Source gives the frames of the input in order; Read fills f and returns
-// io.EOF after the last one.
+// Source returns the frames of the input in order. Read fills f, and returns
+// io.EOF after the last frame.
 type Source interface {
 	Read(f *frame.Frame) error
 }
 
 // Tracker follows the face. It holds back at most face.LookAhead frames and
-// gives them out in order.
+// returns them in order.
 type Tracker interface {
 	Push(ctx context.Context, f *frame.Frame) ([]face.Tracked, error)
 	Flush(ctx context.Context) ([]face.Tracked, error)
@@ -37,9 +37,9 @@ type Sink interface {
 // Stats counts what a pipeline did.
 type Stats struct {
 	Frames int64 // written
-	NoFace int64 // of them, passed through without a usable face
+	NoFace int64 // frames passed through without a usable face
 	Cuts   int64 // scene cuts
-	// Stages is what each stage's work took: decode, faces, engine, encode.
+	// Stages says what the work of each stage took.
 	Stages []StageTime
 }
 
@@ -50,13 +50,13 @@ type Pipeline struct {
 	Tracker Tracker
 	Engine  lip.Engine
 	Sink    Sink
-	// First is the number of the first frame that Source gives.
+	// First is the number of the first frame that Source returns.
 	First int64
-	// Wanted tells which frames are written; the others only help their
-	// neighbours. nil: all.
+	// Wanted reports which frames are written; the others only help their
+	// neighbours. nil means all.
 	Wanted func(i int64) bool
-	// Show is shown each finished frame before it is written, from one goroutine;
-	// it must not keep it. nil: nobody looks.
+	// Show gets each finished frame before it is written, from one goroutine. It
+	// must not keep the frame. It may be nil.
 	Show func(*frame.Frame)
 	// Progress is called after each written frame, from one goroutine. It
 	// must not block.
@@ -69,22 +69,25 @@ type Pipeline struct {
 // stage does not wait for its neighbour's every frame, no more.
 const queue = 3
 
-// Run moves all frames through, once. When it returns, every goroutine it
-// started has ended. Closing source and sink is the caller's. The Stats hold
-// what was done also when there is an error.
+// Run moves all frames through, once. When it returns, every goroutine that it
+// started has ended. Closing source and sink is up to the caller. The Stats say
+// what was done, also if there is an error.
 func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	g, ctx := errgroup.WithContext(ctx)
-	// Frames in the tracker, in the engine, in the three channels, and one in
-	// the hands of each stage: with one fewer the pipeline could lock up.
-	pool := frame.NewPool(p.Format, face.LookAhead+p.Engine.Hold()+3*queue+4)
+	// Frames in the tracker, in the engine, in the channels, and one in the hands
+	// of each stage: with one fewer the pipeline could deadlock.
+	const stages = len(stageNames)
+	pool := frame.NewPool(p.Format, face.LookAhead+p.Engine.Hold()+(stages-1)*queue+stages)
 	decoded := make(chan *frame.Frame, queue)
 	tracked := make(chan lip.Item, queue)
 	spoken := make(chan lip.Item, queue)
+	finished := make(chan lip.Item, queue)
 	var stats Stats
 	g.Go(func() error { defer close(decoded); return p.decode(ctx, pool, decoded) })
 	g.Go(func() error { defer close(tracked); return p.track(ctx, decoded, tracked) })
 	g.Go(func() error { defer close(spoken); return p.speak(ctx, tracked, spoken) })
-	g.Go(func() error { return p.write(ctx, pool, spoken, &stats) })
+	g.Go(func() error { defer close(finished); return p.composite(ctx, pool, spoken, finished) })
+	g.Go(func() error { return p.write(ctx, pool, finished, &stats) })
 	err := g.Wait()
 	stats.Stages = p.Stages()
 	return stats, err
@@ -177,17 +180,30 @@ func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip
 	return pass(done, err)
 }
 
+// composite pastes the layers of the engine into the frames that are wanted.
+func (p *Pipeline) composite(ctx context.Context, pool *frame.Pool, in <-chan lip.Item, out chan<- lip.Item) error {
+	watch := &p.watches[compositing]
+	for it := range in {
+		if p.Wanted != nil && !p.Wanted(it.Frame.Index) {
+			pool.Put(it.Frame)
+			continue
+		}
+		watch.start()
+		it.Composite()
+		watch.stop(1)
+		if !send(ctx, out, it) {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.Item, stats *Stats) error {
 	for it := range in {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if p.Wanted != nil && !p.Wanted(it.Frame.Index) {
-			pool.Put(it.Frame)
-			continue
-		}
 		p.watches[encoding].start()
-		it.Finish()
 		if p.Show != nil {
 			p.Show(it.Frame)
 		}

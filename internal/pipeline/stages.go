@@ -7,39 +7,41 @@ import (
 
 // The stages by name, in the order in which a frame meets them.
 const (
-	StageDecode = "decode"
-	StageFaces  = "faces"
-	StageEngine = "engine"
-	StageEncode = "encode"
+	StageDecode    = "decode"
+	StageFaces     = "faces"
+	StageEngine    = "engine"
+	StageComposite = "composite"
+	StageEncode    = "encode"
 )
 
-var stageNames = [...]string{StageDecode, StageFaces, StageEngine, StageEncode}
+var stageNames = [...]string{StageDecode, StageFaces, StageEngine, StageComposite, StageEncode}
 
-// The places of the stages in stageNames.
+// The indices of the stages in stageNames.
 const (
 	decoding = iota
 	facing
 	speaking
+	compositing
 	encoding
 )
 
-// StageTime is what one stage's work took so far. The stages work side by side:
-// their times add up to more than the time of the run.
+// StageTime says what the work of one stage took so far. The stages work side by
+// side, so their times add up to more than the time of the run.
 type StageTime struct {
 	Name  string
-	Calls int64 // frames that it has taken and worked on
-	// Busy is the time in the stage's work, without waiting for its neighbours
-	// or for a free frame. A source or sink that is a pipe of ffmpeg's is busy
-	// while it waits for ffmpeg. Work that goes on counts up to now.
+	Calls int64 // frames that it has worked on
+	// Busy is the time in the work itself, without waiting for other stages or for
+	// a free frame. A source or sink that is a pipe of ffmpeg is busy while it
+	// waits for ffmpeg. Work in progress counts up to now.
 	Busy time.Duration
 }
 
-// stopwatch counts the time of one stage.
+// stopwatch measures the time of one stage.
 type stopwatch struct {
 	mu    sync.Mutex
 	calls int64
 	busy  time.Duration
-	began time.Time // of the work that goes on; zero while the stage waits
+	began time.Time // of the work in progress; zero while the stage waits
 }
 
 // start begins a piece of work.
@@ -49,7 +51,7 @@ func (w *stopwatch) start() {
 	w.began = time.Now()
 }
 
-// stop ends it; so many more frames were worked on.
+// stop ends it. frames is the number of frames that it finished.
 func (w *stopwatch) stop(frames int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -68,8 +70,8 @@ func (w *stopwatch) read() (calls int64, busy time.Duration) {
 	return w.calls, busy
 }
 
-// Stages tells what each stage's work took so far. It may be called at any
-// time and from any goroutine.
+// Stages returns what the work of each stage took so far. It may be called at any
+// time, from any goroutine.
 func (p *Pipeline) Stages() []StageTime {
 	all := make([]StageTime, len(stageNames))
 	for i, name := range stageNames {

@@ -15,6 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/settings"
 )
 
 // The mask in template coordinates at this many pixels a template unit, and
@@ -60,10 +61,19 @@ func New(fps float64, mouth func(frame int64) audio.Mouth) *Engine {
 	}
 }
 
-// Name is "preview".
-func (e *Engine) Name() string { return "preview" }
+// Name returns "preview".
+func (e *Engine) Name() string { return settings.EnginePreview }
 
-// Hold is 0: a frame is finished as soon as it is seen.
+// Report returns an empty report: decoding and encoding take longer than this
+// engine.
+func (e *Engine) Report() lip.Report { return lip.Report{} }
+
+// Estimate returns an empty estimate, for the same reason.
+func (e *Engine) Estimate(context.Context, int64, float64) (lip.Estimate, error) {
+	return lip.Estimate{}, nil
+}
+
+// Hold returns 0: a frame is finished as soon as it is seen.
 func (e *Engine) Hold() int { return 0 }
 
 // Close does nothing: the engine holds only memory.
