@@ -224,10 +224,19 @@ func TestUsageHere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+	// A child that answers has begun to use memory.
+	_, err = stdin.Write([]byte{1})
+	if _, e := stdout.Read(make([]byte, 1)); err != nil || e != nil {
+		t.Fatal(err, e)
+	}
 	for _, p := range []Probe{{}, {portable: true}} {
 		u, err := p.Usage()
 		if err != nil {
