@@ -30,11 +30,7 @@ func square() []byte {
 // a large one: what it takes must go with Shrink, and with Close, whatever the
 // settings.
 func TestArenaGivesBack(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := open(t)
 	resident := func() int64 {
 		debug.FreeOSMemory()
 		return memory.SelfStatus("VmRSS")["VmRSS"]
@@ -83,11 +79,7 @@ func TestArenaGivesBack(t *testing.T) {
 // TestArena loads one model with different settings, side by side, and looks at
 // what the library's allocators say.
 func TestArena(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := open(t)
 	load := func(a backend.Arena) *session {
 		t.Helper()
 		s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: square()}, backend.Options{Device: "cpu", Threads: 1, Arena: a})
@@ -312,11 +304,7 @@ func TestFailures(t *testing.T) {
 // TestArenaSplits has an arena with one block of 4 MB and asks it for 2.9 and
 // then for 1 MB: the second fits into the first block if that is split.
 func TestArenaSplits(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := open(t)
 	var g backendtest.Graph
 	for _, v := range []string{"a", "b"} {
 		g.Node("Transpose", []string{v}, []string{v + "t"})

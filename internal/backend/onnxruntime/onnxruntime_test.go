@@ -12,19 +12,30 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-func TestConformance(t *testing.T) {
-	lib := backendtest.Library(t, Name)
-	backendtest.Run(t, func(t *testing.T) backend.Backend {
-		b, err := Open(t.Context(), lib)
-		if err != nil {
-			t.Fatal(err)
+// open opens the installed library for a test.
+func open(t *testing.T) *Backend {
+	t.Helper()
+	b, err := Open(t.Context(), backendtest.Library(t, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
 		}
-		return b
 	})
+	return b
 }
 
-// stub stands in for a library: what OrtGetApiBase and GetApi give is pasted
-// into it.
+func openBackend(t *testing.T) backend.Backend { return open(t) }
+
+func TestConformance(t *testing.T) {
+	backendtest.Library(t, Name) // or skip
+	backendtest.Run(t, openBackend)
+}
+
+// stub is the source of a library; the results of OrtGetApiBase and GetApi are
+// inserted into it.
 const stub = `
 #include <stddef.h>
 #include <stdint.h>

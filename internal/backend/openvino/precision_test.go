@@ -14,11 +14,7 @@ import (
 // TestPrecision multiplies numbers that bfloat16 cannot hold: the default must
 // not lose their low bits, bfloat16 must.
 func TestPrecision(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := open(t)
 	can, err := b.property("CPU", "OPTIMIZATION_CAPABILITIES")
 	if err != nil {
 		t.Fatal(err)
