@@ -31,10 +31,9 @@ type PullOptions struct {
 	Notify   func(text string) // one line for people
 
 	// For tests.
-	files   []known
-	backoff time.Duration // before the second attempt; doubles
-	stall   time.Duration // without a byte until a connection is given up
-	free    func(dir string) (int64, error)
+	files     []known
+	transport http.RoundTripper
+	free      func(dir string) (int64, error)
 }
 
 // Pull downloads a version ("1.6", "1.5": its UNet, with Whisper and the VAE),
@@ -87,12 +86,6 @@ func (o *PullOptions) defaults() {
 	}
 	if o.files == nil {
 		o.files = published
-	}
-	if o.backoff == 0 {
-		o.backoff = time.Second
-	}
-	if o.stall == 0 {
-		o.stall = time.Minute
 	}
 	if o.free == nil {
 		o.free = FreeSpace
@@ -218,8 +211,11 @@ func (d *download) checkSpace() error {
 	return enough(d.free, filepath.Dir(d.path), need, d.path, "", "make space, or use another folder with --dir")
 }
 
-// attempts is how often in a row nothing may come before a download fails.
-const attempts = 6
+const (
+	attempts = 6           // connections in a row without a byte until a download fails
+	stall    = time.Minute // without a byte until a connection is closed
+	backoff  = time.Second // before the second attempt; doubles each time
+)
 
 // fetch completes the part file, over as many connections as it takes.
 func (d *download) fetch(ctx context.Context) error {
@@ -240,7 +236,7 @@ func (d *download) fetch(ctx context.Context) error {
 		if failures >= attempts {
 			return fault.Missing.Wrap(opPull+" "+d.url.Redacted(), err, "check the connection, then run the same command again: it resumes")
 		}
-		wait := min(d.backoff<<(failures-1), 30*d.backoff)
+		wait := min(backoff<<(failures-1), 30*backoff)
 		d.Notify(fmt.Sprintf("%s: %v; trying again", d.known.name, err))
 		select {
 		case <-ctx.Done():
@@ -252,7 +248,7 @@ func (d *download) fetch(ctx context.Context) error {
 // client follows redirects to http and https only, never from https to http,
 // and takes the token along nowhere.
 func (d *download) client() *http.Client {
-	return &http.Client{CheckRedirect: func(req *http.Request, via []*http.Request) error {
+	return &http.Client{Transport: d.transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		switch {
 		case len(via) >= 10:
 			return errors.New("more than 10 redirects")
@@ -302,7 +298,7 @@ func (d *download) attempt(ctx context.Context) (got int64, err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stalled := time.AfterFunc(d.stall, func() { cancel(fmt.Errorf("nothing came for %v", d.stall)) })
+	stalled := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %v", stall)) })
 	defer stalled.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url.String(), nil)
 	if err != nil {
@@ -331,7 +327,7 @@ func (d *download) attempt(ctx context.Context) (got int64, err error) {
 	if offset, err = d.accept(resp, offset); err != nil {
 		return 0, err
 	}
-	got, err = d.receive(resp, offset, func() { stalled.Reset(d.stall) })
+	got, err = d.receive(resp, offset, func() { stalled.Reset(stall) })
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
