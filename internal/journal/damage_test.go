@@ -72,11 +72,15 @@ func checkPrefix(t *testing.T, what string, b []byte, ends []int, good int) {
 
 // places returns offsets in a journal at which to damage it: all of them with
 // LIPSTREAM_LONG, because each takes several files, else those around the borders
-// of header and records and every 16th.
+// of header and records and every 16th, or fewer under go test -short.
 func places(ends []int, size int) (list []int) {
+	stride := 16
+	if testing.Short() {
+		stride = 64
+	}
 	for n := range size {
 		border := slices.ContainsFunc(ends, func(end int) bool { return n >= end-1 && n <= end+1 })
-		if border || n%16 == 0 || os.Getenv("LIPSTREAM_LONG") != "" {
+		if border || n%stride == 0 || os.Getenv("LIPSTREAM_LONG") != "" {
 			list = append(list, n)
 		}
 	}

@@ -92,7 +92,11 @@ func appendForever(dir string) error {
 // record whose Append returned must be there, and at most one more.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
-	for round := range 4 {
+	rounds := 4
+	if testing.Short() {
+		rounds = 1
+	}
+	for round := range rounds {
 		cmd := child(t, "append", dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -167,7 +171,7 @@ func TestLockRace(t *testing.T) {
 	dir := t.TempDir()
 	var holders atomic.Int32
 	side := func(n int) error {
-		for i := 0; i < 6; {
+		for i := 0; i < 3; {
 			j, err := Open(dir, "key", job)
 			if fault.KindOf(err) == fault.Output && strings.Contains(err.Error(), "another lipstream") {
 				continue

@@ -24,7 +24,7 @@ func nan() float64 { return math.NaN() }
 
 func TestPrepare(t *testing.T) {
 	ownCache(t)
-	dir := synth(t)
+	dir := sharedSynth(t)
 	for _, name := range []string{"latentsync_unet.pt", "vae/diffusion_pytorch_model.safetensors"} {
 		for _, d := range []tensor.DType{tensor.F16, tensor.BF16} {
 			path := filepath.Join(dir, name)
@@ -100,7 +100,7 @@ func compare(t *testing.T, path, file string, d tensor.DType) {
 
 func TestPrepareValues(t *testing.T) {
 	ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	odd := filepath.Join(t.TempDir(), "odd.pt")
 	wide := "down_blocks.0.resnets.0.conv1.weight"
 	rewrite(t, unet, odd, func(name string, v []float32) {
@@ -136,7 +136,7 @@ func TestPrepareValues(t *testing.T) {
 
 func TestPrepareNoSpace(t *testing.T) {
 	cache := ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	empty := func() {
 		t.Helper()
 		left, err := filepath.Glob(filepath.Join(cache, "lipstream", "prepared", "*"))
@@ -168,7 +168,7 @@ func (f *filling) Write(b []byte) (int, error) {
 
 func TestPrepareCancelled(t *testing.T) {
 	ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	ctx, cancel := context.WithCancel(t.Context())
 	pieces := 0
 	_, err := PrepareWith(ctx, unet, tensor.F16, PrepareOptions{piece: 1, synced: func() {
@@ -199,14 +199,18 @@ func TestMain(m *testing.M) {
 		fmt.Println("not stopped:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if shared != "" {
+		_ = os.RemoveAll(shared)
+	}
+	os.Exit(code)
 }
 
 // TestPrepareKilled kills a process in the middle of its work and damages what it
 // left. The next run must write the same bytes as one without interruption.
 func TestPrepareKilled(t *testing.T) {
 	cache := ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	file, err := Prepare(t.Context(), unet, tensor.F16, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +318,7 @@ func size(t *testing.T, path string) int64 {
 // TestPrepareAlone: a second run waits for the first and takes its result.
 func TestPrepareAlone(t *testing.T) {
 	ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	inside, waits := make(chan struct{}), make(chan struct{})
 	first := make(chan error, 1)
 	go func() {
