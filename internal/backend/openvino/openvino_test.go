@@ -47,11 +47,11 @@ func TestOpenStub(t *testing.T) {
 		status        int
 		want          string
 	}{
-		{"old year", "2025.3.0-19807-44526285f24-releases/2025/3", 0, "it is OpenVINO 2025.3.0; 2026.4 or a later one of 2026"},
+		{"old year", "2025.3.0-19807-44526285f24-releases/2025/3", 0, "it is OpenVINO 2025.3.0; version 2026.4 or a later one of 2026"},
 		{"old", "2026.1.0-1-x", 0, "it is OpenVINO 2026.1.0"},
 		{"next year", "2027.0.0-1-x", 0, "it is OpenVINO 2027.0.0"},
-		{"no version", "banana", 0, `it calls itself version "banana"`},
-		{"failing", "2026.4.1", -1, "it cannot tell its version"},
+		{"no version", "banana", 0, `its version is "banana"`},
+		{"failing", "2026.4.1", -1, "its version cannot be read"},
 		{"missing symbols", "2026.4.1-22982-x", 0, "it lacks ov_get_last_err_msg"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
