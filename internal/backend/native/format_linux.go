@@ -7,7 +7,7 @@ import (
 	"runtime"
 )
 
-// machines gives the ELF machine of the architectures we ship runtimes for.
+// machines maps architectures to ELF machines.
 var machines = map[string]elf.Machine{
 	"amd64":   elf.EM_X86_64,
 	"arm64":   elf.EM_AARCH64,
@@ -15,12 +15,12 @@ var machines = map[string]elf.Machine{
 	"loong64": elf.EM_LOONGARCH,
 }
 
-// checkFormat reads the ELF headers. elf.Open reads the section headers, which
-// lie at the end of the file, so a truncated one fails there already; the
-// program headers are compared with the size for files without sections.
+// checkFormat reads the ELF headers. elf.Open reads the section headers, which are at
+// the end of the file, so it fails for a truncated file. For files without sections,
+// the program headers are compared with the size.
 func checkFormat(path string, size int64) (err error) {
-	// debug/elf promises errors, not panics, for broken input; a library that
-	// is about to be mapped into the process deserves the extra care.
+	// debug/elf promises errors, not panics, for broken input. But the file is about
+	// to be loaded into the process, so a panic becomes an error too.
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("not a readable ELF library: %v", r)
