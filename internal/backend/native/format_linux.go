@@ -23,32 +23,32 @@ func checkFormat(path string, size int64) (err error) {
 	// to be loaded into the process, so a panic becomes an error too.
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("not a readable ELF library: %v", r)
+			err = fmt.Errorf("it is not a readable ELF library: %v", r)
 		}
 	}()
 	f, err := elf.Open(path)
 	if err != nil {
 		var format *elf.FormatError
 		if errors.As(err, &format) {
-			return fmt.Errorf("not an ELF library: %w", err)
+			return fmt.Errorf("it is not an ELF library: %w", err)
 		}
-		return fmt.Errorf("damaged or incomplete ELF library: %w", err)
+		return fmt.Errorf("it is a damaged or incomplete ELF library: %w", err)
 	}
 	defer f.Close()
 	if f.Type != elf.ET_DYN {
-		return fmt.Errorf("an ELF file of type %v, not a shared library", f.Type)
+		return fmt.Errorf("it is an ELF file of type %v, not a shared library", f.Type)
 	}
 	if want, ok := machines[runtime.GOARCH]; ok && f.Machine != want {
-		return fmt.Errorf("built for %v, this machine is %v", f.Machine, want)
+		return fmt.Errorf("it is built for %v, and this machine is %v", f.Machine, want)
 	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_LOAD && (p.Off > uint64(size) || p.Filesz > uint64(size)-p.Off) {
-			return fmt.Errorf("incomplete: a segment ends at byte %d, the file has %d", p.Off+p.Filesz, size)
+			return fmt.Errorf("it is incomplete: a segment ends at byte %d, the file has %d", p.Off+p.Filesz, size)
 		}
 	}
 	for _, s := range f.Sections {
 		if s.Type != elf.SHT_NOBITS && (s.Offset > uint64(size) || s.FileSize > uint64(size)-s.Offset) {
-			return fmt.Errorf("incomplete: section %s ends at byte %d, the file has %d", s.Name, s.Offset+s.FileSize, size)
+			return fmt.Errorf("it is incomplete: section %s ends at byte %d, the file has %d", s.Name, s.Offset+s.FileSize, size)
 		}
 	}
 	return nil

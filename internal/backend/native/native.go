@@ -4,6 +4,7 @@
 package native
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -97,7 +98,7 @@ func CheckFile(path string) error {
 		return fault.WithoutPath(err) // the caller adds it
 	}
 	if !st.Mode().IsRegular() {
-		return fmt.Errorf("not a regular file")
+		return errors.New("it is not a regular file")
 	}
 	return checkFormat(path, st.Size())
 }
