@@ -169,7 +169,7 @@ func TestIdentify(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := identify("1.5")
-	wantFault(t, v.CheckResolution(512), fault.Usage, "this is LatentSync 1.5, made for 256 pixels", "SHA-256")
+	wantFault(t, v.CheckResolution(512), fault.Usage, "which is LatentSync 1.5, made for 256 pixels", "SHA-256")
 	if v.CheckResolution(256) != nil || (Version{}).CheckResolution(512) != nil {
 		t.Error("a fitting resolution is refused")
 	}
@@ -212,10 +212,10 @@ func TestSynth(t *testing.T) {
 		t.Error("the same seed makes another file")
 	}
 	_, err := Synth(t.Context(), dir, SynthOptions{Size: "tiny", Resolution: 256, DType: tensor.F32})
-	wantFault(t, err, fault.Output, "exists already")
+	wantFault(t, err, fault.Output, "already exists")
 	empty := t.TempDir()
 	_, err = Synth(t.Context(), empty, SynthOptions{Size: "full", Resolution: 512, DType: tensor.F32, free: func(string) (int64, error) { return 1 << 30, nil }})
-	wantFault(t, err, fault.Output, "1.0 GiB are free, 5.")
+	wantFault(t, err, fault.Output, "1.0 GiB are free, but 5.")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = Synth(ctx, empty, SynthOptions{Size: "tiny", Resolution: 512, DType: tensor.F16})

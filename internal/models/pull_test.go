@@ -20,8 +20,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// vaeConfig is vae/config.json as published: its sum in the table is checked
-// with it.
+// vaeConfig is vae/config.json as published, to check its sum in the table.
 const vaeConfig = `{
   "_class_name": "AutoencoderKL",
   "_diffusers_version": "0.4.2",
@@ -60,7 +59,7 @@ func TestVAEConfigSum(t *testing.T) {
 	}
 }
 
-// content is what the test's server has: long enough for several breaks.
+// content is the file on the test's server, long enough for several breaks.
 var content = bytes.Repeat([]byte("weights "), 100_000)
 
 func fakeFile(data []byte) known {
@@ -148,7 +147,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "x.pt", time.Time{}, bytes.NewReader(content))
 }
 
-// breaking cuts every answer off after n bytes of body.
+// breaking ends every answer after n bytes of its body.
 func breaking(n int, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { h(&breaker{w, n}, r) }
 }
@@ -203,11 +202,11 @@ func TestPullBreaks(t *testing.T) {
 		t.Errorf("ranges %q", ranges)
 	}
 	n := len(ranges)
-	// A second time nothing is asked for.
+	// The second time there is no request.
 	if err := pullFrom(t, dir, counted, nil); err != nil || len(ranges) != n {
 		t.Errorf("%v, ranges %q", err, ranges[n:])
 	}
-	// Redirected, as the hub does, without Range: from the start each time.
+	// With the redirect of the hub, to a server without Range: from the start each time.
 	dir = t.TempDir()
 	first := true
 	if err := pullFrom(t, dir, func(w http.ResponseWriter, r *http.Request) {
@@ -260,12 +259,12 @@ func TestPullRefused(t *testing.T) {
 		kind  fault.Kind
 		parts []string
 	}{
-		{"404", text(404, "none"), fault.Missing, []string{"404", "--base-url"}},
+		{"404", text(404, "none"), fault.Missing, []string{"404", "`base_url`"}},
 		{"401", text(401, "no"), fault.Missing, []string{"401", "HF_TOKEN"}},
 		{"500", text(500, "no"), fault.Missing, []string{"500", "run the same command again"}},
 		{"page", text(200, " <!DOCTYPE html><html>"), fault.Input, []string{"a web page"}},
 		{"pointer", text(200, "version https://git-lfs.github.com/spec/v1\n"), fault.Input, []string{"a Git LFS pointer"}},
-		{"size", text(200, "weights"), fault.Input, []string{"has 7 bytes, the published one 800000"}},
+		{"size", text(200, "weights"), fault.Input, []string{"has 7 bytes, and the published one has 800000"}},
 		{"sum", text(200, string(other)), fault.Input, []string{fakeFile(content).sha256, fakeFile(other).sha256}},
 		{"linked sum", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Linked-Etag", `"`+fakeFile(other).sha256+`"`)
@@ -295,14 +294,14 @@ func TestPullRefused(t *testing.T) {
 	wantFault(t, err, fault.Usage, "1.6, 1.5, vae, whisper")
 	err = pullFrom(t, t.TempDir(), serve, func(o *PullOptions) { o.free = func(string) (int64, error) { return 1000, nil } })
 	wantFault(t, err, fault.Output, "1000 B are free")
-	// Somebody's own file is not replaced.
+	// The user's own file is not replaced.
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt"), "mine")
 	err = pullFrom(t, dir, serve, nil)
-	wantFault(t, err, fault.Output, "another file is in its place")
+	wantFault(t, err, fault.Output, "another file has this name")
 }
 
-// TestPullToken: nobody but the hub gets the token.
+// TestPullToken: only the hub gets the token.
 func TestPullToken(t *testing.T) {
 	ownCache(t)
 	dir := t.TempDir()
