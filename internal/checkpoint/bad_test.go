@@ -155,11 +155,11 @@ func TestRefused(t *testing.T) {
 		{"no value", pickle("h\x05."), "recalls value 5, which was never stored", ""},
 		{"integer", pickle("\x8a\x09123456789."), "holds an integer of more than 64 bits", ""},
 		{"two values", pickle("}}."), "stops with more or less than one value", ""},
-		{"odd dict", pickle("}(Nu."), "has a dict key without value", ""},
+		{"odd dict", pickle("}(Nu."), "has a dict key without a value", ""},
 		{"tuple key", pickle("})Ns."), "has a dict key that is neither string nor number", ""},
 		{"nan key", pickle("}G\x7f\xf8\x00\x00\x00\x00\x00\x00Ns."), "has NaN as a dict key", ""},
 		{"long key", pickle("}X\x01\x04\x00\x00" + many(1025, "k") + "Ns."), "has a dict key of 1025 bytes", ""},
-		{"items of none", pickle("NNa."), "adds items to what is neither list nor dict", ""},
+		{"items of none", pickle("NNa."), "adds items to something that is neither list nor dict", ""},
 		{"build", pickle("N}b."), "sets attributes of something that is not a dict", ""},
 		{"call", pickle("K\x01)R."), "calls something that is not a function", ""},
 		{"global numbers", pickle("K\x01K\x02\x93."), "has a name of a global that is not a string", ""},
@@ -236,8 +236,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestVisits: dicts that hold each other double with every level; the walk
-// must end all the same.
+// TestVisits: dicts that contain each other double with every level, and the walk must still
+// end.
 func TestVisits(t *testing.T) {
 	p := "\x80\x02" + tensorPickle(storagePickle("FloatStorage", "0", n4), "K\x00", vec4, one) + "q\xff0}q\x00"
 	for level := range byte(30) {
@@ -252,7 +252,7 @@ func TestVisits(t *testing.T) {
 	}
 }
 
-// TestPrefixes: a file that ends anywhere before its end is refused.
+// TestPrefixes: every truncated file is an error.
 func TestPrefixes(t *testing.T) {
 	for _, data := range [][]byte{torchSample(t, "state_dict"), safetensorsSample(t)} {
 		path := store(t, "cut.pt", data)

@@ -357,13 +357,13 @@ func (u *unpickler) container(op byte) error {
 			return target.set(items)
 		}
 	}
-	return errors.New("adds items to what is neither list nor dict")
+	return errors.New("adds items to something that is neither list nor dict")
 }
 
-// set sets pairs of key and value; a key that is set again keeps its place.
+// set sets pairs of keys and values. A key that is set again keeps its position.
 func (d *dict) set(pairs tuple) error {
 	if len(pairs)%2 != 0 {
-		return errors.New("has a dict key without value")
+		return errors.New("has a dict key without a value")
 	}
 	if d.values == nil && len(pairs) > 0 {
 		d.values = map[any]any{}
@@ -373,11 +373,11 @@ func (d *dict) set(pairs tuple) error {
 		switch k := key.(type) {
 		case string:
 			if len(k) > maxKey {
-				return fmt.Errorf("has a dict key of %d bytes, at most %d are allowed", len(k), maxKey)
+				return fmt.Errorf("has a dict key of %d bytes, and at most %d are allowed", len(k), maxKey)
 			}
 		case int64, bool:
 		case float64:
-			if math.IsNaN(k) { // never equal: could not be found again
+			if math.IsNaN(k) { // it would never be found
 				return errors.New("has NaN as a dict key")
 			}
 		default:
