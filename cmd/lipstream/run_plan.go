@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
@@ -38,7 +39,7 @@ func printPlan(c *console, p lipstream.Plan) error {
 		row("steps", "%d (%s), %d of them in full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
 		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
 		row("plan", "%s", m)
-		row("budget", "%s (%s), of which it needs about %s", memory.Size(p.Budget), p.BudgetFrom, memory.Size(p.Needs))
+		row("budget", "%s (%s), of which it needs about %s", memory.Size(p.Budget), fault.Flags(p.BudgetFrom), memory.Size(p.Needs))
 		for _, s := range p.Stages {
 			held := ""
 			if s.Memory > 0 {

@@ -11,26 +11,25 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Backend is a loaded and checked native inference library.
+// Backend is a loaded and checked inference library.
 type Backend interface {
-	// Name is "openvino" or "onnxruntime".
+	// Name returns "openvino" or "onnxruntime".
 	Name() string
-	// Version is the native library's own version text.
+	// Version returns the version of the library.
 	Version() string
-	// Devices lists what the library can compute on; the first is the default.
+	// Devices lists the devices that the library supports; the first is the default.
 	Devices() ([]Device, error)
-	// Load compiles a model. It may be slow; ctx is checked before the start.
+	// Load compiles a model, which can take long. ctx is checked at least before it.
 	Load(ctx context.Context, m Model, o Options) (Session, error)
-	// Close releases the library's own objects. Sessions must be closed before.
+	// Close releases the library's objects. Sessions must be closed before.
 	Close() error
 }
 
-// Device is something that a backend computes on.
+// Device is a processor that a backend computes on.
 type Device struct {
-	ID   string // as Options.Device takes it: "cpu", "gpu:0", "cuda:0"
-	Name string // as the maker calls it
-	// Half is the half precision that a CPU computes in faster than in f32; ""
-	// where there is none.
+	ID   string // for Options.Device: "cpu", "gpu:0", "cuda:0"
+	Name string // the maker's name
+	// Half is the half precision in which a CPU is faster than in f32, or "".
 	Half Precision
 	// FusesAttention reports that the device computes an attention in one
 	// operator that never holds the matrix of scores. Computing it in slices
@@ -53,15 +52,15 @@ func FusesAttention(b Backend, device string) bool {
 	return false
 }
 
-// Model is an ONNX graph: the file's bytes, or its path where weights lie in
-// external files beside it, or a graph built in this process.
+// Model is an ONNX graph: the bytes of a file, or its path if the weights are in files
+// beside it, or a graph built in this process.
 type Model struct {
 	Name  string // for messages
 	Bytes []byte
 	Path  string
-	// Graph's weights stay where they are: the backend is told their
-	// addresses. Their memory must stay mapped until the session is closed,
-	// even where the backend keeps a copy in its own layout.
+	// Graph's weights are passed by their addresses. Their memory must stay mapped
+	// until the session is closed, even if the backend keeps a copy in its own
+	// layout.
 	Graph *onnx.Graph
 }
 
@@ -76,8 +75,7 @@ const (
 	F16  Precision = "f16"
 )
 
-// DType is the element type of a precision; of Auto, which is not settled yet,
-// float32.
+// DType returns the element type of a precision, for Auto float32.
 func (p Precision) DType() tensor.DType {
 	switch p {
 	case BF16:
@@ -88,29 +86,29 @@ func (p Precision) DType() tensor.DType {
 	return tensor.F32
 }
 
-// Options of a session.
+// Options configures a session.
 type Options struct {
 	Device    string    // "" is the backend's default
-	Precision Precision // hint; a backend that cannot do it refuses
+	Precision Precision // Load fails if the device does not support it
 	Threads   int       // CPU threads of this session; 0 lets the backend choose
 	Arena     Arena     // ONNX Runtime only: OpenVINO has no arena
-	// Profile has the session note which nodes it runs and for how long; it
-	// then is a Profiler. Computing gets slower.
+	// Profile makes the session record which nodes it runs and for how long, as a
+	// Profiler. Computing gets slower.
 	Profile bool
 }
 
-// Arena is how a session's allocator takes memory from the system and keeps it.
-// The zero value serves this program best; docs/allocators.md says which setting
-// of PyTorch each field stands for.
+// Arena configures how a session's allocator takes memory from the system and keeps
+// it. The zero value is the best for this program; docs/allocators.md lists the setting
+// of PyTorch that corresponds to each field.
 type Arena struct {
-	// Limit is the most that the session's arena takes, in bytes; an
-	// allocation beyond fails, with an error of kind Memory. 0: no limit.
+	// Limit is the most that the session's arena takes, in bytes. Allocations beyond
+	// it fail with an error of kind Memory. 0: no limit.
 	Limit int64
-	// First is how much the arena takes at first, in bytes, if it doubles, and
-	// never gives back before Close; 0: the library's choice, 1 MiB.
+	// First is how much a doubling arena takes first, in bytes, and keeps until
+	// Close; 0: the library's choice, 1 MiB.
 	First int64
-	// MaxDead is the most that a block may be larger than what is put into it,
-	// in bytes: a larger one is split. 0: 128 MiB.
+	// MaxDead is how much larger than its content a block may be, in bytes; a larger
+	// one is split. 0: 128 MiB.
 	MaxDead int64
 	Growth  Growth
 }
@@ -118,21 +116,20 @@ type Arena struct {
 // Growth is how much an arena takes when it grows.
 type Growth int
 
-// The ways to grow. What a network needs fits better into few large blocks: of
-// a small UNet on the CPU an arena that doubles held 64 MiB, one that takes what
-// is asked for 100. What is too much costs nothing there before it is used; on a
-// GPU it does.
+// The values of Growth. Networks fit better into few large blocks: for a small UNet on
+// the CPU, a doubling arena held 64 MiB, and an exact one 100. Unused memory of the
+// arena costs nothing on a CPU; on a GPU it does.
 const (
-	GrowAuto   Growth = iota // doubling on a CPU, as asked for on a GPU
+	GrowAuto   Growth = iota // double on a CPU, exact on a GPU
 	GrowDouble               // twice as much each time
-	GrowExact                // as much as is asked for
+	GrowExact                // as much as is needed
 )
 
 // Profiler is a Session that was loaded with Options.Profile.
 type Profiler interface {
-	// Nodes lists the nodes of the compiled graph that Run has run, under the
-	// types that the library gave them when it fused and replaced operators.
-	// After it, ONNX Runtime notes no more.
+	// Nodes lists the nodes of the compiled graph that Run has run. Their types are
+	// those after the library has fused and replaced operators. ONNX Runtime stops
+	// recording after it.
 	Nodes() ([]Node, error)
 }
 
@@ -140,38 +137,39 @@ type Profiler interface {
 type Node struct {
 	Name string
 	Type string        // of the operator: "Softmax", "MultiHeadAttention"
-	Time time.Duration // of one Run: the mean of all, or that of the last
+	Time time.Duration // of one Run: the mean of all or the last
 }
 
-// Port is an input or output. Shape holds -1 for dimensions known only at run
-// time.
+// Port is an input or output. Dimensions that are only known at run time are -1 in
+// Shape.
 type Port struct {
 	Name  string
 	DType tensor.DType
 	Shape []int
 }
 
-// Session is a compiled model. One Run at a time; further callers wait.
+// Session is a compiled model. Its methods are safe for concurrent use; one Run is
+// executed at a time.
 type Session interface {
 	Inputs() []Port
 	Outputs() []Port
-	// Run computes every output from every input. When ctx ends while it
-	// runs, it stops the computation and returns an error that wraps
-	// ctx.Err(); the session stays usable. The results belong to the caller.
+	// Run computes every output from every input. If ctx ends meanwhile, it stops the
+	// computation and returns an error that wraps ctx.Err(); the session stays
+	// usable. The results belong to the caller.
 	Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error)
-	// Shrink gives memory that is not in use back to the system: now, or at the
-	// end of the next Run where the library only does so then.
+	// Shrink returns unused memory to the system, now or at the end of the next Run,
+	// depending on the library.
 	Shrink()
 	// Memory reports what the session holds.
 	Memory() Memory
 	Close() error
 }
 
-// Memory of a session, in bytes.
+// Memory is the memory of a session, in bytes.
 type Memory struct {
-	Held int64 // what the session holds now, weights and arena, as far as the library can tell
+	Held int64 // what the session holds now, weights and arena, as far as it is known
 	Peak int64 // the most that it held
-	// Exact is true when the library's allocator counted, false when it is
-	// the growth of the process seen around Load and Run.
+	// Exact is true if the library's allocator counted, false if the figures are the
+	// growth of the process during Load and Run.
 	Exact bool
 }

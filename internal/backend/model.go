@@ -9,10 +9,9 @@ import (
 	"os"
 )
 
-// CheckModel makes sure that m is a whole ONNX file as far as its outermost
-// level shows, and gives its size (without external weights). It comes before
-// the native library because OpenVINO guesses a file's format by trying its
-// frontends on it, some of which print what they think of it.
+// CheckModel checks the outermost level of an ONNX file and returns its size (without
+// external weights). Backends call it before they pass a file to the library, because
+// OpenVINO tries all its frontends on a file that is not ONNX, and some of them print.
 func CheckModel(m Model) (int64, error) {
 	if len(m.Bytes) > 0 {
 		return int64(len(m.Bytes)), checkONNX(bytes.NewReader(m.Bytes), int64(len(m.Bytes)))
@@ -30,12 +29,12 @@ func CheckModel(m Model) (int64, error) {
 		return 0, err
 	}
 	if !st.Mode().IsRegular() {
-		return 0, errors.New("not a regular file")
+		return 0, errors.New("it is not a regular file")
 	}
 	return st.Size(), checkONNX(f, st.Size())
 }
 
-// checkONNX walks over the fields of a ModelProto without reading into them.
+// checkONNX walks over the fields of a ModelProto without reading their content.
 func checkONNX(r io.ReadSeeker, size int64) error {
 	const (
 		fieldGraph = 7
@@ -43,7 +42,7 @@ func checkONNX(r io.ReadSeeker, size int64) error {
 		wireBytes  = 2
 	)
 	broken := func(at int64, why string) error {
-		return fmt.Errorf("not an ONNX model, or a damaged one: %s at byte %d of %d", why, at, size)
+		return fmt.Errorf("it is not an ONNX model, or it is damaged: %s at byte %d of %d", why, at, size)
 	}
 	var head [2 * binary.MaxVarintLen64]byte
 	graph := false
@@ -71,7 +70,7 @@ func checkONNX(r io.ReadSeeker, size int64) error {
 		case tag&7 == wireVarint:
 		case tag&7 == wireBytes:
 			if n > uint64(size-next) {
-				return broken(at, "a part that ends beyond the end")
+				return broken(at, "a field beyond the end")
 			}
 			next += int64(n)
 			graph = graph || tag>>3 == fieldGraph && n > 0
@@ -81,7 +80,7 @@ func checkONNX(r io.ReadSeeker, size int64) error {
 		at = next
 	}
 	if !graph {
-		return errors.New("not an ONNX model: it holds no graph")
+		return errors.New("it is not an ONNX model: it has no graph")
 	}
 	return nil
 }

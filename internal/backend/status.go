@@ -13,18 +13,18 @@ type Status struct {
 	Text string // its message, on one line
 }
 
-// Error is the library's message.
+// Error returns the library's message.
 func (e *Status) Error() string { return e.Text }
 
-// memoryHint is what a user can do about a failed allocation.
-const memoryHint = "close other programs, give the job more memory, or have it take less: --profile lowmem"
+// memoryHint says what a user can do about a failed allocation.
+const memoryHint = "close other programs, give the job more memory, or set `profile` to lowmem"
 
-// noMemory matches what the runtimes, and the libraries below them, say when an
+// noMemory matches the messages of the runtimes and the libraries below them when an
 // allocation fails. A plain "failed to allocate" is not enough: OpenVINO's code
-// generators say so of registers.
+// generators use it for registers.
 var noMemory = regexp.MustCompile(`(?i)` +
-	// C++ and the C library. "Resource temporarily unavailable" is what a
-	// thread gets that finds no memory for its stack.
+	// C++ and the C library. "Resource temporarily unavailable" means that there is
+	// no memory for the stack of a new thread.
 	`resource temporarily unavailable|bad_alloc|bad allocation|cannot allocate memory( \(|[^ ]|\s*$)|not enough memory|out[ _]of[ _]memory|outofmemory` +
 	// ONNX Runtime: its arena, its CUDA provider
 	`|failed to allocate memory|is smaller than requested bytes of|failed to find a free memory block` +
@@ -34,11 +34,11 @@ var noMemory = regexp.MustCompile(`(?i)` +
 	`|cl_out_of_resources|cl_out_of_host_memory|cl_mem_object_allocation_failure|out of gpu resources` +
 	`|\[cl ext\] can not allocate|\[gpu\] cl\w+, error code: -[456]\b`)
 
-// OutOfMemory tells whether a library's message says that an allocation failed.
+// OutOfMemory reports whether a library's message says that an allocation failed.
 func OutOfMemory(text string) bool { return noMemory.MatchString(text) }
 
-// Fault is fault.Wrap for what came out of a library: where an allocation failed
-// the kind is fault.Memory, whatever the caller says.
+// Fault returns an error of the given kind around a library's error, or of kind
+// fault.Memory if an allocation failed.
 func Fault(kind fault.Kind, op, subject string, err error, hint string) error {
 	if st, ok := errors.AsType[*Status](err); ok && OutOfMemory(st.Text) {
 		kind, hint = fault.Memory, memoryHint

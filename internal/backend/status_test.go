@@ -9,8 +9,8 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// TestOutOfMemory has messages as users of the runtimes reported them, and
-// others that sound alike but say something else.
+// TestOutOfMemory has messages that users of the runtimes have reported, and similar ones
+// with another meaning.
 func TestOutOfMemory(t *testing.T) {
 	for _, text := range []string{
 		// microsoft/onnxruntime issues 22702, 16307, 16305, 16512 and others
@@ -75,7 +75,7 @@ func TestFault(t *testing.T) {
 		{"memory", full, fault.Memory, true},
 		{"memory, wrapped as another kind", fault.Internal.Wrap("set input x", full), fault.Memory, true},
 		{"another failure", &Status{Code: 1, Text: "Missing Input: x"}, fault.Internal, false},
-		// A text that is not the library's proves nothing.
+		// Only texts of the library count.
 		{"a file's name", errors.New("open bad_alloc.onnx: no such file"), fault.Internal, false},
 		{"cancelled", fmt.Errorf("%w: %w", full, context.Canceled), fault.Cancelled, false},
 	} {

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// archive is the zip of a PyTorch file: its members without the name of the
-// one folder that holds them all, which PyTorch takes from the file's name.
+// archive is the zip of a PyTorch file. The names of its members do not include the
+// folder that contains them all, which has the name of the file.
 type archive struct {
 	members map[string]*zip.File
 	size    int64 // of the whole file
 }
 
-// openArchive reads the directory of a zip (also zip64) and refuses what is
-// no checkpoint or cannot be mapped.
+// openArchive reads the directory of a zip (also zip64). It returns an error if it is not
+// a checkpoint or cannot be mapped.
 func openArchive(data []byte) (*archive, error) {
 	size := int64(len(data))
 	z, err := zip.NewReader(bytes.NewReader(data), size)
@@ -28,7 +28,7 @@ func openArchive(data []byte) (*archive, error) {
 		return nil, fmt.Errorf("zip directory: %w", err)
 	}
 	if len(z.File) > maxMembers {
-		return nil, fmt.Errorf("%d files in the zip, at most %d are allowed", len(z.File), maxMembers)
+		return nil, fmt.Errorf("the zip has %d files, and at most %d are allowed", len(z.File), maxMembers)
 	}
 	root, err := archiveRoot(z)
 	if err != nil {
@@ -45,14 +45,14 @@ func openArchive(data []byte) (*archive, error) {
 		}
 		if name == "constants.pkl" || strings.HasPrefix(name, "code/") {
 			return nil, refuse("use the checkpoint with the plain weights (a state dict)",
-				"a TorchScript archive (it holds %s), not a checkpoint of weights", quote(m.Name))
+				"it is a TorchScript archive (it contains %s), not a checkpoint of weights", quote(m.Name))
 		}
 		a.members[name] = m
 	}
 	return a, nil
 }
 
-// archiveRoot finds the folder of data.pkl, with its slash.
+// archiveRoot returns the folder of data.pkl, with a slash.
 func archiveRoot(z *zip.Reader) (string, error) {
 	root, found := "", false
 	for _, m := range z.File {
@@ -61,17 +61,17 @@ func archiveRoot(z *zip.Reader) (string, error) {
 			continue
 		}
 		if found && folder != root {
-			return "", fmt.Errorf("two data.pkl in the zip: in %s and %s", quote(root), quote(folder))
+			return "", fmt.Errorf("the zip has two data.pkl: in %s and %s", quote(root), quote(folder))
 		}
 		root, found = folder, true
 	}
 	if !found {
-		return "", refuse("", "a zip, but not one that PyTorch wrote: it has no data.pkl (%d files)", len(z.File))
+		return "", refuse("", "it is a zip, but not from PyTorch: it has no data.pkl (%d files)", len(z.File))
 	}
 	return root, nil
 }
 
-// locate gives the place of a member's bytes in the file.
+// locate returns the offset and the size of a member in the file.
 func (a *archive) locate(name string) (offset, size int64, err error) {
 	m := a.members[name]
 	switch {
@@ -83,7 +83,7 @@ func (a *archive) locate(name string) (offset, size int64, err error) {
 		return 0, 0, refuse("PyTorch writes without compression: save it again with PyTorch",
 			"%s is compressed (method %d)", quote(m.Name), m.Method)
 	case m.UncompressedSize64 > uint64(a.size):
-		return 0, 0, fmt.Errorf("%s claims %d bytes, the whole file has %d", quote(m.Name), m.UncompressedSize64, a.size)
+		return 0, 0, fmt.Errorf("%s claims %d bytes, but the whole file has %d", quote(m.Name), m.UncompressedSize64, a.size)
 	}
 	offset, err = m.DataOffset()
 	if err != nil {
@@ -91,19 +91,19 @@ func (a *archive) locate(name string) (offset, size int64, err error) {
 	}
 	size = int64(m.UncompressedSize64)
 	if offset < 0 || offset > a.size-size {
-		return 0, 0, fmt.Errorf("%s lies outside the file", quote(m.Name))
+		return 0, 0, fmt.Errorf("%s is outside the file", quote(m.Name))
 	}
 	return offset, size, nil
 }
 
-// read gives a small member's content, its checksum verified.
+// read returns the content of a small member and verifies its checksum.
 func (a *archive) read(name string, limit int64) ([]byte, error) {
 	_, size, err := a.locate(name)
 	if err != nil {
 		return nil, err
 	}
 	if size > limit {
-		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", quote(name), size, limit)
+		return nil, fmt.Errorf("%s has %d bytes, and at most %d are allowed", quote(name), size, limit)
 	}
 	r, err := a.members[name].Open()
 	if err != nil {

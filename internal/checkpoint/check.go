@@ -10,27 +10,27 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Want is what a network expects of a tensor.
+// Want describes a tensor that a network expects.
 type Want struct {
 	Name     string
 	Shape    []int
 	Aliases  []string // older names of the same tensor
-	AnyShape [][]int  // further shapes of the same volume that files may have
+	AnyShape [][]int  // other shapes of the same volume that files may have
 }
 
-// fits tells whether a tensor of the given shape can be used.
+// fits reports whether a tensor of the given shape can be used.
 func (w *Want) fits(shape []int) bool {
 	return slices.Equal(shape, w.Shape) ||
 		slices.ContainsFunc(w.AnyShape, func(s []int) bool { return slices.Equal(s, shape) })
 }
 
-// names are all names of w, the current one first.
+// names returns all names of w, the current one first.
 func (w *Want) names() []string { return append([]string{w.Name}, w.Aliases...) }
 
-// Find gives the wanted tensor and the name that the file has it under: the
-// current name or, where that is absent, the first alias that is there. A
-// tensor in one of the further shapes comes in w.Shape. It gives nil where the
-// file has none or one of another shape.
+// Find returns the wanted tensor and its name in the file: the current name or, if that
+// does not exist, the first alias that does. A tensor with one of the other shapes is
+// returned in w.Shape. Find returns nil if the file has no such tensor or one with the
+// wrong shape.
 func (f *File) Find(w Want) (name string, t *tensor.Tensor) {
 	for _, name := range w.names() {
 		if e, ok := f.entries[name]; ok {
@@ -46,20 +46,20 @@ func (f *File) Find(w Want) (name string, t *tensor.Tensor) {
 	return "", nil
 }
 
-// Misshapen is a tensor of another shape than expected.
+// Misshapen describes a tensor with the wrong shape.
 type Misshapen struct {
 	Name      string
 	Got, Want []int
 }
 
-// BadType is a tensor whose elements are not floats, though weights are.
+// BadType describes a tensor of weights whose elements are not floats.
 type BadType struct {
 	Name string
 	Got  tensor.DType
 }
 
-// Mismatch is how a checkpoint differs from what a network expects. All lists
-// are sorted by name.
+// Mismatch describes how a checkpoint differs from what a network expects. All lists are
+// sorted by name.
 type Mismatch struct {
 	Network    string
 	Missing    []string // expected, not in the file
@@ -68,7 +68,7 @@ type Mismatch struct {
 	BadType    []BadType
 }
 
-// Error gives the counts, and the first few names of each kind.
+// Error returns the counts and the first names of each kind.
 func (m *Mismatch) Error() string {
 	var parts []string
 	part := func(what string, n int, name func(i int) string) {
@@ -87,7 +87,7 @@ func (m *Mismatch) Error() string {
 	}
 	part("missing", len(m.Missing), func(i int) string { return m.Missing[i] })
 	part("unexpected", len(m.Unexpected), func(i int) string { return printable(m.Unexpected[i]) })
-	part("of another shape", len(m.Misshapen), func(i int) string {
+	part("of the wrong shape", len(m.Misshapen), func(i int) string {
 		s := m.Misshapen[i]
 		return fmt.Sprintf("%s %v instead of %v", s.Name, s.Got, s.Want)
 	})
@@ -97,7 +97,7 @@ func (m *Mismatch) Error() string {
 	return "the tensors are not those of " + m.Network + ": " + strings.Join(parts, ", ")
 }
 
-// hint says what to do about m; found is how many tensors do fit.
+// hint returns what to do about m. found is how many tensors are as expected.
 func (m *Mismatch) hint(found int) string {
 	switch {
 	case found == 0:
@@ -110,10 +110,9 @@ func (m *Mismatch) hint(found int) string {
 	return "use a checkpoint with the weights of " + m.Network + " alone"
 }
 
-// Check compares the file with what a network expects: names, shapes, and that
-// the elements are floats. It gives nil, or a *fault.Error of kind Input whose
-// cause is a *Mismatch. allow tells which unexpected names are tolerated (nil:
-// none).
+// Check compares the file with what a network expects: names, shapes, and elements that
+// are floats. The error is of kind Input and its cause is a *Mismatch. allow reports
+// which unexpected names are allowed; nil allows none.
 func (f *File) Check(network string, want []Want, allow func(name string) bool) error {
 	m := &Mismatch{Network: network}
 	known := make(map[string]bool, len(want))
@@ -150,5 +149,5 @@ func (f *File) Check(network string, want []Want, allow func(name string) bool) 
 	slices.Sort(m.Unexpected)
 	slices.SortFunc(m.Misshapen, func(a, b Misshapen) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(m.BadType, func(a, b BadType) int { return cmp.Compare(a.Name, b.Name) })
-	return fault.Input.Wrap("check checkpoint "+f.path, m, m.hint(found))
+	return fault.Input.Wrap("check the checkpoint "+f.path, m, m.hint(found))
 }

@@ -67,7 +67,7 @@ func TestMismatch(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 	const text = ": the tensors are not those of the UNet: 4 missing (k, x, y, ...), 2 unexpected (a.bytes, b.scalar), " +
-		"2 of another shape (b.weight [2 3 4] instead of [4 3 2], c.brain [5] instead of [5 1]), 1 not floating-point (c.index i64)"
+		"2 of the wrong shape (b.weight [2 3 4] instead of [4 3 2], c.brain [5] instead of [5 1]), 1 not floating-point (c.index i64)"
 	if !strings.HasSuffix(err.Error(), text) {
 		t.Error(err)
 	}

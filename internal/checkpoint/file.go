@@ -1,9 +1,9 @@
-// Package checkpoint reads and writes files of network weights: PyTorch's
-// (zip with a pickle inside) and safetensors.
+// Package checkpoint reads and writes files of network weights: those of PyTorch (a zip
+// that contains a pickle) and safetensors.
 //
-// Files are recognised by their content. They are untrusted: the pickle is
-// read by an interpreter that knows tensors, dicts and scalars and refuses
-// everything else; nothing in a file is ever executed.
+// Files are recognised by their content. They are untrusted: the interpreter of pickles
+// supports tensors, dicts and scalars and rejects everything else. Nothing in a file is
+// ever executed.
 package checkpoint
 
 import (
@@ -20,13 +20,13 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Formats of checkpoints, as File.Format gives them.
+// Formats of checkpoints, as File.Format returns them.
 const (
 	formatTorch       = "torch"
 	formatSafetensors = "safetensors"
 )
 
-// entry is one tensor of a file. Its bytes are known to lie inside the file.
+// entry is one tensor of a file. Its bytes are inside the file.
 type entry struct {
 	dtype  tensor.DType
 	shape  []int
@@ -34,10 +34,10 @@ type entry struct {
 	size   int64 // in bytes
 }
 
-// File is an open checkpoint. The tensors' data points into the memory-mapped
-// file: opening costs no memory for weights, and the file must not change
-// while it is open (a file that gets shorter kills the process on access, as
-// with any mapping). A File may be used from several goroutines.
+// File is an open checkpoint. The data of its tensors points into the memory-mapped
+// file, so opening takes no memory for weights. The file must not change while it is
+// open: as with any mapping, an access to a truncated file kills the process. A File is
+// safe for concurrent use.
 type File struct {
 	path    string
 	format  string
@@ -51,19 +51,19 @@ type File struct {
 	copies map[string]*tensor.Tensor // of misaligned tensors
 }
 
-// Open opens a checkpoint and reads its directory: the names, types, shapes
-// and places of all tensors, and the scalars. The weights stay on disk.
+// Open opens a checkpoint and reads its directory: the names, types, shapes and offsets
+// of all tensors, and the scalars. The weights stay on disk.
 //
-// Errors are *fault.Error: Missing where there is no such file, Input where it
-// is not a checkpoint, is damaged, or holds what this package refuses.
+// The error is of kind Missing if the file does not exist, or Input if it is not a
+// checkpoint, is damaged, or contains something that this package rejects.
 func Open(path string) (*File, error) {
-	const op = "read checkpoint"
+	const op = "read the checkpoint"
 	data, unmap, err := openMapped(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.Missing.New(op+" "+path, "no such file", "check the path, or download the checkpoint")
 	}
 	if err != nil {
-		return nil, fault.Input.Wrap(op+" "+path, err, "check that it is a file and that you may read it")
+		return nil, fault.Input.Wrap(op+" "+path, err, "check that it is a file and that you have permission to read it")
 	}
 	f := newFile(path, data, unmap)
 	if err := f.read(); err != nil {
@@ -77,7 +77,7 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// newFile gives a File of data that is not read yet.
+// newFile returns a File of data whose directory is not read yet.
 func newFile(path string, data []byte, unmap func() error) *File {
 	return &File{path: path, data: data, unmap: unmap,
 		entries: map[string]entry{}, scalars: map[string]any{}, copies: map[string]*tensor.Tensor{}}
@@ -98,7 +98,7 @@ func openMapped(path string) (data []byte, unmap func() error, err error) {
 	case info.IsDir():
 		return nil, nil, errors.New("it is a directory")
 	case !info.Mode().IsRegular():
-		return nil, nil, errors.New("not a regular file")
+		return nil, nil, errors.New("it is not a regular file")
 	case info.Size() == 0:
 		return nil, func() error { return nil }, nil
 	case int64(int(info.Size())) != info.Size():
@@ -108,7 +108,7 @@ func openMapped(path string) (data []byte, unmap func() error, err error) {
 	return data, unmap, fault.WithoutPath(err)
 }
 
-// refusal is why a file is not read, with its own hint.
+// refusal is an error with its own hint.
 type refusal struct{ text, hint string }
 
 func (r *refusal) Error() string { return r.text }
@@ -133,14 +133,13 @@ func (f *File) read() error {
 		return err
 	}
 	if len(f.names) == 0 {
-		return refuse("", "the file holds no tensors")
+		return refuse("", "the file contains no tensors")
 	}
 	f.stripModule()
 	return nil
 }
 
-// stripModule takes off the prefix that torch.nn.DataParallel puts before
-// every name.
+// stripModule removes the prefix that torch.nn.DataParallel adds to every name.
 func (f *File) stripModule() {
 	const prefix = "module."
 	if slices.ContainsFunc(f.names, func(n string) bool { return !strings.HasPrefix(n, prefix) }) {
@@ -154,11 +153,10 @@ func (f *File) stripModule() {
 	f.entries = entries
 }
 
-// add notes a tensor. dims is the shape as the file gives it; offset and
-// length (-1: unknown) are where the file says that its bytes are.
+// add adds a tensor. dims, offset and length (-1: unknown) are those in the file.
 func (f *File) add(name string, dtype tensor.DType, dims []int64, offset, length int64) error {
 	if _, ok := f.entries[name]; ok {
-		return fmt.Errorf("tensor %s is there twice", quote(name))
+		return fmt.Errorf("tensor %s occurs twice", quote(name))
 	}
 	if len(f.names) >= maxTensors {
 		return fmt.Errorf("more than %d tensors", maxTensors)
@@ -169,21 +167,21 @@ func (f *File) add(name string, dtype tensor.DType, dims []int64, offset, length
 	}
 	size := volume * int64(dtype.Size())
 	if length >= 0 && size != length {
-		return fmt.Errorf("tensor %s: shape %v of %v needs %d bytes, the file gives it %d", quote(name), dims, dtype, size, length)
+		return fmt.Errorf("tensor %s: shape %v of %v needs %d bytes, but the file has %d for it", quote(name), dims, dtype, size, length)
 	}
 	if offset < 0 || size > int64(len(f.data)) || offset > int64(len(f.data))-size {
-		return fmt.Errorf("tensor %s: its bytes lie outside the file", quote(name))
+		return fmt.Errorf("tensor %s: its bytes are outside the file", quote(name))
 	}
 	f.names = append(f.names, name)
 	f.entries[name] = entry{dtype, shape, offset, size}
 	return nil
 }
 
-// checkShape gives dims as a shape, and its volume: at most maxVolume, so that
-// multiplied with an element's size it still fits.
+// checkShape converts dims to a shape, and returns its volume: at most maxVolume, so that
+// its product with the size of an element does not overflow.
 func checkShape(dims []int64) (shape []int, volume int64, err error) {
 	if len(dims) > maxDims {
-		return nil, 0, fmt.Errorf("%d dimensions, at most %d are supported", len(dims), maxDims)
+		return nil, 0, fmt.Errorf("it has %d dimensions, and at most %d are supported", len(dims), maxDims)
 	}
 	shape, volume = make([]int, len(dims)), 1
 	empty := slices.Contains(dims, 0)
@@ -200,20 +198,20 @@ func checkShape(dims []int64) (shape []int, volume int64, err error) {
 	return shape, volume, nil
 }
 
-// Path is what Open was given.
+// Path returns the path that was passed to Open.
 func (f *File) Path() string { return f.path }
 
-// Format is "torch" or "safetensors".
+// Format returns "torch" or "safetensors".
 func (f *File) Format() string { return f.format }
 
-// Names are the tensors' names in file order: that of the state dict, or of
-// the safetensors header.
+// Names returns the names of the tensors in the order of the state dict or of the
+// safetensors header.
 func (f *File) Names() []string { return slices.Clone(f.names) }
 
-// Tensor gives a tensor, or nil where the file has none of that name or is
-// closed. Its Data is read-only, aliases the mapping and is valid until Close.
-// A tensor that the file does not align for its type (PyTorch aligns all) is
-// copied to memory when first asked for; Release forgets the copy.
+// Tensor returns a tensor, or nil if the file has none of that name or is closed. Its
+// Data is read-only, aliases the mapping and is valid until Close. A tensor that is not
+// aligned for its type in the file (PyTorch aligns all) is copied to memory by the first
+// call; Release drops the copy.
 func (f *File) Tensor(name string) *tensor.Tensor {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -235,21 +233,21 @@ func (f *File) Tensor(name string) *tensor.Tensor {
 	return t
 }
 
-// bytes gives a tensor's bytes in the mapping.
+// bytes returns the bytes of a tensor in the mapping.
 func (f *File) bytes(e entry) []byte {
 	return f.data[e.offset : e.offset+e.size : e.offset+e.size]
 }
 
-// Scalar gives a value that is not a tensor: int64, float64, bool or string.
-// Keys of nested dicts are joined by dots ("dims.n_mels"). Of safetensors
-// these are the strings of __metadata__.
+// Scalar returns a value that is not a tensor: int64, float64, bool or string. Keys of
+// nested dicts are joined by dots ("dims.n_mels"). The scalars of safetensors are the
+// strings of __metadata__.
 func (f *File) Scalar(name string) (any, bool) {
 	v, ok := f.scalars[name]
 	return v, ok
 }
 
-// Offset gives the place of a tensor's first byte in the file, or -1 where
-// there is no such tensor.
+// Offset returns the offset of a tensor's first byte in the file, or -1 if there is no
+// such tensor.
 func (f *File) Offset(name string) int64 {
 	e, ok := f.entries[name]
 	if !ok {
@@ -258,10 +256,10 @@ func (f *File) Offset(name string) int64 {
 	return e.offset
 }
 
-// Release gives back the memory that the named tensors (without names: the
-// whole file) occupy, as far as whole pages are theirs alone. Their data stays
-// valid: it is read again from disk when touched. Unknown names are ignored.
-// Where the file could not be mapped (Windows) it does nothing.
+// Release releases the memory of the named tensors (without names: of the whole file),
+// except for pages that they share with others. Their data stays valid: it is read again
+// from disk when it is used. Unknown names are ignored. On systems without mapping
+// (Windows) Release does nothing.
 func (f *File) Release(names ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -280,7 +278,7 @@ func (f *File) Release(names ...string) {
 	}
 }
 
-// release drops the pages that lie wholly between two offsets of the file.
+// release drops the pages that are entirely between two offsets of the file.
 func (f *File) release(from, to int64) {
 	page := int64(os.Getpagesize())
 	from, to = (from+page-1)/page*page, to/page*page
@@ -289,8 +287,8 @@ func (f *File) release(from, to int64) {
 	}
 }
 
-// Close unmaps the file. No data of its tensors may be touched afterwards.
-// Closing again does nothing.
+// Close unmaps the file. The data of its tensors must not be used afterwards. Further
+// calls do nothing.
 func (f *File) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -298,5 +296,5 @@ func (f *File) Close() error {
 		return nil
 	}
 	f.data, f.copies = nil, nil
-	return fault.Internal.Wrap("close checkpoint "+f.path, f.unmap())
+	return fault.Internal.Wrap("close the checkpoint "+f.path, f.unmap())
 }

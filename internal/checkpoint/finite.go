@@ -9,20 +9,19 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// scanBytes is how much Finite looks at between two looks at the context. It
-// is a multiple of every element's size.
+// scanBytes is how many bytes Finite checks between two checks of the context. It is a
+// multiple of the size of every element.
 const scanBytes = 8 << 20
 
-// Finite looks for NaN and infinities in the named tensors, or in all when
-// there are no names; those of integers pass. progress, when not nil, is told
-// the bytes done and their total. What was scanned is released (see Release),
-// so that scanning does not fill the memory with the file.
+// Finite checks that the named tensors, or all if there are no names, contain no NaN or
+// infinity. It ignores tensors of integers. progress may be nil. Finite releases what it
+// has checked (see Release), so that the file does not fill the memory.
 //
-// The error is a *fault.Error: of kind Input it names the first bad tensor,
-// how many of its values are bad and the index of the first; Cancelled when
-// ctx ends; Internal for an unknown name or a closed file.
+// The error is of kind Input for the first bad tensor, with how many of its values are
+// bad and the index of the first; Cancelled when ctx ends; Internal for an unknown name
+// or a closed file.
 func (f *File) Finite(ctx context.Context, progress func(done, total int64), names ...string) error {
-	const op = "check values"
+	const op = "check the values of"
 	if len(names) == 0 {
 		names = f.names
 	}
@@ -64,7 +63,7 @@ func (f *File) Finite(ctx context.Context, progress func(done, total int64), nam
 	return nil
 }
 
-// scan counts what is not finite in n bytes of the file, gives the index of
+// scan counts the values that are not finite in n bytes of the file, returns the index of
 // the first, and releases the pages.
 func (f *File) scan(dtype tensor.DType, offset, n int64) (bad, first int64, err error) {
 	f.mu.Lock() // Close waits until the piece is done
@@ -77,8 +76,8 @@ func (f *File) scan(dtype tensor.DType, offset, n int64) (bad, first int64, err 
 	return bad, first, nil
 }
 
-// notFinite counts values whose exponent is all ones, and gives the index of
-// the first. It needs no alignment.
+// notFinite counts values whose exponent is all ones, and returns the index of the first.
+// It needs no alignment.
 func notFinite(dtype tensor.DType, b []byte) (count, first int64) {
 	width := dtype.Size()
 	exponent := uint32(0)

@@ -7,7 +7,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// The globals that a pickle may name, besides the storage classes.
+// The globals that a pickle may use, in addition to the storage classes.
 const (
 	rebuildTensor    global = "torch._utils._rebuild_tensor_v2"
 	rebuildParameter global = "torch._utils._rebuild_parameter"
@@ -15,9 +15,8 @@ const (
 	orderedDict      global = "collections.OrderedDict"
 )
 
-// storageTypes are PyTorch's storage classes with the name of their element
-// type. Only those of supportedTypes can be read; the others may occur outside
-// the state dict.
+// storageTypes maps PyTorch's storage classes to the names of their element types. Only
+// those in supportedTypes can be read; the others may occur outside the state dict.
 var storageTypes = map[global]string{
 	"torch.FloatStorage":         "float32",
 	"torch.HalfStorage":          "float16",
@@ -37,7 +36,7 @@ var supportedTypes = map[string]tensor.DType{
 	"float32": tensor.F32, "float16": tensor.F16, "bfloat16": tensor.BF16, "int64": tensor.I64, "uint8": tensor.U8,
 }
 
-// findGlobal admits a global by its full name.
+// findGlobal returns an allowed global.
 func findGlobal(module, name string) (any, error) {
 	g := global(module + "." + name)
 	switch g {
@@ -48,10 +47,10 @@ func findGlobal(module, name string) (any, error) {
 		return g, nil
 	}
 	return nil, refuse("if you trust its source, load it with PyTorch and save the state dict alone; otherwise delete the file",
-		"refuses to call %s, which the file asks for: a checkpoint needs tensors, dicts and numbers only", printable(string(g)))
+		"refuses to call %s, which the file asks for: a checkpoint only needs tensors, dicts and numbers", printable(string(g)))
 }
 
-// printable keeps a plain name as it is and quotes any other.
+// printable quotes a name, unless it is plain.
 func printable(name string) string {
 	if q := quote(name); q != `"`+name+`"` {
 		return q
@@ -85,26 +84,26 @@ func (u *unpickler) object(op byte) error {
 		return err
 	case op == 'b': // BUILD: attributes, such as a state dict's _metadata, are not weights
 		if _, ok := args[0].(*dict); !ok {
-			return errors.New("sets attributes of what is not a dict")
+			return errors.New("sets attributes of something that is not a dict")
 		}
 		return u.pushed(args[0], nil)
 	case op == 0x93:
 		module, ok1 := args[0].(string)
 		name, ok2 := args[1].(string)
 		if !ok1 || !ok2 {
-			return errors.New("names a global by what is not a string")
+			return errors.New("has a name of a global that is not a string")
 		}
 		return u.pushed(findGlobal(module, name))
 	}
 	fn, ok1 := args[0].(global)
 	arg, ok2 := args[1].(tuple)
 	if !ok1 || !ok2 {
-		return errors.New("calls what is not a function, or without a tuple of arguments")
+		return errors.New("calls something that is not a function, or without a tuple of arguments")
 	}
 	return u.pushed(u.reduce(fn, arg))
 }
 
-// reduce does what calling fn with args would do.
+// reduce returns the value of calling fn with args.
 func (u *unpickler) reduce(fn global, args tuple) (any, error) {
 	switch {
 	case fn == rebuildTensor && (len(args) == 6 || len(args) == 7):
@@ -132,7 +131,7 @@ func (u *unpickler) reduce(fn global, args tuple) (any, error) {
 	case fn == orderedDict && len(args) == 0:
 		return &dict{}, nil
 	}
-	return nil, fmt.Errorf("calls %s with arguments that it does not take", fn)
+	return nil, fmt.Errorf("calls %s with the wrong arguments", fn)
 }
 
 // newStorage reads a persistent id: ('storage', class, key, location, numel).
@@ -146,5 +145,5 @@ func newStorage(id any) (any, error) {
 			return &storage{string(class), key, numel}, nil
 		}
 	}
-	return nil, errors.New("has a persistent id that is no storage of a known type")
+	return nil, errors.New("has a persistent id that is not a storage of a known type")
 }

@@ -17,6 +17,6 @@ func mapFile(file *os.File, size int) (data []byte, unmap func() error, err erro
 	return data, func() error { return unix.Munmap(data) }, nil
 }
 
-// dropPages takes a page-aligned piece of a mapping out of memory. It is
-// advice: where the system does not follow it, only memory is lost.
+// dropPages removes a page-aligned section of a mapping from memory. If the system does not
+// follow this advice, it only takes more memory.
 func dropPages(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTNEED) }

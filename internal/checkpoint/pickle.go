@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// The values of a pickle, besides nil, bool, int64, float64 and string.
+// The values of a pickle, in addition to nil, bool, int64, float64 and string.
 type (
 	tuple []any
 	list  struct{ items []any }
@@ -16,8 +16,8 @@ type (
 		values map[any]any
 	}
 	bytesValue []byte
-	// global is a class or function by its full name; only those of
-	// allowedGlobals come into being, and only reduce gives them a meaning.
+	// global is a class or function by its full name. findGlobal only creates the
+	// allowed ones, and only reduce gives them a meaning.
 	global string
 	// storage is a persistent id: the bytes that tensors are views of.
 	storage struct {
@@ -25,7 +25,7 @@ type (
 		key   string // of the member data/<key>
 		numel int64
 	}
-	// view is a tensor as the pickle describes it, checked when it is used.
+	// view is a tensor as the pickle describes it. It is checked when it is used.
 	view struct {
 		storage      *storage
 		offset       int64 // in elements
@@ -33,8 +33,8 @@ type (
 	}
 )
 
-// unpickler is the pickle machine: opcodes of protocol 2, and those of 3 to 5
-// that the same data can be written with.
+// unpickler executes pickles: the opcodes of protocol 2, and those of 3 to 5 with which
+// the same data can be written.
 type unpickler struct {
 	in    []byte
 	pos   int
@@ -46,10 +46,10 @@ type unpickler struct {
 
 var (
 	errPickleEnd   = errors.New("ends in the middle")
-	errPickleStack = errors.New("takes more from the stack than there is")
+	errPickleStack = errors.New("takes more values from the stack than it has")
 )
 
-// unpickle reads one pickle and gives its value.
+// unpickle reads one pickle and returns its value.
 func unpickle(in []byte) (any, error) {
 	u := &unpickler{in: in, memo: map[uint64]any{}}
 	for range maxOps {
@@ -85,7 +85,7 @@ func (u *unpickler) byte() (byte, error) {
 	return b[0], nil
 }
 
-// take gives the next n bytes of the input.
+// take returns the next n bytes of the input.
 func (u *unpickler) take(n uint64) ([]byte, error) {
 	if n > uint64(len(u.in)-u.pos) {
 		return nil, errPickleEnd
@@ -103,7 +103,7 @@ func (u *unpickler) uint(n int) (uint64, error) {
 	return binary.LittleEndian.Uint64(word[:]), err
 }
 
-// sized reads a length of n bytes and as many bytes as it says.
+// sized reads a length of n bytes, and then that number of bytes.
 func (u *unpickler) sized(n int) ([]byte, error) {
 	length, err := u.uint(n)
 	if err != nil {
@@ -126,7 +126,7 @@ func (u *unpickler) line() (string, error) {
 
 func (u *unpickler) push(v any) { u.stack = append(u.stack, v) }
 
-// pop takes the top value, which must lie above the last mark.
+// pop removes the top value, which must be above the last mark.
 func (u *unpickler) pop() (any, error) {
 	if len(u.stack) == u.floor() {
 		return nil, errPickleStack
@@ -136,7 +136,7 @@ func (u *unpickler) pop() (any, error) {
 	return v, nil
 }
 
-// top gives the top value and leaves it.
+// top returns the top value without removing it.
 func (u *unpickler) top() (any, error) {
 	if len(u.stack) == u.floor() {
 		return nil, errPickleStack
@@ -144,7 +144,7 @@ func (u *unpickler) top() (any, error) {
 	return u.stack[len(u.stack)-1], nil
 }
 
-// floor is the stack's height below which the last mark forbids to reach.
+// floor returns the height of the stack at the last mark.
 func (u *unpickler) floor() int {
 	if len(u.marks) == 0 {
 		return 0
@@ -152,7 +152,7 @@ func (u *unpickler) floor() int {
 	return u.marks[len(u.marks)-1]
 }
 
-// popMark takes all values above the last mark, and the mark.
+// popMark removes all values above the last mark, and the mark.
 func (u *unpickler) popMark() (tuple, error) {
 	if len(u.marks) == 0 {
 		return nil, errors.New("has no mark where one is needed")
@@ -164,7 +164,7 @@ func (u *unpickler) popMark() (tuple, error) {
 	return items, nil
 }
 
-// popN takes n values.
+// popN removes n values.
 func (u *unpickler) popN(n int) (tuple, error) {
 	if len(u.stack)-n < u.floor() {
 		return nil, errPickleStack
@@ -181,7 +181,7 @@ func (u *unpickler) step(op byte) error {
 	case 0x80: // PROTO
 		version, err := u.byte()
 		if err == nil && (version < 2 || version > 5) {
-			err = fmt.Errorf("has protocol %d, 2 to 5 are supported", version)
+			err = fmt.Errorf("has protocol %d, and 2 to 5 are supported", version)
 		}
 		return err
 	case 0x95: // FRAME
@@ -267,7 +267,7 @@ func (u *unpickler) number(op byte) (any, error) {
 	return int64(binary.LittleEndian.Uint64(word[:])), nil
 }
 
-// text reads a string or bytes. Python 2's strings are strings here as well.
+// text reads a string or bytes. Python 2's strings count as strings.
 func (u *unpickler) text(op byte) (any, error) {
 	width := 4
 	switch op {
@@ -357,13 +357,13 @@ func (u *unpickler) container(op byte) error {
 			return target.set(items)
 		}
 	}
-	return errors.New("adds items to what is neither list nor dict")
+	return errors.New("adds items to something that is neither list nor dict")
 }
 
-// set sets pairs of key and value; a key that is set again keeps its place.
+// set sets pairs of keys and values. A key that is set again keeps its position.
 func (d *dict) set(pairs tuple) error {
 	if len(pairs)%2 != 0 {
-		return errors.New("has a dict key without value")
+		return errors.New("has a dict key without a value")
 	}
 	if d.values == nil && len(pairs) > 0 {
 		d.values = map[any]any{}
@@ -373,11 +373,11 @@ func (d *dict) set(pairs tuple) error {
 		switch k := key.(type) {
 		case string:
 			if len(k) > maxKey {
-				return fmt.Errorf("has a dict key of %d bytes, at most %d are allowed", len(k), maxKey)
+				return fmt.Errorf("has a dict key of %d bytes, and at most %d are allowed", len(k), maxKey)
 			}
 		case int64, bool:
 		case float64:
-			if math.IsNaN(k) { // never equal: could not be found again
+			if math.IsNaN(k) { // it would never be found
 				return errors.New("has NaN as a dict key")
 			}
 		default:

@@ -12,7 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// safetensorsTypes are the element types by their names in the header.
+// safetensorsTypes maps the names of element types in the header.
 var safetensorsTypes = map[string]tensor.DType{
 	"F32": tensor.F32, "F16": tensor.F16, "BF16": tensor.BF16, "I64": tensor.I64, "U8": tensor.U8,
 }
@@ -30,7 +30,7 @@ type headerTensor struct {
 func (f *File) readSafetensors() error {
 	n := binary.LittleEndian.Uint64(f.data)
 	if n > maxHeader {
-		return fmt.Errorf("the safetensors header claims %d bytes, at most %d are allowed", n, maxHeader)
+		return fmt.Errorf("the safetensors header claims %d bytes, and at most %d are allowed", n, maxHeader)
 	}
 	if n > uint64(len(f.data)-safetensorsPlus) {
 		return cutOff(len(f.data), fmt.Sprintf("the safetensors header alone needs %d bytes", n+safetensorsPlus))
@@ -43,7 +43,7 @@ func (f *File) readSafetensors() error {
 	return f.place(tensors, begin)
 }
 
-// readHeader parses the header and keeps the metadata.
+// readHeader parses the header and adds the metadata to the scalars.
 func (f *File) readHeader(header []byte) (tensors []headerTensor, err error) {
 	dec := json.NewDecoder(bytes.NewReader(header))
 	err = object(dec, func(key string) error {
@@ -83,22 +83,21 @@ func (f *File) readHeader(header []byte) (tensors []headerTensor, err error) {
 	})
 	if err == nil {
 		if _, e := dec.Token(); e != io.EOF {
-			err = errors.New("something follows the JSON object")
+			err = errors.New("data follows the JSON object")
 		}
 	}
 	return tensors, err
 }
 
-// object reads a JSON object: value is called after each key and has to read
-// the value. A key that is there twice is an error, which json.Unmarshal would
-// not notice.
+// object reads a JSON object. It calls value after each key to read the value. A key that
+// occurs twice is an error, unlike in json.Unmarshal.
 func object(dec *json.Decoder, value func(key string) error) error {
 	open, err := dec.Token()
 	if err != nil {
 		return err
 	}
 	if open != json.Delim('{') {
-		return fmt.Errorf("%v where an object should be", open)
+		return fmt.Errorf("%v instead of an object", open)
 	}
 	seen := map[string]bool{}
 	for dec.More() {
@@ -108,10 +107,10 @@ func object(dec *json.Decoder, value func(key string) error) error {
 		}
 		key, ok := token.(string)
 		if !ok {
-			return fmt.Errorf("%v where a key should be", token)
+			return fmt.Errorf("%v instead of a key", token)
 		}
 		if seen[key] {
-			return fmt.Errorf("the key %s is there twice", quote(key))
+			return fmt.Errorf("the key %s occurs twice", quote(key))
 		}
 		seen[key] = true
 		if err := value(key); err != nil {
@@ -122,8 +121,8 @@ func object(dec *json.Decoder, value func(key string) error) error {
 	return err
 }
 
-// place checks that the tensors fill the rest of the file, without gaps and
-// overlaps, and adds them in the header's order.
+// place checks that the tensors fill the rest of the file without gaps and overlaps, and
+// adds them in the order of the header.
 func (f *File) place(tensors []headerTensor, begin int64) error {
 	length := int64(len(f.data)) - begin
 	byOffset := slices.Clone(tensors)
@@ -134,7 +133,7 @@ func (f *File) place(tensors []headerTensor, begin int64) error {
 		case from < 0:
 			return fmt.Errorf("tensor %s: its data begins before the data section", quote(t.name))
 		case from < end:
-			return fmt.Errorf("tensor %s: its data overlaps another tensor's", quote(t.name))
+			return fmt.Errorf("tensor %s: its data overlaps that of another tensor", quote(t.name))
 		case from > end:
 			return fmt.Errorf("tensor %s: %d unused bytes before its data", quote(t.name), from-end)
 		case to < from:
@@ -144,7 +143,7 @@ func (f *File) place(tensors []headerTensor, begin int64) error {
 		}
 	}
 	if end > length {
-		return cutOff(len(f.data), fmt.Sprintf("the header speaks of %d bytes of data, %d are there", end, length))
+		return cutOff(len(f.data), fmt.Sprintf("the header describes %d bytes of data, and there are %d", end, length))
 	}
 	if end < length {
 		return fmt.Errorf("%d bytes follow the last tensor", length-end)
@@ -161,7 +160,7 @@ func (f *File) place(tensors []headerTensor, begin int64) error {
 	return nil
 }
 
-// unsupportedType is the error for an element type that tensor.DType lacks.
+// unsupportedType returns the error for an element type that tensor.DType does not have.
 func unsupportedType(name, dtype string) error {
 	return refuse("convert the weights to float32 or float16",
 		"tensor %s has the type %s, which is not supported", quote(name), quote(dtype))

@@ -6,13 +6,12 @@ import (
 	"strings"
 )
 
-// stateKeys are where a checkpoint keeps the state dict when its top level
-// holds more: LatentSync (spec 4.5) and Whisper (spec 2.7).
+// stateKeys are the keys of the state dict in checkpoints whose top level has more:
+// LatentSync (spec 4.5) and Whisper (spec 2.7).
 var stateKeys = []string{"state_dict", "model_state_dict"}
 
-// readTorch reads what torch.save writes since PyTorch 1.6: a zip with a
-// pickle of the structure (data.pkl) and one uncompressed member for each
-// storage (data/0, data/1 ...).
+// readTorch reads the format of torch.save since PyTorch 1.6: a zip with a pickle of the
+// structure (data.pkl) and one uncompressed member for each storage (data/0, data/1 ...).
 func (f *File) readTorch() error {
 	a, err := openArchive(f.data)
 	if err != nil {
@@ -24,7 +23,7 @@ func (f *File) readTorch() error {
 			return err
 		}
 		if s := strings.TrimSpace(string(order)); s != "little" {
-			return refuse("save it again on a little-endian machine", "its byte order is %s, only little is supported", quote(s))
+			return refuse("save it again on a little-endian machine", "its byte order is %s, and only little is supported", quote(s))
 		}
 	}
 	if a.members["version"] == nil {
@@ -48,7 +47,7 @@ func (f *File) readTorch() error {
 	return f.readDict(a, d)
 }
 
-// readDict takes tensors and scalars from a checkpoint's top-level dict.
+// readDict adds the tensors and scalars of a checkpoint's top-level dict.
 func (f *File) readDict(a *archive, top *dict) error {
 	state := top
 	for _, key := range stateKeys {
@@ -71,7 +70,7 @@ func (f *File) readDict(a *archive, top *dict) error {
 		}
 	}
 	if len(f.names) == 0 {
-		return refuse("", "no tensors at its top level, nor under %s; the top level holds %s",
+		return refuse("", "it has no tensors at its top level or under %s; the top level has %s",
 			strings.Join(stateKeys, " or "), keyList(top))
 	}
 	visits := 0
@@ -84,7 +83,7 @@ func (f *File) readDict(a *archive, top *dict) error {
 	return f.addScalars(state, "", 0, &visits)
 }
 
-// keyList names the first keys of a dict.
+// keyList lists the first keys of a dict.
 func keyList(d *dict) string {
 	const most = 8
 	var names []string
@@ -126,22 +125,22 @@ func (f *File) addView(a *archive, name string, v *view) error {
 	}
 	numel := v.storage.numel
 	if v.offset < 0 || volume > numel || v.offset > numel-volume {
-		return wrap(fmt.Errorf("elements %d to %d of a storage of %d", v.offset, v.offset+volume, numel))
+		return wrap(fmt.Errorf("it has elements %d to %d of a storage of %d", v.offset, v.offset+volume, numel))
 	}
 	begin, size, err := a.locate("data/" + v.storage.key)
 	if err != nil {
 		return wrap(err)
 	}
 	if width := int64(dtype.Size()); numel*width > size {
-		return wrap(fmt.Errorf("data/%s has %d bytes, %d elements of %s need %d", printable(v.storage.key), size, numel, typeName, numel*width))
+		return wrap(fmt.Errorf("data/%s has %d bytes, but %d elements of %s need %d", printable(v.storage.key), size, numel, typeName, numel*width))
 	}
 	return f.add(name, dtype, dims, begin+v.offset*int64(dtype.Size()), -1)
 }
 
-// integers takes int64 out of a tuple of at most maxDims.
+// integers converts a tuple of at most maxDims integers.
 func integers(t tuple) ([]int64, error) {
 	if len(t) > maxDims {
-		return nil, fmt.Errorf("%d dimensions, at most %d are supported", len(t), maxDims)
+		return nil, fmt.Errorf("it has %d dimensions, and at most %d are supported", len(t), maxDims)
 	}
 	out := make([]int64, len(t))
 	for i, v := range t {
@@ -154,8 +153,8 @@ func integers(t tuple) ([]int64, error) {
 	return out, nil
 }
 
-// contiguous tells whether strides are row-major. Those of dimensions of size
-// one are never used, so they may be anything, as may all of an empty tensor.
+// contiguous reports whether strides are row-major. The strides of dimensions of size one
+// and of empty tensors are never used and may have any value.
 func contiguous(dims, strides []int64, volume int64) bool {
 	if len(dims) != len(strides) {
 		return false
@@ -173,9 +172,8 @@ func contiguous(dims, strides []int64, volume int64) bool {
 	return true
 }
 
-// addScalars collects the scalars of d and the dicts in it under their joined
-// keys. A pickle can hold a dict inside itself, or many times: depth and
-// visits bound the walk.
+// addScalars collects the scalars of d and of the dicts in it under their joined keys. A
+// pickle can contain a dict in itself, or many times: depth and visits limit the walk.
 func (f *File) addScalars(d *dict, prefix string, depth int, visits *int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("dicts are nested deeper than %d, at %s", maxDepth, quote(prefix))

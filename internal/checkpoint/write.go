@@ -12,25 +12,25 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Spec describes a tensor to be written.
+// Spec describes a tensor to write.
 type Spec struct {
 	Name  string
 	DType tensor.DType
 	Shape []int
 }
 
-// size is the tensor's length in bytes.
+// size returns the length of the tensor in bytes.
 func (s *Spec) size() int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
 
-// checkSpecs refuses what could not be read again.
+// checkSpecs returns an error for tensors that this package could not read.
 func checkSpecs(specs []Spec) error {
 	if len(specs) == 0 || len(specs) > maxTensors {
-		return fmt.Errorf("checkpoint: %d tensors to write, 1 to %d are possible", len(specs), maxTensors)
+		return fmt.Errorf("checkpoint: %d tensors are not between 1 and %d", len(specs), maxTensors)
 	}
 	seen := make(map[string]bool, len(specs))
 	for _, s := range specs {
 		if s.DType.Size() == 0 {
-			return fmt.Errorf("checkpoint: tensor %s has no known type (%v)", quote(s.Name), s.DType)
+			return fmt.Errorf("checkpoint: tensor %s has an unknown type (%v)", quote(s.Name), s.DType)
 		}
 		dims := make([]int64, len(s.Shape))
 		for i, d := range s.Shape {
@@ -40,23 +40,23 @@ func checkSpecs(specs []Spec) error {
 			return fmt.Errorf("checkpoint: tensor %s: %w", quote(s.Name), err)
 		}
 		if s.Name == "" || len(s.Name) > maxKey || !utf8.ValidString(s.Name) {
-			return fmt.Errorf("checkpoint: %s cannot be a tensor's name: 1 to %d bytes of UTF-8 are possible", quote(s.Name), maxKey)
+			return fmt.Errorf("checkpoint: %s cannot be the name of a tensor: it must have 1 to %d bytes of UTF-8", quote(s.Name), maxKey)
 		}
 		if seen[s.Name] {
-			return fmt.Errorf("checkpoint: tensor %s is to be written twice", quote(s.Name))
+			return fmt.Errorf("checkpoint: tensor %s occurs twice", quote(s.Name))
 		}
 		seen[s.Name] = true
 	}
 	return nil
 }
 
-// exactly is a writer that lets through no more bytes than left.
+// exactly is a writer that accepts no more than left bytes.
 type exactly struct {
 	w    io.Writer
 	left int64
 }
 
-var errTooMuch = errors.New("more bytes written than its shape has")
+var errTooMuch = errors.New("more bytes were written than its shape has")
 
 func (e *exactly) Write(p []byte) (int, error) {
 	if int64(len(p)) > e.left {
@@ -67,23 +67,23 @@ func (e *exactly) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// writeTensor lets fill write the i-th tensor and checks its length.
+// writeTensor calls fill to write the i-th tensor and checks its length.
 func writeTensor(w io.Writer, s *Spec, i int, fill func(i int, w io.Writer) error) error {
 	e := &exactly{w, s.size()}
 	if err := fill(i, e); err != nil {
 		return fmt.Errorf("tensor %s: %w", quote(s.Name), err)
 	}
 	if e.left != 0 {
-		return fmt.Errorf("tensor %s: %d bytes less written than its shape has", quote(s.Name), e.left)
+		return fmt.Errorf("tensor %s: %d bytes are missing of its shape", quote(s.Name), e.left)
 	}
 	return nil
 }
 
-// WriteSafetensors writes a safetensors file to w, in one pass. meta becomes
-// __metadata__. fill writes the bytes of the i-th tensor of specs, row-major
-// and little-endian; it is called once for each, in the order of the data:
-// that of specs, but types with larger elements first, so that all tensors are
-// aligned. Memory does not grow with the tensors.
+// WriteSafetensors writes a safetensors file to w, in one pass. meta becomes __metadata__.
+// fill writes the bytes of the i-th tensor of specs, row-major and little-endian. It is
+// called once for each, in the order of the data: that of specs, but types with larger
+// elements first, so that all tensors are aligned. The memory used does not depend on the
+// size of the tensors.
 func WriteSafetensors(w io.Writer, meta map[string]string, specs []Spec, fill func(i int, w io.Writer) error) error {
 	if err := checkSpecs(specs); err != nil {
 		return err
@@ -108,8 +108,8 @@ func WriteSafetensors(w io.Writer, meta map[string]string, specs []Spec, fill fu
 	return nil
 }
 
-// safetensorsHeader gives the length and the JSON, padded so that the data
-// after it is aligned to 8 bytes.
+// safetensorsHeader returns the length and the JSON, padded so that the data after it is
+// aligned to 8 bytes.
 func safetensorsHeader(meta map[string]string, specs []Spec, order []int) ([]byte, error) {
 	b := make([]byte, safetensorsPlus, 1<<16)
 	b = append(b, '{')
@@ -137,7 +137,7 @@ func safetensorsHeader(meta map[string]string, specs []Spec, order []int) ([]byt
 	for _, i := range order {
 		s := &specs[i]
 		if s.Name == "__metadata__" {
-			return nil, errors.New("checkpoint: no tensor can be named __metadata__")
+			return nil, errors.New("checkpoint: a tensor cannot have the name __metadata__")
 		}
 		entry := struct {
 			DType   string   `json:"dtype"`
@@ -155,7 +155,7 @@ func safetensorsHeader(meta map[string]string, specs []Spec, order []int) ([]byt
 	}
 	n := len(b) - safetensorsPlus
 	if n > maxHeader {
-		return nil, fmt.Errorf("checkpoint: the header has %d bytes, at most %d are possible", n, maxHeader)
+		return nil, fmt.Errorf("checkpoint: the header has %d bytes, and at most %d are possible", n, maxHeader)
 	}
 	for i := range safetensorsPlus {
 		b[i] = byte(n >> (8 * i))

@@ -12,16 +12,16 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// pickler writes a pickle of protocol 2, without memo: every value in full.
+// pickler writes a pickle of protocol 2 without a memo: it repeats equal values.
 type pickler struct{ b []byte }
 
-// torchPickle gives data.pkl of a PyTorch file; storage i belongs to spec i.
+// torchPickle returns data.pkl of a PyTorch file; storage i belongs to spec i.
 func torchPickle(top []Entry, stateKey string, specs []Spec) ([]byte, error) {
 	p := &pickler{b: []byte("\x80\x02")}
 	seen := map[string]bool{}
 	for _, e := range top {
 		if seen[e.Key] {
-			return nil, fmt.Errorf("checkpoint: key %s is to be written twice", quote(e.Key))
+			return nil, fmt.Errorf("checkpoint: key %s occurs twice", quote(e.Key))
 		}
 		seen[e.Key] = true
 	}
@@ -35,7 +35,7 @@ func torchPickle(top []Entry, stateKey string, specs []Spec) ([]byte, error) {
 		p.raw(")R(")
 	} else {
 		if seen[stateKey] {
-			return nil, fmt.Errorf("checkpoint: key %s is to be written twice", quote(stateKey))
+			return nil, fmt.Errorf("checkpoint: key %s occurs twice", quote(stateKey))
 		}
 		p.raw("}(")
 	}
@@ -58,7 +58,7 @@ func torchPickle(top []Entry, stateKey string, specs []Spec) ([]byte, error) {
 	}
 	p.raw("u.")
 	if len(p.b) > maxPickle {
-		return nil, fmt.Errorf("checkpoint: the directory has %d bytes, at most %d are possible", len(p.b), maxPickle)
+		return nil, fmt.Errorf("checkpoint: the directory has %d bytes, and at most %d are possible", len(p.b), maxPickle)
 	}
 	return p.b, nil
 }
@@ -83,7 +83,7 @@ func (p *pickler) integer(n int64) {
 // entry writes a key and its value.
 func (p *pickler) entry(e Entry) error {
 	if len(e.Key) > maxKey || !utf8.ValidString(e.Key) {
-		return fmt.Errorf("checkpoint: %s cannot be a key: at most %d bytes of UTF-8 are possible", quote(e.Key), maxKey)
+		return fmt.Errorf("checkpoint: %s cannot be a key: it must have at most %d bytes of UTF-8", quote(e.Key), maxKey)
 	}
 	p.text(e.Key)
 	return p.value(e.Key, e.Value)
@@ -123,14 +123,13 @@ func (p *pickler) value(key string, value any) error {
 		}
 		return p.value(key, entries)
 	default:
-		return fmt.Errorf("checkpoint: a %T cannot be written, under the key %s", v, quote(key))
+		return fmt.Errorf("checkpoint: a %T cannot be written under the key %s", v, quote(key))
 	}
 	return nil
 }
 
-// tensor writes the call that builds a tensor, as torch.Tensor.__reduce_ex__
-// gives it: _rebuild_tensor_v2(storage, offset, size, stride, requires_grad,
-// backward hooks).
+// tensor writes the call that builds a tensor, as torch.Tensor.__reduce_ex__ does:
+// _rebuild_tensor_v2(storage, offset, size, stride, requires_grad, backward hooks).
 func (p *pickler) tensor(i int, s *Spec) {
 	p.global("torch._utils", "_rebuild_tensor_v2")
 	p.raw("((")

@@ -184,18 +184,18 @@ func TestWriteErrors(t *testing.T) {
 		fill  func(int, io.Writer) error
 		want  string
 	}{
-		{nil, nil, give(8), "0 tensors to write"},
-		{nil, one, give(7), `tensor "w": 1 bytes less written than its shape has`},
-		{nil, one, give(9), `tensor "w": more bytes written than its shape has`},
+		{nil, nil, give(8), "0 tensors are not between"},
+		{nil, one, give(7), `tensor "w": 1 bytes are missing of its shape`},
+		{nil, one, give(9), `tensor "w": more bytes were written than its shape has`},
 		{nil, one, func(int, io.Writer) error { return full }, `tensor "w": disk full`},
-		{nil, append(one, one...), give(8), `tensor "w" is to be written twice`},
-		{nil, []Spec{{"w", 0, nil}}, give(8), "has no known type"},
+		{nil, append(one, one...), give(8), `tensor "w" occurs twice`},
+		{nil, []Spec{{"w", 0, nil}}, give(8), "has an unknown type"},
 		{nil, []Spec{{"w", tensor.F32, []int{-1}}}, give(8), "shape [-1] is impossible"},
 		{nil, []Spec{{"w", tensor.F32, []int{1 << 40, 1 << 40}}}, give(8), "is impossible"},
-		{nil, []Spec{{"", tensor.F32, nil}}, give(8), "cannot be a tensor's name"},
+		{nil, []Spec{{"", tensor.F32, nil}}, give(8), "cannot be the name of a tensor"},
 		{[]Entry{{"k", 1i}}, one, give(8), "a complex128 cannot be written"},
-		{[]Entry{{"state_dict", 1}}, one, give(8), `"state_dict" is to be written twice`},
-		{[]Entry{{"k", 1}, {"k", 2}}, one, give(8), `"k" is to be written twice`},
+		{[]Entry{{"state_dict", 1}}, one, give(8), `"state_dict" occurs twice`},
+		{[]Entry{{"k", 1}, {"k", 2}}, one, give(8), `"k" occurs twice`},
 	} {
 		err := WriteTorch(io.Discard, c.top, "state_dict", c.specs, c.fill)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -10,28 +10,28 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Entry is a key of a dict with its value: nil, bool, int, int64, float64,
-// string, []Entry or map[string]any (a nested dict, sorted by key).
+// Entry is a key of a dict and its value: nil, bool, int, int64, float64, string, []Entry or
+// map[string]any (a nested dict, sorted by key).
 type Entry struct {
 	Key   string
 	Value any
 }
 
-// torchAlign is what torch.save aligns storages to, in bytes.
+// torchAlign is the alignment of storages by torch.save, in bytes.
 const torchAlign = 64
 
-// storageClasses are PyTorch's names for the element types.
+// storageClasses maps element types to PyTorch's names of them.
 var storageClasses = map[tensor.DType]string{
 	tensor.F32: "FloatStorage", tensor.F16: "HalfStorage", tensor.BF16: "BFloat16Storage",
 	tensor.I64: "LongStorage", tensor.U8: "ByteStorage",
 }
 
-// WriteTorch writes a PyTorch file to w, in one pass, as torch.save does and
-// torch.load(weights_only=True) reads. The top-level dict holds top and then,
-// under stateKey, the tensors as an OrderedDict; with stateKey "" the tensors
-// are at the top level themselves. fill writes the bytes of the i-th tensor of
-// specs, row-major and little-endian; it is called once for each, in order.
-// Memory does not grow with the tensors.
+// WriteTorch writes a PyTorch file to w, in one pass, in the format of torch.save, which
+// torch.load(weights_only=True) can read. The top-level dict has the entries of top and
+// then, under stateKey, the tensors as an OrderedDict; with stateKey "" the tensors are at
+// the top level. fill writes the bytes of the i-th tensor of specs, row-major and
+// little-endian. It is called once for each, in order. The memory used does not depend on
+// the size of the tensors.
 func WriteTorch(w io.Writer, top []Entry, stateKey string, specs []Spec, fill func(i int, w io.Writer) error) error {
 	if err := checkSpecs(specs); err != nil {
 		return err
@@ -64,9 +64,9 @@ func WriteTorch(w io.Writer, top []Entry, stateKey string, specs []Spec, fill fu
 	return out.zip.Close()
 }
 
-// torchArchive writes a zip whose members are stored and aligned. Checksums
-// follow the members (data descriptors), as in PyTorch's own files, so that
-// nothing has to be read twice.
+// torchArchive writes a zip whose members are stored and aligned. Checksums come after the
+// members (data descriptors), as in PyTorch's own files, so that the archive is written in
+// one pass.
 type torchArchive struct {
 	zip  *zip.Writer
 	next int64 // where the next member's header begins
@@ -80,11 +80,11 @@ func (a *torchArchive) add(name, content string) error {
 	return err
 }
 
-// create begins a member of size bytes. An extra field "FB" fills its header
-// up, so that the content begins at a multiple of torchAlign.
+// create starts a member of size bytes. An extra field "FB" pads its header, so that the
+// content begins at a multiple of torchAlign.
 func (a *torchArchive) create(name string, size int64) (io.Writer, error) {
 	const localHeader, extraHeader = 30, 4
-	name = "archive/" + name // torch.load wants one folder, of any name
+	name = "archive/" + name // torch.load needs one folder, of any name
 	begin := a.next + localHeader + int64(len(name)) + extraHeader
 	pad := (torchAlign - begin%torchAlign) % torchAlign
 	extra := append([]byte("FB"), byte(pad), 0)

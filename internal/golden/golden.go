@@ -1,6 +1,6 @@
-// Package golden is for tests that compare with outputs of the original
-// program: it holds them to their tolerance and, when asked to, notes what they
-// measured for docs/exactness.md (see tools/exactness).
+// Package golden is for tests that compare with outputs of the original program. It checks
+// their tolerances and can record the measured values for docs/exactness.md (see
+// tools/exactness).
 package golden
 
 import (
@@ -11,27 +11,27 @@ import (
 	"testing"
 )
 
-// Variable names the file that Check appends its measurements to, one JSON
-// object on a line; without it nothing is written.
+// Variable is the environment variable with the file to which Check appends its
+// measurements, one JSON object per line. Without it, Check writes nothing.
 const Variable = "LIPSTREAM_EXACTNESS"
 
 // Measurement is one comparison with the original.
 type Measurement struct {
 	Module    string  `json:"module"`  // "UNet", "VAE decoder"
-	Case      string  `json:"case"`    // what of it
-	Backend   string  `json:"backend"` // "" where no network runs
+	Case      string  `json:"case"`    // what is compared
+	Backend   string  `json:"backend"` // "" if no network runs
 	Precision string  `json:"precision,omitempty"`
 	Measure   string  `json:"measure"` // "max abs", "max rel", "PSNR dB", "values off by more than 1"
 	Value     float64 `json:"value"`
 	Limit     float64 `json:"limit"` // Value must not be greater; for PSNR not smaller
 }
 
-// PSNR is the Measure that counts upwards.
+// PSNR is the Measure of which more is better.
 const PSNR = "PSNR dB"
 
 var writing sync.Mutex
 
-// Check fails the test where m is beyond its limit or no number.
+// Check fails the test if m is beyond its limit or NaN.
 func Check(t testing.TB, m Measurement) {
 	t.Helper()
 	t.Logf("%s, %s %s %s: %s %.3g (limit %.3g)", m.Module, m.Case, m.Backend, m.Precision, m.Measure, m.Value, m.Limit)
@@ -62,8 +62,8 @@ func Check(t testing.TB, m Measurement) {
 	}
 }
 
-// MaxAbs is the largest absolute difference; infinite where the lengths differ
-// or a value is no number.
+// MaxAbs returns the largest absolute difference, or infinity if the lengths differ or a
+// value is NaN.
 func MaxAbs(got, want []float32) float64 {
 	if len(got) != len(want) {
 		return math.Inf(1)
@@ -79,8 +79,7 @@ func MaxAbs(got, want []float32) float64 {
 	return most
 }
 
-// Ratio is the peak signal-to-noise ratio in dB, the peak being the range of
-// want.
+// Ratio returns the peak signal-to-noise ratio in dB, with the range of want as the peak.
 func Ratio(got, want []float32) float64 {
 	if len(got) != len(want) || len(want) == 0 {
 		return math.Inf(-1)

@@ -9,11 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 )
 
-// whole gives the bytes of a journal of small() and the offset behind the
-// header and behind each record.
+// whole returns the bytes of a journal of small() and the offsets of the end of the
+// header and of each record.
 func whole(t testing.TB) (b []byte, ends []int) {
 	id, err := job.encode()
 	if err != nil {
@@ -30,8 +31,8 @@ func whole(t testing.TB) (b []byte, ends []int) {
 	return b, ends
 }
 
-// checkPrefix opens a journal with these bytes: it has exactly the records
-// whose ends lie at or before good, and goes on.
+// checkPrefix opens a journal with these bytes: it must have exactly the records
+// that end at or before good, and continue after them.
 func checkPrefix(t *testing.T, what string, b []byte, ends []int, good int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -69,18 +70,45 @@ func checkPrefix(t *testing.T, what string, b []byte, ends []int, good int) {
 	mustClose(t, j)
 }
 
+// places returns offsets in a journal at which to damage it: all of them with
+// LIPSTREAM_LONG, because each takes several files, else those around the borders
+// of header and records and every 16th, or fewer under go test -short.
+func places(ends []int, size int) (list []int) {
+	stride := 16
+	if testing.Short() {
+		stride = 64
+	}
+	for n := range size {
+		border := slices.ContainsFunc(ends, func(end int) bool { return n >= end-1 && n <= end+1 })
+		if border || n%stride == 0 || os.Getenv("LIPSTREAM_LONG") != "" {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
 func TestTruncatedAnywhere(t *testing.T) {
 	b, ends := whole(t)
-	for n := range len(b) + 1 {
+	for n := range len(b) + 1 { // all of them, without the files
+		_, records, err := scanAll(b[:n])
+		good := max(0, slices.IndexFunc(append(slices.Clone(ends), len(b)+1), func(end int) bool { return end > n })-1)
+		if len(records) != good || (err == nil) != slices.Contains(ends, n) {
+			t.Fatalf("%d bytes of %d: %d records, want %d; %v", n, len(b), len(records), good, err)
+		}
+	}
+	for _, n := range places(ends, len(b)+1) {
 		checkPrefix(t, fmt.Sprintf("%d bytes of %d", n, len(b)), b[:n], ends, n)
 	}
 }
 
-// TestZeroedTail: after a power loss a file may have its new length, but
-// zeros where data should be; or an older run's data.
+// TestZeroedTail: after a power loss a file may have its new length, but zeros or
+// the data of an older run where its data should be.
 func TestZeroedTail(t *testing.T) {
 	b, ends := whole(t)
-	for n := ends[0]; n <= len(b); n++ {
+	for _, n := range places(ends, len(b)+1) {
+		if n < ends[0] {
+			continue
+		}
 		good := n
 		for good < len(b) && b[good] == 0 {
 			good++ // zeros as they should be
@@ -96,11 +124,14 @@ func TestZeroedTail(t *testing.T) {
 
 func TestFlippedAnywhere(t *testing.T) {
 	b, ends := whole(t)
-	for i := range b {
+	for _, i := range places(ends, len(b)) {
 		flipped := bytes.Clone(b)
 		flipped[i] ^= 1 << (i % 8)
 		checkPrefix(t, fmt.Sprintf("byte %d flipped", i), flipped, ends, i)
-		for bit := range 8 { // all of them, without the files
+	}
+	for i := range b { // all of them, without the files
+		flipped := bytes.Clone(b)
+		for bit := range 8 {
 			flipped[i] = b[i] ^ 1<<bit
 			_, records, err := scanAll(flipped)
 			good := 0
@@ -153,8 +184,7 @@ func TestLengthsAllocateNothing(t *testing.T) {
 	}
 }
 
-// repair sets the checksums of foreign bytes right, so that a fuzzer gets
-// behind them.
+// repair corrects the checksums of any bytes, so that a fuzzer gets past them.
 func repair(b []byte) []byte {
 	b = bytes.Clone(b)
 	if len(b) < headerBytes {

@@ -14,15 +14,15 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// The files of a job's folder. Nothing else in it is ever touched.
+// The files of a job's folder. Other files in it are never changed.
 const (
-	lockName    = "lock"    // locked while the job runs; the process's number, for people
+	lockName    = "lock"    // locked while the job runs; contains the process ID
 	journalName = "journal" // header and records
-	notesName   = "notes"   // files to be removed should the run die, one a line, quoted
+	notesName   = "notes"   // files to remove if the run dies, one per line, quoted
 )
 
-// A lock that is taken is tried again for a moment: the other side may be a
-// Sweep, or a process that was killed and is still being cleared away.
+// A lock that is held is tried again for a moment: the owner may be a Sweep, or a process
+// that was killed and has not ended yet.
 const (
 	lockTries = 20
 	lockPause = 25 * time.Millisecond
@@ -30,11 +30,11 @@ const (
 
 var keyForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 
-// temporaryForm is how media names the hidden file that becomes the output:
+// temporaryForm is the form of the names of hidden files that become the output:
 // .<name>.lipstream-<process>-<12 hex digits><extension>
 var temporaryForm = regexp.MustCompile(`(?s)^\..*\.lipstream-[0-9]+-[0-9a-f]{12}(\.[^./\\]+)?$`)
 
-// lockFolder creates the folder where it is not there, and locks it.
+// lockFolder creates the folder if it does not exist, and locks it.
 func lockFolder(dir, folder string) (*os.File, error) {
 	path := filepath.Join(folder, lockName)
 	var holder string
@@ -65,7 +65,7 @@ func lockFolder(dir, folder string) (*os.File, error) {
 			continue
 		}
 		if err := f.Truncate(0); err == nil {
-			_, _ = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0) // for people; the lock is what counts
+			_, _ = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0) // for messages only
 		}
 		return f, nil
 	}
@@ -76,8 +76,8 @@ func lockFolder(dir, folder string) (*os.File, error) {
 	return nil, fault.Output.New(op+" "+folder, cause, "wait until it is done, or stop it")
 }
 
-// lockFile locks f, or closes it: where somebody else has it, and where
-// somebody removed it after it was opened.
+// lockFile locks f and returns true. It closes f and returns false if another process has
+// locked it or has removed it after it was opened.
 func lockFile(f *os.File) (ours bool, err error) {
 	taken, err := tryLock(f)
 	if err == nil && !taken {
@@ -95,7 +95,7 @@ func lockFile(f *os.File) (ours bool, err error) {
 	return false, err
 }
 
-// processIn gives the number of the process that is written in a lock, or "".
+// processIn returns the process ID in a lock, or "".
 func processIn(path string) string {
 	b, err := readUpTo(path, 32)
 	if err != nil {
@@ -108,8 +108,8 @@ func processIn(path string) string {
 	return text
 }
 
-// removeFolder removes the files of a locked folder, and the folder itself
-// where nothing else is in it. The lock goes last.
+// removeFolder removes the files of a locked folder, the lock last, and the folder if it
+// is then empty.
 func removeFolder(folder string, lock *os.File) error {
 	var failed error
 	for _, name := range []string{journalName, notesName} {
@@ -124,14 +124,14 @@ func removeFolder(folder string, lock *os.File) error {
 	if err := removeLocked(lock); err != nil {
 		return err
 	}
-	_ = os.Remove(folder) // stays where the next run is in it already
+	_ = os.Remove(folder) // fails if another run has already started in it
 	return nil
 }
 
-// Sweep removes the journals in dir that nobody has locked and whose files
-// were not changed for olderThan, with the files that they noted (Note). What
-// is not a journal stays. It goes on after a failure and gives the first, of
-// kind fault.Output. A dir that is not there is empty.
+// Sweep removes the journals in dir that are not locked and whose files have not changed
+// for olderThan, with the files that they have noted (see Note). Other files stay. Sweep
+// continues after an error, and returns the first one, of kind Output. If dir does not
+// exist, it does nothing.
 func Sweep(dir string, olderThan time.Duration) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -159,7 +159,7 @@ func sweep(folder string, before time.Time) error {
 	}
 	f, err := os.OpenFile(filepath.Join(folder, lockName), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		_ = os.Remove(folder) // only if it is empty: the lock is made first and removed last
+		_ = os.Remove(folder) // only succeeds if it is empty: the lock is created first and removed last
 		return nil
 	}
 	if err != nil {
@@ -168,14 +168,14 @@ func sweep(folder string, before time.Time) error {
 	if ours, err := lockFile(f); !ours {
 		return err
 	}
-	if touched(folder).After(before) { // by a run that has ended since
+	if touched(folder).After(before) { // by a run that has ended meanwhile
 		return f.Close()
 	}
 	removeNoted(filepath.Join(folder, notesName))
 	return removeFolder(folder, f)
 }
 
-// touched gives the time of the last change in a job's folder.
+// touched returns the time of the last change in a job's folder.
 func touched(folder string) time.Time {
 	var last time.Time
 	for _, name := range []string{"", lockName, journalName, notesName} {
@@ -186,15 +186,14 @@ func touched(folder string) time.Time {
 	return last
 }
 
-// isTemporary tells whether path is a full path that Lipstream gives to hidden
-// temporary files.
+// isTemporary reports whether path is the absolute path of a hidden temporary file.
 func isTemporary(path string) bool {
 	return filepath.IsAbs(path) && filepath.Clean(path) == path && temporaryForm.MatchString(filepath.Base(path))
 }
 
-// removeNoted removes the files that are noted and tells whether all are gone.
-// A line that was torn, or that names anything else than a regular file with a
-// temporary's name, is passed over.
+// removeNoted removes the files that are noted and reports whether all are removed. It
+// ignores incomplete lines, and those with anything other than a regular file with the
+// name of a temporary one.
 func removeNoted(notes string) (gone bool) {
 	b, err := readUpTo(notes, maxNotes)
 	if err != nil {

@@ -55,7 +55,7 @@ func TestRemove(t *testing.T) {
 func checkThere(t *testing.T, want bool, path string) {
 	t.Helper()
 	if _, err := os.Lstat(path); (err == nil) != want {
-		t.Errorf("%s: %v, there should be %v", path, err, want)
+		t.Errorf("%s: %v, should exist: %v", path, err, want)
 	}
 }
 
@@ -86,7 +86,7 @@ func TestNote(t *testing.T) {
 	}
 	mustClose(t, j)
 
-	// What another hand wrote there, and what changed its nature since.
+	// Lines from others, and files whose type has changed.
 	folder, link := at(".dir.lipstream-1-0123456789ab.mp4"), at(".link.lipstream-1-0123456789ab.mp4")
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestNote(t *testing.T) {
 		checkThere(t, true, link)
 	}
 
-	// Done once: a later file of this name is somebody else's.
+	// Only once: a later file of this name belongs to another job.
 	if err := os.WriteFile(good[0], nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -128,8 +128,7 @@ func TestNote(t *testing.T) {
 	checkThere(t, true, good[0])
 }
 
-// TestNoteAfterTornLine: a note behind a torn one, which an output that could
-// not be removed has kept, counts.
+// TestNoteAfterTornLine: a note after an incomplete one counts.
 func TestNoteAfterTornLine(t *testing.T) {
 	dir, out := t.TempDir(), t.TempDir()
 	output := filepath.Join(out, ".a.lipstream-1-0123456789ab.mp4")

@@ -1,7 +1,6 @@
-// Package journal keeps on disk what a job has finished, so that after a kill
-// or a power loss the same command goes on: one record for each denoised
-// window, in the order in which they were made. The reasons are in
-// docs/adr/0006-resume-by-replay.md.
+// Package journal records on disk what a job has finished, so that the same command can
+// continue it after a kill or a power loss. It has one record for each denoised window,
+// in order. The reasons are in docs/adr/0006-resume-by-replay.md.
 package journal
 
 import (
@@ -22,8 +21,7 @@ const (
 	maxNotes = 1 << 20 // bytes of the file of notes
 )
 
-// Journal is the open journal of one job. Its methods may be called from
-// several goroutines.
+// Journal is the open journal of one job. Its methods are safe for concurrent use.
 type Journal struct {
 	dir, folder string
 	fresh       string
@@ -32,32 +30,31 @@ type Journal struct {
 	lock  *os.File // nil once closed
 	file  *os.File
 	notes *os.File
-	scan  *scanner // nil when there is nothing left to read
-	err   error    // why reading stopped before the end
+	scan  *scanner // nil when all records are read
+	err   error    // of reading a record
 	head  int64    // bytes of the header
-	end   int64    // bytes of the journal that are good
+	end   int64    // valid bytes of the journal
 	crc   uint32   // of the last good record
-	noted int64    // bytes of the notes that are good
-	buf   []byte   // of the last record, to be used again
+	noted int64    // valid bytes of the notes
+	buf   []byte   // of the last record, for reuse
 }
 
-// Open opens the journal of a job in the folder dir/key and locks it. dir must
-// be there; key has 1 to 128 letters, digits, "-" and "_". What the last run
-// noted (Note) and left behind is removed. A journal that cannot be used for
-// this identity is begun anew; Fresh says why.
+// Open opens the journal of a job in the folder dir/key and locks it. dir must exist; key
+// has 1 to 128 letters, digits, "-" and "_". Open removes the files that the last run has
+// noted (see Note) and left behind. If the journal cannot be used for this identity, Open
+// starts a new one; Fresh returns the reason.
 //
-// Errors: fault.Output when another process (or this one) has the journal
-// open, and when files cannot be read or written; fault.Internal for a key or
-// an identity that cannot be.
+// The error is of kind Output if the journal is already open or files cannot be read or
+// written, or Internal for an invalid key or identity.
 func Open(dir, key string, identity Identity) (*Journal, error) {
 	if !keyForm.MatchString(key) {
-		return nil, fault.Internal.New(op+" "+key, "the key is not a plain name")
+		return nil, fault.Internal.New(op+" "+key, "the key is invalid")
 	}
 	id, err := identity.encode()
 	if err != nil {
 		return nil, fault.Internal.Wrap(op+" "+key, err)
 	}
-	// The process may go to another directory later.
+	// The working directory may change later.
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return nil, failure(op, dir, err)
@@ -114,7 +111,7 @@ func (j *Journal) open(id []byte) error {
 	return nil
 }
 
-// fits reads the header and says why the journal is not of this job, or "".
+// fits reads the header and returns why the journal does not belong to this job, or "".
 func fits(s *scanner, size int64, id []byte) (string, error) {
 	if size == 0 {
 		return "none", nil
@@ -137,15 +134,14 @@ func fits(s *scanner, size int64, id []byte) (string, error) {
 	return "other job: " + strings.Join(names, ", "), nil
 }
 
-// Fresh says why the journal was begun anew: "none" when there was none,
-// "damaged", or "other job: " with the names of the identity whose values
-// differ. "" means that it goes on.
+// Fresh returns why the journal is new: "none" if there was none, "damaged", or
+// "other job: " with the names in the identity whose values differ. It returns "" if the
+// journal continues an earlier run.
 func (j *Journal) Fresh() string { return j.fresh }
 
-// Next gives the next record of an earlier run; false after the last one that
-// is whole. A tail that was torn or damaged is cut off then, and Append is
-// allowed. The record is the caller's. Errors are of kind fault.Output; after
-// one there are no records and no Append.
+// Next returns the next record of an earlier run, or false after the last complete one.
+// It then removes an incomplete or damaged end, and Append is allowed. The record belongs
+// to the caller. Errors are of kind Output; after one, Next and Append always fail.
 func (j *Journal) Next() (Record, bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -172,11 +168,10 @@ func (j *Journal) Next() (Record, bool, error) {
 	return Record{}, false, nil
 }
 
-// Append adds a record, on the disk before it returns. It is allowed after
-// Next has given all records. Errors: fault.Output when it cannot be written
-// (disk full); the journal is then as it was before, and Append may be tried
-// again. fault.Internal for a record that cannot be (over 256 MiB, a plan that
-// is not JSON) and for an Append that is not allowed.
+// Append adds a record and syncs it to the disk. It is allowed after Next has returned all
+// records. The error is of kind Output if the record cannot be written (disk full): the
+// journal is then unchanged, and the caller may try again. It is of kind Internal for an
+// invalid record (over 256 MiB, a plan that is not JSON) and if Append is not allowed.
 func (j *Journal) Append(r Record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -184,10 +179,10 @@ func (j *Journal) Append(r Record) error {
 		return err
 	}
 	if j.scan != nil {
-		return fault.Internal.New(op+" "+j.folder, "appended before all records were read")
+		return fault.Internal.New(op+" "+j.folder, "a window was added before all records were read")
 	}
 	if wrong := r.check(); wrong != "" {
-		return fault.Internal.New(op+" "+j.folder, "a window cannot be kept: "+wrong)
+		return fault.Internal.New(op+" "+j.folder, "a window is invalid: "+wrong)
 	}
 	b, crc := r.encode(j.buf, j.crc)
 	j.buf = b
@@ -198,11 +193,10 @@ func (j *Journal) Append(r Record) error {
 	return nil
 }
 
-// Note keeps the path of a file that is to be removed should this run die: the
-// hidden file that becomes the output. Best before the file is made. The next
-// Open of the same job removes it, or Sweep; only a regular file at this place
-// with a name as Lipstream gives to such files, which is checked here too
-// (fault.Internal). Errors of writing are of kind fault.Output.
+// Note records the path of a file to remove if this run dies: the hidden file that becomes
+// the output. Call it before creating the file. The next Open of the same job, or Sweep,
+// removes the file if it is a regular one and has the form of such names. The error is of
+// kind Internal for another form, or Output if the note cannot be written.
 func (j *Journal) Note(path string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -214,9 +208,9 @@ func (j *Journal) Note(path string) error {
 		return failure(op, path, err)
 	}
 	if !isTemporary(full) {
-		return fault.Internal.New(op+" "+path, "is not the name of a temporary output")
+		return fault.Internal.New(op+" "+path, "it is not the name of a temporary output")
 	}
-	// An empty line parts it from one that power loss has torn.
+	// An empty line separates it from one that is incomplete after a power loss.
 	line := "\n" + strconv.Quote(full) + "\n"
 	if err := add(j.notes, j.noted, []byte(line)); err != nil {
 		return failure(op, j.path(notesName), err)
@@ -225,7 +219,7 @@ func (j *Journal) Note(path string) error {
 	return nil
 }
 
-// Empty tells that there is no window in the journal, read or not.
+// Empty reports whether the journal has no records, read or not.
 func (j *Journal) Empty() bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -236,8 +230,7 @@ func (j *Journal) Empty() bool {
 	return err == nil && st.Size() <= j.head
 }
 
-// Close lets the journal go and keeps it for another run. A second Close does
-// nothing.
+// Close closes the journal and keeps it for another run. Further calls do nothing.
 func (j *Journal) Close() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -252,15 +245,15 @@ func (j *Journal) Close() error {
 	return failure(op, j.folder, err)
 }
 
-// Remove closes the journal and removes it with its folder: the job is done.
-// Files that were noted stay; they are the job's.
+// Remove closes the journal of a finished job and removes it with its folder. Files that
+// were noted stay.
 func (j *Journal) Remove() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if err := j.usable(); err != nil && j.lock == nil {
 		return err
 	}
-	_ = j.closeFiles() // nothing in them is wanted any more
+	_ = j.closeFiles() // they are about to be removed
 	err := removeFolder(j.folder, j.lock)
 	j.lock = nil
 	return failure("remove the job's journal", j.folder, err)
@@ -270,7 +263,7 @@ func (j *Journal) closeFiles() error {
 	var first error
 	for _, f := range []*os.File{j.file, j.notes} {
 		if f == nil {
-			continue // Open failed before it
+			continue // Open failed before opening it
 		}
 		if err := f.Close(); first == nil {
 			first = err
@@ -281,16 +274,16 @@ func (j *Journal) closeFiles() error {
 
 func (j *Journal) usable() error {
 	if j.lock == nil {
-		return fault.Internal.New(op+" "+j.folder, "used after it was closed")
+		return fault.Internal.New(op+" "+j.folder, "it was used after it was closed")
 	}
 	return j.err
 }
 
 func (j *Journal) path(name string) string { return filepath.Join(j.folder, name) }
 
-// add writes b at the end of what is good in f, to the disk. After a failure f
-// ends there again. Where even that fails, the next add writes over it, and a
-// reader stops at what is left: it does not fit the chain of checksums.
+// add writes b at offset end, the end of the valid part of f, and syncs it. After a
+// failure it truncates f to end. If that fails too, the next add overwrites the rest, and
+// a reader stops there because it does not fit the chain of checksums.
 func add(f *os.File, end int64, b []byte) error {
 	_, err := f.WriteAt(b, end)
 	if err == nil {
@@ -304,19 +297,19 @@ func add(f *os.File, end int64, b []byte) error {
 	return err
 }
 
-// failure puts an error of the file system into the user's words.
+// failure converts an error of the file system to an error for the user.
 func failure(op, subject string, err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok || err == nil {
 		return err
 	}
-	cause, hint := fault.WithoutPath(err), "use --resume never to go without a journal"
+	cause, hint := fault.WithoutPath(err), "set `resume` to never to work without a journal"
 	switch {
 	case isFull(err):
 		cause = fmt.Errorf("the disk is full: %w", cause)
-		hint = "free some space; the same command goes on from there"
+		hint = "free some space, then run the same command again: it continues"
 	case isTooLarge(err):
 		cause = fmt.Errorf("the file has reached a size limit: %w", cause)
-		hint = "raise the limit on the size of files (ulimit -f)"
+		hint = "raise the limit for the size of files (ulimit -f)"
 	}
 	return fault.Output.Wrap(op+" "+subject, cause, hint)
 }

@@ -27,7 +27,7 @@ func mustOpen(t *testing.T, dir string, id Identity) *Journal {
 	return j
 }
 
-// rest reads what is left of a journal.
+// rest reads the remaining records of a journal.
 func rest(t *testing.T, j *Journal) []Record {
 	t.Helper()
 	var all []Record
@@ -85,7 +85,7 @@ func checkRecords(t *testing.T, what string, got, want []Record) {
 	}
 }
 
-// odd are numbers that a conversion on the way would change.
+// odd returns numbers that a conversion would change.
 func odd() []float32 {
 	var f []float32
 	for _, bits := range []uint32{0, 1 << 31, 1, 0x7f800000, 0xff800000, 0x7f800001, 0xffc12345, 0x7fffffff, 0x3f800001} {

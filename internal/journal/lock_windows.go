@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// isFull tells whether a write failed because there was no space.
+// isFull reports whether a write failed because there was no space.
 func isFull(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }
 
-// isTooLarge tells whether a write failed at a limit on the size of files.
+// isTooLarge reports whether a write failed at a limit for the size of files.
 func isTooLarge(err error) bool { return errors.Is(err, windows.ERROR_FILE_TOO_LARGE) }
 
-// tryLock locks an open file, or tells that somebody else has it. The lock
-// goes with the file: at its Close and with the process, however it ends.
+// tryLock locks an open file, or reports that it is already locked. Closing the file or
+// the end of the process releases the lock.
 func tryLock(f *os.File) (taken bool, err error) {
 	// Locked bytes cannot be read by others. This one is far behind the number
 	// of the process, which is there to be read.

@@ -15,8 +15,8 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// childTask is the variable that makes this test's binary a child of a test:
-// what to do, in which folder.
+// childTask and childDir are the variables that make the test binary a child of a
+// test: what to do, and in which folder.
 const childTask, childDir = "LIPSTREAM_JOURNAL_TASK", "LIPSTREAM_JOURNAL_DIR"
 
 var tasks = map[string]func(dir string) error{"append": appendForever}
@@ -44,7 +44,7 @@ func child(t *testing.T, task, dir string) *exec.Cmd {
 	return cmd
 }
 
-// numbered is the n-th record of a child: large, so that a kill hits it.
+// numbered returns the n-th record of a child, large enough for a kill to hit it.
 func numbered(n int) Record {
 	r := Record{First: int64(n), Frames: 16, Fresh: 12, Plan: fmt.Appendf(nil, `{"n":%d}`, n), Latents: make([]float32, 64<<10)}
 	for i := range r.Latents {
@@ -53,13 +53,13 @@ func numbered(n int) Record {
 	return r
 }
 
-// childOutput is the temporary output that a child notes and makes.
+// childOutput returns the temporary output that a child notes and creates.
 func childOutput(dir string) string {
 	return filepath.Join(dir, fmt.Sprintf(".out.lipstream-%d-0123456789ab.mp4", os.Getpid()))
 }
 
-// appendForever goes on with the journal and says each record that is on the
-// disk.
+// appendForever continues the journal and prints the number of each record that is
+// on the disk.
 func appendForever(dir string) error {
 	j, err := Open(dir, "key", job)
 	if err != nil {
@@ -88,12 +88,15 @@ func appendForever(dir string) error {
 	}
 }
 
-// TestKill kills a process that appends, again and again, and goes on with its
-// journal. What Append returned for is there; at most the record under way may
-// be there as well.
+// TestKill repeatedly kills a process that appends, and continues its journal. Every
+// record whose Append returned must be there, and at most one more.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
-	for round := range 4 {
+	rounds := 4
+	if testing.Short() {
+		rounds = 1
+	}
+	for round := range rounds {
 		cmd := child(t, "append", dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
@@ -162,13 +165,13 @@ func checkBusy(t *testing.T, dir string, pid int) {
 	checkThere(t, true, filepath.Join(dir, "key", journalName))
 }
 
-// TestLockRace opens, removes and sweeps one job from many sides at once: one
-// of them has it at a time, and what it appends is its own.
+// TestLockRace opens, removes and sweeps one job from several goroutines: one of
+// them holds it at a time, and what it appends is its own.
 func TestLockRace(t *testing.T) {
 	dir := t.TempDir()
-	var holders, opened atomic.Int32
+	var holders atomic.Int32
 	side := func(n int) error {
-		for i := range 8 {
+		for i := 0; i < 3; {
 			j, err := Open(dir, "key", job)
 			if fault.KindOf(err) == fault.Output && strings.Contains(err.Error(), "another lipstream") {
 				continue
@@ -176,9 +179,9 @@ func TestLockRace(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			opened.Add(1)
+			i++
 			if holders.Add(1) != 1 {
-				err = fmt.Errorf("two have the job")
+				err = fmt.Errorf("two hold the job")
 			}
 			for ok := err == nil; ok; {
 				_, ok, err = j.Next()
@@ -225,7 +228,4 @@ func TestLockRace(t *testing.T) {
 	sides.Wait()
 	close(done)
 	sweeper.Wait()
-	if opened.Load() < 4 {
-		t.Errorf("opened %d times only", opened.Load())
-	}
 }

@@ -23,9 +23,9 @@ import (
 //	record   length uint32, crc uint32, body [length]byte
 //	body     first int64, frames, fresh, bytes of plan, latents uint32, plan, latents (float32)
 //
-// A crc is the CRC-32C of everything in its header or record but itself,
-// continued from the crc before it. So a record is good in its place only:
-// what an older run left behind the end can never pass for a record.
+// A crc is the CRC-32C of its header or record without itself, continued from the previous
+// crc. So a record is only valid in its place, and data of an older run after the end
+// never counts as a record.
 const (
 	magic       = "LIPJRNL\n"
 	version     = 1
@@ -45,13 +45,13 @@ var (
 // Record is one finished window.
 type Record struct {
 	First   int64     // index of the window's first frame, in the frames of the job, from 0
-	Frames  int       // frames of the window, filled ones included
-	Fresh   int       // frames of it that no window before had, 0 to Frames
+	Frames  int       // frames of the window, including padding
+	Fresh   int       // frames that were not in an earlier window, 0 to Frames
 	Plan    []byte    // JSON of the memory plan in force; may be empty
-	Latents []float32 // of all frames, in the engine's order; kept bit for bit
+	Latents []float32 // of all frames, in the engine's order; stored exactly
 }
 
-// check says why a record cannot be kept, or "".
+// check returns why a record is invalid, or "".
 func (r *Record) check() string {
 	switch {
 	case r.First < 0:
@@ -68,8 +68,8 @@ func (r *Record) check() string {
 	return ""
 }
 
-// encode gives the bytes of a record that follows one with the crc before, in
-// buf where it is large enough, and the record's crc.
+// encode returns the bytes of a record that follows one with the crc before, in buf if it
+// is large enough, and the crc of the record.
 func (r *Record) encode(buf []byte, before uint32) ([]byte, uint32) {
 	n := bodyBytes + len(r.Plan) + 4*len(r.Latents)
 	b := slices.Grow(buf[:0], frameBytes+n)
@@ -92,7 +92,7 @@ func recordCRC(before uint32, length, body []byte) uint32 {
 	return crc32.Update(crc32.Update(before, castagnoli, length), castagnoli, body)
 }
 
-// decode takes a body apart; nothing of the record shares memory with it.
+// decode decodes a body. The record does not share memory with it.
 func decode(body []byte) (Record, bool) {
 	if len(body) < bodyBytes {
 		return Record{}, false
@@ -115,12 +115,11 @@ func decode(body []byte) (Record, bool) {
 	return r, r.check() == ""
 }
 
-// Identity is what the result of a job depends on: options, versions, sizes,
-// times and hashes of inputs. Names are for people too: a journal that does
-// not fit is explained by the names whose values differ.
+// Identity is what the result of a job depends on: settings, versions, sizes, times and
+// hashes of inputs. Messages list the names whose values differ.
 type Identity map[string]string
 
-// encode gives the identity as JSON, with the same bytes for the same values.
+// encode returns the identity as JSON, with the same bytes for the same values.
 func (id Identity) encode() ([]byte, error) {
 	exact := make(map[string]string, len(id))
 	for name, value := range id {
@@ -139,9 +138,9 @@ func (id Identity) encode() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// exactly quotes what JSON cannot hold: it would make the same text of all
-// paths that are not UTF-8. What looks quoted is quoted again, so that no two
-// texts become one.
+// exactly quotes texts that are not UTF-8, such as paths, because JSON would make some of
+// them equal. It also quotes texts that begin with a quotation mark, so that different
+// texts stay different.
 func exactly(s string) string {
 	if !utf8.ValidString(s) || strings.HasPrefix(s, `"`) {
 		return strconv.Quote(s)
@@ -149,7 +148,7 @@ func exactly(s string) string {
 	return s
 }
 
-// differing names what differs between two encoded identities.
+// differing returns the names whose values differ between two encoded identities.
 func differing(was, now []byte) ([]string, error) {
 	var a, b map[string]string
 	if err := json.Unmarshal(was, &a); err != nil {
@@ -173,7 +172,7 @@ func differing(was, now []byte) ([]string, error) {
 	return names, nil
 }
 
-// encodeHeader gives the bytes of a header and its crc.
+// encodeHeader returns the bytes of a header and its crc.
 func encodeHeader(identity []byte) ([]byte, uint32) {
 	b := []byte(magic)
 	b = order.AppendUint32(b, version)
@@ -183,27 +182,27 @@ func encodeHeader(identity []byte) ([]byte, uint32) {
 	return append(b, identity...), crc
 }
 
-// What a scanner finds besides records; errors of reading come as they are.
+// The errors of a scanner, in addition to those of reading.
 var (
 	errDamaged = errors.New("damaged")
 	errVersion = errors.New("another format")
 )
 
-// scanner reads the bytes of a journal and trusts none of them.
+// scanner reads the records of an untrusted journal.
 type scanner struct {
 	r    *bufio.Reader
-	left int64  // bytes of the file that were not read yet
-	end  int64  // offset behind the last good record
-	crc  uint32 // of the last good record
-	buf  []byte // of the last body, to be used again
+	left int64  // bytes of the file that are not read yet
+	end  int64  // offset after the last valid record
+	crc  uint32 // of the last valid record
+	buf  []byte // of the last body, for reuse
 }
 
 func newScanner(r io.Reader, size int64) *scanner {
 	return &scanner{r: bufio.NewReaderSize(r, 64<<10), left: size}
 }
 
-// header reads the header and gives the identity.
-// Errors: errDamaged, errVersion, or of reading.
+// header reads the header and returns the identity. The error is errDamaged, errVersion,
+// or an error of reading.
 func (s *scanner) header() ([]byte, error) {
 	var h [headerBytes]byte
 	if err := s.read(h[:]); err != nil {
@@ -230,8 +229,8 @@ func (s *scanner) header() ([]byte, error) {
 	return bytes.Clone(identity), nil
 }
 
-// next reads a record. Errors: io.EOF at the end, errDamaged at a torn or
-// damaged record, or of reading. There is no record after an error.
+// next reads a record. The error is io.EOF at the end, errDamaged at an incomplete or
+// damaged record, or an error of reading. There are no records after an error.
 func (s *scanner) next() (Record, error) {
 	if s.left == 0 {
 		return Record{}, io.EOF
@@ -260,7 +259,7 @@ func (s *scanner) next() (Record, error) {
 	return r, nil
 }
 
-// body reads n bytes. They are good until the next call.
+// body reads n bytes, which are valid until the next call.
 func (s *scanner) body(n uint32) ([]byte, error) {
 	if int64(n) > s.left { // before anything is allocated
 		return nil, errDamaged

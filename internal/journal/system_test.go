@@ -18,8 +18,8 @@ import (
 
 func init() { tasks["full"] = appendToLimit }
 
-// appendToLimit appends under a limit on the size of files, which lets a write
-// through in part and fails the rest, as a full disk does; then without it.
+// appendToLimit appends under a limit for the size of files, where a write succeeds in
+// part, as on a full disk, and then without it.
 func appendToLimit(dir string) error {
 	j, err := Open(dir, "key", job)
 	if err != nil {
@@ -60,7 +60,7 @@ func appendToLimit(dir string) error {
 			return err
 		}
 	}
-	return nil // not closed, as if it were killed
+	return nil // without Close, as if it were killed
 }
 
 func TestFull(t *testing.T) {
@@ -87,8 +87,8 @@ func TestFullSaysSo(t *testing.T) {
 	}
 }
 
-// TestLockOfRemovedFile: a lock that was removed after it was opened protects
-// nothing, whether or not there is another by now.
+// TestLockOfRemovedFile: the lock of a file that was removed after it was opened is
+// worthless, whether or not there is a new file.
 func TestLockOfRemovedFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), lockName)
 	for _, again := range []bool{false, true} {

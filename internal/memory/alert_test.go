@@ -32,7 +32,7 @@ func TestCheckThresholds(t *testing.T) {
 	}{
 		{Threshold{}, Threshold{}, true},
 		{share(0.5), share(0.5), true},
-		{share(0.9), Threshold{}, false}, // above the default of the alert
+		{share(0.9), Threshold{}, false}, // above the default for critical
 		{Threshold{}, share(0.5), false},
 		{size(2), size(1), false},
 		{size(1), size(2), true},

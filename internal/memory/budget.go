@@ -1,34 +1,30 @@
 package memory
 
-import (
-	"os"
-	"strconv"
-	"strings"
-)
+import "path/filepath"
 
-// Budget is the memory that a job may use, bytes.
+// Budget is the memory that a job may use, in bytes.
 type Budget struct {
-	Host     int64  // of the machine: this process and its children
-	HostFrom string // what sets it, for people
-	// Device is the memory of a GPU that has its own; 0 without one.
+	Host     int64  // main memory, of this process and its children
+	HostFrom string // what sets it, such as "`memory_limit`"
+	// Device is the memory of a GPU, 0 without a GPU that has its own memory.
 	Device     int64
 	DeviceFrom string
 }
 
 const (
-	// reserveShare of what is free is left to others where nobody has set a
-	// limit, and at least reserveLeast.
-	reserveShare = 20 // one part in
+	// Without a limit, one part in reserveShare of the free memory is left to
+	// other programs, and at least reserveLeast.
+	reserveShare = 20
 	reserveLeast = 256 << 20
 )
 
-// Budget finds out what a job may use: its limit (0 for none), what the control
-// group leaves, or what the machine has free, whichever is least. What this
-// process and its children hold already is theirs. Without a limit of the job,
-// a reserve of the machine's memory is left to others, and always one of a
-// GPU's. A GPU without memory of its own, or nil, has no part in it.
+// Budget returns what a job may use: its limit (0 for none), what the control
+// group leaves, or what the machine has free, whichever is least. It includes
+// what this process and its children already hold. Without a limit, a reserve of
+// the machine's memory is left to other programs, and always one of a GPU's. The
+// device may be nil, and does not count if it has no memory of its own.
 //
-// An error is that of reading the process, its control group or the machine.
+// Budget fails if the process, its control group or the machine cannot be read.
 func (p Probe) Budget(limit int64, device *GPU) (Budget, error) {
 	var b Budget
 	use := func(n int64, from string) {
@@ -42,15 +38,15 @@ func (p Probe) Budget(limit int64, device *GPU) (Budget, error) {
 	}
 	own := max(u.Anonymous, u.Total()-u.Mapped)
 	if limit > 0 {
-		use(limit, "--memory-limit")
+		use(limit, "`memory_limit`")
 	}
 	g, err := p.Cgroup()
 	if err != nil {
 		return b, err
 	}
 	if g.Limit > 0 {
-		// Of the caches in active use, those that we map stay taken: the code
-		// of the runtimes is among them.
+		// Active caches that this process maps stay in use: the code of the
+		// runtimes is among them.
 		cache := max(0, p.activeCache(g)-u.Mapped)
 		use(min(g.Limit, g.Available+own+cache), "limit of the control group "+g.Path)
 	}
@@ -72,45 +68,25 @@ func (p Probe) Budget(limit int64, device *GPU) (Budget, error) {
 
 func reserve(free int64) int64 { return min(free, max(free/reserveShare, reserveLeast)) }
 
-// activeCache is how much of the caches of a group is in active use, by the
-// kernel's count: what was read twice is, for as long as nothing else needs the
-// memory. Checkpoints of an earlier job are. [Cgroup] counts it as taken, but
-// the kernel drops it before it kills. It is 0 where it cannot be read.
+// activeCache returns how much of the caches of a group the kernel considers
+// active: pages that were read at least twice, such as the checkpoints of an
+// earlier job. [Cgroup] counts them as used, but the kernel drops them before it
+// kills a process. The result is 0 if they cannot be read.
 //
-// Of a hierarchy it looks at the group with the lowest limit. Where one above
-// has less left, that one has this much of active caches at least.
+// In a hierarchy it looks at the group with the lowest limit. A group above it
+// has at least as much active cache.
 func (p Probe) activeCache(g Cgroup) int64 {
-	pid, field := "self", "active_file"
-	if p.PID != 0 {
-		pid = strconv.Itoa(p.PID)
-	}
+	field := "active_file"
 	if g.Version == 1 {
 		field = "total_active_file"
 	}
-	mounts, err := os.ReadFile(p.path("/proc", pid, "mountinfo"))
-	if err != nil {
-		mounts = nil // the usual mount points will do
-	}
-	stat, err := os.ReadFile(p.path(findMount(string(mounts), g.Version).point, g.Path, "memory.stat"))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(stat)) {
-		if f := strings.Fields(line); len(f) == 2 && f[0] == field {
-			n, err := strconv.ParseInt(f[1], 10, 64)
-			if err != nil {
-				return 0
-			}
-			return n
-		}
-	}
-	return 0
+	return p.memoryStat(filepath.Join(p.findMount(g.Version).point, g.Path))[field]
 }
 
-// Windows is how many windows of frames may be in flight where so many bytes
-// are usable: 4 above 20 GB (20·10⁹), 2 above 8 GiB (8·2³⁰), else 1. A card sold
-// as 8 GB has 8.6·10⁹ bytes, of which less is free, so its threshold is binary;
-// one sold as 24 GB is still above 20·10⁹ when a desktop takes some of it.
+// Windows returns how many windows of frames may be in flight if so many bytes are
+// usable: 4 above 20 GB (20·10⁹), 2 above 8 GiB (8·2³⁰), else 1. A card sold as 8 GB
+// has 8.6·10⁹ bytes and less than that free, so its threshold is binary. A card
+// sold as 24 GB is above 20·10⁹ even when a desktop uses some of it.
 func Windows(usable int64) int {
 	switch {
 	case usable > 20e9:

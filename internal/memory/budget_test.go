@@ -9,7 +9,7 @@ import (
 )
 
 // job is a process 10 with 1000 MiB, 400 of them mapped, and a child 11 with
-// 100 MiB of its own, on a machine with so many MiB available.
+// 100 MiB of its own, on a machine with available MiB.
 func job(available int) map[string]string {
 	kb := func(mb int) string { return fmt.Sprintf("%d kB\n", mb<<10) }
 	return join(
@@ -40,8 +40,8 @@ func inGroup(version int, dir string, limit, used, inactive, active int) map[str
 	}
 }
 
-// TestBudget: the job and its child hold 700 MiB that no file stands behind;
-// all figures are MiB.
+// TestBudget: the job and its child hold 700 MiB of anonymous memory. All figures
+// are in MiB.
 func TestBudget(t *testing.T) {
 	linuxOnly(t)
 	const machine = "free memory of the machine"
@@ -56,10 +56,10 @@ func TestBudget(t *testing.T) {
 		{"free memory less 5 %", job(19300), 0, 19000, machine},
 		{"free memory less 256 MiB", job(1300), 0, 2000 - 256, machine},
 		{"next to nothing is free", join(job(0), map[string]string{"proc/10/status": "VmRSS: 4 kB\nRssAnon: 4 kB\n", "proc/10/smaps_rollup": "", "proc/10/task/10/children": ""}), 0, 0, machine},
-		{"the flag", job(19300), 3000, 3000, "--memory-limit"},
-		{"the flag, hardly less than what is free", job(19300), 19900, 19900, "--memory-limit"},
-		{"the flag, more than what is free", job(19300), 30000, 20000, machine},
-		{"a negative flag is none", job(19300), -1, 19000, machine},
+		{"the setting", job(19300), 3000, 3000, "`memory_limit`"},
+		{"the setting, hardly less than what is free", job(19300), 19900, 19900, "`memory_limit`"},
+		{"the setting, more than what is free", job(19300), 30000, 20000, machine},
+		{"a negative limit is none", job(19300), -1, 19000, machine},
 	}
 	for version := 1; version <= 2; version++ {
 		group := func(dir string, limit, used, inactive, active int) map[string]string {
@@ -68,15 +68,15 @@ func TestBudget(t *testing.T) {
 		v := fmt.Sprintf("v%d, ", version)
 		const of = "limit of the control group "
 		tests = append(tests, []row{
-			// Used are our 700 and 400 mapped, and 900 of others.
+			// Used: the job's 700 and its 400 mapped, and 900 of other programs.
 			{v + "others hold memory", join(job(19300), group("/a", 4000, 2000, 0, 0)), 0, 2700, of + "/a"},
 			{v + "others hold caches", join(job(19300), group("/a", 4000, 2000, 900, 0)), 0, 3600, of + "/a"},
 			{v + "others hold caches in active use", join(job(19300), group("/a", 4000, 2000, 0, 1300)), 0, 3600, of + "/a"},
 			{v + "the caches in active use are what we map", join(job(19300), group("/a", 4000, 2000, 0, 400)), 0, 2700, of + "/a"},
 			{v + "never more than the limit", join(job(19300), group("/a", 4000, 1000, 600, 900)), 0, 4000, of + "/a"},
 			{v + "nothing but ours is left", join(job(19300), group("/a", 1000, 1000, 0, 0)), 0, 700, of + "/a"},
-			{v + "the flag is lower", join(job(19300), group("/a", 4000, 1100, 0, 0)), 3000, 3000, "--memory-limit"},
-			{v + "the flag is higher", join(job(19300), group("/a", 4000, 1100, 0, 0)), 5000, 3600, of + "/a"},
+			{v + "the setting is lower", join(job(19300), group("/a", 4000, 1100, 0, 0)), 3000, 3000, "`memory_limit`"},
+			{v + "the setting is higher", join(job(19300), group("/a", 4000, 1100, 0, 0)), 5000, 3600, of + "/a"},
 			{v + "the machine has less", join(job(1300), group("/a", 4000, 1100, 0, 0)), 0, 2000 - 256, machine},
 			{v + "the lowest limit is not the least left", join(job(19300), group("/a", 9000, 8500, 100, 700), group("/a/b", 4000, 1100, 0, 600)), 0,
 				600 + 700 + 200, of + "/a/b"},
@@ -126,7 +126,7 @@ func TestBudgetOfGPU(t *testing.T) {
 			t.Errorf("%s: %+v, %v", tt.name, b, err)
 		}
 	}
-	// A limit of the host is none of the GPU.
+	// A limit on main memory does not limit the GPU.
 	if b, err := p.Budget(gib, &GPU{Vendor: "nvidia", Total: 24 * gib, Used: 4 * gib}); err != nil || b.Device != 19*gib || b.Host != gib {
 		t.Errorf("%+v, %v", b, err)
 	}
@@ -143,7 +143,7 @@ func TestBudgetUnread(t *testing.T) {
 	}
 }
 
-// TestBudgetHere reads this machine, whatever it is.
+// TestBudgetHere reads this machine.
 func TestBudgetHere(t *testing.T) {
 	for _, p := range []Probe{{}, {portable: true}} {
 		b, err := p.Budget(0, nil)
@@ -156,7 +156,7 @@ func TestBudgetHere(t *testing.T) {
 	}
 }
 
-// TestWindows: cards by what they are sold as, and by what is left of them.
+// TestWindows covers cards by their nominal size and by what is free of it.
 func TestWindows(t *testing.T) {
 	left := func(total, used int64) int64 {
 		free := total - used

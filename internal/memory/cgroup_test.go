@@ -13,7 +13,7 @@ func TestCgroup(t *testing.T) {
 		v2Mount   = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n"
 		unlimited = "9223372036854771712\n"
 	)
-	// group gives the files of one version-2 group.
+	// group returns the files of one version-2 group.
 	group := func(dir, limit, used, stat string) map[string]string {
 		return map[string]string{dir + "/memory.max": limit, dir + "/memory.current": used, dir + "/memory.stat": stat}
 	}

@@ -9,49 +9,49 @@ import (
 	"strings"
 )
 
-// GPU is a graphics processor and its memory, in bytes.
+// GPU describes a graphics processor and its memory, in bytes.
 type GPU struct {
 	Vendor string // "nvidia", "amd", "intel"
 	Index  int    // among those of its vendor, in the driver's order
-	Name   string // as the maker calls it, or the PCI device number
-	Driver string // version, or the kernel module where it tells no version
-	// Total and Used are 0 where they cannot be read. For NVIDIA, Used is
-	// what all processes use together.
+	Name   string // the maker's name, or the PCI device number
+	Driver string // its version, or the kernel module if that has no version
+	// Total and Used are 0 if they cannot be read. For NVIDIA, Used counts all
+	// processes.
 	Total, Used int64
-	// Shared is true for a GPU without memory of its own that can be read:
-	// it takes from the host's.
+	// Shared is true for a GPU that uses the host's memory, or whose own memory
+	// cannot be read.
 	Shared bool
-	// Utilisation is the share of time in which the GPU was at work lately, 0
-	// to 1, and -1 where it cannot be read.
+	// Utilisation is the fraction of recent time in which the GPU was busy, 0 to
+	// 1, or -1 if it cannot be read.
 	Utilisation float64
-	// Temperature of the chip in degrees Celsius and Power in watts are 0
-	// where they cannot be read.
+	// Temperature of the chip in degrees Celsius and Power in watts are 0 if they
+	// cannot be read.
 	Temperature, Power float64
 }
 
-// ID names the GPU among all of the machine: "nvidia:0".
+// ID returns the name of the GPU within the machine, such as "nvidia:0".
 func (g GPU) ID() string { return g.Vendor + ":" + strconv.Itoa(g.Index) }
 
-// Free is what is left of Total.
+// Free returns what is left of Total.
 func (g GPU) Free() int64 { return max(0, g.Total-g.Used) }
 
-// GPUReader reads the GPUs again and again; opening the driver's library can
-// take a second, a reading takes well below a millisecond.
+// GPUReader reads the GPUs repeatedly. Opening the driver's library can take a
+// second, a reading takes well below a millisecond.
 type GPUReader struct {
 	probe Probe
 	nvml  *nvml
 	err   error // why NVIDIA's GPUs cannot be read
 }
 
-// OpenGPUs gets ready to read the GPUs. What is not installed is not an error.
+// OpenGPUs returns a reader of the GPUs. A missing driver is not an error.
 func (p Probe) OpenGPUs() *GPUReader {
 	r := &GPUReader{probe: p}
 	r.nvml, r.err = openNVML(p.NVML)
 	return r
 }
 
-// Read lists the GPUs as they are now. With an error the list holds those that
-// could be read.
+// Read returns the current state of the GPUs. With an error, the list holds those
+// that could be read.
 func (r *GPUReader) Read() ([]GPU, error) {
 	var all []GPU
 	err := r.err
@@ -63,7 +63,7 @@ func (r *GPUReader) Read() ([]GPU, error) {
 	return append(all, r.probe.drmGPUs()...), err
 }
 
-// Close lets the driver's library go.
+// Close releases the driver's library.
 func (r *GPUReader) Close() error {
 	if r.nvml == nil {
 		return nil
@@ -86,8 +86,8 @@ const (
 	pciIntel = "0x8086"
 )
 
-// drmGPUs reads AMD's and Intel's GPUs from /sys/class/drm (Linux). NVIDIA's
-// stand there as well, but without figures.
+// drmGPUs reads AMD's and Intel's GPUs from /sys/class/drm (Linux). NVIDIA's are
+// listed there without figures.
 func (p Probe) drmGPUs() []GPU {
 	if !p.procfs() {
 		return nil
@@ -129,7 +129,7 @@ func (p Probe) drmGPUs() []GPU {
 	return gpus
 }
 
-// cardNumber is the 0 of ".../card0", and -1 for connectors ("card0-HDMI-A-1").
+// cardNumber returns the 0 of ".../card0", or -1 for connectors ("card0-HDMI-A-1").
 func cardNumber(dir string) int {
 	n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), "card"))
 	if err != nil {
@@ -138,9 +138,9 @@ func cardNumber(dir string) int {
 	return n
 }
 
-// intelMemory reads the memory of a discrete Intel GPU where its driver tells:
-// in Intel's own builds of i915 beside the card, in xe below each tile. What
-// is in use, neither tells.
+// intelMemory reads the memory of a discrete Intel GPU if its driver reports it:
+// Intel's own builds of i915 beside the card, xe below each tile. xe does not
+// report how much is used.
 func intelMemory(dir string) (total, used int64) {
 	if total = numberFile(dir, "lmem_total_bytes"); total > 0 {
 		if avail := numberFile(dir, "lmem_avail_bytes"); avail > 0 {
@@ -159,8 +159,8 @@ func intelMemory(dir string) (total, used int64) {
 }
 
 // sensors reads a GPU's hwmon, in degrees Celsius and watts. The files are in
-// thousandths of a degree and millionths of a watt. amdgpu has the edge of the
-// chip as temp1, xe the package as temp2.
+// thousandths of a degree and millionths of a watt. temp1 is the edge of the chip
+// for amdgpu, temp2 the package for xe.
 func sensors(device string) (temperature, power float64) {
 	dirs, err := filepath.Glob(filepath.Join(device, "hwmon", "hwmon*"))
 	if err != nil || len(dirs) == 0 {
@@ -177,7 +177,7 @@ func sensors(device string) (temperature, power float64) {
 	return first("temp1_input", "temp2_input") / 1e3, first("power1_average", "power1_input") / 1e6
 }
 
-// share makes 0 to 1 of percent, and -1 of what is none.
+// share converts a percentage to 0 to 1, and anything else to -1.
 func share(percent int) float64 {
 	if percent < 0 || percent > 100 {
 		return -1
@@ -185,8 +185,8 @@ func share(percent int) float64 {
 	return float64(percent) / 100
 }
 
-// moduleVersion is the version of the kernel module that drives a device, or
-// its name: modules of the kernel's own tree have no version.
+// moduleVersion returns the name of the kernel module that drives a device, with
+// its version if it has one: modules of the kernel's own tree have none.
 func (p Probe) moduleVersion(device string) string {
 	target, err := os.Readlink(filepath.Join(device, "driver"))
 	if err != nil {
@@ -199,7 +199,7 @@ func (p Probe) moduleVersion(device string) string {
 	return name
 }
 
-// textFile is the trimmed content of a file of /sys, or "".
+// textFile returns the trimmed content of a file of /sys, or "".
 func textFile(dir, name string) string {
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
@@ -208,7 +208,7 @@ func textFile(dir, name string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// numberFile is the number in a file of /sys, decimal or with 0x, or 0.
+// numberFile returns the number in a file of /sys, decimal or with 0x, or 0.
 func numberFile(dir, name string) int64 {
 	n, err := strconv.ParseInt(textFile(dir, name), 0, 64)
 	if err != nil {

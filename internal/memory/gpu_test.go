@@ -154,7 +154,7 @@ func TestNVML(t *testing.T) {
 func checkNVML(t *testing.T, want []GPU, flags ...string) {
 	p := Probe{Root: t.TempDir(), NVML: buildStub(t, flags...)}
 	r := p.OpenGPUs()
-	for range 3 { // it is read again and again
+	for range 3 { // a reader can be used repeatedly
 		got, err := r.Read()
 		if d := cmp.Diff(want, got); d != "" {
 			t.Errorf("(-want +got):\n%s", d)

@@ -1,9 +1,9 @@
-// Package memory measures memory: of the host, of the control group that this
-// process runs in, of the process with its children, and of the GPUs. It only
-// measures; what to do about it is decided elsewhere.
+// Package memory measures the memory of the host, of the control group that this
+// process runs in, of the process with its children, and of the GPUs. It also
+// chooses plans: how a job uses a given amount of memory.
 //
-// On Linux everything is read from /proc and /sys, which costs microseconds.
-// Elsewhere gopsutil asks the system.
+// On Linux it reads /proc and /sys, which takes microseconds. On other systems it
+// uses gopsutil.
 package memory
 
 import (
@@ -16,55 +16,53 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 )
 
-// Probe reads memory figures. Its zero value is this process on this machine.
+// Probe reads memory figures. The zero value reads this process on this machine.
 type Probe struct {
-	// Root is put in front of every path that is read (/proc, /sys and the
-	// mount points found there), for tests.
+	// Root is prepended to every path that is read (/proc, /sys and the mount
+	// points found there), for tests.
 	Root string
-	// PID is the process to look at; 0 is this one.
+	// PID is the process to measure; 0 is this one.
 	PID int
-	// NVML is the path of NVIDIA's management library; "" looks where the
-	// system's loader does.
+	// NVML is the path of NVIDIA's management library; "" leaves the search to
+	// the system's loader.
 	NVML string
 
-	// portable leaves /proc alone, as on systems that have none; for tests.
+	// portable makes tests use gopsutil, as on systems without /proc.
 	portable bool
 }
 
 // Host is the memory of the machine, in bytes.
 type Host struct {
 	Total int64
-	// Available is what can be had without swapping: free memory and the
-	// caches that the system would let go.
+	// Available is what can be allocated without swapping: free memory and the
+	// caches that the system can drop.
 	Available int64
 }
 
-// Usage is what a process and its children hold, in bytes.
+// Usage is the memory of a process and its children, in bytes.
 //
-// The figure of a process is its resident memory, with pages that it shares
-// with other processes divided among them (PSS), so that the sum over a tree
-// counts each page once: three ffmpegs do not hold their libraries three
-// times. Mapped files, weights among them, count while they are resident.
+// The figure of a process is its resident memory, with pages that it shares with
+// other processes divided among them (PSS), so that the sum over a tree counts
+// each page once. Mapped files, such as weights, count while they are resident.
 // Swapped-out memory does not count.
 //
-// PSS makes the kernel walk the page tables, some 10 ms for a process of
-// several GB. For a process where it was slow, the following readings take the
-// resident set, which the kernel counts anyway, less what sharing made of the
-// difference the last time; see [Meter]. Where there is no PSS at all (other
-// systems, old kernels, processes of other users) it is the resident set.
+// To count the PSS, the kernel walks the page tables, which takes about 10 ms for
+// a process of several GB. If that was slow for a process, the next readings take
+// its resident set, which costs nothing, less the difference between the two at
+// the last reading of both. Where there is no PSS (other systems, old kernels,
+// processes of other users) Usage counts the resident set.
 type Usage struct {
 	Self      int64 // this process
 	Children  int64 // its children, their children and so on
-	Mapped    int64 // the part of both that is file pages, which the kernel can drop and read again
+	Mapped    int64 // the part of both in pages of files, which the kernel can drop and read again
 	Processes int   // how many processes, this one included
-	// Anonymous is the part of both that no file stands behind (RssAnon): heaps,
-	// stacks and buffers, which can only be swapped. Pages that a process shares
-	// with its parent after a fork count in both. 0 where the system does not
-	// tell: it is told by Linux.
+	// Anonymous is the part of both without a file (RssAnon): heaps, stacks and
+	// buffers, which can only be swapped. Pages that a process shares with its
+	// parent after a fork count in both. Only Linux reports it.
 	Anonymous int64
 }
 
-// Total is what the whole tree holds.
+// Total returns the memory of the whole tree.
 func (u Usage) Total() int64 { return u.Self + u.Children }
 
 // Host reads the memory of the machine.
@@ -79,14 +77,14 @@ func (p Probe) Host() (Host, error) {
 	return Host{Total: int64(v.Total), Available: int64(v.Available)}, nil
 }
 
-// Usage reads what the process and its children hold now.
+// Usage reads the current memory of the process and its children.
 func (p Probe) Usage() (Usage, error) {
 	u, _, err := p.newReader().read()
 	return u, err
 }
 
-// Available is what this process may still take: the host's available memory
-// or what is left under the control group's limit, whichever is less.
+// Available returns what this process can still allocate: the host's available
+// memory or what is left under the control group's limit, whichever is less.
 func (p Probe) Available() (int64, error) {
 	h, err := p.Host()
 	if err != nil {
@@ -115,7 +113,7 @@ func (p Probe) pid() int {
 	return os.Getpid()
 }
 
-// usagePortable asks gopsutil, where there is no /proc.
+// usagePortable reads the usage with gopsutil, on systems without /proc.
 func (p Probe) usagePortable() (Usage, error) {
 	self, err := process.NewProcess(int32(p.pid()))
 	if err != nil {
@@ -126,7 +124,7 @@ func (p Probe) usagePortable() (Usage, error) {
 		return Usage{}, err
 	}
 	u := Usage{Self: int64(info.RSS), Processes: 1}
-	// A process that ends while it is looked at is no error, it holds nothing.
+	// A process that ends meanwhile is not an error: it holds nothing.
 	seen := map[int32]bool{self.Pid: true}
 	for todo := []*process.Process{self}; len(todo) > 0; {
 		children, err := todo[0].Children()
@@ -136,7 +134,7 @@ func (p Probe) usagePortable() (Usage, error) {
 		}
 		for _, c := range children {
 			if seen[c.Pid] {
-				continue // a number used again while we look
+				continue // a reused process ID
 			}
 			seen[c.Pid] = true
 			if info, err := c.MemoryInfo(); err == nil {

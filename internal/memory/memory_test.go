@@ -107,13 +107,13 @@ func join(maps ...map[string]string) map[string]string {
 }
 
 // tree is a process 10 with children 11 and, from a second thread, 12, and a
-// grandchild 13; 14 belongs to somebody else and 15 ends while it is looked at.
+// grandchild 13. 14 is not one of its children, and 15 ends during the reading.
 func tree() map[string]string {
 	return join(
 		proc("10", "1", "100", "11 15 ", "VmHWM: 2000 kB\nVmRSS: 1000 kB\nRssAnon: 600 kB\nRssFile: 400 kB\n", "x\nRss: 1000 kB\nPss: 900 kB\n"),
 		map[string]string{"proc/10/task/16/children": "12"},
 		proc("11", "10", "101", "13", "VmHWM: 500 kB\nVmRSS: 400 kB\nRssFile: 300 kB\n", "Rss: 400 kB\nPss: 150 kB\n"),
-		proc("12", "10", "102", "", "VmHWM: 300 kB\nVmRSS: 300 kB\nRssAnon:\t     300 kB\nRssFile: 0 kB\n", ""), // not ours to see in detail
+		proc("12", "10", "102", "", "VmHWM: 300 kB\nVmRSS: 300 kB\nRssAnon:\t     300 kB\nRssFile: 0 kB\n", ""), // without permission for details
 		proc("13", "11", "103", "", "VmHWM: 20 kB\nVmRSS: 20 kB\n", "Rss: 20 kB\nPss: 20 kB\n"),
 		proc("14", "1", "104", "", "VmHWM: 9000 kB\nVmRSS: 9000 kB\n", "Rss: 9000 kB\nPss: 9000 kB\n"),
 	)
@@ -224,10 +224,19 @@ func TestUsageHere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+	// A child that answers has begun to use memory.
+	_, err = stdin.Write([]byte{1})
+	if _, e := stdout.Read(make([]byte, 1)); err != nil || e != nil {
+		t.Fatal(err, e)
+	}
 	for _, p := range []Probe{{}, {portable: true}} {
 		u, err := p.Usage()
 		if err != nil {

@@ -38,7 +38,6 @@ type Meter struct {
 	peak    int64
 	lap     int64 // the peak since the last Lap
 	anon    int64 // the peak of the anonymous part
-	err     error
 	history history[Sample]
 }
 
@@ -121,7 +120,7 @@ func (m *Meter) PeakAnonymous() int64 {
 
 // Lap takes a reading and returns it with the most bytes that the tree has held
 // since the previous Lap, or since Start. If the reading fails, Lap returns the
-// figures of the one before; see Err.
+// figures of the one before.
 func (m *Meter) Lap() (now Usage, peak int64) {
 	m.sample(true)
 	m.mu.Lock()
@@ -129,14 +128,6 @@ func (m *Meter) Lap() (now Usage, peak int64) {
 	now, peak = m.now, m.lap
 	m.lap = now.Total()
 	return now, peak
-}
-
-// Err returns the error of the latest reading. After a failure Now returns the
-// reading before it.
-func (m *Meter) Err() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.err
 }
 
 // History returns readings from Start until now, oldest first and evenly spaced.
@@ -155,8 +146,7 @@ func (m *Meter) sample(between bool) {
 	u, high, err := m.read()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.err = err
-	if err != nil {
+	if err != nil { // keep the reading before
 		return
 	}
 	high = max(high, u.Total())

@@ -8,15 +8,14 @@ import (
 	"github.com/shirou/gopsutil/v4/cpu"
 )
 
-// cpuMeter tells how much of the processors' time was used from reading to
-// reading.
+// cpuMeter measures how much of the processors' time was used between readings.
 type cpuMeter struct {
 	probe      Probe
 	busy, idle float64 // at the last reading, in any unit
 	any        bool
 }
 
-// read gives 0 to 1, and -1 at the first reading and where it is not told.
+// read returns 0 to 1, or -1 at the first reading and if the time is unknown.
 func (c *cpuMeter) read() float64 {
 	busy, idle, ok := c.probe.cpuTimes()
 	if !ok {
@@ -25,7 +24,7 @@ func (c *cpuMeter) read() float64 {
 	}
 	db, di, first := busy-c.busy, idle-c.idle, !c.any
 	c.busy, c.idle, c.any = busy, idle, true
-	// Counters can run back a little, of waiting above all.
+	// Counters can go back a little, especially that of waiting for disks.
 	db, di = max(0, db), max(0, di)
 	if first || db+di == 0 {
 		return -1
@@ -33,7 +32,7 @@ func (c *cpuMeter) read() float64 {
 	return db / (db + di)
 }
 
-// cpuTimes gives the time of all processors since the system started.
+// cpuTimes returns the time of all processors since the system started.
 func (p Probe) cpuTimes() (busy, idle float64, ok bool) {
 	if !p.procfs() {
 		t, err := cpu.Times(false)

@@ -27,8 +27,8 @@ func machine() map[string]string {
 	}
 }
 
-// steps starts a monitor that takes a reading when the test asks for one: its
-// last source waits for the test.
+// steps starts a monitor that takes a reading at every call of step: its last source waits
+// for it.
 func steps(t *testing.T, p Probe, o MonitorOptions) (m *Monitor, step func() Reading) {
 	t.Helper()
 	o.Interval = MinInterval
@@ -62,7 +62,7 @@ func TestMonitorReads(t *testing.T) {
 		"sys/class/drm/card0/device/vendor":              "0x1002\n",
 		"sys/class/drm/card0/device/mem_info_vram_total": "1000\n",
 		"sys/class/drm/card0/device/mem_info_vram_used":  "700\n",
-		"sys/class/drm/card1/device/vendor":              "0x8086\n", // memory of the host's
+		"sys/class/drm/card1/device/vendor":              "0x8086\n", // uses the host's memory
 	})
 	root := fakeRoot(t, files)
 	var alerts []Alert
@@ -181,9 +181,9 @@ func TestMonitorStopsWhileReadHangs(t *testing.T) {
 		OnAlert:   func(Alert) { published.Add(1) },
 		OnReading: func(Reading) { published.Add(1) },
 	})
-	m.Stop() // before Start it does nothing
+	m.Stop() // does nothing before Start
 	m.Start(t.Context())
-	m.Start(t.Context()) // and a second Start neither
+	m.Start(t.Context()) // does nothing the second time
 	<-in
 	m.Stop() // would never return if it waited for the read
 	m.Stop()

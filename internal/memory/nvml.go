@@ -16,11 +16,11 @@ type nvmlReturn int32
 const (
 	nvmlSuccess         nvmlReturn = 0
 	nvmlNotSupported    nvmlReturn = 3
-	nvmlDriverNotLoaded nvmlReturn = 9  // the library is there (a container), the driver is not
-	nvmlLibraryNotFound nvmlReturn = 12 // half an installation
+	nvmlDriverNotLoaded nvmlReturn = 9  // the library exists (as in containers), the driver does not
+	nvmlLibraryNotFound nvmlReturn = 12 // an incomplete installation
 	nvmlNameLength                 = 96 // NVML_DEVICE_NAME_V2_BUFFER_SIZE
 	nvmlVersionLength              = 80 // NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
-	nvmlMaxDevices      uint32     = 64 // more is a library gone mad
+	nvmlMaxDevices      uint32     = 64 // larger counts are not plausible
 )
 
 // nvmlMemory is nvmlMemory_t:
@@ -58,7 +58,7 @@ type nvml struct {
 	// nvmlReturn_t nvmlDeviceGetMemoryInfo(nvmlDevice_t device, nvmlMemory_t *memory);
 	memory func(device uintptr, m *nvmlMemory) nvmlReturn
 
-	// These are nice to have: nil where the library is without them.
+	// These are optional, and nil if the library does not have them.
 
 	// nvmlReturn_t nvmlDeviceGetUtilizationRates(nvmlDevice_t device, nvmlUtilization_t *utilization);
 	utilization func(device uintptr, u *nvmlUtilization) nvmlReturn
@@ -76,13 +76,13 @@ type library interface {
 	close() error
 }
 
-// openNVML loads and initialises the library; name "" looks in the usual
-// places. Where there is no library or no driver it is nil, without an error.
+// openNVML loads and initialises the library; with name "" it searches the usual
+// places. Without a library or a driver it returns nil and no error.
 func openNVML(name string) (*nvml, error) {
 	lib, err := openLibrary(name)
 	if err != nil {
 		if name == "" {
-			return nil, nil // not installed: there are no NVIDIA GPUs to speak of
+			return nil, nil // not installed, so there are no usable NVIDIA GPUs
 		}
 		return nil, fmt.Errorf("load %s: %w", name, err)
 	}
@@ -97,7 +97,7 @@ func openNVML(name string) (*nvml, error) {
 		"nvmlDeviceGetName":             &n.name,
 		"nvmlDeviceGetMemoryInfo":       &n.memory,
 	} {
-		// Asked for first, because RegisterFunc panics on what is not there.
+		// RegisterFunc panics if the symbol does not exist.
 		address, err := lib.symbol(symbol)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("NVIDIA's management library: %s: %w", symbol, err), lib.close())
@@ -119,8 +119,8 @@ func openNVML(name string) (*nvml, error) {
 	case nvmlDriverNotLoaded, nvmlLibraryNotFound:
 		return nil, lib.close()
 	default:
-		// "Driver/library version mismatch" after an update, for one: the GPU
-		// is there and the user should hear why it is not used.
+		// Such as "Driver/library version mismatch" after an update: there is a
+		// GPU, and the user should learn why it is not used.
 		return nil, errors.Join(n.failure("nvmlInit_v2", r), lib.close())
 	}
 }
@@ -129,8 +129,8 @@ func (n *nvml) failure(function string, r nvmlReturn) error {
 	return fmt.Errorf("NVIDIA's management library: %s: %s (%d)", function, n.errorString(r), r)
 }
 
-// list reads all devices. One that fails (fallen off the bus, not permitted)
-// does not keep the others from being listed.
+// list reads all devices. If one fails (fallen off the bus, not permitted), the
+// others are listed all the same.
 func (n *nvml) list() ([]GPU, error) {
 	var count uint32
 	if r := n.count(&count); r != nvmlSuccess {
@@ -138,7 +138,7 @@ func (n *nvml) list() ([]GPU, error) {
 	}
 	driver := make([]byte, nvmlVersionLength)
 	if r := n.driverVersion(&driver[0], nvmlVersionLength); r != nvmlSuccess {
-		driver = nil // nice to know, no more
+		driver = nil // not essential
 	}
 	var gpus []GPU
 	var errs []error
@@ -158,8 +158,8 @@ func (n *nvml) list() ([]GPU, error) {
 		var m nvmlMemory
 		switch r := n.memory(device, &m); r {
 		case nvmlSuccess:
-			// Used by the difference: newer libraries leave what the driver
-			// reserves out of used, but it cannot be had either.
+			// The difference, because newer libraries do not count what the
+			// driver reserves as used, although nobody can use it.
 			g.Total, g.Used = int64(m.total), int64(m.total-min(m.free, m.total))
 		case nvmlNotSupported: // boards whose GPU uses the host's memory (Jetson, GB10)
 			g.Shared = true
@@ -173,7 +173,7 @@ func (n *nvml) list() ([]GPU, error) {
 	return gpus, errors.Join(errs...)
 }
 
-// condition reads how the device fares, as far as it tells.
+// condition reads utilisation, temperature and power, as far as the device reports them.
 func (n *nvml) condition(device uintptr, g *GPU) {
 	g.Utilisation = -1
 	var u nvmlUtilization
@@ -197,7 +197,7 @@ func (n *nvml) close() error {
 	return n.lib.close()
 }
 
-// cString is a buffer's text up to the NUL.
+// cString returns a buffer's text up to the NUL.
 func cString(b []byte) string {
 	s, _, _ := bytes.Cut(b, []byte{0})
 	return string(s)

@@ -2,7 +2,7 @@
 
 package memory
 
-// nvml is nothing here: NVIDIA's library exists for Linux and Windows.
+// nvml is empty: NVIDIA's library exists only for Linux and Windows.
 type nvml struct{}
 
 func openNVML(string) (*nvml, error) { return nil, nil }

@@ -7,8 +7,8 @@ type dll struct{ handle windows.Handle }
 func openLibrary(name string) (library, error) {
 	flags := uintptr(windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS)
 	if name == "" {
-		// Drivers since 2018 put it there. Searched nowhere else: a library
-		// in the working directory is not to be trusted.
+		// Drivers since 2018 install it there. A library in the working directory
+		// must not be loaded.
 		name, flags = "nvml.dll", windows.LOAD_LIBRARY_SEARCH_SYSTEM32
 	}
 	h, err := windows.LoadLibraryEx(name, 0, flags)

@@ -28,8 +28,8 @@ func (p Probe) hostProcfs() (Host, error) {
 	return h, nil
 }
 
-// SelfStatus gives fields of this process's /proc/self/status in bytes, such as
-// VmRSS, VmHWM and RssAnon; those that the system does not tell are absent.
+// SelfStatus returns fields of /proc/self/status in bytes, such as VmRSS, VmHWM
+// and RssAnon, as far as the system has them.
 func SelfStatus(fields ...string) map[string]int64 {
 	data, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -38,7 +38,7 @@ func SelfStatus(fields ...string) map[string]int64 {
 	return kilobytes(data, fields...)
 }
 
-// kilobytes picks fields out of lines "Name:   123 kB" and gives them in bytes.
+// kilobytes returns the named fields of lines "Name:   123 kB", in bytes.
 func kilobytes(data []byte, names ...string) map[string]int64 {
 	got := make(map[string]int64, len(names))
 	for line := range bytes.Lines(data) {
@@ -61,26 +61,26 @@ func kilobytes(data []byte, names ...string) map[string]int64 {
 }
 
 const (
-	// pssCheap is how long reading the PSS of one process may take to be done
-	// at every reading.
+	// pssCheap is the longest time that reading the PSS of a process may take to
+	// be part of every reading.
 	pssCheap = 2 * time.Millisecond
-	// pssPause is for how long a process whose PSS was slow is read without.
-	// The shared part of its memory, libraries mostly, changes little.
+	// pssPause is how long a slow PSS is not read again. The shared part of the
+	// memory, mostly libraries, changes little.
 	pssPause = 10 * time.Second
 )
 
-// reader reads a process tree again and again and remembers what a single
-// reading cannot know.
+// reader reads a process tree repeatedly, and keeps what it learns of each
+// process from reading to reading.
 type reader struct {
 	probe Probe
 	known map[int]*known
 	now   func() time.Time
 }
 
-// known is what is remembered of a process from reading to reading.
+// known is what a reader keeps of a process.
 type known struct {
-	start  string        // when it began; a number used again is another process
-	hwm    int64         // its highest resident set by the kernel's count
+	start  string        // when the process began, to recognise reused process IDs
+	hwm    int64         // its highest resident set, as counted by the kernel
 	shared int64         // resident set less PSS, the last time both were read
 	next   time.Time     // when the PSS may be read again
 	cost   time.Duration // of the last reading of the PSS
@@ -90,10 +90,9 @@ func (p Probe) newReader() *reader {
 	return &reader{probe: p, known: map[int]*known{}, now: time.Now}
 }
 
-// read gives the usage now, and the highest that it may have been since the
-// last read: for a process whose highest resident set has grown meanwhile,
-// that is what it counts with, though several need not have been at their
-// highest at the same instant.
+// read returns the usage now, and an upper bound of the usage since the last read:
+// a process whose highest resident set has grown counts with that, even though
+// several processes may have had their peaks at different times.
 func (r *reader) read() (u Usage, high int64, err error) {
 	if !r.probe.procfs() {
 		u, err = r.probe.usagePortable()
@@ -113,7 +112,7 @@ func (r *reader) read() (u Usage, high int64, err error) {
 			if pid == root {
 				return Usage{}, 0, err
 			}
-			continue // it has ended meanwhile and holds nothing
+			continue // it has ended and holds nothing
 		}
 		if pid == root {
 			u.Self = p.now
@@ -134,16 +133,16 @@ func (r *reader) read() (u Usage, high int64, err error) {
 	return u, high, nil
 }
 
-// reading is what one process holds, in bytes.
+// reading is the memory of one process, in bytes.
 type reading struct {
 	now       int64
 	high      int64 // the most that it may have held since the last reading
-	mapped    int64 // the part of now that is file pages
-	anonymous int64 // the part that no file stands behind
+	mapped    int64 // the part of now in pages of files
+	anonymous int64 // the part without a file
 }
 
-// process reads one process. At the first reading of all, what was before is
-// not of interest.
+// process reads one process. At the first reading of all, earlier peaks do not
+// count.
 func (r *reader) process(pid int, first bool) (reading, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
 	data, err := os.ReadFile(r.probe.path(dir, "status"))
@@ -168,11 +167,11 @@ func (r *reader) process(pid int, first bool) (reading, error) {
 		high = max(now, hwm-k.shared)
 		k.hwm = hwm
 	}
-	// Shared pages are file pages nearly always.
+	// Nearly all shared pages are pages of files.
 	return reading{now: now, high: high, mapped: min(now, max(0, f["RssFile"]-k.shared)), anonymous: f["RssAnon"]}, nil
 }
 
-// updateShared reads the PSS of a process, unless that was slow lately.
+// updateShared reads the PSS of a process, unless that was slow recently.
 func (r *reader) updateShared(k *known, dir string, rss int64) {
 	begin := r.now()
 	if begin.Before(k.next) {
@@ -186,7 +185,7 @@ func (r *reader) updateShared(k *known, dir string, rss int64) {
 	if err != nil {
 		return
 	}
-	// Both from the one file: the resident set has moved on since status.
+	// Both from one file: the resident set may have changed since status was read.
 	f := kilobytes(data, "Rss", "Pss")
 	if f["Rss"] == 0 && rss > 0 {
 		return // it is just ending
@@ -194,8 +193,7 @@ func (r *reader) updateShared(k *known, dir string, rss int64) {
 	k.shared = max(0, f["Rss"]-f["Pss"])
 }
 
-// startTime is the 22nd field of /proc/PID/stat. The name in the second field
-// may hold blanks and brackets, so counting begins after its closing bracket.
+// startTime returns the 22nd field of /proc/PID/stat.
 func (p Probe) startTime(dir string) string {
 	data, err := os.ReadFile(p.path(dir, "stat"))
 	if err != nil {
@@ -207,14 +205,16 @@ func (p Probe) startTime(dir string) string {
 	return ""
 }
 
-// statFields gives the fields of /proc/PID/stat from the third on (state, parent, ...).
+// statFields returns the fields of /proc/PID/stat from the third on (state, parent,
+// ...). The name in the second field may contain spaces and brackets, so counting
+// begins after its closing bracket.
 func statFields(data []byte) []string {
 	return strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
 }
 
-// children lists the children of a process. The kernel keeps them per thread;
-// where it does not (CONFIG_PROC_CHILDREN is off), every process is asked for
-// its parent.
+// children lists the children of a process. The kernel lists them by thread. If
+// it does not (CONFIG_PROC_CHILDREN is off), children looks at the parent of every
+// process.
 func (p Probe) children(pid int) []int {
 	tasks := p.path("/proc", strconv.Itoa(pid), "task")
 	threads, err := os.ReadDir(tasks)

@@ -19,8 +19,8 @@ func TestParseSize(t *testing.T) {
 		}
 	}
 	for s, cause := range map[string]string{
-		"": "digits", "GB": "digits", "-3GB": "digits", "+3GB": "digits", "NaN": "digits", "inf": "digits", "lots": "digits",
-		"75%": "share", "75 %": "share",
+		"": "digit", "GB": "digit", "-3GB": "digit", "+3GB": "digit", "NaN": "digit", "inf": "digit", "lots": "digit",
+		"75%": "percentage", "75 %": "percentage",
 		"3XB": `"xb"`, "3 G B": `"g b"`, "1e3GB": `"e3gb"`, "0x1p4": `"x1p4"`, "1,5GB": `",5gb"`, "3GB/s": "unit", "3 4": "unit",
 		".": "number", "1.2.3GB": `"1.2.3"`,
 		"99999999999999999999": "more than", "5000000TB": "more than", "4611686018427387904": "more than", strings.Repeat("9", 400) + "GB": "more than",
@@ -34,9 +34,8 @@ func TestParseSize(t *testing.T) {
 	}
 }
 
-// FuzzParseSize: whatever is read is an amount that a machine can have; whatever
-// is not is the user's error; and what Size writes is read back as nearly the
-// same.
+// FuzzParseSize checks that every result is a possible amount of memory, that
+// every error is the user's, and that ParseSize inverts Size up to rounding.
 func FuzzParseSize(f *testing.F) {
 	for _, s := range []string{"3GB", "1.5 GiB", "75%", "-1", "1e9", "0x1p4", "K", "9007199254740993", "\xff", ".", "1.b"} {
 		f.Add(s)

@@ -15,8 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// cacheDir is where what can be made again is kept: sums and converted
-// checkpoints.
+// cacheDir returns a folder in the user's cache, for sums or converted checkpoints.
 func cacheDir(name string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -25,7 +24,7 @@ func cacheDir(name string) (string, error) {
 	return filepath.Join(cache, "lipstream", name), nil
 }
 
-// remembered is a file's SHA-256 as it was computed once. It holds as long as
+// remembered is the SHA-256 of a file as it was computed once. It is valid as long as
 // size and time of the file do not change.
 type remembered struct {
 	Path     string    `json:"path"`
@@ -34,7 +33,7 @@ type remembered struct {
 	SHA256   string    `json:"sha256"`
 }
 
-// noteOf is the file that remembers the sum of path.
+// noteOf returns the file that stores the sum of path.
 func noteOf(path string) (note, abs string, err error) {
 	if abs, err = filepath.Abs(path); err != nil {
 		return "", "", err
@@ -47,8 +46,7 @@ func noteOf(path string) (note, abs string, err error) {
 	return filepath.Join(dir, hex.EncodeToString(key[:16])+".json"), abs, nil
 }
 
-// recall gives the SHA-256 of a file that was computed before, without reading
-// the file.
+// recall returns the stored SHA-256 of a file, without reading the file.
 func recall(path string, st fs.FileInfo) (sum string, ok bool) {
 	note, abs, err := noteOf(path)
 	if err != nil {
@@ -62,7 +60,7 @@ func recall(path string, st fs.FileInfo) (sum string, ok bool) {
 	return r.SHA256, isSum(r.SHA256)
 }
 
-// remember keeps a sum. That it cannot be kept only costs time later.
+// remember stores a sum. If that fails, it must be computed again.
 func remember(path string, st fs.FileInfo, sum string) {
 	note, abs, err := noteOf(path)
 	if err != nil {
@@ -71,8 +69,8 @@ func remember(path string, st fs.FileInfo, sum string) {
 	_ = writeJSON(note, remembered{abs, st.Size(), st.ModTime(), sum})
 }
 
-// fileSum gives the SHA-256 of a file, from memory where that holds. progress
-// may be nil; it is told the bytes that were read.
+// fileSum returns the SHA-256 of a file, the stored one if it is valid. progress may be
+// nil; it is called with the number of bytes read.
 func fileSum(ctx context.Context, path string, progress func(done int64)) (string, error) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -84,7 +82,7 @@ func fileSum(ctx context.Context, path string, progress func(done int64)) (strin
 	return hashFile(ctx, path, progress)
 }
 
-// hashFile reads a file and gives its SHA-256, which it also remembers.
+// hashFile reads a file and returns its SHA-256, which it also stores.
 func hashFile(ctx context.Context, path string, progress func(done int64)) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -121,14 +119,14 @@ func hashFile(ctx context.Context, path string, progress func(done int64)) (stri
 }
 
 func readFault(path string, err error) error {
-	kind, hint := fault.Input, "check that it is a file and that you may read it"
+	kind, hint := fault.Input, "check that it is a file and that you have permission to read it"
 	if errors.Is(err, fs.ErrNotExist) {
 		kind, hint = fault.Missing, "check the path, or download the checkpoint"
 	}
 	return kind.Wrap("read "+path, fault.WithoutPath(err), hint)
 }
 
-// isSum tells whether s can be a SHA-256 in hexadecimal digits.
+// isSum reports whether s can be a SHA-256 in hexadecimal digits.
 func isSum(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == sha256.Size
@@ -140,14 +138,23 @@ func writeJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	return replaceFile(path, func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
+		return err
+	})
+}
+
+// replaceFile writes a file that gets its name when it is complete and synced.
+func replaceFile(path string, write func(io.Writer) error) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*.part")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(data, '\n'))
+	err = write(f)
 	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
 		err = os.Rename(f.Name(), path)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// FreeSpace is how many bytes this user may still write to the disk of path.
+// FreeSpace returns how many bytes this user can still write to the disk of path.
 func FreeSpace(path string) (int64, error) {
 	u, err := disk.Usage(path)
 	if err != nil {
@@ -21,23 +21,23 @@ func FreeSpace(path string) (int64, error) {
 	return int64(min(u.Free, 1<<62)), nil
 }
 
-// enough refuses to write need bytes for subject where free tells of less in
-// dir. A disk that does not tell is given a try. in is for the message: "" or
-// where the space is missing, with a blank before it.
+// enough returns an error if free reports less than need bytes in dir, for writing
+// subject. If the free space is unknown, it returns nil. in says where in the message:
+// "" or a text that begins with a space.
 func enough(free func(dir string) (int64, error), dir string, need int64, subject, in, hint string) error {
 	n, err := free(dir)
 	if err != nil || n >= need {
 		return nil
 	}
-	return fault.Output.New("write "+subject, fmt.Sprintf("%s are free%s, %s are needed", memory.Size(max(n, 0)), in, memory.Size(need)), hint)
+	return fault.Output.New("write "+subject, fmt.Sprintf("%s are free%s, but %s are needed", memory.Size(max(n, 0)), in, memory.Size(need)), hint)
 }
 
-// lockInterval is how often a taken lock is tried again.
+// lockInterval is the time between two attempts to take a lock.
 const lockInterval = 100 * time.Millisecond
 
-// lock takes the lock that the file at path stands for, and gives what lets it
-// go. While another process has it, it waits; waiting is called once. The
-// system lets it go when the process dies.
+// lock locks the file at path, and returns the function that unlocks it. If another
+// process holds the lock, it calls waiting once and waits. The system unlocks the file
+// when the process dies.
 func lock(ctx context.Context, path string, waiting func()) (unlock func(), err error) {
 	for {
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
@@ -64,7 +64,7 @@ func lock(ctx context.Context, path string, waiting func()) (unlock func(), err 
 			case <-time.After(lockInterval):
 			}
 		}
-		// Who had it may have removed the file: then it locks nothing any more.
+		// The last owner may have removed the file: then its lock is worthless.
 		mine, err1 := f.Stat()
 		there, err2 := os.Stat(path)
 		if err1 == nil && err2 == nil && os.SameFile(mine, there) {

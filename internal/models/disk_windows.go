@@ -7,12 +7,12 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// isFull tells whether a write failed because there was no space.
+// isFull reports whether a write failed because there was no space.
 func isFull(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }
 
-// tryLock locks an open file, or tells that another process has it.
+// tryLock locks an open file, or reports that another process holds the lock.
 func tryLock(f *os.File) (taken bool, err error) {
 	var at windows.Overlapped
 	err = windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &at)

@@ -9,8 +9,8 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Where the files are looked for in a folder, the first first. These are the
-// layouts of the original's checkpoints folder and of ComfyUI's wrapper.
+// places lists the possible paths of the files in a folder, in the order of the search.
+// These are the layouts of the original's checkpoints folder and of ComfyUI's wrapper.
 var places = map[Kind][]string{
 	UNet:    {"latentsync_unet.pt", "latentsync_unet.safetensors"},
 	Whisper: {"whisper/tiny.pt", "tiny.pt"},
@@ -22,22 +22,22 @@ var places = map[Kind][]string{
 	},
 }
 
-// versionFolders are where Pull puts the UNets, below the models folder; what
-// the versions share lies in the models folder itself.
+// versionFolders are the folders in the models folder into which Pull puts the UNets.
+// Files that the versions share are in the models folder itself.
 var versionFolders = []string{"latentsync-1.6", "latentsync-1.5"}
 
-// Set are the checkpoints that make up one LatentSync.
+// Set is a complete set of checkpoints.
 type Set struct {
 	Dir                string  // the folder with the UNet
 	UNet, Whisper, VAE string  // paths
-	Version            Version // as far as it is known without reading the UNet: see Identify
+	Version            Version // as far as it is known without reading the UNet; see Identify
 }
 
-// Find gives the checkpoints in a models folder: those of the folder itself,
-// else of its latentsync-1.6, else of its latentsync-1.5. Whisper and the VAE
-// may lie in the folder above such a one.
+// Find returns the checkpoints in a models folder: those of the folder itself, else of
+// its latentsync-1.6, else of its latentsync-1.5. Whisper and the VAE may also be in the
+// folder above these.
 //
-// The error is a *fault.Error of kind Missing that lists what is not there.
+// If some are missing, the error is of kind Missing and lists them.
 func Find(dir string) (Set, error) {
 	s, missing := find(dir)
 	if len(missing) == 0 {
@@ -48,17 +48,17 @@ func Find(dir string) (Set, error) {
 	for _, k := range missing {
 		names = append(names, what[k])
 	}
-	pull := version16 // brings all
+	pull := version16 // with all others
 	if !slices.Contains(missing, UNet) {
 		pull = string(missing[0])
 		for _, k := range missing[1:] {
 			pull += " && lipstream models pull " + string(k)
 		}
 	}
-	return s, fault.Missing.New("find the checkpoints of LatentSync in "+dir, "not there: "+strings.Join(names, ", "), "run: lipstream models pull "+pull)
+	return s, fault.Missing.New("find the checkpoints of LatentSync in "+dir, "missing: "+strings.Join(names, ", "), "run: lipstream models pull "+pull)
 }
 
-// Installed tells whether Find would find everything.
+// Installed reports whether Find finds a complete set.
 func Installed(dir string) bool {
 	_, missing := find(dir)
 	return len(missing) == 0
@@ -98,7 +98,7 @@ func find(dir string) (s Set, missing []Kind) {
 	return s, missing
 }
 
-// below are the folders of the versions in dir.
+// below returns the folders of the versions in dir.
 func below(dir string) []string {
 	var dirs []string
 	for _, v := range versionFolders {
@@ -107,7 +107,7 @@ func below(dir string) []string {
 	return dirs
 }
 
-// first gives the first file of a kind in a folder, or "".
+// first returns the first file of a kind in a folder, or "".
 func first(dir string, kind Kind) string {
 	for _, p := range places[kind] {
 		path := filepath.Join(dir, filepath.FromSlash(p))

@@ -15,16 +15,16 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// detected is what detect finds.
+// detected is the result of detect.
 type detected struct {
 	kind     Kind
 	topology string
 	wants    []checkpoint.Want
-	extra    func(name string) bool // tensors that are there and not used
+	extra    func(name string) bool // tensors that may exist but are not used
 }
 
-// detect tells which network a checkpoint holds, one of those allowed, and
-// checks all its tensors.
+// detect returns the network that a checkpoint holds, which must be one of those
+// allowed, and checks all its tensors.
 func detect(f *checkpoint.File, allowed ...Kind) (detected, error) {
 	kind := kindOf(f)
 	ok := len(allowed) == 0
@@ -38,8 +38,8 @@ func detect(f *checkpoint.File, allowed ...Kind) (detected, error) {
 		if kind != "" {
 			what = "it is " + string(kind)
 		}
-		return d, fault.Input.New("read checkpoint "+f.Path(), "not one that can be used here: "+what,
-			"take latentsync_unet.pt of LatentSync 1.5 or 1.6, whisper/tiny.pt, or the VAE stabilityai/sd-vae-ft-mse")
+		return d, fault.Input.New("read the checkpoint "+f.Path(), "it is not the right kind of checkpoint: "+what,
+			"use latentsync_unet.pt of LatentSync 1.5 or 1.6, whisper/tiny.pt, or the VAE stabilityai/sd-vae-ft-mse")
 	}
 	switch kind {
 	case UNet:
@@ -67,7 +67,7 @@ func detect(f *checkpoint.File, allowed ...Kind) (detected, error) {
 	return d, nil
 }
 
-// kindOf guesses the network by tensors that only it has.
+// kindOf recognises the network by tensors that only it has.
 func kindOf(f *checkpoint.File) Kind {
 	has := func(name string) bool { return f.Tensor(name) != nil }
 	switch {
@@ -81,7 +81,7 @@ func kindOf(f *checkpoint.File) Kind {
 	return ""
 }
 
-// Report is what Inspect found out about a checkpoint.
+// Report is the result of Inspect.
 type Report struct {
 	Path       string         `json:"path"`
 	Kind       Kind           `json:"kind,omitempty"`
@@ -90,27 +90,26 @@ type Report struct {
 	Tensors    int            `json:"tensors,omitempty"`
 	Parameters int64          `json:"parameters,omitempty"` // trained values that the engine uses
 	Buffers    int64          `json:"buffers,omitempty"`    // values given by a formula: positional encodings
-	Unused     int64          `json:"unused,omitempty"`     // values of parts that the engine has no use for
+	Unused     int64          `json:"unused,omitempty"`     // values that the engine does not use
 	DTypes     map[string]int `json:"dtypes,omitempty"`     // tensors of each type
 	Topology   string         `json:"topology,omitempty"`
 	Version    *Version       `json:"version,omitempty"` // of a UNet
-	SHA256     string         `json:"sha256,omitempty"`  // only looked at when deep
+	SHA256     string         `json:"sha256,omitempty"`  // only with Deep
 	Published  string         `json:"published,omitempty"`
-	Deep       bool           `json:"deep"` // all values were looked at
+	Deep       bool           `json:"deep"` // all values were checked
 }
 
-// InspectOptions are what Inspect can be told; the zero value is right.
+// InspectOptions configures Inspect. The zero value is valid.
 type InspectOptions struct {
-	// Deep reads the whole file: its checksums, and whether all values are
-	// finite.
+	// Deep checks the whole file: its checksums, and that all values are finite.
 	Deep     bool
 	Progress func(done, total int64) // bytes read
 }
 
-// Inspect opens a checkpoint, tells what it is, and checks names and shapes of
-// all its tensors; with Deep also its values, the checksums in the file, and
-// its SHA-256 where one is known. What was found out before an error is in the
-// Report. Errors are *fault.Error, of kind Input where the file is wrong.
+// Inspect identifies a checkpoint and checks the names and shapes of all its tensors.
+// With Deep it also checks its values, the checksums in the file, and its SHA-256 if
+// that is known. After an error, the Report contains what was found before. The error is
+// of kind Input if the file is wrong.
 func Inspect(ctx context.Context, path string, o InspectOptions) (r Report, err error) {
 	r.Path = path
 	f, err := checkpoint.Open(path)
@@ -164,14 +163,13 @@ func Inspect(ctx context.Context, path string, o InspectOptions) (r Report, err 
 	return r, err
 }
 
-// deep reads the file three times: for its SHA-256, for the checksums in it,
-// and for the values.
+// deep reads the file three times: for its SHA-256, its checksums and its values.
 func (r *Report) deep(ctx context.Context, f *checkpoint.File, size int64, progress func(done, total int64)) error {
 	if progress == nil {
 		progress = func(done, total int64) {}
 	}
 	parts, first := int64(3), int64(0)
-	if r.Format != "torch" { // only zip has sums of its own
+	if r.Format != "torch" { // only zip has checksums
 		parts = 2
 	}
 	step := func(done int64) { progress(first+done, parts*size) }
@@ -197,9 +195,9 @@ func (r *Report) deep(ctx context.Context, f *checkpoint.File, size int64, progr
 	return nil
 }
 
-// compareSum compares the SHA-256 with what is known of such a file. A UNet
-// with the size of a published one may have been trained further; Whisper and
-// the VAE are used as they were published.
+// compareSum compares the SHA-256 with the known one. A UNet with the size of a
+// published one may be a fine-tuned one; Whisper and the VAE must be the published
+// ones.
 func (r *Report) compareSum() error {
 	if k, ok := bySum(r.SHA256); ok {
 		r.Published = k.name
@@ -217,12 +215,11 @@ func (r *Report) compareSum() error {
 	if want == "" {
 		return nil
 	}
-	return fault.Input.New("check checkpoint "+r.Path, "its SHA-256 is "+r.SHA256+"; "+what+want,
+	return fault.Input.New("check the checkpoint "+r.Path, "its SHA-256 is "+r.SHA256+"; "+what+want,
 		"it is damaged or was changed: download it again")
 }
 
-// checkZip reads all members of a PyTorch file, by which their checksums are
-// verified.
+// checkZip reads all members of a PyTorch file, which verifies their checksums.
 func checkZip(ctx context.Context, path string, progress func(done int64)) error {
 	z, err := zip.OpenReader(path)
 	if err != nil {
@@ -235,7 +232,7 @@ func checkZip(ctx context.Context, path string, progress func(done int64)) error
 		r, err := member.Open()
 		for err == nil {
 			if err = ctx.Err(); err != nil {
-				err = fault.Cancelled.Wrap("check checkpoint "+path, err)
+				err = fault.Cancelled.Wrap("check the checkpoint "+path, err)
 				break
 			}
 			var n int
@@ -251,7 +248,7 @@ func checkZip(ctx context.Context, path string, progress func(done int64)) error
 		case fault.KindOf(err) == fault.Cancelled:
 			return err
 		default:
-			return fault.Input.Wrap("check checkpoint "+path, fmt.Errorf("part %q of the file: %w", member.Name, err),
+			return fault.Input.Wrap("check the checkpoint "+path, fmt.Errorf("part %q of the file: %w", member.Name, err),
 				"it is damaged: download it again")
 		}
 	}

@@ -13,11 +13,11 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// The journal beside a part file says how far it is known to be on the disk:
-// one line of JSON with the journalHead, then one for each finished stretch of
-// the file: its header, and every tensor.
+// The journal beside a part file records how much of it is on the disk: one line of
+// JSON with the journalHead, then one for each finished section of the file: its header
+// and every tensor.
 
-// journalHead is what a part file is going to be.
+// journalHead describes the result that a part file belongs to.
 type journalHead struct {
 	Layout string   `json:"layout"`
 	Source string   `json:"source_sha256"`
@@ -25,8 +25,8 @@ type journalHead struct {
 	Wide   []string `json:"wide,omitempty"` // tensors that stay f32
 }
 
-// stretch is a finished piece of the part file. It begins where the one before
-// it ends.
+// stretch is a finished section of the part file. It begins where the one before it
+// ends.
 type stretch struct {
 	Tensor string `json:"tensor"` // "" is the header
 	End    int64  `json:"end"`    // offset in the file
@@ -35,24 +35,24 @@ type stretch struct {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// partWriter writes a part file and its journal. What a run before has
-// finished is not written again.
+// partWriter writes a part file and its journal. It does not write again what an
+// earlier run has finished.
 type partWriter struct {
 	p       *preparation
 	head    journalHead
 	file    *os.File
 	journal *os.File
-	out     io.Writer // file, or what a test puts in between
+	out     io.Writer // file, or a test's writer to it
 
-	skip   int64 // end of what is there already
+	skip   int64 // end of what an earlier run has written
 	pos    int64
-	crc    uint32 // of the stretch under way
+	crc    uint32 // of the current section
 	name   string
-	done   []stretch // on the disk, then
-	recent []stretch // written only
+	done   []stretch // synced
+	recent []stretch // written, but not synced
 }
 
-// openPart opens the part file and finds out how much of it can be kept.
+// openPart opens the part file and determines how much of it can be kept.
 func openPart(ctx context.Context, p *preparation, head journalHead) (*partWriter, error) {
 	w := &partWriter{p: p, head: head}
 	var err error
@@ -82,8 +82,8 @@ func openPart(ctx context.Context, p *preparation, head journalHead) (*partWrite
 	return w, nil
 }
 
-// readJournal gives what a journal says, if it is about the same result. Its
-// last line may be cut off.
+// readJournal reads a journal, if it belongs to the same result. Its last line may be
+// incomplete.
 func readJournal(path string, want journalHead) (head journalHead, done []stretch) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -110,8 +110,8 @@ func readJournal(path string, want journalHead) (head journalHead, done []stretc
 	return head, done
 }
 
-// verify reads the part file and gives the stretches, from the first on, that
-// are as the journal says.
+// verify reads the part file and returns the sections, from the first on, that agree
+// with the journal.
 func (w *partWriter) verify(ctx context.Context, done []stretch) ([]stretch, error) {
 	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
 		return nil, w.p.outputFault(err)
@@ -142,7 +142,7 @@ func (w *partWriter) verify(ctx context.Context, done []stretch) ([]stretch, err
 	return done, nil
 }
 
-// rewriteJournal begins the journal anew with what holds.
+// rewriteJournal replaces the journal by one of the sections that are kept.
 func (w *partWriter) rewriteJournal() (err error) {
 	if w.journal, err = os.Create(w.p.journal()); err != nil {
 		return err
@@ -152,7 +152,7 @@ func (w *partWriter) rewriteJournal() (err error) {
 	return w.note(w.head, recent)
 }
 
-// note adds lines to the journal and makes them last.
+// note adds lines to the journal and syncs it.
 func (w *partWriter) note(head any, stretches []stretch) error {
 	b := bufio.NewWriter(w.journal)
 	enc := json.NewEncoder(b)
@@ -170,7 +170,7 @@ func (w *partWriter) note(head any, stretches []stretch) error {
 	return err
 }
 
-// Write takes the whole file from its beginning.
+// Write implements io.Writer for the whole file from its beginning.
 func (w *partWriter) Write(b []byte) (int, error) {
 	old := int(min(int64(len(b)), max(0, w.skip-w.pos)))
 	n, err := w.out.Write(b[old:])
@@ -179,7 +179,7 @@ func (w *partWriter) Write(b []byte) (int, error) {
 	return old + n, err
 }
 
-// begin tells which tensor comes; the first ends the header.
+// begin starts a tensor; the first one ends the header.
 func (w *partWriter) begin(name string) {
 	if w.name == "" {
 		w.noteWritten()
@@ -187,7 +187,7 @@ func (w *partWriter) begin(name string) {
 	w.name = name
 }
 
-// end tells that the tensor is complete.
+// end completes the tensor.
 func (w *partWriter) end() error {
 	w.noteWritten()
 	if len(w.recent) == 0 || w.pos-max(w.skip, w.lastDone()) < w.p.piece {
@@ -204,13 +204,13 @@ func (w *partWriter) lastDone() int64 {
 }
 
 func (w *partWriter) noteWritten() {
-	if w.pos > w.skip { // else the journal has it
+	if w.pos > w.skip { // else it is in the journal
 		w.recent = append(w.recent, stretch{w.name, w.pos, w.crc})
 	}
 	w.crc = 0
 }
 
-// sync makes what is written last, and then says so in the journal.
+// sync syncs the part file, and then records that in the journal.
 func (w *partWriter) sync() error {
 	if err := w.file.Sync(); err != nil {
 		return err
@@ -234,13 +234,13 @@ func (w *partWriter) finish(ctx context.Context) error {
 	}
 	if len(good) < len(w.done) || w.lastDone() != w.pos {
 		w.p.discard()
-		return fmt.Errorf("tensor %q reads back other than it was written", w.done[min(len(good), len(w.done)-1)].Tensor)
+		return fmt.Errorf("tensor %q differs after it was written", w.done[min(len(good), len(w.done)-1)].Tensor)
 	}
 	return nil
 }
 
 func (w *partWriter) close() {
-	_ = w.file.Close() // synced, or to be verified by the next run
+	_ = w.file.Close() // it is synced, or the next run verifies it
 	if w.journal != nil {
 		_ = w.journal.Close()
 	}

@@ -1,7 +1,6 @@
-// Package models manages the checkpoints that the latentsync engine runs:
-// where they are looked for, which published version a file is, whether it is
-// whole, downloading them, converting them to half precision, and making
-// random ones for trying things out.
+// Package models manages the checkpoints of the latentsync engine: it finds,
+// identifies, checks and downloads them, converts them to half precision, and makes
+// random ones for tests.
 package models
 
 import (
@@ -9,7 +8,7 @@ import (
 	"strings"
 )
 
-// Kind is which network a checkpoint holds.
+// Kind is the network that a checkpoint holds.
 type Kind string
 
 // The networks of LatentSync.
@@ -21,10 +20,10 @@ const (
 
 // known is a published file.
 type known struct {
-	name    string // for people
+	name    string // for messages
 	kind    Kind   // "" for a file without weights
 	version Version
-	part    string // what Pull calls it: "1.6", "1.5", "vae", "whisper"
+	part    string // the argument of Pull: "1.6", "1.5", "vae", "whisper"
 	repo    string // on huggingface.co
 	path    string // in the repository
 	place   string // in the models folder, with slashes
@@ -37,11 +36,10 @@ const (
 	version16 = "1.6"
 )
 
-// published are the files that LatentSync consists of. Nothing in a UNet's
-// tensors tells 1.5 from 1.6 (spec section 8), so files are known by their
-// SHA-256. The sums were taken from public repositories that pin them, each
-// from at least two that do not depend on each other (found by searching
-// GitHub for the sums, November 2026):
+// published lists the files of LatentSync. Nothing in a UNet's tensors distinguishes 1.5
+// from 1.6 (spec section 8), so files are identified by their SHA-256. The sums are from
+// public repositories that pin them, each from at least two independent ones (found by
+// searching GitHub for the sums, November 2026):
 //   - LatentSync 1.6 is ByteDance/LatentSync-1.6 at revision
 //     c42c7e6c8e9c213626389fa7d9a3c444b8536353,
 //   - LatentSync 1.5 is ByteDance/LatentSync-1.5 at revision
@@ -51,8 +49,7 @@ const (
 //   - the VAE is stabilityai/sd-vae-ft-mse at revision
 //     31f26fdeee1355a5c34592e401dd41e45d25a493.
 //
-// No sum was computed here from a file: there is no network where this was
-// written. That of config.json was: its text is in the tests.
+// Only the sum of config.json was computed from the file, which is in the tests.
 var published = []known{
 	{
 		name: "LatentSync 1.6 UNet", kind: UNet, version: Version{Name: version16, Resolution: 512}, part: version16,
@@ -80,14 +77,14 @@ var published = []known{
 		size: 334_643_276, sha256: "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
 	},
 	{
-		// The same weights as PyTorch writes them; found when there, never pulled.
+		// The same weights in PyTorch's format. Find accepts them, Pull does not download them.
 		name: "VAE (ft-mse, .bin)", kind: VAE,
 		repo: "stabilityai/sd-vae-ft-mse", path: "diffusion_pytorch_model.bin",
 		size: 334_707_217, sha256: "1b4889b6b1d4ce7ae320a02dedaeff1780ad77d415ea0d744b476155c6377ddc",
 	},
 }
 
-// bySize gives the published file of a kind with exactly this many bytes.
+// bySize returns the published file of a kind with exactly this many bytes.
 func bySize(kind Kind, size int64) (known, bool) {
 	i := slices.IndexFunc(published, func(k known) bool { return k.kind == kind && k.size == size })
 	if i < 0 {
@@ -96,7 +93,7 @@ func bySize(kind Kind, size int64) (known, bool) {
 	return published[i], true
 }
 
-// bySum gives the published file with this SHA-256.
+// bySum returns the published file with this SHA-256.
 func bySum(sum string) (known, bool) {
 	i := slices.IndexFunc(published, func(k known) bool { return strings.EqualFold(k.sha256, sum) })
 	if i < 0 {

@@ -8,7 +8,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Row is a checkpoint of a models folder, or one that is missing.
+// Row describes a checkpoint of a models folder, or one that is missing.
 type Row struct {
 	Kind     Kind              `json:"kind"`
 	Path     string            `json:"path,omitempty"` // "" when missing
@@ -18,9 +18,9 @@ type Row struct {
 	Hint     string            `json:"hint,omitempty"`     // how to get what is missing
 }
 
-// List gives every checkpoint in a models folder, all versions of the UNet,
-// and what is missing of a complete set. No weights are read: a UNet whose
-// version is not known yet has the zero Version.
+// List returns all checkpoints in a models folder, with all versions of the UNet, and
+// those that are missing of a complete set. It reads no weights: a UNet whose version is
+// not known yet has the zero Version.
 func List(ctx context.Context, dir string) []Row {
 	var rows []Row
 	for _, d := range append([]string{dir}, below(dir)...) {

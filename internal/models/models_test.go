@@ -17,7 +17,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// ownCache gives a test its own cache folder.
+// ownCache gives a test its own cache folder, which it returns.
 func ownCache(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -27,10 +27,31 @@ func ownCache(t *testing.T) string {
 	return dir
 }
 
-// synth makes a tiny set and gives its folder.
+// shared holds a tiny set for the tests that do not change it.
+var shared string
+
+// sharedSynth returns the folder of the shared set.
+func sharedSynth(t *testing.T) string {
+	t.Helper()
+	if shared == "" {
+		dir, err := os.MkdirTemp("", "lipstream-models-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared = dir
+		synthIn(t, dir)
+	}
+	return shared
+}
+
+// synth makes a tiny set and returns its folder.
 func synth(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	return synthIn(t, t.TempDir())
+}
+
+func synthIn(t *testing.T, dir string) string {
+	t.Helper()
 	if _, err := Synth(t.Context(), dir, SynthOptions{Size: "tiny", Resolution: 256, DType: tensor.F32}); err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +169,7 @@ func TestIdentify(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := identify("1.5")
-	wantFault(t, v.CheckResolution(512), fault.Usage, "this is LatentSync 1.5, made for 256 pixels", "SHA-256")
+	wantFault(t, v.CheckResolution(512), fault.Usage, "which is LatentSync 1.5, made for 256 pixels", "SHA-256")
 	if v.CheckResolution(256) != nil || (Version{}).CheckResolution(512) != nil {
 		t.Error("a fitting resolution is refused")
 	}
@@ -188,21 +209,21 @@ func TestSynth(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !slices.Equal(readFile(t, filepath.Join(dir, "latentsync_unet.pt")), readFile(t, filepath.Join(other, "latentsync_unet.pt"))) {
-		t.Error("the same seed gives another file")
+		t.Error("the same seed makes another file")
 	}
 	_, err := Synth(t.Context(), dir, SynthOptions{Size: "tiny", Resolution: 256, DType: tensor.F32})
-	wantFault(t, err, fault.Output, "exists already")
+	wantFault(t, err, fault.Output, "already exists")
 	empty := t.TempDir()
 	_, err = Synth(t.Context(), empty, SynthOptions{Size: "full", Resolution: 512, DType: tensor.F32, free: func(string) (int64, error) { return 1 << 30, nil }})
-	wantFault(t, err, fault.Output, "1.0 GiB are free, 5.")
+	wantFault(t, err, fault.Output, "1.0 GiB are free, but 5.")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = Synth(ctx, empty, SynthOptions{Size: "tiny", Resolution: 512, DType: tensor.F16})
 	wantFault(t, err, fault.Cancelled)
 	if left, _ := os.ReadDir(empty); len(left) > 0 {
-		t.Errorf("it was interrupted and left %v", left)
+		t.Errorf("an interrupted Synth left %v", left)
 	}
-	// Positions as the spec's test vectors have them (12.2, 12.3).
+	// The positions of the spec's test vectors (12.2, 12.3).
 	for _, v := range []struct{ got, want float32 }{
 		{unetPosition(1, 2, 320), 0.8099465}, {unetPosition(1, 3, 320), 0.5865038}, {unetPosition(23, 0, 320), -0.8462204},
 		{whisperPosition(1, 1, 384), 0.8151120}, {whisperPosition(1499, 191, 384), 0.1493392}, {whisperPosition(1499, 383, 384), 0.9887860},
@@ -267,12 +288,12 @@ func TestInspectBad(t *testing.T) {
 		t.Error(err)
 	}
 	inspect(deep, "conv_out.weight", "not finite", "index 7")
-	// One flipped bit, which only the sums in the file tell.
+	// One flipped bit, which only the checksums in the file reveal.
 	at := len(data) / 2
 	data[at] ^= 1
 	writeFile(t, bad, string(data))
 	inspect(deep, "checksum error")
-	// What stands beside it says otherwise.
+	// The file beside it disagrees.
 	writeFile(t, unet, string(data))
 	_, err := Inspect(t.Context(), unet, deep)
 	wantFault(t, err, fault.Input, "SHA-256", sidecarName)
@@ -293,7 +314,7 @@ func mustParse(t *testing.T, s string) *url.URL {
 	return u
 }
 
-// BenchmarkNormals: random weights have to come faster than disks write.
+// BenchmarkNormals: random weights should be made faster than disks write.
 func BenchmarkNormals(b *testing.B) {
 	n := newNormals()
 	s := checkpoint.Spec{Name: "w", DType: tensor.F32, Shape: []int{1280, 1280, 3}}

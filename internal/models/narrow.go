@@ -8,8 +8,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// narrow gives finite values in the bytes of a type: f32 as they are, others
-// in dst. The error is errTooWide.
+// narrow converts finite values to the bytes of a type: f32 without copying, others in
+// dst. It returns errTooWide if a value does not fit.
 func narrow(dst []byte, v []float32, to tensor.DType) ([]byte, error) {
 	switch to {
 	case tensor.F16:
@@ -33,7 +33,7 @@ func narrow(dst []byte, v []float32, to tensor.DType) ([]byte, error) {
 	return dst[:2*len(v)], nil
 }
 
-// isBuffer tells whether a tensor is computed by a formula, not trained: the
+// isBuffer reports whether a tensor is computed by a formula and not trained: the
 // positional encodings of the UNet's motion modules and of Whisper's encoder.
 func isBuffer(name string) bool {
 	return strings.HasSuffix(name, ".pos_encoder.pe") || name == "encoder.positional_embedding"

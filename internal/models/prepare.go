@@ -15,10 +15,10 @@ import (
 
 const (
 	opPrepare = "prepare"
-	// layout is the version of what prepared files hold. Files of another one
+	// layout is the version of the content of prepared files. Files of another one
 	// are made again.
 	layout = "1"
-	// spare is left free beside what is written.
+	// spare is how much space must stay free.
 	spare = 16 << 20
 )
 
@@ -29,11 +29,11 @@ const (
 	metaDType  = "dtype"
 )
 
-// PrepareOptions are what PrepareWith can be told; the zero value is right.
+// PrepareOptions configures PrepareWith. The zero value is valid.
 type PrepareOptions struct {
-	Force    bool                    // make it again
+	Force    bool                    // convert again
 	Progress func(done, total int64) // bytes of input, read for the sum and for converting
-	Notify   func(text string)       // one line for people: what it waits for, where it resumes
+	Notify   func(text string)       // called with a line when it waits or resumes
 
 	// For tests.
 	free   func(dir string) (int64, error)
@@ -42,29 +42,28 @@ type PrepareOptions struct {
 	piece  int64 // bytes between two of them
 }
 
-// Prepare converts a UNet or VAE to half precision (tensor.F16 or
-// tensor.BF16): see PrepareWith.
+// Prepare converts a UNet or VAE to half precision (tensor.F16 or tensor.BF16); see
+// PrepareWith.
 func Prepare(ctx context.Context, path string, dtype tensor.DType, progress func(done, total int64)) (file string, err error) {
 	return PrepareWith(ctx, path, dtype, PrepareOptions{Progress: progress})
 }
 
-// PrepareWith converts a UNet or VAE to one safetensors file of half precision
-// in the user's cache folder and gives its path; one that is there already is
-// taken as it is. Vectors (biases, norms), positional encodings and matrices
-// with values beyond the type's range stay float32. The result depends on the
-// checkpoint's content and the type alone.
+// PrepareWith converts a UNet or VAE to a safetensors file of half precision in the
+// user's cache folder and returns its path. It keeps a file that already exists.
+// Vectors (biases, norms), positional encodings and matrices with values beyond the
+// type's range stay float32. The result only depends on the checkpoint's content and
+// the type.
 //
-// Memory stays within a few megabytes beside the mapped checkpoint, of which
-// one tensor at a time is held. A run that was killed is resumed by the next,
-// as far as what it wrote is intact. Only one process converts a checkpoint at
-// a time; others wait for it.
+// PrepareWith uses a few megabytes of memory beside the mapped checkpoint, of which it
+// holds one tensor at a time. It resumes a killed run, as far as its files are intact.
+// Only one process converts a checkpoint at a time; others wait for it.
 //
-// Errors are *fault.Error: Missing without the checkpoint, Input where it is
-// damaged, holds NaN or another network, Output where the result cannot be
-// written, Cancelled when ctx ends.
+// Errors are of kind Missing without the checkpoint, Input if it is damaged or contains
+// NaN or another network, Output if the result cannot be written, and Cancelled when
+// ctx ends.
 func PrepareWith(ctx context.Context, path string, dtype tensor.DType, o PrepareOptions) (file string, err error) {
 	if dtype != tensor.F16 && dtype != tensor.BF16 {
-		return "", fault.Usage.New(opPrepare+" "+path, "cannot convert to "+dtype.String(), "use f16 or bf16")
+		return "", fault.Field("dtype", dtype.String(), "is not a half precision", "choose f16 or bf16")
 	}
 	o.defaults()
 	src, err := checkpoint.Open(path)
@@ -123,8 +122,8 @@ func (o *PrepareOptions) defaults() {
 	}
 }
 
-// Prepared gives the converted file of a checkpoint, if there is one and the
-// checkpoint has not changed since. It reads no weights.
+// Prepared returns the converted file of a checkpoint, if it exists and the checkpoint
+// has not changed since. It reads no weights.
 func Prepared(_ context.Context, path string, dtype tensor.DType) (file string, ok bool) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -141,15 +140,15 @@ func Prepared(_ context.Context, path string, dtype tensor.DType) (file string, 
 	return file, true
 }
 
-// preparedFile is where the converted file of the checkpoint with this SHA-256
-// belongs.
+// preparedFile returns the path of the converted file of the checkpoint with this
+// SHA-256.
 func preparedFile(sum string, dtype tensor.DType) (string, error) {
 	dir, err := cacheDir("prepared")
 	return filepath.Join(dir, sum+"-"+dtype.String()+".safetensors"), err
 }
 
-// ready tells whether a converted file is there and whole: it only gets its
-// name when it is, and a file cut off later does not open.
+// ready reports whether a converted file exists and is complete: it only gets its name
+// when it is, and a truncated file does not open.
 func ready(file, sum string, dtype tensor.DType) bool {
 	f, err := checkpoint.Open(file)
 	if err != nil {
@@ -174,13 +173,13 @@ type preparation struct {
 func (p *preparation) part() string    { return p.out + ".part" }
 func (p *preparation) journal() string { return p.out + ".part.journal" }
 
-// outputFault is an error in writing the result. Of a full disk nothing is
-// left: what is there is of use only together with the rest.
+// outputFault returns the error for a failed write of the result. If the disk is full,
+// it removes the part file, which is useless without the rest.
 func (p *preparation) outputFault(err error) error {
-	hint := "check the folder's permissions, or set XDG_CACHE_HOME to another one"
+	hint := "check the permissions of the folder, or set XDG_CACHE_HOME to another one"
 	if isFull(err) {
 		p.discard()
-		hint = "make space in the cache folder, or set XDG_CACHE_HOME to another one"
+		hint = "free some space in the cache folder, or set XDG_CACHE_HOME to another one"
 	}
 	return fault.Output.Wrap("write "+p.out, fault.WithoutPath(err), hint)
 }
@@ -190,13 +189,13 @@ func (p *preparation) discard() {
 	_ = os.Remove(p.journal())
 }
 
-// run converts, alone.
+// run converts the checkpoint while it holds the lock.
 func (p *preparation) run(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(p.out), 0o755); err != nil {
 		return p.outputFault(err)
 	}
 	unlock, err := lock(ctx, p.out+".lock", func() {
-		p.Notify("waiting for another process that prepares the same checkpoint")
+		p.Notify("waiting for another process that is preparing the same checkpoint")
 	})
 	if err != nil {
 		return p.outputFault(err)
@@ -204,13 +203,13 @@ func (p *preparation) run(ctx context.Context) error {
 	defer unlock()
 	if p.Force {
 		p.discard()
-	} else if ready(p.out, p.sum, p.dtype) { // by the process waited for
+	} else if ready(p.out, p.sum, p.dtype) { // after waiting for another process
 		return nil
 	}
 	err = p.convert(ctx, nil)
 	if errors.Is(err, errTooWide) {
-		// The header is written before the first value is looked at. So now
-		// it is found out which tensors have to stay float32.
+		// The header comes before the values and has the types. So find out which
+		// tensors must stay float32, and start again.
 		wide, e := p.overflowing(ctx)
 		if e != nil {
 			return e
@@ -225,12 +224,12 @@ func (p *preparation) run(ctx context.Context) error {
 		return p.outputFault(err)
 	}
 	syncDir(filepath.Dir(p.out))
-	_ = os.Remove(p.journal()) // without its file it means nothing
+	_ = os.Remove(p.journal()) // it is meaningless without its file
 	return nil
 }
 
-// specs are the tensors of the result: those of the source, with wide and
-// small ones as float32.
+// specs lists the tensors of the result: those of the source, with wide and small ones
+// as float32.
 func (p *preparation) specs(wide []string) []checkpoint.Spec {
 	keep := map[string]bool{}
 	for _, name := range wide {
@@ -250,9 +249,9 @@ func (p *preparation) specs(wide []string) []checkpoint.Spec {
 
 func sizeOf(s checkpoint.Spec) int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
 
-// convert writes the part file, from where a run before this one has come to,
-// and verifies it. wide are tensors that stay float32; the journal of the run
-// before knows better. It gives errTooWide where there turn out to be more.
+// convert writes the part file, from where an earlier run ended, and verifies it. The
+// tensors in wide stay float32, but the journal of an earlier run has priority. convert
+// returns errTooWide if there are more such tensors.
 func (p *preparation) convert(ctx context.Context, wide []string) error {
 	head := journalHead{Layout: layout, Source: p.sum, DType: p.dtype.String(), Wide: wide}
 	w, err := openPart(ctx, p, head)
@@ -266,7 +265,7 @@ func (p *preparation) convert(ctx context.Context, wide []string) error {
 		need += sizeOf(s)
 	}
 	if err := enough(p.free, filepath.Dir(p.out), need-w.skip, p.out, " in the cache folder",
-		"make space in the cache folder, or set XDG_CACHE_HOME to another one"); err != nil {
+		"free some space in the cache folder, or set XDG_CACHE_HOME to another one"); err != nil {
 		p.discard()
 		return err
 	}
@@ -290,7 +289,7 @@ func (p *preparation) convert(ctx context.Context, wide []string) error {
 	return p.outputFault(err)
 }
 
-// tensor writes one tensor, or skips it where it is written already.
+// tensor writes one tensor, or skips it if it is already written.
 func (p *preparation) tensor(ctx context.Context, w *partWriter, s checkpoint.Spec, out io.Writer, buf *buffers) error {
 	w.begin(s.Name)
 	src := p.src.Tensor(s.Name)
@@ -314,17 +313,16 @@ func (p *preparation) tensor(ctx context.Context, w *partWriter, s checkpoint.Sp
 	return w.end()
 }
 
-// buffers hold one chunk of values on its way.
+// buffers hold one chunk of values.
 type buffers struct {
 	in  [1 << 18]float32
 	out [1 << 20]byte
 }
 
-// errTooWide: a value does not fit into the half precision type.
+// errTooWide is returned when a value does not fit into the half precision type.
 var errTooWide = errors.New("a value is beyond the range of half precision")
 
-// values converts a tensor chunk by chunk. The bytes are valid until yield
-// returns.
+// values converts a tensor chunk by chunk. The bytes are valid until yield returns.
 func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.DType, buf *buffers, yield func([]byte) error) error {
 	n, width := src.Len(), src.DType.Size()
 	for at := 0; at < n; at += len(buf.in) {
@@ -341,7 +339,7 @@ func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.
 		case tensor.BF16:
 			tensor.BF16ToF32(v, bytes)
 		default:
-			return fault.Input.New(opPrepare+" "+p.path, "a tensor of "+src.DType.String()+" are no weights", "use another checkpoint")
+			return fault.Input.New(opPrepare+" "+p.path, "it contains a tensor of type "+src.DType.String()+", which cannot be weights", "use another checkpoint")
 		}
 		if tensor.NotFinite(v) >= 0 {
 			return p.badValues(ctx)
@@ -357,13 +355,13 @@ func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.
 	return nil
 }
 
-// badValues is the error for NaN and infinities: it names the first tensor
-// with some.
+// badValues returns the error for NaN and infinities, with the first tensor that
+// contains them.
 func (p *preparation) badValues(ctx context.Context) error {
 	if err := p.src.Finite(ctx, nil); err != nil {
 		return err
 	}
-	return fault.Input.New(opPrepare+" "+p.path, "it changes while it is read", "run it again")
+	return fault.Input.New(opPrepare+" "+p.path, "it changes while it is read", "run the same command again")
 }
 
 // overflowing lists the tensors with values beyond the range of the type.

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -25,7 +24,7 @@ func nan() float64 { return math.NaN() }
 
 func TestPrepare(t *testing.T) {
 	ownCache(t)
-	dir := synth(t)
+	dir := sharedSynth(t)
 	for _, name := range []string{"latentsync_unet.pt", "vae/diffusion_pytorch_model.safetensors"} {
 		for _, d := range []tensor.DType{tensor.F16, tensor.BF16} {
 			path := filepath.Join(dir, name)
@@ -101,7 +100,7 @@ func compare(t *testing.T, path, file string, d tensor.DType) {
 
 func TestPrepareValues(t *testing.T) {
 	ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	odd := filepath.Join(t.TempDir(), "odd.pt")
 	wide := "down_blocks.0.resnets.0.conv1.weight"
 	rewrite(t, unet, odd, func(name string, v []float32) {
@@ -137,7 +136,7 @@ func TestPrepareValues(t *testing.T) {
 
 func TestPrepareNoSpace(t *testing.T) {
 	cache := ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	empty := func() {
 		t.Helper()
 		left, err := filepath.Glob(filepath.Join(cache, "lipstream", "prepared", "*"))
@@ -148,12 +147,12 @@ func TestPrepareNoSpace(t *testing.T) {
 	_, err := PrepareWith(t.Context(), unet, tensor.F16, PrepareOptions{free: func(string) (int64, error) { return 1 << 20, nil }})
 	wantFault(t, err, fault.Output, "1.0 MiB are free", "are needed", "XDG_CACHE_HOME")
 	empty()
-	_, err = PrepareWith(t.Context(), unet, tensor.F16, PrepareOptions{piece: 1, wrap: func(w io.Writer) io.Writer { return &filling{w, 1 << 20} }})
+	_, err = PrepareWith(t.Context(), unet, tensor.F16, PrepareOptions{piece: 1 << 18, wrap: func(w io.Writer) io.Writer { return &filling{w, 1 << 20} }})
 	wantFault(t, err, fault.Output, "no space left", "XDG_CACHE_HOME")
 	empty()
 }
 
-// filling is a disk with room for so many bytes.
+// filling is a disk with room for left bytes.
 type filling struct {
 	w    io.Writer
 	left int
@@ -169,7 +168,7 @@ func (f *filling) Write(b []byte) (int, error) {
 
 func TestPrepareCancelled(t *testing.T) {
 	ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	ctx, cancel := context.WithCancel(t.Context())
 	pieces := 0
 	_, err := PrepareWith(ctx, unet, tensor.F16, PrepareOptions{piece: 1, synced: func() {
@@ -184,8 +183,8 @@ func TestPrepareCancelled(t *testing.T) {
 	}
 }
 
-// killVariable makes this test's binary a process that prepares a checkpoint
-// and stops in the middle, to be killed.
+// killVariable makes the test binary a process that prepares a checkpoint and stops
+// in the middle, to be killed.
 const killVariable = "LIPSTREAM_TEST_PREPARE"
 
 func TestMain(m *testing.M) {
@@ -194,28 +193,31 @@ func TestMain(m *testing.M) {
 		_, err := PrepareWith(context.Background(), path, tensor.F16, PrepareOptions{piece: 1 << 16, synced: func() {
 			if pieces++; pieces == 40 {
 				fmt.Println("middle")
-				time.Sleep(time.Hour)
+				_, _ = io.Copy(io.Discard, os.Stdin) // until it is killed
 			}
 		}})
 		fmt.Println("not stopped:", err)
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if shared != "" {
+		_ = os.RemoveAll(shared)
+	}
+	os.Exit(code)
 }
 
-// TestPrepareKilled kills a real process in the middle of its work, as kill -9
-// does, and damages what it left; the next run gives the same bytes as one
-// that was never interrupted.
+// TestPrepareKilled kills a process in the middle of its work and damages what it
+// left. The next run must write the same bytes as one without interruption.
 func TestPrepareKilled(t *testing.T) {
 	cache := ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	file, err := Prepare(t.Context(), unet, tensor.F16, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := readFile(t, file)
 	part := file + ".part"
-	cases := []struct {
+	cases := []struct { // under go test -short the first only
 		name   string
 		damage func()
 		resume bool
@@ -227,6 +229,9 @@ func TestPrepareKilled(t *testing.T) {
 		{"half a line of journal", func() { truncate(t, part+".journal", int(size(t, part+".journal"))-9) }, true},
 		{"no journal", func() { _ = os.Remove(part + ".journal") }, false},
 		{"the journal of another", func() { writeFile(t, part+".journal", `{"layout":"0"}`+"\n") }, false},
+	}
+	if testing.Short() {
+		cases = cases[:1]
 	}
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
@@ -246,7 +251,7 @@ func TestPrepareKilled(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(readFile(t, file), want) {
-				t.Error("the result is another")
+				t.Error("the result differs")
 			}
 			if strings.Contains(resumed, "resuming") != tt.resume {
 				t.Errorf("said %q", resumed)
@@ -267,6 +272,11 @@ func killInTheMiddle(t *testing.T, path string) {
 	}
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), killVariable+"="+path)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -308,7 +318,7 @@ func size(t *testing.T, path string) int64 {
 // TestPrepareAlone: a second run waits for the first and takes its result.
 func TestPrepareAlone(t *testing.T) {
 	ownCache(t)
-	unet := filepath.Join(synth(t), "latentsync_unet.pt")
+	unet := filepath.Join(sharedSynth(t), "latentsync_unet.pt")
 	inside, waits := make(chan struct{}), make(chan struct{})
 	first := make(chan error, 1)
 	go func() {

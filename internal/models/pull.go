@@ -19,38 +19,36 @@ import (
 
 const (
 	opPull = "download"
-	// HubURL is where Pull downloads from if not told otherwise.
+	// HubURL is the default of PullOptions.BaseURL.
 	HubURL = "https://huggingface.co"
 )
 
-// PullOptions are what Pull can be told; the zero value is right.
+// PullOptions configures Pull. The zero value is valid.
 type PullOptions struct {
 	BaseURL  string // http or https; "" is HubURL
 	Token    string // sent to huggingface.co only
 	Progress func(name string, done, total int64)
-	Notify   func(text string) // one line for people
+	Notify   func(text string) // called with a line for each step
 
 	// For tests.
-	files   []known
-	backoff time.Duration // before the second attempt; doubles
-	stall   time.Duration // without a byte until a connection is given up
-	free    func(dir string) (int64, error)
+	files     []known
+	transport http.RoundTripper
+	free      func(dir string) (int64, error)
 }
 
-// Pull downloads a version ("1.6", "1.5": its UNet, with Whisper and the VAE),
-// or "whisper" or "vae" alone, into a models folder, and gives the files' paths.
-// Files that are there and right are left as they are. A download that breaks
-// off is resumed, by this call or a later one: what there is of it stays
-// beside the file's place in a .part file.
+// Pull downloads a version ("1.6" or "1.5": its UNet, with Whisper and the VAE), or
+// "whisper" or "vae" alone, into a models folder, and returns the paths of the files.
+// It keeps files that already exist and are correct. It resumes interrupted downloads,
+// also those of earlier calls: their .part files stay beside the file.
 //
-// Errors are *fault.Error: Usage for a wrong name or address, Missing where
-// the server does not give the file, Input where it gives another, Output
-// where it cannot be written, Cancelled when ctx ends.
+// Errors are of kind Usage for a wrong name or address, Missing if the server does not
+// have the file, Input if it has another file, Output if the file cannot be written,
+// and Cancelled when ctx ends.
 func Pull(ctx context.Context, what, dir string, o PullOptions) (paths []string, err error) {
 	o.defaults()
 	base, err := url.Parse(strings.TrimRight(o.BaseURL, "/"))
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || base.RawQuery != "" || base.Fragment != "" {
-		return nil, fault.Usage.New(opPull+" "+o.BaseURL, "not an address to download from", "give one like "+HubURL)
+		return nil, fault.Field("base_url", o.BaseURL, "is not an address to download from", "give an address such as "+HubURL)
 	}
 	var files []known
 	for _, k := range o.files {
@@ -60,7 +58,7 @@ func Pull(ctx context.Context, what, dir string, o PullOptions) (paths []string,
 		}
 	}
 	if len(files) == 0 || what == "" {
-		return nil, fault.Usage.New(opPull+" "+what, "there is nothing of this name", "use one of: 1.6, 1.5, vae, whisper")
+		return nil, fault.Usage.New(opPull+" "+what, "there is no checkpoint of this name", "choose one of 1.6, 1.5, vae, whisper")
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
@@ -88,29 +86,27 @@ func (o *PullOptions) defaults() {
 	if o.files == nil {
 		o.files = published
 	}
-	if o.backoff == 0 {
-		o.backoff = time.Second
-	}
-	if o.stall == 0 {
-		o.stall = time.Minute
-	}
 	if o.free == nil {
 		o.free = FreeSpace
 	}
 }
 
-// download is one file on its way.
+// download is the download of one file.
 type download struct {
 	PullOptions
 	known
 	url  *url.URL
-	path string // where the file belongs
+	path string // of the complete file
+}
+
+func (d *download) fault(kind fault.Kind, cause, hint string) error {
+	return kind.New(opPull+" "+d.url.Redacted(), cause, hint)
 }
 
 func (d *download) part() string  { return d.path + ".part" }
 func (d *download) state() string { return d.path + ".part.json" }
 
-// partState says what a part file is the beginning of.
+// partState describes the file that a part file is the beginning of.
 type partState struct {
 	URL       string `json:"url"`
 	Size      int64  `json:"size"`
@@ -118,27 +114,27 @@ type partState struct {
 }
 
 func (d *download) outputFault(err error) error {
-	hint := "check the folder's permissions, or use another with --dir"
+	hint := "check the permissions of the folder, or set `dir` to another one"
 	if isFull(err) {
-		hint = "make space, then run the same command again: it resumes"
+		hint = "free some space, then run the same command again: it resumes the download"
 	}
 	return fault.Output.Wrap("write "+d.path, fault.WithoutPath(err), hint)
 }
 
-// run gets the file to its place.
+// run downloads the file, unless it already exists.
 func (d *download) run(ctx context.Context) error {
-	if there, err := d.there(ctx); there || err != nil {
+	if exists, err := d.exists(ctx); exists || err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
 		return d.outputFault(err)
 	}
-	unlock, err := lock(ctx, d.path+".lock", func() { d.Notify("waiting for another process that downloads " + d.path) })
+	unlock, err := lock(ctx, d.path+".lock", func() { d.Notify("waiting for another process that is downloading " + d.path) })
 	if err != nil {
 		return d.outputFault(err)
 	}
 	defer unlock()
-	if there, err := d.there(ctx); there || err != nil { // by the process waited for
+	if exists, err := d.exists(ctx); exists || err != nil { // after waiting for another process
 		return err
 	}
 	if err := d.checkSpace(); err != nil {
@@ -154,8 +150,8 @@ func (d *download) run(ctx context.Context) error {
 	}
 	if sum != d.sha256 {
 		d.discard()
-		return fault.Input.New(opPull+" "+d.url.Redacted(), "its SHA-256 is "+sum+", that of the published file is "+d.sha256,
-			"run it again; if that does not help, the server has another file: try another --base-url")
+		return d.fault(fault.Input, "its SHA-256 is "+sum+", and that of the published file is "+d.sha256,
+			"run the same command again; if that does not help, the server has another file: set `base_url` to another server")
 	}
 	if err := os.Rename(d.part(), d.path); err != nil {
 		return d.outputFault(err)
@@ -165,7 +161,7 @@ func (d *download) run(ctx context.Context) error {
 	return d.keepSum()
 }
 
-// keepSum remembers what was just verified.
+// keepSum stores the sum that was just verified.
 func (d *download) keepSum() error {
 	if st, err := os.Stat(d.path); err == nil {
 		remember(d.path, st, d.sha256)
@@ -184,9 +180,9 @@ func (d *download) discard() {
 	_ = os.Remove(d.state())
 }
 
-// there tells whether the file is in its place already. Another file there is
-// not replaced: it may be somebody's own.
-func (d *download) there(ctx context.Context) (bool, error) {
+// exists reports whether the file already exists. It fails if there is another file of
+// the same name, because that may be the user's.
+func (d *download) exists(ctx context.Context) (bool, error) {
 	st, err := os.Stat(d.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -194,34 +190,37 @@ func (d *download) there(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, d.outputFault(err)
 	}
-	cause := fmt.Sprintf("another file is in its place: %d bytes instead of %d", st.Size(), d.size)
+	cause := fmt.Sprintf("another file has this name: it has %d bytes instead of %d", st.Size(), d.size)
 	if st.Size() == d.size {
 		sum, err := fileSum(ctx, d.path, nil)
 		if err != nil {
 			return false, err
 		}
 		if sum == d.sha256 {
-			d.Notify(d.path + " is there already")
+			d.Notify(d.path + " already exists")
 			return true, d.keepSum()
 		}
-		cause = "another file is in its place: its SHA-256 is " + sum + " instead of " + d.sha256
+		cause = "another file has this name: its SHA-256 is " + sum + " instead of " + d.sha256
 	}
-	return false, fault.Output.New("write "+d.path, cause, "move it away or delete it, then run this again")
+	return false, fault.Output.New("write "+d.path, cause, "move or delete it, then run the same command again")
 }
 
-// checkSpace refuses what will not fit.
+// checkSpace fails if the file does not fit on the disk.
 func (d *download) checkSpace() error {
 	need := d.size + spare
 	if st, err := os.Stat(d.part()); err == nil {
 		need -= min(st.Size(), d.size)
 	}
-	return enough(d.free, filepath.Dir(d.path), need, d.path, "", "make space, or use another folder with --dir")
+	return enough(d.free, filepath.Dir(d.path), need, d.path, "", "free some space, or set `dir` to another folder")
 }
 
-// attempts is how often in a row nothing may come before a download fails.
-const attempts = 6
+const (
+	attempts = 6           // connections in a row without a byte until a download fails
+	stall    = time.Minute // without a byte until a connection is closed
+	backoff  = time.Second // before the second attempt; doubles each time
+)
 
-// fetch completes the part file, over as many connections as it takes.
+// fetch completes the part file, with as many connections as necessary.
 func (d *download) fetch(ctx context.Context) error {
 	for failures := 0; ; {
 		got, err := d.attempt(ctx)
@@ -238,9 +237,9 @@ func (d *download) fetch(ctx context.Context) error {
 			failures = 1
 		}
 		if failures >= attempts {
-			return fault.Missing.Wrap(opPull+" "+d.url.Redacted(), err, "check the connection, then run the same command again: it resumes")
+			return fault.Missing.Wrap(opPull+" "+d.url.Redacted(), err, "check the connection, then run the same command again: it resumes the download")
 		}
-		wait := min(d.backoff<<(failures-1), 30*d.backoff)
+		wait := min(backoff<<(failures-1), 30*backoff)
 		d.Notify(fmt.Sprintf("%s: %v; trying again", d.known.name, err))
 		select {
 		case <-ctx.Done():
@@ -249,38 +248,38 @@ func (d *download) fetch(ctx context.Context) error {
 	}
 }
 
-// client follows redirects to http and https only, never from https to http,
-// and takes the token along nowhere.
+// client returns a client that follows redirects to http and https only, never from
+// https to http, and sends the token to the hub only.
 func (d *download) client() *http.Client {
-	return &http.Client{CheckRedirect: func(req *http.Request, via []*http.Request) error {
+	return &http.Client{Transport: d.transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		switch {
 		case len(via) >= 10:
 			return errors.New("more than 10 redirects")
 		case req.URL.Scheme != "https" && (req.URL.Scheme != "http" || via[0].URL.Scheme == "https"):
-			return fault.Input.New(opPull+" "+d.url.Redacted(), "it leads to "+req.URL.Redacted()+", which is not safe", "try another --base-url")
+			return d.fault(fault.Input, "it redirects to "+req.URL.Redacted()+", which is not safe", "set `base_url` to another server")
 		}
 		if req.URL.Scheme+"://"+req.URL.Host != HubURL {
 			req.Header.Del("Authorization")
 		}
-		// The hub tells about the file itself, the server behind it does not.
+		// The hub sends the sum of the file, the server to which it redirects does not.
 		return d.checkLinked(req.Response)
 	}}
 }
 
-// checkLinked compares what the hub says of the file with what is known.
+// checkLinked compares the SHA-256 that the hub sends with the known one.
 func (d *download) checkLinked(r *http.Response) error {
 	if r == nil {
 		return nil
 	}
 	sum := strings.Trim(strings.TrimPrefix(r.Header.Get("X-Linked-Etag"), "W/"), `"`)
 	if isSum(sum) && !strings.EqualFold(sum, d.sha256) {
-		return fault.Input.New(opPull+" "+d.url.Redacted(), "the server has a file with SHA-256 "+sum+", that of the published file is "+d.sha256,
-			"try another --base-url, or a newer Lipstream")
+		return d.fault(fault.Input, "the server has a file with SHA-256 "+sum+", and that of the published file is "+d.sha256,
+			"set `base_url` to another server, or use a newer Lipstream")
 	}
 	return nil
 }
 
-// offset is how much of the file there is, and what it may be resumed with.
+// offset returns the size of the part file, and the validator to resume it with.
 func (d *download) offset() (int64, string) {
 	var s partState
 	if readJSON(d.state(), &s) != nil || s.URL != d.url.Redacted() || s.Size != d.size || s.Validator == "" {
@@ -293,8 +292,8 @@ func (d *download) offset() (int64, string) {
 	return st.Size(), s.Validator
 }
 
-// attempt is one connection. got is how many bytes it brought. Errors that are
-// no *fault.Error may be gone with the next.
+// attempt makes one connection, and returns how many bytes it has received. It is worth
+// another attempt if the error is not a *fault.Error.
 func (d *download) attempt(ctx context.Context) (got int64, err error) {
 	offset, validator := d.offset()
 	if offset == d.size {
@@ -302,7 +301,7 @@ func (d *download) attempt(ctx context.Context) (got int64, err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	stalled := time.AfterFunc(d.stall, func() { cancel(fmt.Errorf("nothing came for %v", d.stall)) })
+	stalled := time.AfterFunc(stall, func() { cancel(fmt.Errorf("nothing came for %v", stall)) })
 	defer stalled.Stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url.String(), nil)
 	if err != nil {
@@ -331,15 +330,15 @@ func (d *download) attempt(ctx context.Context) (got int64, err error) {
 	if offset, err = d.accept(resp, offset); err != nil {
 		return 0, err
 	}
-	got, err = d.receive(resp, offset, func() { stalled.Reset(d.stall) })
+	got, err = d.receive(resp, offset, func() { stalled.Reset(stall) })
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}
 	return got, err
 }
 
-// accept looks at the head of a response and gives where in the file its body
-// begins.
+// accept checks the head of a response, and returns at which offset of the file its
+// body begins.
 func (d *download) accept(resp *http.Response, offset int64) (int64, error) {
 	switch resp.StatusCode {
 	case http.StatusOK:
@@ -347,25 +346,25 @@ func (d *download) accept(resp *http.Response, offset int64) (int64, error) {
 	case http.StatusPartialContent:
 		if !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)) {
 			d.discard()
-			return 0, fmt.Errorf("the server answers with another range: %s", resp.Header.Get("Content-Range"))
+			return 0, fmt.Errorf("the server has sent another range: %s", resp.Header.Get("Content-Range"))
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
 		d.discard()
-		return 0, errors.New("the server has not as much as there is already")
+		return 0, errors.New("the file on the server is shorter than the part file")
 	case http.StatusUnauthorized, http.StatusForbidden:
-		return 0, fault.Missing.New(opPull+" "+d.url.Redacted(), "the server answers "+resp.Status, "set HF_TOKEN to a token that may read it, or use another --base-url")
+		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "set HF_TOKEN to a token with access to it, or `base_url` to another server")
 	case http.StatusNotFound, http.StatusGone:
-		return 0, fault.Missing.New(opPull+" "+d.url.Redacted(), "the server answers "+resp.Status, "check --base-url: it needs the paths of huggingface.co")
+		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "check `base_url`: the server must have the paths of huggingface.co")
 	default:
 		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout {
 			return 0, errors.New("the server answers " + resp.Status)
 		}
-		return 0, fault.Missing.New(opPull+" "+d.url.Redacted(), "the server answers "+resp.Status, "try another --base-url")
+		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "set `base_url` to another server")
 	}
 	return offset, d.checkLinked(resp)
 }
 
-// receive writes a body to the part file from an offset on.
+// receive writes a body to the part file, from offset on.
 func (d *download) receive(resp *http.Response, offset int64, alive func()) (got int64, err error) {
 	body := io.Reader(resp.Body)
 	if offset == 0 {
@@ -375,10 +374,10 @@ func (d *download) receive(resp *http.Response, offset int64, alive func()) (got
 			return 0, err
 		}
 		if what := notTheFile(head[:n]); what != "" {
-			return 0, fault.Input.New(opPull+" "+d.url.Redacted(), "the server gives "+what+" instead of the file", "try another --base-url")
+			return 0, d.fault(fault.Input, "the server sends "+what+" instead of the file", "set `base_url` to another server")
 		}
 		if resp.ContentLength >= 0 && resp.ContentLength != d.size {
-			return 0, fault.Input.New(opPull+" "+d.url.Redacted(), fmt.Sprintf("the server's file has %d bytes, the published one %d", resp.ContentLength, d.size), "try another --base-url")
+			return 0, d.fault(fault.Input, fmt.Sprintf("the file on the server has %d bytes, and the published one has %d", resp.ContentLength, d.size), "set `base_url` to another server")
 		}
 		body = io.MultiReader(strings.NewReader(string(head[:n])), body)
 	}
@@ -408,7 +407,7 @@ func (d *download) receive(resp *http.Response, offset int64, alive func()) (got
 			alive()
 			if offset+got+int64(n) > d.size {
 				d.discard()
-				return got, fault.Input.New(opPull+" "+d.url.Redacted(), fmt.Sprintf("the server gives more than the %d bytes of the published file", d.size), "try another --base-url")
+				return got, d.fault(fault.Input, fmt.Sprintf("the server sends more than the %d bytes of the published file", d.size), "set `base_url` to another server")
 			}
 			if _, err := f.Write(buf[:n]); err != nil {
 				return got, d.outputFault(err)
@@ -427,8 +426,8 @@ func (d *download) receive(resp *http.Response, offset int64, alive func()) (got
 	}
 }
 
-// validator is what a later request can prove with that it wants the rest of
-// the same file; "" if nothing can.
+// validator returns the header by which a later request can resume the same file, or ""
+// if there is none.
 func validator(h http.Header) string {
 	if e := h.Get("ETag"); e != "" && !strings.HasPrefix(e, "W/") {
 		return e
@@ -436,8 +435,8 @@ func validator(h http.Header) string {
 	return h.Get("Last-Modified")
 }
 
-// notTheFile tells what a body is that begins like a page or a pointer, or "".
-// Text in JSON may be the file: a configuration.
+// notTheFile describes a body that begins like a page or a pointer, else it returns "".
+// JSON is allowed, because the file may be a configuration.
 func notTheFile(head []byte) string {
 	return map[checkpoint.Stray]string{
 		checkpoint.HTMLPage: "a web page", checkpoint.XMLText: "an XML text", checkpoint.LFSPointer: "a Git LFS pointer",

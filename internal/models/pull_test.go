@@ -6,20 +6,21 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// vaeConfig is vae/config.json as published: its sum in the table is checked
-// with it.
+// vaeConfig is vae/config.json as published, to check its sum in the table.
 const vaeConfig = `{
   "_class_name": "AutoencoderKL",
   "_diffusers_version": "0.4.2",
@@ -58,7 +59,7 @@ func TestVAEConfigSum(t *testing.T) {
 	}
 }
 
-// content is what the test's server has: long enough for several breaks.
+// content is the file on the test's server, long enough for several breaks.
 var content = bytes.Repeat([]byte("weights "), 100_000)
 
 func fakeFile(data []byte) known {
@@ -68,17 +69,76 @@ func fakeFile(data []byte) known {
 		size: int64(len(data)), sha256: hex.EncodeToString(sum[:])}
 }
 
-// pullFrom pulls the fake file from a handler.
-func pullFrom(ctx context.Context, t *testing.T, dir string, h http.HandlerFunc, change func(*PullOptions)) (string, error) {
+// pullFrom pulls the fake file from a handler, without a network and without the
+// real clock.
+func pullFrom(t *testing.T, dir string, h http.HandlerFunc, change func(*PullOptions)) (err error) {
 	t.Helper()
-	s := httptest.NewServer(h)
-	defer s.Close()
-	o := PullOptions{BaseURL: s.URL, files: []known{fakeFile(content)}, backoff: time.Millisecond, stall: 5 * time.Second}
-	if change != nil {
-		change(&o)
+	synctest.Test(t, func(t *testing.T) {
+		o := PullOptions{BaseURL: "http://hub.test", files: []known{fakeFile(content)}, transport: inProcess{h}}
+		if change != nil {
+			change(&o)
+		}
+		_, err = Pull(t.Context(), "1.6", dir, o)
+	})
+	return err
+}
+
+// inProcess is a transport to a handler in this process.
+type inProcess struct{ http.Handler }
+
+func (p inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, out := io.Pipe()
+	context.AfterFunc(r.Context(), func() { _ = out.CloseWithError(context.Cause(r.Context())) })
+	w := &answer{header: http.Header{}, out: out, head: make(chan *http.Response, 1), body: body, request: r}
+	go func() {
+		defer func() {
+			if recover() != nil { // http.ErrAbortHandler
+				_ = out.CloseWithError(io.ErrUnexpectedEOF)
+			}
+		}()
+		p.ServeHTTP(w, r)
+		w.WriteHeader(http.StatusOK)
+		_ = out.Close()
+	}()
+	select {
+	case resp := <-w.head:
+		return resp, nil
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
 	}
-	_, err := Pull(ctx, "1.6", dir, o)
-	return s.URL, err
+}
+
+// answer is the http.ResponseWriter of inProcess.
+type answer struct {
+	header  http.Header
+	started bool
+	out     *io.PipeWriter
+	head    chan *http.Response
+	body    *io.PipeReader
+	request *http.Request
+}
+
+func (a *answer) Header() http.Header { return a.header }
+func (a *answer) Flush()              {}
+
+func (a *answer) WriteHeader(status int) {
+	if a.started {
+		return
+	}
+	a.started = true
+	length, err := strconv.ParseInt(a.header.Get("Content-Length"), 10, 64)
+	if err != nil {
+		length = -1
+	}
+	a.head <- &http.Response{
+		Status: fmt.Sprint(status, " ", http.StatusText(status)), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: a.header, Body: a.body, ContentLength: length, Request: a.request,
+	}
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.out.Write(b)
 }
 
 // serve serves content with Range and an ETag.
@@ -87,7 +147,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "x.pt", time.Time{}, bytes.NewReader(content))
 }
 
-// breaking cuts every answer off after n bytes of body.
+// breaking ends every answer after n bytes of its body.
 func breaking(n int, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { h(&breaker{w, n}, r) }
 }
@@ -111,7 +171,7 @@ func pulled(t *testing.T, dir string) {
 	t.Helper()
 	path := filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt")
 	if !bytes.Equal(readFile(t, path), content) {
-		t.Fatal("the file is another")
+		t.Fatal("the file differs")
 	}
 	v, err := Identify(t.Context(), path)
 	if err != nil || v.Name != "1.6" || v.Resolution != 512 {
@@ -125,19 +185,16 @@ func pulled(t *testing.T, dir string) {
 
 func TestPullBreaks(t *testing.T) {
 	ownCache(t)
-	var mu sync.Mutex
 	var ranges []string
 	counted := func(w http.ResponseWriter, r *http.Request) {
-		mu.Lock()
 		ranges = append(ranges, r.Header.Get("Range"))
-		mu.Unlock()
 		if r.URL.Path != "/ByteDance/LatentSync-1.6/resolve/main/latentsync_unet.pt" {
 			t.Errorf("asked for %s", r.URL.Path)
 		}
 		serve(w, r)
 	}
 	dir := t.TempDir()
-	if _, err := pullFrom(t.Context(), t, dir, breaking(90_000, counted), nil); err != nil {
+	if err := pullFrom(t, dir, breaking(90_000, counted), nil); err != nil {
 		t.Fatal(err)
 	}
 	pulled(t, dir)
@@ -145,14 +202,14 @@ func TestPullBreaks(t *testing.T) {
 		t.Errorf("ranges %q", ranges)
 	}
 	n := len(ranges)
-	// A second time nothing is asked for.
-	if _, err := pullFrom(t.Context(), t, dir, counted, nil); err != nil || len(ranges) != n {
+	// The second time there is no request.
+	if err := pullFrom(t, dir, counted, nil); err != nil || len(ranges) != n {
 		t.Errorf("%v, ranges %q", err, ranges[n:])
 	}
-	// Redirected, as the hub does, without Range: from the start each time.
+	// With the redirect of the hub, to a server without Range: from the start each time.
 	dir = t.TempDir()
 	first := true
-	if _, err := pullFrom(t.Context(), t, dir, func(w http.ResponseWriter, r *http.Request) {
+	if err := pullFrom(t, dir, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/cdn" {
 			w.Header().Set("X-Linked-Etag", `"`+fakeFile(content).sha256+`"`)
 			http.Redirect(w, r, "/cdn", http.StatusFound)
@@ -174,10 +231,13 @@ func TestPullBreaks(t *testing.T) {
 	// The file on the server changed between two connections.
 	dir = t.TempDir()
 	part := filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt.part")
-	_, err := pullFrom(t.Context(), t, dir, breaking(0, serve), nil)
+	err := pullFrom(t, dir, breaking(0, serve), nil)
 	wantFault(t, err, fault.Missing, "run the same command again")
 	writeFile(t, part, "old bytes")
-	if _, err := pullFrom(t.Context(), t, dir, serve, nil); err != nil {
+	if err := pullFrom(t, dir, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("ETag", `"two"`)
+		http.ServeContent(w, r, "x.pt", time.Time{}, bytes.NewReader(content))
+	}, nil); err != nil {
 		t.Fatal(err)
 	}
 	pulled(t, dir)
@@ -186,7 +246,11 @@ func TestPullBreaks(t *testing.T) {
 func TestPullRefused(t *testing.T) {
 	ownCache(t)
 	text := func(status int, s string) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status); _, _ = w.Write([]byte(s)) }
+		return func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.Itoa(len(s)))
+			w.WriteHeader(status)
+			_, _ = w.Write([]byte(s))
+		}
 	}
 	other := bytes.ToUpper(content)
 	tests := []struct {
@@ -195,12 +259,12 @@ func TestPullRefused(t *testing.T) {
 		kind  fault.Kind
 		parts []string
 	}{
-		{"404", text(404, "none"), fault.Missing, []string{"404", "--base-url"}},
+		{"404", text(404, "none"), fault.Missing, []string{"404", "`base_url`"}},
 		{"401", text(401, "no"), fault.Missing, []string{"401", "HF_TOKEN"}},
 		{"500", text(500, "no"), fault.Missing, []string{"500", "run the same command again"}},
 		{"page", text(200, " <!DOCTYPE html><html>"), fault.Input, []string{"a web page"}},
 		{"pointer", text(200, "version https://git-lfs.github.com/spec/v1\n"), fault.Input, []string{"a Git LFS pointer"}},
-		{"size", text(200, "weights"), fault.Input, []string{"has 7 bytes, the published one 800000"}},
+		{"size", text(200, "weights"), fault.Input, []string{"has 7 bytes, and the published one has 800000"}},
 		{"sum", text(200, string(other)), fault.Input, []string{fakeFile(content).sha256, fakeFile(other).sha256}},
 		{"linked sum", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Linked-Etag", `"`+fakeFile(other).sha256+`"`)
@@ -214,7 +278,7 @@ func TestPullRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
-			_, err := pullFrom(t.Context(), t, dir, tt.h, func(o *PullOptions) { o.Token = "secret" })
+			err := pullFrom(t, dir, tt.h, func(o *PullOptions) { o.Token = "secret" })
 			wantFault(t, err, tt.kind, tt.parts...)
 			left, err := filepath.Glob(filepath.Join(dir, "*", "*"))
 			if err != nil || len(left) > 0 {
@@ -228,20 +292,20 @@ func TestPullRefused(t *testing.T) {
 	}
 	_, err := Pull(t.Context(), "2.0", t.TempDir(), PullOptions{})
 	wantFault(t, err, fault.Usage, "1.6, 1.5, vae, whisper")
-	_, err = pullFrom(t.Context(), t, t.TempDir(), serve, func(o *PullOptions) { o.free = func(string) (int64, error) { return 1000, nil } })
+	err = pullFrom(t, t.TempDir(), serve, func(o *PullOptions) { o.free = func(string) (int64, error) { return 1000, nil } })
 	wantFault(t, err, fault.Output, "1000 B are free")
-	// Somebody's own file is not replaced.
+	// The user's own file is not replaced.
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt"), "mine")
-	_, err = pullFrom(t.Context(), t, dir, serve, nil)
-	wantFault(t, err, fault.Output, "another file is in its place")
+	err = pullFrom(t, dir, serve, nil)
+	wantFault(t, err, fault.Output, "another file has this name")
 }
 
-// TestPullToken: nobody but the hub gets the token.
+// TestPullToken: only the hub gets the token.
 func TestPullToken(t *testing.T) {
 	ownCache(t)
 	dir := t.TempDir()
-	if _, err := pullFrom(t.Context(), t, dir, func(w http.ResponseWriter, r *http.Request) {
+	if err := pullFrom(t, dir, func(w http.ResponseWriter, r *http.Request) {
 		if a := r.Header.Get("Authorization"); a != "" {
 			t.Errorf("sent %q", a)
 		}
@@ -265,61 +329,57 @@ func TestPullToken(t *testing.T) {
 	wantFault(t, err, fault.Input, "not safe")
 }
 
-// TestPullSlow: a trickle is waited for, silence is not; an interrupted
-// download is resumed by the next.
+// TestPullSlow: Pull waits for a slow server but not for a silent one, and resumes
+// an interrupted download.
 func TestPullSlow(t *testing.T) {
 	ownCache(t)
 	dir := t.TempDir()
-	ctx, cancel := context.WithCancel(t.Context())
-	trickle := func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("ETag", `"one"`)
-		w.Header().Set("Content-Length", fmt.Sprint(len(content)))
-		for i := 0; i < len(content); i += 1000 {
-			if _, err := w.Write(content[i : i+1000]); err != nil {
-				return
-			}
-			w.(http.Flusher).Flush()
-			select {
-			case <-r.Context().Done():
-				return
-			case <-time.After(5 * time.Millisecond):
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		begin := time.Now()
+		slow := func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("ETag", `"one"`)
+			w.Header().Set("Content-Length", fmt.Sprint(len(content)))
+			for i := 0; i < len(content); i += 1000 {
+				if _, err := w.Write(content[i : i+1000]); err != nil {
+					return
+				}
+				time.Sleep(stall - time.Second)
 			}
 		}
-	}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { trickle(w, r) }))
-	defer server.Close()
-	o := PullOptions{BaseURL: server.URL, files: []known{fakeFile(content)}, backoff: time.Millisecond}
-	o.Progress = func(_ string, done, _ int64) {
-		if done > 20_000 {
-			cancel()
+		o := PullOptions{BaseURL: "http://hub.test", files: []known{fakeFile(content)}, transport: inProcess{http.HandlerFunc(slow)}}
+		o.Progress = func(_ string, done, _ int64) {
+			if done > 20_000 {
+				cancel()
+			}
 		}
-	}
-	_, err := Pull(ctx, "1.6", dir, o)
-	wantFault(t, err, fault.Cancelled)
-	part := filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt.part")
-	if size(t, part) < 20_000 {
-		t.Error("too little is left to resume from")
-	}
-	// Next, one connection that goes silent.
-	silent := true
-	trickle = func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
-			t.Error("not resumed")
+		o.Notify = func(s string) { t.Errorf("a slow download: %s", s) }
+		_, err := Pull(ctx, "1.6", dir, o)
+		wantFault(t, err, fault.Cancelled)
+		part := filepath.Join(dir, "latentsync-1.6", "latentsync_unet.pt.part")
+		if size(t, part) < 20_000 || time.Since(begin) < 10*stall {
+			t.Errorf("%d bytes are left to resume from after %v", size(t, part), time.Since(begin))
 		}
-		if silent {
-			silent = false
-			<-r.Context().Done()
-			return
+		// Next, one connection that goes silent.
+		var spoken atomic.Bool
+		said := ""
+		o.Progress, o.Notify = nil, func(s string) { said += s }
+		o.transport = inProcess{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !strings.HasPrefix(r.Header.Get("Range"), "bytes=") {
+				t.Error("not resumed")
+			}
+			if !spoken.Swap(true) {
+				<-r.Context().Done()
+				return
+			}
+			serve(w, r)
+		})}
+		if _, err := Pull(t.Context(), "1.6", dir, o); err != nil {
+			t.Fatal(err)
 		}
-		serve(w, r)
-	}
-	said := ""
-	o.Progress, o.stall, o.Notify = nil, 200*time.Millisecond, func(s string) { said += s }
-	if _, err := Pull(t.Context(), "1.6", dir, o); err != nil {
-		t.Fatal(err)
-	}
+		if !strings.Contains(said, "nothing came for 1m0s") {
+			t.Errorf("said %q", said)
+		}
+	})
 	pulled(t, dir)
-	if !strings.Contains(said, "nothing came for 200ms") {
-		t.Errorf("said %q", said)
-	}
 }

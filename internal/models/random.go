@@ -28,10 +28,10 @@ func newNormals() *normals {
 	return n
 }
 
-// fill writes the values of a tensor: they depend on its name, its shape and
-// the seed. Matrices are normal with variance 1/inputs, so that activations
-// keep their size; norms are 1, biases 0, positions as by their formula.
-// wrote is called with the bytes of every piece, and may end it.
+// fill writes the values of a tensor, which depend on its name, its shape and the seed.
+// Matrices are normal with variance 1/inputs, so that activations keep their size; norms
+// are 1, biases 0, positions as in their formula. wrote is called with the number of
+// bytes of every piece; an error from it ends fill.
 func (n *normals) fill(w io.Writer, s checkpoint.Spec, seed uint64, wrote func(bytes int) error) error {
 	value := n.values(s, seed)
 	for at, total := 0, tensor.Volume(s.Shape); at < total; at += len(n.buf) {
@@ -52,8 +52,8 @@ func (n *normals) fill(w io.Writer, s checkpoint.Spec, seed uint64, wrote func(b
 	return nil
 }
 
-// values gives what fills v with the values of a tensor from index at on; it
-// is to be called for one piece after another.
+// values returns a function that fills v with the values of a tensor from index at on.
+// It must be called for one piece after the other.
 func (n *normals) values(s checkpoint.Spec, seed uint64) func(v []float32, at int) {
 	constant := func(c float32) func([]float32, int) {
 		return func(v []float32, _ int) {
@@ -89,7 +89,7 @@ func (n *normals) values(s checkpoint.Spec, seed uint64) func(v []float32, at in
 	_, _ = io.WriteString(h, s.Name) // cannot fail
 	state := h.Sum64() ^ seed*0x9e3779b97f4a7c15
 	return func(v []float32, _ int) {
-		// Pieces are multiples of 4 but for the last.
+		// All pieces but the last are multiples of 4.
 		for i := 0; i < len(v); i += 4 {
 			r := splitmix(&state)
 			for j := i; j < min(i+4, len(v)); j++ {

@@ -2,11 +2,11 @@ package models
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -19,19 +19,19 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// SynthOptions say what Synth makes.
+// SynthOptions configures Synth.
 type SynthOptions struct {
 	Size       string       // "tiny" or "full"
 	Seed       uint64       // of the weights
-	Resolution int          // 256 or 512: what the checkpoint says it was made for
+	Resolution int          // 256 or 512: what the checkpoint is declared to be made for
 	DType      tensor.DType // tensor.F32 or tensor.F16
 	Progress   func(done, total int64)
 
 	free func(dir string) (int64, error) // for tests
 }
 
-// topologies are what Synth can make. The tiny one has the same kinds of
-// blocks as the published one.
+// topologies are the sizes of the networks. The tiny ones have the same kinds of blocks
+// as the published ones.
 type topologies struct {
 	unet    network.UNetConfig
 	whisper network.WhisperConfig
@@ -61,22 +61,20 @@ type synthFile struct {
 	write func(w io.Writer, specs []checkpoint.Spec, fill func(i int, w io.Writer) error) error
 }
 
-// Synth writes random checkpoints in the formats and under the names of the
-// published ones into a models folder, and gives their paths. They give
-// pictures of noise, at the cost of the real ones: for trying, measuring and
-// testing. Whisper comes without its decoder, which the engine does not use.
-// The same options give the same files. Files that are there already are not
-// replaced (fault.Output).
+// Synth writes random checkpoints with the formats and names of the published ones into
+// a models folder, and returns their paths. Their results are noise, but take the time
+// and memory of the real ones: they are for trying, measuring and testing. Whisper has
+// no decoder, which the engine does not use. The same options make the same files.
+// Synth does not replace existing files (fault.Output).
 func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err error) {
-	const op = "make checkpoints"
 	t, ok := sized(o.Size)
 	switch {
 	case !ok:
-		return nil, fault.Usage.New(op+" "+o.Size, "there is no such size", "use tiny or full")
+		return nil, fault.Field("size", o.Size, "is not known", "choose tiny or full")
 	case o.Resolution != 256 && o.Resolution != 512:
-		return nil, fault.Usage.New(op+" "+fmt.Sprint(o.Resolution), "no resolution of LatentSync", "use 256 or 512")
+		return nil, fault.Field("resolution", fmt.Sprint(o.Resolution), "is not a resolution of LatentSync", "choose 256 or 512")
 	case o.DType != tensor.F32 && o.DType != tensor.F16:
-		return nil, fault.Usage.New(op+" "+o.DType.String(), "cannot make this type", "use f32 or f16")
+		return nil, fault.Field("dtype", o.DType.String(), "is not supported", "choose f32 or f16")
 	}
 	if o.Progress == nil {
 		o.Progress = func(done, total int64) {}
@@ -89,16 +87,16 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 	for _, f := range files {
 		path := filepath.Join(dir, filepath.FromSlash(f.place))
 		if _, err := os.Lstat(path); err == nil {
-			return nil, fault.Output.New("write "+path, "it exists already", "give another --dir, or delete it")
+			return nil, fault.Output.New("write "+path, "it already exists", "set `dir` to another folder, or delete it")
 		}
 		for _, s := range f.specs {
 			total += sizeOf(s)
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fault.Output.Wrap("create "+dir, fault.WithoutPath(err), "use another --dir")
+		return nil, fault.Output.Wrap("create "+dir, fault.WithoutPath(err), "set `dir` to another folder")
 	}
-	if err := enough(o.free, dir, total+spare, dir, "", "make space, or use another --dir"); err != nil {
+	if err := enough(o.free, dir, total+spare, dir, "", "free some space, or set `dir` to another folder"); err != nil {
 		return nil, err
 	}
 	done := int64(0)
@@ -128,7 +126,7 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 	return paths, nil
 }
 
-// synthFiles are the files of a set, with how they are written.
+// synthFiles lists the files of a set.
 func synthFiles(t topologies, d tensor.DType) []synthFile {
 	specs := func(wants []checkpoint.Want) []checkpoint.Spec {
 		var s []checkpoint.Spec
@@ -165,37 +163,21 @@ func synthFiles(t topologies, d tensor.DType) []synthFile {
 	}
 }
 
-// writeWhole writes a file that gets its name when it is complete, and gives
-// its SHA-256.
+// writeWhole writes a file that gets its name when it is complete, and returns its
+// SHA-256.
 func writeWhole(path string, write func(io.Writer) error) (sum string, err error) {
-	failed := func(err error) error {
-		hint := "check the folder's permissions, or use another --dir"
-		if isFull(err) {
-			hint = "make space, or use another --dir"
-		}
-		return fault.Output.Wrap("write "+path, fault.WithoutPath(err), hint)
-	}
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", failed(err)
-	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+"-*.part")
-	if err != nil {
-		return "", failed(err)
-	}
 	h := sha256.New()
-	b := bufio.NewWriterSize(io.MultiWriter(f, h), 1<<20)
-	err = write(b)
-	if err == nil {
-		err = b.Flush()
-	}
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
+	err = replaceFile(path, func(w io.Writer) error {
+		b := bufio.NewWriterSize(io.MultiWriter(w, h), 1<<20)
+		return cmp.Or(write(b), b.Flush())
+	})
 	if err != nil {
-		_ = os.Remove(f.Name())
-		return "", failed(err)
+		hint := "check the permissions of the folder, or set `dir` to another one"
+		if isFull(err) {
+			hint = "free some space, or set `dir` to another folder"
+		}
+		return "", fault.Output.Wrap("write "+path, fault.WithoutPath(err), hint)
 	}
-	syncDir(dir)
+	syncDir(filepath.Dir(path))
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -13,17 +13,17 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Synthetic is the Version.Name of random checkpoints (see Synth).
+// Synthetic is the Version.Name of random checkpoints; see Synth.
 const Synthetic = "synthetic"
 
-// Version is which LatentSync a UNet is.
+// Version identifies the LatentSync that a UNet belongs to.
 type Version struct {
-	Name       string `json:"name"`       // "1.5", "1.6", "synthetic"; "" when unknown
-	Resolution int    `json:"resolution"` // side of the pictures that it was made for: 256 or 512; 0 when unknown
-	How        string `json:"how"`        // how it is known; "" when unknown
+	Name       string `json:"name"`       // "1.5", "1.6", "synthetic"; "" if unknown
+	Resolution int    `json:"resolution"` // side of the face crops that it was trained for: 256 or 512; 0 if unknown
+	How        string `json:"how"`        // how it was identified; "" if unknown
 }
 
-// String is the version's name for people.
+// String returns a name such as "LatentSync 1.6".
 func (v Version) String() string {
 	switch v.Name {
 	case "":
@@ -34,37 +34,37 @@ func (v Version) String() string {
 	return "LatentSync " + v.Name
 }
 
-// CheckResolution refuses a resolution that the checkpoint was not made for:
-// it would run, and give bad pictures (spec section 8). Unknown versions and
-// random weights take any.
+// CheckResolution returns an error for a resolution that the checkpoint was not trained
+// for: it would run, but the results would be bad (spec section 8). Unknown versions and
+// random weights support any.
 func (v Version) CheckResolution(r int) error {
 	if v.Resolution == 0 || v.Name == Synthetic || r == v.Resolution {
 		return nil
 	}
-	return fault.Usage.New("use resolution "+fmt.Sprint(r), fmt.Sprintf("this is %v, made for %d pixels (known by %s)", v, v.Resolution, v.How),
-		fmt.Sprintf("leave --resolution out, or use a checkpoint made for %d pixels", r))
+	return fault.Field("resolution", fmt.Sprint(r), fmt.Sprintf("does not suit the checkpoint, which is %v, made for %d pixels (according to %s)", v, v.Resolution, v.How),
+		fmt.Sprintf("leave `resolution` out, or use a checkpoint made for %d pixels", r))
 }
 
-// sidecarName is the file beside a UNet that says what it is.
+// sidecarName is the name of the file beside a UNet that describes it.
 const sidecarName = "latentsync.json"
 
-// sidecar is what Pull and Synth write beside a UNet, in JSON. People may
-// write one for their own checkpoint; sha256 and modified can then be left out.
+// sidecar is the JSON that Pull and Synth write beside a UNet. Users can write one for
+// their own checkpoint, without sha256 and modified.
 type sidecar struct {
-	File       string    `json:"file,omitempty"` // the UNet's file name; "" is any in this folder
+	File       string    `json:"file,omitempty"` // the UNet's file name; "" is any file in the folder
 	Version    string    `json:"version"`
 	Resolution int       `json:"resolution"`
 	Size       int64     `json:"size"` // in bytes
 	SHA256     string    `json:"sha256,omitempty"`
-	Modified   time.Time `json:"modified,omitzero"` // of the file, when the sum was computed
+	Modified   time.Time `json:"modified,omitzero"` // time of the file when the sum was computed
 }
 
 func (s *sidecar) toVersion() Version {
 	return Version{Name: s.Version, Resolution: s.Resolution, How: sidecarName + " beside it"}
 }
 
-// readSidecar gives what stands beside a UNet, or nil where there is nothing
-// that fits a file of this name and size.
+// readSidecar returns the sidecar of a UNet, or nil if there is none for a file of this
+// name and size.
 func readSidecar(unet string, st fs.FileInfo) *sidecar {
 	data, err := os.ReadFile(filepath.Join(filepath.Dir(unet), sidecarName))
 	var s sidecar
@@ -80,7 +80,7 @@ func readSidecar(unet string, st fs.FileInfo) *sidecar {
 	return &s
 }
 
-// writeSidecar notes what the UNet at path is; sum may be "".
+// writeSidecar writes the sidecar of the UNet at path; sum may be "".
 func writeSidecar(path string, v Version, sum string) error {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -90,11 +90,11 @@ func writeSidecar(path string, v Version, sum string) error {
 		sidecar{File: filepath.Base(path), Version: v.Name, Resolution: v.Resolution, Size: st.Size(), SHA256: sum, Modified: st.ModTime()})
 }
 
-// Identify tells which LatentSync the UNet at a path is:
-//  1. what latentsync.json beside it says, if size and time agree with it, or
+// Identify returns the version of the UNet at a path:
+//  1. that of latentsync.json beside it, if size and time agree with the file, or
 //     else size and SHA-256;
-//  2. the published version with its SHA-256, which is computed only for a
-//     file with exactly the size of a published one, once: it is remembered;
+//  2. the published version with its SHA-256, which is computed only for a file with
+//     exactly the size of a published one, and only once: it is stored;
 //  3. otherwise the zero Version, without an error.
 func Identify(ctx context.Context, path string) (Version, error) {
 	st, err := os.Stat(path)
@@ -128,7 +128,7 @@ func versionOfSum(sum string) Version {
 	return v
 }
 
-// quickVersion is Identify as far as it goes without reading the file.
+// quickVersion returns the version if it is known without reading the file.
 func quickVersion(path string, st fs.FileInfo) (Version, bool) {
 	if s := readSidecar(path, st); s != nil && (s.SHA256 == "" || s.Modified.Equal(st.ModTime())) {
 		return s.toVersion(), true
@@ -141,8 +141,7 @@ func quickVersion(path string, st fs.FileInfo) (Version, bool) {
 	return Version{}, false
 }
 
-// quickSum is the SHA-256 of a checkpoint where it is known without reading
-// the file.
+// quickSum returns the SHA-256 of a checkpoint if it is known without reading the file.
 func quickSum(path string, st fs.FileInfo) (string, bool) {
 	if s := readSidecar(path, st); s != nil && s.SHA256 != "" && s.Modified.Equal(st.ModTime()) {
 		return strings.ToLower(s.SHA256), true

@@ -1,7 +1,5 @@
-// Package onnx builds ONNX models: a small writer of the protocol-buffer
-// format and a graph under construction. Weights stay where they are, in
-// memory that belongs to the caller (often a mapped checkpoint); only the
-// graph's structure is encoded.
+// Package onnx builds ONNX models. It encodes only the structure of the graph. Weights
+// stay in the caller's memory, often a mapped checkpoint.
 package onnx
 
 import (
@@ -13,8 +11,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// The versions that models are written for. Operator set 20 is the first with
-// Gelu.
+// The versions of the encoded models. Operator set 20 is the first with Gelu.
 const (
 	irVersion = 9
 	opset     = 20
@@ -23,7 +20,7 @@ const (
 // Microsoft is the domain of ONNX Runtime's own operators.
 const Microsoft = "com.microsoft"
 
-// Value names a tensor that flows through a graph.
+// Value is the name of a tensor in a graph.
 type Value string
 
 // Graph is a model under construction. The zero value is not usable; see New.
@@ -31,7 +28,8 @@ type Graph struct {
 	name            string
 	nodes           []message
 	inputs, outputs []message
-	takes, gives    []string // the names of inputs and outputs
+	inNames         []string
+	outNames        []string
 	constants       []message
 	weights         []Weight
 	known           map[string]Value // constants and weights by content and name
@@ -39,9 +37,8 @@ type Graph struct {
 	n               int
 }
 
-// Weight is a tensor of the model that lies in the caller's memory. Where it is
-// mapped from a file, File and Offset say from where: some runtimes rather map
-// it themselves.
+// Weight is a tensor of the model in the caller's memory. If it is mapped from a file, File
+// and Offset are its place there, because some runtimes map it themselves.
 type Weight struct {
 	Name string
 	*tensor.Tensor
@@ -49,24 +46,24 @@ type Weight struct {
 	Offset int64
 }
 
-// New begins a graph. The name is for messages.
+// New returns an empty graph. The name is for messages.
 func New(name string) *Graph {
 	return &Graph{name: name, known: map[string]Value{}, domains: map[string]bool{}}
 }
 
-// Name of the graph.
+// Name returns the name of the graph.
 func (g *Graph) Name() string { return g.name }
 
-// InputNames are the inputs' names, in order.
-func (g *Graph) InputNames() []string { return g.takes }
+// InputNames returns the names of the inputs, in order.
+func (g *Graph) InputNames() []string { return g.inNames }
 
-// OutputNames are the outputs' names, in order.
-func (g *Graph) OutputNames() []string { return g.gives }
+// OutputNames returns the names of the outputs, in order.
+func (g *Graph) OutputNames() []string { return g.outNames }
 
-// Weights are the tensors that Encode leaves out.
+// Weights returns the tensors that Encode leaves out.
 func (g *Graph) Weights() []Weight { return g.weights }
 
-// WeightBytes is what the weights hold together.
+// WeightBytes returns the size of all weights.
 func (g *Graph) WeightBytes() int64 {
 	var n int64
 	for _, w := range g.weights {
@@ -78,22 +75,22 @@ func (g *Graph) WeightBytes() int64 {
 // Attr is an attribute of an operator.
 type Attr struct{ encoded message }
 
-// Int makes an integer attribute.
+// Int returns an integer attribute.
 func Int(name string, v int64) Attr {
 	return Attr{message(nil).text(1, name).varint(3, v).varint(20, 2)}
 }
 
-// Float makes an attribute of one number.
+// Float returns an attribute of one number.
 func Float(name string, v float32) Attr {
 	return Attr{message(nil).text(1, name).fixed32(2, math.Float32bits(v)).varint(20, 1)}
 }
 
-// String makes a text attribute.
+// String returns a text attribute.
 func String(name, v string) Attr {
 	return Attr{message(nil).text(1, name).text(4, v).varint(20, 3)}
 }
 
-// Ints makes an attribute of several integers.
+// Ints returns an attribute of several integers.
 func Ints(name string, v ...int64) Attr {
 	m := message(nil).text(1, name)
 	for _, x := range v {
@@ -107,8 +104,8 @@ func (g *Graph) Op(op string, in []Value, attrs ...Attr) Value {
 	return g.OpIn("", op, in, attrs...)
 }
 
-// OpIn adds an operator of the given domain with one output. An empty Value
-// among in leaves an optional input out.
+// OpIn adds an operator of the given domain with one output. An empty Value in in stands
+// for an optional input that is left out.
 func (g *Graph) OpIn(domain, op string, in []Value, attrs ...Attr) Value {
 	g.n++
 	out := Value(op + "_" + strconv.Itoa(g.n))
@@ -135,7 +132,7 @@ func (g *Graph) node(domain, op string, in []Value, out Value, attrs ...Attr) {
 // Input adds an input; a dimension of -1 is free.
 func (g *Graph) Input(name string, d tensor.DType, shape ...int) Value {
 	g.inputs = append(g.inputs, valueInfo(name, d, shape))
-	g.takes = append(g.takes, name)
+	g.inNames = append(g.inNames, name)
 	return Value(name)
 }
 
@@ -143,10 +140,10 @@ func (g *Graph) Input(name string, d tensor.DType, shape ...int) Value {
 func (g *Graph) Output(name string, v Value, d tensor.DType, shape ...int) {
 	g.node("", "Identity", []Value{v}, Value(name))
 	g.outputs = append(g.outputs, valueInfo(name, d, shape))
-	g.gives = append(g.gives, name)
+	g.outNames = append(g.outNames, name)
 }
 
-// Floats adds a constant of float32, kept in the model itself.
+// Floats adds a constant of float32 to the model itself.
 func (g *Graph) Floats(v []float32, shape ...int) Value {
 	return g.constant(tensor.FromF32(v, shape...))
 }
@@ -154,7 +151,7 @@ func (g *Graph) Floats(v []float32, shape ...int) Value {
 // Scalar adds a constant of one float32.
 func (g *Graph) Scalar(v float32) Value { return g.Floats([]float32{v}) }
 
-// Ints adds a constant vector of int64, as shapes and axes are.
+// Ints adds a constant vector of int64, for shapes and axes.
 func (g *Graph) Ints(v ...int64) Value {
 	t := tensor.New(tensor.I64, len(v))
 	for i, x := range v {
@@ -163,7 +160,7 @@ func (g *Graph) Ints(v ...int64) Value {
 	return g.constant(t)
 }
 
-// constant adds t to the model's own bytes, once for equal content.
+// constant adds t to the model itself, once for equal content.
 func (g *Graph) constant(t *tensor.Tensor) Value {
 	key := fmt.Sprint(t.DType, t.Shape, string(t.Data))
 	if v, ok := g.known[key]; ok {
@@ -175,9 +172,8 @@ func (g *Graph) constant(t *tensor.Tensor) Value {
 	return v
 }
 
-// Weight adds a tensor that stays in the caller's memory, which must live as
-// long as sessions of this graph. Asking for the same name again gives the same
-// value.
+// Weight adds a tensor that stays in the caller's memory, which must stay valid as long as
+// sessions of this graph. The same name again returns the same value.
 func (g *Graph) Weight(w Weight) Value {
 	key := "weight " + w.Name
 	if v, ok := g.known[key]; ok {
@@ -188,7 +184,7 @@ func (g *Graph) Weight(w Weight) Value {
 	return Value(w.Name)
 }
 
-// types are the numbers of TensorProto.DataType.
+// types maps element types to TensorProto.DataType.
 var types = map[tensor.DType]int64{tensor.F32: 1, tensor.U8: 2, tensor.I64: 7, tensor.F16: 10, tensor.BF16: 16}
 
 // Cast converts v to d.
@@ -217,11 +213,11 @@ func valueInfo(name string, d tensor.DType, shape []int) message {
 	return message(nil).text(1, name).bytes(2, message(nil).bytes(1, typ))
 }
 
-// Place says where a weight's bytes are found, as ONNX's external data has it:
-// a location and the offset of the tensor in it.
+// Place returns where the bytes of a weight are, as for ONNX's external data: a location
+// and the offset of the tensor in it.
 type Place func(Weight) (location string, offset uint64)
 
-// Encode gives the bytes of the model, without its weights.
+// Encode returns the bytes of the model, without its weights.
 func (g *Graph) Encode(place Place) []byte {
 	var graph message
 	for _, n := range g.nodes {

@@ -18,32 +18,35 @@ type Attention struct {
 	Batch, NQ, NK, C, H int // sequences, queries and keys of each, channels, heads
 }
 
-// Attentions are the kinds that LatentSync's networks have: the UNet's
+// attentions are the kinds that LatentSync's networks have: the UNet's
 // self-attention at its first level (of 256 and 512 pixels) and at its last, its
 // attention to audio, its motion modules, the VAE's one wide head, and Whisper's.
-var Attentions = []Attention{
+var attentions = []Attention{
 	{"self", 2, 1024, 1024, 320, 8},
 	{"self, 512 pixels", 1, 4096, 4096, 320, 8},
 	{"self, deep", 16, 16, 16, 1280, 8},
 	{"audio", 2, 1024, 50, 320, 8},
-	{"motion", 1024, 16, 16, 320, 8},
+	{"motion", 128, 16, 16, 320, 8},
 	{"VAE", 1, 1024, 1024, 512, 1},
 	{"VAE, 512 pixels", 1, 4096, 4096, 512, 1},
 	{"Whisper", 1, 1500, 1500, 384, 6},
 }
 
-// Large are attentions whose scores take far more than all else: 512 and 256 MiB.
-// The second is the VAE's, of more pixels than it gets.
-var Large = []Attention{Attentions[1], {"VAE, 724 pixels", 1, 8192, 8192, 512, 1}}
+// large are attentions whose scores take far more memory than all else: 512 and 256
+// MiB. The second is the VAE's, of more pixels than it gets.
+var large = []Attention{attentions[1], {"VAE, 724 pixels", 1, 8192, 8192, 512, 1}}
 
-// Scores is the size of the matrix of scores in float32, in bytes.
-func (n Attention) Scores() int64 { return 4 * int64(n.Batch) * int64(n.H) * int64(n.NQ) * int64(n.NK) }
+// slow reports whether the attention is only for long tests.
+func (n Attention) slow() bool { return n.H == 1 && n.NQ > 1024 }
+
+// scores returns the size of the matrix of scores in float32, in bytes.
+func (n Attention) scores() int64 { return 4 * int64(n.Batch) * int64(n.H) * int64(n.NQ) * int64(n.NK) }
 
 // graph writes the attention as internal/latentsync/network does: layers with
 // transposed weights in half before and after it, and in the middle what
-// builder.attention writes, ONNX's own operators or with microsoft those of ONNX
+// builder.attention writes: ONNX's own operators, or with microsoft those of ONNX
 // Runtime. With keep the scores are an output too, so that they cannot be fused
-// away; they are ONNX's own operators then.
+// away; the operators then are ONNX's own.
 func (n Attention) graph(microsoft, keep bool, half tensor.DType) *onnx.Graph {
 	g := onnx.New(n.Name)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -115,10 +118,11 @@ func put(t *tensor.Tensor, f func(i int) float32) {
 	}
 }
 
-// FusedAttention checks that the compiled graph has the named operator in the
-// place of each attention, and neither a Softmax nor a MatMul of its own: no
-// matrix of scores exists.
+// FusedAttention checks that the backend says that its CPU fuses attention, and
+// that it does: the compiled graph has the named operator in the place of each
+// attention, and neither a Softmax nor a MatMul. No matrix of scores exists.
 func FusedAttention(t *testing.T, b backend.Backend, microsoft bool, p backend.Precision, fused string) {
+	SkipShort(t)
 	if !backend.FusesAttention(b, "cpu") {
 		t.Error("the backend does not say that its CPU fuses attention")
 	}
@@ -134,28 +138,35 @@ func FusedAttention(t *testing.T, b backend.Backend, microsoft bool, p backend.P
 		t.Log(strings.Join(list, " "))
 		return list
 	}
-	for _, n := range Attentions {
+	for _, n := range attentions {
 		t.Run(n.Name, func(t *testing.T) {
+			if n.slow() && !long() {
+				t.Skip("only with " + LongVariable)
+			}
 			list := types(t, n, false)
 			if slices.Contains(list, "Softmax") || slices.Contains(list, "MatMul") || !slices.Contains(list, fused) {
 				t.Errorf("the attention is not fused to a %s: %v", fused, list)
 			}
 		})
 	}
-	t.Run("unfused", func(t *testing.T) { // the check sees a Softmax where there is one
-		if list := types(t, Attentions[0], true); !slices.Contains(list, "Softmax") || !slices.Contains(list, "MatMul") {
-			t.Errorf("no Softmax is seen: %v", list)
+	t.Run("unfused", func(t *testing.T) { // the check finds a Softmax if there is one
+		if list := types(t, attentions[0], true); !slices.Contains(list, "Softmax") || !slices.Contains(list, "MatMul") {
+			t.Errorf("no Softmax in %v", list)
 		}
 	})
 }
 
-// FusedAttentionMemory checks, each in a process of its own, that computing the
-// Large attentions takes the memory of their tokens and a small part of what
-// their scores would take, in precision p. The test is skipped where the CPU does
-// not compute in p.
+// FusedAttentionMemory checks, in a process for each of the large attentions, that
+// computing it takes the memory of its tokens and a small part of what its scores
+// would take, in precision p. The test is skipped if the CPU does not compute in
+// p.
 func FusedAttentionMemory(t *testing.T, open func(t *testing.T) backend.Backend, microsoft bool, p backend.Precision) {
-	for _, n := range Large {
+	SkipShort(t)
+	for _, n := range large {
 		t.Run(n.Name, func(t *testing.T) {
+			if n.slow() && !long() {
+				t.Skip("only with " + LongVariable)
+			}
 			if !InChild(t) {
 				return
 			}
@@ -180,7 +191,7 @@ func FusedAttentionMemory(t *testing.T, open func(t *testing.T) backend.Backend,
 			_, after := residentPeak(t)
 			size := int64(p.DType().Size())
 			tokens := size * int64(n.NQ) * int64(n.C) // the size of q, k, v and so on
-			scores := n.Scores() / 4 * size
+			scores := n.scores() / 4 * size
 			t.Logf("grown by %d MiB; the scores would take %d MiB, the tokens take %d MiB", (after-before)>>20, scores>>20, tokens>>20)
 			if after-before > 12*tokens+scores/8 {
 				t.Errorf("the process grew by %d bytes; the scores would take %d", after-before, scores)
@@ -189,7 +200,7 @@ func FusedAttentionMemory(t *testing.T, open func(t *testing.T) backend.Backend,
 	}
 }
 
-// noise gives inputs for a session.
+// noise returns inputs for a session.
 func noise(s backend.Session) map[string]*tensor.Tensor {
 	random := rand.New(rand.NewPCG(3, 4))
 	in := map[string]*tensor.Tensor{}
@@ -204,7 +215,7 @@ func nodeTypes(t *testing.T, s backend.Session) []string {
 	t.Helper()
 	p, ok := s.(backend.Profiler)
 	if !ok {
-		t.Fatalf("a %T is no Profiler", s)
+		t.Fatalf("%T is not a Profiler", s)
 	}
 	nodes, err := p.Nodes()
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package backendtest is the conformance suite of the inference backends:
-// every implementation of backend.Backend must pass Run.
+// Package backendtest is the conformance suite of the backends: every
+// implementation of backend.Backend must pass Run.
 package backendtest
 
 import (
@@ -10,19 +10,31 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipstream/lipstream/internal/backend"
-	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Run checks the backend that open gives. It is opened once for each test and
-// must close without complaint after it.
+// LongVariable, when set in the environment, makes tests take their full length.
+const LongVariable = "LIPSTREAM_LONG"
+
+func long() bool { return os.Getenv(LongVariable) != "" }
+
+// SkipShort skips a test of several seconds under go test -short.
+func SkipShort(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes several seconds")
+	}
+}
+
+// Run checks the backend that open returns. Each test opens its own, which must
+// close without an error.
 func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
 	for _, c := range []struct {
 		name string
@@ -32,7 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
 		{"loads from bytes", loadsFromBytes},
 		{"loads from a path with external weights", loadsFromPath},
 		{"takes a graph with weights in memory", takesGraph},
-		{"gives the ports", givesPorts},
+		{"lists the ports", listsPorts},
 		{"keeps the names of aliased outputs", keepsAliasedNames},
 		{"takes any batch size", takesAnyBatch},
 		{"takes other element types", takesOtherTypes},
@@ -96,13 +108,8 @@ func wantF32(t *testing.T, got *tensor.Tensor, shape []int, want ...float32) {
 	if got == nil {
 		t.Fatal("the output is missing")
 	}
-	if len(got.Shape) != len(shape) || got.Len() != len(want) {
+	if !slices.Equal(got.Shape, shape) || got.Len() != len(want) {
 		t.Fatalf("got shape %v, want %v", got.Shape, shape)
-	}
-	for i := range shape {
-		if got.Shape[i] != shape[i] {
-			t.Fatalf("got shape %v, want %v", got.Shape, shape)
-		}
 	}
 	for i, v := range got.F32() {
 		if math.Abs(float64(v-want[i])) > 1e-5 {
@@ -155,7 +162,7 @@ func loadsFromBytes(t *testing.T, b backend.Backend) {
 	}
 }
 
-// smokeBytes gives the model that backend.Smoke loads.
+// smokeBytes returns the model that backend.Smoke loads.
 func smokeBytes(t *testing.T) []byte {
 	var r recorder
 	_ = backend.Smoke(t.Context(), &r) // it fails: the recorder loads nothing
@@ -198,7 +205,7 @@ func loadsFromPath(t *testing.T, b backend.Backend) {
 	wantF32(t, out["y"], []int{1, 2}, 31, 42)
 }
 
-func givesPorts(t *testing.T, b backend.Backend) {
+func listsPorts(t *testing.T, b backend.Backend) {
 	var g Graph
 	g.Node("MatMul", []string{"zebra", "ape"}, []string{"m"})
 	g.Node("Identity", []string{"ids"}, []string{"same"})
@@ -209,20 +216,8 @@ func givesPorts(t *testing.T, b backend.Backend) {
 	g.Output("same", tensor.I64, 2)
 	s := load(t, b, g.Bytes())
 	check := func(what string, got []backend.Port, want ...backend.Port) {
-		if len(got) != len(want) {
-			t.Fatalf("%s: got %v, want %v", what, got, want)
-		}
-		for i, w := range want {
-			g := got[i]
-			if g.Name != w.Name || g.DType != w.DType || len(g.Shape) != len(w.Shape) {
-				t.Errorf("%s %d: got %v, want %v", what, i, g, w)
-				continue
-			}
-			for k := range w.Shape {
-				if g.Shape[k] != w.Shape[k] {
-					t.Errorf("%s %d: got %v, want %v", what, i, g, w)
-				}
-			}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", what, d)
 		}
 	}
 	check("inputs", s.Inputs(),
@@ -234,7 +229,7 @@ func givesPorts(t *testing.T, b backend.Backend) {
 		backend.Port{Name: "same", DType: tensor.I64, Shape: []int{2}})
 }
 
-// keepsAliasedNames has two outputs that an optimiser sees as one tensor.
+// keepsAliasedNames has two outputs that an optimiser merges into one tensor.
 func keepsAliasedNames(t *testing.T, b backend.Backend) {
 	var g Graph
 	g.Node("Relu", []string{"x"}, []string{"y"})
@@ -306,196 +301,4 @@ func takesEmpty(t *testing.T, b backend.Backend) {
 	}
 	out = run(t, s, map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{2}, 1)})
 	wantF32(t, out["y"], []int{1}, 4)
-}
-
-func refusesWrongInputs(t *testing.T, b backend.Backend) {
-	s := load(t, b, affine())
-	good := tensor.New(tensor.F32, 1, 2)
-	short := tensor.New(tensor.F32, 1, 2)
-	short.Data = short.Data[:4]
-	for name, in := range map[string]map[string]*tensor.Tensor{
-		"none":       nil,
-		"name":       {"z": good},
-		"nil":        {"x": nil},
-		"extra":      {"x": good, "z": good},
-		"rank":       {"x": tensor.New(tensor.F32, 2)},
-		"dimension":  {"x": tensor.New(tensor.F32, 1, 3)},
-		"type":       {"x": tensor.New(tensor.I64, 1, 2)},
-		"short data": {"x": short},
-	} {
-		if out, err := s.Run(t.Context(), in); err == nil {
-			t.Errorf("%s: no error, but %v", name, out)
-		} else if _, ok := errors.AsType[*fault.Error](err); !ok {
-			t.Errorf("%s: the error is a %T", name, err)
-		}
-	}
-	run(t, s, map[string]*tensor.Tensor{"x": good})
-}
-
-func refusesBrokenModels(t *testing.T, b backend.Backend) {
-	whole := affine()
-	var unknown Graph
-	unknown.Node("NoSuchOperator", []string{"x"}, []string{"y"})
-	unknown.Input("x", tensor.F32, 1)
-	unknown.Output("y", tensor.F32, 1)
-	dir := t.TempDir()
-	text := filepath.Join(dir, "text.onnx")
-	if err := os.WriteFile(text, []byte("this is no model\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cut := filepath.Join(dir, "cut.onnx")
-	if err := os.WriteFile(cut, whole[:len(whole)-10], 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, m := range map[string]backend.Model{
-		"nothing":          {},
-		"text":             {Bytes: []byte("this is no model")},
-		"zeros":            {Bytes: make([]byte, 100)},
-		"truncated":        {Bytes: whole[:len(whole)/2]},
-		"unknown operator": {Bytes: unknown.Bytes()},
-		"no file":          {Path: filepath.Join(dir, "none.onnx")},
-		"text file":        {Path: text},
-		"a folder":         {Path: dir},
-		"cut file":         {Path: cut},
-	} {
-		m.Name = name
-		s, err := b.Load(t.Context(), m, cpu)
-		if err == nil {
-			s.Close()
-			t.Errorf("%s: no error", name)
-			continue
-		}
-		if fault.KindOf(err) != fault.Input {
-			t.Errorf("%s: kind %d of: %v", name, fault.KindOf(err), err)
-		}
-		if !strings.Contains(err.Error(), name) {
-			t.Errorf("%s: the error does not name the model: %v", name, err)
-		}
-	}
-}
-
-func refusesOptions(t *testing.T, b backend.Backend) {
-	for _, o := range []backend.Options{
-		{Device: "abacus"}, {Device: "cuda:x"}, {Device: "gpu:99"},
-		{Device: "cpu", Precision: "f8"}, {Device: "cpu", Precision: backend.F16, Threads: -1},
-	} {
-		s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: affine()}, o)
-		if err == nil {
-			s.Close()
-			t.Errorf("%+v: no error", o)
-		} else if fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" && o.Threads >= 0 {
-			t.Errorf("%+v: kind %d, hint %q of: %v", o, fault.KindOf(err), fault.HintOf(err), err)
-		}
-	}
-}
-
-// longGraph multiplies x with w [n n] so often that a run with many rows takes
-// seconds. With the identity, which it gives for w, the result is x.
-func longGraph(n, times int) (model []byte, w *tensor.Tensor) {
-	var g Graph
-	last := "x"
-	for i := range times {
-		next := "x" + strconv.Itoa(i)
-		g.Node("MatMul", []string{last, "w"}, []string{next})
-		last = next
-	}
-	g.Node("Identity", []string{last}, []string{"y"})
-	g.Input("x", tensor.F32, -1, n)
-	g.Input("w", tensor.F32, n, n)
-	g.Output("y", tensor.F32, -1, n)
-	w = tensor.New(tensor.F32, n, n)
-	for i := range n {
-		w.F32()[i*n+i] = 1
-	}
-	return g.Bytes(), w
-}
-
-func stopsWhenCancelled(t *testing.T, b backend.Backend) {
-	const n, rows = 768, 2048
-	model, w := longGraph(n, 1000)
-	s := load(t, b, model)
-	in := map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, rows, n), "w": w}
-	for _, d := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond, 150 * time.Millisecond} {
-		ctx, cancel := context.WithTimeout(t.Context(), d)
-		start := time.Now()
-		_, err := s.Run(ctx, in)
-		took := time.Since(start)
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("after %v: got %v", d, err)
-		}
-		if took > d+2*time.Second {
-			t.Errorf("it took %v to stop after %v", took, d)
-		}
-		t.Logf("cancelled after %v, returned after %v", d, took)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	timer := time.AfterFunc(50*time.Millisecond, cancel)
-	defer timer.Stop()
-	_, err := s.Run(ctx, in)
-	if !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
-		t.Fatalf("got %v of kind %v", err, fault.KindOf(err))
-	}
-
-	// The same session still computes.
-	x := tensor.New(tensor.F32, 1, n)
-	for i := range x.F32() {
-		x.F32()[i] = float32(i)
-	}
-	wantF32(t, run(t, s, map[string]*tensor.Tensor{"x": x, "w": w})["y"], []int{1, n}, x.F32()...)
-}
-
-func obeysEndedContexts(t *testing.T, b backend.Backend) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if s, err := b.Load(ctx, backend.Model{Name: "m", Bytes: affine()}, cpu); !errors.Is(err, context.Canceled) {
-		t.Errorf("Load: %v, %v", s, err)
-	}
-	s := load(t, b, affine())
-	in := map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 1, 2)}
-	if _, err := s.Run(ctx, in); !errors.Is(err, context.Canceled) {
-		t.Errorf("Run: %v", err)
-	}
-	run(t, s, in)
-}
-
-func serialisesCallers(t *testing.T, b backend.Backend) {
-	s := load(t, b, affine())
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			v := float32(i)
-			for range 25 {
-				out, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{v, 0}, 1, 2)})
-				if err != nil {
-					t.Errorf("Run: %v", err)
-					return
-				}
-				if got := out["y"].F32(); got[0] != v+0.5 || got[1] != 2*v {
-					t.Errorf("caller %d got %v", i, got)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
-}
-
-func runsSeveralSessions(t *testing.T, b backend.Backend) {
-	var wg sync.WaitGroup
-	for i := range 4 {
-		s := load(t, b, affine())
-		wg.Go(func() {
-			for n := range 20 {
-				x := tensor.New(tensor.F32, n+1, 2)
-				x.F32()[0] = float32(i)
-				out, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": x})
-				if err != nil || out["y"].F32()[1] != 2*float32(i) {
-					t.Errorf("session %d: %v, %v", i, out, err)
-					return
-				}
-			}
-		})
-	}
-	wg.Wait()
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// childVariable is set in a child of InChild to the test that it is for.
+// childVariable holds the name of the test in a child of InChild.
 const childVariable = "LIPSTREAM_TEST_CHILD"
 
-// InChild runs the calling test once more in a process of its own and reports
-// false; in that process it reports true. What the child says is logged, and
-// the test fails if it does, or if the child dies.
+// InChild runs the calling test again in a child process and returns false; in the
+// child it returns true. The output of the child is logged. The test fails if the
+// child fails or dies.
 func InChild(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(childVariable) == t.Name() {
@@ -29,17 +29,17 @@ func InChild(t *testing.T) bool {
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
-		t.Errorf("the test in a process of its own: %v", err)
+		t.Errorf("the test in a child process: %v", err)
 	}
 	return false
 }
 
-// residentPeak gives the resident size of the process and its high-water mark.
+// residentPeak returns the resident size of the process and its peak.
 func residentPeak(t *testing.T) (now, peak int64) {
 	t.Helper()
 	f := memory.SelfStatus("VmRSS", "VmHWM")
 	if f["VmHWM"] == 0 {
-		t.Skip("this system does not tell the size of a process")
+		t.Skip("this system does not report the size of a process")
 	}
 	return f["VmRSS"], f["VmHWM"]
 }

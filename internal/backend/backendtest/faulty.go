@@ -9,21 +9,21 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Faulty is a backend whose allocations fail when a test says so: every Load
-// and every Run of a session is a call, counted from 1.
+// Faulty is a backend whose allocations fail on demand: every Load and every Run
+// of a session is a call, counted from 1.
 type Faulty struct {
 	backend.Backend
 
 	mu       sync.Mutex
 	calls    int
-	from, to int // calls that fail, to not included
+	from, to int // calls from (inclusive) to (exclusive) fail
 }
 
-// NewFaulty wraps a backend. Nothing fails before Fail.
+// NewFaulty wraps a backend. No call fails before Fail.
 func NewFaulty(b backend.Backend) *Faulty { return &Faulty{Backend: b} }
 
-// Fail lets n calls fail, from the k-th from now on, with an error of kind
-// Memory as the runtimes give it.
+// Fail makes n calls fail, beginning with the k-th from now on, with the error of
+// kind Memory that the runtimes return.
 func (f *Faulty) Fail(k, n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -31,7 +31,7 @@ func (f *Faulty) Fail(k, n int) {
 	f.to = f.from + n
 }
 
-// Calls is how many there were.
+// Calls returns the number of calls so far.
 func (f *Faulty) Calls() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

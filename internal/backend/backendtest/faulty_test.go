@@ -11,7 +11,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// willing loads and runs everything.
+// willing is a backend that loads and runs everything.
 type willing struct{ backend.Backend }
 
 func (willing) Load(context.Context, backend.Model, backend.Options) (backend.Session, error) {
@@ -51,7 +51,7 @@ func TestFaulty(t *testing.T) {
 		t.Errorf("%d calls", f.Calls())
 	}
 
-	// Of calls from many goroutines as many fail as shall.
+	// The count is exact for calls from many goroutines.
 	f.Fail(10, 7)
 	var bad atomic.Int32
 	var wg sync.WaitGroup

@@ -7,8 +7,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// The suite writes its own small ONNX files, so that it tests the backends and
-// not internal/onnx as well.
+// The suite writes its own small ONNX files, so that it tests the backends only
+// and not internal/onnx.
 
 // message is an encoded protocol-buffer message.
 type message []byte
@@ -53,7 +53,7 @@ func (g *Graph) Node(op string, in, out []string, attrs ...Attr) {
 // Attr is an operator's attribute.
 type Attr struct{ encoded message }
 
-// Int makes an integer attribute.
+// Int returns an integer attribute.
 func Int(name string, v int64) Attr {
 	return Attr{message(nil).text(1, name).varint(3, v).varint(20, 2)}
 }
@@ -71,8 +71,8 @@ func (g *Graph) Const(name string, v []float32, shape ...int) {
 	g.inits = append(g.inits, m.varint(2, onnxTypes[tensor.F32]).text(8, name).bytes(9, raw))
 }
 
-// ExternalConst adds an initialiser of float32 whose bytes lie in a file
-// beside the model's.
+// ExternalConst adds an initialiser of float32 whose bytes are in a file beside
+// the model.
 func (g *Graph) ExternalConst(name, file string, offset, length string, shape ...int) {
 	var m message
 	for _, d := range shape {

@@ -7,11 +7,11 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 )
 
-// RequireVariable, when set in the environment (as CI is), makes tests fail
-// that need a runtime which is not installed. Without it they are skipped.
+// RequireVariable, when set in the environment, makes tests fail that need a
+// runtime which is not installed, as CI does. Otherwise they are skipped.
 const RequireVariable = "LIPSTREAM_REQUIRE_RUNTIMES"
 
-// Library gives the path of the installed library of a backend.
+// Library returns the path of the installed library of a backend.
 func Library(t testing.TB, name string) string {
 	t.Helper()
 	list, err := wheels.Candidates(t.Context(), name)

@@ -69,8 +69,8 @@ func reportsMemory(t *testing.T, b backend.Backend) {
 	check("after Run")
 }
 
-// shrinks calls Shrink at every time: the results stay the same, and what large
-// inputs made the session take is given back.
+// shrinks calls Shrink at various times: the results stay the same, and memory
+// taken for large inputs is given back.
 func shrinks(t *testing.T, b backend.Backend) {
 	s := load(t, b, affine())
 	s.Shrink()
@@ -83,7 +83,7 @@ func shrinks(t *testing.T, b backend.Backend) {
 	for range 3 {
 		s.Shrink()
 		if got := run(t, s, map[string]*tensor.Tensor{"x": x})["y"]; !bytes.Equal(got.Data, want.Data) {
-			t.Fatal("after Shrink the result is another")
+			t.Fatal("the result after Shrink differs")
 		}
 	}
 	full := s.Memory().Held
@@ -93,18 +93,14 @@ func shrinks(t *testing.T, b backend.Backend) {
 	if m := s.Memory(); m.Held > full {
 		t.Errorf("after Shrink the session holds %d bytes, before %d", m.Held, full)
 	}
-	before := residentBytes(t)
-	for range 200 {
+	checkLeak(t, "Shrink and Run", 200, 20<<10, func() {
 		s.Shrink()
 		run(t, s, small)
-	}
-	if grown := residentBytes(t) - before; grown > 4<<20 {
-		t.Errorf("200 times Shrink and Run grew the process by %d bytes", grown)
-	}
+	})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s.Shrink() // of a closed session nothing
+	s.Shrink() // does nothing on a closed session
 }
 
 // profiles loads with Options.Profile.
@@ -121,7 +117,7 @@ func profiles(t *testing.T, b backend.Backend) {
 	}
 	p, ok := s.(backend.Profiler)
 	if !ok {
-		t.Fatalf("a %T is no Profiler", s)
+		t.Fatalf("%T is not a Profiler", s)
 	}
 	for range 2 {
 		nodes, err := p.Nodes()
@@ -140,54 +136,61 @@ func profiles(t *testing.T, b backend.Backend) {
 }
 
 func doesNotLeak(t *testing.T, b backend.Backend) {
+	SkipShort(t)
 	s := load(t, b, affine())
 	x := tensor.New(tensor.F32, 64, 2)
 	bad := map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 1, 3)}
-	runs := func(n int) {
+	// The full numbers of calls are for the long tests.
+	runs, sessions := 200, 40
+	if long() {
+		runs, sessions = 1000, 200
+	}
+	checkLeak(t, "Run", runs, 4<<10, func() {
+		run(t, s, map[string]*tensor.Tensor{"x": x})
+		if _, err := s.Run(t.Context(), bad); err == nil {
+			t.Fatal("no error for a wrong shape")
+		}
+	})
+	checkLeak(t, "Load and Close", sessions, 20<<10, func() {
+		s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: affine()}, cpu)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run(t, s, map[string]*tensor.Tensor{"x": x})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: []byte("broken")}, cpu); err == nil {
+			s.Close()
+			t.Fatal("no error for a broken model")
+		}
+	})
+}
+
+// checkLeak calls f n times a round, and allows the process to grow by so many
+// bytes a call. A leak grows it in every round; stacks of threads, arenas and the
+// garbage collector do so only in some.
+func checkLeak(t *testing.T, name string, n int, allowed int64, f func()) {
+	t.Helper()
+	const rounds = 8
+	limit := allowed * int64(n)
+	repeat := func(n int) {
 		for range n {
-			run(t, s, map[string]*tensor.Tensor{"x": x})
-			if _, err := s.Run(t.Context(), bad); err == nil {
-				t.Fatal("no error for a wrong shape")
-			}
+			f()
 		}
 	}
-	sessions := func(n int) {
-		for range n {
-			s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: affine()}, cpu)
-			if err != nil {
-				t.Fatal(err)
-			}
-			run(t, s, map[string]*tensor.Tensor{"x": x})
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: []byte("broken")}, cpu); err == nil {
-				s.Close()
-				t.Fatal("no error for a broken model")
-			}
+	repeat(n / 5) // allocators settle
+	var grown []int64
+	for range rounds {
+		before := residentBytes(t)
+		repeat(n)
+		if grown = append(grown, residentBytes(t)-before); grown[len(grown)-1] <= limit {
+			break
 		}
 	}
-	for _, c := range []struct {
-		name string
-		n    int
-		f    func(int)
-	}{{"run", 1000, runs}, {"session", 200, sessions}} {
-		c.f(c.n / 5) // allocators settle
-		// A leak grows the process in every round; thread stacks, arenas and
-		// the garbage collector's timing do so in some.
-		const rounds, limit = 4, 4 << 20
-		var grown []int64
-		for range rounds {
-			before := residentBytes(t)
-			c.f(c.n)
-			if grown = append(grown, residentBytes(t)-before); grown[len(grown)-1] <= limit {
-				break
-			}
-		}
-		t.Logf("%d × %s: %+d bytes", c.n, c.name, grown)
-		if slices.Min(grown) > limit {
-			t.Errorf("%d × %s grew the process each time, by %d bytes", c.n, c.name, grown)
-		}
+	t.Logf("%d × %s: %+d bytes", n, name, grown)
+	if slices.Min(grown) > limit {
+		t.Errorf("%d × %s grew the process each time, by %d bytes", n, name, grown)
 	}
 }
 
@@ -196,7 +199,7 @@ func residentBytes(t *testing.T) int64 {
 	debug.FreeOSMemory()
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
-		t.Skip("this system does not tell the size of a process")
+		t.Skip("this system has no /proc/self/statm")
 	}
 	fields := bytes.Fields(text)
 	if len(fields) < 2 {

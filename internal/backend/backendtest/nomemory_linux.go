@@ -14,14 +14,15 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// room is what the limited process may still allocate; the failing Load and the
-// failing Run want more.
+// room is what the limited process can still allocate; the failing Load and the
+// failing Run need more.
 const room = 192 << 20
 
-// NoMemory lets real allocations fail, in a process of its own whose limit
-// (RLIMIT_DATA) is a little above what it has: the failing Load and the failing
-// Run must give errors of kind Memory, and everything must work afterwards.
+// NoMemory makes real allocations fail, in a child process whose limit
+// (RLIMIT_DATA) is a little above what it has. The failing Load and the failing
+// Run must return errors of kind Memory, and everything must work afterwards.
 func NoMemory(t *testing.T, open func(t *testing.T) backend.Backend) {
+	SkipShort(t)
 	if !InChild(t) {
 		return
 	}
@@ -90,8 +91,8 @@ func NoMemory(t *testing.T, open func(t *testing.T) backend.Backend) {
 	}
 }
 
-// heavyGraph multiplies with a weight of 512 MiB, which lies in a file: the
-// backends make a copy of it in their own layout.
+// heavyGraph multiplies with a weight of 512 MiB in a file, which the backends copy
+// into their own layout.
 func heavyGraph(t *testing.T) *onnx.Graph {
 	const n, size = 1 << 13, 4 << 27
 	path := filepath.Join(t.TempDir(), "weights")
@@ -115,11 +116,11 @@ func heavyGraph(t *testing.T) *onnx.Graph {
 	return g
 }
 
-// limit sets RLIMIT_DATA so that the process can allocate more bytes than now.
+// limit sets RLIMIT_DATA so that the process can allocate more bytes than it has.
 func limit(t *testing.T, more int64) {
 	have := memory.SelfStatus("VmData")["VmData"]
 	if have == 0 {
-		t.Skip("this system does not tell the size of a process")
+		t.Skip("this system does not report the size of a process")
 	}
 	to := uint64(have + more)
 	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: to, Max: to}); err != nil {

@@ -7,8 +7,9 @@ import (
 	"testing"
 )
 
-// Stub compiles a C file into a shared library that stands in for a runtime of
-// another version, or a damaged one. The test is skipped where gcc is missing.
+// Stub compiles C source into a shared library that stands in for a runtime of
+// another version, or a damaged one, and returns its path. The test is skipped if
+// gcc is not installed.
 func Stub(t testing.TB, source string) string {
 	t.Helper()
 	gcc, err := exec.LookPath("gcc")

@@ -10,8 +10,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// takesGraph gives a backend a graph with one weight that lies in memory, in
-// half precision, and one that is mapped from a file.
+// takesGraph loads a graph with one weight in memory, in half precision, and one
+// that is mapped from a file.
 func takesGraph(t *testing.T, b backend.Backend) {
 	w := tensor.FromF32([]float32{1, 2, 3, 4, 5, 6}, 3, 2) // out, in: as PyTorch keeps it
 	file := filepath.Join(t.TempDir(), "weights")

@@ -7,7 +7,7 @@ import (
 	"github.com/shirou/gopsutil/v4/cpu"
 )
 
-// CPUName is what the maker calls the processor, or the architecture's name.
+// CPUName returns the maker's name of the processor, or the architecture.
 var CPUName = sync.OnceValue(func() string {
 	info, err := cpu.Info()
 	if err != nil || len(info) == 0 || info[0].ModelName == "" {

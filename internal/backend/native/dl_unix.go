@@ -8,8 +8,8 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// dlopen resolves every symbol at once (RTLD_NOW), so that a missing one is an
-// error here and not the end of the process later.
+// dlopen resolves every symbol at once (RTLD_NOW), so that a missing one is an error
+// here and does not end the process later.
 func dlopen(path string) (uintptr, error) {
 	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 }
@@ -18,13 +18,13 @@ func dlsym(handle uintptr, name string) (uintptr, error) {
 	return purego.Dlsym(handle, name)
 }
 
-// PathChars gives path as C functions take it on this system.
+// PathChars returns path as C functions take it on this system.
 func PathChars(path string) (unsafe.Pointer, error) {
 	return unsafe.Pointer(CString(path)), nil
 }
 
-// Setenv sets a variable where native libraries look for it: without cgo,
-// os.Setenv does not reach the C library's environment.
+// Setenv sets a variable for native libraries: without cgo, os.Setenv does not change
+// the C library's environment.
 func Setenv(key, value string) {
 	// int setenv(const char* name, const char* value, int overwrite);
 	addr, err := purego.Dlsym(purego.RTLD_DEFAULT, "setenv")

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// dlopen also searches the library's own directory for what it depends on.
+// dlopen also searches the library's directory for its dependencies.
 func dlopen(path string) (uintptr, error) {
 	h, err := windows.LoadLibraryEx(path, 0, windows.LOAD_WITH_ALTERED_SEARCH_PATH)
 	return uintptr(h), err
@@ -17,11 +17,11 @@ func dlsym(handle uintptr, name string) (uintptr, error) {
 	return windows.GetProcAddress(windows.Handle(handle), name)
 }
 
-// PathChars gives path as C functions take it on this system: UTF-16.
+// PathChars returns path as C functions take it on this system: in UTF-16.
 func PathChars(path string) (unsafe.Pointer, error) {
 	p, err := windows.UTF16PtrFromString(path)
 	return unsafe.Pointer(p), err
 }
 
-// Setenv sets a variable where native libraries look for it.
-func Setenv(key, value string) { _ = os.Setenv(key, value) } // fails for impossible names only
+// Setenv sets a variable for native libraries.
+func Setenv(key, value string) { _ = os.Setenv(key, value) } // only fails for invalid names

@@ -4,8 +4,8 @@ package native
 
 import "errors"
 
-// checkFormat leaves the format to the system's loader, which on macOS and
-// Windows checks the file's extent (and signature) itself.
+// checkFormat only checks that the file is not empty. The loaders of macOS and Windows
+// check the size and the signature themselves.
 func checkFormat(_ string, size int64) error {
 	if size == 0 {
 		return errors.New("the file is empty")

@@ -7,16 +7,15 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// mmapThreshold is the size from which allocations get pages of their own. 4
-// MiB is above what networks ask for all the time and below their weights and
-// feature maps.
+// mmapThreshold is the size from which allocations get their own pages. 4 MiB is more
+// than the frequent allocations of networks and less than weights and feature maps.
 const mmapThreshold = 4 << 20
 
-// ReturnLargeBlocks makes the C library give large blocks back to the system
-// when they are freed. Left alone, glibc raises the size from which it does so
-// with every such block, up to 32 MiB, and then keeps what compiling and
-// computing have freed: 160 MB of the denoising network's 3.7 GB. A threshold
-// that the user has set in the environment stays.
+// ReturnLargeBlocks makes the C library return large blocks to the system when they
+// are freed. By default, glibc raises the size from which it does so with every such
+// block, up to 32 MiB, and keeps what compiling and computing have freed: 160 MB of
+// the denoising network's 3.7 GB. A threshold that the user has set in the
+// environment has priority.
 func ReturnLargeBlocks() {
 	const mMmapThreshold = -3 // M_MMAP_THRESHOLD of malloc.h
 	if os.Getenv("MALLOC_MMAP_THRESHOLD_") != "" || os.Getenv("GLIBC_TUNABLES") != "" {
@@ -33,8 +32,8 @@ func ReturnLargeBlocks() {
 	}
 }
 
-// ReturnFree makes the C library give back to the system what it keeps for
-// later allocations.
+// ReturnFree makes the C library return to the system what it keeps for later
+// allocations.
 func ReturnFree() {
 	if trim := mallocTrim(); trim != nil {
 		trim(0)

@@ -8,8 +8,8 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// TestReturnFree frees many small C allocations below one that stays, so that
-// the C library keeps them until it is told not to.
+// TestReturnFree frees many small C allocations below one that stays, so that the C
+// library keeps them until ReturnFree.
 func TestReturnFree(t *testing.T) {
 	if mallocTrim() == nil {
 		t.Skip("this C library has no malloc_trim")

@@ -2,9 +2,8 @@
 
 package native
 
-// ReturnLargeBlocks does nothing here: only glibc needs it.
+// ReturnLargeBlocks does nothing on this system: only glibc needs it.
 func ReturnLargeBlocks() {}
 
-// ReturnFree makes the C library give back what it keeps; others than glibc do
-// so by themselves.
+// ReturnFree does nothing on this system: only glibc needs it.
 func ReturnFree() {}

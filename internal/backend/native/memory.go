@@ -10,21 +10,21 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// Growth watches the memory of the process around a session's Load and Run,
-// for libraries that do not count their own. What other goroutines allocate
-// meanwhile is counted too, so the figure is an estimate.
+// Growth measures the memory of the process around a session's Load and Run, for
+// libraries that do not count their own. It also counts what other goroutines
+// allocate meanwhile, so the result is an estimate.
 type Growth struct {
-	floor      int64 // never report less: what the session is known to hold
+	floor      int64 // the least to report: what the session is known to hold
 	held, peak atomic.Int64
 	runs       atomic.Int64
 }
 
-// NewGrowth starts with what the session is known to hold at least.
+// NewGrowth returns a Growth of a session that holds at least floor bytes.
 func NewGrowth(floor int64) *Growth {
 	return &Growth{floor: floor}
 }
 
-// Measure runs f and adds what the process grew by to what is held.
+// Measure runs f and adds the growth of the process to what the session holds.
 func (g *Growth) Measure(f func()) {
 	before, mark, ok := resident()
 	f()
@@ -34,7 +34,7 @@ func (g *Growth) Measure(f func()) {
 	}
 	held := max(g.held.Add(after-before), 0)
 	peak := held
-	// The high-water mark is the process's: it tells of f only if f moved it.
+	// The peak is that of the process. It belongs to f only if f raised it.
 	if high > mark {
 		peak += high - after
 	}
@@ -46,8 +46,8 @@ func (g *Growth) Measure(f func()) {
 	}
 }
 
-// MeasureRun is Measure for f called again and again: reading the figures takes
-// longer than a small model does, so after the first calls only some count.
+// MeasureRun is Measure for frequent calls: after the first calls it measures only
+// some, because measuring takes longer than running a small model.
 func (g *Growth) MeasureRun(f func()) {
 	if n := g.runs.Add(1); n <= 4 || n%32 == 0 {
 		g.Measure(f)
@@ -56,13 +56,13 @@ func (g *Growth) MeasureRun(f func()) {
 	f()
 }
 
-// Memory gives the estimate.
+// Memory returns the estimate.
 func (g *Growth) Memory() backend.Memory {
 	held := max(g.held.Load(), g.floor)
 	return backend.Memory{Held: held, Peak: max(held, g.peak.Load())}
 }
 
-// resident gives the resident size of the process and its high-water mark.
+// resident returns the resident size of the process and its peak.
 func resident() (now, high int64, ok bool) {
 	if f := memory.SelfStatus("VmRSS", "VmHWM"); f["VmRSS"] > 0 {
 		return f["VmRSS"], max(f["VmHWM"], f["VmRSS"]), true

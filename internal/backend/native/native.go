@@ -1,9 +1,10 @@
-// Package native opens shared libraries without cgo, carefully: a file that
-// is not a whole library of this machine gives an error, never a crash. It
-// also holds the little that both bindings share.
+// Package native opens shared libraries without cgo. A file that is not a complete
+// library for this machine results in an error, never in a crash. The package also
+// contains what both bindings share.
 package native
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,16 +18,16 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Library is an opened shared library. It is never closed: inference libraries
-// start threads and register exit handlers, and unloading one under them
-// crashes the process.
+// Library is an opened shared library. It is never closed, because inference
+// libraries start threads and register exit handlers, which crash the process when
+// the library is unloaded.
 type Library struct {
 	path   string
 	handle uintptr
 }
 
-// Open checks the file at path and loads it. hint tells the user how to get a
-// good one; it goes into every error.
+// Open checks the file at path and loads it. Errors have the hint, which should say
+// how to get a working library.
 func Open(path, hint string) (*Library, error) {
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
@@ -41,7 +42,7 @@ func Open(path, hint string) (*Library, error) {
 	return &Library{path: path, handle: h}, nil
 }
 
-// Path is where the library was loaded from.
+// Path returns the path of the library.
 func (l *Library) Path() string { return l.path }
 
 // Func is one C function to bind: its symbol and a pointer to the Go function
@@ -54,8 +55,7 @@ type Func struct {
 // maxNamed bounds how many missing functions an error names.
 const maxNamed = 4
 
-// Bind looks up every function, all of them before any is called, and reports
-// those that are missing in one error.
+// Bind looks up all functions, and reports those that are missing in one error.
 func (l *Library) Bind(hint string, funcs ...Func) error {
 	var missing []string
 	for _, f := range funcs {
@@ -65,7 +65,7 @@ func (l *Library) Bind(hint string, funcs ...Func) error {
 			continue
 		}
 		if err := Register(f.Ptr, addr); err != nil {
-			return fault.Internal.Wrap("bind "+f.Name+" of"+" "+l.path, err)
+			return fault.Internal.Wrap("bind "+f.Name+" of "+l.path, err)
 		}
 	}
 	if len(missing) == 0 {
@@ -74,11 +74,11 @@ func (l *Library) Bind(hint string, funcs ...Func) error {
 	if more := len(missing) - maxNamed; more > 0 {
 		missing = append(missing[:maxNamed], fmt.Sprintf("%d more", more))
 	}
-	return fault.Missing.New("load library "+l.path, "it lacks "+strings.Join(missing, ", ")+"; it is another version, or not the library its name says", hint)
+	return fault.Missing.New("load library "+l.path, "it lacks "+strings.Join(missing, ", ")+"; it is another version or another library", hint)
 }
 
-// Register makes *fptr call the C function at addr. purego panics for a Go
-// signature that it cannot call on this machine; that becomes an error.
+// Register makes *fptr call the C function at addr. It returns an error for a Go
+// signature for which purego panics, because it cannot call it on this machine.
 func Register(fptr any, addr uintptr) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -89,23 +89,22 @@ func Register(fptr any, addr uintptr) (err error) {
 	return nil
 }
 
-// CheckFile tells whether path is a whole shared library of this machine. The
-// dynamic loader maps a truncated file without complaint and the process then
-// dies with SIGBUS at the first page that is not there, so this comes first.
+// CheckFile returns an error if path is not a complete shared library for this
+// machine. The dynamic loader maps truncated files, and the process then dies with
+// SIGBUS at the first missing page.
 func CheckFile(path string) error {
 	st, err := os.Stat(path)
 	if err != nil {
-		return fault.WithoutPath(err) // the caller names it
+		return fault.WithoutPath(err) // the caller adds it
 	}
 	if !st.Mode().IsRegular() {
-		return fmt.Errorf("not a regular file")
+		return errors.New("it is not a regular file")
 	}
 	return checkFormat(path, st.Size())
 }
 
-// CheckDir checks every shared library in dir, for runtimes that load plugins
-// beside the library by themselves. A symbolic link that leads nowhere fails
-// too: it is what a broken copy leaves behind.
+// CheckDir checks every shared library in dir, for runtimes that load plugins from
+// their folder. A dangling symbolic link is an error too: broken copies have them.
 func CheckDir(dir, hint string) error {
 	names, err := filepath.Glob(filepath.Join(dir, "*.so*"))
 	if err != nil {
@@ -119,14 +118,14 @@ func CheckDir(dir, hint string) error {
 	return nil
 }
 
-// CString copies s with the terminating zero that C wants.
+// CString returns a copy of s that ends with a zero.
 func CString(s string) *byte {
 	b := make([]byte, len(s)+1)
 	copy(b, s)
 	return &b[0]
 }
 
-// GoString copies the zero-terminated text at p; "" for nil.
+// GoString returns a copy of the zero-terminated text at p, or "" for nil.
 func GoString(p *byte) string {
 	if p == nil {
 		return ""

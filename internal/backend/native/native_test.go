@@ -3,6 +3,7 @@ package native
 import (
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -30,12 +31,12 @@ func TestOpenAndBind(t *testing.T) {
 	}
 	var bad func(map[string]int)
 	if err := lib.Bind("", Func{"twice", &bad}); err == nil {
-		t.Error("no error for a signature that C has not")
+		t.Error("no error for a signature that does not exist in C")
 	}
 }
 
-// TestOpenBroken opens files that must not reach the dynamic loader, which
-// would map the truncated ones and die at the first missing page.
+// TestOpenBroken opens files that must not reach the dynamic loader, which would map
+// the truncated ones, so that the process dies at the first missing page.
 func TestOpenBroken(t *testing.T) {
 	lib := backendtest.Stub(t, `static char big[1 << 16] = {1}; char *get(void) { return big; }`)
 	whole, err := os.ReadFile(lib)
@@ -101,6 +102,7 @@ func TestStrings(t *testing.T) {
 
 func TestGrowth(t *testing.T) {
 	const size = 64 << 20
+	debug.FreeOSMemory() // so that b needs new pages, and nothing else is freed
 	g := NewGrowth(100)
 	var b []byte
 	g.Measure(func() {

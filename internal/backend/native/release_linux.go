@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReleaseFile drops the resident pages of every read-only mapping of a file in
-// this process, whoever made it. Nothing is lost: a page that is used again is
-// read again.
+// ReleaseFile drops the resident pages of every read-only mapping of a file in this
+// process. Pages that are used again are read again.
 func ReleaseFile(path string) {
 	maps, err := os.Open("/proc/self/maps")
 	if err != nil {
@@ -32,6 +31,6 @@ func ReleaseFile(path string) {
 			continue
 		}
 		addr := uintptr(begin)
-		_ = unix.Madvise(unsafe.Slice(*(**byte)(unsafe.Pointer(&addr)), end-begin), unix.MADV_DONTNEED) // only costs memory if it fails
+		_ = unix.Madvise(unsafe.Slice(*(**byte)(unsafe.Pointer(&addr)), end-begin), unix.MADV_DONTNEED) // failing only costs memory
 	}
 }

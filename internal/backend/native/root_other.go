@@ -2,5 +2,6 @@
 
 package native
 
-// InRoot cannot give a thread its own directory here; it does not run f.
+// InRoot returns false without running f: on this system all threads have the same
+// directory.
 func InRoot(func()) bool { return false }

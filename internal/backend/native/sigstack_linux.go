@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stackT is stack_t of sigaltstack(2), alike on all 64-bit Linux systems.
+// stackT is stack_t of sigaltstack(2), which is the same on all 64-bit Linux systems.
 type stackT struct {
 	sp    uintptr
 	flags int32
@@ -15,18 +15,17 @@ type stackT struct {
 	size  uintptr
 }
 
-// KeepSignalStack runs f, C code that may exchange the thread's alternate
-// signal stack, and puts the stack back afterwards.
+// KeepSignalStack runs f, C code that may replace the thread's alternate signal stack,
+// and restores the stack afterwards.
 //
-// OpenVINO's CPU plugin does that: it installs a stack of its own where it is
-// constructed and unmaps it where it is destroyed, on another thread of a Go
-// program as likely as not. The first thread is left with a stack that is no
-// longer there, and the next signal to it (Go's scheduler sends them all the
-// time) kills the process without a word. With the stack put back, the
-// plugin's destructor sees that its own is not in use and only unmaps it.
+// OpenVINO's CPU plugin replaces it: it installs its own stack when it is constructed
+// and unmaps it when it is destroyed, which may happen on another thread. The first
+// thread then has a stack that does not exist any more, and the next signal to it (Go's
+// scheduler sends many) kills the process silently. With the stack restored, the
+// plugin's destructor finds that its own is not in use and only unmaps it.
 //
-// No signal is let through to the thread meanwhile: the foreign stack is
-// smaller than what Go's handlers are made for.
+// Signals to the thread are blocked meanwhile, because the plugin's stack is smaller
+// than Go's handlers need.
 func KeepSignalStack(f func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -35,13 +34,12 @@ func KeepSignalStack(f func()) {
 	for i := range all.Val {
 		all.Val[i] = ^all.Val[i]
 	}
-	// Faults must keep killing the process properly, and the C library needs
-	// 32 and 33 for itself.
+	// Faults must still kill the process, and the C library uses 32 and 33 itself.
 	for _, s := range []unix.Signal{unix.SIGSEGV, unix.SIGBUS, unix.SIGFPE, unix.SIGILL, unix.SIGTRAP, 32, 33} {
 		all.Val[0] &^= 1 << (s - 1)
 	}
 	if unix.PthreadSigmask(unix.SIG_BLOCK, &all, &old) == nil {
-		// It fails only for a bad argument.
+		// This only fails for an invalid argument.
 		defer func() { _ = unix.PthreadSigmask(unix.SIG_SETMASK, &old, nil) }()
 	}
 
@@ -56,7 +54,7 @@ func KeepSignalStack(f func()) {
 	f()
 }
 
-// sigaltstack is the system call, past the C library.
+// sigaltstack makes the system call without the C library.
 //
 // int sigaltstack(const stack_t* ss, stack_t* old_ss);
 func sigaltstack(ss, old *stackT) bool {

@@ -2,6 +2,5 @@
 
 package native
 
-// KeepSignalStack runs f. Only on Linux does C code of ours exchange the
-// signal stack.
+// KeepSignalStack runs f. Only on Linux does C code replace the signal stack.
 func KeepSignalStack(f func()) { f() }

@@ -210,8 +210,8 @@ type apiBase struct {
 	getAPI, getVersionString uintptr
 }
 
-// loadAPI finds the table of functions in lib, after checking the version: an
-// older library would print a complaint about the version it is asked for.
+// loadAPI finds the table of functions in lib. It checks the version first, because
+// an older library prints a complaint when it is asked for a newer table.
 func loadAPI(lib *native.Library) (*api, string, error) {
 	fail := func(cause string) (*api, string, error) {
 		return nil, "", fault.Missing.New("load library "+lib.Path(), cause, hint)
@@ -223,7 +223,7 @@ func loadAPI(lib *native.Library) (*api, string, error) {
 	}
 	base := getBase()
 	if base == nil || base.getAPI == 0 || base.getVersionString == 0 {
-		return fail("OrtGetApiBase gives no functions; the file is damaged")
+		return fail("OrtGetApiBase returns no functions; the file is damaged")
 	}
 	var getVersion func() string
 	var getAPI func(version uint32) *[tableLen]uintptr
@@ -236,10 +236,10 @@ func loadAPI(lib *native.Library) (*api, string, error) {
 	version := getVersion()
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
-		return fail(fmt.Sprintf("it calls itself version %q", version))
+		return fail(fmt.Sprintf("its version is %q", version))
 	}
 	if major != 1 || minor < apiVersion {
-		return fail(fmt.Sprintf("it is ONNX Runtime %s; 1.%d or later (and below 2) is needed", version, apiVersion))
+		return fail(fmt.Sprintf("it is ONNX Runtime %s; version 1.%d or later (and below 2) is needed", version, apiVersion))
 	}
 	table := getAPI(apiVersion)
 	if table == nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// defaultMaxDead is Arena.MaxDead where it is not given, the library's own
-// default too: max_split_size_mb:128 of PyTorch's allocator.
+// defaultMaxDead is the default of Arena.MaxDead and also the library's:
+// max_split_size_mb:128 of PyTorch's allocator.
 const defaultMaxDead = 128 << 20
 
 // Arena extension strategies of OrtArenaCfg.
@@ -19,7 +19,7 @@ const (
 	sameAsRequested = 1
 )
 
-// strategies are their names among the CUDA provider's options.
+// strategies are their names in the CUDA provider's options.
 var strategies = map[int]string{nextPowerOfTwo: "kNextPowerOfTwo", sameAsRequested: "kSameAsRequested"}
 
 func strategy(g backend.Growth, gpu bool) int {
@@ -29,26 +29,26 @@ func strategy(g backend.Growth, gpu bool) int {
 	return nextPowerOfTwo
 }
 
-// checkArena refuses what the library would take for another number.
+// checkArena rejects negative values, which the library takes for other numbers.
 func checkArena(o backend.Arena) error {
 	for _, v := range []struct {
 		name string
 		n    int64
-	}{{"growth", int64(o.Growth)}, {"limit", o.Limit}, {"first", o.First}, {"max dead", o.MaxDead}} {
+	}{{"growth", int64(o.Growth)}, {"limit", o.Limit}, {"first", o.First}, {"max_dead", o.MaxDead}} {
 		if v.n < 0 {
-			return fault.Usage.New("use arena "+v.name+" "+strconv.FormatInt(v.n, 10), "the number is negative", "use 0 for the default")
+			return fault.Field("arena_"+v.name, strconv.FormatInt(v.n, 10), "is negative", "use 0 for the default")
 		}
 	}
 	return nil
 }
 
-// withArena runs create, which makes a session on the CPU, so that the session
-// gets an arena of its own with settings o. Without settings it has one anyway.
+// withArena runs create, which creates a session on the CPU, so that the session
+// gets its own arena with settings o. Without settings it gets its own anyway.
 //
-// The library configures the CPU's arena in one place only: an allocator of the
-// environment, which sessions share. A session keeps the one that is registered
-// while it is made, also when another takes its place, so each gets its own: the
-// memory of one can be counted, limited and freed without the others'.
+// The library can only configure the CPU's arena as an allocator of the
+// environment, which sessions share. But a session keeps the allocator that is
+// registered when it is created, even if another replaces it later. So each session
+// gets its own, and its memory can be counted, limited and freed separately.
 func (b *Backend) withArena(o backend.Arena, options handle, create func() handle) error {
 	a := b.api
 	if o == (backend.Arena{}) {
@@ -85,9 +85,8 @@ func (b *Backend) withArena(o backend.Arena, options handle, create func() handl
 	return a.check(create())
 }
 
-// appendCUDA puts the CUDA provider before the CPU's. No machine of ours has an
-// NVIDIA GPU: this follows the header and the documentation, and is tested with
-// a stand-in for the library.
+// appendCUDA puts the CUDA provider before the CPU's. It follows the header and the
+// documentation, and is tested with a stand-in for the library.
 func (b *Backend) appendCUDA(options handle, device int, o backend.Arena) error {
 	a := b.api
 	var cuda handle
@@ -97,8 +96,8 @@ func (b *Backend) appendCUDA(options handle, device int, o backend.Arena) error 
 	defer a.releaseCUDAOptions(cuda)
 	settings := [][2]string{
 		{"device_id", strconv.Itoa(device)},
-		// An exhaustive search tries every algorithm with its own workspace
-		// for each new shape; the heuristic needs no memory of its own.
+		// An exhaustive search would try every algorithm with its own workspace
+		// for each new shape. The heuristic needs no extra memory.
 		{"cudnn_conv_algo_search", "HEURISTIC"},
 		{"do_copy_in_default_stream", "1"},
 		{"arena_extend_strategy", strategies[strategy(o.Growth, true)]},
@@ -120,9 +119,9 @@ func (b *Backend) appendCUDA(options handle, device int, o backend.Arena) error 
 	return nil
 }
 
-// firstBlock has the arena take its first block, of Arena.First bytes or 1 MiB.
-// One that doubles never gives its first block back (BFCArena::Shrink); without
-// this that would be what the first Run asks for first, of any size.
+// firstBlock makes the arena take its first block, of Arena.First bytes or 1 MiB. An
+// arena that doubles never returns its first block (BFCArena::Shrink). Without this
+// call, that block could be large: the first allocation of the first Run.
 func (s *session) firstBlock() error {
 	a := s.b.api
 	var p *byte
@@ -132,8 +131,8 @@ func (s *session) firstBlock() error {
 	return a.check(a.allocatorFree(s.allocator, p))
 }
 
-// openShrinking makes the options of a Run at whose end the arena gives back the
-// blocks that nothing lies in.
+// openShrinking creates the options of a Run at whose end the arena returns its unused
+// blocks.
 func (s *session) openShrinking(device int) error {
 	a := s.b.api
 	if err := a.check(a.createRunOptions(&s.shrinking)); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// square is a model that makes (n, n) of x (n, 1): of 1000 numbers four million
-// bytes.
+// square returns a model that computes (n, n) from x (n, 1): four million bytes for 1000
+// numbers.
 func square() []byte {
 	var g backendtest.Graph
 	g.Node("Transpose", []string{"x"}, []string{"xt"})
@@ -26,15 +26,10 @@ func square() []byte {
 	return g.Bytes()
 }
 
-// TestArenaGivesBack looks at the resident size of the process. The first Run is
-// a large one: what it takes must go with Shrink, and with Close, whatever the
-// settings.
-func TestArenaGivesBack(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+// TestArenaReturnsMemory checks the resident size of the process. The first Run is a large
+// one: Shrink and Close must return its memory with all settings.
+func TestArenaReturnsMemory(t *testing.T) {
+	b := open(t)
 	resident := func() int64 {
 		debug.FreeOSMemory()
 		return memory.SelfStatus("VmRSS")["VmRSS"]
@@ -50,7 +45,7 @@ func TestArenaGivesBack(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			// run gives the resident size afterwards.
+			// run returns the resident size afterwards.
 			run := func(n int) int64 {
 				t.Helper()
 				if _, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, n, 1)}); err != nil {
@@ -80,14 +75,10 @@ func TestArenaGivesBack(t *testing.T) {
 	}
 }
 
-// TestArena loads one model with different settings, side by side, and looks at
-// what the library's allocators say.
+// TestArena loads one model with different settings, side by side, and checks the figures of
+// the library's allocators.
 func TestArena(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := open(t)
 	load := func(a backend.Arena) *session {
 		t.Helper()
 		s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: square()}, backend.Options{Device: "cpu", Threads: 1, Arena: a})
@@ -145,7 +136,7 @@ func TestArena(t *testing.T) {
 		t.Errorf("limited to 3 000 000 it holds %d bytes", n)
 	}
 
-	// Shrink gives back what the next Run does not need, of this session only.
+	// Shrink returns what the next Run does not need, of this session only.
 	before := held(doubling)
 	exact.Shrink()
 	if err := run(exact, 100); err != nil {
@@ -167,8 +158,7 @@ func TestArena(t *testing.T) {
 	}
 }
 
-// standIn is a library whose functions all succeed and do nothing, but note
-// settings and, when told to, fail.
+// standIn is a library whose functions do nothing but record settings and, on demand, fail.
 const standIn = `
 #include <stddef.h>
 #include <stdint.h>
@@ -214,8 +204,8 @@ void setup(const char *what, const char *text) { noted[0] = 0; note("fail", what
 const char *get_noted(void) { return noted; }
 `
 
-// openStandIn gives a backend on the stand-in. setup clears what is noted and
-// says what fails ("load", "append", or "run", which always does) with which text.
+// openStandIn returns a backend of the stand-in. setup clears what is recorded and sets what
+// fails ("load", "append", or "run", which always fails) with which text.
 func openStandIn(t *testing.T) (b *Backend, setup func(what, text string), noted func() string) {
 	t.Helper()
 	lib, err := native.Open(backendtest.Stub(t, standIn), "")
@@ -232,7 +222,7 @@ func openStandIn(t *testing.T) (b *Backend, setup func(what, text string), noted
 	return &Backend{api: a, version: version, cuda: true, env: 1, memInfo: 1, allocator: 1}, setup, noted
 }
 
-// TestCUDASettings looks at what a session on a GPU gives to the library.
+// TestCUDASettings checks the settings that a session on a GPU passes to the library.
 func TestCUDASettings(t *testing.T) {
 	b, setup, noted := openStandIn(t)
 	load := func(a backend.Arena) error {
@@ -266,8 +256,7 @@ func TestCUDASettings(t *testing.T) {
 	}
 }
 
-// TestFailures has the library fail as it does when memory runs out, and
-// otherwise.
+// TestFailures makes the library fail with and without the messages of failed allocations.
 func TestFailures(t *testing.T) {
 	b, setup, _ := openStandIn(t)
 	for text, memory := range map[string]bool{
@@ -309,14 +298,10 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-// TestArenaSplits has an arena with one block of 4 MB and asks it for 2.9 and
-// then for 1 MB: the second fits into the first block if that is split.
+// TestArenaSplits allocates 2.9 and then 1 MB from an arena with one block of 4 MB: the second
+// fits into the block if that is split.
 func TestArenaSplits(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := open(t)
 	var g backendtest.Graph
 	for _, v := range []string{"a", "b"} {
 		g.Node("Transpose", []string{v}, []string{v + "t"})

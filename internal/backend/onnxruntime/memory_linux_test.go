@@ -3,17 +3,10 @@ package onnxruntime
 import (
 	"testing"
 
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 )
 
 func TestNoMemory(t *testing.T) {
-	lib := backendtest.Library(t, Name)
-	backendtest.NoMemory(t, func(t *testing.T) backend.Backend {
-		b, err := Open(t.Context(), lib)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	})
+	backendtest.Library(t, Name) // or skip
+	backendtest.NoMemory(t, openBackend)
 }

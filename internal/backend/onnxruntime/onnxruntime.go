@@ -1,14 +1,13 @@
 // Package onnxruntime binds ONNX Runtime's C API without cgo.
 //
 // The library's settings follow measurements on the full-size UNet: the
-// allocator's arena on, memory pattern off (it is slower and leaks a block of
-// the size of all activations on the second run), all graph optimisations.
+// allocator's arena is on, memory patterns are off (they are slower and leak a
+// block of the size of all activations in the second run), and all graph
+// optimisations are on.
 package onnxruntime
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -37,13 +36,11 @@ type Backend struct {
 	cuda    bool
 
 	env       handle
-	memInfo   handle     // where tensors that Go owns lie
-	allocator handle     // the library's default; not ours to release
-	arena     sync.Mutex // held while a session is made with an arena of its own
+	memInfo   handle     // describes the memory of tensors that Go owns
+	allocator handle     // the library's default; must not be released
+	arena     sync.Mutex // held while a session is created with its own arena
 
-	mu       sync.Mutex // guards what follows
-	sessions int
-	closed   bool
+	users native.Users
 }
 
 var _ backend.Backend = (*Backend)(nil)
@@ -54,8 +51,8 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Cancelled.Wrap("load library "+path, err)
 	}
-	// The library's builds of Microsoft collect telemetry, into files in the
-	// user's folders, from the moment that it is loaded.
+	// Microsoft's builds collect telemetry, into files in the user's folders, as
+	// soon as they are loaded.
 	native.Setenv("ORT_DISABLE_TELEMETRY", "1")
 	lib, err := native.Open(path, hint)
 	if err != nil {
@@ -97,13 +94,13 @@ func (b *Backend) init() error {
 	return nil
 }
 
-// Name is "onnxruntime".
+// Name returns "onnxruntime".
 func (b *Backend) Name() string { return Name }
 
-// Version is the library's own, as "1.32.0".
+// Version returns the library's version, such as "1.32.0".
 func (b *Backend) Version() string { return b.version }
 
-// Path is where the library was loaded from.
+// Path returns the path of the library.
 func (b *Backend) Path() string { return b.path }
 
 // providers lists the execution providers built into the library.
@@ -120,8 +117,8 @@ func (b *Backend) providers() ([]string, error) {
 	return names, b.api.check(b.api.releaseProviders(list, n))
 }
 
-// Devices lists the GPUs that the CUDA provider can use, then the CPU. That a
-// GPU is listed means that its driver is loaded, not that it works.
+// Devices lists the GPUs that the CUDA provider can use, then the CPU. A listed GPU
+// has a driver, but it may not work.
 func (b *Backend) Devices() ([]backend.Device, error) {
 	var list []backend.Device
 	if b.cuda {
@@ -130,9 +127,9 @@ func (b *Backend) Devices() ([]backend.Device, error) {
 	return append(list, backend.Device{ID: "cpu", Name: native.CPUName(), FusesAttention: true}), nil
 }
 
-// nvidiaDevices reads what NVIDIA's kernel driver says of its GPUs. CUDA
-// numbers them by speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID, so in a machine
-// with different GPUs a name may stand beside another's number.
+// nvidiaDevices lists the GPUs of NVIDIA's kernel driver. CUDA numbers them by
+// speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID, so in a machine with different GPUs a
+// name may have the number of another.
 func nvidiaDevices() []backend.Device {
 	if runtime.GOOS == "windows" {
 		return []backend.Device{{ID: "cuda:0", Name: "CUDA device 0"}}
@@ -157,68 +154,19 @@ func nvidiaDevices() []backend.Device {
 
 // Close releases the environment. The library itself stays loaded.
 func (b *Backend) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil
-	}
-	if b.sessions > 0 {
-		return fault.Internal.New("close ONNX Runtime", fmt.Sprintf("%d sessions are still open", b.sessions))
-	}
-	b.closed = true
-	if b.memInfo != 0 {
-		b.api.releaseMemoryInfo(b.memInfo)
-	}
-	if b.env != 0 {
-		b.api.releaseEnv(b.env)
-	}
-	return nil
+	return b.users.Close("ONNX Runtime", func() {
+		if b.memInfo != 0 {
+			b.api.releaseMemoryInfo(b.memInfo)
+		}
+		if b.env != 0 {
+			b.api.releaseEnv(b.env)
+		}
+	})
 }
 
-// enter counts a session in, so that Close cannot pull the environment from
-// under it; leave counts it out.
-func (b *Backend) enter() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return errors.New("the backend is closed")
-	}
-	b.sessions++
-	return nil
-}
-
-func (b *Backend) leave() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.sessions--
-}
-
-// The library's warnings come through one callback per process (callbacks can
-// never be freed) and the latest of them are kept; nothing is printed.
-const keptWarnings = 32
-
-var warnings struct {
-	sync.Mutex
-	list []string
-}
-
+// logCallback drops the library's log, which would be printed otherwise. There is
+// one for the process, because callbacks can never be freed.
 var logCallback = sync.OnceValue(func() uintptr {
 	// void log(void* param, OrtLoggingLevel, const char* category, const char* logid, const char* code_location, const char* message)
-	return purego.NewCallback(func(_ uintptr, _ int32, _, _, _, message *byte) uintptr {
-		text := native.GoString(message)
-		warnings.Lock()
-		defer warnings.Unlock()
-		if len(warnings.list) == keptWarnings {
-			warnings.list = slices.Delete(warnings.list, 0, 1)
-		}
-		warnings.list = append(warnings.list, text)
-		return 0
-	})
+	return purego.NewCallback(func(_ uintptr, _ int32, _, _, _, _ *byte) uintptr { return 0 })
 })
-
-// Warnings gives the latest messages of the library's log, oldest first.
-func Warnings() []string {
-	warnings.Lock()
-	defer warnings.Unlock()
-	return slices.Clone(warnings.list)
-}

@@ -12,19 +12,30 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-func TestConformance(t *testing.T) {
-	lib := backendtest.Library(t, Name)
-	backendtest.Run(t, func(t *testing.T) backend.Backend {
-		b, err := Open(t.Context(), lib)
-		if err != nil {
-			t.Fatal(err)
+// open opens the installed library for a test.
+func open(t *testing.T) *Backend {
+	t.Helper()
+	b, err := Open(t.Context(), backendtest.Library(t, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
 		}
-		return b
 	})
+	return b
 }
 
-// stub stands in for a library: what OrtGetApiBase and GetApi give is pasted
-// into it.
+func openBackend(t *testing.T) backend.Backend { return open(t) }
+
+func TestConformance(t *testing.T) {
+	backendtest.Library(t, Name) // or skip
+	backendtest.Run(t, openBackend)
+}
+
+// stub is the source of a library; the results of OrtGetApiBase and GetApi are
+// inserted into it.
 const stub = `
 #include <stddef.h>
 #include <stdint.h>
@@ -39,14 +50,14 @@ const void *OrtGetApiBase(void) { return %s; }
 func TestOpenStub(t *testing.T) {
 	const good = "api, version"
 	for _, c := range []struct{ name, api, version, base, result, want string }{
-		{"old", "return table;", "1.16.3", good, "&base", "it is ONNX Runtime 1.16.3; 1.23 or later"},
+		{"old", "return table;", "1.16.3", good, "&base", "it is ONNX Runtime 1.16.3; version 1.23 or later"},
 		{"next major", "return table;", "2.0.0", good, "&base", "it is ONNX Runtime 2.0.0"},
-		{"no version", "return table;", "banana", good, "&base", `it calls itself version "banana"`},
+		{"no version", "return table;", "banana", good, "&base", `its version is "banana"`},
 		{"no interface", "return NULL;", "1.32.0", good, "&base", "does not offer version 23"},
 		{"empty table", "return table;", "1.32.0", good, "&base", "has no function"},
 		{"short table", "fill(300); return table;", "1.32.0", good, "&base", "has no function"},
-		{"no functions", "return table;", "1.32.0", "0, 0", "&base", "gives no functions"},
-		{"no base", "return table;", "1.32.0", good, "NULL", "gives no functions"},
+		{"no functions", "return table;", "1.32.0", "0, 0", "&base", "returns no functions"},
+		{"no base", "return table;", "1.32.0", good, "NULL", "returns no functions"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			checkRefused(t, backendtest.Stub(t, fmt.Sprintf(stub, c.api, c.version, c.base, c.result)), c.want)

@@ -13,19 +13,19 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// profile is the library's profiling of a session: a file that it writes when
-// the profiling ends.
+// profile is the state of a session's profiling, which the library writes to a file
+// at its end.
 type profile struct {
 	dir   string // a temporary folder for the file; "" without profiling
 	nodes []backend.Node
 	ended bool
 }
 
-// startProfile has the session that will be made with options note its nodes.
+// startProfile enables profiling in a session to be created with options.
 func (s *session) startProfile(options handle) error {
 	dir, err := os.MkdirTemp("", "lipstream-profile-")
 	if err != nil {
-		return fault.Output.Wrap("make a folder for the profile of "+s.model, err, "free space in the folder for temporary files")
+		return fault.Output.Wrap("create a folder for the profile of "+s.Model, err, "free space in the folder for temporary files")
 	}
 	s.profile.dir = dir
 	prefix, err := native.PathChars(filepath.Join(dir, "ort"))
@@ -37,25 +37,24 @@ func (s *session) startProfile(options handle) error {
 
 // Nodes implements backend.Profiler. It ends the profiling.
 func (s *session) Nodes() ([]backend.Node, error) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.Acquire()()
 	if s.profile.ended {
 		return s.profile.nodes, nil
 	}
 	if s.handle == 0 {
-		return nil, fault.Internal.Wrap("list the nodes of "+s.model, errClosed)
+		return nil, fault.Internal.Wrap("list the nodes of "+s.Model, native.ErrClosed)
 	}
 	if s.profile.dir == "" {
-		return nil, fault.Internal.New("list the nodes of "+s.model, "it was loaded without Options.Profile")
+		return nil, fault.Internal.New("list the nodes of "+s.Model, "it was loaded without Options.Profile")
 	}
 	text, err := s.endProfile()
 	if err == nil {
 		s.profile.nodes, err = readProfile(text)
 	}
-	return s.profile.nodes, fault.Internal.Wrap("list the nodes of "+s.model, err)
+	return s.profile.nodes, fault.Internal.Wrap("list the nodes of "+s.Model, err)
 }
 
-// endProfile gives what the library has written.
+// endProfile returns what the library has written.
 func (s *session) endProfile() ([]byte, error) {
 	s.profile.ended = true
 	defer s.dropProfile()
@@ -73,12 +72,12 @@ func (s *session) endProfile() ([]byte, error) {
 
 func (s *session) dropProfile() {
 	if s.profile.dir != "" {
-		_ = os.RemoveAll(s.profile.dir) // a temporary folder; the system clears what stays
+		_ = os.RemoveAll(s.profile.dir) // a temporary folder, which the system clears
 	}
 }
 
-// readProfile takes the nodes out of a profile: events in the format of Chrome's
-// trace viewer, of which each node has one for each Run, in microseconds.
+// readProfile returns the nodes of a profile: events in the format of Chrome's trace
+// viewer, one for each node and Run, in microseconds.
 func readProfile(text []byte) ([]backend.Node, error) {
 	var events []struct {
 		Category string  `json:"cat"`
@@ -89,7 +88,7 @@ func readProfile(text []byte) ([]backend.Node, error) {
 		} `json:"args"`
 	}
 	if err := json.Unmarshal(text, &events); err != nil {
-		return nil, errors.New("the library's profile is no JSON: " + err.Error())
+		return nil, errors.New("the library's profile is not JSON: " + err.Error())
 	}
 	var list []backend.Node
 	var runs []int

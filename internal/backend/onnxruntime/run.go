@@ -8,46 +8,23 @@ import (
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-var errClosed = errors.New("the session is closed")
-
-// Inputs of the model, in its own order.
-func (s *session) Inputs() []backend.Port { return s.inputs }
-
-// Outputs of the model, in its own order.
-func (s *session) Outputs() []backend.Port { return s.outputs }
-
 // Run computes the model once.
 func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	out, err := s.run(ctx, in)
-	if err != nil {
-		return nil, backend.Fault(fault.KindOf(err), "run model", s.model, err, "")
-	}
-	return out, nil
+	return s.Compute(ctx, in, func() (map[string]*tensor.Tensor, error) { return s.run(ctx, in) })
 }
 
 func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	if err := backend.CheckInputs(s.model, s.inputs, in); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	if s.handle == 0 {
-		return nil, errClosed
+		return nil, native.ErrClosed
 	}
 	a := s.b.api
-	values := make([]handle, len(s.inputs)+1)
-	results := make([]handle, len(s.outputs)+1)
+	values := make([]handle, len(s.In)+1)
+	results := make([]handle, len(s.Out)+1)
 	defer func() {
 		for _, v := range append(values, results...) {
 			if v != 0 {
@@ -55,7 +32,7 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 			}
 		}
 	}()
-	for i, p := range s.inputs {
+	for i, p := range s.In {
 		if err := s.wrap(in[p.Name], &values[i]); err != nil {
 			return nil, err
 		}
@@ -74,15 +51,15 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	var err error
 	measure := s.growth.MeasureRun
 	if s.allocator != 0 {
-		measure = func(f func()) { f() } // the allocator counts
+		measure = func(f func()) { f() } // the allocator counts exactly
 	}
 	measure(func() {
-		err = a.check(a.run(s.handle, options, &inNames[0], &values[0], uintptr(len(s.inputs)),
-			&outNames[0], uintptr(len(s.outputs)), &results[0]))
+		err = a.check(a.run(s.handle, options, &inNames[0], &values[0], uintptr(len(s.In)),
+			&outNames[0], uintptr(len(s.Out)), &results[0]))
 	})
 	runtime.KeepAlive(in) // the values point into the tensors
 	if shrinks && err != nil {
-		s.shrink.Store(true) // it may not have come to it
+		s.shrink.Store(true) // the Run may have ended before it
 	}
 	if !stop() {
 		<-terminated
@@ -96,8 +73,8 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]*tensor.Tensor, len(s.outputs))
-	for i, p := range s.outputs {
+	out := make(map[string]*tensor.Tensor, len(s.Out))
+	for i, p := range s.Out {
 		if out[p.Name], err = s.copyOut(results[i]); err != nil {
 			return nil, fault.Internal.Wrap("read output "+p.Name, err)
 		}
@@ -105,7 +82,7 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	return out, nil
 }
 
-// wrap makes an OrtValue over t's own memory.
+// wrap creates an OrtValue that uses the memory of t.
 func (s *session) wrap(t *tensor.Tensor, out *handle) error {
 	shape := make([]int64, len(t.Shape)+1) // one more, so that there is an address
 	for i, d := range t.Shape {
@@ -120,7 +97,7 @@ func (s *session) wrap(t *tensor.Tensor, out *handle) error {
 		&shape[0], uintptr(len(t.Shape)), onnxDType(t.DType), out))
 }
 
-// copyOut copies an OrtValue into a tensor of Go.
+// copyOut copies an OrtValue into a tensor.
 func (s *session) copyOut(v handle) (*tensor.Tensor, error) {
 	a := s.b.api
 	var is int32
@@ -151,8 +128,8 @@ func (s *session) copyOut(v handle) (*tensor.Tensor, error) {
 	return t, nil
 }
 
-// Memory reports the session's arena, by the library's own count, and on a CPU
-// an estimate of the weights outside it.
+// Memory reports the session's arena as the library counts it, and on a CPU an
+// estimate of the weights outside it.
 func (s *session) Memory() backend.Memory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +145,7 @@ func (s *session) Memory() backend.Memory {
 	return backend.Memory{Held: held, Peak: s.peak, Exact: s.exact}
 }
 
-// stats reads how much the allocator took from the system, and the most that
+// stats returns how much the allocator has taken from the system, and the most that
 // was in use.
 func (s *session) stats() (held, high int64, ok bool) {
 	if s.allocator == 0 {
@@ -187,8 +164,7 @@ func (s *session) stats() (held, high int64, ok bool) {
 		}
 		return n
 	}
-	// An arena that was never asked for anything holds 0; an allocator that
-	// does not count has no such entry.
+	// An unused arena holds 0. An allocator that does not count has no such entry.
 	if a.keyValue(pairs, "TotalAllocated\x00") == "" {
 		return 0, 0, false
 	}
@@ -199,8 +175,7 @@ func (s *session) stats() (held, high int64, ok bool) {
 // Close waits for a running Run and releases the session. It may be called
 // more than once.
 func (s *session) Close() error {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.Acquire()()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -221,10 +196,10 @@ func (s *session) Close() error {
 	}
 	s.handle = 0
 	s.dropProfile()
-	s.b.leave()
+	s.b.users.Leave()
 	return nil
 }
 
-// Shrink has the arena give back what it does not use, at the end of the next
-// Run: the library knows no other time.
+// Shrink makes the arena return unused memory at the end of the next Run, which is
+// the only time at which the library can.
 func (s *session) Shrink() { s.shrink.Store(true) }

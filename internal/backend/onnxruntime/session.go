@@ -20,41 +20,38 @@ import (
 
 // session is a model loaded into ONNX Runtime.
 type session struct {
+	native.Session
 	b         *Backend
-	model     string
 	graph     *onnx.Graph // keeps its weights from the garbage collector
-	inputs    []backend.Port
-	outputs   []backend.Port
-	inNames   []*byte // zero-terminated, in the order of inputs
+	inNames   []*byte     // zero-terminated, in the order of In
 	outNames  []*byte
 	handle    handle
-	options   handle // OrtRunOptions, used by one Run at a time
-	shrinking handle // the same for a Run that shrinks the arena; 0 if there is none
-	allocator handle // the session's own, for its statistics; 0 if it has none
-	turn      chan struct{}
-	shrink    atomic.Bool // the arena, at the end of the next Run
+	options   handle      // OrtRunOptions, used by one Run at a time
+	shrinking handle      // the same for a Run that shrinks the arena, or 0
+	allocator handle      // the session's own, for its statistics, or 0
+	shrink    atomic.Bool // shrink the arena at the end of the next Run
 	growth    *native.Growth
 	profile   profile
-	// On a CPU, weights that no kernel repacks lie outside the arena; outside
-	// is what Load grew the process by over what went into the arena.
+	// On a CPU, weights that no kernel repacks are outside the arena. outside is
+	// by how much Load grew the process beyond the arena.
 	outside int64
-	exact   bool // the arena holds everything
+	exact   bool // everything is in the arena
 
 	mu     sync.Mutex // guards what follows, and allocator against Close
 	peak   int64
 	closed bool
 }
 
-// Load creates a session. A cancelled ctx stops it between two steps of the
-// library's initialisation.
+// Load creates a session. Cancelling ctx stops it between two steps of the library's
+// initialisation.
 func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Cancelled.Wrap("load model "+m.Name, err)
 	}
-	if err := b.enter(); err != nil {
+	if err := b.users.Enter(); err != nil {
 		return nil, fault.Internal.Wrap("load model "+m.Name, err)
 	}
-	s := &session{b: b, model: m.Name, graph: m.Graph, turn: make(chan struct{}, 1)}
+	s := &session{Session: native.NewSession(m.Name), b: b, graph: m.Graph}
 	if err := s.load(ctx, m, o); err != nil {
 		_ = s.Close() // releases what load made before it failed
 		if ctx.Err() != nil {
@@ -65,7 +62,7 @@ func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) 
 	return s, nil
 }
 
-// loadKind tells who has to act on a failed Load.
+// loadKind returns the kind of a failed Load.
 func loadKind(err error) fault.Kind {
 	if f, ok := errors.AsType[*fault.Error](err); ok {
 		return f.Kind
@@ -153,20 +150,20 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		}
 	}
 	s.exact = device >= 0
-	if s.inputs, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
+	if s.In, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
 		return err
 	}
-	s.outputs, s.outNames, err = s.ports(a.outputCount, a.outputName, a.outputTypeInfo)
+	s.Out, s.outNames, err = s.ports(a.outputCount, a.outputName, a.outputTypeInfo)
 	return err
 }
 
-// handedOver is where the model says that its weights lie. There is no such
-// file: handOver replaces each of them before the library looks.
+// handedOver is the location of the weights in the encoded model. The file does not
+// exist: handOver replaces each weight before the library looks for it.
 func handedOver(onnx.Weight) (string, uint64) { return "handed over", 0 }
 
-// handOver tells the library where the weights lie in memory. The library
-// takes no copy of those that its kernels use as they are. release is to be
-// called when the session has been made.
+// handOver passes the addresses of the weights to the library, which copies only
+// those that its kernels repack. The caller must call release when the session has
+// been created.
 func (s *session) handOver(weights []onnx.Weight, options handle) (release func(), err error) {
 	a := s.b.api
 	names, values := make([]*byte, len(weights)), make([]handle, len(weights))
@@ -191,9 +188,9 @@ func (s *session) handOver(weights []onnx.Weight, options handle) (release func(
 	return release, err
 }
 
-// sessionOptions builds OrtSessionOptions for o. The caller releases them,
-// also after an error if they are not 0. device is the CUDA device's number,
-// or -1 for the CPU.
+// sessionOptions builds OrtSessionOptions for o. The caller must release them,
+// also after an error if they are not 0. device is the CUDA device's number, or -1
+// for the CPU.
 func (b *Backend) sessionOptions(o backend.Options) (options handle, device int, err error) {
 	a := b.api
 	device, err = b.device(o.Device)
@@ -201,10 +198,10 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 		return 0, 0, err
 	}
 	if device < 0 && o.Precision != backend.Auto && o.Precision != backend.F32 {
-		return 0, 0, fault.Usage.New("use precision "+string(o.Precision), "ONNX Runtime computes in f32 on a CPU", "use precision f32, or the openvino backend")
+		return 0, 0, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a CPU", "set `precision` to f32, or use the openvino backend")
 	}
 	if o.Threads < 0 {
-		return 0, 0, fault.Usage.New("use threads "+strconv.Itoa(o.Threads), "the number is negative")
+		return 0, 0, fault.Field("threads", strconv.Itoa(o.Threads), "is negative")
 	}
 	if err := checkArena(o.Arena); err != nil {
 		return 0, 0, err
@@ -232,7 +229,7 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 // device reads Options.Device.
 func (b *Backend) device(id string) (int, error) {
 	bad := func(cause string) (int, error) {
-		return 0, fault.Usage.New("use device "+id, cause, "run: lipstream doctor")
+		return 0, fault.Field("device", id, cause, "run lipstream doctor for a list of the devices")
 	}
 	if id == "" {
 		list, err := b.Devices()
@@ -246,20 +243,20 @@ func (b *Backend) device(id string) (int, error) {
 	}
 	number, ok := strings.CutPrefix(id, "cuda:")
 	if !ok {
-		return bad("ONNX Runtime knows the devices cpu and cuda:N")
+		return bad("is not cpu or cuda:N, which are the devices of ONNX Runtime")
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 0 {
-		return bad("it has no device number")
+		return bad("has no device number")
 	}
 	if !b.cuda {
-		return bad("this ONNX Runtime is built without CUDA; run: lipstream runtime install onnxruntime-cuda")
+		return bad("needs a build of ONNX Runtime with CUDA; run lipstream runtime install onnxruntime-cuda")
 	}
 	return n, nil
 }
 
-// openAllocator gets the allocator whose statistics tell the session's
-// memory. Without one, Memory falls back to the growth of the process.
+// openAllocator gets the allocator that counts the session's memory. Without one,
+// Memory falls back to the growth of the process.
 func (s *session) openAllocator(device int) {
 	a := s.b.api
 	info := s.b.memInfo
@@ -332,7 +329,7 @@ func (s *session) portType(p *backend.Port, typeInfo handle) error {
 	return nil
 }
 
-// describe reads the element type and the dimensions, -1 for unknown ones.
+// describe returns the element type and the dimensions, -1 for unknown ones.
 func (a *api) describe(info handle) (tensor.DType, []int, error) {
 	var code int32
 	if err := a.check(a.elementType(info, &code)); err != nil {
@@ -369,7 +366,7 @@ func onnxDType(d tensor.DType) int32 {
 	return 0
 }
 
-// cPointers views a C array of n pointers.
+// cPointers returns a view of a C array of n pointers.
 func cPointers(list **byte, n int) []*byte {
 	if list == nil || n <= 0 {
 		return nil

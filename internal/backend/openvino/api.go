@@ -216,8 +216,8 @@ const (
 	wantMinMinor = 4
 )
 
-// loadAPI binds the functions of lib and checks its version: the version
-// first, for an older library lacks functions and should be told as old.
+// loadAPI binds the functions of lib and checks its version. The version comes first,
+// because an older library lacks functions and should be reported as too old.
 func loadAPI(lib *native.Library) (*api, string, error) {
 	fail := func(cause string) (*api, string, error) {
 		return nil, "", fault.Missing.New("load library "+lib.Path(), cause, hint)
@@ -229,17 +229,17 @@ func loadAPI(lib *native.Library) (*api, string, error) {
 	}
 	var v version
 	if status := a.getVersion(&v); status != 0 {
-		return fail(fmt.Sprintf("it cannot tell its version (status %d)", status))
+		return fail(fmt.Sprintf("its version cannot be read (status %d)", status))
 	}
 	build := native.GoString(v.buildNumber) // "2026.4.1-22982-cc81c0ffa81-releases/2026/4"
 	a.versionFree(&v)
 	var year, minor int
 	if _, err := fmt.Sscanf(build, "%d.%d", &year, &minor); err != nil {
-		return fail(fmt.Sprintf("it calls itself version %q", build))
+		return fail(fmt.Sprintf("its version is %q", build))
 	}
 	number, _, _ := strings.Cut(build, "-")
 	if year != wantYear || minor < wantMinMinor {
-		return fail(fmt.Sprintf("it is OpenVINO %s; %d.%d or a later one of %d is needed", number, wantYear, wantMinMinor, wantYear))
+		return fail(fmt.Sprintf("it is OpenVINO %s; version %d.%d or a later one of %d is needed", number, wantYear, wantMinMinor, wantYear))
 	}
 	if err := lib.Bind(hint, all...); err != nil {
 		return nil, "", err
@@ -247,9 +247,8 @@ func loadAPI(lib *native.Library) (*api, string, error) {
 	return a, number, nil
 }
 
-// check turns a status into an error. The library keeps one text for the
-// whole process, so with failures in two sessions at the same moment the
-// texts can be swapped.
+// check converts a status to an error. The library keeps one text for the whole
+// process, so if two sessions fail at the same time, their texts may be swapped.
 func (a *api) check(status int32) error {
 	if status == 0 {
 		return nil
@@ -265,7 +264,7 @@ func (a *api) check(status int32) error {
 	return &backend.Status{Code: status, Text: text}
 }
 
-// tidy makes one line of an exception's text, without the places in the
+// tidy converts an exception's text to one line, without the positions in the
 // library's source.
 func tidy(text string) string {
 	var parts []string

@@ -8,11 +8,7 @@ import (
 )
 
 func TestAttentionIsFused(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := open(t)
 	list, err := b.Devices()
 	if err != nil {
 		t.Fatal(err)
@@ -28,15 +24,8 @@ func TestAttentionIsFused(t *testing.T) {
 }
 
 func TestAttentionMemory(t *testing.T) {
-	lib := backendtest.Library(t, Name)
-	open := func(t *testing.T) backend.Backend {
-		b, err := Open(t.Context(), lib)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
+	backendtest.Library(t, Name) // or skip
 	for _, p := range []backend.Precision{backend.F32, backend.BF16} {
-		t.Run(string(p), func(t *testing.T) { backendtest.FusedAttentionMemory(t, open, false, p) })
+		t.Run(string(p), func(t *testing.T) { backendtest.FusedAttentionMemory(t, openBackend, false, p) })
 	}
 }

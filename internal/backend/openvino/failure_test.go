@@ -11,8 +11,8 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// standIn are the functions of a library that do something: they fail when told
-// to and count. All others succeed and do nothing.
+// standIn lists the functions of a library that count and fail on demand. All others succeed
+// and do nothing.
 var standIn = map[string]string{
 	"ov_get_openvino_version":                `int %s(const char **v) { v[0] = "2026.4.1-1-x"; return 0; }`,
 	"ov_version_free":                        `void %s(void *v) { (void)v; }`,
@@ -26,8 +26,8 @@ var standIn = map[string]string{
 	"ov_model_outputs_size":                  `int %s(void *m, size_t *n) { (void)m; *n = 0; return 0; }`,
 }
 
-// TestFailures has the library fail as it does when memory runs out, and
-// otherwise, in compiling and in computing.
+// TestFailures makes the library fail in compiling and computing, with and without the
+// messages of failed allocations.
 func TestFailures(t *testing.T) {
 	var source strings.Builder
 	source.WriteString(`
@@ -88,7 +88,7 @@ int count(void) { return compiled; }
 		_, err = s.Run(t.Context(), nil)
 		check("Run", err, fault.Internal)
 
-		// Compiled anew only after a failed allocation, and again until it works.
+		// It compiles again only after a failed allocation, and until that succeeds.
 		before, want := count(), int32(0)
 		if memory {
 			want = 2

@@ -1,19 +1,16 @@
 // Package openvino binds OpenVINO's C API without cgo.
 //
-// The precision of the arithmetic is always set: left alone, OpenVINO chooses
-// bfloat16 or float16 by itself on machines that have it.
+// The precision of the arithmetic is always set: by default OpenVINO chooses bfloat16
+// or float16 on machines that have it.
 package openvino
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -32,22 +29,19 @@ type Backend struct {
 	version string
 	path    string
 	core    handle
-
-	mu       sync.Mutex // guards what follows
-	sessions int
-	closed   bool
+	users   native.Users
 }
 
 var _ backend.Backend = (*Backend)(nil)
 
-// Open loads the library at path (libopenvino_c, its siblings beside it),
-// checks its version and functions, and computes a tiny model with it.
+// Open loads the library at path (libopenvino_c, with OpenVINO's other libraries
+// beside it), checks its version and functions, and computes a tiny model with it.
 func Open(ctx context.Context, path string) (*Backend, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Cancelled.Wrap("load library "+path, err)
 	}
-	// OpenVINO loads its siblings and plugins itself, some of them only when
-	// a model is read; a damaged one must not get that far.
+	// OpenVINO loads its other libraries and plugins itself, some of them only
+	// when a model is read. A damaged one must be found before.
 	if runtime.GOOS == "linux" {
 		if err := native.CheckDir(filepath.Dir(path), hint); err != nil {
 			return nil, err
@@ -74,8 +68,8 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	return b, nil
 }
 
-// start makes the core and has it load the CPU plugin, which happens with the
-// first question about the device.
+// start creates the core and makes it load the CPU plugin, which happens at the first
+// query of the device.
 func (b *Backend) start() error {
 	if err := b.api.check(b.api.coreCreate(&b.core)); err != nil {
 		return err
@@ -87,58 +81,30 @@ func (b *Backend) start() error {
 	return nil
 }
 
-// Name is "openvino".
+// Name returns "openvino".
 func (b *Backend) Name() string { return Name }
 
-// Version is the library's own, as "2026.4.1".
+// Version returns the library's version, such as "2026.4.1".
 func (b *Backend) Version() string { return b.version }
 
-// Path is where the library was loaded from.
+// Path returns the path of the library.
 func (b *Backend) Path() string { return b.path }
 
 // Close releases the core. The library itself stays loaded.
 func (b *Backend) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return nil
-	}
-	if b.sessions > 0 {
-		return fault.Internal.New("close OpenVINO", fmt.Sprintf("%d sessions are still open", b.sessions))
-	}
-	b.closed = true
-	b.api.coreFree(b.core)
-	return nil
+	return b.users.Close("OpenVINO", func() { b.api.coreFree(b.core) })
 }
 
-// enter counts a session (or a query) in, so that Close cannot pull the core
-// from under it; leave counts it out.
-func (b *Backend) enter() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return errors.New("the backend is closed")
-	}
-	b.sessions++
-	return nil
-}
-
-func (b *Backend) leave() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.sessions--
-}
-
-// Devices lists the CPU and the GPUs (and others) that OpenVINO has a plugin
-// and a driver for. The CPU comes first.
+// Devices lists the devices that OpenVINO has a plugin and a driver for, the CPU
+// first.
 func (b *Backend) Devices() ([]backend.Device, error) {
-	if err := b.enter(); err != nil {
-		return nil, fault.Internal.Wrap("list devices "+Name, err)
+	if err := b.users.Enter(); err != nil {
+		return nil, fault.Internal.Wrap("list the devices of OpenVINO", err)
 	}
-	defer b.leave()
+	defer b.users.Leave()
 	names, err := b.deviceNames()
 	if err != nil {
-		return nil, fault.Internal.Wrap("list devices "+Name, err)
+		return nil, fault.Internal.Wrap("list the devices of OpenVINO", err)
 	}
 	var list []backend.Device
 	for _, n := range names {
@@ -156,7 +122,7 @@ func (b *Backend) Devices() ([]backend.Device, error) {
 	return list, nil
 }
 
-// deviceNames lists the devices as OpenVINO calls them, the CPU first.
+// deviceNames lists the devices by their names in OpenVINO, the CPU first.
 func (b *Backend) deviceNames() ([]string, error) {
 	var list deviceList
 	if err := b.api.check(b.api.availableDevices(b.core, &list)); err != nil {
@@ -183,7 +149,7 @@ func first(name string) string {
 	return name
 }
 
-// deviceID turns OpenVINO's name into ours: CPU, GPU, GPU.1 into cpu, gpu:0,
+// deviceID converts a name in OpenVINO to a device ID: CPU, GPU, GPU.1 to cpu, gpu:0,
 // gpu:1.
 func deviceID(name string) string {
 	kind, number, found := strings.Cut(strings.ToLower(name), ".")
@@ -196,7 +162,7 @@ func deviceID(name string) string {
 	return kind + ":" + number
 }
 
-// device turns our name into OpenVINO's; "" is the CPU.
+// device converts a device ID to the name in OpenVINO; "" is the CPU.
 func (b *Backend) device(id string) (string, error) {
 	if id == "" || id == "cpu" {
 		return "CPU", nil
@@ -212,11 +178,10 @@ func (b *Backend) device(id string) (string, error) {
 		}
 		have = append(have, deviceID(n))
 	}
-	return "", fault.Usage.New("use device "+id, "OpenVINO has no such device here",
-		"use one of: "+strings.Join(have, ", "))
+	return "", fault.Field("device", id, "is not a device of OpenVINO on this machine", "choose one of "+strings.Join(have, ", "))
 }
 
-// property asks a device for one of its properties.
+// property returns a property of a device.
 func (b *Backend) property(device, key string) (string, error) {
 	var p *byte
 	if err := b.api.check(b.api.getProperty(b.core, device, key, &p)); err != nil {
@@ -226,10 +191,10 @@ func (b *Backend) property(device, key string) (string, error) {
 	return native.GoString(p), nil
 }
 
-// settings turns the options into OpenVINO's properties for a device.
+// settings converts the options to OpenVINO's properties for a device.
 func (b *Backend) settings(device string, o backend.Options) ([][2]string, error) {
 	if o.Threads < 0 {
-		return nil, fault.Usage.New("use threads "+strconv.Itoa(o.Threads), "the number is negative")
+		return nil, fault.Field("threads", strconv.Itoa(o.Threads), "is negative")
 	}
 	precision := o.Precision
 	if precision == backend.Auto {
@@ -238,18 +203,17 @@ func (b *Backend) settings(device string, o backend.Options) ([][2]string, error
 			precision = backend.F16
 		}
 	}
-	// What the device must be able to do for each precision, as it says in
-	// its OPTIMIZATION_CAPABILITIES.
+	// What each precision needs among the device's OPTIMIZATION_CAPABILITIES.
 	needs, ok := map[backend.Precision]string{backend.F32: "FP32", backend.BF16: "BF16", backend.F16: "FP16"}[precision]
 	if !ok {
-		return nil, fault.Usage.New("use precision "+string(precision), "it is unknown", "use one of: f32, bf16, f16")
+		return nil, fault.Field("precision", string(precision), "is not known", "choose one of f32, bf16, f16")
 	}
 	can, err := b.property(device, "OPTIMIZATION_CAPABILITIES")
 	if err != nil {
 		return nil, err
 	}
 	if !slices.Contains(strings.Fields(can), needs) {
-		return nil, fault.Usage.New("use precision "+string(precision), "the device "+deviceID(device)+" cannot compute in it", "use precision f32")
+		return nil, fault.Field("precision", string(precision), "is not supported by the device "+deviceID(device), "set `precision` to f32")
 	}
 	list := [][2]string{
 		{"INFERENCE_PRECISION_HINT", string(precision)},
@@ -261,8 +225,8 @@ func (b *Backend) settings(device string, o backend.Options) ([][2]string, error
 		list = append(list, [2]string{"PERF_COUNT", "YES"})
 	}
 	if device == "CPU" {
-		// Several sessions run side by side here; pinned, their threads would
-		// share the first cores and leave others idle.
+		// Several sessions run side by side. With pinning, their threads would
+		// share the first cores and leave the others idle.
 		list = append(list, [2]string{"ENABLE_CPU_PINNING", "NO"})
 		if o.Threads > 0 {
 			list = append(list, [2]string{"INFERENCE_NUM_THREADS", strconv.Itoa(o.Threads)})

@@ -12,18 +12,29 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-func TestConformance(t *testing.T) {
-	lib := backendtest.Library(t, Name)
-	backendtest.Run(t, func(t *testing.T) backend.Backend {
-		b, err := Open(t.Context(), lib)
-		if err != nil {
-			t.Fatal(err)
+// open opens the installed library for a test.
+func open(t *testing.T) *Backend {
+	t.Helper()
+	b, err := Open(t.Context(), backendtest.Library(t, Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
 		}
-		return b
 	})
+	return b
 }
 
-// stub stands in for a library of the given version without other functions.
+func openBackend(t *testing.T) backend.Backend { return open(t) }
+
+func TestConformance(t *testing.T) {
+	backendtest.Library(t, Name) // or skip
+	backendtest.Run(t, openBackend)
+}
+
+// stub is the source of a library of a given version without other functions.
 const stub = `
 typedef struct { const char *build, *description; } version;
 int ov_get_openvino_version(version *v) { v->build = "%s"; v->description = ""; return %d; }
@@ -36,11 +47,11 @@ func TestOpenStub(t *testing.T) {
 		status        int
 		want          string
 	}{
-		{"old year", "2025.3.0-19807-44526285f24-releases/2025/3", 0, "it is OpenVINO 2025.3.0; 2026.4 or a later one of 2026"},
+		{"old year", "2025.3.0-19807-44526285f24-releases/2025/3", 0, "it is OpenVINO 2025.3.0; version 2026.4 or a later one of 2026"},
 		{"old", "2026.1.0-1-x", 0, "it is OpenVINO 2026.1.0"},
 		{"next year", "2027.0.0-1-x", 0, "it is OpenVINO 2027.0.0"},
-		{"no version", "banana", 0, `it calls itself version "banana"`},
-		{"failing", "2026.4.1", -1, "it cannot tell its version"},
+		{"no version", "banana", 0, `its version is "banana"`},
+		{"failing", "2026.4.1", -1, "its version cannot be read"},
 		{"missing symbols", "2026.4.1-22982-x", 0, "it lacks ov_get_last_err_msg"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -52,8 +63,7 @@ func TestOpenStub(t *testing.T) {
 	})
 }
 
-// TestOpenDamagedSibling cuts a library that OpenVINO would load by itself
-// when it is first needed.
+// TestOpenDamagedSibling truncates a library that OpenVINO loads when it needs it.
 func TestOpenDamagedSibling(t *testing.T) {
 	lib := backendtest.Library(t, Name)
 	dir := t.TempDir()

@@ -11,14 +11,10 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// TestPrecision multiplies numbers that bfloat16 cannot hold: the default must
-// not lose their low bits, bfloat16 must.
+// TestPrecision multiplies numbers that bfloat16 cannot represent: bfloat16 must lose their
+// low bits, and the default must not.
 func TestPrecision(t *testing.T) {
-	b, err := Open(t.Context(), backendtest.Library(t, Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
+	b := open(t)
 	can, err := b.property("CPU", "OPTIMIZATION_CAPABILITIES")
 	if err != nil {
 		t.Fatal(err)

@@ -8,52 +8,31 @@ import (
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Inputs of the model, in its own order.
-func (s *session) Inputs() []backend.Port { return s.inputs }
-
-// Outputs of the model, in its own order.
-func (s *session) Outputs() []backend.Port { return s.outputs }
-
 // Run computes the model once.
 func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	out, err := s.run(ctx, in)
-	if err != nil {
-		return nil, backend.Fault(fault.KindOf(err), "run model", s.model, err, "")
-	}
-	return out, nil
+	return s.Compute(ctx, in, func() (map[string]*tensor.Tensor, error) { return s.run(ctx, in) })
 }
 
 func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	if err := backend.CheckInputs(s.model, s.inputs, in); err != nil {
-		return nil, err
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 	if s.request == 0 {
 		if err := s.again(ctx); err != nil {
 			return nil, err
 		}
 	}
-	// The request keeps pointing at the tensors after this Run, but uses them
-	// only in the next one, which sets them all anew first.
-	for i, p := range s.inputs {
+	// The request keeps pointers to the tensors after this Run, but uses them only in
+	// the next one, which first sets all of them again.
+	for i, p := range s.In {
 		if err := s.set(s.b.api.setInput, uintptr(i), in[p.Name]); err != nil {
 			return nil, fault.Internal.Wrap("set input "+p.Name, err)
 		}
 	}
-	out := make(map[string]*tensor.Tensor, len(s.outputs))
-	for i, p := range s.outputs {
+	out := make(map[string]*tensor.Tensor, len(s.Out))
+	for i, p := range s.Out {
 		if !known(p.Shape) {
 			continue
 		}
@@ -70,7 +49,7 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 		s.failed(err)
 		return nil, err
 	}
-	for i, p := range s.outputs {
+	for i, p := range s.Out {
 		if out[p.Name] != nil {
 			continue
 		}
@@ -81,22 +60,21 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	return out, nil
 }
 
-// failed lets a compiled model go in which an allocation has failed: it fails
-// from then on, whatever the shapes of its inputs. The next Run compiles anew,
-// and until then its memory serves others.
+// failed releases a compiled model after a failed allocation, because it would fail
+// from then on, whatever the shapes of its inputs. The next Run compiles it again.
 func (s *session) failed(err error) {
 	if st, ok := errors.AsType[*backend.Status](err); ok && backend.OutOfMemory(st.Text) {
 		s.growth.Measure(s.drop)
 	}
 }
 
-// again compiles the model after failed. The caller has the turn.
+// again compiles the model after failed. The caller has acquired the session.
 func (s *session) again(ctx context.Context) error {
 	s.mu.Lock()
 	closed := s.closed
 	s.mu.Unlock()
 	if closed {
-		return errClosed
+		return native.ErrClosed
 	}
 	err := s.load(ctx, s.source, s.options)
 	if err != nil {
@@ -116,9 +94,8 @@ func (s *session) drop() {
 	s.request, s.compiled = 0, 0
 }
 
-// known tells whether an output's shape is known before it is computed: then it
-// is computed in the tensor that the caller gets, without the request having
-// one of its own.
+// known reports whether the shape of an output is known before it is computed. It is
+// then computed directly into the tensor that the caller gets.
 func known(shape []int) bool {
 	for _, d := range shape {
 		if d <= 0 {
@@ -128,19 +105,18 @@ func known(shape []int) bool {
 	return len(shape) > 0
 }
 
-// compute runs the request and waits for its end; when ctx ends before, it
-// cancels the request and waits for it all the same.
+// compute runs the request and waits for its end, also after cancelling it because
+// ctx has ended.
 func (s *session) compute(ctx context.Context) error {
 	a := s.b.api
 	if err := a.check(a.start(s.request)); err != nil {
 		return err
 	}
-	// Only a started request can be cancelled, so the watch begins here; if
-	// ctx has ended already, it cancels at once.
+	// Only a started request can be cancelled, so AfterFunc must come after start.
 	cancelled := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(cancelled)
-		_ = a.check(a.cancel(s.request)) // if it cannot, wait just takes longer
+		_ = a.check(a.cancel(s.request)) // if that fails, wait just takes longer
 	})
 	err := a.check(a.wait(s.request))
 	if !stop() {
@@ -155,7 +131,7 @@ func (s *session) compute(ctx context.Context) error {
 	return err
 }
 
-// set hands t's own memory to the request, as its input or output i.
+// set makes t's memory input or output i of the request.
 func (s *session) set(put func(request handle, i uintptr, t handle) int32, i uintptr, t *tensor.Tensor) error {
 	a := s.b.api
 	dims := make([]int64, len(t.Shape)+1) // one more, so that there is an address
@@ -176,7 +152,7 @@ func (s *session) set(put func(request handle, i uintptr, t handle) int32, i uin
 	return a.check(put(s.request, i, v))
 }
 
-// copyOut copies an output of the request's own into a tensor of Go.
+// copyOut copies an output of the request into a tensor.
 func (s *session) copyOut(i uintptr) (*tensor.Tensor, error) {
 	a := s.b.api
 	var v handle
@@ -215,7 +191,7 @@ func (s *session) copyOut(i uintptr) (*tensor.Tensor, error) {
 	return t, nil
 }
 
-// shapeOf reads a tensor's shape.
+// shapeOf returns the shape of a tensor.
 func (a *api) shapeOf(v handle) ([]int, error) {
 	var dims shape
 	status := a.tensorShape(v, &dims)

@@ -18,19 +18,14 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-var errClosed = errors.New("the session is closed")
-
 // session is a compiled model with its one infer request.
 type session struct {
+	native.Session
 	b        *Backend
-	model    string
-	source   backend.Model // its graph's weights are kept from the garbage collector
+	source   backend.Model // also keeps its graph's weights from the garbage collector
 	options  backend.Options
-	inputs   []backend.Port
-	outputs  []backend.Port
 	compiled handle
 	request  handle
-	turn     chan struct{} // holds a value while a Run or Close is at work
 	growth   *native.Growth
 
 	mu     sync.Mutex // guards what follows
@@ -42,10 +37,10 @@ func (b *Backend) Load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Cancelled.Wrap("load model "+m.Name, err)
 	}
-	if err := b.enter(); err != nil {
+	if err := b.users.Enter(); err != nil {
 		return nil, fault.Internal.Wrap("load model "+m.Name, err)
 	}
-	s := &session{b: b, model: m.Name, source: m, options: o, turn: make(chan struct{}, 1)}
+	s := &session{Session: native.NewSession(m.Name), b: b, source: m, options: o}
 	if err := s.load(ctx, m, o); err != nil {
 		_ = s.Close() // releases what load made before it failed
 		kind := fault.Input
@@ -91,11 +86,11 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	return err
 }
 
-// readGraph gives the ov_model_t of a graph; the caller frees it.
+// readGraph returns the ov_model_t of a graph; the caller must free it.
 //
-// OpenVINO maps weights that lie in files, but of a model that comes from
-// memory only those below the current directory: hence the detour through /.
-// Where that is not to be had it gets addresses, and takes a copy.
+// OpenVINO maps weights that are in files. But if the model comes from memory, the
+// files must be below the current directory: hence the detour through /. If that is
+// not possible, OpenVINO gets addresses and copies the weights.
 func (s *session) readGraph(g *onnx.Graph) (model handle, err error) {
 	inFile := func(w onnx.Weight) bool { return w.File != "" && filepath.VolumeName(w.File) == "" }
 	mapped := g.Encode(func(w onnx.Weight) (string, uint64) {
@@ -110,14 +105,14 @@ func (s *session) readGraph(g *onnx.Graph) (model handle, err error) {
 	return s.readBytes(g.Encode(address))
 }
 
-// address is a location that OpenVINO's ONNX frontend takes for memory in the
-// same process.
+// address returns a location that OpenVINO's ONNX frontend takes for memory of the
+// process.
 func address(w onnx.Weight) (string, uint64) {
 	return "*/_ORT_MEM_ADDR_/*", uint64(uintptr(unsafe.Pointer(unsafe.SliceData(w.Data))))
 }
 
-// release lets the pages of mapped weights go. The compiled model keeps the
-// mapping but computes with its own repacked copy.
+// release drops the pages of mapped weights. The compiled model keeps the mapping but
+// computes with its own repacked copy.
 func release(g *onnx.Graph) {
 	files := map[string]bool{}
 	for _, w := range g.Weights() {
@@ -128,7 +123,7 @@ func release(g *onnx.Graph) {
 	}
 }
 
-// read gives the ov_model_t; the caller frees it.
+// read returns the ov_model_t of a model; the caller must free it.
 func (s *session) read(m backend.Model) (model handle, err error) {
 	switch {
 	case m.Graph != nil:
@@ -149,13 +144,13 @@ func (s *session) readBytes(b []byte) (model handle, err error) {
 func (s *session) compile(model handle, device string, settings [][2]string) error {
 	a := s.b.api
 	var err error
-	// The ports come from the model as read: compiling merges tensors, and
-	// with them their names.
-	if s.outputs == nil {
-		if s.inputs, err = s.ports(model, a.modelInputs, a.modelInput); err != nil {
+	// The ports are those of the model before compiling, which merges tensors and
+	// their names.
+	if s.Out == nil {
+		if s.In, err = s.ports(model, a.modelInputs, a.modelInput); err != nil {
 			return err
 		}
-		if s.outputs, err = s.ports(model, a.modelOutputs, a.modelOutput); err != nil {
+		if s.Out, err = s.ports(model, a.modelOutputs, a.modelOutput); err != nil {
 			return err
 		}
 	}
@@ -241,8 +236,8 @@ func elementType(d tensor.DType) int32 {
 	return 0
 }
 
-// Memory estimates what the session holds by the growth of the process: the
-// library does not count for us.
+// Memory estimates what the session holds by the growth of the process, because the
+// library does not count.
 func (s *session) Memory() backend.Memory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,8 +251,7 @@ func (s *session) Memory() backend.Memory {
 // Close waits for a running Run and releases the session. It may be called
 // more than once.
 func (s *session) Close() error {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.Acquire()()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -265,26 +259,25 @@ func (s *session) Close() error {
 	}
 	s.closed = true
 	s.drop()
-	s.b.leave()
+	s.b.users.Leave()
 	return nil
 }
 
-// Shrink has the C library give back what is free. OpenVINO has no arena of its
-// own, and its C interface no way to release what a compiled model keeps
-// between two runs: only Close does.
+// Shrink makes the C library return free memory. OpenVINO has no arena, and its C
+// interface cannot release what a compiled model keeps between two runs: only Close
+// does.
 func (s *session) Shrink() { native.ReturnFree() }
 
-// Nodes implements backend.Profiler: the nodes that the last Run has run.
+// Nodes implements backend.Profiler with the nodes of the last Run.
 func (s *session) Nodes() ([]backend.Node, error) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer s.Acquire()()
 	if s.request == 0 {
-		return nil, fault.Internal.Wrap("list the nodes of "+s.model, errClosed)
+		return nil, fault.Internal.Wrap("list the nodes of "+s.Model, native.ErrClosed)
 	}
 	a := s.b.api
 	var list profilingList
 	if err := a.check(a.profilingInfo(s.request, &list)); err != nil {
-		return nil, backend.Fault(fault.Internal, "list the nodes of", s.model, err, "")
+		return nil, backend.Fault(fault.Internal, "list the nodes of", s.Model, err, "")
 	}
 	defer a.profilingFree(&list)
 	var nodes []backend.Node
@@ -297,7 +290,7 @@ func (s *session) Nodes() ([]backend.Node, error) {
 		}
 	}
 	if len(nodes) == 0 {
-		return nil, fault.Internal.New("list the nodes of "+s.model, "it has not run, or was loaded without Options.Profile")
+		return nil, fault.Internal.New("list the nodes of "+s.Model, "it has not run, or was loaded without Options.Profile")
 	}
 	return nodes, nil
 }

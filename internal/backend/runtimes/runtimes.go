@@ -1,5 +1,5 @@
-// Package runtimes opens the inference library that is installed: the one
-// place that knows both backends.
+// Package runtimes opens the installed inference library. It is the only package that
+// imports both backends.
 package runtimes
 
 import (
@@ -13,11 +13,11 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Auto lets Open choose.
+// Auto makes Open choose the backend.
 const Auto = "auto"
 
-// openers of the backends, in the order in which Auto tries them: OpenVINO
-// computes the large networks in two thirds of the time on a CPU.
+// openers lists the backends in the order in which Auto tries them: on a CPU, OpenVINO
+// computes the large networks in two thirds of the time of ONNX Runtime.
 var openers = []struct {
 	name string
 	open func(ctx context.Context, path string) (backend.Backend, error)
@@ -30,7 +30,7 @@ var openers = []struct {
 	}},
 }
 
-// orNil keeps a nil pointer from becoming an interface that is not nil.
+// orNil prevents that a nil pointer becomes a non-nil interface.
 func orNil[B backend.Backend](b B, err error) (backend.Backend, error) {
 	if err != nil {
 		return nil, err
@@ -38,19 +38,10 @@ func orNil[B backend.Backend](b B, err error) (backend.Backend, error) {
 	return b, nil
 }
 
-// Names lists the backends.
-func Names() []string {
-	var names []string
-	for _, o := range openers {
-		names = append(names, o.name)
-	}
-	return names
-}
-
-// Open finds, loads and checks the preferred backend: "openvino",
-// "onnxruntime", or "" or Auto for the first that works. A library in the
-// folder that the user has named (wheels.DirVariable) has to work: another in
-// its stead would be a surprise. The caller closes the backend.
+// Open finds, loads and checks the preferred backend: "openvino", "onnxruntime", or ""
+// or Auto for the first that works. If the user has set wheels.DirVariable, a library
+// in that folder must work: Open does not silently use another. The caller must close
+// the backend.
 func Open(ctx context.Context, prefer string) (backend.Backend, error) {
 	auto := prefer == "" || prefer == Auto
 	given := os.Getenv(wheels.DirVariable)
@@ -73,19 +64,18 @@ func Open(ctx context.Context, prefer string) (backend.Backend, error) {
 		case ctx.Err() != nil:
 			return nil, fault.Cancelled.Wrap("open backend "+o.name, ctx.Err())
 		case given != "":
-			return nil, &fault.Error{Kind: fault.KindOf(err), Op: "use " + wheels.DirVariable + " for" + " " + o.name, Err: err, Hint: wheels.GivenHint}
+			return nil, &fault.Error{Kind: fault.KindOf(err), Op: "use " + wheels.DirVariable + " for " + o.name, Err: err, Hint: wheels.GivenHint}
 		}
 		broken = append(broken, err)
 	}
 	switch {
 	case !known:
-		return nil, fault.Usage.New("use backend "+prefer, "there is none of this name",
-			"use one of: auto, openvino, onnxruntime")
-	case len(broken) > 0: // one that is there but does not work says more than one that is not there
+		return nil, fault.Field("backend", prefer, "is not known", "choose one of auto, openvino, onnxruntime")
+	case len(broken) > 0: // more useful to the user than a missing one
 		return nil, broken[0]
 	case auto && given != "":
 		return nil, fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is in "+given+
-			", the folder that "+wheels.DirVariable+" names", wheels.GivenHint)
+			", the folder in "+wheels.DirVariable, wheels.GivenHint)
 	case auto:
 		return nil, fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is installed",
 			"run: lipstream runtime install openvino")
@@ -93,8 +83,8 @@ func Open(ctx context.Context, prefer string) (backend.Backend, error) {
 	return nil, missing[0]
 }
 
-// openFirst tries the libraries of one backend in turn. The error is that of
-// the first: the one to be preferred.
+// openFirst opens the first library that works. If none does, it returns the error of
+// the first one.
 func openFirst(ctx context.Context, list []wheels.Library, open func(context.Context, string) (backend.Backend, error)) (backend.Backend, error) {
 	var first error
 	for _, l := range list {

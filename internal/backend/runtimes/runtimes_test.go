@@ -14,7 +14,8 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	for _, name := range Names() {
+	for _, o := range openers {
+		name := o.name
 		t.Run(name, func(t *testing.T) {
 			backendtest.Library(t, name)
 			b, err := Open(t.Context(), name)
@@ -61,9 +62,9 @@ func TestOpenFails(t *testing.T) {
 			t.Errorf("%q: %v, hint %q", prefer, err, fault.HintOf(err))
 		}
 	}
-	// One that is there but broken is what the user has to hear of.
+	// The user should learn about an installed library that is broken.
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "libonnxruntime.so.1"), []byte("this is no library, but a long enough text\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "libonnxruntime.so.1"), []byte("this is not a library, but a long enough text\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv(wheels.DirVariable, dir)
@@ -84,12 +85,12 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
-// TestGivenIsNotReplaced: a library that the user has named and that does not
-// work is an error, even if one is installed that does.
+// TestGivenIsNotReplaced: a broken library in the folder that the user has set is an
+// error, even if a working one is installed.
 func TestGivenIsNotReplaced(t *testing.T) {
 	for _, stem := range []string{"openvino_c", "onnxruntime"} {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "lib"+stem+".so"), []byte("this is no library, but a long enough text\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "lib"+stem+".so"), []byte("this is not a library, but a long enough text\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		t.Setenv(wheels.DirVariable, dir)

@@ -14,9 +14,8 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// clients are the programs that can download a wheel for another Python than
-// the one they run in, in the order in which they are tried. uv has no
-// download of its own, but runs pip.
+// clients are the programs that can download a wheel for another Python than their own,
+// in the order in which they are tried. uv cannot download, but can run pip.
 func clients() [][]string {
 	return [][]string{
 		{"python3", "-m", "pip"},
@@ -27,9 +26,9 @@ func clients() [][]string {
 	}
 }
 
-// download fetches the wheel into dir with the first client that can, and
-// gives its path. What the user configured for the client (an index, a proxy,
-// certificates) holds; the file is checked against its pinned sum afterwards.
+// download downloads the wheel into dir with the first client that can, and returns its
+// path. The user's configuration of the client (an index, a proxy, certificates)
+// applies. The caller must check the file against its pinned sum.
 func download(ctx context.Context, r Runtime, w wheel, dir string, progress func(string)) (string, error) {
 	var failures []error
 	tried := false
@@ -87,7 +86,7 @@ func downloadWith(ctx context.Context, program string, args []string, r Runtime,
 	return found[0], nil
 }
 
-// tail keeps the end of what a program prints.
+// tail keeps the end of the output of a program.
 type tail struct{ buf []byte }
 
 const tailSize = 4096
@@ -100,7 +99,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// last gives the last line that says something: where pip tells the reason.
+// last returns the last line with content, in which pip reports the reason.
 func (t *tail) last() string {
 	text := ""
 	for line := range bytes.Lines(t.buf) {

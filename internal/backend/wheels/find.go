@@ -13,20 +13,18 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// DirVariable is the environment variable that names the folder with the
-// libraries to be used. When it is set no others are looked for: who sets it
-// must not get another library without a word.
+// DirVariable is the environment variable with the folder of the libraries to use. If
+// it is set, no other folders are searched.
 const DirVariable = "LIPSTREAM_RUNTIME_DIR"
 
-// Library is a library found on the machine.
+// Library is a library that was found on the machine.
 type Library struct {
 	Runtime string // the name in the table
 	Path    string
-	Source  string // where it came from, for people
+	Source  string // where it came from, such as "Python package"
 }
 
-// Find gives the library of the runtime called name that Candidates puts
-// first.
+// Find returns the first candidate for the named runtime; see Candidates.
 func Find(ctx context.Context, name string) (Library, error) {
 	r, err := Named(name)
 	if err != nil {
@@ -39,10 +37,10 @@ func Find(ctx context.Context, name string) (Library, error) {
 	return list[0], nil
 }
 
-// Candidates gives every library for the backend called name, the one to be
-// tried first first: those in the folder in LIPSTREAM_RUNTIME_DIR if it is set,
-// else our own installations, else those of installed Python packages. A build
-// with CUDA goes before one without on a machine with an NVIDIA driver.
+// Candidates returns the libraries for the named backend in the order in which to try
+// them: those in the folder in LIPSTREAM_RUNTIME_DIR if it is set, else those that
+// Install has installed, else those of Python packages. On a machine with an NVIDIA
+// driver, builds with CUDA come first.
 func Candidates(ctx context.Context, name string) ([]Library, error) {
 	var all []Runtime
 	for _, r := range table {
@@ -55,14 +53,13 @@ func Candidates(ctx context.Context, name string) ([]Library, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fault.Usage.New("use backend "+name, "there is none of this name", "use one of: openvino, onnxruntime")
+		return nil, fault.Field("backend", name, "is not known", "choose one of openvino, onnxruntime")
 	}
 	return find(ctx, name, all...)
 }
 
-// find gives the libraries of the runtimes, or an error if there is none.
-// Python is asked last, and only when nothing else is there: to start it takes
-// longer than all the rest.
+// find returns the libraries of the runtimes, or an error if there is none. It runs
+// Python only if nothing else is found, because that takes longer than all the rest.
 func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, error) {
 	var list []Library
 	add := func(l Library) {
@@ -101,16 +98,16 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 	return list, nil
 }
 
-// GivenHint tells what to do about a folder in LIPSTREAM_RUNTIME_DIR that does
-// not serve.
+// GivenHint is the hint for a folder in LIPSTREAM_RUNTIME_DIR without a working
+// library.
 const GivenHint = "set " + DirVariable + " to a folder with a working library, or unset it"
 
-// notGiven is the error for a folder in LIPSTREAM_RUNTIME_DIR without the
+// notGiven returns the error for a folder in LIPSTREAM_RUNTIME_DIR without the
 // runtime.
 func notGiven(name, dir string) error {
 	cause := "it is not in the folder " + dir + ", which " + DirVariable + " names"
 	if _, err := os.ReadDir(dir); err != nil {
-		cause = DirVariable + " names no folder that can be read: " + err.Error()
+		cause = "the folder in " + DirVariable + " cannot be read: " + err.Error()
 	}
 	return fault.Missing.New("find runtime "+name, cause, GivenHint)
 }
@@ -123,14 +120,14 @@ func haveNVIDIA() bool {
 	return err == nil
 }
 
-// given looks for the runtime in the folder that the user has named: a folder
-// of libraries, of our installations, of Python packages.
+// given searches the folder that the user has set: a folder of libraries, of
+// installations or of Python packages.
 func (r Runtime) given(dir string) Library {
 	return r.found(DirVariable, dir, filepath.Join(dir, r.folder()), filepath.Join(dir, r.module, r.libs),
 		filepath.Join(dir, r.libs), filepath.Join(dir, "lib"))
 }
 
-// installed looks for the runtime among our own installations.
+// installed searches the installations of Install.
 func (r Runtime) installed() Library {
 	dir, err := Dir(r.Name)
 	if err != nil {
@@ -139,7 +136,7 @@ func (r Runtime) installed() Library {
 	return r.found("installed by Lipstream", dir)
 }
 
-// found gives the library in the first of the folders that has it.
+// found returns the library in the first of the folders that has it.
 func (r Runtime) found(source string, dirs ...string) Library {
 	for _, d := range dirs {
 		if path := r.libraryIn(d); path != "" {
@@ -149,7 +146,7 @@ func (r Runtime) found(source string, dirs ...string) Library {
 	return Library{}
 }
 
-// libraryIn gives the path of the runtime's library in dir, or "".
+// libraryIn returns the path of the runtime's library in dir, or "".
 func (r Runtime) libraryIn(dir string) string {
 	if r.marker != "" && anyLibrary(dir, r.marker) == "" {
 		return ""
@@ -157,9 +154,8 @@ func (r Runtime) libraryIn(dir string) string {
 	return anyLibrary(dir, r.library)
 }
 
-// anyLibrary gives the path of a shared library by its stem, however its
-// version is written into the file's name. The longest name is taken: it is
-// the file that links of shorter ones lead to.
+// anyLibrary returns the path of a shared library by its stem, with any version in its
+// name. The longest name counts, because shorter names are links to it.
 func anyLibrary(dir, stem string) string {
 	patterns := []string{"lib" + stem + ".so", "lib" + stem + ".so.*"}
 	switch runtime.GOOS {
@@ -187,7 +183,7 @@ func anyLibrary(dir, stem string) string {
 	return filepath.Join(dir, best)
 }
 
-// Dir is where the runtime called name is, or would be, installed.
+// Dir returns the folder into which Install installs the named runtime.
 func Dir(name string) (string, error) {
 	r, err := Named(name)
 	if err != nil {
@@ -202,7 +198,7 @@ func Dir(name string) (string, error) {
 
 func (r Runtime) folder() string { return r.Name + "-" + r.Version }
 
-// root is the folder of all our installations.
+// root returns the folder of all installations.
 func root() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -211,7 +207,7 @@ func root() (string, error) {
 	return filepath.Join(cache, "lipstream", "runtimes"), nil
 }
 
-// pythonTime is how long Python may take to say where its packages are.
+// pythonTime is how long Python may take to print where its packages are.
 const pythonTime = 5 * time.Second
 
 // findScript prints the folders of a package without importing it.
@@ -221,7 +217,7 @@ for p in (s.submodule_search_locations or [] if s else []):
     print(p)
 `
 
-// pythonPackages asks the machine's Python where a package lies. A Python
+// pythonPackages returns the folders of a package of the machine's Python. A Python
 // that is missing, broken or slow has no packages.
 func pythonPackages(ctx context.Context, module string) []string {
 	names := []string{"python3", "python"}
@@ -235,8 +231,8 @@ func pythonPackages(ctx context.Context, module string) []string {
 		}
 		ctx, cancel := context.WithTimeout(ctx, pythonTime)
 		cmd := exec.CommandContext(ctx, path, "-c", findScript, module)
-		// With -c Python looks in the working directory first; a folder there
-		// that happens to be called openvino is not to be loaded.
+		// With -c Python searches the working directory first. A folder there with
+		// the name of the package must not be loaded.
 		cmd.Dir = filepath.VolumeName(path) + string(filepath.Separator)
 		cmd.WaitDelay = time.Second
 		out, err := cmd.Output()

@@ -19,7 +19,7 @@ import (
 // manifestName is the file in an installation that lists its files.
 const manifestName = "manifest.json"
 
-// manifest is what an installation holds.
+// manifest lists the files of an installation.
 type manifest struct {
 	Runtime string            `json:"runtime"`
 	Version string            `json:"version"`
@@ -27,10 +27,9 @@ type manifest struct {
 	Files   map[string]string `json:"files_sha256"`
 }
 
-// Install makes sure that the runtime called name is installed and whole, and
-// gives its folder. The wheel is from if that is not "", and is downloaded
-// otherwise; either way it must be the pinned one. progress, which may be nil,
-// is told what happens.
+// Install makes sure that the named runtime is installed and complete, and returns its
+// folder. from is the path of the wheel, or "" to download it; it must be the pinned
+// one. Install calls progress, which may be nil, with a line for each step.
 func Install(ctx context.Context, name, from string, progress func(string)) (dir string, err error) {
 	if progress == nil {
 		progress = func(string) {}
@@ -47,14 +46,16 @@ func Install(ctx context.Context, name, from string, progress func(string)) (dir
 	if err != nil {
 		return "", err
 	}
-	if from != "" { // before anything is said to happen
-		if err := checkFile(from); err != nil {
+	if from != "" { // fail before any progress is reported
+		f, _, err := openWheel(from)
+		if err != nil {
 			return "", err
 		}
+		_ = f.Close()
 	}
-	// A wheel that the user hands over is looked at in any case.
+	// A wheel from the user is always checked.
 	if from == "" && verify(ctx, dir, w.sha256) == nil {
-		progress(r.Name + " " + r.Version + " is installed already")
+		progress(r.Name + " " + r.Version + " is already installed")
 		return dir, nil
 	}
 	parent := filepath.Dir(dir)
@@ -62,7 +63,7 @@ func Install(ctx context.Context, name, from string, progress func(string)) (dir
 		return "", fault.Output.Wrap("create "+parent, err)
 	}
 	sweep(parent, "."+r.Name+"-")
-	// Beside its destination, so that the last step is one rename.
+	// In the same folder as the destination, so that the last step is one rename.
 	work, err := os.MkdirTemp(parent, "."+r.Name+"-*")
 	if err != nil {
 		return "", fault.Output.Wrap("create a folder in "+parent, err)
@@ -94,8 +95,8 @@ func Install(ctx context.Context, name, from string, progress func(string)) (dir
 	return dir, nil
 }
 
-// sweep removes what installations left that were killed. One that is under
-// way is not that old.
+// sweep removes what killed installations have left. Running installations are not that
+// old.
 func sweep(parent, prefix string) {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
@@ -104,13 +105,13 @@ func sweep(parent, prefix string) {
 	for _, e := range entries {
 		info, err := e.Info()
 		if err == nil && e.IsDir() && strings.HasPrefix(e.Name(), prefix) && time.Since(info.ModTime()) > 24*time.Hour {
-			_ = os.RemoveAll(filepath.Join(parent, e.Name())) // if it cannot, it just stays
+			_ = os.RemoveAll(filepath.Join(parent, e.Name())) // if that fails, it stays
 		}
 	}
 }
 
-// replace moves the new installation to dir. What was there goes away with the
-// work folder: a damaged one, or one just made by another process.
+// replace moves the new installation to dir, and an old one into the work folder, which
+// is removed.
 func replace(ctx context.Context, unpacked, dir, work, sum string) error {
 	old := filepath.Join(work, "old")
 	if err := os.Rename(dir, old); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -118,65 +119,61 @@ func replace(ctx context.Context, unpacked, dir, work, sum string) error {
 	}
 	if err := os.Rename(unpacked, dir); err != nil {
 		if verify(ctx, dir, sum) == nil {
-			return nil // another process was faster
+			return nil // another process has just installed it
 		}
 		return fault.Output.Wrap("install in "+dir, err)
 	}
 	return nil
 }
 
-// fileHint is for a --from that names no wheel.
-const fileHint = "give the path of a wheel file, or leave --from out to download it"
-
-// checkFile refuses what cannot be a wheel.
-func checkFile(path string) error {
-	st, err := os.Stat(path)
-	switch {
-	case err != nil:
-		return fault.Input.Wrap("open wheel "+path, fault.WithoutPath(err), fileHint)
-	case !st.Mode().IsRegular():
-		return fault.Input.New("open wheel "+path, "not a regular file", fileHint)
+// openWheel opens a file that may be a wheel, and returns its size.
+func openWheel(path string) (*os.File, int64, error) {
+	const hint = "give the path of a wheel file, or leave `from` out to download it"
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, fault.Input.Wrap("open the wheel "+path, fault.WithoutPath(err), hint)
 	}
-	return nil
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, 0, fault.Input.Wrap("open the wheel "+path, fault.WithoutPath(err), hint)
+	}
+	return f, st.Size(), nil
 }
 
-// unpackWheel checks a wheel against its pinned sum and unpacks from the very
-// bytes that were checked.
+// unpackWheel checks a wheel against its pinned sum and unpacks the file that it has
+// checked.
 func unpackWheel(ctx context.Context, r Runtime, w wheel, from, to string) (err error) {
-	f, err := os.Open(from)
+	f, size, err := openWheel(from)
 	if err != nil {
-		return fault.Input.Wrap("open wheel "+from, fault.WithoutPath(err), fileHint)
+		return err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return fault.Input.Wrap("open wheel "+from, err)
-	}
-	if !st.Mode().IsRegular() {
-		return fault.Input.New("open wheel "+from, "not a regular file")
-	}
 	sum, err := hash(ctx, f)
 	if err != nil {
-		return fault.Input.Wrap("read wheel "+from, err)
+		return fault.Input.Wrap("read the wheel "+from, err)
 	}
 	if sum != w.sha256 {
-		return fault.Input.New("check wheel "+from, fmt.Sprintf("its SHA-256 is %s, that of %s %s (%s, %s) is %s", sum, r.Project, r.Version, abi, w.platform, w.sha256),
-			"fetch it with: pip download --no-deps --only-binary=:all: --python-version "+pythonVersion+
+		return fault.Input.New("check the wheel "+from, fmt.Sprintf("its SHA-256 is %s, that of %s %s (%s, %s) is %s", sum, r.Project, r.Version, abi, w.platform, w.sha256),
+			"download it with: pip download --no-deps --only-binary=:all: --python-version "+pythonVersion+
 				" --platform "+w.platform+" "+r.Project+"=="+r.Version)
 	}
-	files, err := unpack(ctx, f, st.Size(), r.keep, to)
+	files, err := unpack(ctx, f, size, r.keep, to)
 	if err != nil {
-		return fault.Input.Wrap("unpack wheel "+from, err)
+		return fault.Input.Wrap("unpack the wheel "+from, err)
 	}
 	if r.libraryIn(to) == "" {
-		return fault.Internal.New("unpack wheel "+from, "the library is not in it")
+		return fault.Internal.New("unpack the wheel "+from, "it does not contain the library")
 	}
 	text, err := json.MarshalIndent(manifest{r.Name, r.Version, w.sha256, files}, "", "  ")
 	if err != nil {
-		return fault.Internal.Wrap("write manifest "+to, err)
+		return fault.Internal.Wrap("write the manifest in "+to, err)
 	}
 	err = os.WriteFile(filepath.Join(to, manifestName), text, 0o644)
-	return fault.Output.Wrap("write manifest "+to, err)
+	return fault.Output.Wrap("write the manifest in "+to, err)
 }
 
 // verify checks every file of an installation against its manifest.
@@ -190,7 +187,7 @@ func verify(ctx context.Context, dir, wheelSum string) error {
 		return err
 	}
 	if m.Wheel != wheelSum || len(m.Files) == 0 {
-		return errors.New("it is of another wheel")
+		return errors.New("it is from another wheel")
 	}
 	for name, want := range m.Files {
 		sum, err := hashFile(ctx, filepath.Join(dir, filepath.FromSlash(name)))
@@ -213,7 +210,7 @@ func hashFile(ctx context.Context, path string) (string, error) {
 	return hash(ctx, f)
 }
 
-// hash gives the SHA-256 of what r holds, in hexadecimal.
+// hash returns the SHA-256 of the content of r, in hexadecimal.
 func hash(ctx context.Context, r io.Reader) (string, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, reader{ctx, r}); err != nil {
@@ -222,7 +219,7 @@ func hash(ctx context.Context, r io.Reader) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// reader ends with its context.
+// reader is an io.Reader that fails when its context ends.
 type reader struct {
 	ctx context.Context
 	r   io.Reader

@@ -1,6 +1,5 @@
-// Package wheels installs and finds the native inference libraries. They come
-// out of Python wheels, because that is where their makers publish them; no
-// Python runs them.
+// Package wheels installs and finds the inference libraries. It takes them from Python
+// wheels, in which their makers publish them. They run without Python.
 package wheels
 
 import (
@@ -13,29 +12,29 @@ import (
 
 // Runtime is an inference library that can be installed.
 type Runtime struct {
-	Name    string // what the user calls it
+	Name    string // for the user
 	Backend string // the backend that loads it: "openvino" or "onnxruntime"
 	Project string // on PyPI
 	Version string
-	About   string // one line for people
+	About   string // one line
 
 	module  string   // the Python package's folder
 	libs    string   // the folder of its libraries, in the package
 	library string   // the stem of the library that is loaded
-	marker  string   // a further library without which it is not this runtime; may be ""
-	keep    []string // what is unpacked: patterns of path.Match on names in the wheel
+	marker  string   // a second library that identifies this runtime; may be ""
+	keep    []string // the files to unpack: patterns of path.Match for names in the wheel
 	files   map[string]wheel
 }
 
-// wheel is one exact file. The build for CPython 3.11 is taken everywhere: the
-// libraries are the same in all, and so everybody runs the same bytes.
+// wheel is one exact file. It is always the build for CPython 3.11, so that everybody
+// runs the same bytes; the libraries are the same in all builds.
 type wheel struct {
 	platform string // pip's --platform
 	sha256   string
-	size     int64 // in bytes, for the message; 0 if unknown
+	size     int64 // in bytes; 0 if unknown
 }
 
-// pythonVersion and abi choose the wheel, whatever Python the machine has.
+// pythonVersion and abi select the wheel, whatever Python the machine has.
 const (
 	pythonVersion = "3.11"
 	abi           = "cp311"
@@ -95,10 +94,10 @@ var onnxFiles = []string{
 	"onnxruntime*.dist-info/licenses/*",
 }
 
-// Runtimes lists what can be installed.
+// Runtimes lists the runtimes that can be installed.
 func Runtimes() []Runtime { return slices.Clone(table) }
 
-// Named gives the runtime called name.
+// Named returns the named runtime.
 func Named(name string) (Runtime, error) {
 	var names []string
 	for _, r := range table {
@@ -107,18 +106,18 @@ func Named(name string) (Runtime, error) {
 		}
 		names = append(names, r.Name)
 	}
-	return Runtime{}, fault.Usage.New("use runtime "+name, "there is none of this name",
-		"use one of: "+strings.Join(names, ", "))
+	return Runtime{}, fault.Usage.New("use the runtime "+name, "there is no runtime of this name",
+		"choose one of "+strings.Join(names, ", "))
 }
 
-// platform is the key of Runtime.files for this machine.
+// platform returns the key of Runtime.files for this machine.
 func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
 
-// wheel gives the file for this machine.
+// wheel returns the file for this machine.
 func (r Runtime) wheel() (wheel, error) {
 	w, ok := r.files[platform()]
 	if !ok {
-		return wheel{}, fault.Missing.New("install runtime "+r.Name, "there is no build for "+platform(),
+		return wheel{}, fault.Missing.New("install the runtime "+r.Name, "there is no build for "+platform(),
 			"install the Python package "+r.Project+" "+r.Version+", or set LIPSTREAM_RUNTIME_DIR to a folder with the library")
 	}
 	return w, nil

@@ -14,13 +14,12 @@ import (
 	"strings"
 )
 
-// maxUnpacked bounds what a wheel may unpack to: CUDA's libraries are the
-// largest, near 1 GB.
+// maxUnpacked limits the size of an unpacked wheel. CUDA's libraries are the largest,
+// near 1 GB.
 const maxUnpacked = 4 << 30
 
-// unpack writes the files of a zip whose names match one of the patterns into
-// the new folder to: libraries side by side, licences below licenses/. It
-// gives the SHA-256 of each.
+// unpack writes the files of a zip whose names match one of the patterns into the new
+// folder to, with licences in licenses/. It returns the SHA-256 of each.
 func unpack(ctx context.Context, r io.ReaderAt, size int64, keep []string, to string) (map[string]string, error) {
 	z, err := zip.NewReader(r, size)
 	if err != nil {
@@ -55,22 +54,22 @@ func unpack(ctx context.Context, r io.ReaderAt, size int64, keep []string, to st
 	return sums, nil
 }
 
-// matches tells whether one of the patterns matches name.
+// matches reports whether one of the patterns matches name.
 func matches(name string, patterns []string) bool {
 	for _, p := range patterns {
-		if ok, _ := path.Match(p, name); ok { // the patterns are good, as the test sees to
+		if ok, _ := path.Match(p, name); ok { // a test checks the patterns
 			return true
 		}
 	}
 	return false
 }
 
-// target is where a file of the wheel goes. Only the last part of its name
+// target returns where to put a file of the wheel. Only the last part of its name
 // counts, so that no name leads out of the folder.
 func target(name string) (string, error) {
 	base := path.Base(name)
 	if base == "." || base == ".." || base == "/" || strings.ContainsAny(base, `\:`) || !filepath.IsLocal(base) {
-		return "", fmt.Errorf("the name %q is not a file's", name)
+		return "", fmt.Errorf("%q is not the name of a file", name)
 	}
 	for _, stem := range []string{"LICENSE", "ThirdPartyNotices"} {
 		if strings.HasPrefix(base, stem) {
@@ -83,10 +82,10 @@ func target(name string) (string, error) {
 	return base, nil
 }
 
-// extract writes one file; archive/zip checks its CRC on the way.
+// extract writes one file. archive/zip checks its CRC.
 func extract(ctx context.Context, f *zip.File, to string, limit int64) (n int64, sum string, err error) {
 	if f.UncompressedSize64 > uint64(limit) {
-		return 0, "", fmt.Errorf("too large: %d bytes", f.UncompressedSize64)
+		return 0, "", fmt.Errorf("it is too large: %d bytes", f.UncompressedSize64)
 	}
 	in, err := f.Open()
 	if err != nil {
@@ -101,7 +100,7 @@ func extract(ctx context.Context, f *zip.File, to string, limit int64) (n int64,
 		return 0, "", err
 	}
 	h := sha256.New()
-	// archive/zip gives no more than the size it announces.
+	// archive/zip returns no more than the announced size.
 	n, err = io.Copy(io.MultiWriter(out, h), reader{ctx, in})
 	err = errors.Join(err, out.Close())
 	return n, hex.EncodeToString(h.Sum(nil)), err
