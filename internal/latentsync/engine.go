@@ -17,15 +17,14 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// Engine implements lip.Engine. It is not for concurrent use, but for Work and
-// Steady.
+// Engine implements lip.Engine. Its methods must not be called concurrently, but
+// for Report.
 type Engine struct {
 	o        Options
 	stock    *stock
 	features *features
 	painter  *painter
 	denoiser *denoiser
-	governor *memory.Governor
 	needs    int64
 	longest  int // frames of a window, also of an earlier run with more memory
 	pace     pace
@@ -61,7 +60,6 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 	if err := e.plan(c); err != nil {
 		return e, err
 	}
-	e.o.Plan = e.stock.plan
 	e.longest = o.Plan.Frames
 	e.shot = shot{keep: e.longest, short: o.Short}
 	e.assemble(c)
@@ -76,7 +74,7 @@ func (e *Engine) assemble(c configs) {
 	sampler.Noise(d.noise, o.Seed, 0, 0)
 	d.net = s.add(d.member())
 	if o.Batched {
-		d.net.batch = s.plan.Windows
+		d.net.batch = s.plan().Windows
 	}
 	p := newPainter(o, c.vae)
 	p.encoder, p.decoder = s.add(p.member(workEncoder, network.VAEEncoder, c.vae.Factor())), s.add(p.member(workDecoder, network.VAEDecoder, 1))
@@ -99,7 +97,7 @@ func exact(p memory.Plan) backend.Precision {
 // load loads what the plan keeps loaded. The UNet comes first: compiling it
 // takes the most memory.
 func (e *Engine) load(ctx context.Context) error {
-	plan := e.stock.plan
+	plan := e.stock.plan()
 	if plan.Offload != memory.OffloadNone {
 		return nil
 	}
@@ -124,7 +122,7 @@ type configs struct {
 
 // open opens and checks the checkpoints.
 func (e *Engine) open() (c configs, err error) {
-	precision := planned(e.stock.plan)
+	precision := planned(e.stock.plan())
 	unet, err := e.stock.open(e.o.Files.unet(precision))
 	if err != nil {
 		return c, err
@@ -180,9 +178,9 @@ func (c configs) fit(o Options) error {
 	case c.unet.Out != c.vae.Latent:
 		return apart(o.Files.VAE, "its latents have "+strconv.Itoa(c.vae.Latent)+" channels, the UNet takes "+strconv.Itoa(c.unet.Out), "take stabilityai/sd-vae-ft-mse")
 	case o.Plan.Frames > c.unet.Positions:
-		return apart(o.Files.UNet, "its positional encoding takes "+strconv.Itoa(c.unet.Positions)+" frames, the window has "+strconv.Itoa(o.Plan.Frames), "use a smaller --frames-per-window")
+		return apart(o.Files.UNet, "its positional encoding takes "+strconv.Itoa(c.unet.Positions)+" frames, the window has "+strconv.Itoa(o.Plan.Frames), "use a smaller `frames_per_window`")
 	case o.Resolution/c.vae.Factor()%(1<<(len(c.unet.Channels)-1)) != 0:
-		return apart(o.Files.UNet, "its levels do not divide "+strconv.Itoa(o.Resolution)+" pixels", "use --resolution 256 or 512")
+		return apart(o.Files.UNet, "its levels do not divide "+strconv.Itoa(o.Resolution)+" pixels", "set `resolution` to 256 or 512")
 	}
 	return nil
 }
@@ -193,7 +191,7 @@ func (e *Engine) Name() string { return e.o.Name() }
 // Hold is what the windows in flight take and the overlap with the one before,
 // less one frame. Cheaper plans hold less.
 func (e *Engine) Hold() int {
-	p := e.o.Plan
+	p := e.stock.governor.Best()
 	p.Frames = max(p.Frames, e.longest)
 	return e.o.hold(p)
 }
@@ -219,7 +217,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	}
 	if it.Face == nil && e.o.NeedFace {
 		return nil, fault.NoFace.New("find a face in frame "+strconv.Itoa(int(it.Frame.Index)), "there is none that can be used",
-			"without --need-face and --parity such frames stay as they are")
+			"leave faces out of `parity`, and such frames stay as they are")
 	}
 	if it.Face == nil {
 		if err := e.end(ctx); err != nil {
@@ -275,7 +273,7 @@ func (e *Engine) advance(ctx context.Context, end bool) error {
 		}
 		overlap := e.o.overlap(size)
 		list := e.shot.windows(size, overlap, end)
-		inFlight := e.stock.plan.Windows
+		inFlight := e.stock.plan().Windows
 		if len(list) == 0 || !end && len(list) < inFlight {
 			return nil
 		}
@@ -393,14 +391,12 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 	return nil
 }
 
-// paint gives an item whose frame gets a picture. Whole uses what the next crop
-// uses too, and is done at once.
-func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, picture []float32) lip.Item {
-	if e.painter.o.Whole {
-		e.painter.paint(it.Frame, m, crop, picture)
-		return it
+// paint returns the item with the generated image as its layer.
+func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Item {
+	it.Layer = layer{e.painter, m, crop, image}
+	if e.painter.o.Whole { // the aligner, which the next crop uses too, takes part
+		it.Composite()
 	}
-	it.Later(func() { e.painter.paint(it.Frame, m, crop, picture) })
 	return it
 }
 

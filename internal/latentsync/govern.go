@@ -26,8 +26,8 @@ func (e *Engine) plan(c configs) error {
 	chosen, ok := memory.Choose(ladder, fits)
 	if !ok {
 		least := memory.Size(o.Besides + c.need(o, chosen))
-		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), and may use "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
-			"give it "+least+", or leave the choice of --offload, --frames-per-window, --vae-tile and --precision to it")
+		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), but may use only "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
+			"give it "+least+", or do not set `offload`, `frames_per_window`, `vae_tile` and `precision`")
 	}
 	if chosen.Offload != memory.OffloadNone && o.May.Windows {
 		for n := o.InFlight; n > chosen.Windows; n /= 2 {
@@ -37,23 +37,19 @@ func (e *Engine) plan(c configs) error {
 			}
 		}
 	}
-	e.stock.plan, e.needs = chosen, o.Besides+c.need(o, chosen)
-	e.governor = memory.NewGovernor(chosen, o.May, fits)
+	e.needs = o.Besides + c.need(o, chosen)
+	e.stock.governor = memory.NewGovernor(chosen, o.May, fits)
 	return nil
 }
-
-// Needs is about how much memory the job takes at most under the plan that it
-// began with, bytes.
-func (e *Engine) Needs() int64 { return e.needs }
 
 // retreat goes on with the next cheaper plan after an allocation has failed.
 // Without one, the failure is the job's.
 func (e *Engine) retreat(failed error) error {
-	p, ok := e.governor.Failed()
-	if !ok {
-		return fault.Memory.Wrap("go on with "+e.o.Name(), failed, "give the job more memory, or leave the choice of --offload, --frames-per-window and --vae-tile to it")
+	from := e.stock.plan()
+	if _, ok := e.stock.governor.Failed(); !ok {
+		return fault.Memory.Wrap("go on with "+e.o.Name(), failed, "give the job more memory, or do not set `offload`, `frames_per_window` and `vae_tile`")
 	}
-	err := e.apply(p, "out of memory: "+failed.Error())
+	err := e.changed(from, "out of memory: "+failed.Error())
 	e.giveBack()
 	return err
 }
@@ -85,22 +81,23 @@ func (e *Engine) settle(windows int) error {
 		return nil
 	}
 	level := e.o.Level()
-	p, changed := e.governor.Step(level)
-	if !changed {
+	from := e.stock.plan()
+	if _, changed := e.stock.governor.Step(level); !changed {
 		return nil
 	}
 	why := "there is room again"
 	if level >= memory.Critical {
 		why = "memory is short"
 	}
-	return e.apply(p, why)
+	return e.changed(from, why)
 }
 
-func (e *Engine) apply(p memory.Plan, why string) error {
+// changed follows a change of plan.
+func (e *Engine) changed(from memory.Plan, why string) error {
 	if e.o.Replanned != nil {
-		e.o.Replanned(p, why)
+		e.o.Replanned(e.stock.plan(), why)
 	}
-	return e.stock.apply(p)
+	return e.stock.changed(from)
 }
 
 // giveBack gives memory that nothing uses back to the system: Go's and the C
@@ -130,7 +127,7 @@ func (e *Engine) peek() (*journal.Record, error) {
 func (e *Engine) size() (int, error) {
 	r, err := e.peek()
 	if r == nil || err != nil {
-		return e.stock.plan.Frames, err
+		return e.stock.plan().Frames, err
 	}
 	var p memory.Plan
 	if err := json.Unmarshal(r.Plan, &p); err != nil || p.Frames < 1 {
@@ -161,7 +158,7 @@ func (e *Engine) recall(w window) ([][]float32, error) {
 }
 
 func misfit(cause string) error {
-	return fault.Input.New("go on from the interrupted run", cause, "begin anew with --resume never")
+	return fault.Input.New("go on from the interrupted run", cause, "set `resume` to never to start again")
 }
 
 // record keeps a window's latents for a run that has to go on from here.
@@ -169,7 +166,7 @@ func (e *Engine) record(w window, latents [][]float32) error {
 	if e.o.Journal == nil {
 		return nil
 	}
-	plan, err := json.Marshal(e.stock.plan)
+	plan, err := json.Marshal(e.stock.plan())
 	if err != nil {
 		return fault.Internal.Wrap("keep a window of the job", err)
 	}
@@ -208,16 +205,20 @@ func (p *pace) due(count *int, every int) bool {
 	return true
 }
 
-// Work implements lip.Worker.
-func (e *Engine) Work() []lip.Work {
+// Report implements lip.Engine.
+func (e *Engine) Report() lip.Report {
+	r := lip.Report{Plan: new(e.stock.plan()), Budget: e.o.Budget}
 	e.stock.mu.Lock()
-	defer e.stock.mu.Unlock()
-	return append([]lip.Work(nil), e.stock.work...)
-}
-
-// Steady implements lip.Worker.
-func (e *Engine) Steady() (wall, busy time.Duration) {
+	for _, w := range e.stock.work {
+		if w.Name == workWindow { // the sum of the others
+			r.Windows, r.Window = w.Calls, w.Busy
+			continue
+		}
+		r.Work = append(r.Work, w)
+	}
+	e.stock.mu.Unlock()
 	e.pace.mu.Lock()
 	defer e.pace.mu.Unlock()
-	return e.pace.ended.Sub(e.pace.began), e.pace.busy[1] - e.pace.busy[0]
+	r.Wall, r.Busy = e.pace.ended.Sub(e.pace.began), e.pace.busy[1]-e.pace.busy[0]
+	return r
 }

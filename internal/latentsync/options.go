@@ -7,7 +7,6 @@ package latentsync
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -153,47 +152,24 @@ func (o Options) Parity() Options {
 // Name is what the engine calls itself.
 func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Version) }
 
-// Check refuses options that make no sense, as usage errors.
+// Check returns an error of kind Usage if the options make no sense. Ranges that
+// do not depend on other settings are checked by package settings.
 func (o Options) Check() error {
-	bad := func(option, value, cause, hint string) error {
-		return fault.Usage.New("option "+option+" "+value, cause, hint)
-	}
 	p := o.Plan
 	switch {
-	case o.Steps < 1 || o.Steps > 100:
-		return bad("--steps", strconv.Itoa(o.Steps), "is out of range", "1 to 100; 20 is usual")
-	case !(o.Guidance >= 1 && o.Guidance <= 20):
-		return bad("--guidance", fmt.Sprint(o.Guidance), "is out of range", "1 to 20; 1.5 is usual, 1 takes half the time")
-	case o.DeepCache < 0 || o.DeepCache > 100:
-		return bad("--deepcache", strconv.Itoa(o.DeepCache), "is out of range", "1 does every step in full, 3 is usual")
-	case p.Frames < 1 || p.Frames > 24:
-		return bad("--frames-per-window", strconv.Itoa(p.Frames), "is out of range", "1 to 24; the checkpoints were trained with 16")
 	case o.Overlap < 0 || o.Overlap > p.Frames/2:
-		return bad("--overlap", strconv.Itoa(o.Overlap), fmt.Sprintf("is out of range for windows of %d frames", p.Frames), "0 to half of the window")
-	case p.Windows < 1 || p.Windows > 16:
-		return bad("--windows", strconv.Itoa(p.Windows), "is out of range", "1 to 16; leave it out and it follows the memory")
-	case p.VAEFrames < 1 || p.VAEFrames > 16:
-		return bad("--vae-frames", strconv.Itoa(p.VAEFrames), "is out of range", "1 to 16")
-	case p.Slices < 1 || p.Slices > 16:
-		return bad("--attention-slices", strconv.Itoa(p.Slices), "is out of range", "1 to 16; 1 computes an attention at once")
-	case p.Tile != 0 && (p.Tile < 128 || p.Tile%64 != 0):
-		return bad("--vae-tile", strconv.Itoa(p.Tile), "is not a size of tiles", "0 for whole pictures, or a multiple of 64 from 128")
-	case !slices.Contains([]memory.Offload{memory.OffloadNone, memory.OffloadModel, memory.OffloadSequential}, p.Offload):
-		return bad("--offload", strconv.Quote(string(p.Offload)), "is not known", "choose one of none, model, sequential")
-	case !slices.Contains([]string{"", SilenceSpeak, SilenceHold, SilencePass}, o.Silence):
-		return bad("--silence", strconv.Quote(o.Silence), "is not known", "choose one of speak, hold, pass")
-	case o.ShrinkEvery < 0:
-		return bad("--shrink-every", strconv.Itoa(o.ShrinkEvery), "is out of range", "0 is never, 2 is usual")
-	case o.ReturnEvery < 0:
-		return bad("--return-every", strconv.Itoa(o.ReturnEvery), "is out of range", "0 is never, 3 is usual")
-	case o.Resolution < 64 || o.Resolution > 1024 || o.Resolution%64 != 0:
-		return bad("--resolution", strconv.Itoa(o.Resolution), "is out of range", "256 for LatentSync 1.5, 512 for 1.6")
+		return fault.Field("overlap", strconv.Itoa(o.Overlap), fmt.Sprintf("is out of range for windows of %d frames", p.Frames), "choose a value from 0 to half of `frames_per_window`")
+	case p.Tile != 0 && p.Tile < minTile:
+		return fault.Field("vae_tile", strconv.Itoa(p.Tile), "is too small", fmt.Sprintf("set it to 0 for whole frames, or to a multiple of 64 from %d", minTile))
 	case o.RateNum <= 0 || o.RateDen <= 0:
 		return fault.Internal.New("set up latentsync", "there is no frame rate")
 	}
 	_, err := o.sampler()
 	return err
 }
+
+// minTile is the smallest side of the VAE's tiles, in pixels.
+const minTile = 128
 
 // overlap of windows of so many frames.
 func (o Options) overlap(frames int) int { return min(o.Overlap, frames/2) }
@@ -211,7 +187,7 @@ func (o Options) sampler() (sampler.Sampler, error) {
 	case DPM:
 		return sampler.NewDPMSolver(o.Steps, sampler.Linspace)
 	}
-	return nil, fault.Usage.New("option --sampler "+strconv.Quote(o.Sampler), "is not known", "choose one of "+DDIM+", "+DPM)
+	return nil, fault.Field("sampler", strconv.Quote(o.Sampler), "is not one of its values", "choose one of "+DDIM+", "+DPM)
 }
 
 // Precision settles what Auto means on a device: f16 on a GPU; on a CPU f32,

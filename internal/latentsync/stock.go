@@ -29,24 +29,27 @@ const (
 	workRecall  = "window of an earlier run"
 )
 
-// stock holds the engine's networks, loaded as the plan in force says.
+// stock holds the networks of the engine, loaded as the plan in force says.
 type stock struct {
-	o       Options
-	plan    memory.Plan
-	members []*member
-	files   map[string]*checkpoint.File
+	o        Options
+	governor *memory.Governor // owns the plan
+	members  []*member
+	files    map[string]*checkpoint.File
 
 	mu   sync.Mutex // guards what follows
 	work []lip.Work
 }
 
 func newStock(o Options) *stock {
-	s := &stock{o: o, plan: o.Plan, files: map[string]*checkpoint.File{}}
+	s := &stock{o: o, governor: memory.NewGovernor(o.Plan, memory.Reductions{}, nil), files: map[string]*checkpoint.File{}}
 	for _, name := range []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workWindow, workRest, workRecall} {
 		s.work = append(s.work, lip.Work{Name: name})
 	}
 	return s
 }
+
+// plan returns the plan in force.
+func (s *stock) plan() memory.Plan { return s.governor.Plan() }
 
 // member is one network of the stock.
 type member struct {
@@ -98,7 +101,8 @@ func (s *stock) open(path string) (*checkpoint.File, error) {
 // others go first.
 func (m *member) ready(ctx context.Context, frames int) error {
 	s := m.stock
-	plan := s.plan
+	now := s.plan()
+	plan := now
 	plan.Windows, plan.Frames, plan.VAEFrames = 0, 0, 0 // matter to no graph but by frames
 	if m.chain != nil && m.frames == frames && m.many == m.batch && m.plan == plan {
 		return nil
@@ -106,18 +110,18 @@ func (m *member) ready(ctx context.Context, frames int) error {
 	if err := m.Close(); err != nil {
 		return err
 	}
-	if s.plan.Offload != memory.OffloadNone {
+	if now.Offload != memory.OffloadNone {
 		if err := s.clear(m); err != nil {
 			return err
 		}
 	}
-	precision := m.precision(s.plan)
+	precision := m.precision(now)
 	weights, err := s.open(m.file(precision))
 	if err != nil {
 		return err
 	}
 	target := network.For(s.o.Backend.Name(), precision.DType())
-	target.Slices = s.plan.Slices
+	target.Slices = now.Slices
 	graphs, err := m.build(weights, frames, target)
 	if err != nil {
 		return fault.Input.Wrap("build network from "+weights.Path(), err)
@@ -130,7 +134,7 @@ func (m *member) ready(ctx context.Context, frames int) error {
 			s.note(workLoad, 1, took, 0)
 		},
 	}
-	if m.parts && s.plan.Offload == memory.OffloadSequential {
+	if m.parts && now.Offload == memory.OffloadSequential {
 		// The first and the last graph are small, and DeepCache runs them alone.
 		loader.Streamed = func(i int) bool { return i > 0 && i < len(graphs)-1 }
 	}
@@ -188,15 +192,10 @@ func (s *stock) shrink() {
 	}
 }
 
-// apply puts another plan in force. Networks are loaded anew when they are used
+// changed follows a change of plan. Networks are loaded again when they are used
 // next.
-func (s *stock) apply(p memory.Plan) error {
-	if p == s.plan {
-		return nil
-	}
-	cheaper := p.Offload != s.plan.Offload || p.Precision != s.plan.Precision
-	s.plan = p
-	if cheaper {
+func (s *stock) changed(from memory.Plan) error {
+	if now := s.plan(); now.Offload != from.Offload || now.Precision != from.Precision {
 		return s.clear(nil)
 	}
 	return nil

@@ -5,13 +5,15 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Cost is what the parts of the engine's work take on this machine.
-type Cost struct {
+// cost says what the parts of the work take on this machine.
+type cost struct {
 	Full  time.Duration // a denoising step of a window, both halves of guidance
 	Cheap time.Duration // a step with DeepCache's shortcut; 0 without DeepCache
 	Frame time.Duration // encoding a frame twice and decoding it
@@ -21,9 +23,9 @@ type Cost struct {
 	UNet, VAE, Whisper int64 // peak memory, bytes
 }
 
-// Measure tries one step of each kind, on empty pictures and silence.
-func (e *Engine) Measure(ctx context.Context) (Cost, error) {
-	var c Cost
+// measure tries one step of each kind, on empty images and silence.
+func (e *Engine) measure(ctx context.Context) (cost, error) {
+	var c cost
 	d, p := e.denoiser, e.painter
 	clock := func(to *time.Duration, f func() error) error {
 		began := time.Now()
@@ -31,7 +33,7 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 		*to = time.Since(began)
 		return err
 	}
-	size := e.stock.plan.Frames
+	size := e.stock.plan().Frames
 	frames := size * d.net.batch
 	b := &branch{
 		sample: tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent),
@@ -86,7 +88,7 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 		return c, err
 	}
 	c.Hop = float64(w.hop()) / audio.FeatureRate
-	for _, part := range e.Work() {
+	for _, part := range e.Report().Work {
 		switch part.Name {
 		case workWhisper:
 			c.Whisper = part.Memory
@@ -97,31 +99,51 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 	return c, nil
 }
 
-// Windows is how many windows a shot of so many frames takes.
-func (o Options) Windows(frames int64) int64 {
-	size := int64(o.Plan.Frames)
+// Estimate implements lip.Engine.
+func (e *Engine) Estimate(ctx context.Context, frames int64, voice float64) (lip.Estimate, error) {
+	o := e.o
+	c, err := e.measure(ctx)
+	if err != nil {
+		return lip.Estimate{}, fault.KindOf(err).Wrap("try a step of "+e.Name(), err)
+	}
+	plan := e.stock.plan() // measuring may have changed it
+	size := plan.Frames
+	windows := o.windowsOf(frames, size)
+	full := int64(o.fullSteps())
+	took := time.Duration(windows*(full*int64(c.Full)+(int64(o.Steps)-full)*int64(c.Cheap)) + frames*int64(c.Frame) + int64(1+voice/c.Hop)*int64(c.Voice))
+	seconds := func(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+	estimate := lip.Estimate{
+		Backend: o.Backend.Name(), Precision: plan.Precision, Resolution: o.Resolution,
+		Sampler: o.Sampler, Steps: o.Steps, FullSteps: int(full), Guidance: o.Guidance,
+		Overlap: o.overlap(size), Windows: windows,
+		Plan: &plan, Needs: e.needs, Budget: o.Budget, BudgetFrom: o.BudgetFrom,
+		Stages: []lip.EstimateStage{
+			{Name: "UNet", Memory: c.UNet, Seconds: seconds(c.Full), Per: "full step of a window"},
+			{Name: "Whisper", Memory: c.Whisper, Seconds: seconds(c.Voice), Per: "30 s of voice"},
+			{Name: "VAE", Memory: c.VAE, Seconds: seconds(c.Frame), Per: "frame, encoded twice and decoded"},
+		},
+		Seconds: seconds(took),
+	}
+	if c.Cheap > 0 {
+		estimate.Stages = append(estimate.Stages, lip.EstimateStage{Name: "UNet with DeepCache", Seconds: seconds(c.Cheap), Per: "step of a window"})
+	}
+	return estimate, nil
+}
+
+// windowsOf returns how many windows of a size a shot of so many frames takes.
+func (o Options) windowsOf(frames int64, frameCount int) int64 {
+	size := int64(frameCount)
 	if frames <= size {
 		return min(frames, 1)
 	}
-	step := size - int64(o.overlap(int(size)))
+	step := size - int64(o.overlap(frameCount))
 	return 1 + (frames-size+step-1)/step
 }
 
-// FullSteps is how many of the steps DeepCache leaves whole.
-func (o Options) FullSteps() int {
+// fullSteps returns how many of the steps DeepCache computes in full.
+func (o Options) fullSteps() int {
 	if o.DeepCache <= 1 {
 		return o.Steps
 	}
 	return (o.Steps + o.DeepCache - 1) / o.DeepCache
-}
-
-// Options that the engine works with.
-func (e *Engine) Options() Options { return e.o }
-
-// Time is how long the engine will take for one shot of so many frames and so
-// many seconds of voice.
-func (c Cost) Time(o Options, frames int64, voice float64) time.Duration {
-	full := int64(o.FullSteps())
-	cheap := int64(o.Steps) - full
-	return time.Duration(o.Windows(frames)*(full*int64(c.Full)+cheap*int64(c.Cheap)) + frames*int64(c.Frame) + int64(1+voice/c.Hop)*int64(c.Voice))
 }
