@@ -45,7 +45,7 @@ var layers = [][]string{
 	{"internal/onnx"},
 	{"internal/checkpoint", "internal/memory", "internal/journal", "internal/chart"},
 	{"internal/frame", "internal/tensor"},
-	{"internal/fault"},
+	{"internal/fault", "internal/disk", "internal/child"},
 	{"internal/golden"}, // of tests: what they measure against the original
 	{"testdata"},        // files to embed, beside the tests that use them
 }
