@@ -50,18 +50,20 @@ var layers = [][]string{
 	{"testdata"},        // files to embed, beside the tests that use them
 }
 
-// onlyIn are third-party modules that one part of the tree keeps to itself, so
-// that libraries of the command line stay out of the public package.
-var onlyIn = map[string]string{
-	"github.com/alecthomas/kong":      "cmd",
-	"github.com/schollz/progressbar":  "cmd",
-	"golang.org/x/term":               "cmd",
-	"github.com/rogpeppe/go-internal": "", // tests only
-	"github.com/google/go-cmp":        "", // tests only
-	"github.com/getkin/kin-openapi":   "", // tests only
-	"github.com/chromedp":             "", // tests only
-	"github.com/nats-io/nats-server":  "internal/queue",
-	"github.com/minio/minio-go":       "internal/store",
+// onlyIn are third-party modules that some folders keep to themselves, so that
+// libraries of the command line stay out of the public package. A module without
+// folders is for tests only.
+var onlyIn = map[string][]string{
+	"github.com/alecthomas/kong":      {"cmd", "tools"},
+	"github.com/schollz/progressbar":  {"cmd"},
+	"golang.org/x/term":               {"cmd"},
+	"github.com/rogpeppe/go-internal": nil,
+	"github.com/google/go-cmp":        nil,
+	"github.com/getkin/kin-openapi":   nil,
+	"github.com/chromedp":             nil,
+	"github.com/nats-io/nats-server":  {"internal/queue"},
+	"github.com/minio/minio-go":       {"internal/store"},
+	"github.com/gofrs/flock":          {"internal/disk"},
 }
 
 // Limits on the length of a file in lines: over the first it is noted, over
@@ -75,7 +77,7 @@ const (
 func place(pkg string) (layer int, folder string, ok bool) {
 	for i, folders := range layers {
 		for _, f := range folders {
-			if pkg == f || f != "." && strings.HasPrefix(pkg, f+"/") {
+			if within(pkg, f) {
 				return i, f, true
 			}
 		}
@@ -173,17 +175,22 @@ func TestDependenciesPointDown(t *testing.T) {
 	}
 }
 
-// checkThirdParty says what is wrong with an import from outside, or "".
+// within reports whether a path is a folder or lies below it.
+func within(path, folder string) bool {
+	return path == folder || strings.HasPrefix(path, folder+"/")
+}
+
+// checkThirdParty returns what is wrong with an import from outside, or "".
 func checkThirdParty(from, imported string) string {
-	for prefix, owner := range onlyIn {
-		if imported != prefix && !strings.HasPrefix(imported, prefix+"/") {
+	for prefix, owners := range onlyIn {
+		if !within(imported, prefix) {
 			continue
 		}
 		switch {
-		case owner == "" && !strings.HasSuffix(from, "test"): // backendtest, liptest
+		case owners == nil && !strings.HasSuffix(from, "test"): // backendtest, liptest
 			return from + " imports " + imported + ", which is for tests only"
-		case owner != "" && from != owner && !strings.HasPrefix(from, owner+"/"):
-			return from + " imports " + imported + ", which is for " + owner + " only"
+		case owners != nil && !slices.ContainsFunc(owners, func(owner string) bool { return within(from, owner) }):
+			return from + " imports " + imported + ", which is only for " + strings.Join(owners, " and ")
 		}
 	}
 	return ""

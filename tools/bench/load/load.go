@@ -1,15 +1,15 @@
-package bench
+// Package load measures the server under load.
+package load
 
 import (
 	"bufio"
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,21 +18,25 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lipstream/lipstream/internal/bench"
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/queue"
+	"github.com/lipstream/lipstream/testdata/demo"
+	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// ServeOptions say what Serve measures.
-type ServeOptions struct {
-	Program   string // the lipstream binary to run
-	Jobs      int    // to queue, 1 to 10000
-	Listeners int    // that follow jobs, 0 to 5000
-	Slots     int    // of the server; 0 leaves it to it
-	Engine    string
-	Progress  func(line string) // for people, may be nil
+// Options configures Measure.
+type Options struct {
+	lab.Binary
+	Jobs      int          `default:"200" placeholder:"N" help:"Jobs to queue, of one second each."`
+	Listeners int          `default:"100" placeholder:"N" help:"Streams of events that are followed."`
+	Slots     int          `placeholder:"N" help:"Tasks at a time. Default: the server's."`
+	Engine    string       `default:"preview" placeholder:"preview|latentsync" help:"What makes the mouths."`
+	Progress  lab.Progress `kong:"-"`
 }
 
 // CallResult is the time of one call of the API, in seconds.
@@ -50,21 +54,21 @@ type Latency struct {
 	P99   float64 `json:"p99"`
 }
 
-// ServeReport is what Serve found. Memory is in bytes, of the server alone,
+// Report is the result of Measure. Memory is in bytes, of the server alone,
 // without the processes of its tasks.
-type ServeReport struct {
-	Machine   Machine      `json:"machine"`
-	Jobs      int          `json:"jobs"`
-	Listeners int          `json:"listeners"`
-	Done      int          `json:"done"`
-	Lost      int          `json:"lost_events"` // that listeners did not see, or saw twice or out of order
-	Events    int          `json:"events"`      // that listeners saw
-	Elapsed   float64      `json:"elapsed_s"`
-	Start     int64        `json:"memory_start"`  // before the first job
-	Middle    int64        `json:"memory_middle"` // when half of the jobs were done
-	End       int64        `json:"memory_end"`
-	Calls     []CallResult `json:"calls"`
-	Figures   []Figure     `json:"figures"`
+type Report struct {
+	Machine   bench.Machine `json:"machine"`
+	Jobs      int           `json:"jobs"`
+	Listeners int           `json:"listeners"`
+	Done      int           `json:"done"`
+	Lost      int           `json:"lost_events"` // that listeners missed, or saw twice or out of order
+	Events    int           `json:"events"`      // that listeners saw
+	Elapsed   float64       `json:"elapsed_s"`
+	Start     int64         `json:"memory_start"`  // before the first job
+	Middle    int64         `json:"memory_middle"` // when half of the jobs were done
+	End       int64         `json:"memory_end"`
+	Calls     []CallResult  `json:"calls"`
+	bench.Results
 }
 
 // idleCalls is how often each call is measured on an idle server.
@@ -73,15 +77,13 @@ const (
 	idlePause = 10 * time.Millisecond
 )
 
-// Serve starts lipstream serve with a folder of its own, fills its queue, lets
-// listeners follow jobs, and measures the calls of the API meanwhile against
-// the same calls afterwards.
-func Serve(ctx context.Context, o ServeOptions) (*ServeReport, error) {
-	if o.Progress == nil {
-		o.Progress = func(string) {}
-	}
-	if o.Jobs < 1 || o.Jobs > 10000 || o.Listeners < 0 || o.Listeners > 5000 {
-		return nil, fault.Usage.New("option "+fmt.Sprintf("--jobs %d --listeners %d", o.Jobs, o.Listeners), "is out of range", "1 to 10000 jobs, up to 5000 listeners")
+// Measure starts lipstream serve with a folder of its own and fills its queue.
+// While listeners follow the jobs, it measures calls of the API, and afterwards
+// the same calls again.
+func Measure(ctx context.Context, o Options) (*Report, error) {
+	err := cmp.Or(lab.In("jobs", o.Jobs, 1, 10000), lab.In("listeners", o.Listeners, 0, 5000), o.Binary.Check())
+	if err != nil {
+		return nil, err
 	}
 	tools, err := media.FindTools(ctx)
 	if err != nil {
@@ -92,78 +94,76 @@ func Serve(ctx context.Context, o ServeOptions) (*ServeReport, error) {
 		return nil, fault.Output.Wrap("make a folder for the measurement", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	m, err := newMaker(ctx, tools, dir, RunOptions{Width: 320, Height: 240})
-	if err != nil {
-		return nil, err
+	video, voice := filepath.Join(dir, "portrait.png"), filepath.Join(dir, "voice.wav")
+	if err := os.WriteFile(video, demo.Portrait, 0o600); err != nil {
+		return nil, fault.Output.Wrap("write "+video, err)
 	}
-	video, voice := filepath.Join(dir, "clip.mp4"), filepath.Join(dir, "voice.wav")
-	if _, err := m.ffmpeg(ctx, "-i", m.piece, "-t", "1", "-c", "copy", video); err != nil {
-		return nil, err
+	speech := filepath.Join(dir, "speech.wav")
+	if err := os.WriteFile(speech, demo.Speech, 0o600); err != nil {
+		return nil, fault.Output.Wrap("write "+speech, err)
 	}
-	if _, err := m.ffmpeg(ctx, "-i", m.voice, "-t", "1", voice); err != nil {
-		return nil, err
+	clip := filepath.Join(dir, "clip.mp4")
+	for _, args := range [][]string{
+		{"-loop", "1", "-framerate", strconv.Itoa(bench.ClipRate), "-i", video, "-t", "1", "-vf", "scale=-2:240,pad=320:240:-1:-1", "-pix_fmt", "yuv420p", clip},
+		{"-i", speech, "-t", "1", voice},
+	} {
+		if _, err := bench.FFmpeg(ctx, tools, args...); err != nil {
+			return nil, err
+		}
 	}
-	s := &serveRun{ServeOptions: o, report: ServeReport{Machine: thisMachine(tools), Jobs: o.Jobs, Listeners: o.Listeners}}
+	s := &run{Options: o, report: Report{Machine: bench.ThisMachine(tools), Jobs: o.Jobs, Listeners: o.Listeners}}
 	if err := s.start(ctx, filepath.Join(dir, "data")); err != nil {
 		return nil, err
 	}
-	err = s.measure(ctx, video, voice)
-	if endErr := s.stop(); err == nil {
-		err = endErr
+	err = s.measure(ctx, clip, voice)
+	s.server.Stop(bench.Grace)
+	if endErr := s.server.Wait(); err == nil {
+		err = fault.Internal.Wrap("end lipstream serve", endErr)
 	}
 	s.report.figures()
 	return &s.report, err
 }
 
-// serveRun is a measurement under way.
-type serveRun struct {
-	ServeOptions
-	cmd    *exec.Cmd
-	log    *tailBuffer
+// run is a measurement under way.
+type run struct {
+	Options
+	server *child.Process
 	client *client.Client
-	report ServeReport
+	report Report
 }
 
-func (s *serveRun) start(ctx context.Context, data string) error {
+func (s *run) start(ctx context.Context, data string) error {
 	args := []string{"serve", "--listen", "127.0.0.1:0", "--data", data, "--max-queued", strconv.Itoa(s.Jobs + 10), "--log-level", "warn"}
 	if s.Slots > 0 {
 		args = append(args, "--slots", strconv.Itoa(s.Slots))
 	}
-	s.cmd, s.log = exec.CommandContext(ctx, s.Program, args...), &tailBuffer{}
-	s.cmd.Cancel = func() error { return interrupt(s.cmd.Process) }
-	s.cmd.WaitDelay = time.Minute
-	s.cmd.Stderr = s.log
-	ownGroup(s.cmd)
-	out, err := s.cmd.StdoutPipe()
-	if err == nil {
-		err = s.cmd.Start()
-	}
+	server, out, err := child.StartReader(ctx, exec.Command(s.Program, args...), bench.Grace)
 	if err != nil {
 		return fault.Internal.Wrap("start "+s.Program, err)
 	}
 	line, _ := bufio.NewReader(out).ReadString('\n')
+	go func() {
+		defer out.Close()
+		_, _ = io.Copy(io.Discard, out) // ends with the server
+	}()
 	_, address, ok := strings.Cut(strings.TrimSpace(line), "http://")
 	if !ok {
-		return fault.Internal.New("start "+s.Program+" serve", "it says "+strconv.Quote(line+s.log.String()))
+		server.Kill()
+		return fault.Internal.Wrap("start lipstream serve", fmt.Errorf("it printed %q: %w", line, server.Wait()))
 	}
-	s.client = &client.Client{Server: "http://" + address}
+	s.server, s.client = server, &client.Client{Server: "http://" + address}
 	return nil
 }
 
-func (s *serveRun) stop() error {
-	_ = interrupt(s.cmd.Process)
-	return fault.Internal.Wrap("end lipstream serve", s.cmd.Wait(), s.log.String())
-}
-
-func (s *serveRun) memory() int64 {
-	u, err := memory.Probe{PID: s.cmd.Process.Pid}.Usage()
+func (s *run) memory() int64 {
+	u, err := memory.Probe{PID: s.server.PID()}.Usage()
 	if err != nil {
 		return 0
 	}
 	return u.Self
 }
 
-func (s *serveRun) measure(ctx context.Context, video, voice string) error {
+func (s *run) measure(ctx context.Context, video, voice string) error {
 	spec := queue.Spec{Engine: s.Engine, Split: -1}
 	var err error
 	if spec.Video.Upload, err = s.client.Upload(ctx, video, nil); err != nil {
@@ -172,7 +172,7 @@ func (s *serveRun) measure(ctx context.Context, video, voice string) error {
 	if spec.Audio.Upload, err = s.client.Upload(ctx, voice, nil); err != nil {
 		return err
 	}
-	// One job first: what it takes belongs to the start, not to the load.
+	// One job first: what the first one needs is not part of the load.
 	first, err := s.client.Submit(ctx, spec)
 	if err != nil {
 		return err
@@ -191,8 +191,9 @@ func (s *serveRun) measure(ctx context.Context, video, voice string) error {
 	return s.idle(ctx, calls)
 }
 
-// idle measures the calls when all is done: lists are as long as under load.
-func (s *serveRun) idle(ctx context.Context, calls []apiCall) error {
+// idle measures the calls when all jobs are done: lists are as long as under
+// load.
+func (s *run) idle(ctx context.Context, calls []apiCall) error {
 	for i, c := range calls {
 		var times []time.Duration
 		for range idleCalls {
@@ -201,7 +202,7 @@ func (s *serveRun) idle(ctx context.Context, calls []apiCall) error {
 				return err
 			}
 			times = append(times, time.Since(began))
-			time.Sleep(idlePause) // as under load: nothing is warm from the call before
+			time.Sleep(idlePause) // as under load, where nothing is warm from the call before
 		}
 		s.report.Calls[i].Idle = latency(times)
 	}
@@ -213,7 +214,7 @@ type apiCall struct {
 	f    func(context.Context) error
 }
 
-func (s *serveRun) calls(id string, spec queue.Spec) []apiCall {
+func (s *run) calls(id string, spec queue.Spec) []apiCall {
 	return []apiCall{
 		{"GET /v1/jobs", func(ctx context.Context) error { _, err := s.client.Jobs(ctx, "", 100); return err }},
 		{"GET /v1/jobs/{id}", func(ctx context.Context) error { _, err := s.client.Job(ctx, id); return err }},
@@ -225,7 +226,7 @@ func (s *serveRun) calls(id string, spec queue.Spec) []apiCall {
 }
 
 // load fills the queue and measures until all jobs have ended.
-func (s *serveRun) load(ctx context.Context, spec queue.Spec, calls []apiCall) error {
+func (s *run) load(ctx context.Context, spec queue.Spec, calls []apiCall) error {
 	began := time.Now()
 	jobs := make([]string, s.Jobs)
 	var submits []time.Duration
@@ -279,13 +280,12 @@ func (s *serveRun) load(ctx context.Context, spec queue.Spec, calls []apiCall) e
 		return err
 	}
 	s.report.Elapsed = time.Since(began).Seconds()
-	runtime.GC() // ours
 	s.report.End = s.memory()
 	return s.compare(ctx, jobs, heard)
 }
 
-// wait ends when all jobs have ended.
-func (s *serveRun) wait(ctx context.Context, jobs []string, over chan<- struct{}) error {
+// wait returns when all jobs have ended.
+func (s *run) wait(ctx context.Context, jobs []string, over chan<- struct{}) error {
 	defer close(over)
 	for {
 		select {
@@ -316,8 +316,8 @@ func (s *serveRun) wait(ctx context.Context, jobs []string, over chan<- struct{}
 	}
 }
 
-// compare reads the logs again and counts what listeners missed.
-func (s *serveRun) compare(ctx context.Context, jobs []string, heard [][]string) error {
+// compare reads the logs again and counts what the listeners missed.
+func (s *run) compare(ctx context.Context, jobs []string, heard [][]string) error {
 	for i, ids := range heard {
 		var all []string
 		err := s.client.Events(ctx, jobs[i%len(jobs)], "", func(e client.Event) error {
@@ -347,9 +347,9 @@ func latency(times []time.Duration) Latency {
 }
 
 // goalTimes is how much slower a call may be under load.
-const goalTimes = 10
+const goalTimes = 10.0
 
-func (r *ServeReport) figures() {
+func (r *Report) figures() {
 	worst := 0.0
 	for i := range r.Calls {
 		if c := &r.Calls[i]; c.Idle.P99 > 0 {
@@ -357,51 +357,32 @@ func (r *ServeReport) figures() {
 			worst = max(worst, c.Times99)
 		}
 	}
-	bound := func(v float64) *float64 { return &v }
-	r.Figures = []Figure{
-		{Key: "jobs_done", Name: "Jobs done", Value: float64(r.Done), Min: bound(float64(r.Jobs)), Note: fmt.Sprintf("of %d", r.Jobs)},
-		{Key: "lost_events", Name: "Events lost", Value: float64(r.Lost), Max: bound(0), Note: fmt.Sprintf("%d listeners saw %d", r.Listeners, r.Events)},
-		{Key: "p99_times", Name: "p99 of a call under load by idle, the worst call", Value: worst, Unit: Times, Max: bound(goalTimes)},
-		{Key: "memory_growth", Name: "Memory of the server at the end by that in the middle", Value: float64(r.End) / max(1, float64(r.Middle)), Unit: Times, Max: bound(1.2),
+	r.Figures = []bench.Figure{
+		{Key: "jobs_done", Name: "Jobs done", Value: float64(r.Done), Min: new(float64(r.Jobs)), Note: fmt.Sprintf("of %d", r.Jobs)},
+		{Key: "lost_events", Name: "Events lost", Value: float64(r.Lost), Max: new(0.0), Note: fmt.Sprintf("%d listeners saw %d", r.Listeners, r.Events)},
+		{Key: "p99_times", Name: "p99 of a call under load by idle, the worst call", Value: worst, Unit: bench.Times, Max: new(goalTimes)},
+		{Key: "memory_growth", Name: "Memory of the server at the end by that in the middle", Value: float64(r.End) / max(1, float64(r.Middle)), Unit: bench.Times, Max: new(1.2),
 			Note: fmt.Sprintf("%s at the start, %s in the middle, %s at the end", memory.Size(r.Start), memory.Size(r.Middle), memory.Size(r.End))},
 		{Key: "jobs_per_minute", Name: "Jobs a minute", Value: float64(r.Done) / max(r.Elapsed, 1e-9) * 60, Note: "1 s of 320x240 each"},
 	}
 }
 
-// WriteTable prints the report for people.
-func (r *ServeReport) WriteTable(w io.Writer) error {
-	var b strings.Builder
+// WriteTable writes the calls in Markdown, and the figures.
+func (r *Report) WriteTable(w io.Writer) error {
 	ms := func(v float64) string { return fmt.Sprintf("%.1f ms", v*1000) }
-	fmt.Fprintf(&b, "| call | idle p50 | idle p99 | loaded p50 | loaded p99 | p99 times |\n|---|---|---|---|---|---|\n")
+	rows := [][]string{{"call", "idle p50", "idle p99", "loaded p50", "loaded p99", "p99 times"}}
 	for _, c := range r.Calls {
 		times := "-"
 		if c.Times99 > 0 {
 			times = fmt.Sprintf("%.1f", c.Times99)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", c.Call, ms(c.Idle.P50), ms(c.Idle.P99), ms(c.Loaded.P50), ms(c.Loaded.P99), times)
+		rows = append(rows, []string{c.Call, ms(c.Idle.P50), ms(c.Idle.P99), ms(c.Loaded.P50), ms(c.Loaded.P99), times})
 	}
-	fmt.Fprintln(&b)
-	_, err := io.WriteString(w, b.String())
-	return errors.Join(err, WriteTable(w, r.Figures))
-}
-
-// tailBuffer keeps the end of what a process printed.
-type tailBuffer struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-// Write implements io.Writer.
-func (t *tailBuffer) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, p...)
-	t.b = t.b[max(0, len(t.b)-4096):]
-	return len(p), nil
-}
-
-func (t *tailBuffer) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.TrimSpace(string(t.b))
+	if err := lab.WriteMarkdown(w, rows); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return bench.WriteTable(w, r.Figures)
 }

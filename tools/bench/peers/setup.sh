@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Python environment with the peers at the path given, from requirements.txt.
-# Usage: tools/peers/setup.sh PATH   (PYTHON names another python3)
+# Usage: tools/bench/peers/setup.sh PATH   (PYTHON names another python3)
 set -eu
 if [ $# -ne 1 ]; then
 	echo "usage: $0 PATH" >&2

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times a chain of ONNX graphs in OpenVINO's own Python API.
 
-The graphs are those of `lipstream bench unet --dump DIR`. DIR/graph.json:
+The graphs are those of `go run ./tools/bench unet --dump DIR`. DIR/graph.json:
 
     {"inputs": [{"name": "sample", "shape": [2, 13, 16, 32, 32], "dtype": "float32"}, ...],
      "graphs": [{"file": "down0.onnx", "inputs": ["sample", ...], "outputs": ["s0", ...]}, ...]}

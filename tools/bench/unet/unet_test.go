@@ -1,4 +1,4 @@
-package bench
+package unet
 
 import (
 	"bytes"
@@ -13,55 +13,69 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
+	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// fakePeer stands in for the Python that runs tools/peers. It looks at what it
-// is told to run, and fails when the graphs are not there.
-func fakePeer() int {
+// The test binary plays the Python of the peers where this variable is set:
+// "good", or "broken" for a PyTorch that is not installed.
+const peerVariable = "LIPSTREAM_TEST_PEER"
+
+func TestMain(m *testing.M) {
+	if how := os.Getenv(peerVariable); how != "" {
+		os.Exit(fakePeer(how))
+	}
+	os.Exit(m.Run())
+}
+
+// fakePeer checks what it is told to run, and fails when the graphs are not
+// there.
+func fakePeer(how string) int {
+	const result = `{"peer": %q, "version": %q, "load_seconds": 1, "warmup_seconds": 2, "step_seconds": [1], "median_step_seconds": 1}`
 	switch filepath.Base(os.Args[1]) {
-	case openvinoScript:
+	case lab.OpenVINOScript:
 		if _, err := os.Stat(filepath.Join(os.Args[2], "graph.json")); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		fmt.Println(`{"peer": "openvino", "version": "2026.4.1-1-x", "load_seconds": 1, "warmup_seconds": 2, "step_seconds": [1], "median_step_seconds": 1}`)
-	case torchScript:
-		if os.Getenv(fakeMark) == "broken" {
+		fmt.Printf(result, "openvino", "2026.4.1-1-x")
+	case lab.TorchScript:
+		if how == "broken" {
 			fmt.Fprintln(os.Stderr, "Traceback\nModuleNotFoundError: No module named 'torch'")
 			return 1
 		}
-		fmt.Println(`{"peer": "torch", "version": "2.15", "load_seconds": 1, "warmup_seconds": 2, "step_seconds": [1], "median_step_seconds": 1}`)
+		fmt.Printf(result, "torch", "2.15")
 	default:
 		return 2
 	}
 	return 0
 }
 
-// unetOptions are small ones, for a backend that is installed. Conversions go
-// into a cache folder of the test's own.
-func unetOptions(t *testing.T, name string) UNetOptions {
+// options returns small ones, for a backend that is installed. Conversions
+// go into a cache folder of the test's own.
+func options(t *testing.T, name string) Options {
 	t.Helper()
 	t.Setenv(wheels.DirVariable, filepath.Dir(backendtest.Library(t, name)))
 	cache := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
 	t.Setenv("HOME", cache)
-	return UNetOptions{Size: "tiny", Backend: name, Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 2,
-		PeerScripts: filepath.Join("..", "..", "tools", "peers")}
+	return Options{Size: "tiny", Backend: name, Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 2,
+		Peer: lab.Peer{PeerScripts: "../peers"}, Progress: func(string) {}}
 }
 
-func TestUNet(t *testing.T) {
+func TestMeasure(t *testing.T) {
 	for _, name := range []string{"openvino", "onnxruntime"} {
 		t.Run(name, func(t *testing.T) {
-			o := unetOptions(t, name)
+			o := options(t, name)
 			o.Dump = t.TempDir()
 			o.Batch = 2
-			r, err := UNet(t.Context(), o)
+			r, err := Measure(t.Context(), o)
 			if err != nil {
 				t.Fatal(err)
 			}
-			own := r.Results[0]
-			if len(r.Results) != 1 || own.Load <= 0 || own.Median <= 0 || len(own.Steps) != 2 || r.Backend != name {
+			own := r.Peers[0]
+			if len(r.Peers) != 1 || own.Load <= 0 || own.Median <= 0 || len(own.Steps) != 2 || r.Backend != name {
 				t.Errorf("%+v", r)
 			}
 			if memoryStatus("RssAnon") > 0 && (own.AnonymousLoad <= 0 || own.AnonymousStep <= 0 || own.AnonymousPeak < own.Anonymous || own.PeakRSS < own.Anonymous) {
@@ -87,7 +101,7 @@ func TestUNet(t *testing.T) {
 func checkDump(t *testing.T, dir string, text []byte) {
 	t.Helper()
 	var d struct {
-		Inputs []unetInput
+		Inputs []input
 		Graphs []struct {
 			File            string
 			Inputs, Outputs []string
@@ -118,12 +132,12 @@ func checkDump(t *testing.T, dir string, text []byte) {
 	}
 }
 
-// TestUNetConverted: in half precision the random checkpoint is converted, and
+// TestConverted: in half precision the random checkpoint is converted, and
 // nothing of it is left.
-func TestUNetConverted(t *testing.T) {
-	o := unetOptions(t, "openvino")
+func TestConverted(t *testing.T) {
+	o := options(t, "openvino")
 	o.Precision = backend.BF16
-	r, err := UNet(t.Context(), o)
+	r, err := Measure(t.Context(), o)
 	if fault.KindOf(err) == fault.Usage && strings.Contains(err.Error(), "cannot compute in it") {
 		t.Log(err) // this CPU
 	} else if err != nil {
@@ -137,65 +151,65 @@ func TestUNetConverted(t *testing.T) {
 	}
 }
 
-func TestUNetPeers(t *testing.T) {
-	o := unetOptions(t, "openvino")
+func TestPeers(t *testing.T) {
+	o := options(t, "openvino")
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(fakeProgram, "peer")
+	t.Setenv(peerVariable, "good")
 	o.Peers = program
-	r, err := UNet(t.Context(), o)
+	r, err := Measure(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Results) != 3 || r.Results[1].Version != "2026.4.1" || r.Results[2].Peer != "torch" {
-		t.Errorf("%+v", r.Results)
+	if len(r.Peers) != 3 || r.Peers[1].Version != "2026.4.1" || r.Peers[2].Peer != "torch" {
+		t.Errorf("%+v", r.Peers)
 	}
-	if !slices.ContainsFunc(r.Figures, func(f Figure) bool {
-		return f.Key == "unet_to_torch" && near(f.Value, r.Results[0].Median) && f.Max == nil
+	if !slices.ContainsFunc(r.Figures, func(f bench.Figure) bool {
+		return f.Key == "unet_to_torch" && f.Value == r.Peers[0].Median && f.Max == nil
 	}) {
 		t.Errorf("%+v", r.Figures)
 	}
-	t.Setenv(fakeMark, "broken")
-	_, err = UNet(t.Context(), o)
+	t.Setenv(peerVariable, "broken")
+	_, err = Measure(t.Context(), o)
 	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "No module named 'torch'") || !strings.Contains(fault.HintOf(err), "setup.sh") {
 		t.Errorf("%v, %s", err, fault.HintOf(err))
 	}
 }
 
-func TestUNetRefused(t *testing.T) {
-	good := UNetOptions{Size: "tiny", Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 1}
-	for want, change := range map[string]func(*UNetOptions){
-		"--frames 25: is out": func(o *UNetOptions) { o.Frames = 25 },
-		"--latent 12: is no":  func(o *UNetOptions) { o.Latent = 12 },
-		"--batch 3: is out":   func(o *UNetOptions) { o.Batch = 3 },
-		"--steps 0: is out":   func(o *UNetOptions) { o.Steps = 0 },
-		"no such file":        func(o *UNetOptions) { o.Checkpoint = "nowhere.pt" },
-		"there is no such si": func(o *UNetOptions) { o.Size = "huge" },
-		"find the peers":      func(o *UNetOptions) { o.Peers, o.PeerScripts = "python3", "nowhere" },
-		"the peers compute":   func(o *UNetOptions) { o.Peers, o.Precision = "python3", backend.F16 },
-		"f8":                  func(o *UNetOptions) { o.Precision = "f8" },
+func TestRefused(t *testing.T) {
+	good := Options{Progress: func(string) {}, Size: "tiny", Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 1}
+	for want, change := range map[string]func(*Options){
+		"`frames`: 25 is out":   func(o *Options) { o.Frames = 25 },
+		"`latent`: 12 is not":   func(o *Options) { o.Latent = 12 },
+		"`batch`: 3 is out":     func(o *Options) { o.Batch = 3 },
+		"`steps`: 0 is out":     func(o *Options) { o.Steps = 0 },
+		"no such file":          func(o *Options) { o.Checkpoint = "nowhere.pt" },
+		"there is no such si":   func(o *Options) { o.Size = "huge" },
+		"find the peer nowhere": func(o *Options) { o.Peers, o.PeerScripts = "python3", "nowhere" },
+		"f16 is a precision":    func(o *Options) { o.Peers, o.PeerScripts, o.Precision = "python3", "../peers", backend.F16 },
+		"f8":                    func(o *Options) { o.Precision = "f8" },
 	} {
 		o := good
 		change(&o)
-		_, err := UNet(t.Context(), o)
+		_, err := Measure(t.Context(), o)
 		if err == nil || !strings.Contains(err.Error(), want) || fault.HintOf(err) == "" {
 			t.Errorf("%v (%s), want %q", err, fault.HintOf(err), want)
 		}
 	}
 }
 
-// TestUNetGoals: the goals are those of one measurement only.
-func TestUNetGoals(t *testing.T) {
-	r := &UNetReport{Channels: []int{320, 640, 1280, 1280}, Backend: "openvino", Precision: "bf16", Frames: 16, Latent: 32,
-		Results: []UNetResult{{Peer: "lipstream", Load: 6, Steps: []float64{10}, Median: 10, PeakRSS: 6e9, Anonymous: 3e9},
+// TestGoals: the goals are those of one measurement only.
+func TestGoals(t *testing.T) {
+	r := &Report{Channels: []int{320, 640, 1280, 1280}, Backend: "openvino", Precision: "bf16", Frames: 16, Latent: 32,
+		Peers: []Result{{Peer: "lipstream", Load: 6, Steps: []float64{10}, Median: 10, PeakRSS: 6e9, Anonymous: 3e9},
 			{Peer: "openvino", Median: 10}, {Peer: "torch", Median: 12}}}
-	if got := strings.Join(Missed(r.figures()), "; "); got != "load; peak memory; step to that of torch" {
+	if got := strings.Join(bench.Missed(r.figures()), "; "); got != "load; peak memory; step to that of torch" {
 		t.Error(got)
 	}
 	r.Precision = "f32"
-	if got := Missed(r.figures()); len(got) > 0 {
+	if got := bench.Missed(r.figures()); len(got) > 0 {
 		t.Error(got)
 	}
 }

@@ -1,4 +1,4 @@
-package bench
+package unet
 
 import (
 	"os"
@@ -8,16 +8,16 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// memoryStatus gives a figure of /proc/self/status in bytes, 0 where there is
-// none.
+// memoryStatus returns a figure of /proc/self/status in bytes, or 0.
 func memoryStatus(field string) int64 { return memory.SelfStatus(field)[field] }
 
 // resetPeak sets VmHWM to what is resident now (proc_pid_clear_refs(5)).
 func resetPeak() {
-	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0) // else the peak is that of all that was done before
+	// Where this fails, the peak is that of everything before, too.
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 }
 
-// anonymousPeak samples RssAnon every 50 ms, as tools/peers/measure.py does;
+// anonymousPeak samples RssAnon every 50 ms, as tools/bench/peers/measure.py does;
 // the kernel keeps no peak of it.
 type anonymousPeak struct {
 	peak int64
@@ -42,7 +42,7 @@ func watchAnonymous() *anonymousPeak {
 	return a
 }
 
-// stop ends the sampling and gives the peak; it may be called more than once.
+// stop ends the sampling and returns the peak. It may be called more than once.
 func (a *anonymousPeak) stop() int64 {
 	a.once.Do(func() { close(a.quit) })
 	a.done.Wait()

@@ -1,41 +1,43 @@
-package bench
+package cgroup
 
 import (
-	"context"
+	"bufio"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// allocateVariable makes the test binary hold as many MiB for a second and end.
-const allocateVariable = "LIPSTREAM_BENCH_ALLOCATE"
+// allocateVariable makes the test binary hold as many MiB until its standard
+// input ends.
+const allocateVariable = "LIPSTREAM_TEST_ALLOCATE"
 
-func init() {
+func TestMain(m *testing.M) {
 	n, err := strconv.Atoi(os.Getenv(allocateVariable))
 	if err != nil {
-		return
+		os.Exit(m.Run())
 	}
 	block := make([]byte, n<<20)
 	for i := 0; i < len(block); i += 4096 {
 		block[i] = 1
 	}
-	time.Sleep(time.Second)
+	fmt.Println("allocated")
+	_, _ = io.Copy(io.Discard, os.Stdin)
 	runtime.KeepAlive(block)
-	os.Exit(0)
 }
 
-// newCgroup makes a group or skips the test where that is not permitted.
-func newCgroup(t *testing.T, limit int64) *Cgroup {
+// newGroup makes a group, or skips the test where that is not permitted.
+func newGroup(t *testing.T, limit int64) *Group {
 	t.Helper()
-	g, err := NewCgroup(limit)
+	g, err := New(limit)
 	if fault.KindOf(err) == fault.Missing && err != nil {
 		t.Skip(err)
 	}
@@ -50,63 +52,62 @@ func newCgroup(t *testing.T, limit int64) *Cgroup {
 	return g
 }
 
-// allocate runs a child that holds so many MiB in the group, and gives the most
-// that was seen.
-func allocate(t *testing.T, g *Cgroup, mib int) (most CgroupUsage, err error) {
+// allocate starts a process that holds so many MiB in the group, and returns
+// what the group uses when the process has them or was killed for them.
+func allocate(t *testing.T, g *Group, mib int) (u Usage, err error) {
 	t.Helper()
 	t.Setenv(allocateVariable, strconv.Itoa(mib))
-	cmd := g.Command(t.Context(), os.Args[0])
+	cmd := g.Command(os.Args[0])
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	for {
-		u, usageErr := g.Usage()
-		if usageErr != nil {
-			t.Error(usageErr)
-		}
-		most.Anonymous = max(most.Anonymous, u.Anonymous)
-		most.Peak, most.Swap, most.Killed = max(most.Peak, u.Peak), max(most.Swap, u.Swap), u.Killed
-		select {
-		case err = <-done:
-			u, _ := g.Usage()
-			most.Killed = u.Killed
-			return most, err
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
+	_, _ = bufio.NewReader(out).ReadString('\n') // nothing from a process that was killed
+	u, usageErr := g.Usage()
+	_ = in.Close()
+	return u, errors.Join(cmd.Wait(), usageErr)
 }
 
-// TestCgroup runs real processes under real limits.
-func TestCgroup(t *testing.T) {
+// TestGroup runs real processes under real limits.
+func TestGroup(t *testing.T) {
 	const mib = 1 << 20
-	g := newCgroup(t, 256*mib)
-	most, err := allocate(t, g, 60)
+	g := newGroup(t, 256*mib)
+	u, err := allocate(t, g, 60)
 	if err != nil {
 		t.Errorf("60 of 256 MiB: %v", err)
 	}
-	if most.Anonymous < 60*mib || most.Anonymous > g.Limit || most.Peak < most.Anonymous || most.Swap != 0 || most.Killed != 0 {
-		t.Errorf("60 of 256 MiB: %+v", most)
+	if u.Anonymous < 60*mib || u.Anonymous > g.Limit || u.Peak < u.Anonymous || u.Swap != 0 || u.Killed != 0 {
+		t.Errorf("60 of 256 MiB: %+v", u)
 	}
-	most, err = allocate(t, g, 400)
+	u, err = allocate(t, g, 400)
 	if _, ok := errors.AsType[*exec.ExitError](err); !ok {
 		t.Errorf("400 of 256 MiB: the process ended with %v", err)
 	}
-	if most.Killed == 0 || most.Anonymous > g.Limit {
-		t.Errorf("400 of 256 MiB: %+v", most)
+	if u.Killed == 0 || u.Anonymous > g.Limit {
+		t.Errorf("400 of 256 MiB: %+v", u)
 	}
 }
 
-// TestCgroupClose: what still runs in a group is ended, and the group is gone.
-func TestCgroupClose(t *testing.T) {
-	g := newCgroup(t, 256<<20)
-	cmd := g.Command(context.Background(), "sleep", "600")
+// TestClose: what still runs in a group is killed, and the group is gone.
+func TestClose(t *testing.T) {
+	g := newGroup(t, 256<<20)
+	cmd := g.Command("sh", "-c", "echo running; exec sleep 1000000")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; readText(g.Dir+"/cgroup.procs") == "" && i < 500; i++ {
-		time.Sleep(10 * time.Millisecond)
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("%q, %v", line, err)
 	}
 	waited := make(chan error, 1)
 	go func() { waited <- cmd.Wait() }()
@@ -119,12 +120,15 @@ func TestCgroupClose(t *testing.T) {
 	if _, err := os.Stat(g.Dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the group is still there: %v", err)
 	}
+	if _, err := g.Usage(); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the usage of a group that is gone: %v", err)
+	}
 	if err := g.Close(); err != nil {
 		t.Errorf("closed again: %v", err)
 	}
 }
 
-func TestCgroupParents(t *testing.T) {
+func TestParentFolders(t *testing.T) {
 	const (
 		v1 = "41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n36 31 0:33 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n"
 		v2 = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n"
@@ -141,7 +145,7 @@ func TestCgroupParents(t *testing.T) {
 		{"not mounted", "4:memory:/a\n", v2, 0, nil},
 		{"none", "", "", 0, nil},
 	} {
-		version, parents := cgroupParents(c.own, c.mounts)
+		version, parents := parentFolders(c.own, c.mounts)
 		if diff := cmp.Diff(c.parents, parents); diff != "" || version != c.version {
 			t.Errorf("%s: version %d, %s", c.name, version, diff)
 		}

@@ -1,25 +1,19 @@
-package bench
+package ladder
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// loopScript is the original's loop in tools/peers.
-const loopScript = "loop.py"
-
-// LoopResult is what the original's loop took in PyTorch: memory in bytes.
+// LoopResult is what the original's loop took in PyTorch. Memory is in bytes.
 type LoopResult struct {
 	Peer          string    `json:"peer"`
 	Version       string    `json:"version"`
@@ -37,18 +31,17 @@ type LoopResult struct {
 
 // loop times the original's loop, unless the work folder has it.
 func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
-	script := filepath.Join(l.PeerScripts, loopScript)
 	threads := l.Threads
 	if threads == 0 {
 		threads = runtime.NumCPU()
 	}
-	args := []string{script, "--checkpoint", l.unet, "--steps", strconv.Itoa(l.Steps), "--steps-measured", strconv.Itoa(l.PeerSteps),
+	args := []string{"--checkpoint", l.unet, "--steps", strconv.Itoa(l.Steps), "--steps-measured", strconv.Itoa(l.PeerSteps),
 		"--frames", strconv.Itoa(l.Frames), "--latent", strconv.Itoa(l.Resolution / latentFactor), "--threads", strconv.Itoa(threads)}
 	text := ""
-	for _, name := range []string{loopScript, torchScript, "measure.py"} {
+	for _, name := range []string{lab.LoopScript, lab.TorchScript, "measure.py"} {
 		b, err := os.ReadFile(filepath.Join(l.PeerScripts, name))
 		if err != nil {
-			return nil, fault.Missing.Wrap("read the peer "+l.PeerScripts, err, "give --peer-scripts tools/peers")
+			return nil, fault.Missing.Wrap("read the peer "+l.PeerScripts, err, "set `peer_scripts` to the folder tools/bench/peers")
 		}
 		text += string(b)
 	}
@@ -56,34 +49,22 @@ func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
 		Key  string      `json:"key"`
 		Loop *LoopResult `json:"loop"`
 	}
-	path, key := filepath.Join(l.dir, "loop.json"), textSum(append([]string{l.sum, l.Peers, text}, args...)...)
+	path, key := filepath.Join(l.Work, "loop.json"), textSum(append([]string{l.sum, l.Peers, text}, args...)...)
 	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &kept) == nil && kept.Key == key && kept.Loop != nil {
 		return kept.Loop, nil
 	}
 	l.Progress(fmt.Sprintf("PyTorch: %d of %d steps", l.PeerSteps+1, l.Steps))
-	cmd := exec.CommandContext(ctx, l.Peers, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	cmd.Cancel = func() error { return interrupt(cmd.Process) }
-	cmd.WaitDelay = 10 * time.Second
-	ownGroup(cmd)
-	err := cmd.Run()
-	if ctx.Err() != nil {
-		return nil, fault.Cancelled.Wrap("measure", ctx.Err())
-	}
-	if err != nil {
-		lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-		return nil, fault.Missing.Wrap("run the peer "+script, fmt.Errorf("%w: %s", err, lines[len(lines)-1]),
-			"make the Python environment with tools/peers/setup.sh PATH and give --peers PATH/bin/python")
-	}
 	r := &LoopResult{}
-	if err := json.Unmarshal(stdout.Bytes(), r); err != nil || r.Seconds <= 0 {
-		return nil, fault.Internal.New("read the result of "+script, fmt.Sprintf("%q has no times", stdout.String()))
+	if err := l.Peer.Run(ctx, r, lab.LoopScript, args...); err != nil {
+		return nil, err
+	}
+	if r.Seconds <= 0 {
+		return nil, fault.Internal.New("read the result of "+lab.LoopScript, "it has no times")
 	}
 	l.Progress(fmt.Sprintf("PyTorch: %.2f s per window", r.Seconds))
 	kept.Key, kept.Loop = key, r
 	return r, keep(path, kept)
 }
 
-// latentFactor is how many pixels a latent is wide, in the published VAE.
+// latentFactor is the width of a latent in pixels, in the published VAE.
 const latentFactor = 8

@@ -1,21 +1,26 @@
-package bench
+// Package unet measures a step of the denoising network.
+package unet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
+	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/models"
 	"github.com/lipstream/lipstream/internal/tensor"
+	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
 // Goals of the UNet, for the published topology, 2 x 16 frames, 32 x 32
@@ -30,33 +35,34 @@ const (
 
 // Bounds of what can be asked for.
 const (
-	maxUNetSteps = 1000
-	maxLatent    = 128
-	// unetTimestep is one in the middle of the sampling.
-	unetTimestep = 501
+	maxSteps  = 1000
+	maxLatent = 128
+	// timestep is one in the middle of the sampling.
+	timestep = 501
 )
 
-// UNetOptions say what UNet measures.
-type UNetOptions struct {
-	Checkpoint string // of the UNet; "" makes a random one of Size and deletes it afterwards
-	Size       string // "tiny" or "full"
-	Backend    string // as runtimes.Open takes it
-	Precision  backend.Precision
-	Frames     int // of the window
-	Latent     int // side of the latents
-	Batch      int // 1 runs the two halves of guidance one after the other, 2 together
-	Steps      int // that are timed, after one to warm up
-	Threads    int // CPU threads, of the peers too; 0 is one for each processor
-	Dump       string
-	// Peers is a Python that has what tools/peers/requirements.txt lists; ""
-	// compares with nothing. PeerScripts is the folder tools/peers.
-	Peers, PeerScripts string
-	Progress           func(line string) // for people, may be nil
+// Options configures Measure.
+type Options struct {
+	Checkpoint string `placeholder:"FILE" xor:"what" help:"Checkpoint of a UNet. If it is of another type than the precision, it is converted, and the conversion is kept."`
+	Models     string `placeholder:"FOLDER" xor:"what" help:"Take the UNet of a models folder."`
+	Size       string `default:"tiny" enum:"tiny,full" help:"Without these two, make a random one, tiny or full (needs 8.5 GB in the temporary and the cache folder), and delete it afterwards."`
+
+	Backend   string            `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"What runs the network."`
+	Precision backend.Precision `default:"f32" enum:"f32,bf16,f16" help:"Of the arithmetic: f32, bf16 or f16."`
+	Frames    int               `default:"16" placeholder:"N" help:"Frames of a window, 1 to 24."`
+	Latent    int               `default:"32" placeholder:"N" help:"Side of the latents: 32 for 256 pixels, 64 for 512."`
+	Batch     int               `default:"1" placeholder:"N" help:"1 runs the two halves of guidance one after the other, as the engine does; 2 runs them together."`
+	Steps     int               `default:"3" placeholder:"N" help:"Steps to time, after one to warm up."`
+	Threads   int               `placeholder:"N" help:"CPU threads, those of the peers too. Default: one for each processor."`
+
+	Dump string `placeholder:"FOLDER" help:"Keep the graphs as ONNX, with graph.json; the weights stay in the checkpoint."`
+	lab.Peer
+	Progress lab.Progress `kong:"-"`
 }
 
-// UNetResult is what one implementation took. Memory is in bytes, of its
-// process, 0 where the system does not tell.
-type UNetResult struct {
+// Result is what one implementation took. Memory is in bytes, of its process; 0
+// where the system does not report it.
+type Result struct {
 	Peer          string    `json:"peer"`
 	Version       string    `json:"version"`
 	Load          float64   `json:"load_seconds"`   // from opening the checkpoint until it can run
@@ -70,27 +76,27 @@ type UNetResult struct {
 	AnonymousStep int64     `json:"rss_anon_after_first_step_bytes,omitempty"`
 }
 
-// UNetReport is what UNet found.
-type UNetReport struct {
-	Machine    Machine      `json:"machine"`
-	Checkpoint string       `json:"checkpoint"`
-	Prepared   string       `json:"prepared,omitempty"` // the converted file that was loaded instead
-	Channels   []int        `json:"channels"`
-	Backend    string       `json:"backend"`
-	Precision  string       `json:"precision"`
-	Frames     int          `json:"frames"`
-	Latent     int          `json:"latent"`
-	Batch      int          `json:"batch"`
-	Threads    int          `json:"threads"`
-	Results    []UNetResult `json:"results"` // Lipstream's first
-	Figures    []Figure     `json:"figures"`
+// Report is the result of Measure.
+type Report struct {
+	Machine    bench.Machine `json:"machine"`
+	Checkpoint string        `json:"checkpoint"`
+	Prepared   string        `json:"prepared,omitempty"` // the converted file that was loaded instead
+	Channels   []int         `json:"channels"`
+	Backend    string        `json:"backend"`
+	Precision  string        `json:"precision"`
+	Frames     int           `json:"frames"`
+	Latent     int           `json:"latent"`
+	Batch      int           `json:"batch"`
+	Threads    int           `json:"threads"`
+	Peers      []Result      `json:"results"` // Lipstream first
+	bench.Results
 }
 
-// UNet measures a step of the denoising network with guidance, that is, two
-// windows: how long it takes, how long loading took, and the memory. With
-// Peers, two other implementations do the same afterwards, each in a process
-// of its own, one after the other.
-func UNet(ctx context.Context, o UNetOptions) (*UNetReport, error) {
+// Measure measures a step of the denoising network with guidance, that is, two
+// windows: how long it takes, how long loading takes, and the memory. With
+// Peers, two other implementations do the same afterwards, each in a process of
+// its own, one after the other.
+func Measure(ctx context.Context, o Options) (*Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
@@ -104,7 +110,7 @@ func UNet(ctx context.Context, o UNetOptions) (*UNetReport, error) {
 	} else if o.Dump, err = filepath.Abs(o.Dump); err != nil {
 		return nil, fault.Output.Wrap("write the graphs "+o.Dump, err)
 	}
-	u := &unetBench{UNetOptions: o, report: &UNetReport{Machine: thisMachine(media.Tools{}), Precision: string(o.Precision),
+	u := &run{Options: o, report: &Report{Machine: bench.ThisMachine(media.Tools{}), Precision: string(o.Precision),
 		Frames: o.Frames, Latent: o.Latent, Batch: o.Batch, Threads: o.Threads}}
 	defer u.clean()
 	if err := u.prepare(ctx, dir); err != nil {
@@ -114,80 +120,70 @@ func UNet(ctx context.Context, o UNetOptions) (*UNetReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	u.report.Results = []UNetResult{own}
+	u.report.Peers = []Result{own}
 	if o.Peers != "" {
 		results, err := u.peers(ctx)
 		if err != nil {
 			return nil, err
 		}
-		u.report.Results = append(u.report.Results, results...)
+		u.report.Peers = append(u.report.Peers, results...)
 	}
-	u.report.Figures = u.report.figures()
+	u.report.Results = bench.Results{Figures: u.report.figures()}
 	return u.report, nil
 }
 
-// check refuses what cannot be measured and fills in the defaults.
-func (o *UNetOptions) check() error {
-	if o.Progress == nil {
-		o.Progress = func(string) {}
-	}
-	for _, v := range []struct {
-		name             string
-		value, low, high int
-	}{
-		{"--frames", o.Frames, 1, network.Published().Positions}, {"--latent", o.Latent, 8, maxLatent},
-		{"--batch", o.Batch, 1, 2}, {"--steps", o.Steps, 1, maxUNetSteps}, {"--threads", o.Threads, 0, 1024},
-	} {
-		if v.value < v.low || v.value > v.high {
-			return fault.Usage.New("option "+fmt.Sprintf("%s %d", v.name, v.value), "is out of range", fmt.Sprintf("give %d to %d", v.low, v.high))
-		}
-	}
-	if o.Latent%8 != 0 {
-		return fault.Usage.New("option "+fmt.Sprintf("--latent %d", o.Latent), "is no multiple of 8", "give 32 for 256 pixels, or 64 for 512")
+// check returns what is wrong with the options, and fills in the defaults.
+func (o *Options) check() error {
+	err := cmp.Or(lab.In("frames", o.Frames, 1, network.Published().Positions), lab.In("latent", o.Latent, 8, maxLatent),
+		lab.In("batch", o.Batch, 1, 2), lab.In("steps", o.Steps, 1, maxSteps), lab.In("threads", o.Threads, 0, 1024),
+		o.Peer.Check(lab.OpenVINOScript, lab.TorchScript))
+	switch {
+	case err != nil:
+		return err
+	case o.Latent%8 != 0:
+		return fault.Field("latent", strconv.Itoa(o.Latent), "is not a multiple of 8", "set it to 32 for 256 pixels, or 64 for 512")
+	case o.Peers != "" && o.Precision == backend.F16:
+		return fault.Field("precision", "f16", "is a precision that the peers do not have", "set it to bf16 or f32")
 	}
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
 	}
-	if o.Peers == "" {
-		return nil
-	}
-	if o.Precision == backend.F16 {
-		return fault.Usage.New("option --peers", "the peers compute in bf16 or f32", "use --precision bf16 or f32")
-	}
-	for _, s := range []string{openvinoScript, torchScript} {
-		if _, err := os.Stat(filepath.Join(o.PeerScripts, s)); err != nil {
-			return fault.Missing.Wrap("find the peers "+o.PeerScripts, err, "run it in Lipstream's source folder, or give --peer-scripts: the folder tools/peers")
+	if o.Models != "" {
+		set, err := models.Find(o.Models)
+		if set.UNet == "" {
+			return err
 		}
+		o.Checkpoint = set.UNet
 	}
 	return nil
 }
 
-// unetBench is one measurement under way.
-type unetBench struct {
-	UNetOptions
-	report *UNetReport
+// run is a measurement under way.
+type run struct {
+	Options
+	report *Report
 	weight string   // the checkpoint that is loaded: converted, where need be
 	remove []string // afterwards
 }
 
-func (u *unetBench) clean() {
+func (u *run) clean() {
 	for _, f := range u.remove {
 		_ = os.Remove(f)
 	}
 }
 
-// prepare finds or makes the checkpoint, and its conversion to the precision
-// that is computed in.
-func (u *unetBench) prepare(ctx context.Context, dir string) error {
+// prepare finds or makes the checkpoint and its conversion to the precision of
+// the arithmetic.
+func (u *run) prepare(ctx context.Context, dir string) error {
 	compute := u.Precision.DType()
 	if string(u.Precision) != compute.String() {
-		return fault.Usage.New("use precision "+string(u.Precision), "it is unknown", "use one of: f32, bf16, f16")
+		return fault.Field("precision", string(u.Precision), "does not exist", "set it to f32, bf16 or f16")
 	}
 	made := u.Checkpoint == ""
 	if made {
 		u.Progress("making a random checkpoint (" + u.Size + ")")
-		// A seed of its own, so that the converted file, which is named after
-		// the content, is nobody else's and can be deleted.
+		// A seed of its own: the converted file is named after the content, so
+		// nobody else has it, and it can be deleted.
 		_, err := models.Synth(ctx, filepath.Join(dir, "models"), models.SynthOptions{Size: u.Size, Seed: uint64(time.Now().UnixNano()), Resolution: 256, DType: tensor.F32})
 		if err != nil {
 			return err
@@ -224,9 +220,8 @@ func (u *unetBench) prepare(ctx context.Context, dir string) error {
 	return nil
 }
 
-// own measures Lipstream itself, and writes the graphs for the peers. All that
-// it loads is closed in the end.
-func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
+// own measures Lipstream itself and writes the graphs for the peers.
+func (u *run) own(ctx context.Context) (r Result, err error) {
 	u.Progress("lipstream")
 	b, err := runtimes.Open(ctx, u.Backend)
 	if err != nil {
@@ -259,7 +254,7 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 		return r, err
 	}
 	defer func() { err = closed(err, chain.Close) }()
-	r = UNetResult{Peer: "lipstream", Version: b.Name(), Load: time.Since(began).Seconds(), AnonymousLoad: memoryStatus("RssAnon")}
+	r = Result{Peer: "lipstream", Version: b.Name(), Load: time.Since(began).Seconds(), AnonymousLoad: memoryStatus("RssAnon")}
 	if v, ok := b.(interface{ Version() string }); ok {
 		r.Version += " " + v.Version()
 	}
@@ -268,7 +263,7 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 	for i := range u.Steps + 1 {
 		began := time.Now()
 		for range 2 / u.Batch {
-			if err := runUNet(ctx, chain, net); err != nil {
+			if err := step(ctx, chain, net); err != nil {
 				return r, err
 			}
 		}
@@ -280,7 +275,7 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 		}
 		r.Steps = append(r.Steps, seconds)
 	}
-	r.Median = percentile(r.Steps, 0.5)
+	r.Median = bench.Median(r.Steps)
 	r.Anonymous, r.AnonymousPeak, r.PeakRSS = memoryStatus("RssAnon"), anonymous.stop(), memoryStatus("VmHWM")
 	if err := u.dump(net, b.Name()); err != nil {
 		return r, err
@@ -288,7 +283,7 @@ func (u *unetBench) own(ctx context.Context) (r UNetResult, err error) {
 	return r, nil
 }
 
-// closed closes something and keeps the first error.
+// closed calls c and returns the first error.
 func closed(err error, c func() error) error {
 	if e := c(); err == nil && e != nil {
 		return fault.Internal.Wrap("close what was measured", e)
@@ -296,11 +291,11 @@ func closed(err error, c func() error) error {
 	return err
 }
 
-// runUNet computes the network once, on inputs that need no random generator:
-// those of the peers.
-func runUNet(ctx context.Context, chain *network.Chain, net *network.UNet) error {
-	flow := network.Flow{"time": network.TimeEmbedding(unetTimestep, net.Config.Channels[0])}
-	for k, in := range unetInputs(net) {
+// step computes the network once, on inputs that need no random generator: those
+// of the peers.
+func step(ctx context.Context, chain *network.Chain, net *network.UNet) error {
+	flow := network.Flow{"time": network.TimeEmbedding(timestep, net.Config.Channels[0])}
+	for k, in := range inputs(net) {
 		if in.Name != "time" {
 			flow[in.Name] = wave(k, in.Shape)
 		}

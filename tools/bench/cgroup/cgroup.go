@@ -1,7 +1,7 @@
-package bench
+// Package cgroup runs processes under a memory limit that the kernel enforces.
+package cgroup
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -15,55 +15,53 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Cgroup is a control group of its own with a memory limit and without swap:
-// what is started with Command lives under a limit that the kernel enforces.
-// Linux only. Source: the kernel's admin-guide/cgroup-v1/memory.rst and
-// admin-guide/cgroup-v2.rst.
-type Cgroup struct {
+// Group is a control group with a memory limit and without swap. What Command
+// runs lives in it. Linux only. Source: the kernel's
+// admin-guide/cgroup-v1/memory.rst and admin-guide/cgroup-v2.rst.
+type Group struct {
 	Version int    // 1 or 2
 	Dir     string // of the group in the file system
 	Limit   int64  // bytes
-	// peak is the largest sum seen, where version 2 keeps none (before Linux 5.19).
+	// peak is the largest sum seen: before Linux 5.19, version 2 keeps none.
 	peak int64
 }
 
-// CgroupUsage is what a group's processes hold now, bytes.
-type CgroupUsage struct {
+// Usage is what the processes of a group hold, in bytes.
+type Usage struct {
 	Anonymous int64 // memory that no file backs
 	Swap      int64
-	Peak      int64 // the most that was ever charged, with the files' pages
-	Failures  int64 // how often the limit was met: mostly harmless, files' pages are dropped
+	Peak      int64 // the most that was ever charged, with the pages of files
+	Failures  int64 // how often the limit was reached: mostly harmless, pages of files are dropped
 	Killed    int64 // processes that the kernel killed for lack of memory
 }
 
-const cgroupHint = "run it as root, or in a group that is yours: systemd-run --scope -p Delegate=yes lipstream bench limit ..."
+const hint = "run it as root, or in a group that you own: systemd-run --scope -p Delegate=yes go run ./tools/bench limit ..."
 
-// NewCgroup makes a group with a limit in bytes. The caller closes it.
+// New makes a group with a limit in bytes. The caller closes it.
 //
-// In version 1 it lies below the group of this process, so that the limits
-// which hold here hold there as well. Version 2 gives limits only to children
-// of groups without processes, so it is the next group above that may have
-// them. Without the right, or without control groups, the error is of kind
-// Missing.
-func NewCgroup(limit int64) (*Cgroup, error) {
+// In version 1 the group is below that of this process, so that its limits hold
+// there as well. Version 2 allows limits only below groups without processes, so
+// it is below the next group upwards that can have children. If this is not
+// permitted, or there are no control groups, the error is of kind Missing.
+func New(limit int64) (*Group, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return nil, fault.Missing.Wrap("make a control group", errors.New("this system has none"), "memory limits are measured on Linux")
+		return nil, fault.Missing.Wrap("make a control group", errors.New("this system has no control groups"), "memory limits are measured on Linux")
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return nil, fault.Missing.Wrap("make a control group", err, cgroupHint)
+		return nil, fault.Missing.Wrap("make a control group", err, hint)
 	}
-	version, parents := cgroupParents(string(own), string(mounts))
+	version, parents := parentFolders(string(own), string(mounts))
 	if len(parents) == 0 {
-		return nil, fault.Missing.New("make a control group", "no hierarchy that controls memory is mounted", cgroupHint)
+		return nil, fault.Missing.New("make a control group", "no hierarchy that controls memory is mounted", hint)
 	}
 	for _, parent := range parents {
 		if version == 2 && !slices.Contains(strings.Fields(readText(filepath.Join(parent, "cgroup.subtree_control"))), "memory") {
 			err = fmt.Errorf("%s gives its children no control of memory", parent)
 			continue
 		}
-		g := &Cgroup{Version: version, Limit: limit}
+		g := &Group{Version: version, Limit: limit}
 		if g.Dir, err = os.MkdirTemp(parent, "lipstream-"); err != nil {
 			continue
 		}
@@ -73,13 +71,13 @@ func NewCgroup(limit int64) (*Cgroup, error) {
 		}
 		return g, nil
 	}
-	return nil, fault.Missing.Wrap("make a control group", err, cgroupHint)
+	return nil, fault.Missing.Wrap("make a control group", err, hint)
 }
 
-// cgroupParents reads where the memory controller's groups are, from
-// /proc/self/cgroup and /proc/self/mountinfo: folders that a new group may be
-// made in, the best first. Without the controller the version is 0.
-func cgroupParents(own, mounts string) (version int, parents []string) {
+// parentFolders returns the folders in which a new group may be made, the best
+// first, from the content of /proc/self/cgroup and /proc/self/mountinfo. Without
+// a controller of memory the version is 0.
+func parentFolders(own, mounts string) (version int, parents []string) {
 	group := ""
 	for line := range strings.Lines(own) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -101,7 +99,7 @@ func cgroupParents(own, mounts string) (version int, parents []string) {
 		if !(version == 1 && v1 || version == 2 && g[0] == "cgroup2") {
 			continue
 		}
-		// In a container often only the part below root is to be seen.
+		// In a container often only the part below root is visible.
 		point, root := f[4], strings.TrimSuffix(f[3], "/")
 		rel, ok := strings.CutPrefix(group, root)
 		if !ok {
@@ -120,7 +118,7 @@ func cgroupParents(own, mounts string) (version int, parents []string) {
 }
 
 // setLimit sets the limit and forbids swap.
-func (g *Cgroup) setLimit() error {
+func (g *Group) setLimit() error {
 	limit := strconv.FormatInt(g.Limit, 10)
 	write := func(name, value string, must bool) error {
 		err := os.WriteFile(filepath.Join(g.Dir, name), []byte(value), 0)
@@ -132,39 +130,39 @@ func (g *Cgroup) setLimit() error {
 	if g.Version == 2 {
 		return errors.Join(write("memory.max", limit, true), write("memory.swap.max", "0", false))
 	}
-	// The sum with swap may not be below the limit without, so it comes last.
+	// The limit with swap may not be below the one without, so it comes last.
 	return errors.Join(write("memory.limit_in_bytes", limit, true), write("memory.swappiness", "0", false),
 		write("memory.memsw.limit_in_bytes", limit, false))
 }
 
-// Command is exec.CommandContext inside the group: the process enters it before
-// the program starts, and its children are born in it.
-func (g *Cgroup) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+// Command is exec.Command inside the group: the process enters the group before
+// the program starts, so that all its children belong to it.
+func (g *Group) Command(name string, args ...string) *exec.Cmd {
 	const enter = `echo $$ >"$0" || exit 126; exec "$@"`
-	return exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", enter, filepath.Join(g.Dir, "cgroup.procs"), name}, args...)...)
+	return exec.Command("/bin/sh", append([]string{"-c", enter, filepath.Join(g.Dir, "cgroup.procs"), name}, args...)...)
 }
 
-// Usage reads what the group uses.
-func (g *Cgroup) Usage() (CgroupUsage, error) {
+// Usage returns what the group uses.
+func (g *Group) Usage() (Usage, error) {
 	stat, err := os.ReadFile(filepath.Join(g.Dir, "memory.stat"))
 	if err != nil {
-		return CgroupUsage{}, fault.Internal.Wrap("read the memory of "+g.Dir, fault.WithoutPath(err))
+		return Usage{}, fault.Internal.Wrap("read the memory of "+g.Dir, fault.WithoutPath(err))
 	}
 	number := func(name string) int64 { return parseNumber(readText(filepath.Join(g.Dir, name))) }
 	if g.Version == 1 {
-		return CgroupUsage{Anonymous: field(string(stat), "total_rss"), Swap: field(string(stat), "total_swap"),
+		return Usage{Anonymous: field(string(stat), "total_rss"), Swap: field(string(stat), "total_swap"),
 			Peak: number("memory.max_usage_in_bytes"), Failures: number("memory.failcnt"),
 			Killed: field(readText(filepath.Join(g.Dir, "memory.oom_control")), "oom_kill")}, nil
 	}
 	events := readText(filepath.Join(g.Dir, "memory.events"))
 	g.peak = max(g.peak, number("memory.current"), number("memory.peak"))
-	return CgroupUsage{Anonymous: field(string(stat), "anon"), Swap: number("memory.swap.current"),
+	return Usage{Anonymous: field(string(stat), "anon"), Swap: number("memory.swap.current"),
 		Peak: g.peak, Failures: field(events, "max"), Killed: field(events, "oom_kill")}, nil
 }
 
 // Close kills what still runs in the group and removes it. It may be called
-// more than once.
-func (g *Cgroup) Close() error {
+// more than once. If it cannot be removed within 10 s, that is an error.
+func (g *Group) Close() error {
 	const patience = 10 * time.Second
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		for pid := range strings.FieldsSeq(readText(filepath.Join(g.Dir, "cgroup.procs"))) {
@@ -176,18 +174,18 @@ func (g *Cgroup) Close() error {
 				_ = p.Kill() // it may have ended by itself
 			}
 		}
-		// A group that holds a process, be it a dead one, cannot be removed.
+		// A group with a process in it, even a dead one, cannot be removed.
 		err := os.Remove(g.Dir)
 		if err == nil || errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		if time.Since(began) > patience {
-			return fault.Output.Wrap("remove the control group "+g.Dir, fault.WithoutPath(err), "end what runs in it and remove the folder with rmdir")
+			return fault.Output.Wrap("remove the control group "+g.Dir, fault.WithoutPath(err), "stop what runs in it and remove the folder with rmdir")
 		}
 	}
 }
 
-// readText gives a small file without blanks around it; "" when it cannot be read.
+// readText returns a small file without the blanks around it, or "".
 func readText(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -204,7 +202,7 @@ func parseNumber(s string) int64 {
 	return n
 }
 
-// field finds a line "name number"; 0 without one.
+// field returns the number of a line "name number", or 0.
 func field(text, name string) int64 {
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) == 2 && f[0] == name {

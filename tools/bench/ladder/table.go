@@ -1,6 +1,7 @@
-package bench
+package ladder
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -10,18 +11,20 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/chart"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
 // The goals of all switches together against the original's loop in PyTorch.
 const (
-	goalLadderSpeed  = 8.0
-	goalLadderMemory = 0.5
+	goalSpeed  = 8.0
+	goalMemory = 0.5
 )
 
-// LadderRow is one row of the ladder. Times are in seconds, memory in bytes.
-type LadderRow struct {
+// Row is one row of the ladder. Times are in seconds, memory in bytes.
+type Row struct {
 	Key      string    `json:"key"`
 	Name     string    `json:"name"`
 	Flags    string    `json:"flags"`
@@ -30,16 +33,16 @@ type LadderRow struct {
 	Frames   int       `json:"frames"`    // of the clip
 	Windows  int64     `json:"windows"`   // that were denoised
 	Time     time.Time `json:"time,omitzero"`
-	// SecondsRun is the mean time of a window as it was run. Seconds is that of
-	// as many frames of video as the base's window has, with all Steps.
+	// SecondsRun is the mean time of a window as it was run. Seconds is the time
+	// for as many frames as the base's window has, with all Steps.
 	SecondsRun float64 `json:"seconds_per_window_run"`
 	Seconds    float64 `json:"seconds_per_window"`
 	Peak       int64   `json:"peak"` // resident, with ffmpeg's processes
 	Anonymous  int64   `json:"peak_anonymous"`
 	DeviceBusy float64 `json:"device_busy"`
-	// PSNR is that of the generated region to the base's with as many steps run
-	// (rows with steps of their own: to the full base), luma, dB; nil where
-	// there is none, and where Exact.
+	// PSNR compares the generated region with that of a base with as many steps
+	// run (rows that change the steps: the full base): luma, dB. It is nil where
+	// nothing was compared, and where Exact.
 	PSNR        *float64              `json:"psnr,omitempty"`
 	Exact       bool                  `json:"exact"`
 	SpeedUp     float64               `json:"speed_up"`        // to the base
@@ -51,38 +54,38 @@ type LadderRow struct {
 	Error       string                `json:"error,omitempty"` // why it failed
 }
 
-// seconds computes Seconds; window is the number of frames of the base's.
-func (r *LadderRow) seconds(window int) {
+// seconds computes Seconds for a base whose window has so many frames.
+func (r *Row) seconds(window int) {
 	r.Seconds = r.SecondsRun * float64(r.Windows) * float64(window) / float64(r.Frames) * float64(r.Steps) / float64(r.StepsRun)
 }
 
-// LadderReport is what Ladder found.
-type LadderReport struct {
-	Machine    Machine     `json:"machine"`
-	Models     string      `json:"models"`
-	Version    string      `json:"version"`
-	Resolution int         `json:"resolution"`
-	Backend    string      `json:"backend"`
-	Threads    int         `json:"threads"`
-	Steps      int         `json:"steps"`
-	Quick      int         `json:"quick"`
-	Frames     int         `json:"frames"`
-	Rows       []LadderRow `json:"rows"`
-	Loop       *LoopResult `json:"loop,omitempty"` // in PyTorch
-	Figures    []Figure    `json:"figures"`
+// Report is the result of Measure.
+type Report struct {
+	Machine    bench.Machine `json:"machine"`
+	Models     string        `json:"models"`
+	Version    string        `json:"version"`
+	Resolution int           `json:"resolution"`
+	Backend    string        `json:"backend"`
+	Threads    int           `json:"threads"`
+	Steps      int           `json:"steps"`
+	Quick      int           `json:"quick"`
+	Frames     int           `json:"frames"`
+	Rows       []Row         `json:"rows"`
+	Loop       *LoopResult   `json:"loop,omitempty"` // in PyTorch
+	bench.Results
 }
 
-// row finds a row that was measured.
-func (r *LadderReport) row(key string) (LadderRow, bool) {
-	i := slices.IndexFunc(r.Rows, func(row LadderRow) bool { return row.Key == key && row.Seconds > 0 && row.Error == "" })
+// row returns a row that was measured.
+func (r *Report) row(key string) (Row, bool) {
+	i := slices.IndexFunc(r.Rows, func(row Row) bool { return row.Key == key && row.Seconds > 0 && row.Error == "" })
 	if i < 0 {
-		return LadderRow{}, false
+		return Row{}, false
 	}
 	return r.Rows[i], true
 }
 
 // finish compares the rows with PyTorch and with the goals.
-func (r *LadderReport) finish() {
+func (r *Report) finish() {
 	for i := range r.Rows {
 		if row := &r.Rows[i]; r.Loop != nil && row.Seconds > 0 {
 			row.ToTorch = r.Loop.Seconds / row.Seconds
@@ -97,37 +100,33 @@ func (r *LadderReport) finish() {
 		}
 		return nil
 	}
-	speed := Figure{Key: "ladder_speed", Name: "all together to PyTorch, speed", Value: math.NaN(), Unit: Times, Min: goal(goalLadderSpeed)}
-	size := Figure{Key: "ladder_memory", Name: "all together to PyTorch, peak memory", Value: math.NaN(), Unit: Times, Max: goal(goalLadderMemory)}
+	speed := bench.Figure{Key: "ladder_speed", Name: "all together to PyTorch, speed", Value: math.NaN(), Unit: bench.Times, Min: goal(goalSpeed)}
+	size := bench.Figure{Key: "ladder_memory", Name: "all together to PyTorch, peak memory", Value: math.NaN(), Unit: bench.Times, Max: goal(goalMemory)}
 	switch {
 	case r.Loop == nil:
-		speed.Note, size.Note = "give --peers", "give --peers"
+		speed.Note, size.Note = "set `peers`", "set `peers`"
 	case !ok:
 		speed.Note, size.Note = "all together was not measured", "all together was not measured"
 	default:
 		speed.Value, size.Value = all.ToTorch, all.TorchMemory
 		speed.Note, size.Note = "a window of float32 DDIM with guidance", "resident"
 	}
-	r.Figures = []Figure{speed, size}
+	r.Figures = []bench.Figure{speed, size}
 	if ok && r.Loop != nil {
 		overlap := min(4, r.Frames/2)
 		share := float64(r.Frames-overlap) / float64(r.Frames)
 		r.Figures = append(r.Figures,
-			Figure{Key: "ladder_speed_frames", Name: "the same for a frame of a long video", Value: all.ToTorch * share, Unit: Times,
+			bench.Figure{Key: "ladder_speed_frames", Name: "the same for a frame of a long video", Value: all.ToTorch * share, Unit: bench.Times,
 				Note: fmt.Sprintf("windows share %d frames, the original's none", overlap)},
-			Figure{Key: "ladder_anonymous", Name: "all together to PyTorch, anonymous memory", Value: float64(all.Anonymous) / float64(r.Loop.AnonymousPeak), Unit: Times})
+			bench.Figure{Key: "ladder_anonymous", Name: "all together to PyTorch, anonymous memory", Value: float64(all.Anonymous) / float64(r.Loop.AnonymousPeak), Unit: bench.Times})
 	}
 }
 
-// WriteTable prints the ladder in Markdown, and the figures.
-func (r *LadderReport) WriteTable(w io.Writer) error {
+// WriteTable writes the ladder in Markdown, and the figures.
+func (r *Report) WriteTable(w io.Writer) error {
 	m := r.Machine
-	threads := r.Threads
-	if threads == 0 {
-		threads = m.Threads
-	}
-	if _, err := fmt.Fprintf(w, "lipstream %s, %s/%s, %s, %d threads, %s memory\n%s (%s), %d pixels, windows of %d frames\n\n",
-		m.Lipstream, m.OS, m.Arch, m.CPU, threads, memory.Size(m.Memory), r.Version, r.Models, r.Resolution, r.Frames); err != nil {
+	m.Threads = cmp.Or(r.Threads, m.Threads)
+	if _, err := fmt.Fprintf(w, "%s\n%s (%s), %d pixels, windows of %d frames\n\n", m, r.Version, r.Models, r.Resolution, r.Frames); err != nil {
 		return err
 	}
 	rows := [][]string{{"switch", "steps", "steps run", "s per window", "to exact", "to PyTorch", "peak memory", "anonymous", "peak to exact", "peak to PyTorch", "PSNR", ""}}
@@ -138,20 +137,20 @@ func (r *LadderReport) WriteTable(w io.Writer) error {
 		steps := strconv.Itoa(len(l.StepSeconds))
 		rows = append(rows, []string{"PyTorch " + l.Version + ", f32", strconv.Itoa(l.Steps), steps, seconds(l.Seconds), "", "", memory.Size(l.PeakRSS), memory.Size(l.AnonymousPeak), "", "", "", ""})
 	}
-	if err := writeMarkdown(w, rows); err != nil {
+	if err := lab.WriteMarkdown(w, rows); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprint(w, "\n"+r.remarks()+"\n"); err != nil {
 		return err
 	}
-	return WriteTable(w, r.Figures)
+	return bench.WriteTable(w, r.Figures)
 }
 
-// remarks say how it was measured.
-func (r *LadderReport) remarks() string {
+// remarks returns how it was measured.
+func (r *Report) remarks() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Window: denoising %d frames of video, loads of streamed parts included; coding, VAE and loading before it are not.\n", r.Frames)
-	if slices.ContainsFunc(r.Rows, func(row LadderRow) bool { return row.Seconds > 0 && row.StepsRun < row.Steps }) {
+	if slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Seconds > 0 && row.StepsRun < row.Steps }) {
 		fmt.Fprintf(&b, "Rows with fewer steps run than steps: run with --quick %d, their time scaled by the steps, their PSNR to an exact job of as many steps.\n", r.Quick)
 	}
 	b.WriteString("PSNR: the generated region to the exact job's, luma, from lossless files; exact: no sample differs.\n")
@@ -160,8 +159,8 @@ func (r *LadderReport) remarks() string {
 
 func seconds(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
 
-// cells are the row's texts.
-func (r LadderRow) cells() []string {
+// cells returns the texts of the row.
+func (r Row) cells() []string {
 	if r.Error != "" || r.Seconds == 0 {
 		why := r.Note
 		if r.Error != "" {
@@ -173,26 +172,26 @@ func (r LadderRow) cells() []string {
 		if v == 0 {
 			return "-"
 		}
-		return format(v, Times)
+		return bench.Format(v, bench.Times)
 	}
 	return []string{r.Name, strconv.Itoa(r.Steps), strconv.Itoa(r.StepsRun), seconds(r.Seconds), times(r.SpeedUp), times(r.ToTorch),
 		memory.Size(r.Peak), memory.Size(r.Anonymous), times(r.MemoryRatio), times(r.TorchMemory), r.quality(), r.Note}
 }
 
-// quality writes the PSNR.
-func (r LadderRow) quality() string {
+// quality returns the PSNR as text.
+func (r Row) quality() string {
 	switch {
 	case r.Exact:
 		return "exact"
 	case r.PSNR != nil:
-		return format(*r.PSNR, Decibel)
+		return bench.Format(*r.PSNR, bench.Decibel)
 	}
 	return "-"
 }
 
 // Plot draws the seconds per window as bars, with memory and PSNR beside the
 // names: a PNG or an SVG, by the ending.
-func (r *LadderReport) Plot(path string) error {
+func (r *Report) Plot(path string) error {
 	c := chart.Chart{Title: "Seconds per window of " + strconv.Itoa(r.Frames) + " frames", X: "seconds (bars: less is better)"}
 	bar := func(name string, v float64, notes ...string) {
 		c.Bars = append(c.Bars, chart.Bar{Name: name + " (" + strings.Join(notes, ", ") + ")", Value: v})
@@ -210,40 +209,4 @@ func (r *LadderReport) Plot(path string) error {
 		bar("PyTorch f32", r.Loop.Seconds, memory.Size(r.Loop.PeakRSS))
 	}
 	return c.Save(path)
-}
-
-// writeMarkdown writes a table of Markdown whose source is aligned as well. The
-// first row is the header; rows are of equal length.
-func writeMarkdown(w io.Writer, rows [][]string) error {
-	widths := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			widths[i] = max(widths[i], 3, len([]rune(plainCell(cell))))
-		}
-	}
-	line := func(row []string, fill string) error {
-		var b strings.Builder
-		for i, width := range widths {
-			cell := plainCell(row[i])
-			b.WriteString("|" + fill + cell + strings.Repeat(fill, width-len([]rune(cell))) + fill)
-		}
-		_, err := fmt.Fprintln(w, b.String()+"|")
-		return err
-	}
-	for i, row := range rows {
-		if err := line(row, " "); err != nil {
-			return err
-		}
-		if i == 0 {
-			if err := line(make([]string, len(widths)), "-"); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// plainCell keeps a text from ending its cell.
-func plainCell(s string) string {
-	return strings.NewReplacer("|", "/", "\n", " ").Replace(s)
 }
