@@ -15,15 +15,17 @@ GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 # of the two lists.
 RACE += .                         # the report samples memory while the job runs
 RACE += ./cmd/lipstream           # the progress line, followers of logs, the parts of serve
-RACE += ./internal/backend/native # starts the thread that loads libraries
+RACE += ./internal/backend/native      # starts the thread that loads libraries
+RACE += ./internal/backend/onnxruntime # several callers of a session
+RACE += ./internal/backend/openvino    # several callers of a session
 RACE += ./internal/child          # reaps processes while others stop and read them
 RACE += ./internal/doctor         # checks run beside a timeout
+RACE += ./internal/journal        # written by one goroutine, noted in by others
 RACE += ./internal/media          # ffmpeg is fed, read and closed at the same time
 RACE += ./internal/memory         # samples while others read
 RACE += ./internal/pipeline       # the stages and their channels
 RACE += ./internal/queue          # leases, watchers, the embedded server
 RACE += ./internal/server         # requests, events, the board of jobs
-RACE += ./internal/store          # several clients on the same objects
 RACE += ./internal/worker         # slots, heartbeats, tasks
 RACE += ./tools/stress            # keeps the processors busy
 
@@ -61,7 +63,7 @@ test-run:
 	@mkdir -p out
 	@go run $(GOTESTSUM) --format pkgname --hide-summary skipped --jsonfile out/test.json \
 		--post-run-command "go run $(GOTESTSUM) tool slowest --num 10" --raw-command -- sh tools/gotest.sh \
-		| sed -u -e '/^DONE /{h;s/.*/\nThe slowest tests:/p;d}' -e '$$G' | sed -u '$${/^$$/d}'
+		| sed -u -e '/^DONE /{h;s/.*/The slowest tests:/p;d}' -e '$$G' | sed -u '$${/^$$/d}'
 
 test-short: ## the tests that take a second at most, without the race detector
 	go test -short ./...

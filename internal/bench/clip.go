@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -50,19 +51,20 @@ func newMaker(ctx context.Context, tools media.Tools, dir string, o RunOptions) 
 		return nil, fault.Output.Wrap("write "+portrait, err)
 	}
 	m.piece = filepath.Join(dir, "piece.mp4")
+	piece := cmp.Or(o.piece, pieceSeconds)
 	// No B-frames: a copy could not be cut to the frame with them.
 	_, err := m.ffmpeg(ctx, "-loop", "1", "-framerate", strconv.Itoa(ClipRate), "-i", portrait,
-		"-filter_complex", movement(o.Size), "-map", "[out]", "-t", strconv.Itoa(pieceSeconds),
+		"-filter_complex", movement(o.Size, piece), "-map", "[out]", "-t", strconv.Itoa(piece),
 		"-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-bf", "0", "-g", strconv.Itoa(2*ClipRate), m.piece)
 	return m, err
 }
 
 // movement returns the filter that makes the portrait move. It turns before it
 // scales, because ffmpeg's rotate wants frames of one size.
-func movement(size Size) string {
+func movement(size Size, seconds int) string {
 	w, h := size.Width, size.Height
-	wave := func(size float64, periods int) string {
-		return fmt.Sprintf("%g*sin(2*PI*t*%d/%d)", size, periods, pieceSeconds)
+	wave := func(by float64, periods int) string {
+		return fmt.Sprintf("%g*sin(2*PI*t*%d/%d)", by, periods, seconds)
 	}
 	side := fmt.Sprintf("2*trunc(%d*(1.05+%s)/2)", h, wave(0.15, 2))
 	return strings.Join([]string{

@@ -27,12 +27,12 @@ func TestInputs(t *testing.T) {
 		}
 		t.Skip(err)
 	}
-	m, err := newMaker(ctx, tools, t.TempDir(), RunOptions{Size: Size{256, 144}})
+	m, err := newMaker(ctx, tools, t.TempDir(), RunOptions{Size: Size{256, 144}, piece: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Shorter and longer than the piece that is looped.
-	for _, seconds := range []float64{2, 46} {
+	for _, seconds := range []float64{2, 9} {
 		video, voice, err := m.inputs(ctx, seconds)
 		if err != nil {
 			t.Fatal(err)

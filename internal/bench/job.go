@@ -47,7 +47,7 @@ func RunJob(ctx context.Context, cmd *exec.Cmd, each func(lipstream.Event)) (*Jo
 	case ctx.Err() != nil:
 		return j, fault.Cancelled.Wrap("measure", ctx.Err())
 	case err != nil && j.End.Type == lipstream.EventError:
-		return j, fault.Kind(j.End.ExitCode).New("run the job", j.End.Message, j.End.Hint)
+		return j, fault.Kind(j.End.ExitCode).New("measure", j.End.Message, j.End.Hint)
 	case err != nil:
 		if lines := p.Stderr(); len(lines) > 1 {
 			err = fmt.Errorf("%w (%s)", err, strings.Join(lines[:len(lines)-1], "; "))

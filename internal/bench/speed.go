@@ -43,6 +43,7 @@ type RunOptions struct {
 	Threads int       `placeholder:"N" help:"CPU threads of the networks."`
 
 	everyEvent bool // for tests: report each event, not one every 10 s
+	piece      int  // for tests: seconds of the video that is looped, 0 for pieceSeconds
 }
 
 // Size is the size of a video in pixels.
