@@ -73,7 +73,8 @@ func main() {
 func hog() {
 	for range runtime.NumCPU() {
 		go func() {
-			for {
+			for i := uint64(0); ; i++ {
+				_ = i
 			}
 		}()
 	}
