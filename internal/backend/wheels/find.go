@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -199,13 +200,7 @@ func Dir(name string) (string, error) {
 func (r Runtime) folder() string { return r.Name + "-" + r.Version }
 
 // root returns the folder of all installations.
-func root() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fault.Missing.Wrap("find the cache folder", err, "set HOME, or XDG_CACHE_HOME")
-	}
-	return filepath.Join(cache, "lipstream", "runtimes"), nil
-}
+func root() (string, error) { return disk.UserDir("", "runtimes") }
 
 // pythonTime is how long Python may take to print where its packages are.
 const pythonTime = 5 * time.Second

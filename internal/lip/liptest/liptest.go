@@ -89,7 +89,7 @@ func process(t *testing.T, e lip.Engine, items []lip.Item) []lip.Item {
 		t.Fatalf("%d items went in, %d came out", len(items), len(all))
 	}
 	for i := range all {
-		all[i].Finish()
+		all[i].Composite()
 		if all[i].Frame != items[i].Frame {
 			t.Fatalf("item %d came out as number %d", all[i].Frame.Index, i)
 		}
