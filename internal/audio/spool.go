@@ -27,7 +27,7 @@ const (
 // (115 MB an hour) so that Whisper's log-mel can be computed for any part of
 // it, in memory that does not depend on its length. The original computes the
 // log-mel at once and cuts it off at a depth below the loudest value of the
-// whole file (spec 2.1); that value is found while the voice is written.
+// whole file (docs/spec/latentsync.md 2.1 Log-mel); that value is found while the voice is written.
 //
 // First Write by one goroutine, then Finish, then Mel by any number of them.
 // On Windows Close removes the file; elsewhere it has no name from the start,
@@ -62,7 +62,7 @@ func NewSpool(dir string) (*Spool, error) {
 }
 
 // Write adds samples, -1..1, rounded to 16 bits as ffmpeg does for the original
-// (spec 1.4): what came from 16 bits stays exact. What is beyond the range is
+// (docs/spec/latentsync.md 1.4 Reading audio): what came from 16 bits stays exact. What is beyond the range is
 // clipped; NaN counts as silence. The error, of a full disk for example, has
 // the kind fault.Output.
 func (s *Spool) Write(samples []float32) error {
@@ -146,9 +146,9 @@ func (s *Spool) Samples() int64 { return s.written }
 func (s *Spool) MelFrames() int64 { return s.total / MelHop }
 
 // Mel computes columns start..start+count−1 (both ≥ 0) of the normalised
-// log-mel (spec 2.1): MelBands rows of count values, row-major, about
+// log-mel (docs/spec/latentsync.md 2.1 Log-mel): MelBands rows of count values, row-major, about
 // -1.5..1.5. Columns from MelFrames on are zeros, as the original pads the
-// last segment (spec 2.2). A column is the same to the bit whatever part it is
+// last segment (docs/spec/latentsync.md 2.2 Segmentation). A column is the same to the bit whatever part it is
 // asked with. It works after Finish; an error of reading the file has the kind
 // fault.Output, as one of writing it.
 func (s *Spool) Mel(ctx context.Context, start, count int64) ([]float32, error) {

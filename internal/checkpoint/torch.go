@@ -7,7 +7,7 @@ import (
 )
 
 // stateKeys are where a checkpoint keeps the state dict when its top level
-// holds more: LatentSync (spec 4.5) and Whisper (spec 2.7).
+// holds more: LatentSync (docs/spec/latentsync.md 4.5 Checkpoint file) and Whisper (docs/spec/latentsync.md 2.8 tiny.pt layout).
 var stateKeys = []string{"state_dict", "model_state_dict"}
 
 // readTorch reads what torch.save writes since PyTorch 1.6: a zip with a

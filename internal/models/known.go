@@ -38,7 +38,7 @@ const (
 )
 
 // published are the files that LatentSync consists of. Nothing in a UNet's
-// tensors tells 1.5 from 1.6 (spec section 8), so files are known by their
+// tensors tells 1.5 from 1.6 (docs/spec/latentsync.md 8 What differs), so files are known by their
 // SHA-256. The sums were taken from public repositories that pin them, each
 // from at least two that do not depend on each other (found by searching
 // GitHub for the sums, November 2026):

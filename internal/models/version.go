@@ -35,7 +35,7 @@ func (v Version) String() string {
 }
 
 // CheckResolution refuses a resolution that the checkpoint was not made for:
-// it would run, and give bad pictures (spec section 8). Unknown versions and
+// it would run, and give bad pictures (docs/spec/latentsync.md 8 What differs). Unknown versions and
 // random weights take any.
 func (v Version) CheckResolution(r int) error {
 	if v.Resolution == 0 || v.Name == Synthetic || r == v.Resolution {
