@@ -1,5 +1,5 @@
 // Package latentsync is the lip engine that runs the published LatentSync
-// checkpoints (spec/latentsync.md). It denoises windows of frames; with
+// checkpoints (docs/spec/latentsync.md). It denoises windows of frames; with
 // overlapping windows, a cut restarts the window, and peak memory does not
 // depend on the length of the video.
 package latentsync
