@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/fault"
 )
@@ -17,7 +18,7 @@ type benchCmd struct {
 
 type benchSyncCmd struct {
 	bench.SyncOptions
-	Start timeFlag `placeholder:"TIME" help:"As given to lipstream run."`
+	Start lipstream.Time `placeholder:"TIME" help:"As given to lipstream run."`
 	bench.Output
 }
 

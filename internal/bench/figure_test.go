@@ -75,8 +75,8 @@ func TestRunFigures(t *testing.T) {
 	r := RunReport{Baseline: RunResult{Name: "ffmpeg alone", Seconds: 10, Elapsed: 2, CPU: 4}}
 	r.Baseline.finish(250)
 	for _, j := range []RunResult{
-		{Seconds: 600, Elapsed: 400, FramesStage: 300, MemoryPeak: 345 << 20, CPU: 700},
-		{Seconds: 10, Elapsed: 20, FramesStage: 5, MemoryPeak: 300 << 20, CPU: 12},
+		{Seconds: 600, Elapsed: 400, FramesPhase: 300, MemoryPeak: 345 << 20, CPU: 700},
+		{Seconds: 10, Elapsed: 20, FramesPhase: 5, MemoryPeak: 300 << 20, CPU: 12},
 	} {
 		j.finish(int64(j.Seconds * 25))
 		r.Jobs = append(r.Jobs, j)

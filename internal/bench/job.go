@@ -74,8 +74,8 @@ func (j *Job) read(r io.Reader, each func(lipstream.Event)) error {
 			return fmt.Errorf("%q is not an event: %w", s.Text(), err)
 		}
 		switch e.Type {
-		case lipstream.EventStage:
-			j.began[e.Stage] = e.Elapsed
+		case lipstream.EventPhase:
+			j.began[e.Phase] = e.Elapsed
 		case lipstream.EventProgress:
 			j.memory = append(j.memory, e.MemoryNow)
 		case lipstream.EventDone, lipstream.EventError:

@@ -86,9 +86,9 @@ type RunResult struct {
 	Frames      int64   `json:"frames"`
 	NoFace      int64   `json:"no_face"`
 	Elapsed     float64 `json:"elapsed_s"`        // of the process, from start to end
-	FramesStage float64 `json:"frames_stage_s"`   // of that, making frames (networks are loaded at its start)
+	FramesPhase float64 `json:"frames_phase_s"`   // of that, making frames (networks are loaded at its start)
 	FPS         float64 `json:"fps"`              // over Elapsed
-	FramesFPS   float64 `json:"frames_stage_fps"` // over FramesStage
+	FramesFPS   float64 `json:"frames_phase_fps"` // over FramesPhase
 	RealTime    float64 `json:"real_time"`        // seconds of video made in a second
 	CPU         float64 `json:"cpu_s"`            // of the process and its children
 	MemoryPeak  int64   `json:"memory_peak"`      // bytes, of the process and its children together
@@ -202,14 +202,14 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 	j, err := RunJob(ctx, exec.Command(o.Program, args...), func(e lipstream.Event) {
 		if e.Type == lipstream.EventProgress && (o.everyEvent || time.Since(shown) > ProgressInterval) {
 			shown = time.Now()
-			o.Progress(fmt.Sprintf("%s of video: %s, frame %d of %d, %.1f fps", length(seconds), e.Stage, e.Frame, e.Frames, e.FPS))
+			o.Progress(fmt.Sprintf("%s of video: %s, frame %d of %d, %.1f fps", length(seconds), e.Phase, e.Frame, e.Frames, e.FPS))
 		}
 	})
 	if err != nil {
 		return RunResult{}, err
 	}
 	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: j.End.NoFace, Elapsed: j.Elapsed.Seconds(),
-		FramesStage: j.stage(lipstream.StageFrames, lipstream.StageFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
+		FramesPhase: j.stage(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
 		CPU: j.CPU.Seconds(), Engine: j.End.Engine}
 	points := min(100, len(j.memory)) // enough to see whether it grows
 	for i := range points {
@@ -225,8 +225,8 @@ func (r *RunResult) finish(frames int64) {
 	if r.Elapsed > 0 {
 		r.FPS, r.RealTime = float64(frames)/r.Elapsed, r.Seconds/r.Elapsed
 	}
-	if r.FramesStage > 0 {
-		r.FramesFPS = float64(frames) / r.FramesStage
+	if r.FramesPhase > 0 {
+		r.FramesFPS = float64(frames) / r.FramesPhase
 	}
 }
 
@@ -267,7 +267,7 @@ func (r *RunReport) WriteTable(w io.Writer) error {
 	rows := [][]string{{"", "frames", "elapsed", "fps", "frames stage fps", "real time", "CPU time", "peak memory", "no face"}}
 	for _, j := range append([]RunResult{r.Baseline}, r.Jobs...) {
 		row := []string{j.Name, strconv.FormatInt(j.Frames, 10), Format(j.Elapsed, Seconds), Format(j.FPS, Rate), "", Format(j.RealTime, Times), Format(j.CPU, Seconds), "", ""}
-		if j.FramesStage > 0 {
+		if j.FramesPhase > 0 {
 			row[4] = Format(j.FramesFPS, Rate)
 		}
 		if j.MemoryPeak > 0 {

@@ -32,8 +32,8 @@ func fake(how string) int {
 	fmt.Println(`{"type":"start","engine":"preview"}`)
 	switch how {
 	case "good":
-		fmt.Println(`{"type":"stage","stage":"frames","elapsed_s":1}`)
-		fmt.Println(`{"type":"stage","stage":"finish","elapsed_s":3}`)
+		fmt.Println(`{"type":"phase","phase":"frames","elapsed_s":1}`)
+		fmt.Println(`{"type":"phase","phase":"finish","elapsed_s":3}`)
 		fmt.Println(`{"type":"done","frame":50,"memory_peak":123,"no_face":2,"engine":"preview"}`)
 	case "no face":
 		fmt.Println(`{"type":"error","message":"no usable face","hint":"another video","exit_code":4}`)
@@ -46,7 +46,7 @@ func fake(how string) int {
 	case "wait":
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, os.Interrupt)
-		fmt.Println(`{"type":"progress","stage":"frames","frame":1}`)
+		fmt.Println(`{"type":"progress","phase":"frames","frame":1}`)
 		<-c
 		if os.WriteFile(os.Getenv(fakeMark), nil, 0o600) != nil {
 			return 1
@@ -123,9 +123,9 @@ func TestInterruptedJob(t *testing.T) {
 
 func TestEvents(t *testing.T) {
 	const lines = `{"type":"start","elapsed_s":0}
-{"type":"stage","stage":"frames","elapsed_s":1.5}
-{"type":"progress","stage":"frames","frame":50,"elapsed_s":2}
-{"type":"stage","stage":"finish","elapsed_s":5.5,"frame":100}
+{"type":"phase","phase":"frames","elapsed_s":1.5}
+{"type":"progress","phase":"frames","frame":50,"elapsed_s":2}
+{"type":"phase","phase":"finish","elapsed_s":5.5,"frame":100}
 {"type":"done","frame":100,"memory_peak":1000,"elapsed_s":6}
 `
 	var j Job
@@ -136,10 +136,10 @@ func TestEvents(t *testing.T) {
 	if n != 5 || j.End.Type != lipstream.EventDone || j.End.MemoryPeak != 1000 {
 		t.Errorf("%d events, the last is %+v", n, j.End)
 	}
-	if d := j.stage(lipstream.StageFrames, lipstream.StageFinish).Seconds(); d != 4 {
+	if d := j.stage(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(); d != 4 {
 		t.Errorf("the frames took %v s", d)
 	}
-	if d := j.stage(lipstream.StageListen, lipstream.StageFinish); d != 0 {
+	if d := j.stage(lipstream.PhaseListen, lipstream.PhaseFinish); d != 0 {
 		t.Errorf("a stage that was never reached took %v", d)
 	}
 	if err := j.read(strings.NewReader("panic: not JSON\nmore\n"), func(lipstream.Event) {}); err == nil {

@@ -127,7 +127,7 @@ func (p Progress) Follow(name string) func(lipstream.Event) {
 			p(name + ": " + e.Message)
 		case e.Type == lipstream.EventProgress && time.Since(last) > bench.ProgressInterval:
 			last = time.Now()
-			p(fmt.Sprintf("%s: %s, frame %d of %d, step %d of %d", name, e.Stage, e.Frame, e.Frames, e.Step, e.Steps))
+			p(fmt.Sprintf("%s: %s, frame %d of %d, step %d of %d", name, e.Phase, e.Frame, e.Frames, e.Step, e.Steps))
 		}
 	}
 }

@@ -211,9 +211,9 @@ func (l *ladder) fill(ctx context.Context, row *Row, j, base job, m, reference r
 	if reference.Report.Memory.Peak > 0 {
 		row.MemoryRatio = float64(row.Peak) / float64(reference.Report.Memory.Peak)
 	}
-	if p := r.Plan; p != nil && (p.Offload != string(j.settings.offload) || p.Precision != j.settings.precision ||
-		p.FramesPerWindow != j.settings.frames || p.Windows != j.settings.windows) {
-		row.Note = fmt.Sprintf("ended with another plan: %d x %d frames, %s, offload %s", p.Windows, p.FramesPerWindow, p.Precision, p.Offload)
+	if p := r.Plan; p != nil && (p.Offload != j.settings.offload || p.Precision != j.settings.precision ||
+		p.Frames != j.settings.frames || p.Windows != j.settings.windows) {
+		row.Note = fmt.Sprintf("ended with another plan: %d x %d frames, %s, offload %s", p.Windows, p.Frames, p.Precision, p.Offload)
 	}
 	if j.pauses {
 		row.Note = strings.TrimPrefix(row.Note+"; of 4 windows the last 3 are silent", "; ")

@@ -311,9 +311,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	for _, j := range jobs {
 		plan := "-" // the figures have the message
 		if p := j.Plan; p != nil {
-			plan = fmt.Sprintf("%d x %d frames, %s, offload %s, VAE %d frames, %d slices", p.Windows, p.FramesPerWindow, p.Precision, p.Offload, p.VAEFrames, p.AttentionSlices)
-			if p.VAETile > 0 {
-				plan += fmt.Sprintf(", tiles of %d", p.VAETile)
+			plan = fmt.Sprintf("%d x %d frames, %s, offload %s, VAE %d frames, %d slices", p.Windows, p.Frames, p.Precision, p.Offload, p.VAEFrames, p.Slices)
+			if p.Tile > 0 {
+				plan += fmt.Sprintf(", tiles of %d", p.Tile)
 			}
 		}
 		rows = append(rows, []string{memory.Size(j.Limit), strconv.Itoa(j.ExitCode), strconv.FormatInt(j.Frames, 10), strconv.FormatInt(j.Windows, 10),

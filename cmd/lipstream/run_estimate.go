@@ -10,36 +10,36 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// dryRun prints the plan of a job.
+// dryRun prints the estimate of a job.
 func (r *runCmd) dryRun(ctx context.Context, c *console, job lipstream.Job) error {
 	warnings := lipstream.ObserverFunc(func(e lipstream.Event) {
 		if e.Type == lipstream.EventWarning && !r.Quiet {
-			fmt.Fprintln(c.Err, notice(e)) // for people; when standard error is gone, nobody reads it
+			fmt.Fprintln(c.Err, notice(e)) // for people; nobody is left if this fails
 		}
 	})
-	plan, err := lipstream.DryRun(ctx, job, warnings)
+	estimate, err := lipstream.DryRun(ctx, job, warnings)
 	if err != nil {
 		return err
 	}
 	if r.JSON {
-		return printJSON(c, "print the plan", plan)
+		return printJSON(c, "print the estimate", estimate)
 	}
-	return printPlan(c, plan)
+	return printEstimate(c, estimate)
 }
 
-func printPlan(c *console, p lipstream.Plan) error {
+func printEstimate(c *console, p lipstream.Estimate) error {
 	t := newTable(c)
 	row := func(name, format string, args ...any) { t.line(name, fmt.Sprintf(format, args...)) }
 	row("engine", "%s (%s)", p.Engine, p.Why)
 	row("video", "%dx%d, %.4g frames a second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
-	row("voice", "%.1f s, of them %.1f s speech", p.Voice, p.Speech)
+	row("voice", "%.1f s, with %.1f s of speech", p.Voice, p.Speech)
 	if p.Windows > 0 {
-		m := p.Memory
-		row("windows", "%d of %d frames, %d of them shared with the one before; each cut adds one", p.Windows, m.FramesPerWindow, p.Overlap)
-		row("steps", "%d (%s), %d of them in full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
+		m := p.Plan
+		row("windows", "%d of %d frames; each shares %d with the one before; each cut adds one", p.Windows, m.Frames, p.Overlap)
+		row("steps", "%d (%s), %d of them full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
 		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
 		row("plan", "%s", m)
-		row("budget", "%s (%s), of which it needs about %s", memory.Size(p.Budget), fault.Flags(p.BudgetFrom), memory.Size(p.Needs))
+		row("budget", "%s (%s); the job needs about %s", memory.Size(p.Budget), fault.Flags(p.BudgetFrom), memory.Size(p.Needs))
 		for _, s := range p.Stages {
 			held := ""
 			if s.Memory > 0 {
@@ -47,8 +47,8 @@ func printPlan(c *console, p lipstream.Plan) error {
 			}
 			row(s.Name, "%.3g s a %s%s", s.Seconds, s.Per, held)
 		}
-		row("time", "about %s, if nothing else runs here", clock(time.Duration(p.Estimate*float64(time.Second))))
+		row("time", "about %s, if nothing else is running", clock(time.Duration(p.Seconds*float64(time.Second))))
 	}
-	row("memory", "%s at most while this was found out", memory.Size(p.MemoryPeak))
-	return t.close("print the plan")
+	row("memory", "at most %s during this dry run", memory.Size(p.MemoryPeak))
+	return t.close("print the estimate")
 }
