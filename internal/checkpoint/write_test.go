@@ -26,7 +26,7 @@ var sample = []Spec{
 	{"c.empty", tensor.F32, []int{0, 7}},
 }
 
-// content gives the i-th tensor of sample its bytes.
+// content writes the bytes of the i-th tensor of sample.
 func content(i int) []byte {
 	b := make([]byte, sample[i].size())
 	for k := range b {
@@ -67,7 +67,7 @@ func safetensorsSample(t testing.TB) []byte {
 	return b.Bytes()
 }
 
-// store writes a file and gives its path.
+// store writes a file and returns its path.
 func store(t testing.TB, name string, data []byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
