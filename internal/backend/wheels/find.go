@@ -91,10 +91,10 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fault.Cancelled.Wrap("find runtime "+name, err)
+		return nil, fault.Cancelled.Wrap("find the runtime "+name, err)
 	}
 	if len(list) == 0 {
-		return nil, fault.Missing.New("find runtime "+name, "it is not installed", "run: lipstream runtime install "+name)
+		return nil, fault.Missing.New("find the runtime "+name, "it is not installed", "run: lipstream runtime install "+name)
 	}
 	return list, nil
 }
@@ -110,7 +110,7 @@ func notGiven(name, dir string) error {
 	if _, err := os.ReadDir(dir); err != nil {
 		cause = "the folder in " + DirVariable + " cannot be read: " + err.Error()
 	}
-	return fault.Missing.New("find runtime "+name, cause, GivenHint)
+	return fault.Missing.New("find the runtime "+name, cause, GivenHint)
 }
 
 func haveNVIDIA() bool {

@@ -164,7 +164,7 @@ func (s *run) memory() int64 {
 }
 
 func (s *run) measure(ctx context.Context, video, voice string) error {
-	spec := queue.Spec{Engine: s.Engine, Split: -1}
+	spec := queue.Spec{Split: -1, Settings: lipstream.Settings{Engine: s.Engine}}
 	var err error
 	if spec.Video.Upload, err = s.client.Upload(ctx, video, nil); err != nil {
 		return err
