@@ -5,25 +5,27 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Cost is what the parts of the engine's work take on this machine.
-type Cost struct {
-	Full  time.Duration // a denoising step of a window, both halves of guidance
-	Cheap time.Duration // a step with DeepCache's shortcut; 0 without DeepCache
-	Frame time.Duration // encoding a frame twice and decoding it
-	Voice time.Duration // a window of Whisper, 30 s of voice
-	Hop   float64       // seconds of voice from one such window to the next
+// cost is what the parts of the engine's work take on this machine.
+type cost struct {
+	full  time.Duration // a denoising step of a window, both halves of guidance
+	cheap time.Duration // a step with DeepCache's shortcut; 0 without DeepCache
+	frame time.Duration // encoding a frame twice and decoding it
+	voice time.Duration // a window of Whisper, 30 s of voice
+	hop   float64       // seconds of voice from one such window to the next
 
-	UNet, VAE, Whisper int64 // peak memory, bytes
+	unet, vae, whisper int64 // peak memory, bytes
 }
 
-// Measure tries one step of each kind, on empty pictures and silence.
-func (e *Engine) Measure(ctx context.Context) (Cost, error) {
-	var c Cost
+// measure tries one step of each kind, on empty pictures and silence.
+func (e *Engine) measure(ctx context.Context) (cost, error) {
+	var c cost
 	d, p := e.denoiser, e.painter
 	clock := func(to *time.Duration, f func() error) error {
 		began := time.Now()
@@ -31,7 +33,7 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 		*to = time.Since(began)
 		return err
 	}
-	size := e.stock.plan.Frames
+	size := e.stock.plan().Frames
 	frames := size * d.net.batch
 	b := &branch{
 		sample: tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent),
@@ -47,19 +49,19 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 	if err := step(true)(); err != nil {
 		return c, err
 	}
-	if err := clock(&c.Full, step(true)); err != nil {
+	if err := clock(&c.full, step(true)); err != nil {
 		return c, err
 	}
 	if e.o.DeepCache > 1 {
-		if err := clock(&c.Cheap, step(false)); err != nil {
+		if err := clock(&c.cheap, step(false)); err != nil {
 			return c, err
 		}
 	}
-	c.Full, c.Cheap = c.Full/time.Duration(d.net.batch), c.Cheap/time.Duration(d.net.batch)
+	c.full, c.cheap = c.full/time.Duration(d.net.batch), c.cheap/time.Duration(d.net.batch)
 	if e.o.Guidance > 1 {
-		c.Full, c.Cheap = 2*c.Full, 2*c.Cheap
+		c.full, c.cheap = 2*c.full, 2*c.cheap
 	}
-	c.UNet = d.net.chain.Memory().Peak
+	c.unet = d.net.chain.Memory().Peak
 	side := e.o.Resolution / p.config.Factor()
 	picture := func() error {
 		h := &held{crop: frame.NewRGB(e.o.Resolution, e.o.Resolution)}
@@ -72,34 +74,27 @@ func (e *Engine) Measure(ctx context.Context) (Cost, error) {
 	if err := picture(); err != nil {
 		return c, err
 	}
-	if err := clock(&c.Frame, picture); err != nil {
+	if err := clock(&c.frame, picture); err != nil {
 		return c, err
 	}
 	w := e.features
 	if err := w.net.ready(ctx, 1); err != nil {
 		return c, err
 	}
-	if err := clock(&c.Voice, func() error {
+	if err := clock(&c.voice, func() error {
 		mel := tensor.New(tensor.F32, 1, w.config.Mels, 2*w.config.Context)
 		return w.net.whole(ctx, network.Flow{"mel": mel})
 	}); err != nil {
 		return c, err
 	}
-	c.Hop = float64(w.hop()) / audio.FeatureRate
-	for _, part := range e.Work() {
-		switch part.Name {
-		case workWhisper:
-			c.Whisper = part.Memory
-		case workEncoder, workDecoder:
-			c.VAE += part.Memory
-		}
-	}
+	c.hop = float64(w.hop()) / audio.FeatureRate
+	c.whisper = e.stock.took(workWhisper).Memory
+	c.vae = e.stock.took(workEncoder).Memory + e.stock.took(workDecoder).Memory
 	return c, nil
 }
 
-// Windows is how many windows a shot of so many frames takes.
-func (o Options) Windows(frames int64) int64 {
-	size := int64(o.Plan.Frames)
+// windows returns how many windows of so many frames a shot takes.
+func (o Options) windows(frames, size int64) int64 {
 	if frames <= size {
 		return min(frames, 1)
 	}
@@ -107,21 +102,39 @@ func (o Options) Windows(frames int64) int64 {
 	return 1 + (frames-size+step-1)/step
 }
 
-// FullSteps is how many of the steps DeepCache leaves whole.
-func (o Options) FullSteps() int {
-	if o.DeepCache <= 1 {
-		return o.Steps
-	}
-	return (o.Steps + o.DeepCache - 1) / o.DeepCache
+// fullSteps returns how many of the steps DeepCache leaves whole.
+func (o Options) fullSteps() int {
+	every := max(1, o.DeepCache)
+	return (o.Steps + every - 1) / every
 }
 
-// Options that the engine works with.
-func (e *Engine) Options() Options { return e.o }
-
-// Time is how long the engine will take for one shot of so many frames and so
-// many seconds of voice.
-func (c Cost) Time(o Options, frames int64, voice float64) time.Duration {
-	full := int64(o.FullSteps())
-	cheap := int64(o.Steps) - full
-	return time.Duration(o.Windows(frames)*(full*int64(c.Full)+cheap*int64(c.Cheap)) + frames*int64(c.Frame) + int64(1+voice/c.Hop)*int64(c.Voice))
+// Estimate implements lip.Engine.
+func (e *Engine) Estimate(ctx context.Context, frames int64, voice float64) (lip.Estimate, error) {
+	var c cost
+	err := e.try(func() (err error) {
+		c, err = e.measure(ctx)
+		return err
+	})
+	if err != nil {
+		return lip.Estimate{}, fault.KindOf(err).Wrap("try a step of "+e.Name(), err)
+	}
+	o, plan := e.o, e.stock.plan()
+	windows, full := o.windows(frames, int64(plan.Frames)), o.fullSteps()
+	took := time.Duration(windows)*(time.Duration(full)*c.full+time.Duration(o.Steps-full)*c.cheap) +
+		time.Duration(frames)*c.frame + time.Duration(1+voice/c.hop)*c.voice
+	seconds := func(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+	stages := []lip.EstimateStage{
+		{Name: "UNet", Memory: c.unet, Seconds: seconds(c.full), Per: "full step of a window"},
+		{Name: "Whisper", Memory: c.whisper, Seconds: seconds(c.voice), Per: "30 s of voice"},
+		{Name: "VAE", Memory: c.vae, Seconds: seconds(c.frame), Per: "frame, encoded twice and decoded"},
+	}
+	if c.cheap > 0 {
+		stages = append(stages, lip.EstimateStage{Name: "UNet with DeepCache", Seconds: seconds(c.cheap), Per: "step of a window"})
+	}
+	return lip.Estimate{
+		Backend: o.Backend.Name(), Precision: plan.Precision, Resolution: o.Resolution,
+		Sampler: o.Sampler, Steps: o.Steps, FullSteps: full, Guidance: o.Guidance, Overlap: o.overlap(plan.Frames), Windows: windows,
+		Plan: &plan, Needs: e.needs(plan), Budget: o.Budget, BudgetFrom: o.BudgetFrom,
+		Stages: stages, Seconds: seconds(took),
+	}, nil
 }

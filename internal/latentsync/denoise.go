@@ -94,7 +94,7 @@ func (d *denoiser) windows(ctx context.Context, mask []float32, list []task) ([]
 // fewer than the plan has, the last one fills up: another network would have to
 // be compiled for them.
 func (d *denoiser) together(list []task) task {
-	d.net.batch = d.net.stock.plan.Windows
+	d.net.batch = d.net.stock.plan().Windows
 	all := task{first: list[0].first}
 	for i := range d.net.batch {
 		all.frames = append(all.frames, list[min(i, len(list)-1)].frames...)
@@ -226,7 +226,7 @@ func (d *denoiser) predict(ctx context.Context, timestep int, full bool, branche
 
 // broken tells of numbers that a network must not give.
 func broken(op, subject string, err error) error {
-	return fault.Internal.Wrap(op+" "+subject, err, "look for damaged weights: lipstream models check --deep; or use --precision f32")
+	return fault.Internal.Wrap(op+" "+subject, err, "look for damaged weights: lipstream models check --deep; or set `precision` to f32")
 }
 
 // finite refuses what cannot become a picture.

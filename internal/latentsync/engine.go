@@ -17,17 +17,15 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// Engine implements lip.Engine. It is not for concurrent use, but for Work and
-// Steady.
+// Engine implements lip.Engine. Only Report may be called concurrently.
 type Engine struct {
 	o        Options
 	stock    *stock
 	features *features
 	painter  *painter
 	denoiser *denoiser
-	governor *memory.Governor
-	needs    int64
-	longest  int // frames of a window, also of an earlier run with more memory
+	needs    func(memory.Plan) int64 // about how much memory a plan takes at most, bytes
+	longest  int                     // frames of a window, also of an earlier run with more memory
 	pace     pace
 
 	shot  shot
@@ -45,6 +43,9 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
+	if o.Parity.Noise {
+		o.Speech, o.Quiet = nil, nil
+	}
 	e = &Engine{o: o, stock: newStock(o)}
 	defer func() {
 		if err != nil {
@@ -61,9 +62,8 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 	if err := e.plan(c); err != nil {
 		return e, err
 	}
-	e.o.Plan = e.stock.plan
 	e.longest = o.Plan.Frames
-	e.shot = shot{keep: e.longest, short: o.Short}
+	e.shot = shot{keep: e.longest, short: o.Parity.Short}
 	e.assemble(c)
 	return e, e.try(func() error { return e.load(ctx) })
 }
@@ -76,11 +76,11 @@ func (e *Engine) assemble(c configs) {
 	sampler.Noise(d.noise, o.Seed, 0, 0)
 	d.net = s.add(d.member())
 	if o.Batched {
-		d.net.batch = s.plan.Windows
+		d.net.batch = s.plan().Windows
 	}
 	p := newPainter(o, c.vae)
 	p.encoder, p.decoder = s.add(p.member(workEncoder, network.VAEEncoder, c.vae.Factor())), s.add(p.member(workDecoder, network.VAEDecoder, 1))
-	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
+	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: !o.Parity.Whisper, windows: map[int64][]float32{}}
 	f.net = s.add(f.member(o.Files.Whisper))
 	e.denoiser, e.painter, e.features = d, p, f
 }
@@ -99,7 +99,7 @@ func exact(p memory.Plan) backend.Precision {
 // load loads what the plan keeps loaded. The UNet comes first: compiling it
 // takes the most memory.
 func (e *Engine) load(ctx context.Context) error {
-	plan := e.stock.plan
+	plan := e.stock.plan()
 	if plan.Offload != memory.OffloadNone {
 		return nil
 	}
@@ -124,7 +124,7 @@ type configs struct {
 
 // open opens and checks the checkpoints.
 func (e *Engine) open() (c configs, err error) {
-	precision := planned(e.stock.plan)
+	precision := planned(e.stock.plan())
 	unet, err := e.stock.open(e.o.Files.unet(precision))
 	if err != nil {
 		return c, err
@@ -180,9 +180,9 @@ func (c configs) fit(o Options) error {
 	case c.unet.Out != c.vae.Latent:
 		return apart(o.Files.VAE, "its latents have "+strconv.Itoa(c.vae.Latent)+" channels, the UNet takes "+strconv.Itoa(c.unet.Out), "take stabilityai/sd-vae-ft-mse")
 	case o.Plan.Frames > c.unet.Positions:
-		return apart(o.Files.UNet, "its positional encoding takes "+strconv.Itoa(c.unet.Positions)+" frames, the window has "+strconv.Itoa(o.Plan.Frames), "use a smaller --frames-per-window")
+		return apart(o.Files.UNet, "its positional encoding takes "+strconv.Itoa(c.unet.Positions)+" frames, the window has "+strconv.Itoa(o.Plan.Frames), "use a smaller `frames_per_window`")
 	case o.Resolution/c.vae.Factor()%(1<<(len(c.unet.Channels)-1)) != 0:
-		return apart(o.Files.UNet, "its levels do not divide "+strconv.Itoa(o.Resolution)+" pixels", "use --resolution 256 or 512")
+		return apart(o.Files.UNet, "its levels do not divide "+strconv.Itoa(o.Resolution)+" pixels", "set `resolution` to 256 or 512")
 	}
 	return nil
 }
@@ -190,10 +190,11 @@ func (c configs) fit(o Options) error {
 // Name is "latentsync", with the version where it is known.
 func (e *Engine) Name() string { return e.o.Name() }
 
-// Hold is what the windows in flight take and the overlap with the one before,
-// less one frame. Cheaper plans hold less.
+// Hold returns what the windows in flight take and the overlap with the one
+// before, less one frame, under the best plan that may come into force. Cheaper
+// plans hold less.
 func (e *Engine) Hold() int {
-	p := e.o.Plan
+	p := e.stock.governor.Best()
 	p.Frames = max(p.Frames, e.longest)
 	return e.o.hold(p)
 }
@@ -205,7 +206,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 		return nil, err
 	}
 	cut := it.Cut || it.Face != nil && it.Face.Track != e.track
-	if cut && !e.o.IgnoreCuts {
+	if cut && !e.o.Parity.Cuts {
 		if err := e.end(ctx); err != nil {
 			return nil, err
 		}
@@ -217,9 +218,9 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 			it.Face = nil
 		}
 	}
-	if it.Face == nil && e.o.NeedFace {
+	if it.Face == nil && e.o.Parity.Faces {
 		return nil, fault.NoFace.New("find a face in frame "+strconv.Itoa(int(it.Frame.Index)), "there is none that can be used",
-			"without --need-face and --parity such frames stay as they are")
+			"leave faces out of `parity`, and such frames stay as they are")
 	}
 	if it.Face == nil {
 		if err := e.end(ctx); err != nil {
@@ -247,7 +248,7 @@ func (e *Engine) end(ctx context.Context) error {
 	if err := e.complete(ctx); err != nil {
 		return err
 	}
-	if !e.o.IgnoreCuts {
+	if !e.o.Parity.Cuts {
 		e.rest = nil
 		e.painter.aligner.Reset()
 	}
@@ -275,7 +276,7 @@ func (e *Engine) advance(ctx context.Context, end bool) error {
 		}
 		overlap := e.o.overlap(size)
 		list := e.shot.windows(size, overlap, end)
-		inFlight := e.stock.plan.Windows
+		inFlight := e.stock.plan().Windows
 		if len(list) == 0 || !end && len(list) < inFlight {
 			return nil
 		}
@@ -393,16 +394,27 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 	return nil
 }
 
-// paint gives an item whose frame gets a picture. Whole uses what the next crop
-// uses too, and is done at once.
+// paint returns the item with the picture as its layer. A whole crop is pasted at
+// once, because that uses the aligner, which the next crop needs as well.
 func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, picture []float32) lip.Item {
-	if e.painter.o.Whole {
+	if e.painter.o.Parity.Paste {
 		e.painter.paint(it.Frame, m, crop, picture)
 		return it
 	}
-	it.Later(func() { e.painter.paint(it.Frame, m, crop, picture) })
+	it.Layer = layer{e.painter, m, crop, picture}
 	return it
 }
+
+// layer implements lip.Layer.
+type layer struct {
+	painter *painter
+	matrix  frame.Affine
+	crop    *frame.RGB
+	picture []float32
+}
+
+// Paste implements lip.Layer.
+func (l layer) Paste(f *frame.Frame) { l.painter.paint(f, l.matrix, l.crop, l.picture) }
 
 // Close releases networks and checkpoints. It may be called more than once.
 func (e *Engine) Close() error { return e.stock.Close() }

@@ -117,7 +117,7 @@ func process(t testing.TB, e *Engine, items []lip.Item) {
 
 func finish(done []lip.Item) {
 	for i := range done {
-		done[i].Finish()
+		done[i].Composite()
 	}
 }
 
@@ -141,7 +141,7 @@ func TestSeedsAndBackends(t *testing.T) {
 	picture, fc := portrait(t)
 	run := func(set func(*Options), b backend.Backend) ([]lip.Item, error) {
 		o := quick(t, b)
-		o.Sample = true
+		o.Parity.Sample = true
 		set(&o)
 		e, err := New(t.Context(), o)
 		if err != nil {
@@ -197,7 +197,7 @@ func TestShotStandsAlone(t *testing.T) {
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		e, fresh := open(t, quick(t, b)), open(t, quick(t, b))
 		for _, whole := range []bool{true, false} {
-			e.painter.o.Whole, fresh.painter.o.Whole = whole, whole
+			e.painter.o.Parity.Paste, fresh.painter.o.Parity.Paste = whole, whole
 			alone := shotOf(picture, fc, 40, 43, 0)
 			process(t, fresh, alone)
 			for name, between := range map[string]func(before, after []lip.Item){
@@ -229,7 +229,7 @@ func TestShotStandsAlone(t *testing.T) {
 			}
 		}
 		// As the original, which knows no cuts.
-		e.o.IgnoreCuts = true
+		e.o.Parity.Cuts = true
 		items := shotOf(picture, fc, 0, 3, 0)
 		items[1].Cut = true
 		other := *fc
@@ -314,7 +314,7 @@ func TestNames(t *testing.T) {
 	for version, want := range map[string]string{"": "latentsync", "1.6": "latentsync 1.6"} {
 		o := Defaults()
 		o.Version = version
-		e := &Engine{o: o}
+		e := &Engine{o: o, stock: newStock(o)}
 		if e.Name() != want || e.Hold() != 15 {
 			t.Errorf("%q, Hold %d", e.Name(), e.Hold())
 		}

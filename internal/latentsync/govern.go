@@ -19,17 +19,18 @@ import (
 func (e *Engine) plan(c configs) error {
 	o := e.o
 	if backend.FusesAttention(o.Backend, o.Device) {
-		o.May.Slices = 0
+		o.Allowed.Slices = 0
 	}
-	fits := func(p memory.Plan) bool { return o.Budget == 0 || o.Besides+c.need(o, p) <= o.Budget }
-	ladder := memory.Ladder(o.Plan, o.May)
+	e.needs = func(p memory.Plan) int64 { return o.Reserved + c.need(o, p) }
+	fits := func(p memory.Plan) bool { return o.Budget == 0 || e.needs(p) <= o.Budget }
+	ladder := memory.Ladder(o.Plan, o.Allowed)
 	chosen, ok := memory.Choose(ladder, fits)
 	if !ok {
-		least := memory.Size(o.Besides + c.need(o, chosen))
-		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), and may use "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
-			"give it "+least+", or leave the choice of --offload, --frames-per-window, --vae-tile and --precision to it")
+		least := memory.Size(e.needs(chosen))
+		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), but may use only "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
+			"give it "+least+", or do not set `offload`, `frames_per_window`, `vae_tile` and `precision`")
 	}
-	if chosen.Offload != memory.OffloadNone && o.May.Windows {
+	if chosen.Offload != memory.OffloadNone && o.Allowed.Windows {
 		for n := o.InFlight; n > chosen.Windows; n /= 2 {
 			more := chosen
 			if more.Windows = n; fits(more) {
@@ -37,23 +38,18 @@ func (e *Engine) plan(c configs) error {
 			}
 		}
 	}
-	e.stock.plan, e.needs = chosen, o.Besides+c.need(o, chosen)
-	e.governor = memory.NewGovernor(chosen, o.May, fits)
+	e.stock.governor = memory.NewGovernor(chosen, o.Allowed, fits)
 	return nil
 }
-
-// Needs is about how much memory the job takes at most under the plan that it
-// began with, bytes.
-func (e *Engine) Needs() int64 { return e.needs }
 
 // retreat goes on with the next cheaper plan after an allocation has failed.
 // Without one, the failure is the job's.
 func (e *Engine) retreat(failed error) error {
-	p, ok := e.governor.Failed()
-	if !ok {
-		return fault.Memory.Wrap("go on with "+e.o.Name(), failed, "give the job more memory, or leave the choice of --offload, --frames-per-window and --vae-tile to it")
+	was := e.stock.plan()
+	if _, ok := e.stock.governor.Failed(); !ok {
+		return fault.Memory.Wrap("go on with "+e.o.Name(), failed, "give the job more memory, or do not set `offload`, `frames_per_window` and `vae_tile`")
 	}
-	err := e.apply(p, "out of memory: "+failed.Error())
+	err := e.replanned(was, "out of memory: "+failed.Error())
 	e.giveBack()
 	return err
 }
@@ -85,22 +81,28 @@ func (e *Engine) settle(windows int) error {
 		return nil
 	}
 	level := e.o.Level()
-	p, changed := e.governor.Step(level)
-	if !changed {
+	was := e.stock.plan()
+	if _, changed := e.stock.governor.Step(level); !changed {
 		return nil
 	}
 	why := "there is room again"
 	if level >= memory.Critical {
 		why = "memory is short"
 	}
-	return e.apply(p, why)
+	return e.replanned(was, why)
 }
 
-func (e *Engine) apply(p memory.Plan, why string) error {
+// replanned follows a change of the plan. Networks are loaded again when they are
+// used next.
+func (e *Engine) replanned(was memory.Plan, why string) error {
+	p := e.stock.plan()
 	if e.o.Replanned != nil {
 		e.o.Replanned(p, why)
 	}
-	return e.stock.apply(p)
+	if p.Offload == was.Offload && p.Precision == was.Precision {
+		return nil
+	}
+	return e.stock.clear(nil)
 }
 
 // giveBack gives memory that nothing uses back to the system: Go's and the C
@@ -130,7 +132,7 @@ func (e *Engine) peek() (*journal.Record, error) {
 func (e *Engine) size() (int, error) {
 	r, err := e.peek()
 	if r == nil || err != nil {
-		return e.stock.plan.Frames, err
+		return e.stock.plan().Frames, err
 	}
 	var p memory.Plan
 	if err := json.Unmarshal(r.Plan, &p); err != nil || p.Frames < 1 {
@@ -161,7 +163,7 @@ func (e *Engine) recall(w window) ([][]float32, error) {
 }
 
 func misfit(cause string) error {
-	return fault.Input.New("go on from the interrupted run", cause, "begin anew with --resume never")
+	return fault.Input.New("go on from the interrupted run", cause, "set `resume` to never to begin again")
 }
 
 // record keeps a window's latents for a run that has to go on from here.
@@ -169,7 +171,7 @@ func (e *Engine) record(w window, latents [][]float32) error {
 	if e.o.Journal == nil {
 		return nil
 	}
-	plan, err := json.Marshal(e.stock.plan)
+	plan, err := json.Marshal(e.stock.plan())
 	if err != nil {
 		return fault.Internal.Wrap("keep a window of the job", err)
 	}
@@ -190,7 +192,10 @@ type pace struct {
 func (p *pace) windows(n int, s *stock) {
 	p.shrunk += n
 	p.returned += n
-	now, busy := time.Now(), s.spent(workWhisper)+s.spent(workEncoder)+s.spent(workUNet)+s.spent(workDecoder)
+	now, busy := time.Now(), time.Duration(0)
+	for _, name := range []string{workWhisper, workEncoder, workUNet, workDecoder} {
+		busy += s.took(name).Busy
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.began.IsZero() {
@@ -208,16 +213,15 @@ func (p *pace) due(count *int, every int) bool {
 	return true
 }
 
-// Work implements lip.Worker.
-func (e *Engine) Work() []lip.Work {
-	e.stock.mu.Lock()
-	defer e.stock.mu.Unlock()
-	return append([]lip.Work(nil), e.stock.work...)
-}
-
-// Steady implements lip.Worker.
-func (e *Engine) Steady() (wall, busy time.Duration) {
+// Report implements lip.Engine.
+func (e *Engine) Report() lip.Report {
+	plan, window := e.stock.plan(), e.stock.took(workWindow)
+	r := lip.Report{Windows: window.Calls, Window: window.Busy, Plan: &plan, Budget: e.o.Budget}
+	for _, name := range reported {
+		r.Work = append(r.Work, e.stock.took(name))
+	}
 	e.pace.mu.Lock()
 	defer e.pace.mu.Unlock()
-	return e.pace.ended.Sub(e.pace.began), e.pace.busy[1] - e.pace.busy[0]
+	r.Wall, r.Busy = e.pace.ended.Sub(e.pace.began), e.pace.busy[1]-e.pace.busy[0]
+	return r
 }

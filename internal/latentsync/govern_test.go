@@ -25,12 +25,7 @@ func small(t testing.TB, b backend.Backend) Options {
 
 // calls gives how often a part of the work was done.
 func calls(e *Engine, name string) int64 {
-	for _, w := range e.Work() {
-		if w.Name == name {
-			return w.Calls
-		}
-	}
-	return 0
+	return e.stock.took(name).Calls
 }
 
 // TestPlansAreExact: whatever the plan does to save memory without touching the
@@ -107,7 +102,7 @@ func TestEveryAllocationFails(t *testing.T) {
 		faulty := backendtest.NewFaulty(b)
 		run := func(fail, n int, may memory.Reductions) (items []lip.Item, e *Engine, plans []memory.Plan, err error) {
 			o := small(t, faulty)
-			o.Steps, o.Guidance, o.Plan.Windows, o.May = 1, 1, 2, may
+			o.Steps, o.Guidance, o.Plan.Windows, o.Allowed = 1, 1, 2, may
 			o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
 			before := faulty.Calls()
 			if fail > 0 {
@@ -156,6 +151,29 @@ func TestEveryAllocationFails(t *testing.T) {
 	})
 }
 
+// TestPlanAfterFailedLoading: if an allocation fails while the networks are
+// loaded, the engine reports the plan that it goes on with.
+func TestPlanAfterFailedLoading(t *testing.T) {
+	faulty := backendtest.NewFaulty(openBackend(t, "onnxruntime"))
+	o := small(t, faulty)
+	o.Plan.Windows, o.Allowed = 2, memory.Reductions{Windows: true, Offload: true}
+	best := o.hold(o.Plan)
+	faulty.Fail(1, 2)
+	e := open(t, o)
+	want := o.Plan
+	want.Windows, want.Offload = 1, memory.OffloadModel
+	if got := e.Report().Plan; got == nil || *got != want {
+		t.Errorf("the report has the plan %v, want %v", got, want)
+	}
+	if e.Hold() != best { // the best plan may come back
+		t.Errorf("Hold is %d, want %d", e.Hold(), best)
+	}
+	estimate, err := e.Estimate(t.Context(), 30, 2)
+	if err != nil || *estimate.Plan != want || estimate.Needs != e.needs(want) || estimate.Windows != 10 || estimate.Seconds <= 0 || len(estimate.Stages) != 4 {
+		t.Errorf("estimate %+v, %v", estimate, err)
+	}
+}
+
 // pushAll gives an engine all frames and takes them back.
 func pushAll(ctx context.Context, e *Engine, items []lip.Item) error {
 	next := 0
@@ -190,7 +208,7 @@ func TestSmallerWindowsMidway(t *testing.T) {
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		faulty := backendtest.NewFaulty(b)
 		o := quick(t, faulty)
-		o.Plan.Frames, o.Overlap, o.Steps, o.May = 16, 4, 1, memory.Reductions{Frames: true}
+		o.Plan.Frames, o.Overlap, o.Steps, o.Allowed = 16, 4, 1, memory.Reductions{Frames: true}
 		var plans []memory.Plan
 		o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
 		e, items := open(t, o), shotOf(picture, fc, 0, 40, 3)
@@ -218,14 +236,14 @@ func TestSmallerWindowsMidway(t *testing.T) {
 func TestBudget(t *testing.T) {
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		o := quick(t, b)
-		o.May = memory.Reductions{Windows: true, Frames: true, Offload: true, Tile: 128, Slices: 2}
+		o.Allowed = memory.Reductions{Windows: true, Frames: true, Offload: true, Tile: 128, Slices: 2}
 		o.Plan.Frames, o.Overlap = 16, 4
 		e := open(t, o)
-		rich := e.Needs()
+		rich := e.needs(e.stock.plan())
 		o.Budget, o.BudgetFrom = rich-1, "a test"
 		e = open(t, o)
-		if e.Needs() >= rich || e.Options().Plan.Offload == memory.OffloadNone && e.Options().Plan.Frames == 16 {
-			t.Errorf("within %d: needs %d, %v", o.Budget, e.Needs(), e.Options().Plan)
+		if e.needs(e.stock.plan()) >= rich || e.stock.plan().Offload == memory.OffloadNone && e.stock.plan().Frames == 16 {
+			t.Errorf("within %d: needs %d, %v", o.Budget, e.needs(e.stock.plan()), e.stock.plan())
 		}
 		o.Budget = 1 << 20
 		_, err := New(t.Context(), o)
@@ -244,7 +262,7 @@ func TestLevels(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		o := small(t, b)
-		o.Steps, o.Guidance, o.May = 1, 1, memory.Reductions{Offload: true}
+		o.Steps, o.Guidance, o.Allowed = 1, 1, memory.Reductions{Offload: true}
 		level := memory.Critical
 		o.Level = func() memory.Level { return level }
 		var plans []memory.Plan
@@ -334,7 +352,7 @@ func TestResumeWithLessMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := quick(t, b)
-			o.Plan.Frames, o.Overlap, o.Steps, o.Guidance, o.May, o.Journal = 16, 4, 1, 1, memory.Reductions{Frames: true}, j
+			o.Plan.Frames, o.Overlap, o.Steps, o.Guidance, o.Allowed, o.Journal = 16, 4, 1, 1, memory.Reductions{Frames: true}, j
 			set(&o)
 			return New(ctx, o)
 		}
@@ -351,15 +369,15 @@ func TestResumeWithLessMemory(t *testing.T) {
 		if err := pushAll(ctx, e, shotOf(picture, fc, 0, 50, 3)); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		needs := e.Needs()
+		needs := e.needs(e.stock.plan())
 		if err := errors.Join(e.Close(), j.Close()); err != nil {
 			t.Fatal(err)
 		}
 		if e, err = begin(t.Context(), func(o *Options) { o.Budget = needs - 1 }); err != nil {
 			t.Fatal(err)
 		}
-		if e.Options().Plan.Frames != 8 {
-			t.Fatalf("plan %v", e.Options().Plan)
+		if e.stock.plan().Frames != 8 {
+			t.Fatalf("plan %v", e.stock.plan())
 		}
 		held := 0
 		for _, it := range shotOf(picture, fc, 0, 50, 3) {

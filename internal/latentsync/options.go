@@ -1,5 +1,5 @@
 // Package latentsync is the lip engine that runs the published LatentSync
-// checkpoints (spec/latentsync.md). It denoises windows of frames; with
+// checkpoints (docs/spec/latentsync.md). It denoises windows of frames; with
 // overlapping windows, a cut restarts the window, and peak memory does not
 // depend on the length of the video.
 package latentsync
@@ -7,6 +7,7 @@ package latentsync
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,36 +28,42 @@ const (
 	DPM  = "dpm++" // DPM-Solver++ 2M
 )
 
-// Options of an engine. Backend, Files, Resolution, Voice and the rate are
-// required; Defaults gives the rest.
+// Options configures an engine. Backend, Files, Resolution, Voice and the frame
+// rate are required; Defaults returns the rest.
 type Options struct {
 	Backend backend.Backend
 	Device  string
 	Threads int
 
-	// Plan is the best that there should be, and May what may be given up of
-	// it. The plan in force is the best of those that need no more than Budget,
-	// bytes of the memory that the device computes in, less Besides, which others
-	// take of it; 0 takes Plan. BudgetFrom says for people who set it. The plan's
-	// precision is that of UNet and VAE; Whisper stays in f32 on a CPU.
-	//
-	// Where networks do not stay loaded, and May lets it, as many windows are in
-	// flight as fit the budget, up to InFlight: they share the loading.
-	Plan            memory.Plan
-	May             memory.Reductions
-	InFlight        int
-	Batched         bool // windows in flight are one call of the UNet: for devices that are not full with one
-	Budget, Besides int64
-	BudgetFrom      string
-	FrameBytes      int64 // of a frame that the engine holds, where it is held in the same memory
-	// Level tells how short memory is; it may be nil.
+	// Plan is the best memory plan to use, and Allowed lists the reductions that
+	// may be made to it. The engine begins with the best of the resulting plans
+	// that fits the budget. The precision of the plan applies to UNet and VAE;
+	// Whisper stays in f32 on a CPU.
+	Plan    memory.Plan
+	Allowed memory.Reductions
+	// Budget is the memory that the job may use, in bytes of the memory that the
+	// device computes in; 0 is no limit. Reserved is the part of it that others
+	// use, and BudgetFrom says for people where the limit comes from.
+	Budget, Reserved int64
+	BudgetFrom       string
+	// FrameBytes is the size of a frame that the engine holds; 0 if frames are not
+	// held in the memory that Budget limits.
+	FrameBytes int64
+	// InFlight is the most windows in flight where networks do not stay loaded:
+	// more windows share the loading. Plan.Windows is raised up to it as far as
+	// the budget and Allowed permit.
+	InFlight int
+	// Batched makes one call of the UNet of the windows in flight, for devices
+	// that one window does not keep busy.
+	Batched bool
+	// Level reports how short memory is; it may be nil.
 	Level func() memory.Level
-	// Replanned is told when another plan comes into force, and why; it may be
+	// Replanned is called when another plan comes into force, and why; it may be
 	// nil.
 	Replanned func(p memory.Plan, why string)
-	// ShrinkEvery and ReturnEvery are after how many windows the backend gives
-	// memory that it does not use back, and Go and the C library give theirs
-	// back to the system; 0 is never.
+	// ShrinkEvery is the number of windows after which the backend frees memory
+	// that it does not use, and ReturnEvery the number after which Go and the C
+	// library return theirs to the system; 0 is never.
 	ShrinkEvery, ReturnEvery int
 
 	Files      Files
@@ -73,45 +80,31 @@ type Options struct {
 	RateNum, RateDen int64 // frames per second of the video
 
 	Overlap int // frames of a window shared with the one before, and blended; of small windows at most half
-	// Speech tells how much speech there is at a time in seconds, 0 to 1. Where
-	// there is none the network hears silence, whatever noise the voice holds.
-	// nil gives it everything.
+	// Speech returns how much speech there is at a time in seconds, 0 to 1. Where
+	// it returns 0, the network hears silence instead of noise. If it is nil, the
+	// network hears the voice as it is.
 	Speech func(seconds float64) float64
-	// Silence says what happens in the frames that Quiet tells to lie within a
-	// long silence: SilenceSpeak (or ""), SilenceHold or SilencePass.
+	// Silence is what happens to frames in a long silence: SilenceSpeak (or ""),
+	// SilenceHold or SilencePass.
 	Silence string
-	Quiet   func(frame int64) bool
-	// WhisperOverlap lets Whisper's windows of 30 s overlap, so that no seam is
-	// heard between them.
-	WhisperOverlap bool
-	// Whole pastes the whole crop back with LatentSync's own soft border and
-	// aligns with its roundings. Otherwise only the generated region is pasted,
-	// with a feathered edge.
-	Whole bool
-	// Short denoises windows at the end of a shot with as many frames as are
-	// left, as the original does; otherwise they are filled up.
-	Short bool
-	// IgnoreCuts lets windows run across cuts and from one face to another.
-	IgnoreCuts bool
-	// NeedFace makes a frame without a face an error, of kind NoFace.
-	NeedFace bool
-	// Sample draws the latents of pictures from the VAE's posterior, as the
-	// original does, instead of taking its mean.
-	Sample bool
+	// Quiet reports whether a frame lies within a long silence; it may be nil.
+	Quiet func(frame int64) bool
+	// Parity is the behaviour of the original program to follow; see WithParity.
+	Parity Parity
 
-	// Anchors gives the points that a face is aligned by; nil takes them from
-	// its 478 points.
+	// Anchors returns the points that a face is aligned by; if it is nil, they come
+	// from the 478 points of the face.
 	Anchors func(lip.Item) face.Anchors
-	// Progress is told of each finished denoising step; it may be nil. frame
-	// is the first frame of the windows in flight.
+	// Progress is called after each denoising step; it may be nil. frame is the
+	// first frame of the windows in flight.
 	Progress func(frame int64, step, steps int)
-	// Journal gives the windows of an earlier run, and keeps this one's; it may
-	// be nil.
+	// Journal returns the windows of an earlier run and stores those of this one;
+	// it may be nil.
 	Journal *journal.Journal
 }
 
-// Files are the paths of the checkpoints. UNet and VAE may be there in a lower
-// precision as well, for a plan that has it.
+// Files holds the paths of the checkpoints. LowerUNet and LowerVAE are copies of
+// UNet and VAE in the precision Lower, for plans that use it.
 type Files struct {
 	UNet, VAE, Whisper string
 	Lower              backend.Precision
@@ -133,90 +126,92 @@ func (f Files) vae(p backend.Precision) string {
 	return f.VAE
 }
 
-// Defaults are the options that do not depend on the job.
+// Defaults returns the options that do not depend on the job.
 func Defaults() Options {
 	return Options{
 		Plan:    memory.Plan{Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: memory.OffloadNone, Precision: string(backend.F32)},
 		Sampler: DDIM, Steps: 20, Guidance: 1.5, DeepCache: 3, Seed: 1247,
-		Overlap: 4, WhisperOverlap: true, ShrinkEvery: 2, ReturnEvery: 3,
+		Overlap: 4, ShrinkEvery: 2, ReturnEvery: 3,
 	}
 }
 
-// Parity gives o the original's behaviour where Lipstream would do better.
-func (o Options) Parity() Options {
-	o.Overlap, o.WhisperOverlap, o.Speech = 0, false, nil
-	o.Whole, o.Short, o.Sample, o.IgnoreCuts, o.NeedFace = true, true, true, true, true
-	o.May.Frames, o.May.Tile, o.May.Precision = false, 0, "" // all of them change pictures
-	return o
-}
-
-// Name is what the engine calls itself.
+// Name returns the name of the engine: "latentsync 1.6".
 func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Version) }
 
-// Check refuses options that make no sense, as usage errors.
+// Check returns an error if the options make no sense.
 func (o Options) Check() error {
-	bad := func(option, value, cause, hint string) error {
-		return fault.Usage.New("option "+option+" "+value, cause, hint)
-	}
 	p := o.Plan
-	switch {
-	case o.Steps < 1 || o.Steps > 100:
-		return bad("--steps", strconv.Itoa(o.Steps), "is out of range", "1 to 100; 20 is usual")
-	case !(o.Guidance >= 1 && o.Guidance <= 20):
-		return bad("--guidance", fmt.Sprint(o.Guidance), "is out of range", "1 to 20; 1.5 is usual, 1 takes half the time")
-	case o.DeepCache < 0 || o.DeepCache > 100:
-		return bad("--deepcache", strconv.Itoa(o.DeepCache), "is out of range", "1 does every step in full, 3 is usual")
-	case p.Frames < 1 || p.Frames > 24:
-		return bad("--frames-per-window", strconv.Itoa(p.Frames), "is out of range", "1 to 24; the checkpoints were trained with 16")
-	case o.Overlap < 0 || o.Overlap > p.Frames/2:
-		return bad("--overlap", strconv.Itoa(o.Overlap), fmt.Sprintf("is out of range for windows of %d frames", p.Frames), "0 to half of the window")
-	case p.Windows < 1 || p.Windows > 16:
-		return bad("--windows", strconv.Itoa(p.Windows), "is out of range", "1 to 16; leave it out and it follows the memory")
-	case p.VAEFrames < 1 || p.VAEFrames > 16:
-		return bad("--vae-frames", strconv.Itoa(p.VAEFrames), "is out of range", "1 to 16")
-	case p.Slices < 1 || p.Slices > 16:
-		return bad("--attention-slices", strconv.Itoa(p.Slices), "is out of range", "1 to 16; 1 computes an attention at once")
-	case p.Tile != 0 && (p.Tile < 128 || p.Tile%64 != 0):
-		return bad("--vae-tile", strconv.Itoa(p.Tile), "is not a size of tiles", "0 for whole pictures, or a multiple of 64 from 128")
-	case !slices.Contains([]memory.Offload{memory.OffloadNone, memory.OffloadModel, memory.OffloadSequential}, p.Offload):
-		return bad("--offload", strconv.Quote(string(p.Offload)), "is not known", "choose one of none, model, sequential")
-	case !slices.Contains([]string{"", SilenceSpeak, SilenceHold, SilencePass}, o.Silence):
-		return bad("--silence", strconv.Quote(o.Silence), "is not known", "choose one of speak, hold, pass")
-	case o.ShrinkEvery < 0:
-		return bad("--shrink-every", strconv.Itoa(o.ShrinkEvery), "is out of range", "0 is never, 2 is usual")
-	case o.ReturnEvery < 0:
-		return bad("--return-every", strconv.Itoa(o.ReturnEvery), "is out of range", "0 is never, 3 is usual")
-	case o.Resolution < 64 || o.Resolution > 1024 || o.Resolution%64 != 0:
-		return bad("--resolution", strconv.Itoa(o.Resolution), "is out of range", "256 for LatentSync 1.5, 512 for 1.6")
-	case o.RateNum <= 0 || o.RateDen <= 0:
-		return fault.Internal.New("set up latentsync", "there is no frame rate")
+	for _, r := range []struct {
+		name               string
+		value, least, most int
+		hint               string
+	}{
+		{"steps", o.Steps, 1, 100, "20 is usual"},
+		{"deepcache", o.DeepCache, 0, 100, "1 does every step in full, 3 is usual"},
+		{"frames_per_window", p.Frames, 1, 24, "the checkpoints were trained with 16"},
+		{"overlap", o.Overlap, 0, p.Frames / 2, fmt.Sprintf("`frames_per_window` is %d, and windows may share half of that", p.Frames)},
+		{"windows", p.Windows, 1, 16, "if it is not set, it follows the memory"},
+		{"vae_frames", p.VAEFrames, 1, 16, "more take more memory"},
+		{"attention_slices", p.Slices, 1, 16, "1 computes an attention at once"},
+		{"shrink_every", o.ShrinkEvery, 0, math.MaxInt, "0 is never, 2 is usual"},
+		{"return_every", o.ReturnEvery, 0, math.MaxInt, "0 is never, 3 is usual"},
+		{"resolution", o.Resolution, 64, 1024, "LatentSync 1.5 takes 256, LatentSync 1.6 takes 512"},
+	} {
+		if r.value >= r.least && r.value <= r.most {
+			continue
+		}
+		most := ""
+		if r.most < math.MaxInt {
+			most = fmt.Sprintf(" and at most %d", r.most)
+		}
+		return fault.Field(r.name, strconv.Itoa(r.value), "is out of range", fmt.Sprintf("set `%s` to at least %d%s; %s", r.name, r.least, most, r.hint))
 	}
-	_, err := o.sampler()
-	return err
+	switch {
+	case !(o.Guidance >= 1 && o.Guidance <= 20):
+		return fault.Field("guidance", fmt.Sprint(o.Guidance), "is out of range", "set `guidance` to at least 1 and at most 20; 1.5 is usual, 1 takes half the time")
+	case p.Tile != 0 && (p.Tile < 128 || p.Tile%64 != 0):
+		return fault.Field("vae_tile", strconv.Itoa(p.Tile), "is not a size of tiles", "set `vae_tile` to 0 for whole pictures, or to a multiple of 64 from 128")
+	case o.Resolution%64 != 0:
+		return fault.Field("resolution", strconv.Itoa(o.Resolution), "is not a multiple of 64", "LatentSync 1.5 takes 256, LatentSync 1.6 takes 512")
+	case o.RateNum <= 0 || o.RateDen <= 0:
+		return fault.Internal.New("set up latentsync", "the frame rate is missing")
+	}
+	if err := known("offload", string(p.Offload), string(memory.OffloadNone), string(memory.OffloadModel), string(memory.OffloadSequential)); err != nil {
+		return err
+	}
+	if err := known("silence", cmp.Or(o.Silence, SilenceSpeak), SilenceSpeak, SilenceHold, SilencePass); err != nil {
+		return err
+	}
+	return known("sampler", o.Sampler, DDIM, DPM)
 }
 
-// overlap of windows of so many frames.
+// known returns an error if a setting is none of its choices.
+func known(name, value string, choices ...string) error {
+	if slices.Contains(choices, value) {
+		return nil
+	}
+	return fault.Field(name, strconv.Quote(value), "is not known", "set `"+name+"` to one of "+strings.Join(choices, ", "))
+}
+
+// overlap returns how many frames windows of so many frames share.
 func (o Options) overlap(frames int) int { return min(o.Overlap, frames/2) }
 
-// hold is how many frames the engine keeps back under a plan.
+// hold returns how many frames the engine keeps back under a plan.
 func (o Options) hold(p memory.Plan) int {
 	overlap := o.overlap(p.Frames)
 	return overlap + p.Windows*(p.Frames-overlap) - 1
 }
 
 func (o Options) sampler() (sampler.Sampler, error) {
-	switch o.Sampler {
-	case DDIM:
-		return sampler.NewDDIM(o.Steps)
-	case DPM:
+	if o.Sampler == DPM {
 		return sampler.NewDPMSolver(o.Steps, sampler.Linspace)
 	}
-	return nil, fault.Usage.New("option --sampler "+strconv.Quote(o.Sampler), "is not known", "choose one of "+DDIM+", "+DPM)
+	return sampler.NewDDIM(o.Steps)
 }
 
-// Precision settles what Auto means on a device: f16 on a GPU; on a CPU f32,
-// where every backend gives the same result, or with half the half precision
-// that the CPU computes in, if there is one.
+// Precision returns what Auto means on a device: f16 on a GPU; on a CPU f32,
+// where every backend returns the same result, or, if half is set, the half
+// precision that the CPU computes in, if it has one.
 func Precision(b backend.Backend, device string, p backend.Precision, half bool) (backend.Precision, error) {
 	if p != backend.Auto {
 		return p, nil

@@ -59,7 +59,7 @@ func (p *painter) member(name string, half func(c network.VAEConfig, n, height, 
 // matrix is the map from the frame to the aligner's crop.
 func (p *painter) matrix(it lip.Item) frame.Affine {
 	anchors := p.o.Anchors
-	if p.o.Whole {
+	if p.o.Parity.Paste {
 		if anchors == nil {
 			anchors = func(it lip.Item) face.Anchors { return face.AlignPoints468(it.Face.Points).Round() }
 		}
@@ -84,7 +84,7 @@ const tileOverlap = 64
 // tiling is how the VAE's work is divided under the plan in force.
 func (p *painter) tiling() tiling {
 	f := p.config.Factor()
-	return newTiling(p.o.Resolution/f, p.encoder.stock.plan.Tile/f, tileOverlap/f)
+	return newTiling(p.o.Resolution/f, p.encoder.stock.plan().Tile/f, tileOverlap/f)
 }
 
 // encode gives frames that have none yet their latents, [8, latent, latent],
@@ -121,7 +121,7 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 func (p *painter) encodeAll(ctx context.Context, n int, put func(dst []float32, i int), take func(i int, mean, logvar []float32)) error {
 	r, t := p.o.Resolution, p.tiling()
 	if t.count() == 1 {
-		if err := p.encoder.ready(ctx, p.encoder.stock.plan.VAEFrames); err != nil {
+		if err := p.encoder.ready(ctx, p.encoder.stock.plan().VAEFrames); err != nil {
 			return err
 		}
 		return p.batches(ctx, p.encoder, "image", []int{3, r, r}, n, put, func(i int, flow network.Flow, at int) {
@@ -172,7 +172,7 @@ func (p *painter) batches(ctx context.Context, net *member, input string, shape 
 // draw takes the latents from the posterior: its mean, or a sample.
 func (p *painter) draw(mean, logvar []float32, index int64, which int) []float32 {
 	z := slices.Clone(mean)
-	if p.o.Sample {
+	if p.o.Parity.Sample {
 		noise := make([]float32, len(z))
 		p.noise(noise, index, which)
 		for i, v := range logvar {
@@ -215,7 +215,7 @@ func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32,
 func (p *painter) decodeAll(ctx context.Context, n int, put func(dst []float32, i int)) (pictures [][]float32, err error) {
 	c, t := p.config.Latent, p.tiling()
 	if t.count() == 1 {
-		if err := p.decoder.ready(ctx, p.decoder.stock.plan.VAEFrames); err != nil {
+		if err := p.decoder.ready(ctx, p.decoder.stock.plan().VAEFrames); err != nil {
 			return nil, err
 		}
 		err = p.batches(ctx, p.decoder, "latents", []int{c, t.side, t.side}, n, put, func(_ int, flow network.Flow, at int) {
@@ -245,7 +245,7 @@ func (p *painter) decodeAll(ctx context.Context, n int, put func(dst []float32, 
 // paint puts a decoded picture into the frame from which the crop was taken.
 func (p *painter) paint(f *frame.Frame, m frame.Affine, crop *frame.RGB, picture []float32) {
 	r := p.o.Resolution
-	if p.o.Whole {
+	if p.o.Parity.Paste {
 		p.aligner.RestoreFrame(f, p.aligner.Resize(p.composite(crop, picture)), m)
 		return
 	}

@@ -16,7 +16,11 @@ import (
 	"github.com/lipstream/lipstream/internal/onnx"
 )
 
-// The names of the parts of the work, as lip.Work has them.
+// reported lists the parts of the work that lip.Report has, in the order in which
+// a frame meets them.
+var reported = []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workRest, workRecall}
+
+// The parts of the work. A window is the sum of its steps.
 const (
 	workWhisper = "Whisper"
 	workEncoder = "VAE encoder"
@@ -31,19 +35,20 @@ const (
 
 // stock holds the engine's networks, loaded as the plan in force says.
 type stock struct {
-	o       Options
-	plan    memory.Plan
-	members []*member
-	files   map[string]*checkpoint.File
+	o        Options
+	governor *memory.Governor // owns the plan in force
+	members  []*member
+	files    map[string]*checkpoint.File
 
 	mu   sync.Mutex // guards what follows
-	work []lip.Work
+	work map[string]*lip.Work
 }
 
 func newStock(o Options) *stock {
-	s := &stock{o: o, plan: o.Plan, files: map[string]*checkpoint.File{}}
-	for _, name := range []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workWindow, workRest, workRecall} {
-		s.work = append(s.work, lip.Work{Name: name})
+	s := &stock{o: o, files: map[string]*checkpoint.File{}, work: map[string]*lip.Work{workWindow: {}}}
+	s.governor = memory.NewGovernor(o.Plan, o.Allowed, func(memory.Plan) bool { return true })
+	for _, name := range reported {
+		s.work[name] = &lip.Work{Name: name}
 	}
 	return s
 }
@@ -98,7 +103,8 @@ func (s *stock) open(path string) (*checkpoint.File, error) {
 // others go first.
 func (m *member) ready(ctx context.Context, frames int) error {
 	s := m.stock
-	plan := s.plan
+	inForce := s.plan()
+	plan := inForce
 	plan.Windows, plan.Frames, plan.VAEFrames = 0, 0, 0 // matter to no graph but by frames
 	if m.chain != nil && m.frames == frames && m.many == m.batch && m.plan == plan {
 		return nil
@@ -106,18 +112,18 @@ func (m *member) ready(ctx context.Context, frames int) error {
 	if err := m.Close(); err != nil {
 		return err
 	}
-	if s.plan.Offload != memory.OffloadNone {
+	if inForce.Offload != memory.OffloadNone {
 		if err := s.clear(m); err != nil {
 			return err
 		}
 	}
-	precision := m.precision(s.plan)
+	precision := m.precision(inForce)
 	weights, err := s.open(m.file(precision))
 	if err != nil {
 		return err
 	}
 	target := network.For(s.o.Backend.Name(), precision.DType())
-	target.Slices = s.plan.Slices
+	target.Slices = inForce.Slices
 	graphs, err := m.build(weights, frames, target)
 	if err != nil {
 		return fault.Input.Wrap("build network from "+weights.Path(), err)
@@ -130,7 +136,7 @@ func (m *member) ready(ctx context.Context, frames int) error {
 			s.note(workLoad, 1, took, 0)
 		},
 	}
-	if m.parts && s.plan.Offload == memory.OffloadSequential {
+	if m.parts && inForce.Offload == memory.OffloadSequential {
 		// The first and the last graph are small, and DeepCache runs them alone.
 		loader.Streamed = func(i int) bool { return i > 0 && i < len(graphs)-1 }
 	}
@@ -141,9 +147,9 @@ func (m *member) ready(ctx context.Context, frames int) error {
 
 // run computes graphs from to to of the network, of which there are m.chain.Len.
 func (m *member) run(ctx context.Context, from, to int, flows ...network.Flow) error {
-	began, loading := time.Now(), m.stock.spent(workLoad)
+	began, loading := time.Now(), m.stock.took(workLoad).Busy
 	err := m.chain.Run(ctx, from, to, flows...)
-	took := time.Since(began) - (m.stock.spent(workLoad) - loading)
+	took := time.Since(began) - (m.stock.took(workLoad).Busy - loading)
 	m.stock.note(m.name, int64(len(flows)), took, m.chain.Memory().Peak)
 	return err
 }
@@ -188,19 +194,8 @@ func (s *stock) shrink() {
 	}
 }
 
-// apply puts another plan in force. Networks are loaded anew when they are used
-// next.
-func (s *stock) apply(p memory.Plan) error {
-	if p == s.plan {
-		return nil
-	}
-	cheaper := p.Offload != s.plan.Offload || p.Precision != s.plan.Precision
-	s.plan = p
-	if cheaper {
-		return s.clear(nil)
-	}
-	return nil
-}
+// plan returns the plan in force. It may be called from any goroutine.
+func (s *stock) plan() memory.Plan { return s.governor.Plan() }
 
 // Close releases networks and checkpoints, in this order.
 func (s *stock) Close() error {
@@ -216,22 +211,15 @@ func (s *stock) Close() error {
 func (s *stock) note(name string, calls int64, took time.Duration, held int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.work {
-		if w := &s.work[i]; w.Name == name {
-			w.Calls += calls
-			w.Busy += took
-			w.Memory = max(w.Memory, held)
-		}
-	}
+	w := s.work[name]
+	w.Calls += calls
+	w.Busy += took
+	w.Memory = max(w.Memory, held)
 }
 
-func (s *stock) spent(name string) time.Duration {
+// took returns what a part of the work took so far.
+func (s *stock) took(name string) lip.Work {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, w := range s.work {
-		if w.Name == name {
-			return w.Busy
-		}
-	}
-	return 0
+	return *s.work[name]
 }
