@@ -26,7 +26,7 @@ const module = "github.com/lipstream/lipstream"
 // within one such folder imports are free. A layer with several folders keeps
 // them from importing each other. "." is the public root package.
 //
-// A new package has to be put in its place here before this test passes.
+// A new package must be added here before this test passes.
 var layers = [][]string{
 	{"cmd", "tools", "e2e", "examples"},
 	{"internal/server", "internal/worker", "internal/doctor", "internal/bench"},
@@ -45,37 +45,39 @@ var layers = [][]string{
 	{"internal/onnx"},
 	{"internal/checkpoint", "internal/memory", "internal/journal", "internal/chart"},
 	{"internal/frame", "internal/tensor"},
-	{"internal/fault"},
-	{"internal/golden"}, // of tests: what they measure against the original
+	{"internal/fault", "internal/disk", "internal/child"},
+	{"internal/golden"}, // for tests: what they measure against the original
 	{"testdata"},        // files to embed, beside the tests that use them
 }
 
-// onlyIn are third-party modules that one part of the tree keeps to itself, so
-// that libraries of the command line stay out of the public package.
-var onlyIn = map[string]string{
-	"github.com/alecthomas/kong":      "cmd",
-	"github.com/schollz/progressbar":  "cmd",
-	"golang.org/x/term":               "cmd",
-	"github.com/rogpeppe/go-internal": "", // tests only
-	"github.com/google/go-cmp":        "", // tests only
-	"github.com/getkin/kin-openapi":   "", // tests only
-	"github.com/chromedp":             "", // tests only
-	"github.com/nats-io/nats-server":  "internal/queue",
-	"github.com/minio/minio-go":       "internal/store",
+// onlyIn are third-party modules that some folders keep to themselves, so that
+// libraries of the command line stay out of the public package. A module without
+// folders is for tests only.
+var onlyIn = map[string][]string{
+	"github.com/alecthomas/kong":      {"cmd", "tools"},
+	"github.com/schollz/progressbar":  {"cmd"},
+	"golang.org/x/term":               {"cmd"},
+	"github.com/rogpeppe/go-internal": nil,
+	"github.com/google/go-cmp":        nil,
+	"github.com/getkin/kin-openapi":   nil,
+	"github.com/chromedp":             nil,
+	"github.com/nats-io/nats-server":  {"internal/queue"},
+	"github.com/minio/minio-go":       {"internal/store"},
+	"github.com/gofrs/flock":          {"internal/disk"},
 }
 
-// Limits on the length of a file in lines: over the first it is noted, over
-// the second the test fails.
+// Limits on the length of a file in lines: the test notes files over the first
+// and fails over the second.
 const (
 	softLines = 500
 	hardLines = 600
 )
 
-// place gives the layer of a package and the folder it belongs to there.
+// place returns the layer of a package and the folder of that layer it is in.
 func place(pkg string) (layer int, folder string, ok bool) {
 	for i, folders := range layers {
 		for _, f := range folders {
-			if pkg == f || f != "." && strings.HasPrefix(pkg, f+"/") {
+			if within(pkg, f) {
 				return i, f, true
 			}
 		}
@@ -83,7 +85,7 @@ func place(pkg string) (layer int, folder string, ok bool) {
 	return 0, "", false
 }
 
-// checkImport says what is wrong with an import between two packages of this
+// checkImport returns what is wrong with an import between two packages of this
 // module, named by their folders, or "".
 func checkImport(from, to string) string {
 	const noPlace = " has no place in the architecture: put it into the layers of deps_test.go"
@@ -98,12 +100,12 @@ func checkImport(from, to string) string {
 	case fromFolder == toFolder || fromLayer < toLayer:
 		return ""
 	case fromLayer == toLayer:
-		return from + " imports " + to + " beside it; neither may know the other"
+		return from + " imports " + to + ", which is in the same layer"
 	}
 	return from + " imports " + to + ", which is above it"
 }
 
-// goPackage is what this test uses of the output of go list -json.
+// goPackage holds the fields of go list -json that this test uses.
 type goPackage struct {
 	ImportPath string
 	Name       string
@@ -111,7 +113,7 @@ type goPackage struct {
 	CgoFiles   []string
 }
 
-// folder is the package's folder under the module's root.
+// folder returns the folder of the package below the root of the module.
 func (p goPackage) folder() string { return folderOf(p.ImportPath) }
 
 func folderOf(importPath string) string {
@@ -123,7 +125,7 @@ func folderOf(importPath string) string {
 
 func listPackages(t *testing.T) []goPackage {
 	t.Helper()
-	// -e: a package that does not compile is for the compiler to report.
+	// -e: the compiler reports packages that do not compile.
 	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Name,Imports,CgoFiles", "./...")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -152,7 +154,7 @@ func TestDependenciesPointDown(t *testing.T) {
 		}
 		for _, name := range []string{path.Base(from), p.Name} {
 			if slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "misc", "shared"}, name) {
-				t.Errorf("%s: the name says nothing about what is in it", from)
+				t.Errorf("%s: choose a name that says what the package contains", from)
 			}
 		}
 		// One static binary: native libraries are loaded at run time.
@@ -173,23 +175,28 @@ func TestDependenciesPointDown(t *testing.T) {
 	}
 }
 
-// checkThirdParty says what is wrong with an import from outside, or "".
+// within reports whether a path is a folder or lies below it.
+func within(path, folder string) bool {
+	return path == folder || strings.HasPrefix(path, folder+"/")
+}
+
+// checkThirdParty returns what is wrong with an import from outside, or "".
 func checkThirdParty(from, imported string) string {
-	for prefix, owner := range onlyIn {
-		if imported != prefix && !strings.HasPrefix(imported, prefix+"/") {
+	for prefix, owners := range onlyIn {
+		if !within(imported, prefix) {
 			continue
 		}
 		switch {
-		case owner == "" && !strings.HasSuffix(from, "test"): // backendtest, liptest
+		case owners == nil && !strings.HasSuffix(from, "test"): // backendtest, liptest
 			return from + " imports " + imported + ", which is for tests only"
-		case owner != "" && from != owner && !strings.HasPrefix(from, owner+"/"):
-			return from + " imports " + imported + ", which is for " + owner + " only"
+		case owners != nil && !slices.ContainsFunc(owners, func(owner string) bool { return within(from, owner) }):
+			return from + " imports " + imported + ", which is only for " + strings.Join(owners, " and ")
 		}
 	}
 	return ""
 }
 
-// TestImportRules checks the rules themselves, on imports that do not exist.
+// TestImportRules checks the rules on imports that do not exist.
 func TestImportRules(t *testing.T) {
 	tests := []struct {
 		from, to string
@@ -225,12 +232,12 @@ func TestImportRules(t *testing.T) {
 	}
 }
 
-// TestGoFiles looks at every Go file: its length, and that code in internal/
-// leaves printing to the commands.
+// TestGoFiles checks every Go file: its length, and that code in internal/ leaves
+// printing to the commands.
 func TestGoFiles(t *testing.T) {
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a temporary file of someone at work
+			return nil // a temporary file that was removed meanwhile
 		}
 		if err != nil {
 			return err
@@ -283,7 +290,7 @@ func checkGoFile(t *testing.T, name string) {
 	}
 }
 
-// prints finds everything in a file that writes to the process's own streams.
+// prints returns everything in a file that writes to the standard streams.
 func prints(fset *token.FileSet, file *ast.File) []string {
 	imported := map[string]string{} // local name -> import path
 	for _, spec := range file.Imports {
@@ -330,7 +337,7 @@ func prints(fset *token.FileSet, file *ast.File) []string {
 	return found
 }
 
-// TestPrints checks the finder of prints on a file with every kind.
+// TestPrints checks prints on a file with every kind.
 func TestPrints(t *testing.T) {
 	const src = `package p
 import ("fmt"; l "log"; "os"; "strings")

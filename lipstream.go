@@ -28,6 +28,7 @@ import (
 	"github.com/lipstream/lipstream/internal/job"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/models"
 	"github.com/lipstream/lipstream/internal/settings"
 )
 
@@ -120,6 +121,22 @@ func Split(ctx context.Context, j Job, every time.Duration) ([]Part, error) {
 func Join(ctx context.Context, j Job, parts []string, o Observer) (Result, error) {
 	return job.Join(ctx, j, parts, o)
 }
+
+// EngineInfo describes an engine for people who choose one.
+type EngineInfo = job.EngineInfo
+
+// Engines lists the engines that a job can name, auto first.
+func Engines() []EngineInfo { return job.Engines() }
+
+// Setting describes one field of Settings.
+type Setting = settings.Field
+
+// RemoteSettings lists the settings that a job on a server may have.
+func RemoteSettings() []Setting { return settings.Remote() }
+
+// ModelsDir returns the folder in which checkpoints are looked for:
+// LIPSTREAM_MODELS_DIR, or lipstream/models in the user's cache folder.
+func ModelsDir() (string, error) { return models.Dir() }
 
 // Version returns the version of Lipstream, as built.
 func Version() string { return job.Version() }

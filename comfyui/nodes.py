@@ -71,7 +71,7 @@ def _connect(server: str, engine: str) -> Tuple[Client, bool]:
 
 
 WINDOW = 12  # frames that LatentSync goes on by, unless told otherwise
-STAGES = {"probe": "looking at the inputs", "load": "loading the networks", "listen": "listening to the voice", "finish": "finishing"}
+PHASES = {"probe": "looking at the inputs", "load": "loading the networks", "listen": "listening to the voice", "finish": "finishing"}
 
 
 class _Work:
@@ -82,7 +82,7 @@ class _Work:
 
     def share(self, event: Dict[str, Any]) -> float:
         """How much is done after an event of progress, 0 to 1."""
-        if event.get("stage") == "frames" and event.get("frames"):
+        if event.get("phase") == "frames" and event.get("frames"):
             self._tasks[event.get("task", 0)] = (event.get("frame", 0), event["frames"])
         done, known = self._frames()
         all_ = max(known, self._expected, 1)
@@ -96,8 +96,8 @@ class _Work:
 
     def line(self, event: Dict[str, Any]) -> str:
         """The same in words."""
-        if event.get("stage") != "frames":
-            return STAGES.get(event.get("stage", ""), "")
+        if event.get("phase") != "frames":
+            return PHASES.get(event.get("phase", ""), "")
         done, known = self._frames()
         parts = [f"frame {done}" + (f" of {known}" if known else "")]
         if event.get("steps"):
@@ -169,7 +169,7 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
             if kind != "progress":
                 return _tell(kind, event)
             jpeg = b""
-            if event.get("stage") == "frames" and time.monotonic() - shown >= 1.0:
+            if event.get("phase") == "frames" and time.monotonic() - shown >= 1.0:
                 tag, jpeg = client.preview(tag)
                 shown = time.monotonic()
             say(SENT + (DONE - SENT) * job.share(event), job.line(event), jpeg)

@@ -235,8 +235,8 @@ func TestSignals(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		for stage, ready := range map[string]func(lipstream.Event) bool{
 			"probe":  func(lipstream.Event) bool { return true },
-			"listen": func(e lipstream.Event) bool { return e.Stage == lipstream.StageListen },
-			"load":   func(e lipstream.Event) bool { return e.Stage == lipstream.StageFrames },
+			"listen": func(e lipstream.Event) bool { return e.Phase == lipstream.PhaseListen },
+			"load":   func(e lipstream.Event) bool { return e.Phase == lipstream.PhaseFrames },
 			"frames": func(e lipstream.Event) bool { return e.Frame >= 5 },
 		} {
 			t.Run(sig.String()+" in "+stage, func(t *testing.T) {

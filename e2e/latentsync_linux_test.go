@@ -23,7 +23,7 @@ func TestInterruptLatentSync(t *testing.T) {
 	limit := max(2*time.Second, stopLimit)
 	denoising := func(e lipstream.Event) bool { return e.Step >= 3 }
 	for stage, ready := range map[string]func(lipstream.Event) bool{
-		"load":    func(e lipstream.Event) bool { return e.Stage == lipstream.StageLoad },
+		"load":    func(e lipstream.Event) bool { return e.Phase == lipstream.PhaseLoad },
 		"denoise": denoising,
 	} {
 		t.Run(stage, func(t *testing.T) {

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/tools/bench/cgroup"
 )
 
 // TestMemoryLimit runs jobs in a real control group: the kernel would kill one
@@ -31,7 +31,7 @@ func TestMemoryLimit(t *testing.T) {
 		{"too little", 500e6, []string{"--memory-limit", "150MB"}, 7, "may use 143.1 MiB (--memory-limit)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g, err := bench.NewCgroup(c.limit)
+			g, err := cgroup.New(c.limit)
 			if fault.KindOf(err) == fault.Missing {
 				t.Skip(err)
 			}
@@ -46,7 +46,7 @@ func TestMemoryLimit(t *testing.T) {
 			dir := newJob(t, t.TempDir()).dir // with its folders
 			args := append([]string{"run", "--video", in("head.mp4"), "--audio", in("two.wav"), "-o", "out.mp4", "--resume", "never",
 				"--engine", "latentsync", "--models", models, "--resolution", "128", "--steps", "2"}, c.args...)
-			cmd := g.Command(t.Context(), binary, args...)
+			cmd := g.Command(binary, args...)
 			var stderr bytes.Buffer
 			cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
 			began := time.Now()

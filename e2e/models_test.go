@@ -109,7 +109,7 @@ func TestModelsPull(t *testing.T) {
 	answer = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>Sign in") }
 	modelsFails(t, dir, 3, "a web page instead of the file", "pull", "1.5", "--dir", "m")
 	answer = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "short") }
-	modelsFails(t, dir, 3, "has 5 bytes, the published one 5072348184", "pull", "1.5", "--dir", "m")
+	modelsFails(t, dir, 3, "has 5 bytes, and the published one has 5072348184", "pull", "1.5", "--dir", "m")
 	if runtime.GOOS == "windows" {
 		return // no interrupts to be sent there
 	}

@@ -55,10 +55,10 @@ func progressOf(j client.Job) string {
 		return fmt.Sprintf("%d frames in %.1f s", j.Result.Frames, j.Ended.Sub(j.Started).Seconds())
 	case j.State != queue.Running || p == nil:
 		return ""
-	case p.Stage == lipstream.StageFrames && p.Frames > 0:
+	case p.Phase == lipstream.PhaseFrames && p.Frames > 0:
 		return fmt.Sprintf("%d of %d frames", p.Frame, p.Frames)
 	default:
-		return p.Stage
+		return p.Phase
 	}
 }
 
@@ -150,10 +150,10 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 func logLine(e lipstream.Event) string {
 	line := e.Time.Local().Format(time.DateTime) + "  " + e.Type
 	switch e.Type {
-	case lipstream.EventStage:
-		line += "  " + e.Stage
+	case lipstream.EventPhase:
+		line += "  " + e.Phase
 	case lipstream.EventProgress:
-		line += fmt.Sprintf("  %s  frame %d of %d, %.1f fps", e.Stage, e.Frame, e.Frames, e.FPS)
+		line += fmt.Sprintf("  %s  frame %d of %d, %.1f fps", e.Phase, e.Frame, e.Frames, e.FPS)
 	case lipstream.EventStart:
 		line += "  " + e.Engine
 	}

@@ -146,12 +146,12 @@ func (l *lines) Observe(e lipstream.Event) {
 	if e.Type == lipstream.EventError {
 		return // printError says it
 	}
-	now, changed := l.now(), e.Stage != "" && e.Stage != l.stage
+	now, changed := l.now(), e.Phase != "" && e.Phase != l.stage
 	if !changed && (e.Type != lipstream.EventProgress || now.Sub(l.last) < lineInterval) {
 		return
 	}
-	if e.Stage != "" {
-		l.stage = e.Stage
+	if e.Phase != "" {
+		l.stage = e.Phase
 	}
 	l.last = now
 	l.print(strings.Join(append([]string{stagePercent(l.stage, e)}, facts(e)...), ", "))
@@ -239,7 +239,7 @@ func stagePercent(stage string, e lipstream.Event) string {
 // terminal drops them from the end.
 func facts(e lipstream.Event) []string {
 	var f []string
-	if e.Steps > 0 && e.Stage == lipstream.StageFrames {
+	if e.Steps > 0 && e.Phase == lipstream.PhaseFrames {
 		f = append(f, fmt.Sprintf("step %d/%d", e.Step, e.Steps))
 	}
 	if e.FPS > 0 {

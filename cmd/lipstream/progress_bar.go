@@ -57,9 +57,9 @@ func (b *bar) Observe(e lipstream.Event) {
 	case lipstream.EventWarning, lipstream.EventAlert, lipstream.EventPlan:
 		b.draw(true) // the line was taken away; the event brings no new figures
 	default:
-		changed := e.Stage != b.latest.Stage && e.Stage != ""
-		if e.Stage == "" {
-			e.Stage = b.latest.Stage
+		changed := e.Phase != b.latest.Phase && e.Phase != ""
+		if e.Phase == "" {
+			e.Phase = b.latest.Phase
 		}
 		b.latest = e
 		b.draw(changed || e.Frames > 0 && e.Frame >= e.Frames)
@@ -80,7 +80,7 @@ func (b *bar) Close() error {
 // draw shows the latest event; without force not more often than barInterval.
 func (b *bar) draw(force bool) {
 	now := b.now()
-	if b.latest.Stage == "" || !force && now.Sub(b.last) < barInterval {
+	if b.latest.Phase == "" || !force && now.Sub(b.last) < barInterval {
 		return
 	}
 	b.last = now
@@ -99,10 +99,10 @@ func (b *bar) redraw(line string, columns int) {
 // line formats e for the terminal's width now, and gives its columns.
 func (b *bar) line(e lipstream.Event) (string, int) {
 	figures := facts(e)
-	if line, columns, ok := b.gauge(stageCount(e.Stage, e), figures, e.Frame, e.Frames); ok {
+	if line, columns, ok := b.gauge(stageCount(e.Phase, e), figures, e.Frame, e.Frames); ok {
 		return line, columns
 	}
-	text := fit(stagePercent(e.Stage, e), figures, b.room())
+	text := fit(stagePercent(e.Phase, e), figures, b.room())
 	return text, utf8.RuneCountInString(text)
 }
 

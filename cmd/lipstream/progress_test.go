@@ -30,7 +30,7 @@ func script() []struct {
 } {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	frames := func(n int64, fps float64, eta, elapsed time.Duration) lipstream.Event {
-		return lipstream.Event{Type: lipstream.EventProgress, Time: at, Stage: lipstream.StageFrames, Frame: n, Frames: 250,
+		return lipstream.Event{Type: lipstream.EventProgress, Time: at, Phase: lipstream.PhaseFrames, Frame: n, Frames: 250,
 			FPS: fps, ETA: eta, Elapsed: elapsed, MemoryNow: gib * 5 / 4, MemoryPeak: gib * 3 / 2}
 	}
 	noFace := frames(200, 25, 2*time.Second, 9*time.Second)
@@ -40,18 +40,18 @@ func script() []struct {
 		event lipstream.Event
 	}{
 		{0, lipstream.Event{Type: lipstream.EventStart, Time: at, Engine: "preview", Output: "out.mp4"}},
-		{0, lipstream.Event{Type: lipstream.EventStage, Time: at, Stage: lipstream.StageProbe}},
-		{time.Second, lipstream.Event{Type: lipstream.EventProgress, Time: at, Stage: lipstream.StageProbe, Elapsed: time.Second, MemoryNow: gib}},
-		{0, lipstream.Event{Type: lipstream.EventStage, Time: at, Stage: lipstream.StageFrames, Frames: 250}},
+		{0, lipstream.Event{Type: lipstream.EventPhase, Time: at, Phase: lipstream.PhaseProbe}},
+		{time.Second, lipstream.Event{Type: lipstream.EventProgress, Time: at, Phase: lipstream.PhaseProbe, Elapsed: time.Second, MemoryNow: gib}},
+		{0, lipstream.Event{Type: lipstream.EventPhase, Time: at, Phase: lipstream.PhaseFrames, Frames: 250}},
 		{50 * time.Millisecond, frames(1, 20, 13*time.Second, 1050*time.Millisecond)}, // too soon for the bar
 		{time.Second, frames(25, 24.61, 9100*time.Millisecond, 2*time.Second)},
 		{time.Second, frames(50, 25, 8*time.Second, 3*time.Second)},
 		{0, lipstream.Event{Type: lipstream.EventWarning, Time: at, Message: "face <lost>\nat frame 51\x1b[31m"}},
-		{0, lipstream.Event{Type: lipstream.EventAlert, Time: at, Stage: lipstream.StageFrames, Message: "memory: 15.2 GiB of 24.0 GiB"}},
-		{0, lipstream.Event{Type: lipstream.EventPlan, Time: at, Stage: lipstream.StageFrames, Message: "1 window in flight instead of 2"}},
+		{0, lipstream.Event{Type: lipstream.EventAlert, Time: at, Phase: lipstream.PhaseFrames, Message: "memory: 15.2 GiB of 24.0 GiB"}},
+		{0, lipstream.Event{Type: lipstream.EventPlan, Time: at, Phase: lipstream.PhaseFrames, Message: "1 window in flight instead of 2"}},
 		{5 * time.Second, noFace},
 		{time.Second, frames(250, 25, 0, 10*time.Second)},
-		{0, lipstream.Event{Type: lipstream.EventStage, Time: at, Stage: lipstream.StageFinish}},
+		{0, lipstream.Event{Type: lipstream.EventPhase, Time: at, Phase: lipstream.PhaseFinish}},
 		{0, lipstream.Event{Type: lipstream.EventDone, Time: at, Frame: 250, Frames: 250, Elapsed: 10200 * time.Millisecond,
 			MemoryPeak: gib * 3 / 2, NoFace: 3, Engine: "preview", Output: "out.mp4"}},
 	}
@@ -161,7 +161,7 @@ func visible(s string) string {
 func TestBarIsGoneAfterError(t *testing.T) {
 	var out bytes.Buffer
 	r := newReporter(barReporter, &out, reporterOptions{})
-	r.Observe(lipstream.Event{Type: lipstream.EventProgress, Stage: "frames", Frame: 5, Frames: 10})
+	r.Observe(lipstream.Event{Type: lipstream.EventProgress, Phase: "frames", Frame: 5, Frames: 10})
 	r.Observe(lipstream.Event{Type: lipstream.EventError, Message: "said by printError"})
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
@@ -203,7 +203,7 @@ func TestReportersAreConcurrent(t *testing.T) {
 		for range 4 {
 			wg.Go(func() {
 				for i := range int64(50) {
-					r.Observe(lipstream.Event{Type: lipstream.EventProgress, Stage: "frames", Frame: i, Frames: 50})
+					r.Observe(lipstream.Event{Type: lipstream.EventProgress, Phase: "frames", Frame: i, Frames: 50})
 				}
 			})
 		}

@@ -29,7 +29,7 @@ func testReport() *lipstream.Report {
 			Peak: 4 * gib, PeakAnonymous: 2 * gib, Before: gib, After: 200 * mib, Budget: 6 * gib,
 			History: []lipstream.MemorySample{{At: 0, Total: 10 * mib, Self: 10 * mib}, {At: 699, Total: 4 * gib, Self: 3 * gib, Children: gib, Anonymous: 2 * gib}},
 		},
-		Phases: []lipstream.PhaseReport{{Name: lipstream.StageProbe, Seconds: 1}, {Name: lipstream.StageFrames, At: 1, Seconds: 680}},
+		Phases: []lipstream.PhaseReport{{Name: lipstream.PhaseProbe, Seconds: 1}, {Name: lipstream.PhaseFrames, At: 1, Seconds: 680}},
 		Notes:  []lipstream.Note{},
 	}
 }

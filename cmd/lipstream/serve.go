@@ -40,14 +40,14 @@ type serveCmd struct {
 
 	workFlags
 
-	MaxUpload   sizeFlag      `default:"8GB" placeholder:"SIZE" help:"The largest file that may be uploaded."`
-	MaxStored   sizeFlag      `default:"100GB" placeholder:"SIZE" help:"All uploads together."`
-	MaxQueued   int           `default:"1000" placeholder:"N" help:"Jobs that may wait."`
-	MaxDuration time.Duration `default:"4h" placeholder:"TIME" help:"The longest input."`
-	MaxPixels   int64         `default:"34000000" placeholder:"N" help:"The largest frame, in pixels; the default is 8K."`
-	Retention   time.Duration `default:"168h" placeholder:"TIME" help:"Jobs that have ended, their results and uploads are kept so long."`
-	Lease       time.Duration `default:"30s" placeholder:"TIME" help:"A worker that is silent so long is taken for dead."`
-	Attempts    int           `default:"3" placeholder:"N" help:"A job is given up after so many."`
+	MaxUpload   lipstream.Size `default:"8GB" placeholder:"SIZE" help:"The largest file that may be uploaded."`
+	MaxStored   lipstream.Size `default:"100GB" placeholder:"SIZE" help:"All uploads together."`
+	MaxQueued   int            `default:"1000" placeholder:"N" help:"Jobs that may wait."`
+	MaxDuration time.Duration  `default:"4h" placeholder:"TIME" help:"The longest input."`
+	MaxPixels   int64          `default:"34000000" placeholder:"N" help:"The largest frame, in pixels; the default is 8K."`
+	Retention   time.Duration  `default:"168h" placeholder:"TIME" help:"Jobs that have ended, their results and uploads are kept so long."`
+	Lease       time.Duration  `default:"30s" placeholder:"TIME" help:"A worker that is silent so long is taken for dead."`
+	Attempts    int            `default:"3" placeholder:"N" help:"A job is given up after so many."`
 
 	MemoryWarning string `placeholder:"SHARE|SIZE" help:"Warn when so much of a memory is in use. Default: 62.5%."`
 	MemoryAlert   string `placeholder:"SHARE|SIZE" help:"Alert when so much of it is. Default: 75%."`
@@ -55,12 +55,12 @@ type serveCmd struct {
 
 // workFlags say how a machine works on jobs.
 type workFlags struct {
-	Slots       int           `default:"-1" placeholder:"N" help:"Tasks at a time. Default: by processors and memory; 0 with serve: this machine does none."`
-	MemoryLimit sizeFlag      `placeholder:"SIZE" help:"The most memory that tasks may use together. Default: what is free."`
-	Split       time.Duration `default:"60s" placeholder:"TIME" help:"Long videos are worked on in parts of about this length."`
-	Grace       time.Duration `default:"30s" placeholder:"TIME" help:"When told to end, wait so long for tasks at work; then they are given back."`
-	JSONLog     bool          `name:"log-json" help:"Write the log as JSON lines."`
-	LogLevel    string        `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error."`
+	Slots       int            `default:"-1" placeholder:"N" help:"Tasks at a time. Default: by processors and memory; 0 with serve: this machine does none."`
+	MemoryLimit lipstream.Size `placeholder:"SIZE" help:"The most memory that tasks may use together. Default: what is free."`
+	Split       time.Duration  `default:"60s" placeholder:"TIME" help:"Long videos are worked on in parts of about this length."`
+	Grace       time.Duration  `default:"30s" placeholder:"TIME" help:"When told to end, wait so long for tasks at work; then they are given back."`
+	JSONLog     bool           `name:"log-json" help:"Write the log as JSON lines."`
+	LogLevel    string         `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error."`
 }
 
 func (w workFlags) logger(c *console) *slog.Logger {

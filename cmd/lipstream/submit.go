@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,9 +19,9 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// serverFlags say which server a client command asks.
+// serverFlags says which server a command talks to.
 type serverFlags struct {
-	Server    string `default:"http://127.0.0.1:8448" env:"LIPSTREAM_SERVER" placeholder:"URL" help:"Where lipstream serve is."`
+	Server    string `default:"http://127.0.0.1:8448" env:"LIPSTREAM_SERVER" placeholder:"URL" help:"Address of lipstream serve."`
 	TokenFile string `env:"LIPSTREAM_TOKEN_FILE" placeholder:"FILE" help:"File with the server's token."`
 }
 
@@ -29,7 +30,7 @@ func (s serverFlags) client() (*client.Client, error) {
 	return &client.Client{Server: s.Server, Token: token}, err
 }
 
-// readToken reads a secret from a file; "" without one.
+// readToken reads a token from a file; it returns "" if path is "".
 func readToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -40,56 +41,36 @@ func readToken(path string) (string, error) {
 	}
 	token := strings.TrimSpace(string(b))
 	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fault.Usage.New("read the token in "+path, fmt.Sprintf("it has to be one word of at least %d characters", minToken),
+		return "", fault.Usage.New("read the token in "+path, fmt.Sprintf("the token must be one word of at least %d characters", minToken),
 			"make one: openssl rand -hex 32 > "+path)
 	}
 	return token, nil
 }
 
-// minToken keeps tokens from being guessed.
+// minToken is the shortest token that cannot be guessed.
 const minToken = 16
 
 type submitCmd struct {
 	serverFlags
 	Video    string `required:"" placeholder:"FACE" help:"Video or picture of the face; it is uploaded."`
 	Audio    string `required:"" placeholder:"VOICE" help:"The voice; it is uploaded."`
-	OnServer bool   `help:"FACE and VOICE are paths of the server, under one of its --root folders."`
+	OnServer bool   `help:"FACE and VOICE are paths on the server, in one of its --root folders."`
 	Output   string `short:"o" placeholder:"OUT" help:"Wait for the result and write it here."`
 	Wait     bool   `help:"Wait for the end of the job and show its progress."`
-	Name     string `placeholder:"NAME" help:"What the result is called; the extension chooses the container. Default: that of OUT, or the video's with .mp4."`
-	Priority string `default:"normal" enum:"high,normal,low" placeholder:"high|normal|low" help:"Jobs of a higher one go first."`
-	Split    string `default:"auto" placeholder:"auto|never|TIME" help:"How long the parts are into which a long video is split for several workers."`
+	Name     string `placeholder:"NAME" help:"File name of the result; its extension chooses the container. Default: the name of OUT, or that of the video with .mp4."`
+	Priority string `default:"normal" enum:"high,normal,low" placeholder:"high|normal|low" help:"Jobs with a higher priority go first."`
+	Split    string `default:"auto" placeholder:"auto|never|TIME" help:"Length of the parts into which a long video is split for several workers."`
 
-	Engine  string   `default:"auto" placeholder:"auto|preview|latentsync" help:"What makes the mouth."`
-	FPS     string   `name:"fps" placeholder:"RATE" help:"Output frame rate."`
-	Length  string   `placeholder:"pad|loop|pingpong|shortest" help:"When video and audio differ in length."`
-	Start   timeFlag `placeholder:"TIME" help:"Use the video from here."`
-	End     timeFlag `placeholder:"TIME" help:"Use the video up to here."`
-	Face    string   `placeholder:"largest|center|left|right|N" help:"Which face speaks."`
-	Codec   string   `placeholder:"CODEC" help:"As of lipstream run."`
-	CRF     *int     `name:"crf" placeholder:"N" help:"Constant rate factor."`
-	Preset  string   `placeholder:"NAME" help:"Encoder's speed."`
-	Seed    *int64   `placeholder:"N" help:"Seed of the random numbers. Default: 1247."`
-	Profile string   `group:"LatentSync" placeholder:"auto|quality|balanced|speed|lowmem" help:"As of lipstream run."`
-	Steps   int      `group:"LatentSync" placeholder:"N" help:"Denoising steps."`
-	Sampler string   `group:"LatentSync" placeholder:"ddim|dpm++" help:"Sampler."`
-	Scale   float64  `group:"LatentSync" name:"guidance" placeholder:"SCALE" help:"Classifier-free guidance."`
-	Silence string   `group:"LatentSync" placeholder:"speak|hold|pass" help:"In pauses of speech."`
-	Limit   sizeFlag `name:"memory-limit" placeholder:"SIZE" help:"The most memory that the job may use."`
+	lipstream.Settings
 
 	JSON      bool `name:"json" help:"Print the job, and with --wait its events, as JSON lines."`
 	Quiet     bool `short:"q" help:"Print errors only."`
 	Overwrite bool `short:"y" help:"Replace an existing OUT."`
 }
 
-// spec is the request, but for its inputs.
+// spec returns the request without its inputs.
 func (s *submitCmd) spec() (queue.Spec, error) {
-	spec := queue.Spec{
-		Name: s.Name, Priority: queue.Priority(s.Priority),
-		Engine: s.Engine, FPS: s.FPS, Length: s.Length, Start: time.Duration(s.Start).Seconds(), End: time.Duration(s.End).Seconds(),
-		Face: s.Face, Codec: s.Codec, CRF: s.CRF, Preset: s.Preset, Seed: s.Seed,
-		Profile: s.Profile, Steps: s.Steps, Sampler: s.Sampler, Guidance: s.Scale, Silence: s.Silence, MemoryLimit: int64(s.Limit),
-	}
+	spec := queue.Spec{Name: s.Name, Priority: queue.Priority(s.Priority), Settings: s.Settings}
 	if spec.Name == "" && s.Output != "" {
 		spec.Name = filepath.Base(s.Output)
 	}
@@ -98,9 +79,9 @@ func (s *submitCmd) spec() (queue.Spec, error) {
 	case "never":
 		spec.Split = -1
 	default:
-		var t timeFlag
+		var t lipstream.Time
 		if err := t.UnmarshalText([]byte(s.Split)); err != nil || t <= 0 {
-			return spec, fault.Usage.New("option --split "+s.Split, "is not known", "write auto, never or a time, such as 60")
+			return spec, fault.Field("split", strconv.Quote(s.Split), "is not one of its values", "write auto, never or a time, such as 60")
 		}
 		spec.Split = time.Duration(t).Seconds()
 	}
@@ -168,7 +149,8 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 	return nil
 }
 
-// followJob shows a job until its end, and is its error where it has one.
+// followJob shows a job until it ends. It returns the error of the job if it
+// failed.
 func followJob(ctx context.Context, c *console, cl *client.Client, id string, asJSON, quiet bool) error {
 	kind, w := chooseReporter(c, asJSON, quiet)
 	ctx, cancel := context.WithCancel(ctx)

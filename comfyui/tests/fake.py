@@ -203,7 +203,7 @@ class Handler(BaseHTTPRequestHandler):
         for n in range(last + 1, s.steps + 1):
             if s.stall == "events" and n > 2 and j["cancel"].wait(30):
                 return
-            event = {"type": "progress", "stage": "frames", "frame": n, "frames": s.steps, "task": 0,
+            event = {"type": "progress", "phase": "frames", "frame": n, "frames": s.steps, "task": 0,
                      "step": 7, "steps": 20, "eta_s": 61.2, "memory_now": 3_200_000_000}
             self.wfile.write(f": still here\n\nid: {n}\nevent: progress\ndata: {json.dumps(event)}\n\n".encode())
             self.wfile.flush()

@@ -105,7 +105,7 @@ class LatentSyncTest(Case):
     def test_lines(self):
         """What is being done stands on the node, what has to be known in the log."""
         self.fake.says = [{"type": "start", "engine": "preview", "message": "no checkpoint", "output": "/tmp/x"},
-                          {"type": "progress", "stage": "load"},
+                          {"type": "progress", "phase": "load"},
                           {"type": "plan", "message": "8 frames per window"}, {"type": "alert", "message": "memory: 6 of 8 GB"},
                           {"type": "warning", "message": "the voice is quiet", "hint": "make it louder"}]
         with self.assertLogs("lipstream", "INFO") as logs:
@@ -123,7 +123,7 @@ class LatentSyncTest(Case):
         """The first frames of LatentSync may take minutes."""
         work, shares = nodes._Work(25), []
         for frame, step in ((0, 0), (0, 5), (0, 20), (12, 0), (12, 10), (24, 10), (25, 20)):
-            shares.append(work.share({"stage": "frames", "frame": frame, "frames": 25, "step": step, "steps": 20}))
+            shares.append(work.share({"phase": "frames", "frame": frame, "frames": 25, "step": step, "steps": 20}))
         self.assertEqual(shares, [0, 3 / 25, 12 / 25, 12 / 25, 18 / 25, 24.5 / 25, 1])
 
     def test_no_lines_in_old_versions(self):

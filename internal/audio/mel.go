@@ -7,7 +7,7 @@ import (
 	"gonum.org/v1/gonum/dsp/fourier"
 )
 
-// Whisper's front end (spec 2.1). The checkpoint was trained with exactly
+// Whisper's front end (docs/spec/latentsync.md 2.1 Log-mel). The checkpoint was trained with exactly
 // these, so they are not tunable.
 const (
 	MelBands = 80  // rows of a log-mel
@@ -23,7 +23,7 @@ const (
 )
 
 // slaneyFilters are the triangles of Slaney's mel scale, normalised by their
-// area (spec 2.1).
+// area (docs/spec/latentsync.md 2.1 Log-mel).
 var slaneyFilters = sync.OnceValue(func() (filters [MelBands]melFilter) {
 	mel := func(f float64) float64 {
 		if f < melLinear {
@@ -107,7 +107,7 @@ func (m *melSpectrum) column(k int64, pcm []int16, first, total int64, out *[Mel
 	}
 }
 
-// logPower is the decimal logarithm that a log-mel is made of (spec 2.1).
+// logPower is the decimal logarithm that a log-mel is made of (docs/spec/latentsync.md 2.1 Log-mel).
 func logPower(p float64) float64 { return math.Log10(max(p, melFloor)) }
 
 // FeatureRate is Whisper's features a second: one for two columns of a log-mel.
@@ -116,7 +116,7 @@ const FeatureRate = 50
 // FeatureIndices gives the ten of a voice's features (0..features−1) that
 // belong to video frame number frame at a constant rate of rateNum/rateDen
 // frames a second: four before the frame's time, the one at it and five after,
-// with those beyond the ends replaced by the first or last (spec 2.5, which
+// with those beyond the ends replaced by the first or last (docs/spec/latentsync.md 2.5 Per-frame window, which
 // has 25 frames a second: the frame's feature is 2·frame). Without features
 // all are 0. The rate must be positive.
 func FeatureIndices(frame, rateNum, rateDen, features int64) [10]int64 {
@@ -129,5 +129,5 @@ func FeatureIndices(frame, rateNum, rateDen, features int64) [10]int64 {
 }
 
 // Windows is how many frames at 25 a second the original makes of a voice with
-// so many features: one or two more than the sound lasts (spec 2.6).
+// so many features: one or two more than the sound lasts (docs/spec/latentsync.md 2.6 Number of windows).
 func Windows(features int64) int64 { return features/2 + 2 }

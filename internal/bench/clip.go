@@ -1,7 +1,7 @@
 package bench
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,16 +11,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/testdata/demo"
 )
 
 const (
-	clipRate = 25 // frames per second of the made video
-	// pieceSeconds is the length of what is really encoded; more is the same
-	// again. All movements in it have periods that divide it, so that nothing
-	// jumps where it starts anew.
+	ClipRate = 25 // frames per second of a test video
+	// pieceSeconds is the length of the video that is encoded; a longer one
+	// repeats it. All movements have periods that divide it, so that nothing
+	// jumps where it repeats.
 	pieceSeconds = 20
 )
 
@@ -32,8 +33,8 @@ type maker struct {
 	voice string // the sound that is looped
 }
 
-// newMaker prepares the inputs: the given files, or a face that moves, comes
-// nearer and tilts in noise before a blurred background, and the demo voice.
+// newMaker prepares the inputs: the given files, or the demo's face, which moves,
+// comes nearer and tilts in noise before a blurred background, and its voice.
 func newMaker(ctx context.Context, tools media.Tools, dir string, o RunOptions) (*maker, error) {
 	m := &maker{tools: tools, dir: dir, piece: o.Video, voice: o.Audio}
 	if m.voice == "" {
@@ -50,18 +51,20 @@ func newMaker(ctx context.Context, tools media.Tools, dir string, o RunOptions) 
 		return nil, fault.Output.Wrap("write "+portrait, err)
 	}
 	m.piece = filepath.Join(dir, "piece.mp4")
+	piece := cmp.Or(o.piece, pieceSeconds)
 	// No B-frames: a copy could not be cut to the frame with them.
-	_, err := m.ffmpeg(ctx, "-loop", "1", "-framerate", strconv.Itoa(clipRate), "-i", portrait,
-		"-filter_complex", movement(o.Width, o.Height), "-map", "[out]", "-t", strconv.Itoa(pieceSeconds),
-		"-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-bf", "0", "-g", strconv.Itoa(2*clipRate), m.piece)
+	_, err := m.ffmpeg(ctx, "-loop", "1", "-framerate", strconv.Itoa(ClipRate), "-i", portrait,
+		"-filter_complex", movement(o.Size, piece), "-map", "[out]", "-t", strconv.Itoa(piece),
+		"-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-bf", "0", "-g", strconv.Itoa(2*ClipRate), m.piece)
 	return m, err
 }
 
-// movement is the filter that makes a moving picture of the portrait. It turns
-// before it scales, because ffmpeg's rotate wants frames of one size.
-func movement(w, h int) string {
-	wave := func(size float64, periods int) string {
-		return fmt.Sprintf("%g*sin(2*PI*t*%d/%d)", size, periods, pieceSeconds)
+// movement returns the filter that makes the portrait move. It turns before it
+// scales, because ffmpeg's rotate wants frames of one size.
+func movement(size Size, seconds int) string {
+	w, h := size.Width, size.Height
+	wave := func(by float64, periods int) string {
+		return fmt.Sprintf("%g*sin(2*PI*t*%d/%d)", by, periods, seconds)
 	}
 	side := fmt.Sprintf("2*trunc(%d*(1.05+%s)/2)", h, wave(0.15, 2))
 	return strings.Join([]string{
@@ -74,7 +77,7 @@ func movement(w, h int) string {
 	}, ";")
 }
 
-// inputs gives a video and a voice of so many seconds, without encoding the
+// inputs makes a video and a voice of so many seconds, without encoding the
 // video again.
 func (m *maker) inputs(ctx context.Context, seconds float64) (video, voice string, err error) {
 	length := strconv.FormatFloat(seconds, 'f', 3, 64)
@@ -87,8 +90,8 @@ func (m *maker) inputs(ctx context.Context, seconds float64) (video, voice strin
 	return video, voice, err
 }
 
-// transcode decodes and encodes with what lipstream run uses for MP4, and does
-// nothing in between: no engine could be faster on this machine.
+// transcode decodes and encodes with the settings of lipstream run for MP4, and
+// does nothing in between: no engine can be faster on this machine.
 func (m *maker) transcode(ctx context.Context, video, voice string) (usage, error) {
 	out := filepath.Join(m.dir, "transcoded.mp4")
 	defer func() { _ = os.Remove(out) }()
@@ -96,26 +99,24 @@ func (m *maker) transcode(ctx context.Context, video, voice string) (usage, erro
 		"-c:v", "libx264", "-preset", media.DefaultPreset, "-crf", "18", "-pix_fmt", "yuv420p", "-c:a", "aac", "-movflags", "+faststart", out)
 }
 
-// usage is what a child process took.
+// usage is what a process took.
 type usage struct {
 	elapsed time.Duration
-	cpu     time.Duration // of all its threads and of the children that it waited for (not on Windows)
+	cpu     time.Duration // of all its threads and of the processes that it waited for (not on Windows)
 }
 
-// ffmpeg runs ffmpeg to its end.
 func (m *maker) ffmpeg(ctx context.Context, args ...string) (usage, error) {
-	cmd := exec.CommandContext(ctx, m.tools.FFmpeg, append([]string{"-hide_banner", "-nostdin", "-loglevel", "error", "-y"}, args...)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	return FFmpeg(ctx, m.tools, args...)
+}
+
+// FFmpeg runs ffmpeg to make a test input.
+func FFmpeg(ctx context.Context, tools media.Tools, args ...string) (u usage, err error) {
+	cmd := exec.Command(tools.FFmpeg, append([]string{"-hide_banner", "-nostdin", "-loglevel", "error", "-y"}, args...)...)
 	began := time.Now()
-	err := cmd.Run()
-	u := usage{elapsed: time.Since(began)}
-	if ctx.Err() != nil {
-		return u, fault.Cancelled.Wrap("make test inputs", ctx.Err())
+	p, err := child.Start(ctx, cmd, 0)
+	if err == nil {
+		err = p.Wait()
+		u = usage{time.Since(began), p.State().UserTime() + p.State().SystemTime()}
 	}
-	if err != nil {
-		return u, fault.Internal.Wrap("make test inputs", fmt.Errorf("ffmpeg: %w: %s", err, strings.TrimSpace(stderr.String())))
-	}
-	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	return u, nil
+	return u, fault.Internal.Wrap("make test inputs", err)
 }

@@ -8,22 +8,22 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// growth is by how many pixels the mask is grown before "outside" begins: the
-// encoder's deblocking mixes a few pixels across the edges of its blocks, and
-// what changed on one side of the mask's edge shows on the other.
+// growth is by how many pixels the mask is grown. The encoder's deblocking mixes
+// a few pixels across the edges of its blocks, so a change on one side of the
+// mask's edge shows on the other.
 const growth = 2
 
-// bestPSNR stands for identical pictures, whose PSNR is infinite, dB.
+// bestPSNR stands for identical frames, whose PSNR is infinite, dB.
 const bestPSNR = 100
 
-// region marks luma pixels of a frame: those inside the rectangle from x0, y0
+// Region marks luma pixels of a frame: those inside the rectangle from x0, y0
 // whose in is true.
-type region struct {
+type Region struct {
 	x0, y0, w, h int
 	in           []bool
 }
 
-func (r *region) has(x, y int) bool {
+func (r *Region) has(x, y int) bool {
 	x, y = x-r.x0, y-r.y0
 	return x >= 0 && y >= 0 && x < r.w && y < r.h && r.in[y*r.w+x]
 }
@@ -31,7 +31,7 @@ func (r *region) has(x, y int) bool {
 // masker finds the pixels that an engine may change.
 type masker struct {
 	alpha  []float32
-	region region
+	region Region
 	spread []bool
 }
 
@@ -39,13 +39,13 @@ func newMasker() *masker {
 	return &masker{alpha: face.MaskAlpha(face.TemplateW, face.TemplateH, 0)}
 }
 
-// mask is the face mask in the frame, grown. align maps frame pixels to the
+// mask returns the face mask in the frame, grown. align maps frame pixels to the
 // template. The result is valid until the next call.
-func (m *masker) mask(f frame.Format, align frame.Affine) *region {
+func (m *masker) mask(f frame.Format, align frame.Affine) *Region {
 	r := &m.region
 	inv, ok := align.Invert()
 	if !ok {
-		*r = region{in: r.in}
+		*r = Region{in: r.in}
 		return r
 	}
 	x0, y0, x1, y1 := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
@@ -71,8 +71,8 @@ func (m *masker) mask(f frame.Format, align frame.Affine) *region {
 	return r
 }
 
-// touched is true where the mask, sampled bilinearly as the engines do, is
-// above 0.
+// touched reports whether the mask is above 0 there, sampled bilinearly as the
+// engines do.
 func (m *masker) touched(u, v float64) bool {
 	i, j := int(math.Floor(u)), int(math.Floor(v))
 	for _, y := range [2]int{j, j + 1} {
@@ -113,26 +113,29 @@ func (m *masker) grow() {
 	spread(r.in, m.spread, r.h, r.w, r.w, 1)
 }
 
-// errorSum is the squared error of luma and of both chroma planes, in units of
+// ErrorSum is the squared error of luma and of both chroma planes, in units of
 // the sample.
-type errorSum struct {
+type ErrorSum struct {
 	sum, n [3]float64
 }
 
-// add takes another sum in.
-func (e *errorSum) add(o errorSum) {
+// Add adds another sum.
+func (e *ErrorSum) Add(o ErrorSum) {
 	for i := range e.sum {
 		e.sum[i] += o.sum[i]
 		e.n[i] += o.n[i]
 	}
 }
 
-// luma is the PSNR of the luma plane, dB; NaN without any pixel.
-func (e *errorSum) luma(depth int) float64 { return psnr(e.sum[0], e.n[0], depth) }
+// Luma returns the PSNR of the luma plane, dB; NaN without any pixel.
+func (e *ErrorSum) Luma(depth int) float64 { return psnr(e.sum[0], e.n[0], depth) }
 
-// all is the PSNR of all planes together, every sample counting the same, as
+// Exact reports whether no sample of any plane differs.
+func (e *ErrorSum) Exact() bool { return e.sum == [3]float64{} }
+
+// all returns the PSNR of all planes together, every sample counting the same, as
 // ffmpeg's average does.
-func (e *errorSum) all(depth int) float64 {
+func (e *ErrorSum) all(depth int) float64 {
 	return psnr(e.sum[0]+e.sum[1]+e.sum[2], e.n[0]+e.n[1]+e.n[2], depth)
 }
 
@@ -147,10 +150,10 @@ func psnr(sum, n float64, depth int) float64 {
 	return math.Min(bestPSNR, 10*math.Log10(peak*peak*n/sum))
 }
 
-// difference is the squared error between two frames of one format, split by
-// the region: a chroma sample is inside when one of its luma pixels is. A nil
+// Difference returns the squared error between two frames of one format, split
+// by the region: a chroma sample is inside if one of its luma pixels is. A nil
 // region puts everything outside.
-func difference(a, b *frame.Frame, r *region) (outside, inside errorSum) {
+func Difference(a, b *frame.Frame, r *Region) (outside, inside ErrorSum) {
 	for i := range 3 {
 		w, h := a.PlaneSize(i)
 		sx, sy := a.ShiftX, a.ShiftY
@@ -179,8 +182,8 @@ func difference(a, b *frame.Frame, r *region) (outside, inside errorSum) {
 	return outside, inside
 }
 
-// coveredBy is true when one of the luma pixels of a sample is in the region.
-func coveredBy(r *region, x, y, sx, sy int) bool {
+// coveredBy reports whether one of the luma pixels of a sample is in the region.
+func coveredBy(r *Region, x, y, sx, sy int) bool {
 	for ly := y << sy; ly < (y+1)<<sy; ly++ {
 		for lx := x << sx; lx < (x+1)<<sx; lx++ {
 			if r.has(lx, ly) {

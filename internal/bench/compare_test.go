@@ -14,9 +14,9 @@ func TestPSNR(t *testing.T) {
 	for _, depth := range []int{8, 10} {
 		f := frame.Format{Width: 16, Height: 8, ShiftX: 1, ShiftY: 1, Depth: depth}
 		a, b := frame.New(f), frame.New(f)
-		r := &region{x0: 4, y0: 2, w: 3, h: 2, in: []bool{true, true, true, true, true, false}}
-		out, in := difference(a, b, r)
-		if out.luma(depth) != bestPSNR || in.all(depth) != bestPSNR {
+		r := &Region{x0: 4, y0: 2, w: 3, h: 2, in: []bool{true, true, true, true, true, false}}
+		out, in := Difference(a, b, r)
+		if out.Luma(depth) != bestPSNR || in.all(depth) != bestPSNR {
 			t.Errorf("depth %d: equal frames differ", depth)
 		}
 		if in.n != [3]float64{5, 2, 2} || out.n != [3]float64{123, 30, 30} {
@@ -26,16 +26,16 @@ func TestPSNR(t *testing.T) {
 		b.Planes[0][at(5, 3)] = 10 // inside
 		b.Planes[0][at(6, 3)] = 2  // just outside
 		b.Planes[1][(1*8+3)*f.SampleBytes()] = 4
-		out, in = difference(a, b, r)
+		out, in = Difference(a, b, r)
 		if in.sum != [3]float64{100, 16, 0} || out.sum != [3]float64{4, 0, 0} {
 			t.Errorf("depth %d: errors %v inside and %v outside", depth, in.sum, out.sum)
 		}
 		peak := float64(int(1)<<depth - 1)
-		if got, want := out.luma(depth), 10*math.Log10(peak*peak*123/4); !near(got, want) {
+		if got, want := out.Luma(depth), 10*math.Log10(peak*peak*123/4); !near(got, want) {
 			t.Errorf("depth %d: %v dB, want %v", depth, got, want)
 		}
-		whole, none := difference(a, b, nil)
-		if whole.sum != [3]float64{104, 16, 0} || none.n != [3]float64{} || !math.IsNaN(none.luma(depth)) {
+		whole, none := Difference(a, b, nil)
+		if whole.sum != [3]float64{104, 16, 0} || none.n != [3]float64{} || !math.IsNaN(none.Luma(depth)) {
 			t.Errorf("depth %d: %v, %v without a region", depth, whole, none)
 		}
 	}

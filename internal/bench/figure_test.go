@@ -3,12 +3,14 @@ package bench
 import (
 	"encoding/json"
 	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -69,61 +71,19 @@ func TestFigureJSON(t *testing.T) {
 	}
 }
 
-func TestEvents(t *testing.T) {
-	const lines = `{"type":"start","elapsed_s":0}
-{"type":"stage","stage":"frames","elapsed_s":1.5}
-{"type":"progress","stage":"frames","frame":50,"elapsed_s":2}
-{"type":"stage","stage":"finish","elapsed_s":5.5,"frame":100}
-{"type":"done","frame":100,"memory_peak":1000,"elapsed_s":6}
-`
-	var l eventLog
-	n := 0
-	if err := l.read(strings.NewReader(lines), func(lipstream.Event) { n++ }); err != nil {
-		t.Fatal(err)
-	}
-	if n != 5 || l.end.Type != lipstream.EventDone || l.end.MemoryPeak != 1000 {
-		t.Errorf("%d events, the last is %+v", n, l.end)
-	}
-	if d := l.stage(lipstream.StageFrames, lipstream.StageFinish).Seconds(); d != 4 {
-		t.Errorf("the frames took %v s", d)
-	}
-	if d := l.stage(lipstream.StageListen, lipstream.StageFinish); d != 0 {
-		t.Errorf("a stage that was never reached took %v", d)
-	}
-	if err := l.read(strings.NewReader("panic: no JSON\nmore\n"), func(lipstream.Event) {}); err == nil {
-		t.Error("what is no event was taken for one")
-	}
-}
-
-func TestFailureOfAJob(t *testing.T) {
-	var l eventLog
-	line := `{"type":"error","message":"no face","hint":"another video","exit_code":4}`
-	if err := l.read(strings.NewReader(line), func(lipstream.Event) {}); err != nil {
-		t.Fatal(err)
-	}
-	err := l.failure(errors.New("exit status 4"), "")
-	if fault.KindOf(err) != fault.NoFace || fault.HintOf(err) != "another video" || !strings.Contains(err.Error(), "no face") {
-		t.Errorf("%v", err)
-	}
-	err = (&eventLog{}).failure(errors.New("signal: killed"), "out of luck\n")
-	if fault.KindOf(err) != fault.Internal || !strings.Contains(err.Error(), "out of luck") {
-		t.Errorf("%v", err)
-	}
-}
-
 func TestRunFigures(t *testing.T) {
 	r := RunReport{Baseline: RunResult{Name: "ffmpeg alone", Seconds: 10, Elapsed: 2, CPU: 4}}
 	r.Baseline.finish(250)
 	for _, j := range []RunResult{
-		{Seconds: 600, Elapsed: 400, FramesStage: 300, MemoryPeak: 345 << 20, CPU: 700},
-		{Seconds: 10, Elapsed: 20, FramesStage: 5, MemoryPeak: 300 << 20, CPU: 12},
+		{Seconds: 600, Elapsed: 400, FramesPhase: 300, MemoryPeak: 345 << 20, CPU: 700},
+		{Seconds: 10, Elapsed: 20, FramesPhase: 5, MemoryPeak: 300 << 20, CPU: 12},
 	} {
 		j.finish(int64(j.Seconds * 25))
 		r.Jobs = append(r.Jobs, j)
 	}
 	got := map[string]string{}
 	for _, f := range r.figures() {
-		got[f.Key] = format(f.Value, f.Unit) + " " + f.Verdict()
+		got[f.Key] = Format(f.Value, f.Unit) + " " + f.Verdict()
 	}
 	want := map[string]string{
 		"fps_600s": "37.5 fps ok", "fps_10s": "12.5 fps FAIL", "peak_600s": "345.0 MiB ok", "peak_10s": "300.0 MiB ok",
@@ -132,7 +92,7 @@ func TestRunFigures(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
-	r.Figures = r.figures()
+	r.Results = Results{r.figures()}
 	var b strings.Builder
 	if err := r.WriteTable(&b); err != nil {
 		t.Fatal(err)
@@ -140,6 +100,47 @@ func TestRunFigures(t *testing.T) {
 	for _, part := range []string{"ffmpeg alone", "50.0 fps", "peak memory, 600 s to 10 s"} {
 		if !strings.Contains(b.String(), part) {
 			t.Errorf("%q is missing in\n%s", part, b.String())
+		}
+	}
+}
+
+// TestOutput checks the table, the JSON, the file and the check of goals.
+func TestOutput(t *testing.T) {
+	r := &SyncReport{Video: "a<b>.mp4", Results: Results{someFigures()}}
+	file := filepath.Join(t.TempDir(), "report.json")
+	var table, text strings.Builder
+	if err := (Output{Report: file}).Write(&table, r); err != nil || !strings.HasPrefix(table.String(), "figure ") {
+		t.Errorf("%v\n%s", err, table.String())
+	}
+	if err := (Output{JSON: true}).Write(&text, r); err != nil || !strings.Contains(text.String(), `"a<b>.mp4"`) {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != text.String() {
+		t.Errorf("%v\n%s", err, b)
+	}
+	err := Output{Check: true}.Write(io.Discard, r)
+	if fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "missed: lag; a mouth that never moved") {
+		t.Error(err)
+	}
+	if err := (Output{Check: true}).Write(io.Discard, &RunReport{Results: Results{someFigures()[:1]}}); err != nil {
+		t.Error(err)
+	}
+	if err := (Output{Report: filepath.Join(file, "x")}).Write(io.Discard, r); fault.KindOf(err) != fault.Output {
+		t.Error(err)
+	}
+	if err := (Output{}).Write(brokenPipe{}, r); fault.KindOf(err) != fault.Output {
+		t.Error(err)
+	}
+}
+
+func TestSize(t *testing.T) {
+	var s Size
+	if err := s.UnmarshalText([]byte("1280x720")); err != nil || s != (Size{1280, 720}) || s.String() != "1280x720" {
+		t.Errorf("%v, %v", s, err)
+	}
+	for _, text := range []string{"", "1280", "x720", "1280x721", "64x720", "9000x720", "1280x720x2"} {
+		if err := s.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q was accepted", text)
 		}
 	}
 }

@@ -24,8 +24,8 @@ const (
 	silencePercent = 0.95
 )
 
-// soundCurves are what the audio says, one value a frame, and the frames that
-// are nearest to its lip closures.
+// soundCurves are what the audio asks for, one value a frame, and the frames
+// that are nearest to its lip closures.
 type soundCurves struct {
 	wanted, envelope []float64
 	speaking, silent []bool
@@ -48,8 +48,8 @@ func newSoundCurves(voice *audio.Voice, rate media.Rational, frames int) soundCu
 			s.silent[i] = s.silent[i] && voice.Mouth(at+d).Speech == 0
 		}
 	}
-	// On a grid finer than the frames, so that a closure between two frames
-	// is asked for, too.
+	// On a grid finer than the frames, so that no closure between two frames is
+	// missed.
 	best, bestAt := 0.0, 0.0
 	for at := 0.0; at < voice.Duration()+soundStep; at += soundStep {
 		c := float64(voice.Mouth(at).Close)
@@ -70,7 +70,8 @@ func newSoundCurves(voice *audio.Voice, rate media.Rational, frames int) soundCu
 	return s
 }
 
-// lipFigures compares the measured aperture with the sound.
+// lipFigures compares the measured aperture with the sound. It also returns the
+// correlations at all lags.
 func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 	seen := measured(open)
 	speaking := pick(open, func(i int) bool { return s.speaking[i] })
@@ -82,7 +83,7 @@ func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 	lag, best := wanted.best()
 	envelope := correlate(open, s.envelope, lagReach)
 	envelopeLag, envelopeBest := envelope.best()
-	// Within speech alone there are no pauses, in which it is easy to agree.
+	// Speech alone, without the pauses, in which it is easy to agree.
 	heard := make([]float64, len(open))
 	for i, v := range open {
 		heard[i] = v
@@ -107,7 +108,7 @@ func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 			Note: "95th percentile in speech less the least of all; 1 is the distance of the outer eye corners"},
 	}
 	if len(measured(silent)) == 0 {
-		figures = append(figures, Figure{Key: "silence", Name: "aperture in silence", Value: math.NaN(), Unit: Percent, Note: "there is no silence to measure it in"})
+		figures = append(figures, Figure{Key: "silence", Name: "aperture in silence", Value: math.NaN(), Unit: Percent, Note: "the voice has no silence"})
 	} else {
 		figures = append(figures,
 			Figure{Key: "silence", Name: "aperture in silence", Value: share(percentile(silent, silencePercent)), Unit: Percent, Max: new(goalSilence),
@@ -123,8 +124,8 @@ func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 	return append(figures, closed), wanted
 }
 
-// closuresMet counts the closures in whose neighbourhood the aperture falls
-// below the limit, of those where it was measured.
+// closuresMet counts the closures with a face nearby (asked), and those of them
+// at which the aperture falls below the limit (met).
 func closuresMet(open []float64, closures []int, limit float64) (met, asked int) {
 	for _, c := range closures {
 		least := math.NaN()

@@ -18,7 +18,7 @@ type pixels struct {
 
 // area adds up one part of all frames.
 type area struct {
-	total            errorSum
+	total            ErrorSum
 	worst, worstLuma float64 // PSNR of the worst frame, dB; NaN before the first
 	frames           int
 }
@@ -28,26 +28,26 @@ func newPixels(f frame.Format) pixels {
 	return pixels{depth: f.Depth, masker: newMasker(), outside: fresh, inside: fresh, noFace: fresh}
 }
 
-// compare takes one frame of the source, with the face as the job found it, and
-// what became of it.
+// compare adds one frame of the source, with the face as the job found it, and
+// the same frame of the output.
 func (p *pixels) compare(source face.Tracked, out *frame.Frame) {
 	if source.Face == nil {
-		whole, _ := difference(source.Frame, out, nil)
+		whole, _ := Difference(source.Frame, out, nil)
 		p.noFace.add(whole, p.depth)
 		return
 	}
-	outside, inside := difference(source.Frame, out, p.masker.mask(source.Frame.Format, source.Face.Align))
+	outside, inside := Difference(source.Frame, out, p.masker.mask(source.Frame.Format, source.Face.Align))
 	p.outside.add(outside, p.depth)
 	p.inside.add(inside, p.depth)
 }
 
-func (a *area) add(e errorSum, depth int) {
+func (a *area) add(e ErrorSum, depth int) {
 	if e.n[0] == 0 {
 		return
 	}
 	a.frames++
-	a.total.add(e)
-	if v := e.luma(depth); !(v >= a.worstLuma) { // also when worstLuma is NaN
+	a.total.Add(e)
+	if v := e.Luma(depth); !(v >= a.worstLuma) { // also when worstLuma is NaN
 		a.worstLuma = v
 	}
 	if v := e.all(depth); !(v >= a.worst) {
@@ -55,16 +55,16 @@ func (a *area) add(e errorSum, depth int) {
 	}
 }
 
-// figures are the comparison's results.
+// figures returns the results of the comparison.
 func (p *pixels) figures() []Figure {
 	const at = "the goal is for an output at crf 12"
 	out := []Figure{
 		{Key: "outside_y_worst", Name: "PSNR outside the mask, luma, worst frame", Value: p.outside.worstLuma, Unit: Decibel, Min: new(minPSNR), Note: at},
 		{Key: "outside_worst", Name: "PSNR outside the mask, all planes, worst frame", Value: p.outside.worst, Unit: Decibel, Min: new(minPSNR), Note: at},
-		{Key: "outside_y", Name: "PSNR outside the mask, luma", Value: p.outside.total.luma(p.depth), Unit: Decibel,
+		{Key: "outside_y", Name: "PSNR outside the mask, luma", Value: p.outside.total.Luma(p.depth), Unit: Decibel,
 			Note: "over all frames; the mask is grown by 2 pixels, as far as the encoder's deblocking bleeds"},
 		{Key: "outside", Name: "PSNR outside the mask, all planes", Value: p.outside.total.all(p.depth), Unit: Decibel},
-		{Key: "inside_y", Name: "PSNR inside the mask, luma", Value: p.inside.total.luma(p.depth), Unit: Decibel, Note: "here the engine works"},
+		{Key: "inside_y", Name: "PSNR inside the mask, luma", Value: p.inside.total.Luma(p.depth), Unit: Decibel, Note: "here the engine works"},
 	}
 	if p.noFace.frames > 0 {
 		out = append(out, Figure{Key: "no_face_worst", Name: "PSNR of frames without a face, worst", Value: p.noFace.worst, Unit: Decibel, Min: new(minPSNR), Note: at})

@@ -1,10 +1,8 @@
 package bench
 
 import (
-	"bufio"
-	"bytes"
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -31,23 +29,44 @@ const (
 	goalGrowth = 0.10    // part by which the peak may differ between lengths
 )
 
-// RunOptions say what Run measures.
+// RunOptions configures Run.
 type RunOptions struct {
-	Program string    // the lipstream binary to run
-	Seconds []float64 // lengths of video, one job each
-	// Width and Height of the made video.
-	Width, Height int
-	// Video and Audio replace the made inputs; they are looped to the lengths.
-	Video, Audio string
-	Engine       string
-	Backend      string
-	Threads      int
-	Progress     func(line string) // for people, may be nil
+	Program  string            `kong:"-"` // the lipstream binary to run
+	Progress func(line string) `kong:"-"` // for people, may be nil
 
-	progressAtOnce bool // for tests: every event, not every 10 s
+	Seconds []float64 `default:"10,60" placeholder:"S" help:"Length of the video; may be given more than once: the peak memory of the longest is compared with that of the shortest."`
+	Size    Size      `default:"1280x720" placeholder:"WxH" help:"Size of the video that is made."`
+	Video   string    `placeholder:"FILE" help:"Use this video, looped, instead of making one."`
+	Audio   string    `placeholder:"FILE" help:"Use this voice, looped, instead of the demo's."`
+	Engine  string    `default:"preview" placeholder:"preview|latentsync" help:"Same as lipstream run."`
+	Backend string    `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"What runs the networks."`
+	Threads int       `placeholder:"N" help:"CPU threads of the networks."`
+
+	everyEvent bool // for tests: report each event, not one every 10 s
+	piece      int  // for tests: seconds of the video that is looped, 0 for pieceSeconds
 }
 
-// Machine is where it was measured.
+// Size is the size of a video in pixels.
+type Size struct{ Width, Height int }
+
+// UnmarshalText reads 1280x720. Both sides must be even: the video is 4:2:0.
+func (s *Size) UnmarshalText(text []byte) error {
+	const least, most = 128, 8192
+	a, b, ok := strings.Cut(string(text), "x")
+	w, errW := strconv.Atoi(a)
+	h, errH := strconv.Atoi(b)
+	in := func(v int) bool { return v >= least && v <= most && v%2 == 0 }
+	if !ok || errW != nil || errH != nil || !in(w) || !in(h) {
+		return fmt.Errorf("%q is not a size: write width x height, both even and from %d to %d, such as 1280x720", text, least, most)
+	}
+	*s = Size{w, h}
+	return nil
+}
+
+// String returns the size as 1280x720.
+func (s Size) String() string { return fmt.Sprintf("%dx%d", s.Width, s.Height) }
+
+// Machine describes where a measurement was made.
 type Machine struct {
 	OS        string    `json:"os"`
 	Arch      string    `json:"arch"`
@@ -60,16 +79,16 @@ type Machine struct {
 	Time      time.Time `json:"time"`
 }
 
-// RunResult is one job.
+// RunResult is the result of one job.
 type RunResult struct {
 	Name        string  `json:"name"`
 	Seconds     float64 `json:"seconds"` // of video
 	Frames      int64   `json:"frames"`
 	NoFace      int64   `json:"no_face"`
 	Elapsed     float64 `json:"elapsed_s"`        // of the process, from start to end
-	FramesStage float64 `json:"frames_stage_s"`   // of that, making frames (networks are loaded at its start)
+	FramesPhase float64 `json:"frames_phase_s"`   // of that, making frames (networks are loaded at its start)
 	FPS         float64 `json:"fps"`              // over Elapsed
-	FramesFPS   float64 `json:"frames_stage_fps"` // over FramesStage
+	FramesFPS   float64 `json:"frames_phase_fps"` // over FramesPhase
 	RealTime    float64 `json:"real_time"`        // seconds of video made in a second
 	CPU         float64 `json:"cpu_s"`            // of the process and its children
 	MemoryPeak  int64   `json:"memory_peak"`      // bytes, of the process and its children together
@@ -78,21 +97,25 @@ type RunResult struct {
 	Memory []int64 `json:"memory,omitempty"`
 }
 
-// RunReport is what Run found.
+// RunReport is the result of Run.
 type RunReport struct {
 	Machine  Machine     `json:"machine"`
 	Input    string      `json:"input"`
 	Jobs     []RunResult `json:"jobs"`
 	Baseline RunResult   `json:"baseline"` // ffmpeg alone, on the first job's input
-	Figures  []Figure    `json:"figures"`
+	Results
 }
 
 // Run measures speed and memory of whole jobs, each in a process of its own
-// as a user would start it, and next to them what decoding and encoding alone
-// take.
+// as a user would start it. Beside them it measures decoding and encoding alone.
 func Run(ctx context.Context, o RunOptions) (*RunReport, error) {
 	if o.Progress == nil {
 		o.Progress = func(string) {}
+	}
+	for _, s := range o.Seconds {
+		if !(s >= 0.1 && s <= 24*3600) { // false for NaN, too
+			return nil, fault.Field("seconds", strconv.FormatFloat(s, 'g', -1, 64), "is out of range", "give seconds between 0.1 and a day")
+		}
 	}
 	tools, err := media.FindTools(ctx)
 	if err != nil {
@@ -103,9 +126,9 @@ func Run(ctx context.Context, o RunOptions) (*RunReport, error) {
 		return nil, fault.Output.Wrap("make a folder for test inputs", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	report := &RunReport{Machine: thisMachine(tools), Input: o.Video}
+	report := &RunReport{Machine: ThisMachine(tools), Input: o.Video}
 	if o.Video == "" {
-		report.Input = fmt.Sprintf("demo portrait moving in noise, %dx%d, %d fps, h264", o.Width, o.Height, clipRate)
+		report.Input = fmt.Sprintf("demo portrait moving in noise, %s, %d fps, h264", o.Size, ClipRate)
 	}
 	o.Progress("making test inputs")
 	m, err := newMaker(ctx, tools, dir, o)
@@ -142,7 +165,13 @@ func Run(ctx context.Context, o RunOptions) (*RunReport, error) {
 
 func length(seconds float64) string { return strconv.FormatFloat(seconds, 'f', -1, 64) + " s" }
 
-func thisMachine(tools media.Tools) Machine {
+// String returns the machine in one line, for the head of a table.
+func (m Machine) String() string {
+	return fmt.Sprintf("lipstream %s, %s/%s, %s, %d threads, %s memory", m.Lipstream, m.OS, m.Arch, m.CPU, m.Threads, memory.Size(m.Memory))
+}
+
+// ThisMachine describes this machine.
+func ThisMachine(tools media.Tools) Machine {
 	m := Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Threads: runtime.NumCPU(), FFmpeg: tools.Version,
 		Go: runtime.Version(), Lipstream: lipstream.Version(), Time: time.Now().UTC().Truncate(time.Second)}
 	// Both only describe the result.
@@ -155,8 +184,8 @@ func thisMachine(tools media.Tools) Machine {
 	return m
 }
 
-// progressEvery is how often a running job is reported.
-const progressEvery = 10 * time.Second
+// ProgressInterval is how often a running job is reported.
+const ProgressInterval = 10 * time.Second
 
 // job runs lipstream once.
 func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds float64) (RunResult, error) {
@@ -169,48 +198,24 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 	if o.Threads > 0 {
 		args = append(args, "--threads", strconv.Itoa(o.Threads))
 	}
-	cmd := exec.CommandContext(ctx, o.Program, args...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	// It gets the time to end its own children and remove its files.
-	cmd.Cancel = func() error { return interrupt(cmd.Process) }
-	cmd.WaitDelay = 10 * time.Second
-	ownGroup(cmd)
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return RunResult{}, fault.Internal.Wrap("run "+o.Program, err)
-	}
-	began := time.Now()
-	if err := cmd.Start(); err != nil {
-		return RunResult{}, fault.Internal.Wrap("run "+o.Program, err)
-	}
-	last, shown := eventLog{}, began
-	readErr := last.read(stdout, func(e lipstream.Event) {
-		if e.Type == lipstream.EventProgress && (o.progressAtOnce || time.Since(shown) > progressEvery) {
+	shown := time.Now()
+	j, err := RunJob(ctx, exec.Command(o.Program, args...), func(e lipstream.Event) {
+		if e.Type == lipstream.EventProgress && (o.everyEvent || time.Since(shown) > ProgressInterval) {
 			shown = time.Now()
-			o.Progress(fmt.Sprintf("%s of video: %s, frame %d of %d, %.1f fps", length(seconds), e.Stage, e.Frame, e.Frames, e.FPS))
+			o.Progress(fmt.Sprintf("%s of video: %s, frame %d of %d, %.1f fps", length(seconds), e.Phase, e.Frame, e.Frames, e.FPS))
 		}
 	})
-	err = cmd.Wait()
-	elapsed := time.Since(began)
-	switch {
-	case ctx.Err() != nil:
-		return RunResult{}, fault.Cancelled.Wrap("measure", ctx.Err())
-	case err != nil:
-		return RunResult{}, last.failure(err, stderr.String())
-	case readErr != nil:
-		return RunResult{}, fault.Internal.Wrap("read the events of "+o.Program, readErr)
-	case last.end.Type != lipstream.EventDone:
-		return RunResult{}, fault.Internal.New("run "+o.Program, "it ended well without an event that says so")
+	if err != nil {
+		return RunResult{}, err
 	}
-	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: last.end.NoFace, Elapsed: elapsed.Seconds(),
-		FramesStage: last.stage(lipstream.StageFrames, lipstream.StageFinish).Seconds(), MemoryPeak: last.end.MemoryPeak,
-		CPU: (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds(), Engine: last.end.Engine}
-	const points = 100 // enough to see whether it grows
-	for i := range min(points, len(last.memory)) {
-		r.Memory = append(r.Memory, last.memory[i*len(last.memory)/min(points, len(last.memory))])
+	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: j.End.NoFace, Elapsed: j.Elapsed.Seconds(),
+		FramesPhase: j.stage(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
+		CPU: j.CPU.Seconds(), Engine: j.End.Engine}
+	points := min(100, len(j.memory)) // enough to see whether it grows
+	for i := range points {
+		r.Memory = append(r.Memory, j.memory[i*len(j.memory)/points])
 	}
-	r.finish(last.end.Frame)
+	r.finish(j.End.Frame)
 	return r, nil
 }
 
@@ -220,63 +225,12 @@ func (r *RunResult) finish(frames int64) {
 	if r.Elapsed > 0 {
 		r.FPS, r.RealTime = float64(frames)/r.Elapsed, r.Seconds/r.Elapsed
 	}
-	if r.FramesStage > 0 {
-		r.FramesFPS = float64(frames) / r.FramesStage
+	if r.FramesPhase > 0 {
+		r.FramesFPS = float64(frames) / r.FramesPhase
 	}
 }
 
-// eventLog keeps what is needed of a job's events.
-type eventLog struct {
-	began map[string]time.Duration // when each stage began, since the job's start
-	end   lipstream.Event          // done or error
-	// memory at each progress event, bytes: 4 a second
-	memory []int64
-}
-
-// read takes lines of JSON until the end.
-func (l *eventLog) read(r io.Reader, each func(lipstream.Event)) error {
-	l.began = map[string]time.Duration{}
-	s := bufio.NewScanner(r)
-	s.Buffer(nil, 1<<20)
-	for s.Scan() {
-		var e lipstream.Event
-		if err := json.Unmarshal(s.Bytes(), &e); err != nil {
-			// Read on: a process whose pipe is full does not end.
-			_, _ = io.Copy(io.Discard, r)
-			return fmt.Errorf("%q is no event: %w", s.Text(), err)
-		}
-		switch e.Type {
-		case lipstream.EventStage:
-			l.began[e.Stage] = e.Elapsed
-		case lipstream.EventProgress:
-			l.memory = append(l.memory, e.MemoryNow)
-		case lipstream.EventDone, lipstream.EventError:
-			l.end = e
-		}
-		each(e)
-	}
-	return s.Err()
-}
-
-// stage is the time between the beginnings of two stages; 0 when one is missing.
-func (l *eventLog) stage(from, to string) time.Duration {
-	a, okA := l.began[from]
-	b, okB := l.began[to]
-	if !okA || !okB {
-		return 0
-	}
-	return b - a
-}
-
-// failure tells what a failed job said, under its own kind.
-func (l *eventLog) failure(err error, stderr string) error {
-	if l.end.Type == lipstream.EventError {
-		return fault.Kind(l.end.ExitCode).New("run the job", l.end.Message, l.end.Hint)
-	}
-	return fault.Internal.Wrap("run the job", fmt.Errorf("%w: %s", err, strings.TrimSpace(stderr)))
-}
-
-// figures compare the jobs with the goals.
+// figures compares the jobs with the goals.
 func (r *RunReport) figures() []Figure {
 	var out []Figure
 	for _, j := range r.Jobs {
@@ -287,15 +241,7 @@ func (r *RunReport) figures() []Figure {
 				Note: "lipstream and its ffmpeg processes"})
 	}
 	if len(r.Jobs) > 1 {
-		byLength := func(a, b RunResult) int {
-			switch {
-			case a.Seconds < b.Seconds:
-				return -1
-			case a.Seconds > b.Seconds:
-				return 1
-			}
-			return 0
-		}
+		byLength := func(a, b RunResult) int { return cmp.Compare(a.Seconds, b.Seconds) }
 		short, long := slices.MinFunc(r.Jobs, byLength), slices.MaxFunc(r.Jobs, byLength)
 		out = append(out, Figure{Key: "peak_ratio", Name: fmt.Sprintf("peak memory, %s to %s", length(long.Seconds), length(short.Seconds)),
 			Value: float64(long.MemoryPeak) / float64(short.MemoryPeak), Unit: Times, Min: new(1 - goalGrowth), Max: new(1 + goalGrowth)})
@@ -312,25 +258,24 @@ func (r *RunReport) figures() []Figure {
 
 func key(seconds float64) string { return strings.ReplaceAll(length(seconds), " ", "") }
 
-// WriteTable prints the machine, the jobs and the figures.
+// WriteTable writes the machine, the jobs and the figures.
 func (r *RunReport) WriteTable(w io.Writer) error {
 	m := r.Machine
-	if _, err := fmt.Fprintf(w, "lipstream %s, %s/%s, %s, %d threads, %s memory, ffmpeg %s\ninput: %s\n\n",
-		m.Lipstream, m.OS, m.Arch, m.CPU, m.Threads, memory.Size(m.Memory), m.FFmpeg, r.Input); err != nil {
+	if _, err := fmt.Fprintf(w, "%s, ffmpeg %s\ninput: %s\n\n", m, m.FFmpeg, r.Input); err != nil {
 		return err
 	}
 	rows := [][]string{{"", "frames", "elapsed", "fps", "frames stage fps", "real time", "CPU time", "peak memory", "no face"}}
 	for _, j := range append([]RunResult{r.Baseline}, r.Jobs...) {
-		row := []string{j.Name, strconv.FormatInt(j.Frames, 10), format(j.Elapsed, Seconds), format(j.FPS, Rate), "", format(j.RealTime, Times), format(j.CPU, Seconds), "", ""}
-		if j.FramesStage > 0 {
-			row[4] = format(j.FramesFPS, Rate)
+		row := []string{j.Name, strconv.FormatInt(j.Frames, 10), Format(j.Elapsed, Seconds), Format(j.FPS, Rate), "", Format(j.RealTime, Times), Format(j.CPU, Seconds), "", ""}
+		if j.FramesPhase > 0 {
+			row[4] = Format(j.FramesFPS, Rate)
 		}
 		if j.MemoryPeak > 0 {
 			row[7], row[8] = memory.Size(j.MemoryPeak), strconv.FormatInt(j.NoFace, 10)
 		}
 		rows = append(rows, row)
 	}
-	if err := writeRows(w, rows); err != nil {
+	if err := WriteRows(w, rows); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(w); err != nil {

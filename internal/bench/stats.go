@@ -6,11 +6,11 @@ import (
 )
 
 // NaN in a series means "not measured here" (a frame without a face) and is
-// left out; as a result it means that there was nothing to measure.
+// left out. As a result it means that nothing could be measured.
 
-// pearson is the correlation of x and y over the places where both have a
-// value, and how many those are. NaN when there are fewer than three or one of
-// the two does not vary: then there is nothing to be correlated.
+// pearson returns the correlation of x and y over the places where both have a
+// value, and the number of these places. The correlation is NaN with fewer than
+// three places, and if x or y does not vary.
 func pearson(x, y []float64) (r float64, n int) {
 	var mx, my float64
 	for i := range min(len(x), len(y)) {
@@ -29,7 +29,7 @@ func pearson(x, y []float64) (r float64, n int) {
 			xx, yy, xy = xx+dx*dx, yy+dy*dy, xy+dx*dy
 		}
 	}
-	// What rounding leaves of a constant series is no variation.
+	// A constant series varies by its rounding errors only.
 	if xx <= 1e-18*float64(n)*(mx*mx+1) || yy <= 1e-18*float64(n)*(my*my+1) {
 		return math.NaN(), n
 	}
@@ -57,12 +57,12 @@ func correlate(mouth, sound []float64, reach int) lags {
 	return l
 }
 
-// at is the correlation at a lag.
+// at returns the correlation at a lag.
 func (l lags) at(lag int) float64 { return l.r[lag+l.reach] }
 
-// best is the lag of the highest correlation, refined below a frame by the
+// best returns the lag of the highest correlation, refined below a frame by the
 // parabola through it and its neighbours, and the correlation at the whole
-// frame. Both are NaN when nothing could be correlated.
+// frame. Both are NaN if nothing could be correlated.
 func (l lags) best() (lag, r float64) {
 	lag, r = math.NaN(), math.NaN()
 	at := -1
@@ -85,12 +85,12 @@ func (l lags) best() (lag, r float64) {
 	return lag, r
 }
 
-// measured is v without its NaN.
+// measured returns v without its NaN.
 func measured(v []float64) []float64 {
 	return slices.DeleteFunc(slices.Clone(v), math.IsNaN)
 }
 
-// percentile is the value below which the part p (0..1) of v lies, linear
+// percentile returns the value below which the part p (0..1) of v lies, linear
 // between neighbours.
 func percentile(v []float64, p float64) float64 {
 	s := measured(v)
@@ -106,7 +106,10 @@ func percentile(v []float64, p float64) float64 {
 	return s[i] + (x-float64(i))*(s[i+1]-s[i])
 }
 
-// deviation is the standard deviation of v.
+// Median returns the median of v, or NaN without any.
+func Median(v []float64) float64 { return percentile(v, 0.5) }
+
+// deviation returns the standard deviation of v.
 func deviation(v []float64) float64 {
 	s := measured(v)
 	if len(s) == 0 {
@@ -122,7 +125,7 @@ func deviation(v []float64) float64 {
 	return math.Sqrt(sum / float64(len(s)))
 }
 
-// pick keeps the values of v where keep holds.
+// pick returns the values of v where keep is true.
 func pick(v []float64, keep func(i int) bool) []float64 {
 	var out []float64
 	for i, x := range v {

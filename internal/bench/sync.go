@@ -17,31 +17,28 @@ import (
 	"github.com/lipstream/lipstream/internal/media"
 )
 
-// SyncOptions say what Sync measures. Only Video is required.
+// SyncOptions configures Sync. Only Video is required.
 type SyncOptions struct {
-	Video string // the finished video
-	Audio string // the voice; empty: the video's own sound
-	// Source is the video or picture that Video was made from; empty: pixels
-	// are not compared. It is lengthened as the job did (Length), from Start.
-	Source string
-	Length string
-	Start  time.Duration
+	Video   string        `arg:"" name:"OUT" help:"The video that lipstream run has made."`
+	Audio   string        `placeholder:"VOICE" help:"The voice. Default: the video's own sound."`
+	Source  string        `placeholder:"FACE" help:"Video or picture that OUT was made from: compares the pixels outside the mouth."`
+	Length  string        `default:"pad" placeholder:"pad|loop|pingpong|shortest" help:"As given to lipstream run."`
+	Start   time.Duration `kong:"-"` // as given to lipstream run
+	Face    string        `default:"largest" placeholder:"largest|center|left|right|N" help:"As given to lipstream run."`
+	Backend string        `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"What runs the networks."`
+	Threads int           `placeholder:"N" help:"CPU threads of the networks."`
 
-	Face    string // as in lipstream run
-	Backend string // of the face networks
-	Threads int
-
-	// Progress is told the frames done and expected (0: not known), if set.
-	Progress func(done, expected int64)
+	// Progress is called with the frames done and expected (0: not known).
+	Progress func(done, expected int64) `kong:"-"`
 }
 
-// SyncReport is what Sync found.
+// SyncReport is the result of Sync.
 type SyncReport struct {
-	Video   string   `json:"video"`
-	Audio   string   `json:"audio"`
-	Source  string   `json:"source,omitempty"`
-	FPS     float64  `json:"fps"`
-	Figures []Figure `json:"figures"`
+	Video  string  `json:"video"`
+	Audio  string  `json:"audio"`
+	Source string  `json:"source,omitempty"`
+	FPS    float64 `json:"fps"`
+	Results
 	// Lags are the correlations by which the lag was chosen, from -8 to +8
 	// frames; null where there is none.
 	Lags []*float64 `json:"lags"`
@@ -52,9 +49,16 @@ type SyncReport struct {
 	Envelope []*float64 `json:"envelope"`
 }
 
-// Sync measures on a finished video how well the lips follow the voice and, with
-// the source at hand, that nothing but the mouth was changed. It holds a few
-// frames; what grows with the video's length is some numbers for each frame.
+// WriteTable writes the figures.
+func (r *SyncReport) WriteTable(w io.Writer) error { return WriteTable(w, r.Figures) }
+
+// Missed implements Report. The video is not what it should be, whatever
+// program has made it.
+func (r *SyncReport) Missed() error { return missed(fault.Input, r.Figures) }
+
+// Sync measures on a finished video how well the lips follow the voice and,
+// given the source, whether anything but the mouth was changed. It holds a few
+// frames; only a few numbers for each frame grow with the length of the video.
 func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
 	tools, err := media.FindTools(ctx)
 	if err != nil {
@@ -96,12 +100,12 @@ func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
 		figures = append(figures, s.pixels.figures()...)
 	}
 	return &SyncReport{
-		Video: o.Video, Audio: voicePath, Source: o.Source, FPS: s.rate.Float(), Figures: figures,
+		Video: o.Video, Audio: voicePath, Source: o.Source, FPS: s.rate.Float(), Results: Results{figures},
 		Lags: nullable(lag.r), Aperture: nullable(s.aperture), Wanted: nullable(curves.wanted), Envelope: nullable(curves.envelope),
 	}, nil
 }
 
-// nullable turns NaN, which JSON does not know, into null.
+// nullable turns NaN, which JSON cannot express, into null.
 func nullable(v []float64) []*float64 {
 	out := make([]*float64, len(v))
 	for i, x := range v {
@@ -113,7 +117,7 @@ func nullable(v []float64) []*float64 {
 	return out
 }
 
-// listen analyses the voice as a job does.
+// listen analyses the voice in the same way as a job.
 func listen(ctx context.Context, tools media.Tools, path string, info *media.Info) (*audio.Voice, error) {
 	if err := info.NeedAudio(); err != nil {
 		return nil, err
@@ -158,7 +162,7 @@ func (s *syncRun) frames(ctx context.Context, info *media.Info) error {
 	}
 	out, err := s.walk(ctx, reader, format)
 	if err != nil {
-		return errors.Join(err, reader.Close())
+		return err
 	}
 	defer out.close()
 	mesh, err := face.NewMesh(ctx, s.nets, s.o.Threads)
@@ -199,8 +203,8 @@ func (s *syncRun) frames(ctx context.Context, info *media.Info) error {
 	return nil
 }
 
-// openSource opens the source to be read beside the video, frame by frame.
-// Both are then read in the source's format: it is the one that the job worked in.
+// openSource opens the source, to be read beside the video frame by frame. Both
+// are then read in the source's format, which is the one that the job worked in.
 func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, frame.Format, error) {
 	info, err := media.Probe(ctx, s.tools, s.o.Source)
 	if err != nil {
@@ -221,7 +225,7 @@ func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, 
 		return nil, frame.Format{}, err
 	}
 	if mode == media.Shortest {
-		mode = media.Pad // the video ends by itself; a last frame more must not end the comparison
+		mode = media.Pad // the video ends anyway, and one more frame must not end the comparison
 	}
 	format := media.WorkingFormat(*info.Video)
 	seq, err := media.NewSequence(ctx, s.tools, s.o.Source, info,
@@ -230,103 +234,39 @@ func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, 
 		return nil, frame.Format{}, err
 	}
 	w, err := s.walk(ctx, seq, format)
-	if err != nil {
-		return nil, frame.Format{}, errors.Join(err, seq.Close())
-	}
-	return w, format, nil
+	return w, format, err
 }
 
-// frameReader is a video as media gives it.
-type frameReader interface {
-	Read(f *frame.Frame) error
-	Close() error
-}
-
-// walker gives the frames of a video with the face in them, one at a time.
-type walker struct {
-	reader  frameReader
-	tracker *face.Tracker
-	format  frame.Format
-	ready   []face.Tracked
-	free    []*frame.Frame
-	ended   bool
-}
-
-// walk makes a walker; it takes the reader over unless there is an error.
+// walk returns a walker over r, which it closes on an error.
 func (s *syncRun) walk(ctx context.Context, r frameReader, f frame.Format) (*walker, error) {
 	choice, err := face.ParseChoice(s.o.Face)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, r.Close())
 	}
-	tracker, err := face.NewTracker(ctx, s.nets, face.Options{Choice: choice, Threads: s.o.Threads})
-	if err != nil {
-		return nil, err
-	}
-	return &walker{reader: r, tracker: tracker, format: f}, nil
-}
-
-// next gives the next frame, to be released afterwards; io.EOF after the last.
-func (w *walker) next(ctx context.Context) (face.Tracked, error) {
-	for len(w.ready) == 0 {
-		if w.ended {
-			return face.Tracked{}, io.EOF
-		}
-		f := w.frame()
-		err := w.reader.Read(f)
-		switch {
-		case errors.Is(err, io.EOF):
-			w.ended = true
-			w.ready, err = w.tracker.Flush(ctx)
-		case err == nil:
-			w.ready, err = w.tracker.Push(ctx, f)
-		}
-		if err != nil {
-			return face.Tracked{}, err
-		}
-	}
-	t := w.ready[0]
-	w.ready = w.ready[1:]
-	return t, nil
-}
-
-func (w *walker) frame() *frame.Frame {
-	if n := len(w.free); n > 0 {
-		f := w.free[n-1]
-		w.free = w.free[:n-1]
-		return f
-	}
-	return frame.New(w.format)
-}
-
-func (w *walker) release(f *frame.Frame) { w.free = append(w.free, f) }
-
-func (w *walker) close() {
-	// Both were only read from.
-	_ = w.reader.Close()
-	_ = w.tracker.Close()
+	return newWalker(ctx, s.nets, face.Options{Choice: choice, Threads: s.o.Threads}, r, f)
 }
 
 // minPresence is the mesh's own score below which its points mean nothing.
 const minPresence = 0.5
 
 // looks are the squares, relative to that of the tracker, in which the mesh
-// looks at each frame: shift in parts of the side, scale, turn in radians. Of
-// lips that are closed a single look sees now nothing, now a gap of two pixels,
-// depending on how the pixels of the crop fall on them (on a closed mouth that
-// moves through noise: up to a seventh of the speaking range). The mean of some
-// looks at the same frame is steadier and, other than a mean over time, neither
-// blunts nor delays what the lips do.
+// looks at each frame: shift in parts of the side, scale, turn in radians. On
+// closed lips a single look finds sometimes nothing and sometimes a gap of two
+// pixels, depending on how the pixels of the crop fall on them (on a closed mouth
+// that moves through noise: up to a seventh of the speaking range). The mean of
+// several looks at the same frame is steadier and, unlike a mean over time,
+// neither blunts nor delays the movement of the lips.
 var looks = []face.ROI{
 	{Size: 1}, {CX: 0.02, CY: 0.013, Size: 0.95, Rotation: 0.03}, {CX: -0.013, CY: 0.02, Size: 1.05, Rotation: 0.015},
 	{CX: -0.02, CY: -0.013, Size: 0.975, Rotation: -0.03}, {CX: 0.013, CY: -0.02, Size: 1.025, Rotation: -0.015},
 }
 
-// aperture is the distance between the inner lips (13-14) in units of that
-// between the outer eye corners (33-263). The tracker says whose face it is and
-// where; the points are measured anew in this frame alone, because the
-// tracker's are smoothed over time, which flatters a still mouth and would
-// blunt a quick one. Eye corners count with their depth, so that a turned head
-// does not make the mouth look more open; the lips' depth is not measured.
+// aperture returns the distance between the inner lips (13-14) divided by that
+// between the outer eye corners (33-263). The tracker provides the face and its
+// place. The points are measured again in this frame alone, because the
+// tracker's are smoothed over time, which flatters a still mouth and blunts a
+// quick one. The depth of the eye corners counts, so that a turned head does not
+// make the mouth look more open; the depth of the lips is not used.
 func aperture(ctx context.Context, mesh *face.Mesh, t face.Tracked) (float64, error) {
 	if t.Face == nil || t.Face.Bridged {
 		return math.NaN(), nil
@@ -343,8 +283,8 @@ func aperture(ctx context.Context, mesh *face.Mesh, t face.Tracked) (float64, er
 		if score < minPresence {
 			continue
 		}
-		// The mean of the vectors, not of their lengths: noise has no sign in
-		// a length and would not average out.
+		// The mean of the vectors, not of their lengths: noise does not average
+		// out in lengths, which have no sign.
 		dx, dy, n = dx+p[13].X-p[14].X, dy+p[13].Y-p[14].Y, n+1
 		eyes += math.Hypot(math.Hypot(p[33].X-p[263].X, p[33].Y-p[263].Y), p[33].Z-p[263].Z)
 	}

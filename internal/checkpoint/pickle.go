@@ -17,7 +17,7 @@ type (
 	}
 	bytesValue []byte
 	// global is a class or function by its full name. findGlobal only creates the
-	// allowed ones, and only reduce gives them a meaning.
+	// allowed ones, and only reduce interprets them.
 	global string
 	// storage is a persistent id: the bytes that tensors are views of.
 	storage struct {

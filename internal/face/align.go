@@ -7,7 +7,7 @@ import (
 )
 
 // Size of the template for a model of 256 pixels, and what LatentSync's crop
-// is stretched from (spec/latentsync 3.4). A model of R pixels has a crop of
+// is stretched from (docs/spec/latentsync.md 3.4 Alignment matrix). A model of R pixels has a crop of
 // int(R·TemplateW/256) x int(R·TemplateH/256).
 const (
 	TemplateW = 210

@@ -20,13 +20,13 @@ func sampleEvents() []Event {
 	at := time.Date(2026, 1, 2, 4, 4, 5, 678_912_345, time.FixedZone("CET", 3600))
 	return []Event{
 		{Type: EventStart, Time: at, Engine: "preview", Output: "out/clip.mp4"},
-		{Type: EventStage, Time: at, Stage: StageProbe},
-		{Type: EventProgress, Time: at, Stage: StageFrames, Frame: 105, Frames: 250, FPS: 24.61249,
+		{Type: EventStage, Time: at, Phase: PhaseProbe},
+		{Type: EventProgress, Time: at, Phase: PhaseFrames, Frame: 105, Frames: 250, FPS: 24.61249,
 			ETA: 5900 * time.Millisecond, Elapsed: 4267 * time.Millisecond,
 			MemoryNow: 1288490188, MemoryPeak: 1610612736, NoFace: 3},
-		{Type: EventProgress, Time: at, Stage: StageFrames, FPS: math.Inf(1), ETA: -1},
-		{Type: EventWarning, Time: at, Stage: StageFrames, Message: "no face in <frame> 12"},
-		{Type: EventDone, Time: at, Stage: StageFinish, Frame: 250, Frames: 250, Elapsed: 10 * time.Second,
+		{Type: EventProgress, Time: at, Phase: PhaseFrames, FPS: math.Inf(1), ETA: -1},
+		{Type: EventWarning, Time: at, Phase: PhaseFrames, Message: "no face in <frame> 12"},
+		{Type: EventDone, Time: at, Phase: PhaseFinish, Frame: 250, Frames: 250, Elapsed: 10 * time.Second,
 			Engine: "latentsync 1.6", Output: "out/clip.mp4"},
 		{Type: EventError, Time: at, Message: "find ffmpeg: not found", Hint: "Install ffmpeg.", ExitCode: 5},
 	}

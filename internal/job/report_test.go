@@ -55,20 +55,20 @@ func TestReport(t *testing.T) {
 	var held []byte
 	report, events := reported(t, func(r *reporter) {
 		r.start("latentsync", "as asked", "out.mp4")
-		r.stage(StageProbe)
-		r.stage(StageLoad)
+		r.phase(PhaseProbe)
+		r.phase(PhaseLoad)
 		r.useMemory(memory.Plan{Windows: 4, Frames: 16, Slices: 1, Offload: memory.OffloadNone}, 9)
 		held = make([]byte, 64<<20)
 		for i := range held {
 			held[i] = 1
 		}
-		r.stage(StageFrames)
+		r.phase(PhaseFrames)
 		r.frames(pipeline.Stats{Frames: 3, NoFace: 1, Cuts: 2, Stages: []pipeline.StageTime{{Name: "decode", Calls: 3, Busy: 1234567 * time.Nanosecond}}})
 		r.alert("15 of 24 GB")
 		r.useMemory(memory.Plan{Windows: 1, Frames: 8, VAEFrames: 1, Tile: 256, Slices: 2, Offload: memory.OffloadModel, Precision: "bf16"}, 5<<30)
 		r.planned("1 window instead of 4")
 		r.warn("short")
-		r.stage(StageFinish)
+		r.phase(PhaseFinish)
 		r.worked(e)
 	}, nil)
 	if held[5] != 1 {
@@ -90,7 +90,7 @@ func TestReport(t *testing.T) {
 	if d := cmp.Diff(&MemoryPlan{1, 8, 1, 256, 2, "model", "bf16"}, report.Plan); d != "" || report.Memory.Budget != 5<<30 {
 		t.Errorf("plan within %d (-want +got):\n%s", report.Memory.Budget, d)
 	}
-	checkPhases(t, report, StageProbe, StageLoad, StageFrames, StageFinish)
+	checkPhases(t, report, PhaseProbe, PhaseLoad, PhaseFrames, PhaseFinish)
 	load := report.Phases[1]
 	if load.End < load.Begin+50<<20 || load.Peak < load.End || load.End != report.Phases[2].Begin || report.Memory.Before != load.End {
 		t.Errorf("64 MiB were taken: %+v, before %d", load, report.Memory.Before)
@@ -104,7 +104,7 @@ func TestReport(t *testing.T) {
 	var told []string
 	for _, e := range events {
 		if e.Type == EventAlert || e.Type == EventPlan {
-			told = append(told, e.Type+" "+e.Stage+" "+e.Message)
+			told = append(told, e.Type+" "+e.Phase+" "+e.Message)
 		}
 	}
 	if d := cmp.Diff([]string{"alert frames 15 of 24 GB", "plan frames 1 window instead of 4"}, told); d != "" {
@@ -139,12 +139,12 @@ func checkPhases(t *testing.T, report *Report, names ...string) {
 func TestReportOfFailure(t *testing.T) {
 	report, _ := reported(t, func(r *reporter) {
 		r.start("latentsync", "", "out.mp4")
-		r.stage(StageLoad)
+		r.phase(PhaseLoad)
 	}, fault.Missing.New("load m.pt", "is damaged", "get another"))
 	if report.Error != "load m.pt: is damaged" || report.Engine != "latentsync" || report.Frames != 0 || report.Plan != nil {
 		t.Errorf("%+v", report)
 	}
-	checkPhases(t, report, StageLoad)
+	checkPhases(t, report, PhaseLoad)
 
 	report, _ = reported(t, func(*reporter) {}, errors.New("wrong option"))
 	text, err := json.Marshal(report)

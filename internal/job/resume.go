@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/settings"
@@ -20,20 +21,7 @@ const keptFor = 14 * 24 * time.Hour
 
 // JobsDir returns the folder with the journals of interrupted jobs:
 // LIPSTREAM_JOBS_DIR, or lipstream/jobs in the user's cache folder.
-func JobsDir() (string, error) { return dataDir("LIPSTREAM_JOBS_DIR", "jobs") }
-
-// dataDir returns the folder that an environment variable names, or a folder of
-// Lipstream in the user's cache folder.
-func dataDir(variable, name string) (string, error) {
-	if dir := os.Getenv(variable); dir != "" {
-		return dir, nil
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fault.Missing.Wrap("find the cache folder", err, "set "+variable)
-	}
-	return filepath.Join(cache, "lipstream", name), nil
-}
+func JobsDir() (string, error) { return disk.UserDir("LIPSTREAM_JOBS_DIR", "jobs") }
 
 // resume implements lip.Host.Resume.
 func (s *session) resume(engine journal.Identity) (*journal.Journal, error) {

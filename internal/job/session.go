@@ -459,4 +459,3 @@ func (b *bounded) Read(f *frame.Frame) error {
 	b.n++
 	return nil
 }
-

@@ -18,8 +18,8 @@ func isTooLarge(err error) bool { return errors.Is(err, windows.ERROR_FILE_TOO_L
 // tryLock locks an open file, or reports that it is already locked. Closing the file or
 // the end of the process releases the lock.
 func tryLock(f *os.File) (taken bool, err error) {
-	// Locked bytes cannot be read by others. This one is far behind the number
-	// of the process, which is there to be read.
+	// Other processes cannot read locked bytes. This one is far after the process ID,
+	// which they must be able to read.
 	at := windows.Overlapped{OffsetHigh: 1 << 30}
 	err = windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &at)
 	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
@@ -28,13 +28,13 @@ func tryLock(f *os.File) (taken bool, err error) {
 	return false, err
 }
 
-// removeLocked lets a locked file go and removes it: what is open cannot be
-// removed here. Where somebody opened it in between, it stays and is theirs.
+// removeLocked unlocks a locked file and removes it, because open files cannot be removed on
+// this system. If another process has opened it meanwhile, it stays.
 func removeLocked(f *os.File) error {
 	_ = f.Close()
 	_ = os.Remove(f.Name())
 	return nil
 }
 
-// syncDir does nothing: folders cannot be synced here, names are journaled.
+// syncDir does nothing: folders cannot be synced on this system.
 func syncDir(string) error { return nil }

@@ -17,15 +17,16 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// Engine implements lip.Engine. Only Report may be called concurrently.
+// Engine implements lip.Engine. Its methods must not be called concurrently, but
+// for Report.
 type Engine struct {
 	o        Options
 	stock    *stock
 	features *features
 	painter  *painter
 	denoiser *denoiser
-	needs    func(memory.Plan) int64 // about how much memory a plan takes at most, bytes
-	longest  int                     // frames of a window, also of an earlier run with more memory
+	needs    int64
+	longest  int // frames of a window, also of an earlier run with more memory
 	pace     pace
 
 	shot  shot
@@ -394,14 +395,12 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 	return nil
 }
 
-// paint returns the item with the picture as its layer. A whole crop is pasted at
-// once, because that uses the aligner, which the next crop needs as well.
-func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, picture []float32) lip.Item {
-	if e.painter.o.Parity.Paste {
-		e.painter.paint(it.Frame, m, crop, picture)
-		return it
+// paint returns the item with the generated image as its layer.
+func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Item {
+	it.Layer = layer{e.painter, m, crop, image}
+	if e.painter.o.Whole { // the aligner, which the next crop uses too, takes part
+		it.Composite()
 	}
-	it.Layer = layer{e.painter, m, crop, picture}
 	return it
 }
 

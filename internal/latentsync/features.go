@@ -32,10 +32,10 @@ func (f *features) member(file string) member {
 		}}
 }
 
-// count is the number of features of the voice, T of spec section 2.2.
+// count is the number of features of the voice, T of docs/spec/latentsync.md 2.2 Segmentation.
 func (f *features) count() int64 { return f.voice.MelFrames() / 2 }
 
-// frame gives the tokens of a frame, [tokens, State] (spec section 2.5).
+// frame gives the tokens of a frame, [tokens, State] (docs/spec/latentsync.md 2.5 Per-frame window).
 func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]float32, error) {
 	out := make([]float32, 0, f.config.Tokens()*f.config.State)
 	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.count()) {

@@ -26,7 +26,7 @@ func (e *Engine) plan(c configs) error {
 	ladder := memory.Ladder(o.Plan, o.Allowed)
 	chosen, ok := memory.Choose(ladder, fits)
 	if !ok {
-		least := memory.Size(e.needs(chosen))
+		least := memory.Size(o.Besides + c.need(o, chosen))
 		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), but may use only "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
 			"give it "+least+", or do not set `offload`, `frames_per_window`, `vae_tile` and `precision`")
 	}
@@ -38,18 +38,19 @@ func (e *Engine) plan(c configs) error {
 			}
 		}
 	}
-	e.stock.governor = memory.NewGovernor(chosen, o.Allowed, fits)
+	e.needs = o.Besides + c.need(o, chosen)
+	e.stock.governor = memory.NewGovernor(chosen, o.May, fits)
 	return nil
 }
 
 // retreat goes on with the next cheaper plan after an allocation has failed.
 // Without one, the failure is the job's.
 func (e *Engine) retreat(failed error) error {
-	was := e.stock.plan()
+	from := e.stock.plan()
 	if _, ok := e.stock.governor.Failed(); !ok {
 		return fault.Memory.Wrap("go on with "+e.o.Name(), failed, "give the job more memory, or do not set `offload`, `frames_per_window` and `vae_tile`")
 	}
-	err := e.replanned(was, "out of memory: "+failed.Error())
+	err := e.changed(from, "out of memory: "+failed.Error())
 	e.giveBack()
 	return err
 }
@@ -81,7 +82,7 @@ func (e *Engine) settle(windows int) error {
 		return nil
 	}
 	level := e.o.Level()
-	was := e.stock.plan()
+	from := e.stock.plan()
 	if _, changed := e.stock.governor.Step(level); !changed {
 		return nil
 	}
@@ -89,20 +90,15 @@ func (e *Engine) settle(windows int) error {
 	if level >= memory.Critical {
 		why = "memory is short"
 	}
-	return e.replanned(was, why)
+	return e.changed(from, why)
 }
 
-// replanned follows a change of the plan. Networks are loaded again when they are
-// used next.
-func (e *Engine) replanned(was memory.Plan, why string) error {
-	p := e.stock.plan()
+// changed follows a change of plan.
+func (e *Engine) changed(from memory.Plan, why string) error {
 	if e.o.Replanned != nil {
-		e.o.Replanned(p, why)
+		e.o.Replanned(e.stock.plan(), why)
 	}
-	if p.Offload == was.Offload && p.Precision == was.Precision {
-		return nil
-	}
-	return e.stock.clear(nil)
+	return e.stock.changed(from)
 }
 
 // giveBack gives memory that nothing uses back to the system: Go's and the C
@@ -163,7 +159,7 @@ func (e *Engine) recall(w window) ([][]float32, error) {
 }
 
 func misfit(cause string) error {
-	return fault.Input.New("go on from the interrupted run", cause, "set `resume` to never to begin again")
+	return fault.Input.New("go on from the interrupted run", cause, "set `resume` to never to start again")
 }
 
 // record keeps a window's latents for a run that has to go on from here.
@@ -215,11 +211,16 @@ func (p *pace) due(count *int, every int) bool {
 
 // Report implements lip.Engine.
 func (e *Engine) Report() lip.Report {
-	plan, window := e.stock.plan(), e.stock.took(workWindow)
-	r := lip.Report{Windows: window.Calls, Window: window.Busy, Plan: &plan, Budget: e.o.Budget}
-	for _, name := range reported {
-		r.Work = append(r.Work, e.stock.took(name))
+	r := lip.Report{Plan: new(e.stock.plan()), Budget: e.o.Budget}
+	e.stock.mu.Lock()
+	for _, w := range e.stock.work {
+		if w.Name == workWindow { // the sum of the others
+			r.Windows, r.Window = w.Calls, w.Busy
+			continue
+		}
+		r.Work = append(r.Work, w)
 	}
+	e.stock.mu.Unlock()
 	e.pace.mu.Lock()
 	defer e.pace.mu.Unlock()
 	r.Wall, r.Busy = e.pace.ended.Sub(e.pace.began), e.pace.busy[1]-e.pace.busy[0]

@@ -7,8 +7,6 @@ package latentsync
 import (
 	"cmp"
 	"fmt"
-	"math"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -138,33 +136,17 @@ func Defaults() Options {
 // Name returns the name of the engine: "latentsync 1.6".
 func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Version) }
 
-// Check returns an error if the options make no sense.
+// Check returns an error of kind Usage if the options make no sense. Ranges that
+// do not depend on other settings are checked by package settings.
 func (o Options) Check() error {
 	p := o.Plan
-	for _, r := range []struct {
-		name               string
-		value, least, most int
-		hint               string
-	}{
-		{"steps", o.Steps, 1, 100, "20 is usual"},
-		{"deepcache", o.DeepCache, 0, 100, "1 does every step in full, 3 is usual"},
-		{"frames_per_window", p.Frames, 1, 24, "the checkpoints were trained with 16"},
-		{"overlap", o.Overlap, 0, p.Frames / 2, fmt.Sprintf("`frames_per_window` is %d, and windows may share half of that", p.Frames)},
-		{"windows", p.Windows, 1, 16, "if it is not set, it follows the memory"},
-		{"vae_frames", p.VAEFrames, 1, 16, "more take more memory"},
-		{"attention_slices", p.Slices, 1, 16, "1 computes an attention at once"},
-		{"shrink_every", o.ShrinkEvery, 0, math.MaxInt, "0 is never, 2 is usual"},
-		{"return_every", o.ReturnEvery, 0, math.MaxInt, "0 is never, 3 is usual"},
-		{"resolution", o.Resolution, 64, 1024, "LatentSync 1.5 takes 256, LatentSync 1.6 takes 512"},
-	} {
-		if r.value >= r.least && r.value <= r.most {
-			continue
-		}
-		most := ""
-		if r.most < math.MaxInt {
-			most = fmt.Sprintf(" and at most %d", r.most)
-		}
-		return fault.Field(r.name, strconv.Itoa(r.value), "is out of range", fmt.Sprintf("set `%s` to at least %d%s; %s", r.name, r.least, most, r.hint))
+	switch {
+	case o.Overlap < 0 || o.Overlap > p.Frames/2:
+		return fault.Field("overlap", strconv.Itoa(o.Overlap), fmt.Sprintf("is out of range for windows of %d frames", p.Frames), "choose a value from 0 to half of `frames_per_window`")
+	case p.Tile != 0 && p.Tile < minTile:
+		return fault.Field("vae_tile", strconv.Itoa(p.Tile), "is too small", fmt.Sprintf("set it to 0 for whole frames, or to a multiple of 64 from %d", minTile))
+	case o.RateNum <= 0 || o.RateDen <= 0:
+		return fault.Internal.New("set up latentsync", "there is no frame rate")
 	}
 	switch {
 	case !(o.Guidance >= 1 && o.Guidance <= 20):
@@ -185,15 +167,10 @@ func (o Options) Check() error {
 	return known("sampler", o.Sampler, DDIM, DPM)
 }
 
-// known returns an error if a setting is none of its choices.
-func known(name, value string, choices ...string) error {
-	if slices.Contains(choices, value) {
-		return nil
-	}
-	return fault.Field(name, strconv.Quote(value), "is not known", "set `"+name+"` to one of "+strings.Join(choices, ", "))
-}
+// minTile is the smallest side of the VAE's tiles, in pixels.
+const minTile = 128
 
-// overlap returns how many frames windows of so many frames share.
+// overlap of windows of so many frames.
 func (o Options) overlap(frames int) int { return min(o.Overlap, frames/2) }
 
 // hold returns how many frames the engine keeps back under a plan.
@@ -206,7 +183,7 @@ func (o Options) sampler() (sampler.Sampler, error) {
 	if o.Sampler == DPM {
 		return sampler.NewDPMSolver(o.Steps, sampler.Linspace)
 	}
-	return sampler.NewDDIM(o.Steps)
+	return nil, fault.Field("sampler", strconv.Quote(o.Sampler), "is not one of its values", "choose one of "+DDIM+", "+DPM)
 }
 
 // Precision returns what Auto means on a device: f16 on a GPU; on a CPU f32,

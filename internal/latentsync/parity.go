@@ -6,63 +6,56 @@ import (
 	"strings"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/settings"
 )
 
-// Parity is a set of behaviours in which the original program differs from
-// Lipstream. The zero value is none of them.
-type Parity struct {
-	Whisper bool // Whisper's windows of 30 s do not overlap, which leaves a seam between them
-	Paste   bool // the whole crop is pasted back with a soft border, after the original's rounding of the alignment
-	Noise   bool // the network hears the noise in silence
-	Cuts    bool // windows run across cuts and from one face to another
-	Faces   bool // a frame without a face is an error of kind fault.NoFace
-
-	// The rest has no name of its own in the setting.
-
-	Short  bool // a window at the end of a shot has as many frames as are left; otherwise it is filled up
-	Sample bool // latents of pictures are drawn from the VAE's posterior instead of its mean
-	Plan   bool // windows do not overlap, and reductions do not change the picture
+// parity lists the behaviours of the original that the setting `parity` can name.
+var parity = []struct {
+	name string
+	set  func(o *Options)
+}{
+	{"whisper", func(o *Options) { o.WhisperOverlap = false }},
+	{"paste", func(o *Options) { o.Whole = true }},
+	{"noise", func(o *Options) { o.Speech, o.Quiet = nil, nil }},
+	{"cuts", func(o *Options) { o.IgnoreCuts = true }},
+	{"faces", func(o *Options) { o.NeedFace = true }},
+	// The rest comes with settings.ParityAll only: windows that do not overlap and
+	// are short at the end, the posterior's random numbers, and nothing that would
+	// change images for the sake of memory.
+	{settings.ParityAll, func(o *Options) {
+		o.Overlap, o.Short, o.Sample = 0, true, true
+		o.May.Frames, o.May.Tile, o.May.Precision = false, 0, ""
+	}},
 }
 
-// parityAll names all behaviours.
-const parityAll = "all"
-
-// ParseParity reads the setting `parity`: names separated by commas, or "".
-func ParseParity(list string) (Parity, error) {
-	var p Parity
-	if list == "" {
-		return p, nil
+// parseParity returns the names in the value of the setting, or an error of kind
+// Usage. With settings.ParityAll these are all names.
+func parseParity(value string) ([]string, error) {
+	if value == "" {
+		return nil, nil
 	}
-	names := []string{parityAll, "whisper", "paste", "noise", "cuts", "faces"}
-	set := []*bool{nil, &p.Whisper, &p.Paste, &p.Noise, &p.Cuts, &p.Faces}
-	all := false
-	for name := range strings.SplitSeq(list, ",") {
-		i := slices.Index(names, strings.TrimSpace(name))
-		switch {
-		case i < 0:
-			return Parity{}, fault.Field("parity", strconv.Quote(list), strconv.Quote(name)+" is not known",
-				"set `parity` to all, or to a list of "+strings.Join(names[1:], ", ")+", separated by commas")
-		case i == 0:
-			all = true
-		default:
-			*set[i] = true
+	var all []string
+	for _, p := range parity {
+		all = append(all, p.name)
+	}
+	names := strings.Split(value, ",")
+	for _, name := range names {
+		if !slices.Contains(all, name) {
+			return nil, fault.Field("parity", strconv.Quote(name), "is not a behaviour of the original that can be chosen", "choose all, or a list of "+strings.Join(all[:len(all)-1], ", "))
 		}
 	}
-	if all {
-		p = Parity{Whisper: true, Paste: true, Noise: true, Cuts: true, Faces: true, Short: true, Sample: true, Plan: true}
+	if slices.Contains(names, settings.ParityAll) {
+		return all, nil
 	}
-	return p, nil
+	return names, nil
 }
 
-// All reports whether p holds every behaviour.
-func (p Parity) All() bool { return p.Plan }
-
-// WithParity returns o with the behaviours of p.
-func (o Options) WithParity(p Parity) Options {
-	o.Parity = p
-	if p.Plan {
-		o.Overlap = 0
-		o.Allowed.Frames, o.Allowed.Tile, o.Allowed.Precision = false, 0, ""
+// withParity returns the options with the behaviours of the original by name.
+func (o Options) withParity(names []string) Options {
+	for _, p := range parity {
+		if slices.Contains(names, p.name) {
+			p.set(&o)
+		}
 	}
 	return o
 }

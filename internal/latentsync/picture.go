@@ -242,7 +242,19 @@ func (p *painter) decodeAll(ctx context.Context, n int, put func(dst []float32, 
 	return pictures, nil
 }
 
-// paint puts a decoded picture into the frame from which the crop was taken.
+// layer is a decoded image, to be pasted into the frame from which the crop was
+// taken. It implements lip.Layer.
+type layer struct {
+	painter *painter
+	matrix  frame.Affine // from the frame to the crop
+	crop    *frame.RGB
+	image   []float32 // [3, R, R], -1..1
+}
+
+// Paste implements lip.Layer.
+func (l layer) Paste(f *frame.Frame) { l.painter.paint(f, l.matrix, l.crop, l.image) }
+
+// paint puts a decoded image into the frame from which the crop was taken.
 func (p *painter) paint(f *frame.Frame, m frame.Affine, crop *frame.RGB, picture []float32) {
 	r := p.o.Resolution
 	if p.o.Parity.Paste {

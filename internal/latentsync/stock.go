@@ -33,10 +33,10 @@ const (
 	workRecall  = "window of an earlier run"
 )
 
-// stock holds the engine's networks, loaded as the plan in force says.
+// stock holds the networks of the engine, loaded as the plan in force says.
 type stock struct {
 	o        Options
-	governor *memory.Governor // owns the plan in force
+	governor *memory.Governor // owns the plan
 	members  []*member
 	files    map[string]*checkpoint.File
 
@@ -45,13 +45,15 @@ type stock struct {
 }
 
 func newStock(o Options) *stock {
-	s := &stock{o: o, files: map[string]*checkpoint.File{}, work: map[string]*lip.Work{workWindow: {}}}
-	s.governor = memory.NewGovernor(o.Plan, o.Allowed, func(memory.Plan) bool { return true })
-	for _, name := range reported {
-		s.work[name] = &lip.Work{Name: name}
+	s := &stock{o: o, governor: memory.NewGovernor(o.Plan, memory.Reductions{}, nil), files: map[string]*checkpoint.File{}}
+	for _, name := range []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workWindow, workRest, workRecall} {
+		s.work = append(s.work, lip.Work{Name: name})
 	}
 	return s
 }
+
+// plan returns the plan in force.
+func (s *stock) plan() memory.Plan { return s.governor.Plan() }
 
 // member is one network of the stock.
 type member struct {
@@ -103,8 +105,8 @@ func (s *stock) open(path string) (*checkpoint.File, error) {
 // others go first.
 func (m *member) ready(ctx context.Context, frames int) error {
 	s := m.stock
-	inForce := s.plan()
-	plan := inForce
+	now := s.plan()
+	plan := now
 	plan.Windows, plan.Frames, plan.VAEFrames = 0, 0, 0 // matter to no graph but by frames
 	if m.chain != nil && m.frames == frames && m.many == m.batch && m.plan == plan {
 		return nil
@@ -112,18 +114,18 @@ func (m *member) ready(ctx context.Context, frames int) error {
 	if err := m.Close(); err != nil {
 		return err
 	}
-	if inForce.Offload != memory.OffloadNone {
+	if now.Offload != memory.OffloadNone {
 		if err := s.clear(m); err != nil {
 			return err
 		}
 	}
-	precision := m.precision(inForce)
+	precision := m.precision(now)
 	weights, err := s.open(m.file(precision))
 	if err != nil {
 		return err
 	}
 	target := network.For(s.o.Backend.Name(), precision.DType())
-	target.Slices = inForce.Slices
+	target.Slices = now.Slices
 	graphs, err := m.build(weights, frames, target)
 	if err != nil {
 		return fault.Input.Wrap("build network from "+weights.Path(), err)
@@ -136,7 +138,7 @@ func (m *member) ready(ctx context.Context, frames int) error {
 			s.note(workLoad, 1, took, 0)
 		},
 	}
-	if m.parts && inForce.Offload == memory.OffloadSequential {
+	if m.parts && now.Offload == memory.OffloadSequential {
 		// The first and the last graph are small, and DeepCache runs them alone.
 		loader.Streamed = func(i int) bool { return i > 0 && i < len(graphs)-1 }
 	}
@@ -194,8 +196,14 @@ func (s *stock) shrink() {
 	}
 }
 
-// plan returns the plan in force. It may be called from any goroutine.
-func (s *stock) plan() memory.Plan { return s.governor.Plan() }
+// changed follows a change of plan. Networks are loaded again when they are used
+// next.
+func (s *stock) changed(from memory.Plan) error {
+	if now := s.plan(); now.Offload != from.Offload || now.Precision != from.Precision {
+		return s.clear(nil)
+	}
+	return nil
+}
 
 // Close releases networks and checkpoints, in this order.
 func (s *stock) Close() error {

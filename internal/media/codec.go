@@ -35,8 +35,8 @@ func containerOf(path string) (container, error) {
 	ext := strings.ToLower(filepath.Ext(path))
 	c, ok := containers[ext]
 	if !ok {
-		return c, fault.Usage.New("write video "+path, fmt.Sprintf("the extension %q stands for no known container", ext),
-			"name the output .mp4, .mov, .mkv, .webm or .avi")
+		return c, fault.Usage.New("write video "+path, fmt.Sprintf("the extension %q is not that of a video container", ext),
+			"let its name end in one of "+strings.Join(Containers(), ", "))
 	}
 	return c, nil
 }

@@ -154,15 +154,15 @@ func TestGovernorSettles(t *testing.T) {
 		above := 0
 		for range chunks {
 			level := Normal
-			if g.at < room {
+			if int(g.at.Load()) < room {
 				level, above = Critical, above+1
 			}
 			g.Step(level)
 		}
 		// On the way down two chunks a rung, and then one for each attempt: after 8,
 		// 16, ... 512 chunks, and every 512.
-		if most := 2*room + 2*(7+chunks/lastWait); above > most || g.at > room {
-			t.Errorf("room for rung %d: %d chunks above it, at most %d; ends at %d", room, above, most, g.at)
+		if most := 2*room + 2*(7+chunks/lastWait); above > most || int(g.at.Load()) > room {
+			t.Errorf("room for rung %d: %d chunks above it, at most %d; ends at %d", room, above, most, g.at.Load())
 		}
 	}
 }

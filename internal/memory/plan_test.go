@@ -176,8 +176,8 @@ func random(r *rand.Rand) (Plan, Reductions, weigh) {
 	return p, allowed, weigh{some(), some(), some(), some(), some(), some()}
 }
 
-// poorer tells whether p has no more of anything than q, and whether it has
-// less of something that must not be reduced.
+// poorer reports whether p has no more of anything than q, and whether it keeps everything
+// that must not be reduced.
 func poorer(p, q Plan, allowed Reductions) (fine, kept bool) {
 	offload := map[Offload]int{OffloadNone: 3, OffloadModel: 2, OffloadSequential: 1}
 	fine = p.Windows <= q.Windows && p.Windows >= 1 && p.Frames <= q.Frames && p.VAEFrames <= q.VAEFrames && p.Slices >= q.Slices &&

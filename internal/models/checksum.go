@@ -12,17 +12,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
-
-// cacheDir returns a folder in the user's cache, for sums or converted checkpoints.
-func cacheDir(name string) (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fault.Missing.Wrap("find the cache folder", err, "set HOME, or XDG_CACHE_HOME")
-	}
-	return filepath.Join(cache, "lipstream", name), nil
-}
 
 // remembered is the SHA-256 of a file as it was computed once. It is valid as long as
 // size and time of the file do not change.
@@ -38,7 +30,7 @@ func noteOf(path string) (note, abs string, err error) {
 	if abs, err = filepath.Abs(path); err != nil {
 		return "", "", err
 	}
-	dir, err := cacheDir("checksums")
+	dir, err := disk.UserDir("", "checksums")
 	if err != nil {
 		return "", "", err
 	}

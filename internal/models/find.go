@@ -6,8 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
+
+// Dir returns the folder in which checkpoints are looked for: LIPSTREAM_MODELS_DIR,
+// or lipstream/models in the user's cache folder.
+func Dir() (string, error) { return disk.UserDir("LIPSTREAM_MODELS_DIR", "models") }
 
 // places lists the possible paths of the files in a folder, in the order of the search.
 // These are the layouts of the original's checkpoints folder and of ComfyUI's wrapper.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -143,7 +144,7 @@ func Prepared(_ context.Context, path string, dtype tensor.DType) (file string, 
 // preparedFile returns the path of the converted file of the checkpoint with this
 // SHA-256.
 func preparedFile(sum string, dtype tensor.DType) (string, error) {
-	dir, err := cacheDir("prepared")
+	dir, err := disk.UserDir("", "prepared")
 	return filepath.Join(dir, sum+"-"+dtype.String()+".safetensors"), err
 }
 

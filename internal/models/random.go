@@ -109,7 +109,7 @@ func splitmix(state *uint64) uint64 {
 	return z ^ z>>31
 }
 
-// unetPosition is the temporal encoding (spec section 4.3).
+// unetPosition is the temporal encoding (docs/spec/latentsync.md 4.3 Blocks).
 func unetPosition(pos, channel, channels int) float32 {
 	x := float64(pos) * math.Exp(-float64(channel/2*2)*math.Log(10000)/float64(channels))
 	if channel%2 == 0 {
@@ -118,7 +118,7 @@ func unetPosition(pos, channel, channels int) float32 {
 	return float32(math.Cos(x))
 }
 
-// whisperPosition is the encoding of Whisper's encoder (spec section 2.3).
+// whisperPosition is the encoding of Whisper's encoder (docs/spec/latentsync.md 2.3 Encoder).
 func whisperPosition(pos, channel, channels int) float32 {
 	half := channels / 2
 	x := float64(pos) * math.Exp(-float64(channel%half)*math.Log(10000)/float64(half-1))

@@ -85,7 +85,7 @@ func (q *Queue) end(ctx context.Context, j Job) error {
 	if err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
 		return q.failure(err)
 	}
-	e := lipstream.Event{Time: time.Now(), Stage: lipstream.StageFinish, Engine: j.Engine, Elapsed: j.Ended.Sub(cmp.Or(j.Started, j.Ended))}
+	e := lipstream.Event{Time: time.Now(), Phase: lipstream.PhaseFinish, Engine: j.Engine, Elapsed: j.Ended.Sub(cmp.Or(j.Started, j.Ended))}
 	switch j.State {
 	case Done:
 		r := j.Result

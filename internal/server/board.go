@@ -81,7 +81,7 @@ func (b *board) event(id string, q queue.Event) {
 		Task int `json:"task"`
 	}
 	var v lipstream.Event
-	if json.Unmarshal(q.Data, &e) != nil || json.Unmarshal(q.Data, &v) != nil || v.Type != lipstream.EventProgress && v.Type != lipstream.EventStage {
+	if json.Unmarshal(q.Data, &e) != nil || json.Unmarshal(q.Data, &v) != nil || v.Type != lipstream.EventProgress && v.Type != lipstream.EventPhase {
 		return
 	}
 	b.mu.Lock()
@@ -122,7 +122,7 @@ func (e *entry) progress() *progressView {
 		if t.State != queue.Running || !ok {
 			if t.State == queue.Done && t.Kind == queue.KindPart {
 				if p == nil {
-					p = &progressView{Stage: lipstream.StageFrames}
+					p = &progressView{Phase: lipstream.PhaseFrames}
 				}
 				p.Frame += t.Frames
 			}
@@ -131,7 +131,7 @@ func (e *entry) progress() *progressView {
 		if p == nil {
 			p = &progressView{}
 		}
-		p.Stage = v.Stage
+		p.Phase = v.Phase
 		p.Frame += v.Frame
 		p.FPS += v.FPS
 		p.ETA = max(p.ETA, v.ETA.Seconds())
@@ -267,7 +267,7 @@ type resultView struct {
 }
 
 type progressView struct {
-	Stage      string  `json:"stage"`
+	Phase      string  `json:"phase"`
 	Frame      int64   `json:"frame"`
 	Frames     int64   `json:"frames"`
 	FPS        float64 `json:"fps"`

@@ -21,6 +21,7 @@ import (
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
@@ -183,8 +184,6 @@ func (u *uploads) shrink(i upload, size int64) (upload, error) {
 	return i, fault.Output.Wrap("keep upload "+i.Name, u.write(i), "is the server's disk full?")
 }
 
-var containers = []string{".mp4", ".mov", ".mkv", ".webm"}
-
 // prepare checks a specification and gives its job, with the inputs where the
 // workers find them.
 func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error) {
@@ -205,8 +204,11 @@ func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error
 	} else if j.Spec.Name = cleanName(spec.Name); j.Spec.Name != spec.Name {
 		return j, refuse(http.StatusBadRequest, "the name is no plain file name", "such as result.mp4")
 	}
-	if ext := strings.ToLower(filepath.Ext(j.Spec.Name)); !slices.Contains(containers, ext) {
-		return j, refuse(http.StatusBadRequest, "the name "+strconv.Quote(j.Spec.Name)+" has no extension of a video", "end it in .mp4, .mov, .mkv or .webm")
+	if ext := strings.ToLower(filepath.Ext(j.Spec.Name)); !slices.Contains(media.Containers(), ext) {
+		return j, refuse(http.StatusBadRequest, "the name "+strconv.Quote(j.Spec.Name)+" does not have the extension of a video", "let it end in one of "+strings.Join(media.Containers(), ", "))
+	}
+	if err := spec.CheckRemote(); err != nil {
+		return j, err
 	}
 	job := spec.Job()
 	job.Output = j.Spec.Name
@@ -347,6 +349,9 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	}
 	var spec queue.Spec
 	if err := readJSON(w, r, &spec); err != nil {
+		return err
+	}
+	if err := spec.CheckRemote(); err != nil {
 		return err
 	}
 	job := spec.Job()

@@ -116,7 +116,7 @@ func TestSlowListener(t *testing.T) {
 	// More than what the sockets of both sides hold.
 	const events = 100
 	for range events {
-		r.check(l.Event(t.Context(), fmt.Appendf(nil, `{"type":"progress","stage":"frames","padding":%q}`, strings.Repeat("x", 200_000))))
+		r.check(l.Event(t.Context(), fmt.Appendf(nil, `{"type":"progress","phase":"frames","padding":%q}`, strings.Repeat("x", 200_000))))
 	}
 	until(1)
 	r.finish(l, 0)

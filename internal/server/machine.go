@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/queue"
 )
@@ -77,7 +78,8 @@ type choice struct {
 	Description string `json:"description"`
 }
 
-// options tells the page what there is to choose.
+// options returns what a client can choose: the engines, and the settings of a job
+// with their help, choices, ranges and defaults.
 func (s *Server) options(w http.ResponseWriter, r *http.Request) error {
 	workers, err := s.o.Queue.Workers(r.Context())
 	if err != nil {
@@ -88,20 +90,16 @@ func (s *Server) options(w http.ResponseWriter, r *http.Request) error {
 		return &ok
 	}
 	some := len(workers) > 0
+	engines := []choice{}
+	for _, e := range lipstream.Engines() {
+		available := &some
+		if e.Name != lipstream.EngineAuto {
+			available = has(e.Name)
+		}
+		engines = append(engines, choice{e.Name, available, e.Description})
+	}
 	return answer(w, http.StatusOK, map[string]any{
-		"version": s.o.Version,
-		"engines": []choice{
-			{lipstream.EngineAuto, &some, "LatentSync where a worker has its checkpoints, else the preview"},
-			{lipstream.EnginePreview, has(lipstream.EnginePreview), "Fast, on any machine; moves the mouth that is there"},
-			{lipstream.EngineLatentSync, has(lipstream.EngineLatentSync), "Best; makes a new mouth with LatentSync's networks"},
-		},
-		"profiles": []choice{
-			{lipstream.ProfileAuto, nil, "The original's steps"},
-			{lipstream.ProfileQuality, nil, "Nothing is left out"},
-			{lipstream.ProfileBalanced, nil, "Fewer steps of a better sampler, half precision"},
-			{lipstream.ProfileSpeed, nil, "No guidance either, and silence costs nothing"},
-			{lipstream.ProfileLowMem, nil, "The least memory"},
-		},
+		"version": s.o.Version, "engines": engines, "settings": lipstream.RemoteSettings(), "containers": media.Containers(),
 		"max_upload": s.o.MaxUpload, "paths_allowed": len(s.o.Roots) > 0, "token_required": s.o.Token != "", "estimates": s.o.Estimate != nil,
 	})
 }

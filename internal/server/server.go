@@ -37,7 +37,7 @@ type Options struct {
 	Limits    lipstream.Limits
 
 	// Estimate says what a job would do; nil: this machine has no worker.
-	Estimate func(context.Context, lipstream.Job) (lipstream.Plan, error)
+	Estimate func(context.Context, lipstream.Job) (lipstream.Estimate, error)
 	Monitor  *memory.Monitor
 	// Warning and Critical are the monitor's thresholds.
 	Warning, Critical memory.Threshold

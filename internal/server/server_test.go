@@ -193,7 +193,7 @@ func (r *rig) take() *queue.Lease {
 func (r *rig) finish(l *queue.Lease, events int) {
 	r.t.Helper()
 	for i := range events {
-		r.check(l.Event(r.t.Context(), fmt.Appendf(nil, `{"type":"progress","stage":"frames","frame":%d,"frames":%d}`, i, events)))
+		r.check(l.Event(r.t.Context(), fmt.Appendf(nil, `{"type":"progress","phase":"frames","frame":%d,"frames":%d}`, i, events)))
 	}
 	object := "jobs/" + l.Job.ID + "/result-x.mp4"
 	_, err := r.s.o.Store.Put(r.t.Context(), object, strings.NewReader("0123456789"))

@@ -69,7 +69,7 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 			told = a.Error
 			continue
 		}
-		said = said || a.Result != nil || a.Plan != nil || a.Parts != nil || a.Machine != nil
+		said = said || a.Result != nil || a.Estimate != nil || a.Parts != nil || a.Machine != nil
 		f(a)
 	}
 	err = errors.Join(cmd.Wait(), writeErr)

@@ -16,10 +16,10 @@ import (
 
 // The operations.
 const (
-	opRun     = "run"
-	opJoin    = "join"
-	opPlan    = "plan"
-	opMachine = "machine"
+	opRun      = "run"
+	opJoin     = "join"
+	opEstimate = "estimate"
+	opMachine  = "machine"
 )
 
 type request struct {
@@ -33,13 +33,13 @@ type request struct {
 
 // answer has one field set.
 type answer struct {
-	Event   *lipstream.Event  `json:"event,omitempty"`
-	Frame   *queue.Frame      `json:"frame,omitempty"`
-	Parts   []queue.Part      `json:"parts,omitempty"`
-	Result  *lipstream.Result `json:"result,omitempty"`
-	Plan    *lipstream.Plan   `json:"plan,omitempty"`
-	Machine *machine          `json:"machine,omitempty"`
-	Error   *queue.Problem    `json:"error,omitempty"`
+	Event    *lipstream.Event    `json:"event,omitempty"`
+	Frame    *queue.Frame        `json:"frame,omitempty"`
+	Parts    []queue.Part        `json:"parts,omitempty"`
+	Result   *lipstream.Result   `json:"result,omitempty"`
+	Estimate *lipstream.Estimate `json:"estimate,omitempty"`
+	Machine  *machine            `json:"machine,omitempty"`
+	Error    *queue.Problem      `json:"error,omitempty"`
 }
 
 // machine is what a worker can do.
@@ -50,7 +50,7 @@ type machine struct {
 
 // problem is an error on its way between processes.
 func problem(err error) *queue.Problem {
-	return &queue.Problem{Message: fault.Message(err), Hint: fault.HintOf(err), ExitCode: int(fault.KindOf(err))}
+	return &queue.Problem{Message: fault.Message(err), Hint: fault.HintOf(err), ExitCode: fault.KindOf(err).ExitCode()}
 }
 
 // again tells whether a failure may pass: with another worker, or later.

@@ -93,10 +93,10 @@ func (s *session) do(ctx context.Context, r request) error {
 			s.say(answer{Result: &result})
 		}
 		return err
-	case opPlan:
-		plan, err := lipstream.DryRun(ctx, r.Job, nil)
+	case opEstimate:
+		estimate, err := lipstream.DryRun(ctx, r.Job, nil)
 		if err == nil {
-			s.say(answer{Plan: &plan})
+			s.say(answer{Estimate: &estimate})
 		}
 		return err
 	case opMachine:

@@ -235,10 +235,10 @@ const (
 func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 	all := t.w.o.Memory
 	if job.MemoryLimit > 0 {
-		return min(all, job.MemoryLimit), nil
+		return min(all, int64(job.MemoryLimit)), nil
 	}
 	if t.l.Task().Kind != queue.KindJoin && job.Engine == lipstream.EngineLatentSync {
-		job.MemoryLimit = all
+		job.MemoryLimit = lipstream.Size(all)
 		return all, nil
 	}
 	tools, err := media.FindTools(ctx)
@@ -263,10 +263,10 @@ const often = 500 * time.Millisecond
 func (t *task) event(ctx context.Context, e lipstream.Event) {
 	if e.Type == lipstream.EventProgress {
 		last := e.Frames > 0 && e.Frame == e.Frames
-		if time.Since(t.shown) < often && e.Stage == t.stage && !last {
+		if time.Since(t.shown) < often && e.Phase == t.stage && !last {
 			return
 		}
-		t.shown, t.stage = time.Now(), e.Stage
+		t.shown, t.stage = time.Now(), e.Phase
 	}
 	e.Message = t.byName(e.Message)
 	b, err := json.Marshal(e)

@@ -243,15 +243,15 @@ func (w *Worker) loop(ctx context.Context) {
 }
 
 // Estimate says what a job would do. It waits for nothing.
-func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (plan lipstream.Plan, err error) {
+func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (estimate lipstream.Estimate, err error) {
 	job.Limits = w.o.Limits
-	err = w.ask(ctx, request{Op: opPlan, Job: job}, func(a answer) {
-		if a.Plan != nil {
-			plan = *a.Plan
+	err = w.ask(ctx, request{Op: opEstimate, Job: job}, func(a answer) {
+		if a.Estimate != nil {
+			estimate = *a.Estimate
 		}
 	})
 	if f, ok := errors.AsType[failure](err); ok {
-		return plan, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate " + "the job", Err: errors.New(f.Message), Hint: f.Hint}
+		return estimate, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate " + "the job", Err: errors.New(f.Message), Hint: f.Hint}
 	}
-	return plan, err
+	return estimate, err
 }

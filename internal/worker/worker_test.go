@@ -51,15 +51,15 @@ func task0(how string) int {
 	case "hang":
 		ended, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		_ = out.Encode(answer{Event: &lipstream.Event{Type: "stage", Stage: "frames"}})
+		_ = out.Encode(answer{Event: &lipstream.Event{Type: "stage", Phase: "frames"}})
 		<-ended.Done()
 	case "stubborn": // does not hear the signal
 		signal.Ignore(syscall.SIGTERM)
-		_ = out.Encode(answer{Event: &lipstream.Event{Type: "stage", Stage: "frames"}})
+		_ = out.Encode(answer{Event: &lipstream.Event{Type: "stage", Phase: "frames"}})
 		select {}
 	default:
 		for i := range 100 {
-			_ = out.Encode(answer{Event: &lipstream.Event{Type: "progress", Stage: "frames", Frame: int64(i + 1), Frames: 100}})
+			_ = out.Encode(answer{Event: &lipstream.Event{Type: "progress", Phase: "frames", Frame: int64(i + 1), Frames: 100}})
 		}
 		_ = out.Encode(answer{Frame: &queue.Frame{Index: 7, JPEG: []byte("jpeg")}})
 		if err := os.WriteFile(r.Job.Output, []byte("a video"), 0o600); err != nil {

@@ -10,11 +10,10 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -216,8 +215,8 @@ func listsPorts(t *testing.T, b backend.Backend) {
 	g.Output("same", tensor.I64, 2)
 	s := load(t, b, g.Bytes())
 	check := func(what string, got []backend.Port, want ...backend.Port) {
-		if d := cmp.Diff(want, got); d != "" {
-			t.Errorf("%s (-want +got):\n%s", what, d)
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %v, want %v", what, got, want)
 		}
 	}
 	check("inputs", s.Inputs(),

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -90,10 +91,10 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fault.Cancelled.Wrap("find runtime "+name, err)
+		return nil, fault.Cancelled.Wrap("find the runtime "+name, err)
 	}
 	if len(list) == 0 {
-		return nil, fault.Missing.New("find runtime "+name, "it is not installed", "run: lipstream runtime install "+name)
+		return nil, fault.Missing.New("find the runtime "+name, "it is not installed", "run: lipstream runtime install "+name)
 	}
 	return list, nil
 }
@@ -109,7 +110,7 @@ func notGiven(name, dir string) error {
 	if _, err := os.ReadDir(dir); err != nil {
 		cause = "the folder in " + DirVariable + " cannot be read: " + err.Error()
 	}
-	return fault.Missing.New("find runtime "+name, cause, GivenHint)
+	return fault.Missing.New("find the runtime "+name, cause, GivenHint)
 }
 
 func haveNVIDIA() bool {
@@ -199,13 +200,7 @@ func Dir(name string) (string, error) {
 func (r Runtime) folder() string { return r.Name + "-" + r.Version }
 
 // root returns the folder of all installations.
-func root() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fault.Missing.Wrap("find the cache folder", err, "set HOME, or XDG_CACHE_HOME")
-	}
-	return filepath.Join(cache, "lipstream", "runtimes"), nil
-}
+func root() (string, error) { return disk.UserDir("", "runtimes") }
 
 // pythonTime is how long Python may take to print where its packages are.
 const pythonTime = 5 * time.Second

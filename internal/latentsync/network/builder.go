@@ -1,6 +1,6 @@
 // Package network builds the graphs of LatentSync's networks from the tensors
 // of their checkpoints: Whisper's encoder, the VAE and the denoising UNet, as
-// spec/latentsync.md sections 2 to 5 describe them.
+// docs/spec/latentsync.md sections 2 to 5 describe them.
 //
 // Each network is written once, as a walk over its layers. Walked with a
 // checkpoint it gives graphs; walked without, it gives the list of tensors that
@@ -59,7 +59,7 @@ func For(backend string, compute tensor.DType) Target {
 	return t
 }
 
-// epsilons of the normalisations (spec sections 4.1 and 5).
+// epsilons of the normalisations (docs/spec/latentsync.md 4.1 and 5).
 const (
 	epsResnet      = 1e-5
 	epsTransformer = 1e-6

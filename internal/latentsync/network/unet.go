@@ -10,7 +10,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// UNetConfig is the topology of a LatentSync UNet (spec section 4.2), as its
+// UNetConfig is the topology of a LatentSync UNet (docs/spec/latentsync.md 4.2 Topology), as its
 // checkpoint shows it.
 type UNetConfig struct {
 	Channels  []int // of each level; published: 320, 640, 1280, 1280
@@ -50,7 +50,7 @@ type UNetShape struct {
 //
 // and the last graph's output "noise" is (batch·frames, Out, latent, latent).
 // The graphs from the second to the last but one are what DeepCache skips: of
-// them it needs only Deep from an earlier step (spec section 6.5).
+// them it needs only Deep from an earlier step (docs/spec/latentsync.md 6.5 DeepCache).
 type UNet struct {
 	Config UNetConfig
 	Shape  UNetShape
@@ -84,7 +84,7 @@ func UNetWants(c UNetConfig) []checkpoint.Want {
 }
 
 // TimeEmbedding is the sinusoidal embedding of a timestep, (1, dim): cosines
-// first (spec section 4.3).
+// first (docs/spec/latentsync.md 4.3 Blocks).
 func TimeEmbedding(timestep float64, dim int) *tensor.Tensor {
 	half := dim / 2
 	v := make([]float32, dim)
@@ -260,7 +260,7 @@ func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool
 	return u.motion(x, m, fmt.Sprintf("%s.motion_modules.%d.temporal_transformer", block, j)), m
 }
 
-// resnet (spec 4.3). Its normalisations run over all frames of the window.
+// resnet (docs/spec/latentsync.md 4.3 Blocks). Its normalisations run over all frames of the window.
 func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {
 	b, in := u.b, m
 	y := b.conv3(b.silu(b.groupNorm(x, name+".norm1", m, u.Frames, epsResnet)), name+".conv1", m.c, c)

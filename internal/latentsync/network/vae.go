@@ -9,7 +9,7 @@ import (
 )
 
 // VAEScale is what latents are multiplied by after encoding and divided by
-// before decoding (spec section 5); the graphs do neither.
+// before decoding (docs/spec/latentsync.md 5 VAE); the graphs do neither.
 const VAEScale = 0.18215
 
 // VAEConfig is the topology of an AutoencoderKL, as its checkpoint shows it.
@@ -70,7 +70,7 @@ func (v *vae) encoder(m stack) {
 			x, m = v.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
 		}
 		if i < len(v.Channels)-1 {
-			// Padded at the right and the bottom only (spec 5.1).
+			// Padded at the right and the bottom only (docs/spec/latentsync.md 5.1 Encode).
 			x = v.conv(x, block+".downsamplers.0.conv", c, c, 3, 2, 0, 0, 1, 1)
 			m.h, m.w = m.h/2, m.w/2
 		}
@@ -115,7 +115,7 @@ func (v *vae) middle(x onnx.Value, m stack, name string) onnx.Value {
 	return x
 }
 
-// attend is self-attention of one head over all pixels (spec 5.3).
+// attend is self-attention of one head over all pixels (docs/spec/latentsync.md 5.3 Mid attention).
 func (v *vae) attend(x onnx.Value, m stack, name string) onnx.Value {
 	y := v.toTokens(v.groupNorm(x, name+".group_norm", m, 1, epsVAE), m)
 	linear := func(x onnx.Value, key, older string) onnx.Value {

@@ -19,7 +19,7 @@ type WhisperConfig struct {
 }
 
 // Tokens is how many vectors of State numbers describe a frame of the video: the
-// features of ten positions (spec section 2.5).
+// features of ten positions (docs/spec/latentsync.md 2.5 Per-frame window).
 func (c WhisperConfig) Tokens() int { return 10 * c.Features() }
 
 // PublishedWhisper is the encoder of Whisper tiny.
@@ -28,7 +28,7 @@ func PublishedWhisper() WhisperConfig {
 }
 
 // Features is how many vectors of State numbers describe a position: what goes
-// into the first block, and what comes out of each (spec section 2.4).
+// into the first block, and what comes out of each (docs/spec/latentsync.md 2.4 What is kept).
 func (c WhisperConfig) Features() int { return c.Layers + 1 }
 
 // WhisperWants lists what a checkpoint of this topology holds, as far as the

@@ -1,7 +1,7 @@
 package sampler
 
 // ddim is Song's sampler without added noise (η = 0), as the original has it
-// (spec 6.4).
+// (docs/spec/latentsync.md 6.4 DDIM).
 type ddim struct {
 	schedule
 	scalars []ddimScalars // of each step

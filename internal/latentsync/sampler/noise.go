@@ -22,7 +22,7 @@ func philox(key uint64, c0, c1, c2, c3 uint32) (uint32, uint32) {
 }
 
 // Noise fills dst with the standard normal numbers first, first+1, … of a
-// stream: those that torch.randn gives on CUDA for the seed (spec 6.1), where
+// stream: those that torch.randn gives on CUDA for the seed (docs/spec/latentsync.md 6.1 Initial noise), where
 // stream counts the fills since seeding (the generator's offset / 4): 0 is the
 // first one, the initial latents. That holds for fills small enough that each
 // GPU thread makes one number, as all of a 256 checkpoint; the original's

@@ -29,7 +29,7 @@ type Sampler interface {
 const trainSteps = 1000
 
 // alphasCumprod gives ᾱ, the part of the signal's power at each noise level
-// (spec 6.4), to the bit as torch computes it: betas are float32, the product
+// (docs/spec/latentsync.md 6.4 DDIM), to the bit as torch computes it: betas are float32, the product
 // runs in float64 and its values are stored as float32.
 func alphasCumprod() []float32 {
 	start, end := float32(math.Sqrt(0.00085)), float32(math.Sqrt(0.012))

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
+)
+
+// dryRun prints the estimate of a job.
+func (r *runCmd) dryRun(ctx context.Context, c *console, job lipstream.Job) error {
+	warnings := lipstream.ObserverFunc(func(e lipstream.Event) {
+		if e.Type == lipstream.EventWarning && !r.Quiet {
+			fmt.Fprintln(c.Err, notice(e)) // for people; nobody is left if this fails
+		}
+	})
+	estimate, err := lipstream.DryRun(ctx, job, warnings)
+	if err != nil {
+		return err
+	}
+	if r.JSON {
+		return printJSON(c, "print the estimate", estimate)
+	}
+	return printEstimate(c, estimate)
+}
+
+func printEstimate(c *console, p lipstream.Estimate) error {
+	t := newTable(c)
+	row := func(name, format string, args ...any) { t.line(name, fmt.Sprintf(format, args...)) }
+	row("engine", "%s (%s)", p.Engine, p.Why)
+	row("video", "%dx%d, %.4g frames a second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
+	row("voice", "%.1f s, with %.1f s of speech", p.Voice, p.Speech)
+	if p.Windows > 0 {
+		m := p.Plan
+		row("windows", "%d of %d frames; each shares %d with the one before; each cut adds one", p.Windows, m.Frames, p.Overlap)
+		row("steps", "%d (%s), %d of them full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
+		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
+		row("plan", "%s", m)
+		row("budget", "%s (%s); the job needs about %s", memory.Size(p.Budget), fault.Flags(p.BudgetFrom), memory.Size(p.Needs))
+		for _, s := range p.Stages {
+			held := ""
+			if s.Memory > 0 {
+				held = ", " + memory.Size(s.Memory)
+			}
+			row(s.Name, "%.3g s a %s%s", s.Seconds, s.Per, held)
+		}
+		row("time", "about %s, if nothing else is running", clock(time.Duration(p.Seconds*float64(time.Second))))
+	}
+	row("memory", "at most %s during this dry run", memory.Size(p.MemoryPeak))
+	return t.close("print the estimate")
+}

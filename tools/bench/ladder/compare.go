@@ -1,0 +1,60 @@
+package ladder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/lipstream/lipstream/internal/backend/runtimes"
+	"github.com/lipstream/lipstream/internal/bench"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/tools/bench/lab"
+)
+
+// findRegions finds the region that the engine generates in each frame of the
+// clip's first window.
+func (l *ladder) findRegions(ctx context.Context) error {
+	nets, err := runtimes.Open(ctx, l.Backend)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = nets.Close() }()
+	clip, err := lab.OpenVideo(ctx, l.tools, l.clip.Video, &l.format)
+	if err != nil {
+		return err
+	}
+	l.regions, err = bench.Regions(ctx, nets, clip, l.format, l.Frames, l.Threads)
+	return err
+}
+
+// psnr compares the generated region of two outputs over the frames of one
+// window: luma, in dB. exact is true if no sample of any plane differs.
+func (l *ladder) psnr(ctx context.Context, base, out string) (db float64, exact bool, err error) {
+	var sides [2]*media.VideoSource
+	var frames [2]*frame.Frame
+	paths := [2]string{base, out}
+	for i, path := range paths {
+		v, err := lab.OpenVideo(ctx, l.tools, path, &l.format)
+		if err != nil {
+			return 0, false, err
+		}
+		defer func() { _ = v.Close() }() // only read from
+		sides[i], frames[i] = v, frame.New(l.format)
+	}
+	var inside bench.ErrorSum
+	for n, region := range l.regions {
+		for i, path := range paths {
+			if err := sides[i].Read(frames[i]); errors.Is(err, io.EOF) {
+				return 0, false, fault.Internal.New("compare "+path, fmt.Sprintf("it ends after %d frames of %d", n, l.Frames))
+			} else if err != nil {
+				return 0, false, err
+			}
+		}
+		_, in := bench.Difference(frames[0], frames[1], region)
+		inside.Add(in)
+	}
+	return inside.Luma(l.format.Depth), inside.Exact(), nil
+}

@@ -1,0 +1,121 @@
+package limit
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/bench"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/tools/bench/cgroup"
+	"github.com/lipstream/lipstream/tools/bench/lab"
+	"github.com/lipstream/lipstream/tools/bench/lab/labtest"
+)
+
+func TestMain(m *testing.M) {
+	if code, ok := labtest.Run(); ok {
+		os.Exit(code)
+	}
+	os.Exit(m.Run())
+}
+
+// TestFigures: everything that must hold is checked.
+func TestFigures(t *testing.T) {
+	good := Result{Limit: 3000, Frames: 16, Anonymous: 2999, Samples: 5}
+	r := &Report{Jobs: []Result{good}, Refused: &Result{Limit: 300, ExitCode: 7, Elapsed: 2, Message: "at least 1 GiB"}}
+	if r.Figures = r.figures(16); len(bench.Missed(r.Figures)) > 0 {
+		t.Errorf("missed %v", bench.Missed(r.Figures))
+	}
+	for want, change := range map[string]func(*Report){
+		"exit code":        func(r *Report) { r.Jobs[0].ExitCode = -1 },
+		"frames":           func(r *Report) { r.Jobs[0].Frames = 15 },
+		"anonymous":        func(r *Report) { r.Jobs[0].Anonymous = 3000 },
+		"anonymous memory": func(r *Report) { r.Jobs[0].Samples = 0 },
+		"swap":             func(r *Report) { r.Jobs[0].Swap = 1 },
+		"300 B, exit code": func(r *Report) { r.Refused.ExitCode = 0 },
+		"refused within":   func(r *Report) { r.Refused.Elapsed = 31 },
+	} {
+		refused := *r.Refused
+		bad := &Report{Jobs: []Result{good}, Refused: &refused}
+		change(bad)
+		if missed := bench.Missed(bad.figures(16)); len(missed) != 1 || !strings.Contains(missed[0], want) {
+			t.Errorf("missed %v, want %s", missed, want)
+		}
+	}
+	var b bytes.Buffer
+	if err := r.WriteTable(&b); err != nil || !strings.Contains(b.String(), "at least 1 GiB") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+}
+
+// TestMeasure runs the stand-in for lipstream inside real control groups.
+func TestMeasure(t *testing.T) {
+	g, err := cgroup.New(256 << 20)
+	if fault.KindOf(err) == fault.Missing && err != nil {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	program, models, runs := labtest.Setup(t)
+	var groups []string
+	o := Options{Binary: lab.Binary{Program: program}, Models: models, Limits: []Size{512 << 20}, Frames: 3, Steps: 2, Progress: func(line string) {
+		if _, dir, ok := strings.Cut(line, ": in "); ok {
+			groups = append(groups, dir)
+		}
+	}}
+	r, err := Measure(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := r.Jobs[0]
+	if missed := bench.Missed(r.Figures); len(missed) > 0 || j.Frames != 3 || j.Anonymous <= 0 || j.Samples < 2 || j.Peak <= 0 || j.Seconds != 2 {
+		t.Errorf("missed %v: %+v", missed, j)
+	}
+	if last := runs(); !strings.Contains(last[0], "--memory-limit "+strconv.Itoa(512<<20)) {
+		t.Error(last)
+	}
+
+	none := o
+	none.Models = "nowhere"
+	if _, err := Measure(t.Context(), none); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("without checkpoints: %v", err)
+	}
+
+	// A job that fails is a result; its exit code and its message are kept.
+	t.Setenv(labtest.Broken, "none")
+	o.Limits, o.TooSmall = nil, 256<<20
+	r, err = Measure(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if missed := bench.Missed(r.Figures); len(missed) > 0 || r.Refused.ExitCode != int(fault.Memory) || !strings.Contains(r.Refused.Message, "no memory: take more") {
+		t.Errorf("missed %v: %+v", missed, r.Refused)
+	}
+
+	// Nothing is left of the groups.
+	for _, dir := range groups {
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+	if len(groups) != 2 {
+		t.Errorf("groups %v", groups)
+	}
+}
+
+func TestSize(t *testing.T) {
+	var s Size
+	if err := s.UnmarshalText([]byte("3GB")); err != nil || s != 3e9 {
+		t.Errorf("%d, %v", s, err)
+	}
+	if err := s.UnmarshalText([]byte("much")); err == nil {
+		t.Error("no error")
+	}
+}

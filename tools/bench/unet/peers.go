@@ -1,0 +1,185 @@
+package unet
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/lipstream/lipstream/internal/bench"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+	"github.com/lipstream/lipstream/tools/bench/lab"
+)
+
+// input is an input of the network, as graph.json has it.
+type input struct {
+	Name  string `json:"name"`
+	Shape []int  `json:"shape"`
+	DType string `json:"dtype"`
+}
+
+// inputs returns the inputs of the network.
+func inputs(n *network.UNet) []input {
+	c, s := n.Config, n.Shape
+	return []input{
+		{"sample", []int{s.Batch * s.Frames, c.In, s.Latent, s.Latent}, "float32"},
+		{"audio", []int{s.Batch * s.Frames, s.Tokens, c.AudioDim}, "float32"},
+		{"time", []int{1, c.Channels[0]}, "float32"},
+	}
+}
+
+// wave returns what openvino_graph.py computes for input k: cos(0.31 i + 0.2) for
+// even k, else sin, where i counts the elements.
+func wave(k int, shape []int) *tensor.Tensor {
+	t := tensor.New(tensor.F32, shape...)
+	f := math.Cos
+	if k%2 == 1 {
+		f = math.Sin
+	}
+	v := t.F32()
+	for i := range v {
+		v[i] = float32(f(0.31*float64(i) + 0.2))
+	}
+	return t
+}
+
+// dump writes the graphs as ONNX files whose weights stay in the checkpoint,
+// and graph.json, which openvino_graph.py describes.
+func (u *run) dump(net *network.UNet, backendName string) error {
+	if err := os.MkdirAll(u.Dump, 0o755); err != nil {
+		return fault.Output.Wrap("write the graphs "+u.Dump, fault.WithoutPath(err), "set `dump` to another folder")
+	}
+	type graph struct {
+		File    string   `json:"file"`
+		Inputs  []string `json:"inputs"`
+		Outputs []string `json:"outputs"`
+	}
+	var all struct {
+		Backend string  `json:"backend"` // that the operators are for
+		Inputs  []input `json:"inputs"`
+		Graphs  []graph `json:"graphs"`
+	}
+	all.Backend, all.Inputs = backendName, inputs(net)
+	write := func(name string, b []byte) error {
+		path := filepath.Join(u.Dump, name)
+		return fault.Output.Wrap("write the graphs "+path, fault.WithoutPath(os.WriteFile(path, b, 0o644)), "set `dump` to another folder")
+	}
+	for _, g := range net.Graphs {
+		file := g.Name() + ".onnx"
+		all.Graphs = append(all.Graphs, graph{file, g.InputNames(), g.OutputNames()})
+		if err := write(file, g.Encode(func(w onnx.Weight) (string, uint64) { return w.File, uint64(w.Offset) })); err != nil {
+			return err
+		}
+	}
+	text, err := json.MarshalIndent(all, "", "  ")
+	if err != nil {
+		return fault.Internal.Wrap("write the graphs "+u.Dump, err)
+	}
+	return write("graph.json", append(text, '\n'))
+}
+
+// peers runs the other implementations. OpenVINO cannot read the graphs in the
+// dialect of ONNX Runtime; then only PyTorch remains.
+func (u *run) peers(ctx context.Context) ([]Result, error) {
+	common := []string{"--dtype", string(u.Precision), "--steps", strconv.Itoa(u.Steps), "--threads", strconv.Itoa(u.Threads)}
+	var out []Result
+	if u.report.Backend == "openvino" {
+		r, err := u.peer(ctx, lab.OpenVINOScript, append([]string{u.Dump, "--runs", strconv.Itoa(2 / u.Batch)}, common...))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	r, err := u.peer(ctx, lab.TorchScript, append([]string{"time", "--checkpoint", u.Checkpoint, "--batch", "2",
+		"--frames", strconv.Itoa(u.Frames), "--latent", strconv.Itoa(u.Latent)}, common...))
+	return append(out, r), err
+}
+
+// peer runs one of the scripts.
+func (u *run) peer(ctx context.Context, script string, args []string) (r Result, err error) {
+	u.Progress("peer: " + strings.TrimSuffix(script, ".py"))
+	if err := u.Peer.Run(ctx, &r, script, args...); err != nil {
+		return r, err
+	}
+	if r.Median <= 0 || len(r.Steps) == 0 {
+		return r, fault.Internal.New("read the result of "+script, "it has no times")
+	}
+	r.Version, _, _ = strings.Cut(r.Version, "-") // OpenVINO's version ends with the build
+	u.Progress(fmt.Sprintf("peer: %s %s, %.2f s per step", r.Peer, r.Version, r.Median))
+	return r, nil
+}
+
+// goals reports whether this is the measurement that has goals.
+func (r *Report) goals() bool {
+	published := network.Published().Channels
+	return fmt.Sprint(r.Channels) == fmt.Sprint(published) && r.Frames == 16 && r.Latent == 32 &&
+		r.Precision == "bf16" && r.Backend == "openvino"
+}
+
+// figures compares the results with the goals and the peers.
+func (r *Report) figures() []bench.Figure {
+	goal := func(v float64) *float64 {
+		if r.goals() {
+			return &v
+		}
+		return nil
+	}
+	own := r.Peers[0]
+	list := []bench.Figure{
+		{Key: "unet_load", Name: "load", Value: own.Load, Unit: bench.Seconds, Max: goal(goalLoad), Note: "from the prepared checkpoint"},
+		{Key: "unet_step", Name: "step", Value: own.Median, Unit: bench.Seconds, Note: fmt.Sprintf("2 x %d frames, median of %d", r.Frames, len(own.Steps))},
+	}
+	if own.PeakRSS > 0 {
+		list = append(list,
+			bench.Figure{Key: "unet_anonymous", Name: "anonymous memory", Value: float64(own.Anonymous), Unit: bench.Bytes, Max: goal(goalAnonymous), Note: "after the last step"},
+			bench.Figure{Key: "unet_peak", Name: "peak memory", Value: float64(own.PeakRSS), Unit: bench.Bytes, Max: goal(goalResident), Note: "resident, with mapped files"})
+	}
+	for _, p := range r.Peers[1:] {
+		f := bench.Figure{Key: "unet_to_" + p.Peer, Name: "step to that of " + p.Peer, Value: own.Median / p.Median, Unit: bench.Times, Note: p.Version}
+		switch p.Peer {
+		case "openvino":
+			f.Max = goal(goalOpenVINO)
+		case "torch":
+			f.Max = goal(goalTorch)
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// WriteTable writes what was measured, the results and the figures.
+func (r *Report) WriteTable(w io.Writer) error {
+	if _, err := fmt.Fprintf(w, "%s\nUNet %v (%s), %s, 2 x %d frames in batches of %d, %d x %d latents, %d threads\n\n",
+		r.Machine, r.Channels, r.Checkpoint, r.Precision, r.Frames, r.Batch, r.Latent, r.Latent, r.Threads); err != nil {
+		return err
+	}
+	seconds := func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) + " s" }
+	size := func(n int64) string {
+		if n == 0 {
+			return "-"
+		}
+		return memory.Size(n)
+	}
+	rows := [][]string{{"", "load", "first step", "step", "fastest step", "lipstream to it", "anonymous", "anonymous peak", "resident peak"}}
+	for _, p := range r.Peers {
+		rows = append(rows, []string{p.Peer + " (" + p.Version + ")", seconds(p.Load), seconds(p.Warmup), seconds(p.Median), seconds(slices.Min(p.Steps)),
+			bench.Format(r.Peers[0].Median/p.Median, bench.Times), size(p.Anonymous), size(p.AnonymousPeak), size(p.PeakRSS)})
+	}
+	if err := bench.WriteRows(w, rows); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return bench.WriteTable(w, r.Figures)
+}

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Runs tests and prints their results as JSON, for gotestsum --raw-command.
+# Environment:
+#   PACKAGES   what to test; ./... if unset
+#   RACE       the packages that are run with the race detector: ./a ./b/c
+#   TESTFLAGS  further flags of go test
+# The packages without the race detector are built without cgo, as the program is.
+set -u
+timeout=20m
+module=$(go list -m) || exit
+# shellcheck disable=SC2086 # lists of words, here and below
+all=$(go list ${PACKAGES:-./...}) || exit
+race=
+rest=
+for package in $all; do
+	case " ${RACE-} " in
+	*" .${package#"$module"} "*) race="$race $package" ;;
+	*) rest="$rest $package" ;;
+	esac
+done
+status=0
+[ -z "$rest" ] || CGO_ENABLED=0 go test -json -timeout $timeout ${TESTFLAGS-} $rest || status=$?
+[ -z "$race" ] || CGO_ENABLED=1 go test -json -race -timeout $timeout ${TESTFLAGS-} $race || status=$?
+exit $status
