@@ -226,7 +226,7 @@ func (d *denoiser) predict(ctx context.Context, timestep int, full bool, branche
 
 // broken tells of numbers that a network must not give.
 func broken(op, subject string, err error) error {
-	return fault.Internal.Wrap(op+" "+subject, err, "look for damaged weights: lipstream models check --deep; or set `precision` to f32")
+	return fault.Internal.Wrap(op+" "+subject, err, "look for damaged weights: lipstream models check --deep; or use --precision f32")
 }
 
 // finite refuses what cannot become a picture.

@@ -25,8 +25,8 @@ type Engine struct {
 	features *features
 	painter  *painter
 	denoiser *denoiser
-	needs    int64
-	longest  int // frames of a window, also of an earlier run with more memory
+	needs    func(memory.Plan) int64 // about how much memory a plan takes at most, bytes
+	longest  int                     // frames of a window, also of an earlier run with more memory
 	pace     pace
 
 	shot  shot
@@ -43,9 +43,6 @@ type Engine struct {
 func New(ctx context.Context, o Options) (e *Engine, err error) {
 	if err := o.Check(); err != nil {
 		return nil, err
-	}
-	if o.Parity.Noise {
-		o.Speech, o.Quiet = nil, nil
 	}
 	e = &Engine{o: o, stock: newStock(o)}
 	defer func() {
@@ -64,7 +61,7 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 		return e, err
 	}
 	e.longest = o.Plan.Frames
-	e.shot = shot{keep: e.longest, short: o.Parity.Short}
+	e.shot = shot{keep: e.longest, short: o.Short}
 	e.assemble(c)
 	return e, e.try(func() error { return e.load(ctx) })
 }
@@ -81,7 +78,7 @@ func (e *Engine) assemble(c configs) {
 	}
 	p := newPainter(o, c.vae)
 	p.encoder, p.decoder = s.add(p.member(workEncoder, network.VAEEncoder, c.vae.Factor())), s.add(p.member(workDecoder, network.VAEDecoder, 1))
-	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: !o.Parity.Whisper, windows: map[int64][]float32{}}
+	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
 	f.net = s.add(f.member(o.Files.Whisper))
 	e.denoiser, e.painter, e.features = d, p, f
 }
@@ -191,9 +188,8 @@ func (c configs) fit(o Options) error {
 // Name is "latentsync", with the version where it is known.
 func (e *Engine) Name() string { return e.o.Name() }
 
-// Hold returns what the windows in flight take and the overlap with the one
-// before, less one frame, under the best plan that may come into force. Cheaper
-// plans hold less.
+// Hold is what the windows in flight take and the overlap with the one before,
+// less one frame. Cheaper plans hold less.
 func (e *Engine) Hold() int {
 	p := e.stock.governor.Best()
 	p.Frames = max(p.Frames, e.longest)
@@ -207,7 +203,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 		return nil, err
 	}
 	cut := it.Cut || it.Face != nil && it.Face.Track != e.track
-	if cut && !e.o.Parity.Cuts {
+	if cut && !e.o.IgnoreCuts {
 		if err := e.end(ctx); err != nil {
 			return nil, err
 		}
@@ -219,7 +215,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 			it.Face = nil
 		}
 	}
-	if it.Face == nil && e.o.Parity.Faces {
+	if it.Face == nil && e.o.NeedFace {
 		return nil, fault.NoFace.New("find a face in frame "+strconv.Itoa(int(it.Frame.Index)), "there is none that can be used",
 			"leave faces out of `parity`, and such frames stay as they are")
 	}
@@ -249,7 +245,7 @@ func (e *Engine) end(ctx context.Context) error {
 	if err := e.complete(ctx); err != nil {
 		return err
 	}
-	if !e.o.Parity.Cuts {
+	if !e.o.IgnoreCuts {
 		e.rest = nil
 		e.painter.aligner.Reset()
 	}
@@ -403,17 +399,6 @@ func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, image []flo
 	}
 	return it
 }
-
-// layer implements lip.Layer.
-type layer struct {
-	painter *painter
-	matrix  frame.Affine
-	crop    *frame.RGB
-	picture []float32
-}
-
-// Paste implements lip.Layer.
-func (l layer) Paste(f *frame.Frame) { l.painter.paint(f, l.matrix, l.crop, l.picture) }
 
 // Close releases networks and checkpoints. It may be called more than once.
 func (e *Engine) Close() error { return e.stock.Close() }

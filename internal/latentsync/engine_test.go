@@ -141,7 +141,7 @@ func TestSeedsAndBackends(t *testing.T) {
 	picture, fc := portrait(t)
 	run := func(set func(*Options), b backend.Backend) ([]lip.Item, error) {
 		o := quick(t, b)
-		o.Parity.Sample = true
+		o.Sample = true
 		set(&o)
 		e, err := New(t.Context(), o)
 		if err != nil {
@@ -197,7 +197,7 @@ func TestShotStandsAlone(t *testing.T) {
 	onOne(t, func(t *testing.T, b backend.Backend) {
 		e, fresh := open(t, quick(t, b)), open(t, quick(t, b))
 		for _, whole := range []bool{true, false} {
-			e.painter.o.Parity.Paste, fresh.painter.o.Parity.Paste = whole, whole
+			e.painter.o.Whole, fresh.painter.o.Whole = whole, whole
 			alone := shotOf(picture, fc, 40, 43, 0)
 			process(t, fresh, alone)
 			for name, between := range map[string]func(before, after []lip.Item){
@@ -229,7 +229,7 @@ func TestShotStandsAlone(t *testing.T) {
 			}
 		}
 		// As the original, which knows no cuts.
-		e.o.Parity.Cuts = true
+		e.o.IgnoreCuts = true
 		items := shotOf(picture, fc, 0, 3, 0)
 		items[1].Cut = true
 		other := *fc

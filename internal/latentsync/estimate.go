@@ -20,7 +20,7 @@ type cost struct {
 	Voice time.Duration // a window of Whisper, 30 s of voice
 	Hop   float64       // seconds of voice from one such window to the next
 
-	unet, vae, whisper int64 // peak memory, bytes
+	UNet, VAE, Whisper int64 // peak memory, bytes
 }
 
 // measure tries one step of each kind, on empty images and silence.
@@ -49,19 +49,19 @@ func (e *Engine) measure(ctx context.Context) (cost, error) {
 	if err := step(true)(); err != nil {
 		return c, err
 	}
-	if err := clock(&c.full, step(true)); err != nil {
+	if err := clock(&c.Full, step(true)); err != nil {
 		return c, err
 	}
 	if e.o.DeepCache > 1 {
-		if err := clock(&c.cheap, step(false)); err != nil {
+		if err := clock(&c.Cheap, step(false)); err != nil {
 			return c, err
 		}
 	}
-	c.full, c.cheap = c.full/time.Duration(d.net.batch), c.cheap/time.Duration(d.net.batch)
+	c.Full, c.Cheap = c.Full/time.Duration(d.net.batch), c.Cheap/time.Duration(d.net.batch)
 	if e.o.Guidance > 1 {
-		c.full, c.cheap = 2*c.full, 2*c.cheap
+		c.Full, c.Cheap = 2*c.Full, 2*c.Cheap
 	}
-	c.unet = d.net.chain.Memory().Peak
+	c.UNet = d.net.chain.Memory().Peak
 	side := e.o.Resolution / p.config.Factor()
 	picture := func() error {
 		h := &held{crop: frame.NewRGB(e.o.Resolution, e.o.Resolution)}
@@ -74,14 +74,14 @@ func (e *Engine) measure(ctx context.Context) (cost, error) {
 	if err := picture(); err != nil {
 		return c, err
 	}
-	if err := clock(&c.frame, picture); err != nil {
+	if err := clock(&c.Frame, picture); err != nil {
 		return c, err
 	}
 	w := e.features
 	if err := w.net.ready(ctx, 1); err != nil {
 		return c, err
 	}
-	if err := clock(&c.voice, func() error {
+	if err := clock(&c.Voice, func() error {
 		mel := tensor.New(tensor.F32, 1, w.config.Mels, 2*w.config.Context)
 		return w.net.whole(ctx, network.Flow{"mel": mel})
 	}); err != nil {
@@ -102,7 +102,11 @@ func (e *Engine) measure(ctx context.Context) (cost, error) {
 // Estimate implements lip.Engine.
 func (e *Engine) Estimate(ctx context.Context, frames int64, voice float64) (lip.Estimate, error) {
 	o := e.o
-	c, err := e.measure(ctx)
+	var c cost
+	err := e.try(func() (err error) {
+		c, err = e.measure(ctx)
+		return err
+	})
 	if err != nil {
 		return lip.Estimate{}, fault.KindOf(err).Wrap("try a step of "+e.Name(), err)
 	}
@@ -116,7 +120,7 @@ func (e *Engine) Estimate(ctx context.Context, frames int64, voice float64) (lip
 		Backend: o.Backend.Name(), Precision: plan.Precision, Resolution: o.Resolution,
 		Sampler: o.Sampler, Steps: o.Steps, FullSteps: int(full), Guidance: o.Guidance,
 		Overlap: o.overlap(size), Windows: windows,
-		Plan: &plan, Needs: e.needs, Budget: o.Budget, BudgetFrom: o.BudgetFrom,
+		Plan: &plan, Needs: e.needs(plan), Budget: o.Budget, BudgetFrom: o.BudgetFrom,
 		Stages: []lip.EstimateStage{
 			{Name: "UNet", Memory: c.UNet, Seconds: seconds(c.Full), Per: "full step of a window"},
 			{Name: "Whisper", Memory: c.Whisper, Seconds: seconds(c.Voice), Per: "30 s of voice"},

@@ -71,7 +71,7 @@ type goldenRun struct {
 
 // set gives e the options of the run and its random numbers.
 func (g *goldenRun) set(t testing.TB, e *Engine) {
-	e.painter.o.Parity.Sample = g.sample
+	e.painter.o.Sample = g.sample
 	e.denoiser.o.Steps, e.denoiser.o.DeepCache, e.denoiser.o.Guidance = g.steps, g.deepCache, g.guidance
 	e.denoiser.noise = values(t, g.file, "initial_latents")
 	e.painter.noise = func(dst []float32, index int64, which int) {

@@ -26,7 +26,7 @@ func (e *Engine) plan(c configs) error {
 	ladder := memory.Ladder(o.Plan, o.Allowed)
 	chosen, ok := memory.Choose(ladder, fits)
 	if !ok {
-		least := memory.Size(o.Besides + c.need(o, chosen))
+		least := memory.Size(e.needs(chosen))
 		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), but may use only "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
 			"give it "+least+", or do not set `offload`, `frames_per_window`, `vae_tile` and `precision`")
 	}
@@ -38,8 +38,7 @@ func (e *Engine) plan(c configs) error {
 			}
 		}
 	}
-	e.needs = o.Besides + c.need(o, chosen)
-	e.stock.governor = memory.NewGovernor(chosen, o.May, fits)
+	e.stock.governor = memory.NewGovernor(chosen, o.Allowed, fits)
 	return nil
 }
 
@@ -188,10 +187,7 @@ type pace struct {
 func (p *pace) windows(n int, s *stock) {
 	p.shrunk += n
 	p.returned += n
-	now, busy := time.Now(), time.Duration(0)
-	for _, name := range []string{workWhisper, workEncoder, workUNet, workDecoder} {
-		busy += s.took(name).Busy
-	}
+	now, busy := time.Now(), s.spent(workWhisper)+s.spent(workEncoder)+s.spent(workUNet)+s.spent(workDecoder)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.began.IsZero() {

@@ -25,7 +25,12 @@ func small(t testing.TB, b backend.Backend) Options {
 
 // calls gives how often a part of the work was done.
 func calls(e *Engine, name string) int64 {
-	return e.stock.took(name).Calls
+	for _, w := range e.stock.work {
+		if w.Name == name {
+			return w.Calls
+		}
+	}
+	return 0
 }
 
 // TestPlansAreExact: whatever the plan does to save memory without touching the

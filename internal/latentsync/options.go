@@ -87,8 +87,23 @@ type Options struct {
 	Silence string
 	// Quiet reports whether a frame lies within a long silence; it may be nil.
 	Quiet func(frame int64) bool
-	// Parity is the behaviour of the original program to follow; see WithParity.
-	Parity Parity
+	// WhisperOverlap lets Whisper's windows of 30 s overlap, so that they leave no
+	// seam.
+	WhisperOverlap bool
+	// Whole pastes the whole crop back with LatentSync's own soft border and
+	// aligns with its roundings. Otherwise only the generated region is pasted,
+	// with a feathered edge.
+	Whole bool
+	// Short denoises windows at the end of a shot with as many frames as are
+	// left, as the original does; otherwise they are filled up.
+	Short bool
+	// IgnoreCuts lets windows run across cuts and from one face to another.
+	IgnoreCuts bool
+	// NeedFace makes a frame without a face an error, of kind NoFace.
+	NeedFace bool
+	// Sample draws the latents of pictures from the VAE's posterior, as the
+	// original does, instead of taking its mean.
+	Sample bool
 
 	// Anchors returns the points that a face is aligned by; if it is nil, they come
 	// from the 478 points of the face.
@@ -129,7 +144,7 @@ func Defaults() Options {
 	return Options{
 		Plan:    memory.Plan{Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: memory.OffloadNone, Precision: string(backend.F32)},
 		Sampler: DDIM, Steps: 20, Guidance: 1.5, DeepCache: 3, Seed: 1247,
-		Overlap: 4, ShrinkEvery: 2, ReturnEvery: 3,
+		Overlap: 4, WhisperOverlap: true, ShrinkEvery: 2, ReturnEvery: 3,
 	}
 }
 
@@ -148,23 +163,8 @@ func (o Options) Check() error {
 	case o.RateNum <= 0 || o.RateDen <= 0:
 		return fault.Internal.New("set up latentsync", "there is no frame rate")
 	}
-	switch {
-	case !(o.Guidance >= 1 && o.Guidance <= 20):
-		return fault.Field("guidance", fmt.Sprint(o.Guidance), "is out of range", "set `guidance` to at least 1 and at most 20; 1.5 is usual, 1 takes half the time")
-	case p.Tile != 0 && (p.Tile < 128 || p.Tile%64 != 0):
-		return fault.Field("vae_tile", strconv.Itoa(p.Tile), "is not a size of tiles", "set `vae_tile` to 0 for whole pictures, or to a multiple of 64 from 128")
-	case o.Resolution%64 != 0:
-		return fault.Field("resolution", strconv.Itoa(o.Resolution), "is not a multiple of 64", "LatentSync 1.5 takes 256, LatentSync 1.6 takes 512")
-	case o.RateNum <= 0 || o.RateDen <= 0:
-		return fault.Internal.New("set up latentsync", "the frame rate is missing")
-	}
-	if err := known("offload", string(p.Offload), string(memory.OffloadNone), string(memory.OffloadModel), string(memory.OffloadSequential)); err != nil {
-		return err
-	}
-	if err := known("silence", cmp.Or(o.Silence, SilenceSpeak), SilenceSpeak, SilenceHold, SilencePass); err != nil {
-		return err
-	}
-	return known("sampler", o.Sampler, DDIM, DPM)
+	_, err := o.sampler()
+	return err
 }
 
 // minTile is the smallest side of the VAE's tiles, in pixels.
@@ -173,22 +173,25 @@ const minTile = 128
 // overlap of windows of so many frames.
 func (o Options) overlap(frames int) int { return min(o.Overlap, frames/2) }
 
-// hold returns how many frames the engine keeps back under a plan.
+// hold is how many frames the engine keeps back under a plan.
 func (o Options) hold(p memory.Plan) int {
 	overlap := o.overlap(p.Frames)
 	return overlap + p.Windows*(p.Frames-overlap) - 1
 }
 
 func (o Options) sampler() (sampler.Sampler, error) {
-	if o.Sampler == DPM {
+	switch o.Sampler {
+	case DDIM:
+		return sampler.NewDDIM(o.Steps)
+	case DPM:
 		return sampler.NewDPMSolver(o.Steps, sampler.Linspace)
 	}
 	return nil, fault.Field("sampler", strconv.Quote(o.Sampler), "is not one of its values", "choose one of "+DDIM+", "+DPM)
 }
 
-// Precision returns what Auto means on a device: f16 on a GPU; on a CPU f32,
-// where every backend returns the same result, or, if half is set, the half
-// precision that the CPU computes in, if it has one.
+// Precision settles what Auto means on a device: f16 on a GPU; on a CPU f32,
+// where every backend gives the same result, or with half the half precision
+// that the CPU computes in, if there is one.
 func Precision(b backend.Backend, device string, p backend.Precision, half bool) (backend.Precision, error) {
 	if p != backend.Auto {
 		return p, nil

@@ -3,9 +3,9 @@ package latentsync
 import (
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,55 +17,31 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
+// TestCheck: package settings checks the ranges that do not depend on other
+// settings, Check the rest.
 func TestCheck(t *testing.T) {
 	valid := Defaults()
 	valid.Resolution, valid.RateNum, valid.RateDen = 256, 25, 1
-	outOf := func(name string, value any, least, most int, hint string) string {
-		return fmt.Sprintf("`%s`: %v is out of range; set `%s` to at least %d and at most %d; %s", name, value, name, least, most, hint)
-	}
-	guidance := func(value string) string {
-		return "`guidance`: " + value + " is out of range; set `guidance` to at least 1 and at most 20; 1.5 is usual, 1 takes half the time"
-	}
-	const steps, deepcache, trained = "20 is usual", "1 does every step in full, 3 is usual", "the checkpoints were trained with 16"
-	const versions = "LatentSync 1.5 takes 256, LatentSync 1.6 takes 512"
-	shared := func(frames int) string {
-		return fmt.Sprintf("`frames_per_window` is %d, and windows may share half of that", frames)
+	overlap := func(value, frames int) string {
+		return fmt.Sprintf("`overlap`: %d is out of range for windows of %d frames; choose a value from 0 to half of `frames_per_window`", value, frames)
 	}
 	for _, c := range []struct {
 		set  func(o *Options)
 		want string // "" for what is allowed
 	}{
 		{func(*Options) {}, ""},
-		{func(o *Options) { *o = o.WithParity(everything) }, ""},
+		{func(o *Options) { *o = o.withParity(everything) }, ""},
 		{func(o *Options) { o.Steps, o.Guidance, o.DeepCache, o.Plan.Frames, o.Overlap = 1, 1, 0, 1, 0 }, ""},
 		{func(o *Options) { o.Steps, o.Guidance, o.DeepCache, o.Plan.Frames, o.Overlap = 100, 20, 100, 24, 12 }, ""},
 		{func(o *Options) { o.Sampler, o.Seed, o.Resolution = DPM, -1, 512 }, ""},
-		{func(o *Options) { o.Steps = 0 }, outOf("steps", 0, 1, 100, steps)},
-		{func(o *Options) { o.Steps = 101 }, outOf("steps", 101, 1, 100, steps)},
-		{func(o *Options) { o.Guidance = 0.9 }, guidance("0.9")},
-		{func(o *Options) { o.Guidance = 20.1 }, guidance("20.1")},
-		{func(o *Options) { o.Guidance = math.NaN() }, guidance("NaN")},
-		{func(o *Options) { o.DeepCache = -1 }, outOf("deepcache", -1, 0, 100, deepcache)},
-		{func(o *Options) { o.DeepCache = 101 }, outOf("deepcache", 101, 0, 100, deepcache)},
-		{func(o *Options) { o.Plan.Frames = 0 }, outOf("frames_per_window", 0, 1, 24, trained)},
-		{func(o *Options) { o.Plan.Frames = 25 }, outOf("frames_per_window", 25, 1, 24, trained)},
-		{func(o *Options) { o.Overlap = -1 }, outOf("overlap", -1, 0, 8, shared(16))},
-		{func(o *Options) { o.Overlap = 9 }, outOf("overlap", 9, 0, 8, shared(16))},
-		{func(o *Options) { o.Plan.Frames, o.Overlap = 1, 1 }, outOf("overlap", 1, 0, 0, shared(1))},
-		{func(o *Options) { o.Plan.Windows = 17 }, outOf("windows", 17, 1, 16, "if it is not set, it follows the memory")},
-		{func(o *Options) { o.Plan.VAEFrames = 0 }, outOf("vae_frames", 0, 1, 16, "more take more memory")},
-		{func(o *Options) { o.Plan.Slices = 0 }, outOf("attention_slices", 0, 1, 16, "1 computes an attention at once")},
-		{func(o *Options) { o.Plan.Tile = 100 }, "`vae_tile`: 100 is not a size of tiles; set `vae_tile` to 0 for whole pictures, or to a multiple of 64 from 128"},
-		{func(o *Options) { o.Plan.Offload = "disk" }, "`offload`: \"disk\" is not known; set `offload` to one of none, model, sequential"},
-		{func(o *Options) { o.Silence = "hum" }, "`silence`: \"hum\" is not known; set `silence` to one of speak, hold, pass"},
-		{func(o *Options) { o.ShrinkEvery = -1 }, "`shrink_every`: -1 is out of range; set `shrink_every` to at least 0; 0 is never, 2 is usual"},
-		{func(o *Options) { o.ReturnEvery = -1 }, "`return_every`: -1 is out of range; set `return_every` to at least 0; 0 is never, 3 is usual"},
-		{func(o *Options) { o.Resolution = 0 }, outOf("resolution", 0, 64, 1024, versions)},
-		{func(o *Options) { o.Resolution = 300 }, "`resolution`: 300 is not a multiple of 64; " + versions},
-		{func(o *Options) { o.Resolution = 2048 }, outOf("resolution", 2048, 64, 1024, versions)},
-		{func(o *Options) { o.RateNum = 0 }, "set up latentsync: the frame rate is missing; "},
-		{func(o *Options) { o.RateDen = -1 }, "set up latentsync: the frame rate is missing; "},
-		{func(o *Options) { o.Sampler = "euler" }, "`sampler`: \"euler\" is not known; set `sampler` to one of ddim, dpm++"},
+		{func(o *Options) { o.Plan.Tile = 128 }, ""},
+		{func(o *Options) { o.Overlap = -1 }, overlap(-1, 16)},
+		{func(o *Options) { o.Overlap = 9 }, overlap(9, 16)},
+		{func(o *Options) { o.Plan.Frames, o.Overlap = 1, 1 }, overlap(1, 1)},
+		{func(o *Options) { o.Plan.Tile = 64 }, "`vae_tile`: 64 is too small; set it to 0 for whole frames, or to a multiple of 64 from 128"},
+		{func(o *Options) { o.RateNum = 0 }, "set up latentsync: there is no frame rate; "},
+		{func(o *Options) { o.RateDen = -1 }, "set up latentsync: there is no frame rate; "},
+		{func(o *Options) { o.Sampler = "euler" }, "`sampler`: \"euler\" is not one of its values; choose one of ddim, dpm++"},
 	} {
 		o := valid
 		c.set(&o)
@@ -88,35 +64,37 @@ func TestCheck(t *testing.T) {
 
 func TestParity(t *testing.T) {
 	o := Defaults()
+	o.Speech, o.Quiet = func(float64) float64 { return 1 }, func(int64) bool { return true }
 	o.Seed, o.Steps, o.Allowed = 5, 7, memory.Reductions{Windows: true, Frames: true, Tile: 256, Precision: "bf16"}
-	p := o.WithParity(everything)
-	if p.Overlap != 0 || p.Allowed != (memory.Reductions{Windows: true}) || p.Seed != 5 || p.Steps != 7 || o.Overlap != 4 {
+	p := o.withParity(everything)
+	if p.Overlap != 0 || p.WhisperOverlap || p.Speech != nil || p.Quiet != nil || !p.Whole || !p.Short || !p.Sample || !p.IgnoreCuts || !p.NeedFace ||
+		p.Allowed != (memory.Reductions{Windows: true}) {
+		t.Errorf("%+v", p)
+	}
+	if p.Seed != 5 || p.Steps != 7 || o.Overlap != 4 || o.Speech == nil {
 		t.Errorf("%+v made of %+v", p, o)
 	}
-	for list, want := range map[string]Parity{
-		"":                    {},
-		"all":                 everything,
-		"cuts,all":            everything,
-		"whisper, noise":      {Whisper: true, Noise: true},
-		"paste,cuts,faces":    {Paste: true, Cuts: true, Faces: true},
-		"faces,faces,whisper": {Faces: true, Whisper: true},
+	p = o.withParity([]string{"paste", "cuts"})
+	if !p.Whole || !p.IgnoreCuts || p.NeedFace || p.Short || p.Sample || !p.WhisperOverlap || p.Speech == nil || p.Overlap != 4 || p.Allowed != o.Allowed {
+		t.Errorf("paste and cuts: %+v", p)
+	}
+	for list, want := range map[string][]string{
+		"": nil, "all": everything, "cuts,all": everything, "whisper,noise": {"whisper", "noise"}, "paste,cuts,faces": {"paste", "cuts", "faces"},
 	} {
-		got, err := ParseParity(list)
-		if err != nil || got != want || got.All() != (want == everything) {
-			t.Errorf("%q: %+v, %v", list, got, err)
+		if got, err := parseParity(list); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %v, %v", list, got, err)
 		}
 	}
 	for list, name := range map[string]string{"hum": `"hum"`, "cuts,": `""`, "all,hum": `"hum"`, "Cuts": `"Cuts"`} {
-		got, err := ParseParity(list)
-		if fault.KindOf(err) != fault.Usage || !strings.HasPrefix(err.Error(), "`parity`: ") || !strings.Contains(err.Error(), name+" is not known") ||
-			!strings.Contains(fault.HintOf(err), "whisper, paste, noise, cuts, faces") || got != (Parity{}) {
-			t.Errorf("%q: %+v, %v; %s", list, got, err, fault.HintOf(err))
+		_, err := parseParity(list)
+		if fault.KindOf(err) != fault.Usage || !strings.HasPrefix(err.Error(), "`parity`: "+name) || !strings.Contains(fault.HintOf(err), "whisper, paste, noise, cuts, faces") {
+			t.Errorf("%q: %v; %s", list, err, fault.HintOf(err))
 		}
 	}
 }
 
 // everything is what the setting `parity` means by all.
-var everything = Parity{Whisper: true, Paste: true, Noise: true, Cuts: true, Faces: true, Short: true, Sample: true, Plan: true}
+var everything = []string{"whisper", "paste", "noise", "cuts", "faces", "all"}
 
 // unloaded is a backend that must not be used: what it is given with is
 // refused before.

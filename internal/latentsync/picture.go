@@ -59,7 +59,7 @@ func (p *painter) member(name string, half func(c network.VAEConfig, n, height, 
 // matrix is the map from the frame to the aligner's crop.
 func (p *painter) matrix(it lip.Item) frame.Affine {
 	anchors := p.o.Anchors
-	if p.o.Parity.Paste {
+	if p.o.Whole {
 		if anchors == nil {
 			anchors = func(it lip.Item) face.Anchors { return face.AlignPoints468(it.Face.Points).Round() }
 		}
@@ -172,7 +172,7 @@ func (p *painter) batches(ctx context.Context, net *member, input string, shape 
 // draw takes the latents from the posterior: its mean, or a sample.
 func (p *painter) draw(mean, logvar []float32, index int64, which int) []float32 {
 	z := slices.Clone(mean)
-	if p.o.Parity.Sample {
+	if p.o.Sample {
 		noise := make([]float32, len(z))
 		p.noise(noise, index, which)
 		for i, v := range logvar {
@@ -257,7 +257,7 @@ func (l layer) Paste(f *frame.Frame) { l.painter.paint(f, l.matrix, l.crop, l.im
 // paint puts a decoded image into the frame from which the crop was taken.
 func (p *painter) paint(f *frame.Frame, m frame.Affine, crop *frame.RGB, picture []float32) {
 	r := p.o.Resolution
-	if p.o.Parity.Paste {
+	if p.o.Whole {
 		p.aligner.RestoreFrame(f, p.aligner.Resize(p.composite(crop, picture)), m)
 		return
 	}

@@ -16,11 +16,7 @@ import (
 	"github.com/lipstream/lipstream/internal/onnx"
 )
 
-// reported lists the parts of the work that lip.Report has, in the order in which
-// a frame meets them.
-var reported = []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workRest, workRecall}
-
-// The parts of the work. A window is the sum of its steps.
+// The names of the parts of the work, as lip.Work has them.
 const (
 	workWhisper = "Whisper"
 	workEncoder = "VAE encoder"
@@ -41,7 +37,7 @@ type stock struct {
 	files    map[string]*checkpoint.File
 
 	mu   sync.Mutex // guards what follows
-	work map[string]*lip.Work
+	work []lip.Work
 }
 
 func newStock(o Options) *stock {
@@ -149,9 +145,9 @@ func (m *member) ready(ctx context.Context, frames int) error {
 
 // run computes graphs from to to of the network, of which there are m.chain.Len.
 func (m *member) run(ctx context.Context, from, to int, flows ...network.Flow) error {
-	began, loading := time.Now(), m.stock.took(workLoad).Busy
+	began, loading := time.Now(), m.stock.spent(workLoad)
 	err := m.chain.Run(ctx, from, to, flows...)
-	took := time.Since(began) - (m.stock.took(workLoad).Busy - loading)
+	took := time.Since(began) - (m.stock.spent(workLoad) - loading)
 	m.stock.note(m.name, int64(len(flows)), took, m.chain.Memory().Peak)
 	return err
 }
@@ -219,15 +215,22 @@ func (s *stock) Close() error {
 func (s *stock) note(name string, calls int64, took time.Duration, held int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.work[name]
-	w.Calls += calls
-	w.Busy += took
-	w.Memory = max(w.Memory, held)
+	for i := range s.work {
+		if w := &s.work[i]; w.Name == name {
+			w.Calls += calls
+			w.Busy += took
+			w.Memory = max(w.Memory, held)
+		}
+	}
 }
 
-// took returns what a part of the work took so far.
-func (s *stock) took(name string) lip.Work {
+func (s *stock) spent(name string) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return *s.work[name]
+	for _, w := range s.work {
+		if w.Name == name {
+			return w.Busy
+		}
+	}
+	return 0
 }
