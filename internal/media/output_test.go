@@ -15,6 +15,7 @@ import (
 )
 
 func TestOutputPlace(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	there := filepath.Join(dir, "there.mp4")
 	if err := os.WriteFile(there, []byte("old"), 0o600); err != nil {
@@ -104,6 +105,7 @@ func feed(t *testing.T, s *Sink, each func(i int)) error {
 }
 
 func TestDiskFull(t *testing.T) {
+	slow(t)
 	t.Run("size limit", func(t *testing.T) {
 		tl, dir := tools(t), t.TempDir()
 		wrapper := filepath.Join(t.TempDir(), "ffmpeg")
@@ -145,6 +147,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 func TestSinkKilled(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	s := openSink(t, filepath.Join(dir, "a.mp4"), sinkOptions(small))
 	err := feed(t, s, func(i int) {
@@ -196,6 +199,7 @@ func TestSinkCancel(t *testing.T) {
 }
 
 func TestOutputLink(t *testing.T) {
+	slow(t)
 	dir, far := t.TempDir(), t.TempDir()
 	link := func(name, to string) string {
 		path := filepath.Join(dir, name)

@@ -42,6 +42,7 @@ func noise(f *frame.Frame, seed uint32) {
 }
 
 func TestContainersAndCodecs(t *testing.T) {
+	slow(t)
 	voice := make0(t, args("-f lavfi -i sine=d=2:r=44100 -ac 2 v.wav")...)
 	info := probe(t, voice)
 	for _, c := range some(8, []struct {

@@ -20,6 +20,7 @@ import (
 )
 
 func TestVFR(t *testing.T) {
+	slow(t)
 	// Every third frame is missing in the second half.
 	in := make0(t, args(testVideo("160x120", "30", "4"), "-vf select='lt(n,60)+mod(n,3)' -vsync vfr -c:v libx264 a.mp4")...)
 	info := probe(t, in)
@@ -105,6 +106,7 @@ func TestCheckPart(t *testing.T) {
 
 // A browser's recording does not say how long it is.
 func TestNoDuration(t *testing.T) {
+	slow(t)
 	path := filepath.Join(t.TempDir(), "live.webm")
 	// A pipe cannot be gone back in to write the length.
 	cmd := exec.Command("sh", append([]string{"-c", `out=$1; shift; "$@" | cat >"$out"`, "sh", path, tools(t).FFmpeg, "-v", "error"},
@@ -151,6 +153,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestSourceKilled(t *testing.T) {
+	slow(t)
 	in := make0(t, args(testVideo("640x480", "25", "3"), "-c:v libx264 -preset ultrafast a.mp4")...)
 	info := probe(t, in)
 	f := frame.New(WorkingFormat(*info.Video))
@@ -181,6 +184,7 @@ func TestSourceKilled(t *testing.T) {
 }
 
 func TestSourceCancelAndClose(t *testing.T) {
+	slow(t)
 	// Longer than what the pipes hold, so that both processes still run.
 	in := make0(t, args(testVideo("640x480", "25", "3"), "-f lavfi -i sine=d=30 -c:v libx264 -preset ultrafast -c:a aac a.mp4")...)
 	info := probe(t, in)
@@ -233,6 +237,7 @@ func TestSourceCancelAndClose(t *testing.T) {
 }
 
 func TestTruncated(t *testing.T) {
+	slow(t)
 	in := make0(t, args(testVideo("160x120", "25", "4"), "-c:v libx264 -g 25 -movflags +faststart a.mp4")...)
 	b, err := os.ReadFile(in)
 	if err != nil {
