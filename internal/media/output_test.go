@@ -42,7 +42,7 @@ func TestOutputPlace(t *testing.T) {
 		{filepath.Join(dir, "none", "a.mp4"), fault.Output, "does not exist", false},
 		{filepath.Join(dir, "d.mp4"), fault.Output, "is a directory", true},
 		{filepath.Join(there, "a.mp4"), fault.Output, "", false},
-		{other, fault.Output, "--overwrite", false},
+		{other, fault.Output, "`overwrite`", false},
 		{link, fault.Output, "same file as the input", true},
 	} {
 		_, err := OpenSink(t.Context(), tools(t), c.path, SinkOptions{Format: small, Rate: Rational{25, 1}, Inputs: []string{there}, Overwrite: c.over})
