@@ -130,7 +130,7 @@ func (t *track) addContact(first, last int, strength float64, bite bool) {
 	t.contacts = append(t.contacts, c)
 }
 
-// biteIn gives the longest stretch of an f or v within the dip of hops
+// biteIn returns the longest stretch of an f or v within the dip of hops
 // [from, to), or none.
 func (t *track) biteIn(from, to int) (first, last int, ok bool) {
 	// A phrase without any s still has a place where its s would be.
@@ -162,7 +162,7 @@ func lipScore(lips, high, f2 float64) float64 {
 	return 1.07*lips - 0.044*high - 0.058*f2 + 0.45
 }
 
-// contactsAt gives the closure and the bite at a time in seconds.
+// contactsAt returns the closure and the bite at a time in seconds.
 func (t *track) contactsAt(at float64) (press, bite float64) {
 	// Contacts are in order and hardly overlap; one second back is plenty.
 	i := sort.Search(len(t.contacts), func(i int) bool { return float64(t.contacts[i].to) > at-1 })

@@ -113,7 +113,7 @@ func logPower(p float64) float64 { return math.Log10(max(p, melFloor)) }
 // FeatureRate is Whisper's features a second: one for two columns of a log-mel.
 const FeatureRate = 50
 
-// FeatureIndices gives the ten of a voice's features (0..features−1) that
+// FeatureIndices returns the ten of a voice's features (0..features−1) that
 // belong to video frame number frame at a constant rate of rateNum/rateDen
 // frames a second: four before the frame's time, the one at it and five after,
 // with those beyond the ends replaced by the first or last (spec 2.5, which

@@ -53,7 +53,7 @@ type Chart struct {
 // dpi of PNG files: text stays sharp on screens of high resolution.
 const dpi = 144
 
-// CheckPath says whether Save can write to a name of this ending: .png or
+// CheckPath reports whether Save can write to a name of this ending: .png or
 // .svg, in any case. Otherwise it gives a fault of kind Usage.
 func CheckPath(path string) error {
 	switch format(path) {

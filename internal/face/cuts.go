@@ -119,7 +119,7 @@ type Cuts struct {
 	last   *frame.Frame
 }
 
-// Next says whether f, which may be reused afterwards, begins a new shot.
+// Next reports whether f, which may be reused afterwards, begins a new shot.
 func (c *Cuts) Next(f *frame.Frame) bool {
 	if c.last == nil || c.last.Format != f.Format {
 		c.last = frame.New(f.Format)
@@ -130,7 +130,7 @@ func (c *Cuts) Next(f *frame.Frame) bool {
 	return c.finder.next(f)
 }
 
-// next says whether f begins a new shot. Frames without structure (black,
+// next reports whether f begins a new shot. Frames without structure (black,
 // white) never do: the first frame after them is compared with the last one
 // before, so that a flash or a dip to black within a shot is no cut.
 func (c *cutFinder) next(f *frame.Frame) bool {

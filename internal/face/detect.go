@@ -94,7 +94,7 @@ func (d *Detector) Level(ctx context.Context, src frame.Source, level int) ([]De
 	return suppress(found), nil
 }
 
-// tiles gives the centres of equally spaced squares that cover length and
+// tiles returns the centres of equally spaced squares that cover length and
 // overlap by at least a quarter.
 func tiles(length, side float64) []float64 {
 	n := int(math.Ceil((length-side)/(0.75*side) - 1e-9))
@@ -134,7 +134,7 @@ func (d *Detector) square(ctx context.Context, src frame.Source, cx, cy, l float
 	return found, nil
 }
 
-// anchor gives the centre of anchor i in units of the square.
+// anchor returns the centre of anchor i in units of the square.
 func anchor(i int) (x, y float64) {
 	n, c := 16, i/2
 	if i >= 512 {

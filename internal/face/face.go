@@ -70,7 +70,7 @@ func pose(p []Point) (yaw, pitch, roll float64) {
 	return yaw, pitch, roll
 }
 
-// rotation gives the proper rotation that maximises trace(R·S) for the
+// rotation returns the proper rotation that maximises trace(R·S) for the
 // covariance S (Horn's quaternion method): the eigenvector of the largest
 // eigenvalue of a symmetric 4 x 4 matrix, by Jacobi rotations.
 func rotation(s [3][3]float64) [3][3]float64 {

@@ -64,7 +64,7 @@ func bounds(p []Point) (x0, y0, x1, y1 float64) {
 }
 
 // Mesh is MediaPipe's face mesh with attention: 478 points, lips and eyes
-// refined. It is not for concurrent use.
+// refined. It is not safe for concurrent use.
 type Mesh struct {
 	session backend.Session
 	crop    *frame.RGB
@@ -88,7 +88,7 @@ func NewMesh(ctx context.Context, b backend.Backend, threads int) (*Mesh, error)
 // Close frees the network.
 func (m *Mesh) Close() error { return m.session.Close() }
 
-// Landmarks gives the 478 points of the face in the square, in picture pixels,
+// Landmarks returns the 478 points of the face in the square, in picture pixels,
 // and the presence score, 0..1: whether there is a face and the square fits it.
 func (m *Mesh) Landmarks(ctx context.Context, src frame.Source, roi ROI) ([]Point, float64, error) {
 	src.Warp(m.crop, roi.Affine(meshSide), frame.Replicate, 0)

@@ -45,7 +45,7 @@ var isStable = func() (s []int) {
 	return s
 }()
 
-// hat gives the weights w, so that sum w[i]·y[i] is the value at the frame at
+// hat returns the weights w, so that sum w[i]·y[i] is the value at the frame at
 // of the least-squares polynomial of the degree through samples 0..n-1.
 func hat(n, at, degree int) []float64 {
 	degree = min(degree, n-1)
@@ -129,7 +129,7 @@ func (m motion) inverse() motion {
 	return v
 }
 
-// smooth gives the smoothed points of window[at].
+// smooth returns the smoothed points of window[at].
 func smooth(window []*observation, at int) []Point {
 	now := window[at].points
 	n := len(window)

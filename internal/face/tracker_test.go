@@ -78,7 +78,7 @@ func follow(t testing.TB, tr *Tracker, frames []*frame.Frame) []Tracked {
 	return out
 }
 
-// reference gives the points of the portrait in its own pixels.
+// reference returns the points of the portrait in its own pixels.
 func reference(t *testing.T, portrait *frame.RGB) []Point {
 	f, to := scene(portrait, stage{320, 240, 0.9, 0})
 	out := follow(t, newTracker(t, ""), []*frame.Frame{f})

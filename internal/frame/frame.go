@@ -43,7 +43,7 @@ func (f Format) PixFmt() string {
 // SampleBytes is the size of one sample: 1 or 2.
 func (f Format) SampleBytes() int { return (f.Depth + 7) / 8 }
 
-// PlaneSize gives width and height in samples of plane i (0 Y, 1 Cb, 2 Cr).
+// PlaneSize returns width and height in samples of plane i (0 Y, 1 Cb, 2 Cr).
 func (f Format) PlaneSize(i int) (w, h int) {
 	if i == 0 {
 		return f.Width, f.Height
@@ -91,7 +91,7 @@ type Pool struct {
 	room   chan struct{} // one token for each frame not yet allocated
 }
 
-// NewPool makes a pool of at most n frames.
+// NewPool returns a pool of at most n frames.
 func NewPool(f Format, n int) *Pool {
 	p := &Pool{format: f, free: make(chan *Frame, n), room: make(chan struct{}, n)}
 	for range n {
@@ -117,7 +117,7 @@ func (p *Pool) Get(done <-chan struct{}) *Frame {
 	}
 }
 
-// Put gives a frame back. Its content may be overwritten at once.
+// Put returns a frame back. Its content may be overwritten at once.
 func (p *Pool) Put(f *Frame) {
 	if f != nil {
 		p.free <- f

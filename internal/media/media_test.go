@@ -78,7 +78,7 @@ func probe(t testing.TB, path string) *Info {
 	return info
 }
 
-// readAll gives a hash of each frame.
+// readAll returns a hash of each frame.
 func readAll(t testing.TB, path string, o VideoOptions) [][32]byte {
 	t.Helper()
 	info := probe(t, path)

@@ -11,7 +11,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// lumaAt gives the mean luma of a small square, as a share of the picture.
+// lumaAt returns the mean luma of a small square, as a share of the picture.
 func lumaAt(f *frame.Frame, x, y float64) int {
 	cx, cy, sum := int(x*float64(f.Width)), int(y*float64(f.Height)), 0
 	for dy := -2; dy <= 2; dy++ {

@@ -88,7 +88,7 @@ func (l *layer) at(x, y int) (colour, float32, float32) {
 	return l.c[i], l.alpha[i], l.seam[i]
 }
 
-// composeChroma gives each chroma sample the mean of what the luma pixels that
+// composeChroma returns each chroma sample the mean of what the luma pixels that
 // share it, of its own column and one or two rows, do. Each row is sampled by
 // its own displacement: where the lips meet, the mean of the displacements of
 // upper and lower lip would point at the teeth between them.

@@ -24,7 +24,7 @@ const (
 	maskFeather  = 14
 )
 
-// Engine implements lip.Engine. It is not for concurrent use.
+// Engine implements lip.Engine. It is not safe for concurrent use.
 type Engine struct {
 	mask  []float32
 	mem   *membrane
@@ -69,7 +69,7 @@ func (e *Engine) Hold() int { return 0 }
 // Close does nothing: the engine holds only memory.
 func (e *Engine) Close() error { return nil }
 
-// Push gives the item's face the mouth that its audio asks for.
+// Push returns the item's face the mouth that its audio asks for.
 func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -197,7 +197,7 @@ func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float6
 	}
 }
 
-// facing tells whether a triangle of the mesh is seen from its front.
+// facing reports whether a triangle of the mesh is seen from its front.
 func facing(t [3]vec) bool {
 	return (t[1].x-t[0].x)*(t[2].y-t[0].y)-(t[1].y-t[0].y)*(t[2].x-t[0].x) < 0
 }

@@ -86,7 +86,7 @@ func (a *interior) shade(c colour, light, saturation float64) colour {
 	}
 }
 
-// paint gives the colour at (u, v) between the lips' edges up and lo; teeth is
+// paint returns the colour at (u, v) between the lips' edges up and lo; teeth is
 // the speaker's own mouth, nil when it was never seen.
 func (a *interior) paint(p vec, up, lo float64, own *plate) colour {
 	x := (p.x - a.cu) / a.halfWidth
@@ -139,7 +139,7 @@ func (t *plate) cell(p vec) (x, y float64) {
 	return (p.x + plateW/plateScale/2) * plateScale, (p.y - t.v0) * plateScale
 }
 
-// sample gives the colour at a point and how surely it is known, 0..1.
+// sample returns the colour at a point and how surely it is known, 0..1.
 func (t *plate) sample(p vec) (colour, float64) {
 	x, y := t.cell(p)
 	x0, y0 := int(math.Floor(x)), int(math.Floor(y))

@@ -92,7 +92,7 @@ func F32ToBF16(dst []byte, src []float32) {
 	}
 }
 
-// ToF32 gives t with its values as float32: t itself where it is F32 already,
+// ToF32 returns t with its values as float32: t itself where it is F32 already,
 // otherwise a copy. I64 values beyond 2^24 are rounded.
 func (t *Tensor) ToF32() *Tensor {
 	if t.DType == F32 {

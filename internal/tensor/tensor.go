@@ -58,7 +58,7 @@ type Tensor struct {
 	Data  []byte
 }
 
-// New makes a tensor of zeros.
+// New returns a tensor of zeros.
 func New(d DType, shape ...int) *Tensor {
 	n := Volume(shape) * d.Size()
 	// []uint64 gives 8-byte alignment, which []byte does not promise.
@@ -83,7 +83,7 @@ func FromF32(v []float32, shape ...int) *Tensor {
 	return t
 }
 
-// NotFinite gives the index of the first NaN or infinity of v, or -1.
+// NotFinite returns the index of the first NaN or infinity of v, or -1.
 func NotFinite(v []float32) int {
 	for i, x := range v {
 		if x-x != 0 {
