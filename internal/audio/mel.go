@@ -107,10 +107,11 @@ func (m *melSpectrum) column(k int64, pcm []int16, first, total int64, out *[Mel
 	}
 }
 
-// logPower is the decimal logarithm that a log-mel is made of (spec 2.1).
+// logPower returns the decimal logarithm of a power in a log-mel (spec 2.1).
 func logPower(p float64) float64 { return math.Log10(max(p, melFloor)) }
 
-// FeatureRate is Whisper's features a second: one for two columns of a log-mel.
+// FeatureRate is the number of Whisper's features per second: one for two columns
+// of a log-mel.
 const FeatureRate = 50
 
 // FeatureIndices returns the ten of a voice's features (0..features−1) that
@@ -128,6 +129,7 @@ func FeatureIndices(frame, rateNum, rateDen, features int64) [10]int64 {
 	return out
 }
 
-// Windows is how many frames at 25 a second the original makes of a voice with
-// so many features: one or two more than the sound lasts (spec 2.6).
+// Windows returns the number of frames, at 25 per second, that the original makes
+// for a voice with that many features: one or two more than the sound lasts (spec
+// 2.6).
 func Windows(features int64) int64 { return features/2 + 2 }

@@ -14,8 +14,8 @@ const (
 	TemplateH = 280
 )
 
-// Anchors are the three points that the alignment goes by: image-left brow,
-// image-right brow, nose; x, y in picture pixels.
+// Anchors are the three points of the alignment: image-left brow, image-right
+// brow, nose; x, y in picture pixels.
 type Anchors [3][2]float64
 
 // AlignPoints468 returns the anchors from MediaPipe's points, by the table of
@@ -124,8 +124,8 @@ func TemplateAffine(a Anchors) frame.Affine {
 }
 
 // Aligner does LatentSync's alignment for one model size, in the original's
-// float32 arithmetic (warp32.go): matrix, crop, restore. The matrix has a state
-// that runs through the frames of a job.
+// float32 arithmetic (warp32.go): matrix, crop, restore. The matrix depends on the
+// earlier frames of the job.
 type Aligner struct {
 	Resolution   int // of the model: 256 or 512
 	CropW, CropH int // of the crop before the stretch: 210 x 280 or 420 x 560

@@ -1,6 +1,6 @@
-// Package frame holds video frames in memory as the decoder gives them and the
-// encoder takes them: planar Y'CbCr, so that pixels nobody edits stay as they
-// were, bit for bit.
+// Package frame holds video frames in memory in the decoder's and encoder's own
+// layout, planar Y'CbCr, so that pixels nobody edits stay as they are, bit for
+// bit.
 package frame
 
 import "fmt"
@@ -25,7 +25,7 @@ type Format struct {
 	FullRange      bool // luma 0..255 rather than 16..235 (at 8 bits)
 }
 
-// PixFmt is ffmpeg's name of the pixel format: yuv420p, yuv444p10le and so on.
+// PixFmt returns ffmpeg's name of the pixel format: yuv420p, yuv444p10le and so on.
 func (f Format) PixFmt() string {
 	name := "yuv444p"
 	switch {
@@ -40,7 +40,7 @@ func (f Format) PixFmt() string {
 	return name
 }
 
-// SampleBytes is the size of one sample: 1 or 2.
+// SampleBytes returns the size of one sample: 1 or 2.
 func (f Format) SampleBytes() int { return (f.Depth + 7) / 8 }
 
 // PlaneSize returns width and height in samples of plane i (0 Y, 1 Cb, 2 Cr).
@@ -51,7 +51,7 @@ func (f Format) PlaneSize(i int) (w, h int) {
 	return (f.Width + 1<<f.ShiftX - 1) >> f.ShiftX, (f.Height + 1<<f.ShiftY - 1) >> f.ShiftY
 }
 
-// Bytes is the size of one frame.
+// Bytes returns the size of one frame.
 func (f Format) Bytes() int {
 	n := 0
 	for i := range 3 {
@@ -83,8 +83,8 @@ func New(f Format) *Frame {
 	return fr
 }
 
-// Pool hands out frames of one format and bounds how many exist. Get blocks
-// while all of them are in use, which is what holds back a fast decoder.
+// Pool holds a limited number of frames of one format. Get blocks while all of
+// them are in use, which slows down a fast decoder.
 type Pool struct {
 	format Format
 	free   chan *Frame
@@ -100,7 +100,7 @@ func NewPool(f Format, n int) *Pool {
 	return p
 }
 
-// Get takes a frame, or nil when done is closed first.
+// Get returns a free frame, or nil if done is closed first.
 func (p *Pool) Get(done <-chan struct{}) *Frame {
 	select {
 	case f := <-p.free:
@@ -117,7 +117,7 @@ func (p *Pool) Get(done <-chan struct{}) *Frame {
 	}
 }
 
-// Put returns a frame back. Its content may be overwritten at once.
+// Put gives a frame back. Its content may be overwritten at once.
 func (p *Pool) Put(f *Frame) {
 	if f != nil {
 		p.free <- f

@@ -1,5 +1,5 @@
-// Package lip is what makes mouths: the Engine interface, implemented by
-// internal/preview and internal/latentsync, checked by lip/liptest.
+// Package lip defines Engine, which draws speaking mouths. internal/preview and
+// internal/latentsync implement it; lip/liptest tests them.
 package lip
 
 import (
@@ -10,21 +10,21 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// Engine turns faces into speaking faces, in order.
+// Engine makes faces speak, frame by frame.
 //
-// It edits the frames of items in place, inside the face mask only. Items
-// without a face are left as they are. A face that turns out to be of no use
-// is taken out of its item (Face = nil) and its frame left as it is.
+// It edits the frames of items in place, and only inside the face mask. It does
+// not change items without a face. If a face turns out to be unusable, the engine
+// removes it from its item (Face = nil) and does not change the frame.
 type Engine interface {
-	// Name is what the result's metadata says: "preview", "latentsync 1.6".
+	// Name returns the name for the result's metadata: "preview", "latentsync 1.6".
 	Name() string
-	// Hold is how many items the engine keeps back at most: those that it has
-	// to see before it can finish an earlier one.
+	// Hold returns the largest number of items that the engine holds: those that
+	// it has to see before it can finish an earlier one.
 	Hold() int
-	// Push takes the next item and gives the ones that are done but for their
-	// Finish, oldest first. The list is valid until the next call.
+	// Push takes the next item and returns the items that only need their Finish,
+	// oldest first. The list is valid until the next call.
 	Push(ctx context.Context, it Item) ([]Item, error)
-	// Flush finishes what is held, at the end of the video.
+	// Flush returns the items still held, at the end of the video.
 	Flush(ctx context.Context) ([]Item, error)
 	Close() error
 }
@@ -32,23 +32,22 @@ type Engine interface {
 // Item is one frame of work.
 type Item struct {
 	Frame *frame.Frame
-	// Face in this frame, nil when there is none that can be used.
+	// Face is the face in this frame, or nil if there is none that can be used.
 	Face *face.Face
-	// Cut is true where a new shot or a new track begins: nothing learned of
-	// the frames before may be carried over.
+	// Cut is true where a new shot or a new track begins. The engine must not use
+	// anything learned from earlier frames.
 	Cut bool
 
-	// finish is what is left to do to the frame.
+	// finish does the rest of the work on the frame.
 	finish func()
 }
 
-// Later leaves work on the frame of an item that the engine gives out to whoever
-// takes it: so a device does not wait for what a CPU does to frames.
+// Later leaves work on the frame to the receiver of the item, so that a device does
+// not wait for work that the CPU does on frames.
 func (it *Item) Later(work func()) { it.finish = work }
 
-// Finish does what the engine has left. Whoever takes an item from an engine
-// calls it before looking at the frame, from any goroutine; again it does
-// nothing.
+// Finish does the work that the engine has left. The receiver of an item must call
+// it before using the frame, from any goroutine. A second call does nothing.
 func (it *Item) Finish() {
 	if it.finish != nil {
 		it.finish()
@@ -56,18 +55,18 @@ func (it *Item) Finish() {
 	}
 }
 
-// Worker is an Engine that can tell what its work took, at any time and from
-// any goroutine.
+// Worker is an Engine that reports what its work took, at any time and from any
+// goroutine.
 type Worker interface {
-	// Work lists the parts of the work, in the order in which a frame meets them.
+	// Work returns the parts of the work, in the order of a frame.
 	Work() []Work
-	// Steady tells of the time between the first window and the last: how long
-	// it was, and for how much of it the device computed. 0 before the second
+	// Steady returns the time from the end of the first window to that of the
+	// last, and how much of it the device computed. Both are 0 before the second
 	// window is done.
 	Steady() (wall, busy time.Duration)
 }
 
-// Work is what one part of an engine's work took so far.
+// Work is what one part of an engine's work has taken so far.
 type Work struct {
 	Name   string        // "UNet", "VAE decoder"
 	Calls  int64         // how often
