@@ -13,10 +13,10 @@ import (
 	"github.com/lipstream/lipstream/internal/lip"
 )
 
-// Subject is an engine with input that suits it.
+// Subject is an engine with suitable input.
 type Subject struct {
 	Open func(t *testing.T) lip.Engine
-	// Picture is a frame that shows Face; it is copied, never changed.
+	// Picture is a frame that shows Face. Run never changes it.
 	Picture *frame.Frame
 	Face    *face.Face
 }
@@ -49,8 +49,8 @@ func (s Subject) open(t *testing.T) lip.Engine {
 	return e
 }
 
-// Mouth returns the mouth at a frame of the suite's items, for engines that are
-// told what to show: one that opens and closes.
+// Mouth returns the mouth at a frame of the suite, which opens and closes. Engines
+// that need mouth shapes use it.
 func Mouth(frame int64) audio.Mouth {
 	shapes := []audio.Mouth{
 		{}, {Open: 0.4, Speech: 1}, {Open: 0.9, Speech: 1}, {Open: 0.5, Round: 0.8, Speech: 1},
