@@ -41,9 +41,23 @@ func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Even
 	if last, err := q.events.GetLastMsgForSubject(ctx, subject); err == nil && last.Sequence <= after && last.Header.Get(lastHeader) != "" {
 		return nil
 	}
-	c, err := q.js.OrderedConsumer(ctx, eventStream, jetstream.OrderedConsumerConfig{
+	return q.consume(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
+	}, func(_ string, e Event) (bool, error) { return e.Last, f(e) })
+}
+
+// Follow calls f with all events of all jobs that are written from now on, until
+// ctx ends.
+func (q *Queue) Follow(ctx context.Context, f func(id string, e Event)) error {
+	return q.consume(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy}, func(id string, e Event) (bool, error) {
+		f(id, e)
+		return false, nil
 	})
+}
+
+// consume calls f with events until f returns true or an error, or ctx ends.
+func (q *Queue) consume(ctx context.Context, o jetstream.OrderedConsumerConfig, f func(id string, e Event) (bool, error)) error {
+	c, err := q.js.OrderedConsumer(ctx, eventStream, o)
 	if err != nil {
 		return q.failure(err)
 	}
@@ -58,18 +72,18 @@ func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Even
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			if errors.Is(err, jetstream.ErrNoHeartbeat) {
-				continue // the connection is lost; the consumer begins again by itself
-			}
-			return q.failure(err)
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			continue // the connection is lost; the consumer starts again by itself
 		}
-		meta, err := m.Metadata()
+		var meta *jetstream.MsgMetadata
+		if err == nil {
+			meta, err = m.Metadata()
+		}
 		if err != nil {
 			return q.failure(err)
 		}
 		e := Event{Sequence: meta.Sequence.Stream, Data: m.Data(), Last: m.Headers().Get(lastHeader) != ""}
-		if err := f(e); err != nil || e.Last {
+		if end, err := f(strings.TrimPrefix(m.Subject(), eventSubject), e); end || err != nil {
 			return err
 		}
 	}
@@ -129,33 +143,4 @@ func (q *Queue) Frame(ctx context.Context, id string) (Frame, error) {
 		return Frame{}, q.failure(err)
 	}
 	return Frame{Index: int64(binary.BigEndian.Uint64(e.Value())), JPEG: e.Value()[8:]}, nil
-}
-
-// Follow calls f with all events of all jobs that are written from now on, until
-// ctx ends.
-func (q *Queue) Follow(ctx context.Context, f func(id string, e Event)) error {
-	c, err := q.js.OrderedConsumer(ctx, eventStream, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
-	if err != nil {
-		return q.failure(err)
-	}
-	messages, err := c.Messages()
-	if err != nil {
-		return q.failure(err)
-	}
-	defer messages.Stop()
-	defer context.AfterFunc(ctx, messages.Stop)()
-	for {
-		m, err := messages.Next()
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			continue
-		case err != nil:
-			return q.failure(err)
-		}
-		if meta, err := m.Metadata(); err == nil {
-			f(strings.TrimPrefix(m.Subject(), eventSubject), Event{Sequence: meta.Sequence.Stream, Data: m.Data(), Last: m.Headers().Get(lastHeader) != ""})
-		}
-	}
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -48,7 +47,7 @@ func (q *Queue) lease(ctx context.Context, j Job, task int, id string, m jetstre
 // keep says that the worker lives, and watches the record.
 func (l *Lease) keep() {
 	defer close(l.done)
-	beat := time.NewTicker(l.q.o.Lease / 4)
+	beat := time.NewTicker(l.q.beat)
 	defer beat.Stop()
 	changes, err := l.q.jobs.Watch(l.ctx, l.Job.ID)
 	var updates <-chan jetstream.KeyValueEntry
@@ -217,7 +216,7 @@ func (l *Lease) Fail(ctx context.Context, p Problem, again bool) error {
 	j, err := l.change(ctx, func(j *Job, t *Task) {
 		t.State, t.Lease = Queued, ""
 		if pause = 0; again && t.Attempts < l.q.o.Attempts && !j.Cancelling {
-			pause = min(30*time.Second, time.Duration(math.Pow(2, float64(t.Attempts-1)))*time.Second)
+			pause = min(maxPause, l.q.pause<<min(t.Attempts-1, 10))
 			return
 		}
 		if p.Dead = again; again {

@@ -98,6 +98,10 @@ type Queue struct {
 	events, work                 jetstream.Stream
 	lines                        map[string]jetstream.Consumer // by engine.priority
 
+	beat  time.Duration // between two heartbeats of a lease
+	look  time.Duration // see lookEvery
+	pause time.Duration // before the second attempt of a task; it doubles with every further one
+
 	mu   sync.Mutex
 	bell chan struct{} // closed and replaced when there may be work
 }
@@ -110,7 +114,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Lease < minLease || o.Attempts < 1 {
 		return nil, fault.Usage.New(op, fmt.Sprintf("a lease of %v with %d attempts cannot work", o.Lease, o.Attempts), "give at least 1s and 1")
 	}
-	q := &Queue{o: o, log: o.Log, bell: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
+	q := &Queue{o: o, log: o.Log, look: lookEvery, pause: time.Second, bell: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
 	}
@@ -133,6 +137,7 @@ func (q *Queue) open(ctx context.Context) (err error) {
 	if err := q.agree(ctx); err != nil {
 		return err
 	}
+	q.beat = q.o.Lease / 4
 	if err := q.setUp(ctx); err != nil {
 		return q.failure(err)
 	}

@@ -15,12 +15,13 @@ import (
 )
 
 const (
-	// look is how often a waiting worker looks for work of which it heard no
-	// bell: tasks of a worker that was lost, and those whose pause is over.
-	look = time.Second
-	// settling is how long the record of a job may come after its message.
+	// lookEvery is how often a waiting worker looks for work that no bell
+	// announced: tasks of a lost worker, and those whose pause is over.
+	lookEvery = time.Second
+	// settling is how long the record of a job may appear after its message.
 	settling = time.Minute
 	glance   = 300 * time.Millisecond // between two looks for such a record
+	maxPause = 30 * time.Second       // before another attempt of a task
 )
 
 // Announce tells the others of a worker; every few seconds it says that the
@@ -78,21 +79,29 @@ func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
 func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lease, error) {
 	for {
 		rung := q.rung()
-		for _, p := range priorities {
-			for _, engine := range engines {
-				l, err := q.next(ctx, worker, engine+"."+string(p))
-				if err != nil || l != nil {
-					return l, err
-				}
-			}
+		if l, err := q.first(ctx, worker, engines); err != nil || l != nil {
+			return l, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, fault.Cancelled.Wrap("wait for work", ctx.Err())
 		case <-rung:
-		case <-time.After(look):
+		case <-time.After(q.look):
 		}
 	}
+}
+
+// first takes the first task of the highest priority; it returns nil when there
+// is none now.
+func (q *Queue) first(ctx context.Context, worker string, engines []string) (*Lease, error) {
+	for _, p := range priorities {
+		for _, engine := range engines {
+			if l, err := q.next(ctx, worker, engine+"."+string(p)); err != nil || l != nil {
+				return l, err
+			}
+		}
+	}
+	return nil, nil
 }
 
 // next takes the first task of a line that is to be done; nil: there is none

@@ -41,7 +41,7 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	cmd := exec.CommandContext(ctx, w.o.Command[0], w.o.Command[1:]...)
 	cmd.Env = append(os.Environ(), "LIPSTREAM_JOBS_DIR="+w.journals)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = stopping
+	cmd.WaitDelay = w.stopping
 	var log tail
 	cmd.Stderr = &log
 	in, err := cmd.StdinPipe()

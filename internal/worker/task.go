@@ -263,7 +263,7 @@ const often = 500 * time.Millisecond
 func (t *task) event(ctx context.Context, e lipstream.Event) {
 	if e.Type == lipstream.EventProgress {
 		last := e.Frames > 0 && e.Frame == e.Frames
-		if time.Since(t.shown) < often && e.Stage == t.stage && !last {
+		if time.Since(t.shown) < t.w.often && e.Stage == t.stage && !last {
 			return
 		}
 		t.shown, t.stage = time.Now(), e.Stage

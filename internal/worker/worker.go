@@ -44,7 +44,7 @@ type Options struct {
 
 const (
 	beat       = 4 * time.Second
-	cacheLimit = 20 << 30 // bytes of media from a store elsewhere
+	cacheLimit = 20 << 30 // bytes of media from a remote store
 )
 
 // Worker does tasks.
@@ -59,6 +59,8 @@ type Worker struct {
 	lock     *os.File
 	hard     context.Context // ends when tasks at work are to be given back
 	giveBack context.CancelFunc
+	stopping time.Duration // see stopping
+	often    time.Duration // see often
 
 	mu   sync.Mutex
 	info queue.Worker
@@ -94,7 +96,7 @@ func New(ctx context.Context, o Options) (*Worker, error) {
 		}
 		o.Memory = b.Host
 	}
-	w := &Worker{o: o, log: o.Log, memory: semaphore.NewWeighted(o.Memory), work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
+	w := &Worker{o: o, log: o.Log, memory: semaphore.NewWeighted(o.Memory), stopping: stopping, often: often, work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
