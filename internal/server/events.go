@@ -31,8 +31,6 @@ const (
 type hub struct {
 	read func(ctx context.Context, id string, after uint64, f func(queue.Event) error) error
 
-	slow time.Duration // see slow
-
 	life context.Context // of all streams
 	end  context.CancelFunc
 
@@ -55,7 +53,7 @@ type jobLog struct {
 }
 
 func newHub(read func(context.Context, string, uint64, func(queue.Event) error) error) *hub {
-	h := &hub{read: read, slow: slow, logs: map[string]*jobLog{}}
+	h := &hub{read: read, logs: map[string]*jobLog{}}
 	h.life, h.end = context.WithCancel(context.Background())
 	return h
 }
@@ -143,22 +141,21 @@ func (l *jobLog) from(n int) (events []queue.Event, next int, ended bool, change
 
 // stream writes server-sent events.
 type stream struct {
-	w    http.ResponseWriter
-	c    *http.ResponseController
-	slow time.Duration
+	w http.ResponseWriter
+	c *http.ResponseController
 }
 
-func (h *hub) open(w http.ResponseWriter) *stream {
+func openStream(w http.ResponseWriter) *stream {
 	head := w.Header()
 	head.Set("Content-Type", "text/event-stream")
 	head.Set("Cache-Control", "no-store")
 	head.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	return &stream{w, http.NewResponseController(w), h.slow}
+	return &stream{w, http.NewResponseController(w)}
 }
 
 func (s *stream) write(text string) error {
-	_ = s.c.SetWriteDeadline(time.Now().Add(s.slow))
+	_ = s.c.SetWriteDeadline(time.Now().Add(slow))
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
@@ -188,7 +185,7 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 	}
 	l, leave := s.hub.follow(id)
 	defer leave()
-	out := s.hub.open(w)
+	out := openStream(w)
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	var seen uint64 // version of the record
@@ -244,7 +241,7 @@ func kindOf(data []byte) string {
 func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) error {
 	s.hub.add(1)
 	defer s.hub.add(-1)
-	out := s.hub.open(w)
+	out := openStream(w)
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	var version uint64

@@ -79,8 +79,9 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer func() { _ = frames.Close() }()
 	c := http.NewResponseController(w)
-	_ = c.Flush() // the client need not wait for the first frame to hear their size
-	n, err := io.Copy(&paced{w, c, s.stall}, frames)
+	_ = c.SetWriteDeadline(time.Now().Add(stall))
+	_ = c.Flush() // the client learns the size before the first frame is decoded
+	n, err := io.Copy(&paced{w, c}, frames)
 	if err != nil || n != size {
 		if r.Context().Err() == nil {
 			s.log.Warn("server: a result's frames ended early", "job", r.PathValue("id"), "bytes", n, "of", size, "error", err)
@@ -106,12 +107,11 @@ func within(r *http.Request, name string, most int64) (int64, error) {
 // paced ends an answer whose client takes nothing for too long: it holds what
 // others wait for.
 type paced struct {
-	w     io.Writer
-	c     *http.ResponseController
-	stall time.Duration
+	w io.Writer
+	c *http.ResponseController
 }
 
 func (p *paced) Write(b []byte) (int, error) {
-	_ = p.c.SetWriteDeadline(time.Now().Add(p.stall))
+	_ = p.c.SetWriteDeadline(time.Now().Add(stall))
 	return p.w.Write(b)
 }

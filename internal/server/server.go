@@ -59,7 +59,6 @@ type Server struct {
 	estimate chan struct{} // one at a time
 	decoders chan struct{} // see decoders
 	queueing time.Duration // see queueing
-	stall    time.Duration // see stall; of frames
 	draining atomic.Bool
 	handler  http.Handler
 }
@@ -73,7 +72,7 @@ func New(o Options) (*Server, error) {
 	o.MaxStored = cmp.Or(o.MaxStored, 100<<30)
 	o.MaxQueued = cmp.Or(o.MaxQueued, 1000)
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
-	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), queueing: queueing, stall: stall}
+	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), queueing: queueing}
 	var err error
 	if s.uploads, err = newUploads(filepath.Join(o.Dir, "uploads"), o.MaxUpload, o.MaxStored, o.Log); err != nil {
 		return nil, err
