@@ -17,22 +17,22 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// lastHeader marks the event after which there is nothing more.
+// lastHeader marks the last event of a job.
 const lastHeader = "Lipstream-Last"
 
-// Event is an entry of a job's log. Data is a lipstream.Event in JSON, with the
-// number of the task that it is about: "task".
+// Event is an entry in a job's log. Data is a lipstream.Event in JSON, with one
+// more field: "task", the number of the task.
 type Event struct {
-	// Sequence grows over the events of all jobs; those of one job are not
-	// numbered without gaps.
+	// Sequence increases over the events of all jobs, so the events of one job
+	// have gaps.
 	Sequence uint64
 	Data     []byte
-	Last     bool // nothing follows, unless the job is begun anew
+	Last     bool // nothing follows unless the job is retried
 }
 
-// Events calls f with the log of a job from behind a sequence on (0: all that
-// is kept), then with what comes, until the last event, f's error, which it
-// gives, or the end of ctx.
+// Events calls f with the events of a job after a sequence number (0 for all that
+// are kept), then with new ones as they arrive. It returns after the last event,
+// when f returns an error, which it returns, or when ctx ends.
 func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Event) error) error {
 	if _, err := q.Job(ctx, id); err != nil {
 		return err
@@ -89,7 +89,7 @@ func (q *Queue) consume(ctx context.Context, o jetstream.OrderedConsumerConfig, 
 	}
 }
 
-// end writes the last event of an ended job, unless it is there already.
+// end writes the last event of an ended job, unless the log has it already.
 func (q *Queue) end(ctx context.Context, j Job) error {
 	subject := eventSubject + j.ID
 	last, err := q.events.GetLastMsgForSubject(ctx, subject)
@@ -115,21 +115,21 @@ func (q *Queue) end(ctx context.Context, j Job) error {
 		return fault.Internal.Wrap("write the log of job "+j.ID, err)
 	}
 	m := &nats.Msg{Subject: subject, Data: b, Header: nats.Header{lastHeader: {"1"}}}
-	// Two who end the same job at once write one last event.
+	// The ID makes NATS drop a second last event of the same job.
 	_, err = q.js.PublishMsg(ctx, m, jetstream.WithMsgID(fmt.Sprintf("%s.%d.end", j.ID, j.Generation)))
 	return q.failure(err)
 }
 
-// Frame is a picture of a job at work.
+// Frame is a frame of a running job.
 type Frame struct {
 	Index int64  // of the output
 	JPEG  []byte // at most 640 pixels wide
 }
 
-// ErrNoFrame is the cause where a job has no picture (yet).
-var ErrNoFrame = errors.New("there is no picture of it yet")
+// ErrNoFrame is the cause when a job has no frame yet.
+var ErrNoFrame = errors.New("no frame of it has been made yet")
 
-// Frame gives the latest.
+// Frame returns the latest frame of a job.
 func (q *Queue) Frame(ctx context.Context, id string) (Frame, error) {
 	none := &fault.Error{Kind: fault.Input, Op: "show job " + id, Err: ErrNoFrame}
 	if !validID(id) {

@@ -15,19 +15,17 @@ import (
 )
 
 const (
-	// maxLog bounds the events of a job that are held for its listeners; those
-	// before come only to who begins anew.
+	// maxLog bounds the events of a job that are kept in memory for its listeners.
 	maxLog = 20_000
 	// slow is how long one write to a listener may take before it is dropped. It
-	// can come back with Last-Event-ID.
+	// can reconnect with Last-Event-ID.
 	slow      = 20 * time.Second
 	heartbeat = 15 * time.Second
-	// listPause gathers changes of the list.
+	// listPause is how long changes of the list are collected before they are sent.
 	listPause = 250 * time.Millisecond
 )
 
-// hub reads the log of each job that somebody follows once, for all who follow
-// it.
+// hub reads the log of each followed job once, for all its listeners.
 type hub struct {
 	read func(ctx context.Context, id string, after uint64, f func(queue.Event) error) error
 
@@ -58,7 +56,7 @@ func newHub(read func(context.Context, string, uint64, func(queue.Event) error) 
 	return h
 }
 
-// follow gives the log of a job; leave has to be called.
+// follow returns the log of a job. The caller must call leave.
 func (h *hub) follow(id string) (l *jobLog, leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -84,14 +82,15 @@ func (h *hub) follow(id string) (l *jobLog, leave func()) {
 	}
 }
 
-// forget makes the next listener read a job's log anew: it was begun again.
+// forget makes the next listener read a job's log from its beginning, after a
+// retry.
 func (h *hub) forget(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.logs, id)
 }
 
-// close ends all.
+// close ends all streams.
 func (h *hub) close() {
 	h.end()
 	h.wg.Wait()
@@ -110,7 +109,7 @@ func (h *hub) listeners() int {
 }
 
 func (l *jobLog) fill(ctx context.Context, read func(context.Context, string, uint64, func(queue.Event) error) error, id string) {
-	// A failure ends the streams; their clients come back.
+	// A failure ends the streams; their clients reconnect.
 	_ = read(ctx, id, 0, func(e queue.Event) error {
 		e.Data = bytes.Clone(e.Data)
 		l.mu.Lock()
@@ -130,7 +129,7 @@ func (l *jobLog) fill(ctx context.Context, read func(context.Context, string, ui
 	l.changed = make(chan struct{})
 }
 
-// from gives the events from the n-th on.
+// from returns the events from the n-th on.
 func (l *jobLog) from(n int) (events []queue.Event, next int, ended bool, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +179,7 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 	if last := cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after")); last != "" {
 		var err error
 		if after, err = strconv.ParseUint(last, 10, 64); err != nil {
-			return refuse(http.StatusBadRequest, "Last-Event-ID is no number: "+strconv.Quote(last), "leave it out to begin anew")
+			return refuse(http.StatusBadRequest, "Last-Event-ID is not a number: "+strconv.Quote(last), "leave it out to read all events")
 		}
 	}
 	l, leave := s.hub.follow(id)
