@@ -93,7 +93,8 @@ func setUp(dir string) error {
 		}
 	}
 	findRuntime()
-	if err := os.Setenv("LIPSTREAM_JOBS_DIR", filepath.Join(dir, "jobs")); err != nil { // of jobs run in this process
+	// For jobs that run in this process.
+	if err := errors.Join(os.Setenv("LIPSTREAM_JOBS_DIR", filepath.Join(dir, "jobs")), os.Setenv("LIPSTREAM_RUNTIME_DIR", quickDir)); err != nil {
 		return err
 	}
 	inputs = filepath.Join(dir, "in")
