@@ -14,7 +14,7 @@ import torch
 
 import harness
 from fake import Fake
-from support import base, host, package, root, wait
+from support import base, host, package, root, silence, wait
 
 client, nodes, service, hostmod = (package(n) for n in ("client", "nodes", "service", "host"))
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -316,14 +316,6 @@ class LatentSyncTest(Case):
         self.assertEqual(report["frames"], 100)
         self.assertGreater(report["tensors"], 600_000_000)
         self.assertLess(report["overhead"], 64 << 20)
-
-
-def silence(path):
-    import wave
-
-    with wave.open(path, "wb") as f:
-        f.setparams((1, 2, 16000, 0, "NONE", ""))
-        f.writeframes(bytes(64000))
 
 
 class RunTest(Case):
