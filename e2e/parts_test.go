@@ -82,9 +82,9 @@ func TestParts(t *testing.T) {
 			if tt.engine == "latentsync" {
 				needLong(t)
 			}
-			job := lipstream.Job{Video: tt.video, Audio: in("three.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Codec: "ffv1", Engine: tt.engine}
+			job := lipstream.Job{Video: tt.video, Audio: in("three.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Settings: lipstream.Settings{Codec: "ffv1", Engine: tt.engine}}
 			if tt.engine == "latentsync" {
-				job.LatentSync.Models, job.LatentSync.Steps = models, 2
+				job.Models, job.Steps = models, new(2)
 			}
 			whole, err := lipstream.Run(t.Context(), job, nil)
 			if err != nil {

@@ -64,7 +64,7 @@ func TestResume(t *testing.T) {
 		if string(again) != string(whole) {
 			t.Errorf("%v: the video differs from that of a job that was not stopped", sig)
 		}
-		if text := said(j); !strings.Contains(text, "goes on with what an interrupted run has left") {
+		if text := said(j); !strings.Contains(text, "continues from what an interrupted run left") {
 			t.Errorf("%v: said only %q", sig, text)
 		}
 		data, err := os.ReadFile(report)

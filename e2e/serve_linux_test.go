@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/queue"
 )
@@ -225,7 +226,7 @@ func TestChaos(t *testing.T) {
 	var all []submitted
 	for i := range jobs {
 		spec := queue.Spec{Video: queue.Source{Upload: uploads["head.mp4"]}, Audio: queue.Source{Upload: uploads["two.wav"]},
-			Name: "out.mkv", Codec: "ffv1", Engine: "preview", Split: -1}
+			Name: "out.mkv", Split: -1, Settings: lipstream.Settings{Codec: "ffv1", Engine: "preview"}}
 		split := i%3 == 0
 		if split {
 			spec.Video.Upload, spec.Audio.Upload, spec.Split = uploads["twelve.mp4"], uploads["three.wav"], 3
