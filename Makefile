@@ -31,9 +31,8 @@ RACE += ./tools/stress            # keeps the processors busy
 
 # The packages that start goroutines and are run without it all the same.
 NORACE += ./internal/backend/backendtest # helpers of tests; has no tests itself
-NORACE += ./tools/bench/limit            # one sampler; the tests wait for processes
+NORACE += ./tools/bench/lab              # a sampler; has no tests itself
 NORACE += ./tools/bench/load             # measures a server in another process
-NORACE += ./tools/bench/unet             # one sampler; the tests compute a network
 
 export RACE PACKAGES TESTFLAGS
 

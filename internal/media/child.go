@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// ExitError says how a child process ended when it should not have.
+// ExitError describes the failure of a child process.
 type ExitError struct {
 	Program string
 	Code    int            // exit code, -1 after a signal
@@ -24,7 +24,7 @@ type ExitError struct {
 	Stderr  []string       // the last lines that it printed
 }
 
-// Error tells the end and the last line that the program printed.
+// Error returns how the program ended and the most useful line that it printed.
 func (e *ExitError) Error() string {
 	how := fmt.Sprintf("%s failed with exit code %d", e.Program, e.Code)
 	if e.Signal != 0 {
@@ -36,18 +36,18 @@ func (e *ExitError) Error() string {
 	return how
 }
 
-// pipeSize is what a pipe is enlarged to on Linux, where 64 KiB would cost a
-// switch between the processes sixteen times as often.
+// pipeSize is the size of a pipe's buffer on Linux. The default of 64 KiB would
+// cause sixteen times as many context switches.
 const pipeSize = 1 << 20
 
-// child is a running program in a process group of its own: a Ctrl-C on the
-// terminal reaches only us, and killing it also kills what it started.
+// child is a running program in its own process group, so that Ctrl-C on the
+// terminal only reaches us, and killing it also kills its children.
 type child struct {
 	cmd    *exec.Cmd
 	name   string
 	tail   *tail
-	done   chan struct{} // closed when the child was reaped
-	err    error         // how it ended; read after done
+	done   chan struct{} // closed when the child has ended
+	err    error         // how it ended; valid after done
 	mu     sync.Mutex
 	reaped bool
 	killed atomic.Bool // by us
@@ -61,9 +61,9 @@ func start(ctx context.Context, name, path string, args []string, stdin, stdout 
 	}
 	c := &child{name: name, tail: &tail{}, done: make(chan struct{})}
 	c.cmd = exec.Command(path, args...)
-	// Error texts are matched, so they must be English and without colours.
+	// Error texts are matched, so they must be in English and without colours.
 	c.cmd.Env = append(os.Environ(), "LC_ALL=C", "AV_LOG_FORCE_NOCOLOR=1")
-	// A nil *os.File in the interface would not be a nil interface.
+	// A nil *os.File in an interface is not a nil interface.
 	if stdin != nil {
 		c.cmd.Stdin = stdin
 	}
@@ -71,7 +71,7 @@ func start(ctx context.Context, name, path string, args []string, stdin, stdout 
 		c.cmd.Stdout = stdout
 	}
 	c.cmd.Stderr = c.tail
-	// A grandchild that holds stderr must not hold up Wait.
+	// A grandchild that holds stderr must not block Wait.
 	c.cmd.WaitDelay = 300 * time.Millisecond
 	if err := startCommand(c.cmd); err != nil {
 		return nil, err
@@ -102,8 +102,8 @@ func (c *child) reap() {
 	close(c.done)
 }
 
-// kill ends the child at once, with its process group. Calling it after the
-// child has been reaped does nothing: its number may be someone else's by then.
+// kill kills the child and its process group. It does nothing once the child has
+// been reaped, because its process id may belong to another process by then.
 func (c *child) kill() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -114,7 +114,7 @@ func (c *child) kill() {
 	killGroup(c.cmd.Process)
 }
 
-// wait gives how the child ended.
+// wait waits for the child and returns how it ended.
 func (c *child) wait() error {
 	<-c.done
 	if c.stop != nil {
@@ -123,13 +123,13 @@ func (c *child) wait() error {
 	return c.err
 }
 
-// close kills and reaps.
+// close kills the child and waits for it.
 func (c *child) close() {
 	c.kill()
 	_ = c.wait()
 }
 
-// output runs a program to its end and gives what it printed.
+// output runs a program and returns what it printed.
 func output(ctx context.Context, path string, args ...string) ([]byte, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -141,9 +141,9 @@ func output(ctx context.Context, path string, args ...string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Closing the pipe too: a grandchild could hold its other end.
+	// A grandchild could hold the other end of the pipe.
 	defer context.AfterFunc(ctx, func() { _ = r.SetReadDeadline(time.Now()) })()
-	// No answer of ffprobe comes near this; a hostile file must not fill memory.
+	// ffprobe prints far less, but a hostile file must not fill the memory.
 	out, readErr := io.ReadAll(io.LimitReader(r, 64<<20))
 	if readErr != nil || len(out) == 64<<20 {
 		c.kill()
@@ -163,7 +163,7 @@ func baseName(path string) string {
 	return strings.TrimSuffix(name, ".exe")
 }
 
-// running holds the numbers of the children alive.
+// running holds the process ids of the children that are alive.
 var running pidSet
 
 type pidSet struct {
@@ -186,8 +186,8 @@ func (s *pidSet) remove(pid int) {
 	delete(s.pids, pid)
 }
 
-// Pids gives the process ids of all children of this package that run now,
-// sorted, so that their memory can be counted with ours.
+// Pids returns the sorted process ids of all running children of this package,
+// so that their memory can be counted with ours.
 func Pids() []int {
 	running.mu.Lock()
 	defer running.mu.Unlock()
@@ -251,8 +251,8 @@ func (t *tail) lines() []string {
 	return slices.Clone(t.ring)
 }
 
-// summary picks the line that explains most: ffmpeg's last lines are often
-// only "Conversion failed!".
+// summary returns the most useful line. The last lines of ffmpeg are often just
+// "Conversion failed!".
 func summary(lines []string) string {
 	for _, want := range []string{
 		"No space left on device", "Disk quota exceeded", "File too large", "moov atom not found", "Read-only file system",

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,12 +14,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// TestDiesWithUs kills a process of ours with -9 and sees ffmpeg end too.
+// TestDiesWithUs kills a process like ours with -9 and waits for its ffmpeg to
+// end too.
 func TestDiesWithUs(t *testing.T) {
 	if out := os.Getenv("LIPSTREAM_TEST_SINK"); out != "" {
 		s := openSink(t, out, sinkOptions(small))
@@ -26,7 +27,7 @@ func TestDiesWithUs(t *testing.T) {
 			t.Fatal(err)
 		}
 		fmt.Println("pid", Pids()[0])
-		time.Sleep(time.Minute)
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
 		return
 	}
 	tools(t)
@@ -36,6 +37,11 @@ func TestDiesWithUs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,17 +56,11 @@ func TestDiesWithUs(t *testing.T) {
 	if pid == 0 {
 		t.Fatal("no child")
 	}
-	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+	until(t, func() bool {
 		// Whoever adopted it may not have reaped it yet.
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") || errors.Is(err, syscall.ESRCH) {
-			return
-		}
-		if time.Now().After(end) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			t.Fatalf("ffmpeg lives on: %s", stat)
-		}
-	}
+		return errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") || errors.Is(err, syscall.ESRCH)
+	})
 }
 
 func TestTail(t *testing.T) {

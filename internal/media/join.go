@@ -10,9 +10,9 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Join puts videos of the same kind one behind the other, without encoding them
-// again, with the sound that o says. The output appears under its name only when
-// it is complete.
+// Join concatenates videos of the same kind without encoding them again, and adds
+// the sound that o names. The output appears under its name only when it is
+// complete.
 func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkOptions) (err error) {
 	cont, err := containerOf(path)
 	if err != nil {
@@ -45,7 +45,7 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 		s.n += info.Video.Frames
 		fmt.Fprintf(&lines, "file 'file:%s'\n", strings.ReplaceAll(p, "'", `'\''`))
 		if v := info.Video; v.Frames > 0 && v.FrameRate.Float() > 0 {
-			// What the file says is rounded, which would add up over the parts.
+			// The duration in the file is rounded; over many parts that would add up.
 			fmt.Fprintf(&lines, "duration %s\n", seconds(float64(v.Frames)/v.FrameRate.Float()))
 		}
 	}

@@ -11,10 +11,10 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// CodecFormat is the working format for an encoder. It is WorkingFormat, but for
-// RGB video that is encoded without loss (ffv1): 4:4:4 with 10 bits, limited
-// range, into which RGB of 8 bits goes, and back through RGBReader, without a
-// difference. (RGB of more bits loses the rest; alpha is not kept.)
+// CodecFormat returns the working format for an encoder. It is WorkingFormat,
+// except for RGB video that is encoded without loss (ffv1). That becomes 4:4:4 with
+// 10 bits and limited range, which RGBReader converts back to the same 8-bit RGB.
+// (RGB of more bits is reduced to 8; alpha is dropped.)
 func CodecFormat(v VideoInfo, codec string) frame.Format {
 	f := WorkingFormat(v)
 	if codec == "ffv1" && v.RGB && !v.IsPicture {
@@ -32,8 +32,8 @@ type RGBReader struct {
 	out  *os.File
 }
 
-// OpenRGB begins with frame first, from 0, of a video of constant rate, as results
-// are; count 0 is up to the end.
+// OpenRGB starts reading count frames from frame first (counted from 0) of a video
+// of constant rate, as Lipstream writes them. A count of 0 reads up to the end.
 func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, count int64) (*RGBReader, error) {
 	if err := info.NeedVideo(); err != nil {
 		return nil, err
@@ -43,12 +43,12 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	if !v.RGB {
 		in += ":in_color_matrix=" + scaleMatrix(spaceName(matrixOf(*v))) + ":in_range=" + rangeName(v.ColorRange == "pc")
 	}
-	// Without the planar step swscale takes a short cut that is not exact.
+	// Without the planar step swscale takes a shortcut that is not exact.
 	filters := []string{in, "format=gbrp", "scale=" + scaleFlags, "format=rgb24"}
 	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
 	if first > 0 {
-		// Half a frame before it: ffmpeg drops what was before that. The track may
-		// begin later than the file (Matroska with AAC: 21 ms).
+		// Seek to half a frame before it; ffmpeg drops what comes earlier. The track
+		// may begin later than the file (Matroska with AAC: 21 ms).
 		args = append(args, "-ss", seconds(v.Start.Seconds()+(float64(first)-0.5)/v.FrameRate.Float()))
 	}
 	args = append(args, inputArgs(info, path)...)
@@ -64,7 +64,7 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	return &RGBReader{ctx: ctx, path: path, c: c, out: out}, nil
 }
 
-// Read gives io.EOF only where ffmpeg ended well.
+// Read returns io.EOF only if ffmpeg succeeded.
 func (r *RGBReader) Read(p []byte) (int, error) {
 	n, err := r.out.Read(p)
 	if err != io.EOF {
