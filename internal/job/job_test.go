@@ -33,7 +33,7 @@ func TestJobSettings(t *testing.T) {
 		{"engine", func(j *Job) { j.Engine = "magic" }, "`engine`: \"magic\" is not one of its values"},
 		{"length", func(j *Job) { j.Length = "forever" }, "`length`: \"forever\" is not one of its values"},
 		{"backend", func(j *Job) { j.Backend = "abacus" }, "`backend`: \"abacus\" is not one of its values"},
-		{"face", func(j *Job) { j.Face = "banana" }, "`face`: \"banana\""},
+		{"face", func(j *Job) { j.Face = "banana" }, "`face`: banana is not a choice"},
 		{"rate 0", func(j *Job) { j.FPS = "0" }, "`fps`: \"0\" is not a frame rate"},
 		{"rate text", func(j *Job) { j.FPS = "fast" }, "`fps`: \"fast\" is not a frame rate"},
 		{"rate too high", func(j *Job) { j.FPS = "1000000" }, "`fps`: \"1000000\" is not a frame rate"},
