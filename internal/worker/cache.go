@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/store"
 )
@@ -80,23 +81,17 @@ func (c *cache) fetch(ctx context.Context, object, path string) error {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	f, err := os.CreateTemp(c.dir, ".*")
+	f, err := disk.Create(path)
 	if err != nil {
 		return fault.Output.Wrap("keep object "+object, fault.WithoutPath(err))
 	}
-	defer func() {
-		_ = f.Close()
-		_ = os.Remove(f.Name())
-	}()
+	defer func() { _ = f.Close() }()
 	n, err := io.Copy(f, contextReader{ctx, r})
 	if err == nil && n != info.Size {
 		err = io.ErrUnexpectedEOF
 	}
 	if err == nil {
-		err = f.Close()
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = f.Commit(0o600)
 	}
 	return fault.Output.Wrap("fetch object "+object, fault.WithoutPath(err))
 }
