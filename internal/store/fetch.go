@@ -1,0 +1,44 @@
+package store
+
+import (
+	"context"
+	"io"
+
+	"github.com/lipstream/lipstream/internal/disk"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// Fetch copies an object into a file, which appears when it is complete.
+func Fetch(ctx context.Context, s Store, name, path string) error {
+	r, info, err := s.Open(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	f, err := disk.Create(path)
+	if err != nil {
+		return fault.Output.Wrap(storeOp+" "+name, fault.WithoutPath(err))
+	}
+	defer func() { _ = f.Close() }()
+	n, err := io.Copy(f, reader{ctx, r})
+	if err == nil && n != info.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err == nil {
+		err = f.Commit(0o600)
+	}
+	return fault.Output.Wrap("fetch object "+name, fault.WithoutPath(err))
+}
+
+// reader ends with its context.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
