@@ -51,7 +51,7 @@ func (d *Dir) Put(ctx context.Context, name string, r io.Reader) (i Info, err er
 		return fail(err)
 	}
 	defer func() { _ = f.Close() }()
-	if _, err := io.Copy(f, reader{ctx, r}); err != nil {
+	if _, err := io.Copy(f, disk.Reader(ctx, r)); err != nil {
 		return fail(err)
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

@@ -20,7 +20,7 @@ func Fetch(ctx context.Context, s Store, name, path string) error {
 		return fault.Output.Wrap(storeOp+" "+name, fault.WithoutPath(err))
 	}
 	defer func() { _ = f.Close() }()
-	n, err := io.Copy(f, reader{ctx, r})
+	n, err := io.Copy(f, disk.Reader(ctx, r))
 	if err == nil && n != info.Size {
 		err = io.ErrUnexpectedEOF
 	}
@@ -28,17 +28,4 @@ func Fetch(ctx context.Context, s Store, name, path string) error {
 		err = f.Commit(0o600)
 	}
 	return fault.Output.Wrap("fetch object "+name, fault.WithoutPath(err))
-}
-
-// reader ends with its context.
-type reader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
