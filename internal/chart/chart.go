@@ -2,12 +2,10 @@
 package chart
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -16,6 +14,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -90,7 +89,10 @@ func (c Chart) Save(path string) error {
 	if err := c.draw(draw.New(canvas)); err != nil {
 		return fault.Internal.Wrap("draw chart "+c.Title, err)
 	}
-	err := writeFile(path, canvas)
+	err := disk.Write(path, 0o644, func(w io.Writer) error {
+		_, err := canvas.WriteTo(w)
+		return err
+	})
 	return fault.Output.Wrap("write chart "+path, fault.WithoutPath(err), "check the folder and the space that is left")
 }
 
@@ -108,25 +110,6 @@ func (c Chart) check() error {
 		}
 	}
 	return nil
-}
-
-// writeFile writes a temporary file in the same folder and renames it.
-func writeFile(path string, data io.WriterTo) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriter(f)
-	_, err = data.WriteTo(w)
-	// CreateTemp makes files that only their owner can read.
-	err = errors.Join(err, w.Flush(), f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -29,7 +30,7 @@ type AudioOptions struct {
 type AudioSource struct {
 	ctx     context.Context
 	path    string
-	c       *child
+	ffmpeg  *child.Process
 	out     *os.File
 	mu      sync.Mutex
 	closed  bool
@@ -65,11 +66,11 @@ func OpenAudio(ctx context.Context, tools Tools, path string, info *Info, track 
 	args = append(args, "-map", "0:a:"+strconv.Itoa(track), "-vn", "-sn", "-dn",
 		"-af", strings.Join(audioFilters(info, o.Start, o.End, 0), ","),
 		"-ac", strconv.Itoa(max(1, o.Channels)), "-ar", strconv.Itoa(o.SampleRate), "-f", "f32le", "-c:a", "pcm_f32le", "pipe:1")
-	c, out, err := startReader(ctx, tools, args)
+	p, out, err := startReader(ctx, tools, args)
 	if err != nil {
 		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
-	return &AudioSource{ctx: ctx, path: path, c: c, out: out}, nil
+	return &AudioSource{ctx: ctx, path: path, ffmpeg: p, out: out}, nil
 }
 
 // audioInput returns the arguments for the input from start on. The times stay
@@ -142,9 +143,9 @@ func (s *AudioSource) ended(err error) error {
 		return fault.Cancelled.Wrap(op+" "+s.path, context.Canceled)
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		s.c.kill()
+		s.ffmpeg.Kill()
 	}
-	exit := s.c.wait()
+	exit := wait(s.ffmpeg)
 	_ = s.out.Close()
 	if ctxErr := s.ctx.Err(); ctxErr != nil {
 		return fault.Cancelled.Wrap(op+" "+s.path, ctxErr)
@@ -163,7 +164,7 @@ func (s *AudioSource) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.c.close()
+	kill(s.ffmpeg)
 	_ = s.out.Close()
 	return nil
 }

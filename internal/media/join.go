@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -61,7 +62,7 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 	args = append(args, "-map", "0:v:0")
 	args = append(args, sound...)
 	args = append(args, "-c:v", "copy")
-	if s.c, err = start(ctx, "ffmpeg", tools.FFmpeg, append(args, s.muxArgs(s.temp)...), nil, nil); err != nil {
+	if s.ffmpeg, err = child.Start(ctx, command(tools.FFmpeg, append(args, s.muxArgs(s.temp)...)...), 0); err != nil {
 		return fault.Missing.Wrap("run ffmpeg", err)
 	}
 	s.stop = context.AfterFunc(ctx, func() { _ = s.Close() })

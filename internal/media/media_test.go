@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -191,7 +192,7 @@ func clean(t testing.TB, dir string) {
 			t.Errorf("left behind: %s", e.Name())
 		}
 	}
-	until(t, func() bool { return len(Pids()) == 0 })
+	until(t, func() bool { return len(child.PIDs()) == 0 })
 }
 
 // wantFault checks an error's kind and that it says each text.

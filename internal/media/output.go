@@ -11,6 +11,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -127,7 +128,7 @@ func outputFault(path string, err error, stderr []string) error {
 			return &fault.Error{Kind: fault.Output, Op: writeOp + " " + path, Err: &explained{known[1], err}, Hint: known[2]}
 		}
 	}
-	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
 		if x.Signal == fileSizeSignal {
 			return &fault.Error{Kind: fault.Output, Op: writeOp + " " + path, Hint: "raise ulimit -f",
 				Err: &explained{"the file has reached the process's size limit", err}}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -38,7 +39,7 @@ func TestOutputPlace(t *testing.T) {
 		text string
 		over bool
 	}{
-		{filepath.Join(dir, "a.xyz"), fault.Usage, "no known container", false},
+		{filepath.Join(dir, "a.xyz"), fault.Usage, "is not that of a video container", false},
 		{filepath.Join(dir, "none", "a.mp4"), fault.Output, "does not exist", false},
 		{filepath.Join(dir, "d.mp4"), fault.Output, "is a directory", true},
 		{filepath.Join(there, "a.mp4"), fault.Output, "", false},
@@ -152,7 +153,7 @@ func TestSinkKilled(t *testing.T) {
 	s := openSink(t, filepath.Join(dir, "a.mp4"), sinkOptions(small))
 	err := feed(t, s, func(i int) {
 		if i == 10 {
-			for _, pid := range Pids() {
+			for _, pid := range child.PIDs() {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -122,7 +123,7 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 		return &fault.Error{Kind: fault.Input, Op: op + " " + path, Hint: "convert it to JPEG or PNG first",
 			Err: &explained{"this HEIC picture cannot be read by ffmpeg", err}}
 	}
-	if x, ok := errors.AsType[*ExitError](err); ok && kind.heic && x.Signal == 0 {
+	if x, ok := errors.AsType[*child.ExitError](err); ok && kind.heic && x.Signal == 0 {
 		return nil, heic(err)
 	}
 	if err != nil {
@@ -155,7 +156,7 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 // probeFault explains to the user why ffprobe could not read the file.
 func probeFault(path string, err error, kind fileKind) error {
 	const op = "read"
-	x, ok := errors.AsType[*ExitError](err)
+	x, ok := errors.AsType[*child.ExitError](err)
 	if !ok {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 			return fault.Missing.Wrap("run ffprobe", err, installHint())

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -26,10 +27,10 @@ func CodecFormat(v VideoInfo, codec string) frame.Format {
 // RGBReader reads a video as RGB24: frames one after the other, rows from top to
 // bottom, three bytes a pixel without padding.
 type RGBReader struct {
-	ctx  context.Context
-	path string
-	c    *child
-	out  *os.File
+	ctx    context.Context
+	path   string
+	ffmpeg *child.Process
+	out    *os.File
 }
 
 // OpenRGB starts reading count frames from frame first (counted from 0) of a video
@@ -57,11 +58,11 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	if count > 0 {
 		args = append(args, "-frames:v", strconv.FormatInt(count, 10))
 	}
-	c, out, err := startReader(ctx, tools, append(args, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"))
+	p, out, err := startReader(ctx, tools, append(args, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"))
 	if err != nil {
 		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
-	return &RGBReader{ctx: ctx, path: path, c: c, out: out}, nil
+	return &RGBReader{ctx: ctx, path: path, ffmpeg: p, out: out}, nil
 }
 
 // Read returns io.EOF only if ffmpeg succeeded.
@@ -73,7 +74,7 @@ func (r *RGBReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return n, fault.Cancelled.Wrap("read video "+r.path, err)
 	}
-	if err := r.c.wait(); err != nil {
+	if err := wait(r.ffmpeg); err != nil {
 		return n, exitKind(err, fault.Input).Wrap("read video "+r.path, err, exitHint(err))
 	}
 	return n, io.EOF
@@ -81,7 +82,7 @@ func (r *RGBReader) Read(p []byte) (int, error) {
 
 // Close ends ffmpeg.
 func (r *RGBReader) Close() error {
-	r.c.close()
+	kill(r.ffmpeg)
 	_ = r.out.Close()
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -48,17 +50,17 @@ type SinkOptions struct {
 // The file appears under its name only with Commit. One goroutine may call Write
 // and Commit; another may call Close.
 type Sink struct {
-	ctx   context.Context
-	tools Tools
-	path  string
-	temp  string
-	o     SinkOptions
-	cont  container
-	codec string // of the video
-	c     *child // set under mu
-	in    *os.File
-	n     int64
-	err   error // sticky
+	ctx    context.Context
+	tools  Tools
+	path   string
+	temp   string
+	o      SinkOptions
+	cont   container
+	codec  string         // of the video
+	ffmpeg *child.Process // set under mu
+	in     *os.File
+	n      int64
+	err    error // sticky
 
 	mu     sync.Mutex
 	closed bool // aborted or committed
@@ -98,7 +100,9 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	}
 	enlarge(w)
 	s.in = w
-	s.c, err = start(ctx, "ffmpeg", tools.FFmpeg, args, r, nil)
+	cmd := command(tools.FFmpeg, args...)
+	cmd.Stdin = r
+	s.ffmpeg, err = child.Start(ctx, cmd, 0)
 	_ = r.Close()
 	if err != nil {
 		_ = w.Close()
@@ -145,14 +149,14 @@ func (s *Sink) failure(err error) error {
 	}
 	// The pipe broke because ffmpeg is ending. If it does not end, it is killed.
 	select {
-	case <-s.c.done:
+	case <-s.ffmpeg.Done():
 	case <-time.After(2 * time.Second):
-		s.c.kill()
+		s.ffmpeg.Kill()
 	}
-	if exit := s.c.wait(); exit != nil {
+	if exit := wait(s.ffmpeg); exit != nil {
 		err = exit
 	}
-	return outputFault(s.path, err, s.c.tail.lines())
+	return outputFault(s.path, err, s.ffmpeg.Stderr())
 }
 
 // Commit completes the file and moves it to its name. After an error the
@@ -180,11 +184,11 @@ func (s *Sink) Commit() error {
 func (s *Sink) commit() error {
 	// An error here only means that ffmpeg has ended; its exit says why.
 	_ = s.in.Close()
-	exit := s.c.wait()
+	exit := wait(s.ffmpeg)
 	if err := s.ctx.Err(); err != nil {
 		return fault.Cancelled.Wrap(writeOp+" "+s.path, err)
 	}
-	stderr := s.c.tail.lines()
+	stderr := s.ffmpeg.Stderr()
 	if exit != nil {
 		return outputFault(s.path, exit, stderr)
 	}
@@ -238,15 +242,15 @@ func (s *Sink) refit() error {
 	defer os.Remove(to)
 	s.mu.Lock()
 	if !s.closed {
-		var c *child
+		var p *child.Process
 		// Close ends it like the first one.
-		if c, err = start(s.ctx, "ffmpeg", s.tools.FFmpeg, args, nil, nil); err == nil {
-			s.c = c
+		if p, err = child.Start(s.ctx, command(s.tools.FFmpeg, args...), 0); err == nil {
+			s.ffmpeg = p
 		}
 	}
 	s.mu.Unlock()
 	if err == nil {
-		err = s.c.wait()
+		err = wait(s.ffmpeg)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,7 +260,7 @@ func (s *Sink) refit() error {
 	case s.closed:
 		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
 	case err != nil:
-		return outputFault(s.path, err, s.c.tail.lines())
+		return outputFault(s.path, err, s.ffmpeg.Stderr())
 	}
 	if err := os.Rename(to, s.temp); err != nil {
 		return fault.Output.Wrap(writeOp+" "+s.path, unpath(err))
@@ -288,7 +292,7 @@ func place(temp, path string, overwrite bool) error {
 		err := os.Link(temp, path)
 		if err == nil {
 			_ = os.Remove(temp)
-			syncDir(filepath.Dir(path))
+			_ = disk.SyncDir(filepath.Dir(path))
 			return nil
 		}
 		if errors.Is(err, os.ErrExist) {
@@ -301,7 +305,7 @@ func place(temp, path string, overwrite bool) error {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	syncDir(filepath.Dir(path))
+	_ = disk.SyncDir(filepath.Dir(path)) // the file is complete by now
 	return nil
 }
 
@@ -317,7 +321,7 @@ func (s *Sink) Close() error {
 		return nil
 	}
 	s.closed = true
-	s.c.close()
+	kill(s.ffmpeg)
 	_ = s.in.Close()
 	if err := os.Remove(s.temp); err != nil && !os.IsNotExist(err) {
 		return fault.Output.Wrap(writeOp+" "+s.path, err)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -39,7 +40,7 @@ type VideoSource struct {
 	still   *frame.Frame // a picture, read once
 
 	mu       sync.Mutex // guards what Close touches
-	c        *child
+	ffmpeg   *child.Process
 	out      *os.File
 	closed   bool
 	n        int64
@@ -129,26 +130,10 @@ func openSpan(ctx context.Context, tools Tools, path string, info *Info, o Video
 	if err != nil {
 		return nil, err
 	}
-	if s.c, s.out, err = startReader(ctx, tools, args); err != nil {
+	if s.ffmpeg, s.out, err = startReader(ctx, tools, args); err != nil {
 		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
 	return s, nil
-}
-
-// startReader starts ffmpeg with a pipe from its standard output.
-func startReader(ctx context.Context, tools Tools, args []string) (*child, *os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	enlarge(r)
-	c, err := start(ctx, "ffmpeg", tools.FFmpeg, args, nil, w)
-	_ = w.Close()
-	if err != nil {
-		_ = r.Close()
-		return nil, nil, err
-	}
-	return c, r, nil
 }
 
 // seekable are the containers with an index, in which a seek lands on the key
@@ -265,7 +250,7 @@ func (s *VideoSource) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.out.Close()
-	s.c.close()
+	kill(s.ffmpeg)
 }
 
 // ended returns the reason why no frame follows.
@@ -278,11 +263,11 @@ func (s *VideoSource) ended(got int, err error) error {
 		return fault.Cancelled.Wrap(op+" "+s.path, context.Canceled)
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		s.c.kill() // after a broken pipe ffmpeg could wait for us forever
+		s.ffmpeg.Kill() // after a broken pipe ffmpeg could wait for us forever
 	}
-	exit := s.c.wait()
+	exit := wait(s.ffmpeg)
 	_ = s.out.Close()
-	s.warnings = s.c.tail.lines()
+	s.warnings = s.ffmpeg.Stderr()
 	if ctxErr := s.ctx.Err(); ctxErr != nil {
 		return fault.Cancelled.Wrap(op+" "+s.path, ctxErr)
 	}
@@ -309,14 +294,14 @@ func (s *VideoSource) ended(got int, err error) error {
 // exitKind returns the kind of a child's failure. An exit code says that the file
 // is at fault; a signal does not.
 func exitKind(err error, own fault.Kind) fault.Kind {
-	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
 		return fault.Internal
 	}
 	return own
 }
 
 func exitHint(err error) string {
-	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
 		return "if the machine ran out of memory, end other programs or make the video smaller"
 	}
 	return ""
@@ -344,7 +329,7 @@ func (s *VideoSource) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.c.close()
+	kill(s.ffmpeg)
 	_ = s.out.Close()
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -165,7 +166,7 @@ func TestSourceKilled(t *testing.T) {
 	if err := src.Read(f); err != nil {
 		t.Fatal(err)
 	}
-	for _, pid := range Pids() {
+	for _, pid := range child.PIDs() {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +175,7 @@ func TestSourceKilled(t *testing.T) {
 		err = src.Read(f)
 	}
 	wantFault(t, err, fault.Internal, "killed by signal 9")
-	var x *ExitError
+	var x *child.ExitError
 	if !errors.As(err, &x) || x.Signal != syscall.SIGKILL {
 		t.Errorf("%#v", err)
 	}
@@ -199,8 +200,8 @@ func TestSourceCancelAndClose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(Pids()) != 2 {
-			t.Errorf("children: %v", Pids())
+		if len(child.PIDs()) != 2 {
+			t.Errorf("children: %v", child.PIDs())
 		}
 		if err := src.Read(f); err != nil {
 			t.Fatal(err)

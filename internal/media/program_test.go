@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
@@ -26,7 +27,7 @@ func TestDiesWithUs(t *testing.T) {
 		if err := s.Write(frame.New(small)); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("pid", Pids()[0])
+		fmt.Println("pid", child.PIDs()[0])
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
 		return
 	}
@@ -63,19 +64,19 @@ func TestDiesWithUs(t *testing.T) {
 	})
 }
 
-func TestTail(t *testing.T) {
-	var s tail
-	for i := range 100 {
-		_, _ = fmt.Fprintf(&s, "line %d\r", i)
-		_, _ = fmt.Fprintf(&s, "same\nsame\n")
-	}
-	_, _ = s.Write([]byte(strings.Repeat("x", 5000)))
-	lines := s.lines()
-	if len(lines) != tailLines || lines[tailLines-2] != "same" || lines[tailLines-3] != "line 99" || len(lines[tailLines-1]) != tailWidth {
-		t.Errorf("%d lines: %q", len(lines), lines)
-	}
-	if got := summary([]string{"[mov] moov atom not found", "x: Invalid data found", "Conversion failed!"}); got != "[mov] moov atom not found" {
-		t.Error(got)
+func TestSummary(t *testing.T) {
+	for _, c := range []struct {
+		lines []string
+		want  string
+	}{
+		{[]string{"[mov] moov atom not found", "x: Invalid data found", "Conversion failed!"}, "[mov] moov atom not found"},
+		{[]string{"first", "last", "Conversion failed!"}, "last"},
+		{[]string{"Conversion failed!"}, ""},
+		{nil, ""},
+	} {
+		if got := summary(c.lines); got != c.want {
+			t.Errorf("%q: %q, want %q", c.lines, got, c.want)
+		}
 	}
 }
 
