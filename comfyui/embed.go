@@ -15,7 +15,10 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-//go:embed __init__.py client.py host.py lengths.py media.py nodes.py service.py pyproject.toml README.md api_workflows example_workflows
+// The description of the settings is generated.
+//
+//go:generate go run ../tools/surfaces settings.json
+//go:embed __init__.py client.py host.py lengths.py media.py nodes.py service.py settings.json settings.py pyproject.toml README.md api_workflows example_workflows
 var files embed.FS
 
 // Folder is the name of ours in custom_nodes.

@@ -35,7 +35,7 @@ func TestInstall(t *testing.T) {
 	if err != nil || got.Replaced || !slices.Equal(got.Rivals, []string{"ComfyUI-LatentSyncWrapper"}) {
 		t.Fatalf("%+v %v", got, err)
 	}
-	for _, name := range []string{"__init__.py", "nodes.py", "pyproject.toml", "api_workflows/lipstream.json", "example_workflows/latentsync_wrapper.json"} {
+	for _, name := range []string{"__init__.py", "nodes.py", "pyproject.toml", "settings.json", "api_workflows/lipstream.json", "example_workflows/latentsync_wrapper.json"} {
 		want, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

@@ -9,9 +9,9 @@ import os
 import random
 import time
 from fractions import Fraction
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Tuple
 
-from . import host, service
+from . import host, service, settings
 from .client import Client, Failure, FileSource, Source, supervise
 
 log = logging.getLogger("lipstream")
@@ -22,15 +22,28 @@ STEPS, GUIDANCE = 20, 1.5  # the defaults of LatentSync
 SENT, DONE = 0.1, 0.9
 
 
-def _settings(fps: float) -> Dict[str, Any]:
-    """The optional inputs that jobs have in common."""
+# Settings that both nodes have under older names, or with other types.
+OWN = {"engine", "profile", "memory_limit", "fps", "seed", "steps", "guidance", "length"}
+# Settings of the file, which LatentSyncNode chooses itself.
+FILE = {"codec", "crf", "preset", "start", "end"}
+
+
+def _server() -> Tuple[str, Dict[str, Any]]:
+    return "STRING", {"default": "", "tooltip": "such as http://127.0.0.1:8448; empty is LIPSTREAM_SERVER, else this machine's"}
+
+
+def _settings(fps: float, without: Collection[str]) -> Dict[str, Any]:
+    """The optional inputs that jobs have in common. New ones come last, because
+    workflows hold the values of inputs by position."""
+    kind, info = settings.entry(settings.field("profile"))
     return {
-        "engine": (["auto", "latentsync", "preview"], {"default": "auto", "tooltip": "auto is LatentSync where the server has a checkpoint, else the preview"}),
-        "profile": (["auto", "quality", "balanced", "speed", "lowmem"], {"default": "auto", "tooltip": "sets the steps and lips_expression that stand at their defaults, too"}),
-        "memory_limit_gb": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 4096.0, "step": 0.1, "tooltip": "the most that the job may use; 0 is what is free"}),
+        "engine": settings.entry(settings.field("engine")),
+        "profile": (kind, {**info, "tooltip": info["tooltip"] + " Here, inference_steps and lips_expression count as not given while they have their defaults."}),
+        "memory_limit_gb": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 4096.0, "step": 0.1, "tooltip": "In GB: " + settings.tooltip(settings.field("memory_limit"), "0")}),
         "fps": ("FLOAT", {"default": fps, "min": 0.0 if fps == 0 else 1.0, "max": 240.0, "step": 0.001,
-                          "tooltip": "of the output; 0 is the video's own" if fps == 0 else "of the images"}),
-        "server": ("STRING", {"default": "", "tooltip": "such as http://127.0.0.1:8448; empty is LIPSTREAM_SERVER, else this machine's"}),
+                          "tooltip": settings.tooltip(settings.field("fps"), "0") if fps == 0 else "Frame rate of the images."}),
+        "server": _server(),
+        **settings.inputs(without),
     }
 
 
@@ -43,9 +56,9 @@ def _model() -> Dict[str, Any]:
     }
 
 
-def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_expression: float, inference_steps: int) -> Dict[str, Any]:
+def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_expression: float, inference_steps: int, more: Dict[str, Any]) -> Dict[str, Any]:
     """The part of a job's specification that both nodes have."""
-    spec: Dict[str, Any] = {"engine": engine, "profile": profile, "seed": int(seed) & (1 << 63) - 1 if seed != -1 else random.getrandbits(63)}
+    spec: Dict[str, Any] = {**settings.given(more), "engine": engine, "profile": profile, "seed": int(seed) & (1 << 63) - 1 if seed != -1 else random.getrandbits(63)}
     if memory_limit_gb > 0:
         spec["memory_limit"] = int(memory_limit_gb * 1e9)
     # Another profile has its own steps and guidance, which the widgets' defaults must not undo.
@@ -204,11 +217,11 @@ class LatentSyncNode:
     def INPUT_TYPES(cls) -> Dict[str, Any]:
         return {
             "required": {"images": ("IMAGE",), "audio": ("AUDIO",), **_model()},
-            "optional": _settings(25.0),
+            "optional": _settings(25.0, OWN | FILE),
         }
 
     def inference(self, images: Any, audio: Dict[str, Any], seed: int, lips_expression: float = GUIDANCE, inference_steps: int = STEPS,
-                  engine: str = "auto", profile: str = "auto", memory_limit_gb: float = 0.0, fps: float = 25.0, server: str = "") -> Tuple[Any, Any]:
+                  engine: str = "auto", profile: str = "auto", memory_limit_gb: float = 0.0, fps: float = 25.0, server: str = "", **more: Any) -> Tuple[Any, Any]:
         from . import media
 
         rate = media.rate(fps)
@@ -217,7 +230,7 @@ class LatentSyncNode:
         if images.shape[0] < 1 or images.shape[-1] < 3 or wave.shape[-1] < 1:
             raise RuntimeError(f"there is nothing to do: images {tuple(images.shape)}, audio {tuple(wave.shape)}")
         inputs: List[Tuple[str, str, Source]] = [("video", "comfyui.mkv", _video(images, rate)), ("audio", "comfyui.wav", _sound(wave, audio["sample_rate"]))]
-        spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps)
+        spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps, more)
         # Without loss in both directions, and in one piece: joined parts differ by a
         # little at their seams. LatentSync's own rule of lengths is "pingpong".
         spec.update(name=service.NAME + ".mkv", codec="ffv1", length="pingpong", split=-1, fps=str(rate))
@@ -288,8 +301,8 @@ class LipstreamRun:
             },
             "optional": {
                 **_model(),
-                "length": (["pad", "loop", "pingpong", "shortest"], {"default": "pad", "tooltip": "where video and audio differ in length"}),
-                **_settings(0.0),
+                "length": settings.entry(settings.field("length")),
+                **_settings(0.0, OWN),
             },
         }
 
@@ -315,10 +328,10 @@ class LipstreamRun:
         return str(marks)
 
     def run(self, video: str, audio: str, output_name: str, seed: int = 1247, lips_expression: float = GUIDANCE, inference_steps: int = STEPS,
-            length: str = "pad", engine: str = "auto", profile: str = "auto", memory_limit_gb: float = 0.0, fps: float = 0.0, server: str = "") -> Dict[str, Any]:
+            length: str = "pad", engine: str = "auto", profile: str = "auto", memory_limit_gb: float = 0.0, fps: float = 0.0, server: str = "", **more: Any) -> Dict[str, Any]:
         from . import media
 
-        spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps)
+        spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps, more)
         spec.update(name=service.NAME + host.safe_name(output_name)[1], length=length)
         if fps > 0:
             spec["fps"] = str(media.rate(fps))
@@ -360,7 +373,7 @@ class LipstreamMemory:
 
     @classmethod
     def INPUT_TYPES(cls) -> Dict[str, Any]:
-        return {"required": {}, "optional": {"anything": (_Any("*"),), "server": _settings(0.0)["server"]}}
+        return {"required": {}, "optional": {"anything": (_Any("*"),), "server": _server()}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, input_types: Any = None) -> bool:

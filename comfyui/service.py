@@ -39,10 +39,8 @@ def connect(server: str) -> Client:
     server is an address; empty is LIPSTREAM_SERVER, else this machine's, which
     is started if need be, and again should it end before its time.
     """
-    own = os.environ.get("LIPSTREAM_SERVER", "").strip()
-    url = server.strip() or own or "http://" + LISTEN
-    client = Client(url, _token() if trusted(server) else "")
-    if server.strip() or own:
+    client = _client(server)
+    if server.strip() or _own():
         client.negotiate()
         return client
     try:
@@ -68,6 +66,19 @@ def connect(server: str) -> Client:
     return client
 
 
+def running() -> Client:
+    """Returns a client of the default server, without starting it."""
+    return _client("")
+
+
+def _client(server: str) -> Client:
+    return Client(server.strip() or _own() or "http://" + LISTEN, _token() if trusted(server) else "")
+
+
+def _own() -> str:
+    return os.environ.get("LIPSTREAM_SERVER", "").strip()
+
+
 def trusted(server: str) -> bool:
     """Whether an address, which may be out of somebody's workflow, is this
     machine or the server of LIPSTREAM_SERVER: others get no token and no files
@@ -80,7 +91,7 @@ def trusted(server: str) -> bool:
             return None, None, ""
 
     url = server.strip()
-    return not url or parts(url)[0] in LOOPBACK or parts(url) == parts(os.environ.get("LIPSTREAM_SERVER", "").strip())
+    return not url or parts(url)[0] in LOOPBACK or parts(url) == parts(_own())
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ func TestMemoryLimit(t *testing.T) {
 	}{
 		{"from the flag", 500e6, []string{"--memory-limit", "500MB"}, 0, ""},
 		{"from the group", 500e6, nil, 0, ""},
-		{"too little", 500e6, []string{"--memory-limit", "150MB"}, 7, "may use 143.1 MiB (--memory-limit)"},
+		{"too little", 500e6, []string{"--memory-limit", "150MB"}, 7, "may use only 143.1 MiB (--memory-limit)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g, err := cgroup.New(c.limit)

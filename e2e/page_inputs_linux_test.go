@@ -23,7 +23,7 @@ func TestPageInputs(t *testing.T) {
 	b := openTab(t)
 	b.look(1280, 900, "light")
 	b.do(chromedp.Navigate(d.address("http://") + "/"))
-	b.see(`document.querySelectorAll('#engine option').length === 3`)
+	b.see(`document.querySelectorAll('#setting-engine option').length === 3`)
 	ask[int](b, `window.broken = []; document.addEventListener('securitypolicyviolation', e => broken.push(e.violatedDirective + ' ' + e.blockedURI)); 0`)
 
 	// Through all controls by Tab.
@@ -36,8 +36,8 @@ func TestPageInputs(t *testing.T) {
 		}
 		path = append(path, at)
 	}
-	path = slices.Compact(path) // a file input may be two stops, and both summaries have the same name
-	if got, want := strings.Join(path, " "), "skip video-file audio-file record engine profile length summary"; got != want {
+	path = slices.Compact(path) // a file input may be two stops, and two summaries look the same
+	if got, want := strings.Join(path, " "), "skip video-file audio-file record setting-engine setting-fps setting-length setting-face setting-seed setting-profile setting-steps setting-guidance setting-memory_limit summary"; got != want {
 		t.Errorf("by Tab: %s; want %s", got, want)
 	}
 

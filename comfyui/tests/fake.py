@@ -31,6 +31,7 @@ class Fake(ThreadingHTTPServer):
         self.token = ""
         self.devices = ["cpu"]
         self.engines = ["preview"]
+        self.settings: Optional[List[Dict[str, Any]]] = None  # of /v1/options, if it has that
         self.break_after: List[int] = []  # bytes of a PATCH after which its connection breaks, one after the other
         self.break_frames: List[int] = []  # the same, of /frames
         self.stall = ""  # "begin", "upload", "create", "events" or "frames": go silent there
@@ -106,6 +107,8 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(401, "the token is missing or wrong")
         if path == "/v1/devices":
             return self.answer(200, {"workers": [{"engines": s.engines, "devices": [{"name": d} for d in s.devices]}]})
+        if path == "/v1/options" and s.settings is not None:
+            return self.answer(200, {"settings": s.settings})
         if path == "/v1/memory":
             return self.answer(200, {"history": [{"watched": [{"name": "host", "used": 1.5e9, "total": 8e9, "level": "normal"}]}]})
         m = re.fullmatch(r"/v1/(uploads|jobs)(?:/(\w+))?(?:/(\w+))?", path)

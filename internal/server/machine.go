@@ -72,31 +72,25 @@ func (s *Server) memoryHistory(w http.ResponseWriter, _ *http.Request) error {
 	})
 }
 
-type choice struct {
+type engineView struct {
 	Name        string `json:"name"`
-	Available   *bool  `json:"available,omitempty"`
+	Available   bool   `json:"available"` // to a worker
 	Description string `json:"description"`
 }
 
-// options returns what a client can choose: the engines, and the settings of a job
-// with their help, choices, ranges and defaults.
+// options returns what a client can choose: the engines, the containers, and the
+// settings of a job with their help, choices, ranges and defaults.
 func (s *Server) options(w http.ResponseWriter, r *http.Request) error {
 	workers, err := s.o.Queue.Workers(r.Context())
 	if err != nil {
 		return err
 	}
-	has := func(engine string) *bool {
-		ok := slices.ContainsFunc(workers, func(w queue.Worker) bool { return slices.Contains(w.Engines, engine) })
-		return &ok
-	}
-	some := len(workers) > 0
-	engines := []choice{}
+	engines := []engineView{}
 	for _, e := range lipstream.Engines() {
-		available := &some
-		if e.Name != lipstream.EngineAuto {
-			available = has(e.Name)
-		}
-		engines = append(engines, choice{e.Name, available, e.Description})
+		available := slices.ContainsFunc(workers, func(w queue.Worker) bool {
+			return e.Name == lipstream.EngineAuto || slices.Contains(w.Engines, e.Name)
+		})
+		engines = append(engines, engineView{e.Name, available, e.Description})
 	}
 	return answer(w, http.StatusOK, map[string]any{
 		"version": s.o.Version, "engines": engines, "settings": lipstream.RemoteSettings(), "containers": media.Containers(),
@@ -124,6 +118,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, map[string]string{"status": "ready"})
 }
 
+// The schema of jobs in the document is generated from the settings.
+//
+//go:generate go run ../../tools/surfaces openapi.json
 //go:embed openapi.json
 var openAPI []byte
 

@@ -44,15 +44,6 @@ func Remote() []Field {
 	return slices.DeleteFunc(Fields(), func(f Field) bool { return f.Local })
 }
 
-// Lookup returns the setting of a name.
-func Lookup(name string) (Field, bool) {
-	i := slices.IndexFunc(fields(), func(f Field) bool { return f.Name == name })
-	if i < 0 {
-		return Field{}, false
-	}
-	return fields()[i], true
-}
-
 var fields = sync.OnceValue(func() []Field { return describe(reflect.TypeFor[Settings](), nil, "") })
 
 func describe(t reflect.Type, index []int, group string) (list []Field) {
@@ -219,7 +210,11 @@ func (f Field) rangeHint() string {
 	}
 	switch {
 	case f.Min != nil && f.Max != nil:
-		return "choose a value from " + number(*f.Min) + " to " + number(*f.Max)
+		what := "a value"
+		if f.Multiple > 0 {
+			what = fmt.Sprintf("a multiple of %g", f.Multiple)
+		}
+		return "choose " + what + " from " + number(*f.Min) + " to " + number(*f.Max)
 	case f.Min != nil:
 		return "the least is " + number(*f.Min)
 	}

@@ -1,16 +1,16 @@
-// The types and requests of the API: see /v1/openapi.json.
+// Requests and answers of the server: see /v1/openapi.json.
 
 export interface Problem { title: string; status: number; detail?: string; hint?: string }
 
 export interface Progress {
-  stage: string; frame: number; frames: number; fps: number; eta_s?: number
+  phase: string; frame: number; frames: number; fps: number; eta_s?: number
   step?: number; steps?: number; memory_now: number; memory_peak: number
 }
 
 export interface Job {
   id: string; state: 'queued' | 'running' | 'done' | 'failed' | 'cancelled'
   engine: string; created: string; started?: string; ended?: string; cancelling?: boolean
-  spec: { name?: string; profile?: string }
+  spec: { name?: string }
   video: { name: string; size: number }; audio: { name: string; size: number }
   tasks: { kind: string; state: string }[]
   result?: { name: string; size: number; frames: number; fps: number; width: number; height: number; duration: number; engine: string; no_face: number }
@@ -21,9 +21,13 @@ export interface Job {
 
 export interface MediaInfo { kind: 'video' | 'picture' | 'audio'; width?: number; height?: number; fps?: number; duration?: number; has_audio: boolean }
 export interface Upload { id: string; name: string; size: number; complete: boolean; media?: MediaInfo }
-export interface Plan { engine: string; frames: number; fps: number; needs?: number; budget?: number; total_seconds?: number; speech_seconds: number; memory_peak: number }
-export interface Choice { name: string; available?: boolean; description: string }
-export interface Options { version: string; engines: Choice[]; profiles: Choice[]; max_upload: number; estimates: boolean }
+export interface Estimate { engine: string; frames: number; fps: number; needs?: number; budget?: number; total_seconds?: number; speech_seconds: number; memory_peak: number }
+export interface Engine { name: string; available: boolean; description: string }
+export interface Setting {
+  name: string; title: string; group?: string; help: string; type: 'string' | 'integer' | 'number'; choices?: string[]
+  default?: string; otherwise?: string; min?: number; max?: number; multiple?: number; unit?: 's' | 'bytes' | 'pixels'; advanced?: boolean
+}
+export interface Options { version: string; engines: Engine[]; settings: Setting[]; containers: string[]; max_upload: number; estimates: boolean }
 export interface Threshold { share?: number; bytes?: number }
 export interface Watched { name: string; used: number; total: number; level: string }
 export interface Memory { interval_s: number; warning: Threshold; critical: Threshold; history: { time: string; watched: Watched[] }[] }

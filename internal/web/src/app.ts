@@ -1,7 +1,8 @@
-import { Choice, discard, Failure, failure, get, Job, onToken, Options, passing, Plan, post, upload, Upload, wait } from './api'
+import { discard, Estimate, Failure, failure, get, Job, onToken, Options, passing, post, upload, Upload, wait } from './api'
 import { watch } from './chart'
 import { follow, show } from './jobs'
 import { recorder } from './record'
+import { build, given } from './settings'
 import { bytes, duration, find, make } from './text'
 
 type Kind = 'video' | 'audio'
@@ -70,24 +71,13 @@ async function take(kind: Kind, file: File | Blob, name: string): Promise<void> 
 
 function ready(): void { find<HTMLButtonElement>('start').disabled = !inputs.video || !inputs.audio }
 
-function number(id: string): number | undefined {
-  const n = find<HTMLInputElement>(id).valueAsNumber
-  return Number.isNaN(n) ? undefined : n
-}
-
 // spec returns the request for the job in the form.
 function spec(): Record<string, unknown> {
-  const value = (id: string): string => find<HTMLSelectElement>(id).value
   const stem = (inputs.video?.name ?? 'video').replace(/\.[^.]*$/, '')
-  const s: Record<string, unknown> = {
-    video: { upload: inputs.video?.id }, audio: { upload: inputs.audio?.id }, name: `${stem}-lipstream.${value('container')}`,
-    engine: value('engine'), profile: value('profile'), length: value('length'), face: value('face') === 'number' ? String(number('face-number') ?? 1) : value('face'), priority: value('priority'),
+  return {
+    video: { upload: inputs.video?.id }, audio: { upload: inputs.audio?.id }, name: stem + '-lipstream' + find<HTMLSelectElement>('container').value,
+    priority: find<HTMLSelectElement>('priority').value, ...given(),
   }
-  for (const id of ['seed', 'steps', 'guidance']) {
-    const n = number(id)
-    if (n !== undefined) s[id] = n
-  }
-  return s
 }
 
 // estimate shows the estimate of the job. A new call replaces the one before.
@@ -98,7 +88,7 @@ async function estimate(): Promise<void> {
   const mine = estimating = new AbortController()
   box.textContent = 'Estimating…'
   try {
-    const p = await post<Plan>('/v1/estimate', spec(), mine.signal)
+    const p = await post<Estimate>('/v1/estimate', spec(), mine.signal)
     const words = [`${p.frames} frames with ${p.engine}`]
     if (p.total_seconds) words.push(`about ${duration(Math.max(1, p.total_seconds))}`)
     const memory = p.needs || p.memory_peak
@@ -108,18 +98,6 @@ async function estimate(): Promise<void> {
   } catch (e) {
     if (!mine.signal.aborted) box.textContent = 'No estimate: ' + say(e)
   }
-}
-
-function fill(id: string, list: Choice[]): void {
-  const select = find<HTMLSelectElement>(id)
-  select.replaceChildren(...list.map((c) => {
-    const o = make('option', { value: c.name }, c.available === false ? `${c.name} (not here)` : c.name)
-    o.disabled = c.available === false
-    return o
-  }))
-  const explain = (): void => { find(id + '-help').textContent = list.find((c) => c.name === select.value)?.description ?? '' }
-  select.addEventListener('change', explain)
-  explain()
 }
 
 function zone(kind: Kind): void {
@@ -179,8 +157,8 @@ async function begin(): Promise<void> {
   onToken(askToken())
   options = await first()
   find('version').textContent = options.version
-  fill('engine', options.engines)
-  fill('profile', options.profiles)
+  build(options)
+  find('container').append(...options.containers.map((c) => make('option', { value: c }, c.slice(1))))
   zone('video')
   zone('audio')
   recorder((sound, name) => void take('audio', sound, name), complain)
@@ -189,9 +167,7 @@ async function begin(): Promise<void> {
   })
   // A file dropped beside a zone must not replace the page.
   for (const type of ['dragover', 'drop']) document.addEventListener(type, (e) => e.preventDefault())
-  for (const id of ['engine', 'profile', 'length', 'steps', 'guidance', 'face', 'face-number']) find(id).addEventListener('change', () => void estimate())
-  const face = find<HTMLSelectElement>('face')
-  face.addEventListener('change', () => { find('face-number-field').hidden = face.value !== 'number' })
+  for (const id of ['basic', 'advanced']) find(id).addEventListener('change', () => void estimate())
   find('form').addEventListener('submit', async (e) => {
     e.preventDefault()
     const start = find<HTMLButtonElement>('start')

@@ -1,5 +1,5 @@
 import { Failure, Job, Progress, request } from './api'
-import { bytes, duration, find, make, stages, when } from './text'
+import { bytes, duration, find, make, phases, when } from './text'
 
 const names: Record<Job['state'], string> = { queued: 'Waiting', running: 'Running', done: 'Done', failed: 'Failed', cancelled: 'Cancelled' }
 
@@ -87,8 +87,8 @@ class Card {
   }
 
   private progress(p: Progress): void {
-    let text = stages[p.stage] ?? p.stage
-    if (p.stage === 'frames') {
+    let text = phases[p.phase] ?? p.phase
+    if (p.phase === 'frames') {
       text = `Frame ${p.frame}` + (p.frames > 0 ? ` of ${p.frames}` : '')
       if (p.steps) text += `, step ${p.step} of ${p.steps}`
       if (p.fps > 0) text += `, ${p.fps.toFixed(1)} a second`
@@ -96,7 +96,7 @@ class Card {
     }
     if (p.memory_now > 0) text += `. Memory ${bytes(p.memory_now)}, at most ${bytes(p.memory_peak)}`
     this.status.textContent = text
-    if (p.stage === 'frames' && p.frames > 0) this.bar.value = p.frame / p.frames
+    if (p.phase === 'frames' && p.frames > 0) this.bar.value = p.frame / p.frames
     else this.bar.removeAttribute('value')
     if (p.frame !== this.frame && Date.now() - this.previewAt > 1000) {
       this.frame = p.frame

@@ -18,7 +18,7 @@ export function when(text: string): string {
   return new Date(text).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' })
 }
 
-export const stages: Record<string, string> = {
+export const phases: Record<string, string> = {
   probe: 'Looking at the files', load: 'Loading the networks', listen: 'Listening to the voice', frames: 'Making frames', finish: 'Finishing the file',
 }
 

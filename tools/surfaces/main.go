@@ -1,0 +1,158 @@
+// Command surfaces writes the settings of a job into the files that describe them
+// for other programs: the OpenAPI document of the server, and the inputs of the
+// ComfyUI nodes.
+//
+//	surfaces FILE...
+//
+// Each FILE is internal/server/openapi.json or comfyui/settings.json, in any
+// folder; it is updated in place.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/lipstream/lipstream/internal/settings"
+)
+
+func main() {
+	for _, file := range os.Args[1:] {
+		old, err := os.ReadFile(file)
+		var updated []byte
+		if err == nil {
+			updated, err = update(filepath.Base(file), old)
+		}
+		if err == nil {
+			err = os.WriteFile(file, updated, 0o644)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "surfaces:", err)
+			os.Exit(1)
+		}
+	}
+}
+
+// update returns the new content of a file.
+func update(name string, old []byte) ([]byte, error) {
+	switch name {
+	case "openapi.json":
+		return openAPI(old)
+	case "settings.json":
+		return inputs(old)
+	}
+	return nil, fmt.Errorf("%s is neither openapi.json nor settings.json", name)
+}
+
+// openAPI replaces the settings in the schema Spec. Everything else in the
+// document is written by hand and stays in its order.
+func openAPI(doc []byte) ([]byte, error) {
+	from, to, err := find(doc, "components", "schemas", "Spec", "properties")
+	if err != nil {
+		return nil, err
+	}
+	var old map[string]json.RawMessage
+	if err := json.Unmarshal(doc[from:to], &old); err != nil {
+		return nil, err
+	}
+	var list []string
+	add := func(name string, schema any) error {
+		b, err := json.Marshal(schema)
+		list = append(list, fmt.Sprintf("%q:%s", name, b))
+		return err
+	}
+	for _, name := range []string{"video", "audio", "name", "priority", "split"} {
+		if err := add(name, old[name]); err != nil {
+			return nil, err
+		}
+	}
+	schemas := settings.Schema()
+	for _, f := range settings.Remote() {
+		if err := add(f.Name, schemas[f.Name]); err != nil {
+			return nil, err
+		}
+	}
+	return indent(slices.Concat(doc[:from], join(list), doc[to:]))
+}
+
+func join(list []string) []byte {
+	b := []byte{'{'}
+	for i, s := range list {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, s...)
+	}
+	return append(b, '}')
+}
+
+// find returns where the value at a path of keys begins and ends in doc.
+func find(doc []byte, path ...string) (from, to int, err error) {
+	d := json.NewDecoder(bytes.NewReader(doc))
+	for _, want := range path {
+		if _, err := d.Token(); err != nil { // the brace
+			return 0, 0, err
+		}
+		for {
+			key, err := d.Token()
+			if err != nil {
+				return 0, 0, err
+			}
+			if key == want {
+				break
+			}
+			if key == json.Delim('}') {
+				return 0, 0, errors.New("the document has no " + want)
+			}
+			var skipped json.RawMessage
+			if err := d.Decode(&skipped); err != nil {
+				return 0, 0, err
+			}
+		}
+	}
+	var value json.RawMessage
+	if err := d.Decode(&value); err != nil {
+		return 0, 0, err
+	}
+	to = int(d.InputOffset())
+	return to - len(value), to, nil
+}
+
+// inputs returns the settings for the ComfyUI nodes, in the form of
+// GET /v1/options. Settings that the old file has keep their order, and new ones
+// come last: saved workflows hold the values of inputs by position.
+func inputs(old []byte) ([]byte, error) {
+	var file struct {
+		Settings []settings.Field `json:"settings"`
+	}
+	if err := json.Unmarshal(old, &file); err != nil {
+		return nil, err
+	}
+	position := func(f settings.Field) int {
+		i := slices.IndexFunc(file.Settings, func(o settings.Field) bool { return o.Name == f.Name })
+		if i < 0 {
+			return len(file.Settings)
+		}
+		return i
+	}
+	list := settings.Remote()
+	slices.SortStableFunc(list, func(a, b settings.Field) int { return position(a) - position(b) })
+	file.Settings = list
+	b, err := json.Marshal(file)
+	if err != nil {
+		return nil, err
+	}
+	return indent(b)
+}
+
+func indent(doc []byte) ([]byte, error) {
+	var b bytes.Buffer
+	if err := json.Indent(&b, doc, "", " "); err != nil {
+		return nil, err
+	}
+	return append(bytes.TrimSpace(b.Bytes()), '\n'), nil
+}
