@@ -13,21 +13,21 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// goShare is the share of the budget above which Go's garbage collector works
-// harder.
+// goShare is the share of the budget above which Go's garbage collector runs more
+// often.
 const goShare = 0.6
 
 // budget is the memory of a job.
 type budget struct {
 	memory.Budget
 	gpu *memory.GPU // that the networks compute on; nil if they compute in the memory of the host
-	// reserved is what the job takes of the memory of the host besides the engine.
+	// reserved is how much memory of the host the job takes without the engine.
 	reserved int64
 }
 
-// newBudget returns what the job may use and what it takes without its engine:
-// the process so far, the frames in the pipeline, and ffmpeg, which holds some
-// tens of frames to decode and to encode. device is that of the engine.
+// newBudget returns what the job may use, and what it takes without its engine: the
+// process so far, the frames in the pipeline, and ffmpeg, which keeps some tens of
+// frames to decode and to encode. device is that of the engine.
 func newBudget(job Job, device string, format frame.Format) (budget, error) {
 	var b budget
 	probe := memory.Probe{}
@@ -47,7 +47,7 @@ func newBudget(job Job, device string, format frame.Format) (budget, error) {
 		return b, fault.Internal.Wrap("find out the memory for "+job.Output, err)
 	}
 	if b.gpu != nil {
-		// Above the alert the governor would step down again and again.
+		// A plan that needs more than the alert would be reduced at once.
 		_, alert, err := job.thresholds()
 		if err != nil {
 			return b, err
@@ -92,8 +92,8 @@ func (b budget) share() lip.Budget {
 	return lip.Budget{Bytes: b.Host, From: b.HostFrom, Reserved: b.reserved}
 }
 
-// setSoftLimit sets Go's soft memory limit for the time of the job, unless a
-// lower one is set. The caller calls undo at the end of the job.
+// setSoftLimit sets Go's soft memory limit during the job, unless a lower one is set.
+// The caller calls undo at the end of the job.
 func (b budget) setSoftLimit() (undo func()) {
 	soft := int64(goShare * float64(b.Host))
 	was := debug.SetMemoryLimit(-1)
@@ -121,8 +121,8 @@ func (j Job) thresholds() (warning, critical memory.Threshold, err error) {
 	return warning, critical, nil
 }
 
-// watch raises alerts about host, control group and GPUs while the job runs. level
-// reports how short of memory the job itself is.
+// watch reports alerts about the memory of host, control group and GPUs while the job
+// runs. level returns how short of memory the job itself is.
 func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Monitor, level func() memory.Level, err error) {
 	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { r.alert(a.String()) }}
 	if o.Warning, o.Critical, err = job.thresholds(); err != nil {

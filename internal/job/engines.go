@@ -30,7 +30,7 @@ func Engines() []EngineInfo {
 	return list
 }
 
-// choose settles the engine of a job and says why it was chosen.
+// choose returns the engine of a job and why it was chosen.
 func choose(ctx context.Context, s settings.Settings) (m lip.Model, why string, err error) {
 	why = "as requested"
 	for _, k := range kinds {
@@ -41,7 +41,7 @@ func choose(ctx context.Context, s settings.Settings) (m lip.Model, why string, 
 				why = reason
 			}
 		case s.Engine == settings.EngineAuto:
-			why = reason // this better one was not taken
+			why = reason // this one would have been better
 			continue
 		default:
 			continue

@@ -6,9 +6,10 @@ import (
 
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/settings"
 )
 
-// Estimate says what a job would do, as DryRun finds out.
+// Estimate says what a job would do. DryRun returns it.
 type Estimate struct {
 	Engine string  `json:"engine"`
 	Why    string  `json:"why"` // why this engine was chosen
@@ -17,25 +18,24 @@ type Estimate struct {
 	FPS    float64 `json:"fps"`
 	Frames int64   `json:"frames"`         // of the output, according to the headers
 	Voice  float64 `json:"voice_seconds"`  // length of the voice
-	Speech float64 `json:"speech_seconds"` // of the voice, in which somebody speaks
+	Speech float64 `json:"speech_seconds"` // of the voice, while somebody speaks
 
-	// What the engine says of its own work; its fields are 0 or empty for the
-	// preview engine.
+	// Estimate is that of the engine. Its fields are 0 or empty for the preview.
 	lip.Estimate
 
-	// Total is about how long the whole job takes, seconds.
+	// Total is about how many seconds the whole job takes.
 	Total float64 `json:"total_seconds,omitempty"`
 	// MemoryPeak is the most memory that this process held during the dry run.
 	MemoryPeak int64 `json:"memory_peak"`
 }
 
-// DryRun does everything of a job but the frames: it checks the settings, looks
-// at the inputs, loads the networks, listens to the voice, tries a step, and
-// returns what the job would do. It writes nothing. It reports its progress to
-// o, which may be nil.
+// DryRun does all of a job except for the frames: it checks the settings, probes
+// the inputs, loads the networks, listens to the voice, tries a step, and returns
+// what the job would do. It writes nothing. It reports its progress to o, which may
+// be nil.
 func DryRun(ctx context.Context, job Job, o Observer) (e Estimate, err error) {
 	r := newReporter(ctx, o)
-	job.Resume = "never" // a journal would be written
+	job.Resume = settings.ResumeNever // a journal would be written
 	err = do(ctx, job, r, func(s *session) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
@@ -63,8 +63,8 @@ func (s *session) estimate(ctx context.Context) (e Estimate, err error) {
 	return e, err
 }
 
-// tried is the number of frames made to estimate how long all of them take.
-const tried = 30
+// sampleFrames is the number of frames made to estimate how long all of them take.
+const sampleFrames = 30
 
 // try makes some frames, throws them away, and returns the seconds that all
 // frames would take.
@@ -75,14 +75,14 @@ func (s *session) try(ctx context.Context, frames int64) (float64, error) {
 	}
 	defer func() { _ = source.Close() }()
 	began := time.Now()
-	stats, err := s.pipeline(&bounded{seq: source, atLeast: s.atLeast, cut: s.cut, end: tried, path: s.job.Video}, nowhere{}).Run(ctx)
+	stats, err := s.pipeline(&bounded{seq: source, atLeast: s.atLeast, cut: s.cut, end: sampleFrames, path: s.job.Video}, discard{}).Run(ctx)
 	if err != nil || stats.Frames == 0 {
 		return 0, err
 	}
 	return thousandths(time.Since(began).Seconds() / float64(stats.Frames) * float64(frames)), nil
 }
 
-// nowhere is a sink that drops its frames.
-type nowhere struct{}
+// discard is a sink that drops its frames.
+type discard struct{}
 
-func (nowhere) Write(*frame.Frame) error { return nil }
+func (discard) Write(*frame.Frame) error { return nil }

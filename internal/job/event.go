@@ -8,7 +8,7 @@ import (
 )
 
 // The values of Event.Type. A job sends one start, then any number of phase,
-// progress, warning, alert and plan events, then exactly one done or error. A
+// progress, warning, alert and plan events, then seconds one done or error. A
 // job with a wrong setting sends only the error.
 const (
 	EventStart    = "start"    // the job starts; Engine and Output are set
@@ -130,7 +130,7 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 	*e = Event{
 		Type: j.Type, Time: j.Time, Phase: j.Phase,
 		Frame: j.Frame, Frames: j.Frames, FPS: j.FPS,
-		ETA: seconds(j.ETA), Elapsed: seconds(j.Elapsed),
+		ETA: duration(j.ETA), Elapsed: duration(j.Elapsed),
 		Step: j.Step, Steps: j.Steps,
 		MemoryNow: j.MemoryNow, MemoryPeak: j.MemoryPeak, NoFace: j.NoFace,
 		Message: j.Message, Hint: j.Hint, ExitCode: j.ExitCode, Engine: j.Engine, Output: j.Output,
@@ -146,7 +146,7 @@ func thousandths(v float64) float64 {
 	return math.Round(v*1000) / 1000
 }
 
-func seconds(s float64) time.Duration {
+func duration(s float64) time.Duration {
 	return time.Duration(math.Round(s*1000)) * time.Millisecond
 }
 

@@ -1,4 +1,4 @@
-// Package job does a job from beginning to end. A session goes through its
+// Package job runs a job from beginning to end. A session goes through its
 // phases: it probes the inputs, loads the networks, listens to the voice, makes
 // the frames, and finishes the output. It owns everything that the job opens.
 //
@@ -52,13 +52,13 @@ type Result struct {
 	Elapsed  time.Duration `json:"-"`
 	// MemoryPeak is the most memory that this process and its children held, bytes.
 	MemoryPeak int64 `json:"memory_peak"`
-	// Report says where time and memory went. Run returns it with an error too,
-	// as far as the job came.
+	// Report says where time and memory went. After an error it covers what was done
+	// before.
 	Report *Report `json:"-"`
 }
 
-// Check returns an error if the settings are wrong, as far as that can be said
-// without opening a file. Video, Audio and Output may be missing.
+// Check returns an error if the settings are wrong, as far as that is known without
+// opening a file. Video, Audio and Output may be missing.
 func (j Job) Check() error {
 	j.Video, j.Audio, j.Output = cmp.Or(j.Video, "video"), cmp.Or(j.Audio, "audio"), cmp.Or(j.Output, "output.mp4")
 	_, err := j.complete()
@@ -91,7 +91,7 @@ func (j Job) complete() (Job, error) {
 		return j, fault.Field("crf", strconv.Itoa(*j.CRF), "is out of range",
 			fmt.Sprintf("0 is lossless, 18 looks like the source, %d is the worst", j.worstCRF()))
 	}
-	for _, k := range kinds { // whichever engine it will be
+	for _, k := range kinds { // the engine is chosen later
 		if err := k.Check(j.Settings); err != nil {
 			return j, err
 		}
@@ -106,8 +106,8 @@ func (j Job) complete() (Job, error) {
 	return j, err
 }
 
-// worstCRF returns the end of the codec's scale. x264 accepts more and clamps
-// it silently.
+// worstCRF returns the highest value on the codec's scale. x264 accepts higher ones
+// and silently uses the highest.
 func (j Job) worstCRF() int {
 	if j.Codec == "vp9" || j.Codec == "av1" || j.Codec == "" && strings.EqualFold(filepath.Ext(j.Output), ".webm") {
 		return 63
@@ -115,7 +115,8 @@ func (j Job) worstCRF() int {
 	return 51
 }
 
-// end returns where the video ends that the job uses; 0 for its own end.
+// end returns the time at which the job stops using the video; 0 means the end of
+// the video.
 func (j Job) end() time.Duration {
 	if j.End == nil {
 		return 0

@@ -9,10 +9,10 @@ import (
 	"github.com/lipstream/lipstream/internal/media"
 )
 
-// Limits bounds the inputs of a job, for files of strangers: a small file can
-// promise, or hold, a video of any size. Limits are checked against the headers
-// before anything is decoded, and again while decoding, because headers lie.
-// 0 means no limit.
+// Limits bounds the inputs of a job, for files that are not trusted: a small file can
+// contain, or claim to contain, a video of any size. Limits are checked against the
+// headers before anything is decoded, and again while decoding, because headers can be
+// wrong. 0 means no limit.
 type Limits struct {
 	Pixels   int64         // of a frame, width times height
 	Duration time.Duration // of the video and of the voice
@@ -46,7 +46,8 @@ func tooMany(path string, most int64) error {
 	return fault.Input.New("read "+path, fmt.Sprintf("it has more than %d frames, the most that are allowed", most), smaller)
 }
 
-// listener returns a function that counts the samples of a voice.
+// listener returns a function that counts the samples of a voice and returns an error
+// when they are too many.
 func (l Limits) listener(path string) func([]float32) error {
 	var n int64
 	return func(samples []float32) error {

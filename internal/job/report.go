@@ -11,12 +11,13 @@ import (
 
 // Report says where the time and the memory of a job went. Its JSON form is part
 // of the public interface, like that of [Event]: durations are in seconds, memory
-// in bytes. A job that failed or was cancelled has one too, as far as it came.
+// in bytes. The report of a job that failed or was cancelled covers what was done
+// before.
 // See docs/report.md.
 type Report struct {
 	Engine string `json:"engine"`
 	Output string `json:"output"`
-	Error  string `json:"error,omitempty"` // why there is no result; "" if there is one
+	Error  string `json:"error,omitempty"` // why the job failed; "" if it did not
 
 	Frames  int64   `json:"frames"`    // written
 	NoFace  int64   `json:"no_face"`   // frames passed through unchanged
@@ -24,7 +25,7 @@ type Report struct {
 	FPS     float64 `json:"fps"`       // of the video; 0 without a result
 	Elapsed float64 `json:"elapsed_s"` // of the whole job
 
-	// Plan is the memory plan at the end; nil for an engine without one.
+	// Plan is the memory plan in use at the end; nil for an engine without one.
 	Plan   *memory.Plan  `json:"plan,omitempty"`
 	Stages []StageReport `json:"stages"`
 
@@ -35,7 +36,7 @@ type Report struct {
 	DeviceBusy float64 `json:"device_busy"`
 
 	Memory MemoryReport  `json:"memory"`
-	Phases []PhaseReport `json:"phases"` // as far as the job came
+	Phases []PhaseReport `json:"phases"` // those that were begun
 	Notes  []Note        `json:"notes"`  // the first 1000
 }
 
@@ -45,8 +46,9 @@ const (
 	PartEngine   = "engine"   // a part of the work of the engine stage
 )
 
-// StageReport says what one part of the work took. The stages of the pipeline
-// count while frames are made, the parts of the engine from its loading on.
+// StageReport says how much time and memory one part of the work took. Stages of the
+// pipeline are measured while frames are made, parts of the engine since it was
+// loaded.
 type StageReport struct {
 	Name  string `json:"name"`
 	Part  string `json:"part"`
@@ -59,12 +61,12 @@ type StageReport struct {
 // MemoryReport says how many bytes this process and its children held.
 type MemoryReport struct {
 	Peak int64 `json:"peak"`
-	// PeakAnonymous is the most memory that is not file pages (heaps and buffers),
-	// in readings 250 ms apart; 0 if the system does not report it.
+	// PeakAnonymous is the most memory without file pages (heaps and buffers), in
+	// readings 250 ms apart; 0 if the system does not report it.
 	PeakAnonymous int64          `json:"peak_anonymous"`
 	Before        int64          `json:"before"`           // at the beginning of the frames; 0 if there were none
 	After         int64          `json:"after"`            // after the engine was closed
-	Budget        int64          `json:"budget,omitempty"` // that the plan fits; 0 if there is none
+	Budget        int64          `json:"budget,omitempty"` // that the plan fits; 0 without a plan
 	History       []MemorySample `json:"history"`          // at most 600, oldest first
 }
 
@@ -78,7 +80,7 @@ type MemorySample struct {
 	Anonymous int64   `json:"anonymous"` // the rest of the total
 }
 
-// PhaseReport says what a phase of the job took.
+// PhaseReport says how much time and memory a phase of the job took.
 type PhaseReport struct {
 	Name    string  `json:"name"`
 	At      float64 `json:"at_s"` // when it began
@@ -105,7 +107,7 @@ type record struct {
 	report Report
 	stats  pipeline.Stats
 	engine []StageReport
-	began  time.Duration // when the phase began
+	began  time.Duration // when the current phase began
 }
 
 // phase ends the current phase and begins another, or none if name is "". now and
@@ -114,11 +116,11 @@ func (r *record) phase(name string, at time.Duration, now, peak int64) {
 	phases := &r.report.Phases
 	if n := len(*phases); n > 0 {
 		p := &(*phases)[n-1]
-		p.Seconds, p.End, p.Peak = exactly(at-r.began), now, peak
+		p.Seconds, p.End, p.Peak = seconds(at-r.began), now, peak
 	}
 	if name != "" {
 		r.began = at
-		*phases = append(*phases, PhaseReport{Name: name, At: exactly(at), Begin: now})
+		*phases = append(*phases, PhaseReport{Name: name, At: seconds(at), Begin: now})
 	}
 	if name == PhaseFrames {
 		r.report.Memory.Before = now
@@ -127,17 +129,17 @@ func (r *record) phase(name string, at time.Duration, now, peak int64) {
 
 func (r *record) note(kind, message string, at time.Duration) {
 	if len(r.report.Notes) < maxNotes {
-		r.report.Notes = append(r.report.Notes, Note{exactly(at), kind, message})
+		r.report.Notes = append(r.report.Notes, Note{seconds(at), kind, message})
 	}
 }
 
-// complete returns the report. The meter has stopped.
+// complete returns the report. The meter must have been stopped.
 func (r *record) complete(m *memory.Meter, began time.Time) *Report {
 	p := r.report
 	p.Frames, p.NoFace, p.Cuts = r.stats.Frames, r.stats.NoFace, r.stats.Cuts
 	p.Stages = []StageReport{}
 	for _, s := range r.stats.Stages {
-		p.Stages = append(p.Stages, StageReport{Name: s.Name, Part: PartPipeline, Calls: s.Calls, Busy: exactly(s.Busy)})
+		p.Stages = append(p.Stages, StageReport{Name: s.Name, Part: PartPipeline, Calls: s.Calls, Busy: seconds(s.Busy)})
 	}
 	p.Stages = append(p.Stages, r.engine...)
 	p.Memory.Peak, p.Memory.PeakAnonymous, p.Memory.After = m.Peak(), m.PeakAnonymous(), m.Now().Total()
@@ -147,8 +149,8 @@ func (r *record) complete(m *memory.Meter, began time.Time) *Report {
 	return &p
 }
 
-// thin returns at most limit samples: of neighbours the one with the most memory,
-// so that no peak is lost.
+// thin returns at most limit samples. Of several neighbours it keeps the one with the
+// most memory, so that no peak is lost.
 func thin(history []memory.Sample, began time.Time, limit int) []MemorySample {
 	each := max(1, (len(history)+limit-1)/limit)
 	thinned := make([]MemorySample, 0, min(len(history), limit))
@@ -161,43 +163,44 @@ func thin(history []memory.Sample, began time.Time, limit int) []MemorySample {
 		}
 		u := most.Usage
 		thinned = append(thinned, MemorySample{
-			At: exactly(most.Time.Sub(began)), Total: u.Total(), Self: u.Self, Children: u.Children, Mapped: u.Mapped, Anonymous: u.Anonymous,
+			At: seconds(most.Time.Sub(began)), Total: u.Total(), Self: u.Self, Children: u.Children, Mapped: u.Mapped, Anonymous: u.Anonymous,
 		})
 	}
 	return thinned
 }
 
-// exactly returns seconds, rounded to microseconds: a call can take less than a
+// seconds returns d in seconds, rounded to microseconds: a call can take less than a
 // millisecond.
-func exactly(d time.Duration) float64 {
+func seconds(d time.Duration) float64 {
 	return float64(max(0, d.Round(time.Microsecond).Microseconds())) / 1e6
 }
 
-// worked takes the report of an engine. It comes before the engine is closed.
+// worked records the report of an engine, which must still be open.
 func (r *reporter) worked(e lip.Engine) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	report, of := &r.record.report, e.Report()
 	report.Engine, report.Plan, report.Memory.Budget, report.Windows = e.Name(), of.Plan, of.Budget, of.Windows
 	if of.Windows > 0 {
-		report.SecondsPerWindow = exactly(of.Window / time.Duration(of.Windows))
+		report.SecondsPerWindow = seconds(of.Window / time.Duration(of.Windows))
 	}
 	if of.Wall > 0 {
 		report.DeviceBusy = thousandths(of.Busy.Seconds() / of.Wall.Seconds())
 	}
 	r.record.engine = nil
 	for _, w := range of.Work {
-		r.record.engine = append(r.record.engine, StageReport{Name: w.Name, Part: PartEngine, Calls: w.Calls, Busy: exactly(w.Busy), Memory: w.Memory})
+		r.record.engine = append(r.record.engine, StageReport{Name: w.Name, Part: PartEngine, Calls: w.Calls, Busy: seconds(w.Busy), Memory: w.Memory})
 	}
 }
 
-// report ends the record, after everything of the job was closed. mu is held.
+// report completes the record after everything of the job was closed. The caller holds
+// mu.
 func (r *reporter) report(result *Result, err error) *Report {
 	now, peak := r.meter.Lap()
 	at := time.Since(r.began)
 	r.record.phase("", at, now.Total(), peak)
 	p := r.record.complete(r.meter, r.began)
-	p.Elapsed, p.Output, p.FPS = exactly(at), r.now.Output, thousandths(result.FPS)
+	p.Elapsed, p.Output, p.FPS = seconds(at), r.now.Output, thousandths(result.FPS)
 	if p.Engine == "" { // the engine was not opened
 		p.Engine = r.now.Engine
 	}

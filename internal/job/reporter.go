@@ -16,9 +16,9 @@ const (
 	rateWindow = 5 * time.Second
 )
 
-// reporter turns the counts of the pipeline into events: it adds time, speed and
-// memory. A goroutine of its own sends progress at a steady pace, so that even
-// during a slow frame the clock is seen to run.
+// reporter turns the counts of the pipeline into events with time, speed and memory.
+// A goroutine sends progress at a steady pace, so that an observer sees time pass
+// even during a slow frame.
 type reporter struct {
 	meter *memory.Meter
 	began time.Time
@@ -42,7 +42,7 @@ func newReporter(ctx context.Context, o Observer) *reporter {
 		o = ObserverFunc(func(Event) {})
 	}
 	r := &reporter{o: o, began: time.Now(), meter: memory.NewMeter(memory.Probe{}), quit: make(chan struct{}), done: make(chan struct{})}
-	// The meter outlives a cancelled job, for its last reading; end stops it.
+	// The meter continues after the job was cancelled, for a last reading; end stops it.
 	r.meter.Start(context.WithoutCancel(ctx))
 	go r.tick()
 	return r
@@ -66,7 +66,7 @@ func (r *reporter) tick() {
 	}
 }
 
-// send completes an event and passes it to the observer; mu is held.
+// send completes an event and passes it to the observer. The caller holds mu.
 func (r *reporter) send(kind string, set func(*Event)) {
 	now := time.Now()
 	e := r.now
@@ -119,7 +119,7 @@ func (r *reporter) warn(message string) { r.note(EventWarning, message) }
 // alert reports that memory has crossed a threshold.
 func (r *reporter) alert(message string) { r.note(EventAlert, message) }
 
-// planned reports that another memory plan is in force, and why.
+// planned reports that another memory plan is in use, and why.
 func (r *reporter) planned(p memory.Plan, why string) {
 	r.note(EventPlan, why+": continues with "+p.String())
 }
@@ -143,8 +143,7 @@ func (r *reporter) frames(s pipeline.Stats) {
 	defer r.mu.Unlock()
 	r.now.Frame, r.now.NoFace = s.Frames, s.NoFace
 	r.record.stats = s
-	// The header may have promised fewer frames than there are. A length that is
-	// not known stays unknown.
+	// There may be more frames than the header says. An unknown length stays unknown.
 	if r.now.Frames > 0 {
 		r.now.Frames = max(r.now.Frames, s.Frames)
 	}

@@ -58,8 +58,9 @@ func (s *session) resume(engine journal.Identity) (*journal.Journal, error) {
 	return s.journal, nil
 }
 
-// identity returns all that the latents of a job depend on: the settings that say
-// so by their tag, what was settled since, the inputs, and what the engine adds.
+// identity returns everything that the latents of a job depend on: the settings
+// without the tag latents:"no", what was chosen since, the inputs, and what the
+// engine adds.
 func (s *session) identity(engine journal.Identity) (journal.Identity, error) {
 	id := journal.Identity{
 		"lipstream": Version(), "engine": s.model.Name, "backend": s.backend.Name() + " " + s.backend.Version(), "device": s.model.Device,

@@ -66,7 +66,7 @@ func do(ctx context.Context, job Job, r *reporter, f func(s *session) error) err
 	if err == nil {
 		return nil
 	}
-	// Whatever a stage says, a job whose context has ended was cancelled.
+	// When a context ends, a stage may fail with an error of its own.
 	if ctx.Err() != nil {
 		return &fault.Error{Kind: fault.Cancelled, Op: "run the job", Err: err}
 	}
@@ -76,13 +76,13 @@ func do(ctx context.Context, job Job, r *reporter, f func(s *session) error) err
 	return fault.Internal.Wrap("run the job", err)
 }
 
-// session is a job at work. It owns all that the job has opened. Its fields are
-// filled in the order of the phases.
+// session is a job that is running. It owns everything that the job has opened. Its
+// fields are set in the order of the phases.
 type session struct {
 	job   Job
 	r     *reporter
 	model lip.Model
-	why   string // this model
+	why   string // this model was chosen
 
 	// Probe:
 	tools  media.Tools
@@ -99,17 +99,17 @@ type session struct {
 	budget  budget
 	monitor *memory.Monitor
 	level   func() memory.Level
-	undo    func() // what was set in this process
+	undo    func() // restores what was set in this process
 	journal *journal.Journal
 
 	// Listen:
 	voice *audio.Voice
-	// The output has at least atLeast frames and, if cut is set, no more. If it is
-	// not set, the end of the video counts as well.
+	// The output has atLeast frames. If cut is not set and the video is longer, the
+	// output is as long as the video.
 	atLeast int64
 	cut     bool
-	// expected is the length of the output according to the headers; 0 if they do
-	// not say it.
+	// expected is the number of frames of the output according to the headers; 0 if
+	// it is unknown.
 	expected int64
 }
 
@@ -127,20 +127,21 @@ func newSession(ctx context.Context, job Job, r *reporter) (*session, error) {
 	return s, nil
 }
 
-// prepare goes through all phases before the first frame.
+// prepare runs all phases before the first frame.
 func (s *session) prepare(ctx context.Context) error {
 	if err := s.probe(ctx); err != nil {
 		return err
 	}
-	// The networks come before the voice: the user should hear of a missing
-	// runtime before an hour of speech is listened to.
+	// Loading comes first, so that a missing runtime is reported before an hour of
+	// speech is analysed.
 	if err := s.load(ctx); err != nil {
 		return err
 	}
 	return s.listen(ctx)
 }
 
-// probe looks at the files and refuses what cannot work, before anything slow.
+// probe reads the headers of the inputs and returns an error for what cannot work,
+// before anything slow.
 func (s *session) probe(ctx context.Context) (err error) {
 	s.r.phase(PhaseProbe)
 	job := s.job
@@ -210,8 +211,8 @@ func (s *session) load(ctx context.Context) error {
 	if s.monitor, s.level, err = s.budget.watch(ctx, s.job, s.r); err != nil {
 		return err
 	}
-	// The face networks are small: a second thread would spend its time waiting,
-	// and the encoder has use for it.
+	// The face networks are small: a second thread would mostly wait, and the encoder
+	// can use it.
 	threads := 1
 	if s.job.Threads != nil {
 		threads = *s.job.Threads
@@ -230,8 +231,8 @@ func (s *session) load(ctx context.Context) error {
 	return err
 }
 
-// listen analyses the voice and settles how long the output is. The voice keeps
-// 4 MB an hour in memory, and its samples on disk if the engine needs them.
+// listen analyses the voice and sets the length of the output. An hour of voice takes
+// 4 MB of memory. If the engine needs the samples, they are kept on disk.
 func (s *session) listen(ctx context.Context) error {
 	s.r.phase(PhaseListen)
 	src, err := media.OpenAudio(ctx, s.tools, s.job.Audio, s.audio, s.audio.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
@@ -372,7 +373,7 @@ func (s *session) sinkOptions() media.SinkOptions {
 		Duration: s.rate.Time(cmp.Or(s.expected, s.atLeast)), // the sink corrects it
 		Codec:    job.Codec, Preset: job.Preset,
 		Overwrite: job.Overwrite, Inputs: []string{job.Video, job.Audio},
-		// Who sees the video has a right to know that its mouth was generated.
+		// Viewers have a right to know that the mouth was generated.
 		Metadata: map[string]string{"comment": fmt.Sprintf("lip-synced by Lipstream %s, engine %s, seed %d", Version(), s.model.Name, *job.Seed)},
 	}
 	if job.Part != nil {
@@ -384,8 +385,8 @@ func (s *session) sinkOptions() media.SinkOptions {
 	return o
 }
 
-// close reports what the engine did and releases everything; the backend goes
-// last.
+// close reports what the engine did and releases everything. The backend comes after
+// all that use it.
 func (s *session) close() {
 	if s.engine != nil {
 		s.r.worked(s.engine)
@@ -418,17 +419,17 @@ func (s *session) close() {
 // bounded ends a sequence where the output ends.
 type bounded struct {
 	seq     *media.Sequence
-	n       int64 // frames so far, of the whole output
-	first   int64 // where the sequence begins in it
-	end     int64 // where to stop; 0: at the end of the output
+	n       int64 // number of the next frame, in the whole output
+	first   int64 // number of the first frame of the sequence
+	end     int64 // number of the frame to stop at; 0: at the end of the output
 	most    int64 // frames that a job may have; 0: any number
 	path    string
 	atLeast int64
 	cut     bool
 }
 
-// length returns the length of the video in the output; 0 until its end was
-// seen.
+// length returns the number of frames of the output at which the video ends; 0
+// before its end was read.
 func (b *bounded) length() int64 {
 	if n := b.seq.Length(); n > 0 {
 		return n + b.first
@@ -451,8 +452,8 @@ func (b *bounded) Read(f *frame.Frame) error {
 	if err := b.seq.Read(f); err != nil {
 		return err
 	}
-	// Only now can the sequence know that its video has ended and that this frame
-	// is a repetition.
+	// The sequence only knows after this read whether its video has ended and this
+	// frame is a repetition.
 	if length = b.length(); !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
 		return io.EOF
 	}

@@ -21,7 +21,7 @@ import (
 // its neighbours. A To or Tail of -1 is the end of the output.
 type Part struct{ Lead, From, To, Tail int64 }
 
-// The methods of a nil Part are those of the whole output.
+// A nil Part is the whole output.
 
 func (p *Part) lead() int64 {
 	if p == nil {
@@ -58,7 +58,7 @@ func (p *Part) string() string {
 	return fmt.Sprint(*p)
 }
 
-// sequence opens the video at the part of the job.
+// sequence opens the video where the part of the job begins.
 func (s *session) sequence(ctx context.Context) (*media.Sequence, error) {
 	o := s.videoOptions()
 	if lead := s.job.Part.lead(); lead > 0 && !s.video.Video.IsPicture {
@@ -78,10 +78,10 @@ const (
 	pauseLength = 0.4
 )
 
-// Split returns how a job can be made in parts of about the length every (0 means
-// 1 minute), which Join puts together. It splits at scene cuts if it can, else in
-// silence, and reads the whole video to find the cuts. It returns nil if the
-// output is shorter than two parts or cannot be split.
+// Split divides a job into parts of about the length every; 0 means 1 minute. Join
+// puts the results together. Parts begin at scene cuts if possible, else in silence.
+// Split reads the whole video to find the cuts. It returns nil if the output is
+// shorter than two parts or cannot be split.
 func Split(ctx context.Context, job Job, every time.Duration) (parts []Part, err error) {
 	r := newReporter(ctx, nil)
 	err = do(ctx, job, r, func(s *session) error {
@@ -99,7 +99,7 @@ func (s *session) split(ctx context.Context, every time.Duration) (_ []Part, err
 	step := s.rate.Frame(every)
 	v := s.video.Video
 	shown := s.shown()
-	// A part can only begin where the video is read for the first time.
+	// A part cannot begin in a repetition of the video.
 	if s.model.Unsplittable || step < 1 || !v.IsPicture && shown < 2*step {
 		return nil, nil
 	}
@@ -179,7 +179,8 @@ func (s splitter) parts() []Part {
 		}
 		at := s.near(last.From + s.step)
 		last.To = at
-		// With this tail the end of the part moves back no window that begins before at.
+		// The last window of a shot is moved back to end with it. With this tail, no
+		// window that begins before at is moved.
 		if last.Tail = at + 2*s.window + face.LookAhead; last.Tail >= s.total {
 			last.Tail = -1
 		}
@@ -187,7 +188,8 @@ func (s splitter) parts() []Part {
 	}
 }
 
-// near returns the best place within half a step.
+// near returns the best frame to begin a part at, within half a step of want: a cut,
+// else silence, else want itself.
 func (s splitter) near(want int64) int64 {
 	best, least := want, int64(math.MaxInt64)
 	for _, c := range s.cuts {
@@ -210,9 +212,10 @@ func (s splitter) near(want int64) int64 {
 
 func abs(i int64) int64 { return max(i, -i) }
 
-// lead returns where to begin for a part from at: at a cut there, else on the grid
-// of the engine's windows, which starts with the shot, and early enough that
-// neither the tracker nor the blending of windows remembers the beginning.
+// lead returns the first frame to compute for a part that begins at frame at. If at is
+// a cut, that is at itself. Else it is a frame on the grid of the engine's windows,
+// which begins with the shot, so early that the beginning no longer affects tracking
+// and the blending of windows at frame at.
 func (s splitter) lead(at int64) int64 {
 	if slices.Contains(s.cuts, at) {
 		return at

@@ -1,7 +1,7 @@
 // Package pipeline moves frames from a source to a sink, through its stages:
 // decode, faces, engine, composite, encode. Each stage is one goroutine. Frames
-// travel one way through bounded channels and come back to a pool, so peak memory
-// does not depend on the length of the video.
+// go through bounded channels and return to a pool, so that peak memory does not
+// depend on the length of the video.
 package pipeline
 
 import (
@@ -39,11 +39,11 @@ type Stats struct {
 	Frames int64 // written
 	NoFace int64 // frames passed through without a usable face
 	Cuts   int64 // scene cuts
-	// Stages says what the work of each stage took.
+	// Stages says how long each stage worked.
 	Stages []StageTime
 }
 
-// Pipeline is one run. Progress, First, Wanted and Show may be left out.
+// Pipeline is one run of a pipeline. First, Wanted, Show and Progress are optional.
 type Pipeline struct {
 	Format  frame.Format
 	Source  Source
@@ -52,26 +52,26 @@ type Pipeline struct {
 	Sink    Sink
 	// First is the number of the first frame that Source returns.
 	First int64
-	// Wanted reports which frames are written; the others only help their
-	// neighbours. nil means all.
+	// Wanted reports whether a frame is written. The others are only tracked, and seen
+	// by the engine, for the sake of their neighbours. nil means that all are written.
 	Wanted func(i int64) bool
-	// Show gets each finished frame before it is written, from one goroutine. It
-	// must not keep the frame. It may be nil.
+	// Show is called with each finished frame before it is written, from one
+	// goroutine. It must not keep the frame.
 	Show func(*frame.Frame)
-	// Progress is called after each written frame, from one goroutine. It
-	// must not block.
+	// Progress is called after each written frame, from one goroutine. It must not
+	// block.
 	Progress func(Stats)
 
 	watches [len(stageNames)]stopwatch
 }
 
-// queue is the capacity of the channels between the stages: enough that a
-// stage does not wait for its neighbour's every frame, no more.
+// queue is the capacity of the channels between the stages: just enough that a stage
+// need not wait for each frame of its neighbour.
 const queue = 3
 
-// Run moves all frames through, once. When it returns, every goroutine that it
-// started has ended. Closing source and sink is up to the caller. The Stats say
-// what was done, also if there is an error.
+// Run moves all frames through the pipeline. It may be called once. When it returns,
+// every goroutine that it started has ended. The caller closes source and sink. The
+// Stats say what was done, even if there is an error.
 func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	// Frames in the tracker, in the engine, in the channels, and one in the hands of
@@ -139,8 +139,8 @@ func (p *Pipeline) track(ctx context.Context, in <-chan *frame.Frame, out chan<-
 			return err
 		}
 	}
-	// The channel also closes when decoding failed; what is left in the
-	// tracker is then of no use.
+	// The channel is also closed when decoding failed. The frames that are left in the
+	// tracker are then useless.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip
 			return err
 		}
 	}
-	// The channel also closes when an earlier stage failed.
+	// The channel is also closed when an earlier stage failed.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -181,7 +181,8 @@ func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip
 	return pass(done, err)
 }
 
-// composite pastes the layers of the engine into the frames that are wanted.
+// composite pastes the layers of the engine into the wanted frames, and drops the
+// others.
 func (p *Pipeline) composite(ctx context.Context, pool *frame.Pool, in <-chan lip.Item, out chan<- lip.Item) error {
 	watch := &p.watches[compositing]
 	for it := range in {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// The stages by name, in the order in which a frame meets them.
+// The names of the stages, in the order in which a frame passes them.
 const (
 	StageDecode    = "decode"
 	StageFaces     = "faces"
@@ -25,14 +25,14 @@ const (
 	encoding
 )
 
-// StageTime says what the work of one stage took so far. The stages work side by
-// side, so their times add up to more than the time of the run.
+// StageTime says how long a stage worked so far. The stages work side by side, so the
+// sum of their times is more than the time of the run.
 type StageTime struct {
 	Name  string
 	Calls int64 // frames that it has worked on
-	// Busy is the time in the work itself, without waiting for other stages or for
-	// a free frame. A source or sink that is a pipe of ffmpeg is busy while it
-	// waits for ffmpeg. Work in progress counts up to now.
+	// Busy is the time of the work itself, without waiting for other stages or for a
+	// free frame. A source or sink that is a pipe of ffmpeg is busy while it waits for
+	// ffmpeg. Work in progress counts.
 	Busy time.Duration
 }
 
@@ -51,7 +51,7 @@ func (w *stopwatch) start() {
 	w.began = time.Now()
 }
 
-// stop ends it. frames is the number of frames that it finished.
+// stop ends the piece of work. frames is the number of frames that it finished.
 func (w *stopwatch) stop(frames int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -70,8 +70,8 @@ func (w *stopwatch) read() (calls int64, busy time.Duration) {
 	return w.calls, busy
 }
 
-// Stages returns what the work of each stage took so far. It may be called at any
-// time, from any goroutine.
+// Stages returns how long each stage worked so far. It may be called at any time, from
+// any goroutine.
 func (p *Pipeline) Stages() []StageTime {
 	all := make([]StageTime, len(stageNames))
 	for i, name := range stageNames {
