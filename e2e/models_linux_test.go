@@ -6,8 +6,10 @@ import (
 	"testing"
 )
 
-// TestModelsNoSpace: the cache is on a disk that is too small.
+// TestModelsNoSpace prepares a checkpoint with the cache on a disk that is too
+// small.
 func TestModelsNoSpace(t *testing.T) {
+	t.Parallel()
 	dir := synthModels(t)
 	cache := filepath.Join(dir, "cache")
 	if err := os.RemoveAll(cache); err != nil {

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"archive/zip"
 	"bytes"
 	"fmt"
 	"net/http"
@@ -11,12 +10,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
-	"time"
 )
 
-// models runs lipstream models with a cache of its own below dir.
+// models returns the command lipstream models with its own cache below dir.
 func models(t *testing.T, dir string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(binary, append([]string{"models"}, args...)...)
@@ -25,52 +24,62 @@ func models(t *testing.T, dir string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// modelsFails runs a command that has to fail with an exit code and a message.
+// modelsFails runs lipstream models, which has to fail with the exit code and message.
 func modelsFails(t *testing.T, dir string, code int, message string, args ...string) {
 	t.Helper()
-	out, err := models(t, dir, args...).CombinedOutput()
+	commandFails(t, models(t, dir, args...), code, message)
+}
+
+func commandFails(t *testing.T, cmd *exec.Cmd, code int, message string) {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
 	if got, _ := exitOf(err); got != code || !strings.Contains(string(out), message) {
-		t.Errorf("%v: exit code %d, want %d; %q lacks %q", args, got, code, out, message)
+		t.Errorf("%v: exit code %d, want %d; %q lacks %q", cmd.Args[1:], got, code, out, message)
 	}
 }
 
-func synthModels(t *testing.T) string {
+// synthModels creates a random checkpoint in the folder m below a new folder.
+func synthModels(t *testing.T) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir = t.TempDir()
 	if out, err := models(t, dir, "synth", "--size", "tiny", "--dir", "m").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return dir
 }
 
-func TestModelsBadFiles(t *testing.T) {
-	dir := synthModels(t)
-	// A pickle that would run a program.
-	var b bytes.Buffer
-	z := zip.NewWriter(&b)
-	for name, text := range map[string]string{
-		"archive/data.pkl": "\x80\x02cos\nsystem\n(X\x0c\x00\x00\x00touch pwned!tR.", "archive/version": "3\n", "archive/byteorder": "little",
-	} {
-		w, err := z.CreateHeader(&zip.FileHeader{Name: name, Method: zip.Store})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := w.Write([]byte(text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := z.Close(); err != nil {
+// tinyModels returns a folder with a random checkpoint, shared by the tests that
+// only read it.
+func tinyModels(t *testing.T) string {
+	t.Helper()
+	dir, err := sharedModels()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "evil.pt"), b.Bytes(), 0o600); err != nil {
+	return dir
+}
+
+var sharedModels = sync.OnceValues(func() (string, error) {
+	dir := filepath.Join(inputs, "models")
+	out, err := exec.Command(binary, "models", "synth", "--size", "tiny", "--dir", dir).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return dir, nil
+})
+
+func TestModelsBadFiles(t *testing.T) {
+	t.Parallel()
+	dir := synthModels(t)
+	if err := writeEvil(filepath.Join(dir, "evil.pt")); err != nil {
 		t.Fatal(err)
 	}
 	modelsFails(t, dir, 3, "refuses to call os.system", "check", "evil.pt")
 	modelsFails(t, dir, 3, "refuses to call os.system", "prepare", "evil.pt")
-	if _, err := os.Stat(filepath.Join(dir, "pwned!")); err == nil {
-		t.Error("the file's program ran")
+	if _, err := os.Stat(filepath.Join(dir, "pwned")); err == nil {
+		t.Error("the program in the file ran")
 	}
-	// NaN and a wrong shape, in a format whose numbers are easily found.
+	// NaN and a wrong shape, in a format that is easy to edit.
 	vae := filepath.Join(dir, "m", "vae", "diffusion_pytorch_model.safetensors")
 	good, err := os.ReadFile(vae)
 	if err != nil {
@@ -94,6 +103,7 @@ func TestModelsBadFiles(t *testing.T) {
 }
 
 func TestModelsPull(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	answer := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusNotFound) }
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -103,39 +113,40 @@ func TestModelsPull(t *testing.T) {
 		answer(w, r)
 	}))
 	defer server.Close()
-	t.Setenv("HF_TOKEN", "secret")
-	t.Setenv("LIPSTREAM_MODELS_URL", server.URL+"/mirror")
-	modelsFails(t, dir, 5, "the server answers 404", "pull", "1.5", "--dir", "m")
-	answer = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>Sign in") }
-	modelsFails(t, dir, 3, "a web page instead of the file", "pull", "1.5", "--dir", "m")
-	answer = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "short") }
-	modelsFails(t, dir, 3, "has 5 bytes, and the published one has 5072348184", "pull", "1.5", "--dir", "m")
-	if runtime.GOOS == "windows" {
-		return // no interrupts to be sent there
+	// The token is for Hugging Face alone: a mirror must not see it.
+	env := []string{"HF_TOKEN=secret", "LIPSTREAM_MODELS_URL=" + server.URL + "/mirror"}
+	refused := func(code int, message string) {
+		t.Helper()
+		cmd := models(t, dir, "pull", "1.5", "--dir", "m")
+		cmd.Env = append(cmd.Env, env...)
+		commandFails(t, cmd, code, message)
 	}
-	// Interrupted in the middle: what came stays.
+	refused(5, "the server answers 404")
+	answer = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>Sign in") }
+	refused(3, "a web page instead of the file")
+	answer = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "short") }
+	refused(3, "has 5 bytes, and the published one has 5072348184")
+	if runtime.GOOS == "windows" {
+		return // a process cannot be interrupted there
+	}
+	// Interrupted in the middle: the part that has arrived stays.
 	answer = func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", `"one"`)
 		w.Header().Set("Content-Length", "5072348184")
-		for r.Context().Err() == nil {
-			_, _ = w.Write(make([]byte, 10_000))
-			w.(http.Flusher).Flush()
-			time.Sleep(10 * time.Millisecond)
-		}
+		_, _ = w.Write(make([]byte, 4<<20))
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
 	}
 	cmd := models(t, dir, "pull", "1.5", "--dir", "m")
+	cmd.Env = append(cmd.Env, env...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	part := filepath.Join(dir, "m", "latentsync-1.5", "latentsync_unet.pt.part")
-	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if st, err := os.Stat(part); err == nil && st.Size() > 50_000 {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatal("nothing is downloaded")
-		}
-	}
+	waitUntil(t, func() bool {
+		st, err := os.Stat(part)
+		return err == nil && st.Size() > 50_000
+	})
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}

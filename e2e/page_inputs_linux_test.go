@@ -10,10 +10,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestPageInputs is what else a page meets: files that are dropped and pasted, a
-// connection that breaks, a job that fails, a full memory, a user of the keyboard
-// alone.
+// TestPageInputs checks the page with files that are dropped and pasted, a broken
+// connection, a job that fails, little free memory, and the keyboard alone.
 func TestPageInputs(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	blank := filepath.Join(dir, "blank.png")
 	if out, err := exec.CommandContext(t.Context(), "ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=gray:s=320x240", "-frames:v", "1", blank).CombinedOutput(); err != nil {
@@ -26,7 +26,7 @@ func TestPageInputs(t *testing.T) {
 	b.see(`document.querySelectorAll('#setting-engine option').length === 3`)
 	ask[int](b, `window.broken = []; document.addEventListener('securitypolicyviolation', e => broken.push(e.violatedDirective + ' ' + e.blockedURI)); 0`)
 
-	// By Tab through all that there is.
+	// Through all controls by Tab.
 	var path []string
 	for range 30 {
 		b.do(chromedp.KeyEvent("\t"))
@@ -41,13 +41,13 @@ func TestPageInputs(t *testing.T) {
 		t.Errorf("by Tab: %s; want %s", got, want)
 	}
 
-	// Less memory is free than the operator wants.
+	// Less memory is free than the operator asks for.
 	b.see(`document.getElementById('alert').textContent.startsWith('Memory warning: This machine')`, `!document.getElementById('alert').hidden`)
 	b.do(click("details:has(#readings) summary"))
 	b.see(`document.querySelectorAll('#readings tbody tr').length > 0`)
 
-	// A silent voice of 20 MB is dropped; its second piece meets a broken network.
-	// Of a file in its place nothing is left on the server.
+	// A silent voice of 20 MB is dropped; the network breaks at its second piece.
+	// When another file replaces it, the server deletes it.
 	ask[int](b, `window.sent = []; window.real = window.fetch; window.fetch = (path, init) => {
 		const how = init?.method ?? 'GET'
 		if (String(path).startsWith('/v1/uploads')) {
@@ -74,10 +74,10 @@ func TestPageInputs(t *testing.T) {
 	b.do(files("#audio-file", in("two.wav")))
 	b.see(`document.getElementById('audio-state').textContent.startsWith('two.wav: 2 s')`)
 	if status := ask[int](b, `real('`+large+`').then(r => r.status)`); status != 404 {
-		t.Errorf("what was replaced is there still: %d", status)
+		t.Errorf("the replaced file still exists on the server: %d", status)
 	}
 
-	// A picture without a face is pasted: its job fails, and says what to do.
+	// A picture without a face is pasted: its job fails with a hint.
 	b.do(files("#video-file", blank))
 	b.see(`document.querySelector('#video-thumb img')`)
 	ask[int](b, `real(document.querySelector('#video-thumb img').src).then(r => r.blob()).then(blob => {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
@@ -17,16 +16,13 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 )
 
-// tab is a page in Chromium.
+// tab is a tab of Chromium.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
 }
 
 type step = chromedp.Action[chromedp.Void]
-
-// patience is for one step of the browser, on a machine that is busy.
-const patience = 2 * time.Minute
 
 // openTab starts Chromium with an empty page.
 func openTab(t *testing.T) *tab {
@@ -51,14 +47,11 @@ func openTab(t *testing.T) *tab {
 	return b
 }
 
-// do takes steps; a failure ends the test with a picture of the page.
+// do runs steps; a failure ends the test with a screenshot.
 func (b *tab) do(steps ...step) {
 	b.t.Helper()
 	for i, s := range steps {
-		ctx, cancel := context.WithTimeout(b.ctx, patience)
-		err := chromedp.Do(ctx, s)
-		cancel()
-		if err != nil {
+		if err := chromedp.Do(b.ctx, s); err != nil {
 			b.fail(fmt.Sprintf("step %d: %v", i, err))
 		}
 	}
@@ -71,12 +64,10 @@ func (b *tab) fail(why string) {
 	b.t.Fatalf("%s; picture %s; the page says:\n%s", why, keepPicture(b.t, "failed", shot), text)
 }
 
-// ask evaluates an expression, of a promise what it gives.
+// ask evaluates an expression; of a promise, it returns the result.
 func ask[T any](b *tab, expression string) T {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.ctx, patience)
-	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
 	if err != nil {
 		b.fail(expression + ": " + err.Error())
 	}
@@ -87,22 +78,19 @@ func ask[T any](b *tab, expression string) T {
 func (b *tab) see(expressions ...string) {
 	b.t.Helper()
 	for _, e := range expressions {
-		for deadline := time.Now().Add(patience); !ask[bool](b, "!!("+e+")"); time.Sleep(100 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				b.fail("never true: " + e)
-			}
-		}
+		waitUntil(b.t, func() bool { return ask[bool](b, "!!("+e+")") })
 	}
 }
 
-// look sets size and colours.
+// look sets the size and the colour scheme of the page.
 func (b *tab) look(width, height int64, scheme string) {
 	b.t.Helper()
 	b.do(chromedp.EmulateViewport(width, height), chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
 			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
 		return err
-	}), chromedp.Sleep(300*time.Millisecond))
+	}))
+	ask[int](b, `new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))`)
 }
 
 func click(css string) step      { return chromedp.Click(chromedp.CSS(css)) }
@@ -114,7 +102,8 @@ func enter(css string) step {
 	return chromedp.Steps(chromedp.Focus(chromedp.CSS(css)), chromedp.KeyEvent("\r"))
 }
 
-// keepPicture writes a screenshot where LIPSTREAM_SCREENSHOTS says; "" else.
+// keepPicture writes a screenshot into the folder LIPSTREAM_SCREENSHOTS and
+// returns its path, or "" if the variable is not set.
 func keepPicture(t *testing.T, name string, shot []byte) string {
 	dir := os.Getenv("LIPSTREAM_SCREENSHOTS")
 	if dir == "" || len(shot) == 0 {
@@ -154,9 +143,10 @@ func (b *tab) accessible(what string) {
 	}
 }
 
-// TestPage is the web page with a real server and a real worker: a job from two
-// files to the player, with the keyboard, on a phone, in the dark.
+// TestPage uses the web page of a real server with a real worker: a job from two
+// files to the player, with the keyboard, on a phone, in dark mode.
 func TestPage(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	token := filepath.Join(dir, "token")
 	if err := os.WriteFile(token, []byte("a-token-for-the-page\n"), 0o600); err != nil {
@@ -173,7 +163,7 @@ func TestPage(t *testing.T) {
 	b.do(keys("#token", "a-token-for-the-page\r"))
 	b.see(`!document.getElementById('token-dialog').open`, `document.querySelectorAll('#setting-engine option').length === 3`, `document.querySelectorAll('#charts svg').length > 0`)
 	b.accessible("the empty page")
-	// A file that is no voice is refused in words.
+	// A file without sound is refused with a message.
 	b.do(files("#audio-file", in("portrait.png")))
 	b.see(`document.getElementById('form-error').textContent.includes('has no sound')`)
 	b.do(files("#video-file", in("long.mp4")), files("#audio-file", in("long.wav")))
@@ -190,7 +180,7 @@ func TestPage(t *testing.T) {
 	b.see(`document.querySelector('#jobs li.cancelled')`, `document.querySelectorAll('#setting-engine option').length === 3`)
 	// The microphone makes a voice; then a file in its place.
 	b.do(files("#video-file", in("head.mp4")), click("#record"))
-	b.see(`document.getElementById('recorded').textContent === '2 s'`)
+	b.see(`parseInt(document.getElementById('recorded').textContent) >= 1`)
 	b.do(click("#record"))
 	b.see(`document.getElementById('audio-state').textContent.startsWith('recording.')`)
 	b.do(files("#audio-file", in("two.wav")))
@@ -198,7 +188,7 @@ func TestPage(t *testing.T) {
 	b.do(click("#start"))
 	b.see(`document.querySelector('#jobs li.done')`,
 		`document.querySelectorAll('#jobs li.done video').length === 2 && [...document.querySelectorAll('#jobs li.done video')].every(v => v.readyState > 0)`)
-	// The players go in step.
+	// The players are synchronised.
 	ask[float64](b, `document.querySelector('#jobs li.done video[aria-label=Result]').currentTime = 1`)
 	b.see(`Math.abs(document.querySelector('#jobs li.done video[aria-label=Source]').currentTime - 1) < 0.2`)
 	for _, label := range []string{"Source", "Result"} {
@@ -212,7 +202,7 @@ func TestPage(t *testing.T) {
 	if size := ask[float64](b, `fetch(document.querySelector('#jobs li.done a').href).then(r => r.blob()).then(b => b.size)`); size < 1000 {
 		t.Errorf("the download has %v bytes", size)
 	}
-	// Retry, and then remove what is cancelled again.
+	// Retry, cancel again, and remove.
 	press := func(what, where string) {
 		ask[int](b, `[...document.querySelectorAll('`+where+`')].find(b => b.textContent.startsWith('`+what+`')).click(), 0`)
 	}

@@ -2,7 +2,6 @@ package e2e_test
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -12,7 +11,7 @@ import (
 	"github.com/lipstream/lipstream"
 )
 
-// frameSums gives a checksum of every frame of a video.
+// frameSums returns a checksum of every frame of a video.
 func frameSums(t *testing.T, path string) []string {
 	t.Helper()
 	out, err := exec.Command("ffmpeg", "-v", "error", "-i", path, "-map", "0:v", "-f", "framemd5", "-").Output()
@@ -29,7 +28,7 @@ func frameSums(t *testing.T, path string) []string {
 	return sums
 }
 
-// leastPSNR is that of the two videos' worst frame, dB.
+// leastPSNR returns the PSNR of the worst frame of two videos, in dB.
 func leastPSNR(t *testing.T, a, b string) float64 {
 	t.Helper()
 	out, err := exec.Command("ffmpeg", "-v", "error", "-i", a, "-i", b, "-lavfi", "psnr=stats_file=-", "-f", "null", "-").Output()
@@ -48,15 +47,12 @@ func leastPSNR(t *testing.T, a, b string) float64 {
 	return least
 }
 
-// TestParts: parts that are joined have the frames of the whole, bit for bit,
-// wherever they were split: in a shot, at a cut, of a picture.
+// TestParts joins parts of a job and compares the frames with those of the whole
+// job, split within a shot, at a cut, and of a picture.
 func TestParts(t *testing.T) {
+	t.Parallel()
 	needRuntime(t)
-	if runtimeDir != "" {
-		t.Setenv("LIPSTREAM_RUNTIME_DIR", runtimeDir)
-	}
 	dir := t.TempDir()
-	t.Setenv("LIPSTREAM_JOBS_DIR", filepath.Join(dir, "jobs"))
 	// 8 s of one shot, and 8 s with a cut after 3.32 s to the mirrored picture.
 	for _, line := range []string{
 		"-loop 1 -framerate 25 -i portrait.png -t 8 -vf scale=340:340,rotate=0.04*sin(2*PI*t),crop=320:240:10:30+4*sin(3*t) -c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p -g 25 " + filepath.Join(dir, "shot.mp4"),
@@ -66,14 +62,14 @@ func TestParts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	models := synthModels(t)
+	models := tinyModels(t)
 	for _, tt := range []struct {
 		name, video string
 		engine      string
 		every       time.Duration
-		// exact is where nothing before the part has an influence on it. Within a
-		// shot the face is followed from another frame on, which moves its points
-		// by a fraction of a pixel.
+		// exact means that the frames are equal, because nothing before a part
+		// influences it. Within a shot, tracking of the face starts at another
+		// frame, which moves its points by a fraction of a pixel.
 		exact bool
 	}{
 		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", 2 * time.Second, false},
@@ -83,12 +79,12 @@ func TestParts(t *testing.T) {
 		{"latentsync at a cut", filepath.Join(dir, "cut.mp4"), "latentsync", 3 * time.Second, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.engine == "latentsync" && os.Getenv("LIPSTREAM_LONG") == "" {
-				t.Skip("takes minutes: make chaos")
-			}
-			job := lipstream.Job{Video: tt.video, Audio: in("three.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Codec: "ffv1", Engine: tt.engine}
 			if tt.engine == "latentsync" {
-				job.LatentSync.Models, job.LatentSync.Steps = filepath.Join(models, "m"), 2
+				needLong(t)
+			}
+			job := lipstream.Job{Video: tt.video, Audio: in("three.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Settings: lipstream.Settings{Codec: "ffv1", Engine: tt.engine}}
+			if tt.engine == "latentsync" {
+				job.Models, job.Steps = models, new(2)
 			}
 			whole, err := lipstream.Run(t.Context(), job, nil)
 			if err != nil {
@@ -133,7 +129,7 @@ func TestParts(t *testing.T) {
 			least := leastPSNR(t, whole.Output, job.Output)
 			t.Logf("%d frames differ, the worst by %.1f dB", len(differ), least)
 			if tt.exact || least < 40 {
-				t.Errorf("other pictures in %v", differ)
+				t.Errorf("other frames: %v", differ)
 			}
 		})
 	}

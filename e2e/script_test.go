@@ -20,11 +20,12 @@ import (
 )
 
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	needRuntime(t)
 	testscript.Run(t, testscript.Params{
 		Dir:   "testdata/script",
 		Setup: prepareScript,
-		// The phases of a script hardly depend on each other.
+		// The sections of a script hardly depend on each other.
 		ContinueOnError: true,
 		Condition:       condition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -43,8 +44,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// prepareScript makes $IN the shared inputs, and hides the user's own home and
-// cache.
+// prepareScript sets $IN to the shared inputs, hides the user's home and cache,
+// and sets $QUICK to the folder of the runtime that loads networks fastest.
 func prepareScript(e *testscript.Env) error {
 	e.Setenv("IN", inputs)
 	e.Setenv("PATH", filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"))
@@ -52,11 +53,12 @@ func prepareScript(e *testscript.Env) error {
 	e.Setenv("HOME", filepath.Join(e.WorkDir, ".home"))
 	e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, ".cache"))
 	e.Setenv("LIPSTREAM_RUNTIME_DIR", runtimeDir)
+	e.Setenv("QUICK", quickDir)
 	return nil
 }
 
-// fails CODE REGEXP ARGS...: lipstream has to fail with the exit code and the
-// message, one line and a hint at most, and leave no file behind.
+// fails implements "fails CODE REGEXP ARGS...": lipstream has to fail with the
+// exit code and a message of one line and at most one hint, and leave no file.
 func fails(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: fails CODE REGEXP ARGS...")
@@ -88,7 +90,7 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// mediaFile is ffprobe's view of a file.
+// mediaFile is what ffprobe reports of a file.
 type mediaFile struct {
 	Streams []struct {
 		CodecType   string `json:"codec_type"`
@@ -127,7 +129,7 @@ func probe(path string) (*mediaFile, error) {
 	return &m, nil
 }
 
-// facts are what checkMedia compares.
+// facts returns the values that checkMedia compares.
 func (m *mediaFile) facts() map[string]string {
 	f := map[string]string{"format": m.Format.Name, "duration": m.Format.Duration}
 	tracks := 0
@@ -157,8 +159,8 @@ func (m *mediaFile) facts() map[string]string {
 	return f
 }
 
-// media FILE KEY=VALUE KEY~SECONDS KEY:REGEXP ...: the file has these facts.
-// With ~ the value may be off by 50 ms.
+// checkMedia implements "media FILE KEY=VALUE KEY~SECONDS KEY:REGEXP ...", which
+// compares facts of a file. With ~ the value may be off by 50 ms.
 func checkMedia(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: media FILE KEY=VALUE...")
@@ -189,7 +191,8 @@ func checkMedia(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// events FILE done|error [CODE]: the JSON lines obey their documentation.
+// checkEvents implements "events FILE done|error [CODE]", which checks that the
+// JSON lines obey their documentation.
 func checkEvents(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: events FILE done|error [CODE]")
@@ -245,9 +248,9 @@ func checkEvents(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// diff A B X,Y,W,H FROM,TO same|changed: compares a part of two videos of one
-// rate, in the frames FROM up to TO. "Same" means but for encoding: at most 1.5
-// of 255 levels of mean difference in any of the frames.
+// checkDiff implements "diff A B X,Y,W,H FROM,TO same|changed", which compares an
+// area of two videos of the same rate, in the frames FROM up to TO. "Same" allows
+// for encoding: a mean difference of at most 1.5 of 255 levels in every frame.
 func checkDiff(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 5 {
 		ts.Fatalf("usage: diff A B X,Y,W,H FROM,TO same|changed")
@@ -285,7 +288,8 @@ func checkDiff(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cut FILE BYTES NEW: the first BYTES of the file; N% counts in its length.
+// cutFile implements "cut FILE BYTES NEW", which copies the first bytes of a
+// file. BYTES may be a percentage of its length.
 func cutFile(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: cut FILE BYTES|N%% NEW")
@@ -300,7 +304,7 @@ func cutFile(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), data[:n], 0o600))
 }
 
-// count N REGEXP FILE: as many lines match.
+// countLines implements "count N REGEXP FILE": N lines have to match.
 func countLines(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 3 {
 		ts.Fatalf("usage: count N REGEXP FILE")

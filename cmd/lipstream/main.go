@@ -1,4 +1,4 @@
-// Command lipstream gives a video the mouth that speaks a voice.
+// Command lipstream makes the person in a video speak a voice.
 package main
 
 import (
@@ -15,34 +15,32 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// cli is the command line: one field a command, each in its own file.
+// cli is the command line: one field for each command, each in its own file.
 type cli struct {
-	Debug   bool             `help:"On failure, print the whole chain of causes."`
+	Debug   bool             `help:"If the command fails, print the whole chain of causes."`
 	Version kong.VersionFlag `help:"Print the version."`
 
 	Run     runCmd     `cmd:"" help:"Make a video speak a voice."`
-	Serve   serveCmd   `cmd:"" help:"Serve the web page and the HTTP API, with a queue of jobs."`
-	Worker  workerCmd  `cmd:"" help:"Do the jobs of a server on this machine, too."`
-	Submit  submitCmd  `cmd:"" help:"Give a job to a server."`
-	Jobs    jobsCmd    `cmd:"" help:"List a server's jobs."`
-	Logs    logsCmd    `cmd:"" help:"Show what a job has told."`
+	Serve   serveCmd   `cmd:"" help:"Serve the web page, the HTTP API and a queue of jobs."`
+	Worker  workerCmd  `cmd:"" help:"Work on the jobs of a server on another machine."`
+	Submit  submitCmd  `cmd:"" help:"Submit a job to a server."`
+	Jobs    jobsCmd    `cmd:"" help:"List the jobs of a server."`
+	Logs    logsCmd    `cmd:"" help:"Show the log of a job."`
 	Cancel  cancelCmd  `cmd:"" help:"Cancel jobs."`
-	Retry   retryCmd   `cmd:"" help:"Begin failed or cancelled jobs anew."`
-	Task    taskCmd    `cmd:"" hidden:"" help:"Do one task of a worker, which starts this by itself."`
-	Runtime runtimeCmd `cmd:"" help:"Install and list the libraries that run the networks."`
-	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list the checkpoints of LatentSync."`
-	Doctor  doctorCmd  `cmd:"" help:"Check what this machine has and what is missing."`
+	Retry   retryCmd   `cmd:"" help:"Start failed or cancelled jobs again."`
+	Task    taskCmd    `cmd:"" hidden:"" help:"Do one task for a worker, which starts this command itself."`
+	Runtime runtimeCmd `cmd:"" help:"Install and list the inference runtimes."`
+	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list LatentSync checkpoints."`
+	Doctor  doctorCmd  `cmd:"" help:"Check what is installed on this machine and what is missing."`
 	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`
 	Monitor monitorCmd `cmd:"" help:"Watch the memory of GPUs, host and control group."`
-	ComfyUI comfyuiCmd `cmd:"" name:"comfyui" help:"Install the nodes for ComfyUI."`
+	ComfyUI comfyuiCmd `cmd:"" name:"comfyui" help:"Install the ComfyUI nodes."`
 }
 
-const description = `Lip sync with bounded memory: a face (video or picture) and a voice in, the face speaking the voice out.
+const description = `Lip sync with bounded memory: give it a face (video or picture) and a voice, and it makes the face speak the voice.`
 
-Exit codes: 0 done, 1 internal error, 2 wrong option, 3 input cannot be read, 4 no face found, 5 something is not installed, 6 output cannot be written, 7 not enough memory, 130 interrupted.`
-
-// gcPercent keeps garbage small against the frames that a job holds anyway.
-// With Go's 100 the heap of a job would still rise after the first ten seconds.
+// gcPercent keeps the garbage small compared with the frames that a job holds.
+// With Go's default of 100 the heap of a job would grow for more than ten seconds.
 const gcPercent = 25
 
 func main() {
@@ -52,7 +50,7 @@ func main() {
 	os.Exit(execute(os.Args[1:], &console{Out: os.Stdout, Err: os.Stderr}))
 }
 
-// execute runs one command line and gives the exit code.
+// execute runs one command line and returns the exit code.
 func execute(args []string, c *console) int {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
@@ -60,16 +58,16 @@ func execute(args []string, c *console) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
-	// A reader that goes away shall be a failed write, after which files are
-	// cleaned up, not the end of this process. Nobody has to read the channel.
+	// If the reader of a pipe goes away, writing fails and files are cleaned up;
+	// without this, the process would end at once. Nobody reads the channel.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	// A second interrupt kills at once: the first one restored nothing yet.
+	// After the first interrupt, a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 
 	var app cli
 	exited := -1
 	parser, err := kong.New(&app,
-		kong.Name("lipstream"), kong.Description(description),
+		kong.Name("lipstream"), kong.Description(description+"\n\nExit codes: "+fault.ExitCodes()+"."),
 		kong.Vars{"version": lipstream.Version()},
 		kong.Writers(c.Out, c.Err), kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
@@ -79,6 +77,7 @@ func execute(args []string, c *console) int {
 		printError(c.Err, err, true)
 		return int(fault.Internal)
 	}
+	describeSettings(parser.Model.Node)
 	command, err := parser.Parse(args)
 	if exited >= 0 { // --help and --version
 		return exited
@@ -93,7 +92,21 @@ func execute(args []string, c *console) int {
 		return exitCode(err)
 	}
 	if err = command.Run(); err != nil {
-		printError(c.Err, err, app.Debug)
+		printError(c.Err, withHelp(err, command.Selected()), app.Debug)
 	}
 	return exitCode(err)
+}
+
+// withHelp adds the command that explains the flags to the hint of an error about
+// a setting.
+func withHelp(err error, command *kong.Node) error {
+	e, ok := errors.AsType[*fault.Error](err)
+	if !ok || e.Field == "" || command == nil {
+		return err
+	}
+	hint := "see lipstream " + command.Path() + " --help"
+	if e.Hint != "" {
+		hint = e.Hint + "; " + hint
+	}
+	return &fault.Error{Kind: e.Kind, Op: e.Op, Field: e.Field, Err: e.Err, Hint: hint}
 }

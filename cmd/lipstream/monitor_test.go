@@ -19,7 +19,7 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// gpuReading is a reading of a machine with two GPUs, one without memory of its own.
+// gpuReading returns a reading of a machine with two GPUs, one of which shares the main memory.
 func gpuReading() memory.Reading {
 	const gib = 1 << 30
 	return memory.Reading{
@@ -90,7 +90,7 @@ func TestMonitorChart(t *testing.T) {
 	}
 }
 
-// runMonitor runs the command until ctx ends and gives its standard output.
+// runMonitor runs the command until ctx ends and returns its standard output.
 func runMonitor(ctx context.Context, m monitorCmd) (string, error) {
 	var out, errs bytes.Buffer
 	m.Warn, m.Alert = "62.5%", "18GB"
@@ -101,19 +101,24 @@ func runMonitor(ctx context.Context, m monitorCmd) (string, error) {
 	return out.String(), err
 }
 
-// TestMonitorInterrupted presses Ctrl-C: the normal end.
+// untilCSVHas polls until a file contains a text often enough, or ctx ends.
+func untilCSVHas(ctx context.Context, path, text string, count int) {
+	for ctx.Err() == nil {
+		if data, err := os.ReadFile(path); err == nil && strings.Count(string(data), text) >= count {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestMonitorInterrupted presses Ctrl-C, the normal end.
 func TestMonitorInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	m := monitorCmd{CSV: filepath.Join(dir, "a.csv"), Plot: filepath.Join(dir, "a.png"), JSON: true}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { // as a user who sees the first readings and presses Ctrl-C
 		defer cancel()
-		for ctx.Err() == nil {
-			if data, err := os.ReadFile(m.CSV); err == nil && bytes.Count(data, []byte("host")) >= 2 {
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
+		untilCSVHas(ctx, m.CSV, "host", 2)
 	}()
 	out, err := runMonitor(ctx, m)
 	if err != nil {
@@ -144,16 +149,25 @@ func TestMonitorInterrupted(t *testing.T) {
 }
 
 func TestMonitorEndsWithTheProcess(t *testing.T) {
-	sleep, err := exec.LookPath("sleep")
+	cat, err := exec.LookPath("cat")
 	if err != nil || runtime.GOOS != "linux" {
-		t.Skip("needs sleep and /proc")
+		t.Skip("needs cat and /proc")
 	}
-	cmd := exec.Command(sleep, "0.3")
+	cmd := exec.Command(cat)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = cmd.Wait() }()
-	out, err := runMonitor(t.Context(), monitorCmd{PID: cmd.Process.Pid})
+	readings := filepath.Join(t.TempDir(), "a.csv")
+	go func() {
+		untilCSVHas(t.Context(), readings, "pid:", 1)
+		_ = in.Close()
+		_ = cmd.Wait()
+	}()
+	out, err := runMonitor(t.Context(), monitorCmd{PID: cmd.Process.Pid, CSV: readings})
 	if err != nil || !strings.Contains(out, "pid:") {
 		t.Errorf("%q, %v", out, err)
 	}

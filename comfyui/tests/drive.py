@@ -1,9 +1,9 @@
 """Runs a workflow in API format on a server, through the harness, and measures it.
 
     drive.py workflow --server URL --workflow FILE.json [--set NODE.INPUT=VALUE ...]
-                      [--frames FILE.npy] [--input FOLDER] --out FOLDER [--interrupt-after S]
+                      [--frames FILE.npy] [--input FOLDER] --out FOLDER [--interrupt]
 
-S is seconds from the first frame that a job has made to Cancel.
+With --interrupt, the run is cancelled after the first frame of a job.
 
 With --frames, LoadFrames takes the place of LoadImage.
 NODE is an id or a class. Values are JSON, else text. The nodes besides
@@ -12,7 +12,7 @@ Lipstream's: LoadImage, LoadAudio (WAV), LoadFrames (path of a .npy, uint8
 CreateVideo, SaveVideo, SaveImage, PreviewImage and PreviewAudio (they write nothing).
 
 Prints one JSON object: "ok"; "error" with the exception's type and text, or
-"interrupt_s", how long the exception took after the flag was set; of the first
+"interrupted"; of the first
 IMAGE of the last node that made one "frames", "width", "height" and "md5" (of
 each frame as RGB24); "audio" likewise; "strings" by node; "progress" (calls),
 "progress_last", "previews"; "unloads"; memory in bytes: "baseline" (resident
@@ -27,7 +27,6 @@ import hashlib
 import json
 import os
 import sys
-import threading
 import time
 import wave as wavefile
 from typing import Any, Dict, List
@@ -189,7 +188,7 @@ def main(argv: List[str]) -> int:
     p.add_argument("--frames", default="")
     p.add_argument("--input", default="")
     p.add_argument("--out", required=True)
-    p.add_argument("--interrupt-after", type=float, default=0)
+    p.add_argument("--interrupt", action="store_true")
     a = p.parse_args(argv)
 
     host = harness.install(os.path.abspath(a.out))
@@ -222,17 +221,8 @@ def main(argv: List[str]) -> int:
 
     import comfy.model_management as mm
 
-    flagged = [0.0]
-
-    def interrupt() -> None:
-        while not any(value > 100 for value, _ in host.progress):
-            time.sleep(0.02)
-        time.sleep(a.interrupt_after)
-        flagged[0] = time.monotonic()
-        mm.interrupt_current_processing(True)
-
-    if a.interrupt_after > 0:
-        threading.Thread(target=interrupt, daemon=True).start()
+    if a.interrupt:
+        host.on_progress = lambda value, total: mm.interrupt_current_processing(value > 100)
     report: Dict[str, Any] = {"ok": False}
     if os.path.exists("/proc/self/clear_refs"):
         with open("/proc/self/clear_refs", "w") as f:
@@ -243,7 +233,7 @@ def main(argv: List[str]) -> int:
         outputs = executor.run(prompt)
         report["ok"] = True
     except harness.InterruptProcessingException:
-        report["interrupt_s"] = round(time.monotonic() - flagged[0], 3)
+        report["interrupted"] = True
     except Exception as e:
         report["error"] = {"type": type(e).__name__, "text": str(e), "chained": bool(e.__cause__ or (e.__context__ and not e.__suppress_context__))}
     report["seconds"] = round(time.monotonic() - start, 3)
@@ -264,7 +254,7 @@ def main(argv: List[str]) -> int:
                 w = value["waveform"]
                 report["audio"] = {"shape": list(w.shape), "sample_rate": value["sample_rate"], "md5": hashlib.md5(w.contiguous().numpy().tobytes()).hexdigest()}
     print(json.dumps(report))
-    return 0 if report["ok"] or "interrupt_s" in report else 1
+    return 0 if report["ok"] or "interrupted" in report else 1
 
 
 if __name__ == "__main__":

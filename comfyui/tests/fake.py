@@ -48,6 +48,7 @@ class Fake(ThreadingHTTPServer):
         self.seen: List[str] = []  # requests
         self.deleted_at = 0.0
         self.leaving = threading.Event()
+        self.stalled = threading.Event()  # it has gone silent
 
     def new(self, kind: str) -> str:
         with self.lock:
@@ -90,7 +91,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def silent(self, where: str) -> None:
         if self.server.stall == where:
-            self.server.leaving.wait(30)
+            self.server.stalled.set()
+            self.server.leaving.wait()
 
     def route(self) -> None:
         s = self.server
@@ -204,7 +206,9 @@ class Handler(BaseHTTPRequestHandler):
         for event in s.says if last == 0 else []:
             self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
         for n in range(last + 1, s.steps + 1):
-            if s.stall == "events" and n > 2 and j["cancel"].wait(30):
+            if s.stall == "events" and n > 2:
+                s.stalled.set()
+                j["cancel"].wait()
                 return
             event = {"type": "progress", "phase": "frames", "frame": n, "frames": s.steps, "task": 0,
                      "step": 7, "steps": 20, "eta_s": 61.2, "memory_now": 3_200_000_000}

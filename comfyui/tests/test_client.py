@@ -7,7 +7,7 @@ import unittest
 from unittest import mock
 
 from fake import Fake
-from support import package, wait
+from support import Clock, package, wait
 
 client = package("client")
 
@@ -38,23 +38,28 @@ class ClientTest(unittest.TestCase):
 
     def test_patience_begins_anew_with_every_answer(self):
         """What has lasted for longer than that is tried again, too."""
-        calls = []
+        calls, clock = [], Clock()
 
         def transfer():
             calls.append(0)
             for _ in range(3):
-                time.sleep(0.1)
-                self.client._heard = time.monotonic()
+                clock.now += client.PATIENCE / 2
+                self.client._heard = clock.now
             if len(calls) < 9:
                 raise client.Lost("broken")
 
-        with mock.patch.object(client, "PATIENCE", 0.4):
+        def pause(seconds):
+            clock.now += seconds
+            return False
+
+        with mock.patch.object(client, "time", clock), mock.patch.object(self.client._aborted, "wait", pause):
             self.client.again(transfer, lambda: len(calls))
             self.assertEqual(len(calls), 9)
-            start = time.monotonic()
+            start = clock.now
             with self.assertRaises(client.Lost):
                 self.client.again(lambda: (_ for _ in ()).throw(client.Lost("gone")))
-            self.assertLess(time.monotonic() - start, 1.5)
+            self.assertGreater(clock.now - start, client.PATIENCE)
+            self.assertLess(clock.now - start, client.PATIENCE + 6)
 
     def test_answers_that_bring_nothing(self):
         """A result that cannot be sent is not asked for forever."""
@@ -72,7 +77,7 @@ class ClientTest(unittest.TestCase):
     def test_a_stream_that_ends_after_long(self):
         """What is written into it, if only to keep it open, counts."""
         self.submit()
-        revived = []
+        revived, clock = [], Clock()
         self.client.revive = lambda: revived.append(0)
         calls = [0]
 
@@ -83,7 +88,7 @@ class ClientTest(unittest.TestCase):
                 for _ in range(8):
                     handler.wfile.write(b": still here\n\n")
                     handler.wfile.flush()
-                    time.sleep(0.1)
+                    clock.now += client.PATIENCE / 4
             else:
                 j.update(state="done", result={"size": 1})
 
@@ -93,7 +98,7 @@ class ClientTest(unittest.TestCase):
             return json_(method, path, *args, **kw)
 
         json_ = self.client.json
-        with mock.patch.object(client, "PATIENCE", 0.5), mock.patch("fake.Handler.get_jobs_events", events), mock.patch.object(self.client, "json", get):
+        with mock.patch.object(client, "time", clock), mock.patch("fake.Handler.get_jobs_events", events), mock.patch.object(self.client, "json", get):
             self.assertEqual(self.client.follow(lambda kind, event: None)["state"], "done")
         self.assertEqual(len(revived), 1)
 
@@ -101,15 +106,16 @@ class ClientTest(unittest.TestCase):
         """The streams of a server that is silent about a job, but there, may end as often as they like."""
         self.submit()
         self.fake.steps = 0
-        ends = [0]
+        ends, clock = [0], Clock()
 
         def events(handler, j, query):
             ends[0] += 1
+            clock.now += client.PATIENCE / 3
             begin(handler)
             if ends[0] > 5:
                 j.update(state="done", result={"size": 1})
 
-        with mock.patch.object(client, "PATIENCE", 0.5), mock.patch("fake.Handler.get_jobs_events", events):
+        with mock.patch.object(client, "time", clock), mock.patch("fake.Handler.get_jobs_events", events):
             self.assertEqual(self.client.follow(lambda kind, event: None)["state"], "done")
 
     def test_a_server_that_ends_is_started_again(self):
@@ -148,8 +154,7 @@ class ClientTest(unittest.TestCase):
     def test_a_job_that_is_refused_late(self):
         """After Cancel: its uploads do not stay."""
         self.fake.stall = "create"
-        threading.Timer(0.2, self.client.abort).start()
-        threading.Timer(1.8, self.fake.leaving.set).start()
+        threading.Thread(target=lambda: (self.fake.stalled.wait(), self.client.abort(), self.fake.leaving.set())).start()
 
         def refuse(handler, _, __):
             handler.rfile.read(int(handler.headers["Content-Length"]))
@@ -187,11 +192,10 @@ class ClientTest(unittest.TestCase):
                 ended.set()
 
         threading.Thread(target=follow, daemon=True).start()
-        wait(lambda: self.client._open)
-        time.sleep(0.3)
+        self.fake.stalled.wait()
         with mock.patch.object(self.client, "clean"):  # which would end the silence
             self.client.abort()
-        self.assertTrue(ended.wait(1.0))
+        ended.wait()
 
     def test_leaves_while_it_sends(self):
         """When Python ends in the middle of an upload."""

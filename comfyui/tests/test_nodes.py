@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
 from unittest import mock
 
@@ -15,7 +14,7 @@ import torch
 
 import harness
 from fake import Fake
-from support import base, host, package, root, wait
+from support import base, host, package, root, silence, wait
 
 client, nodes, service, hostmod = (package(n) for n in ("client", "nodes", "service", "host"))
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -66,9 +65,12 @@ class Case(unittest.TestCase):
     def run_node(self, **inputs):
         return self.executor.run(prompt(server=self.fake.url, **inputs))["2"]
 
+    def interrupt_when_stalled(self):
+        threading.Thread(target=lambda: (self.fake.stalled.wait(), mm.interrupt_current_processing()), daemon=True).start()
+
     def tidy(self):
         """Nothing stays on the server but what tells of a failure."""
-        wait(lambda: not self.fake.uploads, 10)
+        wait(lambda: not self.fake.uploads)
         wait(lambda: all(j["state"] == "failed" for j in self.fake.jobs.values()))
 
 
@@ -189,15 +191,12 @@ class LatentSyncTest(Case):
                 self.run_node()
 
     def interrupted(self, stall):
+        """Cancels a run of which the server never answers a request."""
         self.fake.stall = stall
-        threading.Timer(0.8, mm.interrupt_current_processing).start()
-        start = time.monotonic()
+        self.interrupt_when_stalled()
         with self.assertRaises(harness.InterruptProcessingException):
             self.run_node()
-        took = time.monotonic() - start - 0.8
-        self.assertLess(took, 2.0)
         self.assertFalse(mm.processing_interrupted())
-        return start + 0.8
 
     def test_cancel_while_the_upload_is_stuck(self):
         self.interrupted("upload")
@@ -205,8 +204,8 @@ class LatentSyncTest(Case):
         self.tidy()
 
     def test_cancel_while_the_events_are_silent(self):
-        pressed = self.interrupted("events")
-        self.assertLess(self.fake.deleted_at - pressed, 1.0)
+        self.interrupted("events")
+        wait(lambda: self.fake.deleted_at)
         self.tidy()
 
     def test_cancel_while_frames_are_stuck(self):
@@ -226,7 +225,7 @@ class LatentSyncTest(Case):
         self.tidy()
 
     def test_cancel_of_a_job_that_ends_slowly(self):
-        self.fake.slow_end = 3.0
+        self.fake.slow_end = 1.0
         self.interrupted("events")
         self.tidy()
 
@@ -242,7 +241,7 @@ class LatentSyncTest(Case):
 
     def test_a_job_that_somebody_else_cancels(self):
         self.fake.stall = "events"
-        t = threading.Thread(target=lambda: (wait(lambda: self.fake.jobs), time.sleep(0.3), [(j.update(state="cancelled"), j["cancel"].set()) for j in self.fake.jobs.values()]))
+        t = threading.Thread(target=lambda: (self.fake.stalled.wait(), [(j.update(state="cancelled"), j["cancel"].set()) for j in self.fake.jobs.values()]))
         t.start()
         with self.assertRaisesRegex(RuntimeError, "cancelled on the server"):
             self.run_node()
@@ -319,14 +318,6 @@ class LatentSyncTest(Case):
         self.assertLess(report["overhead"], 64 << 20)
 
 
-def silence(path):
-    import wave
-
-    with wave.open(path, "wb") as f:
-        f.setparams((1, 2, 16000, 0, "NONE", ""))
-        f.writeframes(bytes(64000))
-
-
 class RunTest(Case):
     def setUp(self):
         super().setUp()
@@ -362,7 +353,7 @@ class RunTest(Case):
             self.executor.run(self.prompt())
         self.assertEqual(os.listdir(self.output), [])
         self.fake.problem, self.fake.stall = None, "events"
-        threading.Timer(0.5, mm.interrupt_current_processing).start()
+        self.interrupt_when_stalled()
         with self.assertRaises(harness.InterruptProcessingException):
             self.executor.run(self.prompt())
         self.assertEqual(os.listdir(self.output), [])

@@ -50,9 +50,12 @@ class ServiceTest(unittest.TestCase):
         os.chmod(path, 0o755)
         import socket
 
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            listen = f"127.0.0.1:{s.getsockname()[1]}"
+        # Bound but not listening, it keeps the system from giving the port to others.
+        reserved = socket.socket()
+        self.addCleanup(reserved.close)
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{reserved.getsockname()[1]}"
         self.seen = os.path.join(self.dir.name, "seen")
         env = {k: v for k, v in os.environ.items() if not k.startswith("LIPSTREAM_")}
         env.update(LIPSTREAM_BINARY=path, SEEN=self.seen, XDG_CACHE_HOME=os.path.join(self.dir.name, "cache"))

@@ -79,8 +79,8 @@ func parseModel(data []byte) ([]prototype, error) {
 	return ps, nil
 }
 
-// logDeterminant is that of a positive definite matrix given by its lower
-// triangle: a Cholesky decomposition.
+// logDeterminant returns the logarithm of the determinant of a positive definite
+// matrix, given by its lower triangle, by a Cholesky decomposition.
 func logDeterminant(m [mfccCoeffs][mfccCoeffs]float64) float64 {
 	var sum float64
 	for i := range m {
@@ -100,7 +100,7 @@ func logDeterminant(m [mfccCoeffs][mfccCoeffs]float64) float64 {
 	return sum
 }
 
-// distance is the squared Mahalanobis distance of v from the prototype.
+// distance returns the squared Mahalanobis distance of v from the prototype.
 func (p *prototype) distance(v *[mfccCoeffs]float64) float64 {
 	var diff [mfccCoeffs]float64
 	for i := range diff {
@@ -133,7 +133,7 @@ func newClassifier() *classifier {
 	return &classifier{prototypes: ps, distances: make([]float64, len(ps))}
 }
 
-// measure fills c.distances and gives the index of the nearest prototype (the
+// measure fills c.distances and returns the index of the nearest prototype (the
 // last one on a tie, as in the original).
 func (c *classifier) measure(v *[mfccCoeffs]float64) int {
 	best := 0

@@ -37,17 +37,16 @@ const (
 	dipShoulder  = 25.0  // dB: shoulders must be within this of the speaker's level
 )
 
-// findContacts looks for dips of the vowels' band between louder neighbours,
-// as every oral closure and constriction leaves, and decides for each whether
-// the lips made it.
+// findContacts finds dips in the vowels' band between louder neighbours, which
+// every oral closure and constriction causes, and decides for each whether the
+// lips made it.
 //
 // The decision is a logistic score whose weights were fitted to 281 dips of
 // five synthetic voices with known phoneme times (flite slt, rms, awb;
 // espeak-ng en-us male and female) and rounded. Leaving one voice out, the
 // area under the ROC curve was 0.67, 0.87, 0.80, 0.82 and 0.60. The features
-// have plain meanings: the model's own opinion; lip closures have no high
-// frequencies, where t, k and s have a burst or hiss; and lips lower the
-// second formant.
+// are the model's log odds; the high frequencies, which lip closures lack, while
+// t, k and s have a burst or hiss; and the second formant, which lips lower.
 func (t *track) findContacts() {
 	for _, s := range t.speech.spans {
 		from, to := t.hopRange(s)
@@ -66,7 +65,7 @@ func (t *track) findContacts() {
 	}
 }
 
-// dip is how far, in dB, hop i lies below the lower of its two shoulders.
+// dip returns how far, in dB, hop i lies below the lower of its two shoulders.
 func (t *track) dip(i int) float64 {
 	shoulder := func(from, to int) uint8 {
 		var top uint8
@@ -130,10 +129,10 @@ func (t *track) addContact(first, last int, strength float64, bite bool) {
 	t.contacts = append(t.contacts, c)
 }
 
-// biteIn gives the longest stretch of an f or v within the dip of hops
+// biteIn returns the longest stretch of an f or v within the dip of hops
 // [from, to), or none.
 func (t *track) biteIn(from, to int) (first, last int, ok bool) {
-	// A phrase without any s still has a place where its s would be.
+	// This is where an s would be, even if the phrase has none.
 	top := max(t.highTop, t.mid.high-hissUnderVowel)
 	start := from
 	for i := from; i < to; i++ {
@@ -152,17 +151,18 @@ func (t *track) biteIn(from, to int) (first, last int, ok bool) {
 	return first, last, ok
 }
 
-// lipThreshold finds 55 % of the lips' dips and takes 17 % of the others for
-// theirs: a missed closure in "mama" looks worse than one too many.
+// lipThreshold finds 55 % of the lips' dips and 17 % of the others. A missed
+// closure in "mama" looks worse than a needless one.
 const lipThreshold = -0.8
 
-// lipScore: lips is the model's log odds, high (the band above 3 kHz, to the
-// speaker's 95th percentile) and f2 (to the speaker's median) are dB.
+// lipScore returns the logistic score of a dip. lips is the model's log odds. high
+// is the level above 3 kHz, relative to the speaker's 95th percentile, and f2 that
+// of the second formant, relative to the speaker's median, both in dB.
 func lipScore(lips, high, f2 float64) float64 {
 	return 1.07*lips - 0.044*high - 0.058*f2 + 0.45
 }
 
-// contactsAt gives the closure and the bite at a time in seconds.
+// contactsAt returns the closure and the bite at a time in seconds.
 func (t *track) contactsAt(at float64) (press, bite float64) {
 	// Contacts are in order and hardly overlap; one second back is plenty.
 	i := sort.Search(len(t.contacts), func(i int) bool { return float64(t.contacts[i].to) > at-1 })

@@ -107,13 +107,14 @@ func (m *melSpectrum) column(k int64, pcm []int16, first, total int64, out *[Mel
 	}
 }
 
-// logPower is the decimal logarithm that a log-mel is made of (docs/spec/latentsync.md 2.1 Log-mel).
+// logPower returns the decimal logarithm of a power in a log-mel (docs/spec/latentsync.md 2.1).
 func logPower(p float64) float64 { return math.Log10(max(p, melFloor)) }
 
-// FeatureRate is Whisper's features a second: one for two columns of a log-mel.
+// FeatureRate is the number of Whisper's features per second: one for two columns
+// of a log-mel.
 const FeatureRate = 50
 
-// FeatureIndices gives the ten of a voice's features (0..features−1) that
+// FeatureIndices returns the ten of a voice's features (0..features−1) that
 // belong to video frame number frame at a constant rate of rateNum/rateDen
 // frames a second: four before the frame's time, the one at it and five after,
 // with those beyond the ends replaced by the first or last (docs/spec/latentsync.md 2.5 Per-frame window, which
@@ -128,6 +129,7 @@ func FeatureIndices(frame, rateNum, rateDen, features int64) [10]int64 {
 	return out
 }
 
-// Windows is how many frames at 25 a second the original makes of a voice with
-// so many features: one or two more than the sound lasts (docs/spec/latentsync.md 2.6 Number of windows).
+// Windows returns the number of frames, at 25 per second, that the original makes
+// for a voice with that many features: one or two more than the sound lasts (docs/spec/latentsync.md
+// 2.6).
 func Windows(features int64) int64 { return features/2 + 2 }

@@ -2,12 +2,10 @@
 package chart
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -16,24 +14,24 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Series is one line. X and Y are of one length, X rising. A value that is not
-// finite makes a gap.
+// Series is one line. X and Y have the same length, and X rises. A value that is
+// not finite leaves a gap.
 type Series struct {
 	Name string
 	X, Y []float64
 }
 
-// Line is a horizontal line across the chart, a limit for one.
+// Line is a horizontal line across the chart, such as a limit.
 type Line struct {
 	Name string
 	Y    float64
 }
 
-// Bar is a value with a name. One that is not finite is written beside the
-// name, without a bar.
+// Bar is a value with a name. A value that is not finite is written without a bar.
 type Bar struct {
 	Name  string
 	Value float64
@@ -53,8 +51,8 @@ type Chart struct {
 // dpi of PNG files: text stays sharp on screens of high resolution.
 const dpi = 144
 
-// CheckPath says whether Save can write to a name of this ending: .png or
-// .svg, in any case. Otherwise it gives a fault of kind Usage.
+// CheckPath reports whether Save can write to a name of this ending: .png or
+// .svg, in any case. Otherwise it returns an error of kind Usage.
 func CheckPath(path string) error {
 	switch format(path) {
 	case ".png", ".svg":
@@ -67,10 +65,10 @@ func CheckPath(path string) error {
 func format(path string) string { return strings.ToLower(filepath.Ext(path)) }
 
 // Save writes the chart as PNG or SVG, by the ending of the name. The file
-// appears whole or not at all; one that was there before is replaced. Errors
-// are faults: Usage for another ending, Output when it cannot be written,
-// Internal for a chart that makes no sense (nothing in it, X and Y of unequal
-// length, both lines and bars).
+// appears complete or not at all, and replaces an existing one. The kind of an
+// error is Usage for another ending, Output if the file cannot be written, and
+// Internal for an invalid chart (an empty one, X and Y of unequal length, both
+// lines and bars).
 func (c Chart) Save(path string) error {
 	if err := CheckPath(path); err != nil {
 		return err
@@ -91,7 +89,10 @@ func (c Chart) Save(path string) error {
 	if err := c.draw(draw.New(canvas)); err != nil {
 		return fault.Internal.Wrap("draw chart "+c.Title, err)
 	}
-	err := writeFile(path, canvas)
+	err := disk.Write(path, 0o644, func(w io.Writer) error {
+		_, err := canvas.WriteTo(w)
+		return err
+	})
 	return fault.Output.Wrap("write chart "+path, fault.WithoutPath(err), "check the folder and the space that is left")
 }
 
@@ -109,25 +110,6 @@ func (c Chart) check() error {
 		}
 	}
 	return nil
-}
-
-// writeFile writes beside path and renames.
-func writeFile(path string, data io.WriterTo) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
-		return err
-	}
-	w := bufio.NewWriter(f)
-	_, err = data.WriteTo(w)
-	// CreateTemp makes files that only their owner can read.
-	err = errors.Join(err, w.Flush(), f.Chmod(0o644), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		_ = os.Remove(f.Name())
-	}
-	return err
 }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }

@@ -25,7 +25,8 @@ const (
 )
 
 var (
-	// palette is Okabe and Ito's without yellow: told apart with any eyes.
+	// palette is that of Okabe and Ito without yellow, which colour-blind people can
+	// distinguish.
 	palette = []color.RGBA{
 		{0x00, 0x72, 0xb2, 0xff}, {0xe6, 0x9f, 0x00, 0xff}, {0x00, 0x9e, 0x73, 0xff},
 		{0xcc, 0x79, 0xa7, 0xff}, {0x56, 0xb4, 0xe9, 0xff}, {0x55, 0x55, 0x55, 0xff},
@@ -39,8 +40,8 @@ var (
 	textColor    = color.RGBA{0x33, 0x33, 0x33, 0xff}
 )
 
-// size is what the chart takes on paper: with many bars or a long legend more
-// in height, so that nothing is drawn over another.
+// size returns the size of the chart on paper. Many bars or a long legend make it
+// higher, so that nothing overlaps.
 func (c Chart) size() (width, height vg.Length) {
 	if len(c.Bars) > 0 {
 		return chartWidth, vg.Length(len(c.Bars))*barSpace + 90
@@ -228,7 +229,7 @@ func (c Chart) addBars(p *plot.Plot) error {
 	return nil
 }
 
-// span is the range of values seen.
+// span returns the range of values seen.
 type span struct {
 	min, max float64
 	any      bool
@@ -241,8 +242,8 @@ func (s *span) add(v float64) {
 	s.min, s.max = min(s.min, v), max(s.max, v)
 }
 
-// fromZero is the range with zero in it and some air at the far end: a chart
-// that begins above zero makes little look like much.
+// fromZero returns a range that includes zero and some space at the far end. A
+// chart that begins above zero would exaggerate differences.
 func (s span) fromZero() (low, high float64) {
 	low, high = min(0, s.min), max(0, s.max)
 	if low == high {

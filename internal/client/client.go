@@ -26,8 +26,8 @@ import (
 // DefaultServer is where lipstream serve listens.
 const DefaultServer = "http://127.0.0.1:8448"
 
-// Client of one server. Its methods may be called from any goroutine. Errors of
-// the server come with its exit code as their kind, and its hint.
+// Client is a client of one server. It is safe for concurrent use. Errors of the
+// server keep their kind and hint.
 type Client struct {
 	Server string // http://host:port; empty: DefaultServer
 	Token  string // empty: none
@@ -42,15 +42,14 @@ type Job struct {
 
 const op = "ask the server"
 
-// do sends a request and gives the answer where its status is one of success.
-// The caller closes the body.
+// do sends a request and returns a successful answer. The caller closes its body.
 func (c *Client) do(ctx context.Context, method, path string, header http.Header, body io.Reader, length int64) (*http.Response, error) {
 	server := strings.TrimSuffix(c.Server, "/")
 	if server == "" {
 		server = DefaultServer
 	}
 	if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fault.Usage.New(op+" "+server, "is not an address", "write http://host:8448")
+		return nil, fault.Usage.New(op+" "+server, "it is not an address", "write http://host:8448")
 	}
 	r, err := http.NewRequestWithContext(ctx, method, server+path, body)
 	if err != nil {
@@ -76,7 +75,7 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 		}
 		hint := ""
 		if _, ok := errors.AsType[*net.OpError](err); ok {
-			hint = "is lipstream serve running there?"
+			hint = "check that lipstream serve is running there"
 		}
 		return nil, fault.Missing.Wrap(op+" "+server, err, hint)
 	}
@@ -97,7 +96,7 @@ func problem(server string, a *http.Response) error {
 	}
 	b, _ := io.ReadAll(io.LimitReader(a.Body, 64<<10))
 	if json.Unmarshal(b, &p) != nil || p.Title == "" {
-		p.Title, p.Hint = a.Status, "is this really lipstream serve?"
+		p.Title, p.Hint = a.Status, "check that lipstream serve runs at this address"
 	}
 	if p.Detail == "" {
 		p.Detail = p.Title
@@ -117,7 +116,7 @@ type statusError struct {
 
 func (e statusError) Error() string { return e.detail }
 
-// Status of the server's answer that err tells of; 0: err is of another kind.
+// Status returns the HTTP status in err, or 0 if err is not an answer of the server.
 func Status(err error) int {
 	e, _ := errors.AsType[statusError](err)
 	return e.status
@@ -154,13 +153,13 @@ func (c *Client) Submit(ctx context.Context, s queue.Spec) (Job, error) {
 	return j, c.call(ctx, http.MethodPost, "/v1/jobs", s, &j)
 }
 
-// Job gives one job.
+// Job returns a job.
 func (c *Client) Job(ctx context.Context, id string) (Job, error) {
 	var j Job
 	return j, c.call(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(id), nil, &j)
 }
 
-// Jobs gives the newest, up to limit, of a state ("": of all).
+// Jobs returns the newest jobs of a state, at most limit. "" means every state.
 func (c *Client) Jobs(ctx context.Context, state string, limit int) ([]Job, error) {
 	var list struct {
 		Jobs []Job `json:"jobs"`
@@ -178,12 +177,12 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, "/v1/jobs/"+url.PathEscape(id), nil, nil)
 }
 
-// Retry begins a failed or cancelled job anew.
+// Retry restarts a failed or cancelled job.
 func (c *Client) Retry(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodPost, "/v1/jobs/"+url.PathEscape(id)+"/retry", nil, nil)
 }
 
-// Workers gives those that live.
+// Workers returns the live workers.
 func (c *Client) Workers(ctx context.Context) ([]queue.Worker, error) {
 	var list struct {
 		Workers []queue.Worker `json:"workers"`
@@ -191,13 +190,13 @@ func (c *Client) Workers(ctx context.Context) ([]queue.Worker, error) {
 	return list.Workers, c.call(ctx, http.MethodGet, "/v1/devices", nil, &list)
 }
 
-// Fetch writes a job's result into path, which appears when it is complete.
+// Fetch writes a job's result to path. The file appears when it is complete.
 func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) (err error) {
 	fail := func(err error) error {
 		return fault.Output.Wrap("write "+path, fault.WithoutPath(err))
 	}
 	if _, err := os.Stat(path); err == nil && !overwrite {
-		return fault.Output.New("write "+path, "it exists", "add --overwrite to replace it")
+		return fault.Output.New("write "+path, "the file exists", "set `overwrite` to replace it")
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fail(err)
 	}
@@ -227,7 +226,7 @@ func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) (er
 	return fail(os.Rename(f.Name(), path))
 }
 
-// pause is how long to wait before trying again to reach a server.
+// pause waits before another attempt. It returns false when ctx ends.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
@@ -237,7 +236,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Get copies what is at a path of the server into w.
+// Get writes the content at a path of the server to w.
 func (c *Client) Get(ctx context.Context, path string, w io.Writer) error {
 	answer, err := c.do(ctx, http.MethodGet, path, nil, nil, 0)
 	if err != nil {

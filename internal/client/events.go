@@ -16,9 +16,9 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// Event is one of a stream of server-sent events.
+// Event is a server-sent event.
 type Event struct {
-	ID   string // what to resume after
+	ID   string // position in the stream
 	Type string // that of lipstream.Event, or "state"
 	Data string // JSON, one line
 }
@@ -26,8 +26,9 @@ type Event struct {
 // ErrEnough ends Events without an error.
 var ErrEnough = errors.New("enough")
 
-// Events follows a job from behind an event's ID ("": from the beginning) to
-// its end, whatever connections break, and calls f in order; f's error ends it.
+// Events calls f with the events of a job after an event's ID ("": from the first)
+// to its last, in order. It reconnects when a connection breaks, and returns f's
+// error.
 func (c *Client) Events(ctx context.Context, id, after string, f func(Event) error) error {
 	last := false
 	for failed := 0; ; {
@@ -47,7 +48,7 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 		case err == nil && last:
 			return nil
 		case err == nil:
-			err = fault.Missing.New("follow job "+id, "the server closed the stream before the job's end", "is it being restarted? try again")
+			err = fault.Missing.New("follow job "+id, "the server closed the stream before the job's end", "try again when the server has restarted")
 		case Status(err) >= 500, Status(err) == 0 && (errors.Is(err, errBroken) || fault.KindOf(err) == fault.Missing):
 		default:
 			return err
@@ -61,7 +62,7 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 	}
 }
 
-// hasEnded tells whether a record says that nothing more will happen.
+// hasEnded reports whether a record is that of a job that has ended.
 func hasEnded(record string) bool {
 	var j queue.Job
 	return json.Unmarshal([]byte(record), &j) == nil && j.State.Ended()

@@ -21,9 +21,8 @@ const (
 
 var tus = http.Header{"Tus-Resumable": {"1.0.0"}}
 
-// Upload sends a file and gives its id. A connection that breaks is taken up
-// again where the server has come to. progress, which may be nil, is told the
-// bytes sent.
+// Upload sends a file and returns its ID. After a broken connection it continues
+// where the server stopped. It reports the bytes sent to progress, which may be nil.
 func (c *Client) Upload(ctx context.Context, path string, progress func(sent, size int64)) (id string, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -35,7 +34,7 @@ func (c *Client) Upload(ctx context.Context, path string, progress func(sent, si
 		return "", fault.Input.Wrap("read "+path, fault.WithoutPath(err))
 	}
 	if !st.Mode().IsRegular() {
-		return "", fault.Input.New("read "+path, "is no file")
+		return "", fault.Input.New("read "+path, "it is not a regular file")
 	}
 	h := tus.Clone()
 	h.Set("Upload-Length", strconv.FormatInt(st.Size(), 10))

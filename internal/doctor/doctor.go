@@ -1,5 +1,5 @@
-// Package doctor checks whether a machine has what Lipstream needs, and says
-// how to mend what is amiss.
+// Package doctor checks whether a machine has what Lipstream needs, and says how to
+// fix what is missing.
 package doctor
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// Status of a check.
+// Status is the outcome of a check.
 type Status string
 
 // The statuses. A warning is something that works, but not well.
@@ -23,15 +23,15 @@ const (
 	Warning Status = "warning"
 )
 
-// Check is one thing looked at.
+// Check is the result of one check.
 type Check struct {
 	Name   string `json:"name"`
 	Status Status `json:"status"`
 	Detail string `json:"detail"`        // what was found, or what is wrong
-	Fix    string `json:"fix,omitempty"` // how to mend it, one line; empty when all is well
+	Fix    string `json:"fix,omitempty"` // how to fix it, one line; empty when nothing is wrong
 }
 
-// Report is the outcome of Check, in the order in which it is to be read.
+// Report is the result of Run, in the order in which to read it.
 type Report struct {
 	Checks []Check `json:"checks"`
 	// Ready is true when at least the preview engine can work.
@@ -40,8 +40,8 @@ type Report struct {
 	blockers []Check // what keeps every engine from working
 }
 
-// Err is nil when at least one engine can work, else a fault of kind Missing
-// that names what is in the way.
+// Err returns nil when at least one engine can work, and otherwise an error of kind
+// Missing that names what is missing.
 func (r Report) Err() error {
 	if r.Ready {
 		return nil
@@ -120,8 +120,8 @@ const (
 	lowMemory = 2 << 30
 )
 
-// Run makes all checks. Ending ctx ends it early: what was not looked at then
-// is reported as such.
+// Run runs all checks. When ctx ends, the remaining checks are reported as
+// interrupted.
 func Run(ctx context.Context, d Deps) Report {
 	var r Report
 	required := func(c Check) Check {
@@ -219,7 +219,7 @@ func checkTool(ctx context.Context, name string, find func(context.Context) (Too
 	return Check{Name: name, Status: OK, Detail: words(t.Version, t.Path)}
 }
 
-// words joins what there is.
+// words joins the parts that are not empty.
 func words(parts ...string) string {
 	kept := parts[:0]
 	for _, p := range parts {
@@ -307,7 +307,7 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// gpus lists the GPUs. To have none is nothing to mend.
+// gpus lists the GPUs. Having none is not a fault.
 func (r *Report) gpus(ctx context.Context, read func() ([]memory.GPU, error)) {
 	// What could be read counts even when something failed, so the error
 	// travels beside it.

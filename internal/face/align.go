@@ -14,17 +14,17 @@ const (
 	TemplateH = 280
 )
 
-// Anchors are the three points that the alignment goes by: image-left brow,
-// image-right brow, nose; x, y in picture pixels.
+// Anchors are the three points of the alignment: image-left brow, image-right
+// brow, nose; x, y in picture pixels.
 type Anchors [3][2]float64
 
-// AlignPoints468 gives the anchors from MediaPipe's points, by the table of
+// AlignPoints468 returns the anchors from MediaPipe's points, by the table of
 // LatentSync 1.0; nothing is rounded.
 func AlignPoints468(p []Point) Anchors {
 	return Anchors{meanOf(p, alignP0), meanOf(p, alignP1), meanOf(p, alignP2)}
 }
 
-// AlignPoints106 gives the anchors from InsightFace's 106 points, rounded as
+// AlignPoints106 returns the anchors from InsightFace's 106 points, rounded as
 // LatentSync 1.5 and 1.6 do: the points, then their means, half to even.
 func AlignPoints106(p []Point) Anchors {
 	q := make([]Point, len(p))
@@ -124,8 +124,8 @@ func TemplateAffine(a Anchors) frame.Affine {
 }
 
 // Aligner does LatentSync's alignment for one model size, in the original's
-// float32 arithmetic (warp32.go): matrix, crop, restore. The matrix has a state
-// that runs through the frames of a job.
+// float32 arithmetic (warp32.go): matrix, crop, restore. The matrix depends on the
+// earlier frames of the job.
 type Aligner struct {
 	Resolution   int // of the model: 256 or 512
 	CropW, CropH int // of the crop before the stretch: 210 x 280 or 420 x 560
@@ -137,7 +137,7 @@ type Aligner struct {
 	bicubic [2]*bicubic
 }
 
-// NewAligner makes an aligner for a model of resolution x resolution pixels.
+// NewAligner returns an aligner for a model of resolution x resolution pixels.
 func NewAligner(resolution int) *Aligner {
 	rho := float64(resolution) / 256 * 2.8
 	a := &Aligner{Resolution: resolution, rho: rho, CropW: int(75 * rho), CropH: int(100 * rho)}
@@ -146,7 +146,7 @@ func NewAligner(resolution int) *Aligner {
 	return a
 }
 
-// Matrix gives the map from the picture to the crop of CropW x CropH, its
+// Matrix returns the map from the picture to the crop of CropW x CropH, its
 // elements of float32, and advances the bias: call it once for each frame, in
 // order.
 func (a *Aligner) Matrix(p Anchors) frame.Affine {
@@ -222,7 +222,7 @@ func (a *Aligner) warp(src frame.Source, m frame.Affine) *frame.RGB {
 	return dst
 }
 
-// part gives the pixels of src that the w x h rectangle mapped by m can touch,
+// part returns the pixels of src that the w x h rectangle mapped by m can touch,
 // and their offset; nil when there are none. A *frame.RGB is used as it is.
 func part(src frame.Source, m frame.Affine, w, h int) (pic *frame.RGB, x0, y0 int) {
 	if p, ok := src.(*frame.RGB); ok {

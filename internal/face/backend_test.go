@@ -67,7 +67,7 @@ var shared struct {
 	mesh     *Mesh
 }
 
-// nets gives the shared networks.
+// nets returns the shared networks.
 func nets(t testing.TB) (*Detector, *Mesh) {
 	t.Helper()
 	installed(t)

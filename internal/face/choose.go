@@ -9,14 +9,14 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Choice says which of several faces is followed.
+// Choice says which of several faces a Tracker follows.
 type Choice struct {
 	rule string // "largest", "center", "left", "right" or "" for number
 	n    int    // 1-based, from the left
 }
 
-// ParseChoice reads --face: largest (also for ""), center, left, right, or a
-// number counted from the left, from 1.
+// ParseChoice parses the setting `face`: largest (also for ""), center, left,
+// right, or a number counted from the left, from 1.
 func ParseChoice(s string) (Choice, error) {
 	switch s {
 	case "":
@@ -26,14 +26,15 @@ func ParseChoice(s string) (Choice, error) {
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
-		return Choice{}, fault.Usage.New("read option --face "+s, "not a choice of face",
-			"Use largest, center, left, right, or the face's number counted from the left, from 1.")
+		return Choice{}, fault.Field("face", s, "is not a choice of face",
+			"choose largest, center, left, right, or the number of the face, counted from the left, from 1")
 	}
 	return Choice{n: n}, nil
 }
 
-// candidates leaves out those too small to be used (faces of a distant crowd
-// are not counted) and those who may be no faces. With nobody else they stay.
+// candidates returns the people without those whose faces are too small to be
+// used, such as a distant crowd, and without doubtful detections. If nobody would
+// be left, it keeps them.
 func candidates(seen []*person) []*person {
 	for _, keep := range []func(*person) bool{
 		func(q *person) bool { return !tooSmall(q.obs.points) },
@@ -52,8 +53,8 @@ func candidates(seen []*person) []*person {
 	return seen
 }
 
-// pick gives the chosen one of the people seen in a picture of w x h, nil when
-// there is none (yet).
+// pick returns the chosen one of the people seen in a frame of w x h pixels, or
+// nil if there is none yet.
 func (c Choice) pick(seen []*person, w, h int) *person {
 	seen = candidates(seen)
 	if len(seen) == 0 || c.n > len(seen) {

@@ -66,7 +66,7 @@ func newThumb(f *frame.Frame) *thumb {
 	return t
 }
 
-// correlation is the largest normalised correlation of the luma over shifts.
+// correlation returns the largest normalised correlation of the luma over shifts.
 func (t *thumb) correlation(o *thumb) float64 {
 	best := -1.0
 	for dy := -thumbShift; dy <= thumbShift; dy++ {
@@ -95,7 +95,7 @@ func (t *thumb) shifted(o *thumb, dx, dy int) float64 {
 	return float64(ab-a*b/n) / math.Sqrt(va*vb)
 }
 
-// chroma is the mean difference of colour in 8-bit levels.
+// chroma returns the mean difference of colour in 8-bit levels.
 func (t *thumb) chroma(o *thumb) float64 {
 	var sum float64
 	for i := range t.cb {
@@ -104,7 +104,7 @@ func (t *thumb) chroma(o *thumb) float64 {
 	return sum / (2 * thumbW * thumbH)
 }
 
-// cutFinder decides frame by frame.
+// cutFinder finds cuts frame by frame.
 type cutFinder struct {
 	last   *thumb  // the last frame that had structure
 	recent float64 // running mean of the scores
@@ -112,14 +112,14 @@ type cutFinder struct {
 	disabled bool
 }
 
-// Cuts finds the scene cuts of a video as a Tracker does, without looking for
-// faces. The zero value is ready.
+// Cuts finds the scene cuts of a video as a Tracker does, but without faces. The
+// zero value is ready to use.
 type Cuts struct {
 	finder cutFinder
 	last   *frame.Frame
 }
 
-// Next says whether f, which may be reused afterwards, begins a new shot.
+// Next reports whether f, which may be reused afterwards, begins a new shot.
 func (c *Cuts) Next(f *frame.Frame) bool {
 	if c.last == nil || c.last.Format != f.Format {
 		c.last = frame.New(f.Format)
@@ -130,9 +130,9 @@ func (c *Cuts) Next(f *frame.Frame) bool {
 	return c.finder.next(f)
 }
 
-// next says whether f begins a new shot. Frames without structure (black,
+// next reports whether f begins a new shot. Frames without structure (black,
 // white) never do: the first frame after them is compared with the last one
-// before, so that a flash or a dip to black within a shot is no cut.
+// before, so that a flash or a dip to black within a shot is not a cut.
 func (c *cutFinder) next(f *frame.Frame) bool {
 	if c.disabled {
 		return false

@@ -40,12 +40,12 @@ type Detector struct {
 	input   *tensor.Tensor // [1,128,128,3]
 }
 
-// NewDetector loads the embedded network. threads as in backend.Options.
+// NewDetector loads the embedded network. threads is as in backend.Options.
 func NewDetector(ctx context.Context, b backend.Backend, threads int) (*Detector, error) {
 	s, err := b.Load(ctx, backend.Model{Name: "face detector", Bytes: detectorModel},
 		backend.Options{Precision: backend.F32, Threads: threads})
 	if err != nil {
-		return nil, fault.Internal.Wrap("load model face detector", err)
+		return nil, fault.Internal.Wrap("load the face detector", err)
 	}
 	return &Detector{
 		session: s,
@@ -57,7 +57,7 @@ func NewDetector(ctx context.Context, b backend.Backend, threads int) (*Detector
 // Close frees the network.
 func (d *Detector) Close() error { return d.session.Close() }
 
-// Levels is how many passes there are, from coarse to fine.
+// Levels is the number of passes, from coarse to fine.
 const Levels = 4
 
 // Detect finds faces in the whole picture, best first: Level 0. Faces smaller
@@ -67,8 +67,8 @@ func (d *Detector) Detect(ctx context.Context, src frame.Source) ([]Detection, e
 	return d.square(ctx, src, float64(w)/2, float64(h)/2, float64(max(w, h)))
 }
 
-// Level finds faces by one pass. Level 0 is Detect; levels 1 to 3 look at
-// overlapping squares of the whole, a half and a third of the picture's
+// Level finds faces with one pass. Level 0 is Detect. Levels 1 to 3 search
+// overlapping squares whose side is the whole, a half or a third of the picture's
 // shorter side: for 16:9 that is 3, 15 and 28 runs of the network. In a
 // picture of 1920 x 1080 the last level finds faces down to 50 pixels.
 func (d *Detector) Level(ctx context.Context, src frame.Source, level int) ([]Detection, error) {
@@ -94,7 +94,7 @@ func (d *Detector) Level(ctx context.Context, src frame.Source, level int) ([]De
 	return suppress(found), nil
 }
 
-// tiles gives the centres of equally spaced squares that cover length and
+// tiles returns the centres of equally spaced squares that cover length and
 // overlap by at least a quarter.
 func tiles(length, side float64) []float64 {
 	n := int(math.Ceil((length-side)/(0.75*side) - 1e-9))
@@ -120,7 +120,7 @@ func (d *Detector) square(ctx context.Context, src frame.Source, cx, cy, l float
 	}
 	out, err := d.session.Run(ctx, map[string]*tensor.Tensor{"input": d.input})
 	if err != nil {
-		return nil, fault.Internal.Wrap("run model face detector", err)
+		return nil, fault.Internal.Wrap("run the face detector", err)
 	}
 	found := decode(out["regressors"].F32(), out["scores"].F32())
 	for i := range found {
@@ -134,7 +134,7 @@ func (d *Detector) square(ctx context.Context, src frame.Source, cx, cy, l float
 	return found, nil
 }
 
-// anchor gives the centre of anchor i in units of the square.
+// anchor returns the centre of anchor i in units of the square.
 func anchor(i int) (x, y float64) {
 	n, c := 16, i/2
 	if i >= 512 {
@@ -167,8 +167,9 @@ func decode(regressors, scores []float32) []Detection {
 
 func sigmoid(x float64) float64 { return 1 / (1 + math.Exp(-min(max(x, -100), 100))) }
 
-// suppress is MediaPipe's weighted non-maximum suppression: every cluster of
-// overlapping detections becomes its score-weighted mean, with the best score.
+// suppress does MediaPipe's weighted non-maximum suppression: it replaces every
+// cluster of overlapping detections by its score-weighted mean, with the best
+// score.
 func suppress(all []Detection) []Detection {
 	slices.SortStableFunc(all, func(a, b Detection) int { return cmp.Compare(b.Score, a.Score) })
 	var out []Detection
@@ -202,7 +203,7 @@ func suppress(all []Detection) []Detection {
 	return out
 }
 
-// overlap is the intersection over union of the boxes.
+// overlap returns the intersection over union of the boxes.
 func overlap(a, b Detection) float64 {
 	w := math.Min(a.X1, b.X1) - math.Max(a.X0, b.X0)
 	h := math.Min(a.Y1, b.Y1) - math.Max(a.Y0, b.Y0)

@@ -14,9 +14,8 @@ import (
 // Point in pixels; Z in the same scale, smaller is nearer to the camera.
 type Point struct{ X, Y, Z float64 }
 
-// Face is a face in one frame, after tracking and smoothing. It is not changed
-// after the tracker has given it out, and frames that repeat one picture may
-// share it.
+// Face is a face in one frame, after tracking and smoothing. It never changes once
+// the tracker has returned it, and frames that repeat a picture may share it.
 type Face struct {
 	Track  int     // number of the track, 0-based; a new one after each cut or loss
 	Points []Point // 478 MediaPipe points in frame pixels
@@ -24,21 +23,22 @@ type Face struct {
 	Yaw    float64 // head pose in radians: positive to the image's right
 	Pitch  float64 // radians, positive down
 	Roll   float64 // radians, positive clockwise
-	// Align maps frame pixels to the template of 210 x 280 (TemplateW x
-	// TemplateH), a similarity without any rounding: what the preview engine
-	// crops by. LatentSync's own matrix is Aligner.Matrix.
+	// Align is the similarity, without any rounding, from frame pixels to the
+	// template of 210 x 280 (TemplateW x TemplateH) that the preview engine crops
+	// with. LatentSync's own matrix is Aligner.Matrix.
 	Align frame.Affine
-	// Bridged is true where the face was not seen in this frame and its
-	// points are interpolated between its neighbours.
+	// Bridged is true if the face was not seen in this frame and its points are
+	// interpolated from the neighbouring frames.
 	Bridged bool
 }
 
-// Width of the face in frame pixels: between the ears, along the eye line.
+// Width returns the width of the face in frame pixels: between the ears, along the
+// eye line.
 func (f *Face) Width() float64 { return dist(f.Points[234], f.Points[454]) }
 
 func dist(a, b Point) float64 { return math.Hypot(a.X-b.X, a.Y-b.Y) }
 
-// pose is the rotation that takes the mean face to the points, by a weighted
+// pose returns the rotation that takes the mean face to the points: a weighted
 // least-squares fit of the points that move little with the expression.
 func pose(p []Point) (yaw, pitch, roll float64) {
 	var sum float64
@@ -70,7 +70,7 @@ func pose(p []Point) (yaw, pitch, roll float64) {
 	return yaw, pitch, roll
 }
 
-// rotation gives the proper rotation that maximises trace(R·S) for the
+// rotation returns the proper rotation that maximises trace(R·S) for the
 // covariance S (Horn's quaternion method): the eigenvector of the largest
 // eigenvalue of a symmetric 4 x 4 matrix, by Jacobi rotations.
 func rotation(s [3][3]float64) [3][3]float64 {

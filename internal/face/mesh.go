@@ -24,7 +24,7 @@ const (
 // pixels, rotation in radians, clockwise in the image.
 type ROI struct{ CX, CY, Size, Rotation float64 }
 
-// Affine maps pixels of a crop of n x n to the picture.
+// Affine returns the map from pixels of a crop of n x n to the picture.
 func (r ROI) Affine(n int) frame.Affine {
 	sin, cos := math.Sincos(r.Rotation)
 	s := r.Size / float64(n)
@@ -34,7 +34,7 @@ func (r ROI) Affine(n int) frame.Affine {
 	}
 }
 
-// ROIFromDetection places the square by the detection's box and eyes.
+// ROIFromDetection returns the square for a detection, from its box and eyes.
 func ROIFromDetection(d Detection) ROI {
 	return ROI{
 		CX: (d.X0 + d.X1) / 2, CY: (d.Y0 + d.Y1) / 2,
@@ -43,7 +43,7 @@ func ROIFromDetection(d Detection) ROI {
 	}
 }
 
-// ROIFromPoints places the square by the points of the frame before.
+// ROIFromPoints returns the square for the next frame, from the points of a face.
 func ROIFromPoints(p []Point) ROI {
 	x0, y0, x1, y1 := bounds(p)
 	return ROI{
@@ -53,7 +53,7 @@ func ROIFromPoints(p []Point) ROI {
 	}
 }
 
-// bounds is the bounding box of the points.
+// bounds returns the bounding box of the points.
 func bounds(p []Point) (x0, y0, x1, y1 float64) {
 	x0, y0, x1, y1 = math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
 	for _, q := range p {
@@ -64,19 +64,19 @@ func bounds(p []Point) (x0, y0, x1, y1 float64) {
 }
 
 // Mesh is MediaPipe's face mesh with attention: 478 points, lips and eyes
-// refined. It is not for concurrent use.
+// refined. It is not safe for concurrent use.
 type Mesh struct {
 	session backend.Session
 	crop    *frame.RGB
 	input   *tensor.Tensor // [1,192,192,3]
 }
 
-// NewMesh loads the embedded network. threads as in backend.Options.
+// NewMesh loads the embedded network. threads is as in backend.Options.
 func NewMesh(ctx context.Context, b backend.Backend, threads int) (*Mesh, error) {
 	s, err := b.Load(ctx, backend.Model{Name: "face mesh", Bytes: meshModel},
 		backend.Options{Precision: backend.F32, Threads: threads})
 	if err != nil {
-		return nil, fault.Internal.Wrap("load model face mesh", err)
+		return nil, fault.Internal.Wrap("load the face mesh", err)
 	}
 	return &Mesh{
 		session: s,
@@ -88,8 +88,8 @@ func NewMesh(ctx context.Context, b backend.Backend, threads int) (*Mesh, error)
 // Close frees the network.
 func (m *Mesh) Close() error { return m.session.Close() }
 
-// Landmarks gives the 478 points of the face in the square, in picture pixels,
-// and the presence score, 0..1: whether there is a face and the square fits it.
+// Landmarks returns the 478 points of the face in the square, in picture pixels,
+// and the presence score, 0..1, which is high if the square fits a face.
 func (m *Mesh) Landmarks(ctx context.Context, src frame.Source, roi ROI) ([]Point, float64, error) {
 	src.Warp(m.crop, roi.Affine(meshSide), frame.Replicate, 0)
 	in := m.input.F32()
@@ -98,7 +98,7 @@ func (m *Mesh) Landmarks(ctx context.Context, src frame.Source, roi ROI) ([]Poin
 	}
 	out, err := m.session.Run(ctx, map[string]*tensor.Tensor{"input": m.input})
 	if err != nil {
-		return nil, 0, fault.Internal.Wrap("run model face mesh", err)
+		return nil, 0, fault.Internal.Wrap("run the face mesh", err)
 	}
 	p := merge(out)
 	to := roi.Affine(meshSide)

@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	detectEvery = 10 // frames between looks for further faces while following one
-	searchEvery = 5  // frames between looks for small faces while there is nobody, a level each
-	fineEvery   = 40 // frames between looks for small newcomers beside the chosen one, a level each
+	detectEvery = 10 // frames between searches for more faces while following one
+	searchEvery = 5  // frames between searches for small faces while there is nobody, one level each
+	fineEvery   = 40 // frames between searches for small newcomers besides the chosen one, one level each
 	maxPeople   = 6  // followed at once
 	maxKnown    = 24 // remembered in one shot
 	sameBox     = 0.3
 
-	// A detection is sure from this score on. Below it are real faces, but
-	// also collars and patterns, which the mesh does not always refuse; a real
-	// face gets more than this from some level.
+	// sureScore is the score from which a detection is sure. Below it are real
+	// faces, but also collars and patterns, which the mesh does not always reject.
+	// A real face scores more than this on some level.
 	sureScore = 0.7
 )
 
-// observation is a face as the networks see it in one frame. It is shared by
-// frames that repeat one picture, and never changed.
+// observation is a face as the networks see it in one frame. Frames that repeat
+// a picture share it, and it never changes.
 type observation struct {
 	points         []Point
 	score          float64
@@ -41,31 +41,31 @@ func newObservation(p []Point, score float64) *observation {
 func (o *observation) centre() (x, y float64) { return (o.x0 + o.x1) / 2, (o.y0 + o.y1) / 2 }
 func (o *observation) size() float64          { return math.Sqrt((o.x1 - o.x0) * (o.y1 - o.y0)) }
 
-// matches says whether a detection is (nearly) this face.
+// matches reports whether a detection is this face.
 func (o *observation) matches(d Detection) bool {
 	box := Detection{X0: o.x0, Y0: o.y0, X1: o.x1, Y1: o.y1}
 	if overlap(box, d) > sameBox {
 		return true
 	}
-	// The detector's box is smaller than the mesh for some poses: the
-	// centre within the other's middle half is enough.
+	// In some poses the detector's box is smaller than the mesh. It is enough if
+	// its centre lies in the middle half of the mesh.
 	cx, cy := o.centre()
 	return math.Abs((d.X0+d.X1)/2-cx) < (o.x1-o.x0)/4 && math.Abs((d.Y0+d.Y1)/2-cy) < (o.y1-o.y0)/4
 }
 
-// person is somebody in the current shot. The identity is one of place: a face
-// that is lost and found near where it was is the same person.
+// person is somebody in the current shot. People are identified by position: a
+// face that is lost and found again near the same place is the same person.
 type person struct {
 	obs    *observation // the last
-	before *observation // of the frame before that; nil when not seen in it
+	before *observation // of the frame before; nil if not seen in it
 	score  float64      // of the best detection
 	gone   int          // frames since obs; 0 while followed
-	jumped bool         // is back in this frame where no motion can have brought it
+	jumped bool         // has reappeared in this frame, too far away for a motion
 }
 
-// expected is where to look for the face in the next frame. The mesh is best
-// when its square sits as it did in training, so that a moving face is met
-// where it will be; small shifts are noise and not carried on.
+// expected returns where to look for the face in the next frame. The mesh works
+// best if its square is placed as in training, so expected follows the motion of
+// the face. It ignores small shifts, which are noise.
 func (q *person) expected() ROI {
 	r := ROIFromPoints(q.obs.points)
 	if q.before == nil {
@@ -83,7 +83,7 @@ func (q *person) expected() ROI {
 type people struct {
 	detector *Detector
 	mesh     *Mesh
-	complete bool      // the choice is among everybody, however small: not just the largest
+	complete bool      // the choice considers everybody, however small, not just the largest
 	all      []*person // followed or lost, in the order of their appearance
 	chosen   *person   // never forgotten
 	since    int       // frames since the detector ran
@@ -96,11 +96,11 @@ func (p *people) reset() {
 	*p = people{detector: p.detector, mesh: p.mesh, complete: p.complete}
 }
 
-// open says whether somebody is to be chosen: there was nobody yet to whom the
-// choice applies, or that one has left.
+// open reports whether somebody has to be chosen, because nobody was yet or the
+// chosen person has left.
 func (p *people) open() bool { return p.chosen == nil || p.chosen.gone > maxGap }
 
-// followed are those seen in this frame.
+// followed returns the people seen in this frame.
 func (p *people) followed() []*person {
 	var seen []*person
 	for _, q := range p.all {
@@ -111,7 +111,7 @@ func (p *people) followed() []*person {
 	return seen
 }
 
-// next observes one frame. It gives the people who are new in it.
+// next observes one frame. It returns the people who are new in it.
 func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err error) {
 	p.thin()
 	lost := false
@@ -125,8 +125,8 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 		if err != nil {
 			return nil, err
 		}
-		// A mesh that slips off collapses or jumps; the presence score alone
-		// does not always say so.
+		// A mesh that loses the face collapses or jumps, which the presence score
+		// alone does not always show.
 		if o == nil || !plausible(q.obs, o) {
 			q.gone, q.before, lost = 1, nil, true
 			continue
@@ -154,8 +154,8 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 	if !p.open() || len(fresh) == 0 || !p.complete && !p.doubtful() {
 		return fresh, nil
 	}
-	// Somebody is about to be chosen by place, which takes everybody, or
-	// among faces of which one may be none.
+	// Somebody is about to be chosen: either by position, which needs everybody,
+	// or among detections that may not all be faces.
 	for level, ran := range done {
 		if ran {
 			continue
@@ -168,14 +168,15 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 	return fresh, nil
 }
 
-// doubtful says whether not everybody of several is surely a face.
+// doubtful reports whether several people are followed and one of them may not be
+// a face.
 func (p *people) doubtful() bool {
 	seen := p.followed()
 	return len(seen) > 1 && slices.ContainsFunc(seen, func(q *person) bool { return q.score < sureScore })
 }
 
-// plan gives the levels to search now, coarse to fine; alone is without
-// anybody followed.
+// plan returns the levels to search now, from coarse to fine; alone means that
+// nobody is followed.
 func (p *people) plan(alone bool) []int {
 	if !alone {
 		p.searched = 0
@@ -208,7 +209,7 @@ func (p *people) search(ctx context.Context, f frame.Source, level int, fresh []
 	}
 	for _, d := range found {
 		if p.known(d) || level > 0 && d.Score < sureScore && len(p.followed()) > 0 {
-			continue // the finer levels see many things besides faces
+			continue // the finer levels detect many things besides faces
 		}
 		q, err := p.meet(ctx, f, d)
 		if err != nil {
@@ -221,8 +222,8 @@ func (p *people) search(ctx context.Context, f frame.Source, level int, fresh []
 	return fresh, nil
 }
 
-// thin lets go of the smallest where a choice among everybody left more than
-// are followed at once. They are remembered, so that they are nobody new.
+// thin stops following the smallest faces if a choice among everybody left more
+// than can be followed. They are remembered, so that they do not count as new.
 func (p *people) thin() {
 	seen := p.followed()
 	if len(seen) <= maxPeople {
@@ -240,7 +241,7 @@ func (p *people) thin() {
 	}
 }
 
-// known says whether a detection is somebody followed.
+// known reports whether a detection is somebody who is already followed.
 func (p *people) known(d Detection) bool {
 	for _, q := range p.all {
 		if q.gone == 0 && q.obs.matches(d) {
@@ -251,8 +252,9 @@ func (p *people) known(d Detection) bool {
 	return false
 }
 
-// meet looks closer at a detection: nothing where it is no face or somebody
-// followed after all, a lost person who is back, or somebody new, who is given.
+// meet runs the mesh on a detection. It returns the person if it is somebody new,
+// and nil if it is not a face, somebody already followed, or a lost person who is
+// back.
 func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person, error) {
 	seen := p.followed()
 	limit := maxPeople
@@ -266,8 +268,8 @@ func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person
 	if o == nil || err != nil {
 		return nil, err
 	}
-	// The square by the landmarks differs a little from the detector's; a
-	// second look makes the first frame agree with those that follow.
+	// The square from the landmarks differs a little from the detector's. A second
+	// run makes the first frame agree with the following ones.
 	again, err := p.look(ctx, f, ROIFromPoints(o.points))
 	if err != nil {
 		return nil, err
@@ -289,8 +291,8 @@ func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person
 	return q, nil
 }
 
-// forget drops who has been lost for longest when there are too many, so that
-// a long shot does not fill the memory.
+// forget drops the person who has been lost for the longest time if there are too
+// many, so that a long shot does not fill the memory.
 func (p *people) forget() {
 	if len(p.all) <= maxKnown {
 		return
@@ -306,7 +308,7 @@ func (p *people) forget() {
 	}
 }
 
-// look runs the mesh; nil when there is no face.
+// look runs the mesh. It returns nil if there is no face.
 func (p *people) look(ctx context.Context, f frame.Source, roi ROI) (*observation, error) {
 	if !(roi.Size >= 8) || math.IsInf(roi.Size, 0) {
 		return nil, nil
@@ -326,7 +328,7 @@ func (p *people) look(ctx context.Context, f frame.Source, roi ROI) (*observatio
 	return newObservation(points, score), nil
 }
 
-// plausible says whether a face can have gone from a to b between two frames.
+// plausible reports whether a face can have moved from a to b between two frames.
 func plausible(a, b *observation) bool {
 	ratio := b.size() / a.size()
 	ax, ay := a.centre()
@@ -334,8 +336,7 @@ func plausible(a, b *observation) bool {
 	return ratio > 0.6 && ratio < 1.7 && math.Hypot(ax-bx, ay-by) < 0.6*a.size()
 }
 
-// merge drops the younger of two people whose meshes have slipped onto one
-// face.
+// merge drops the later of two people whose meshes have ended up on one face.
 func (p *people) merge() {
 	for i := 0; i < len(p.all); i++ {
 		for j := i + 1; j < len(p.all); j++ {
@@ -350,15 +351,15 @@ func (p *people) merge() {
 	}
 }
 
-// sameFace says whether two meshes lie on one face.
+// sameFace reports whether two meshes lie on the same face.
 func sameFace(a, b *observation) bool {
 	ax, ay := a.centre()
 	bx, by := b.centre()
 	return math.Hypot(ax-bx, ay-by) < 0.25*math.Min(a.size(), b.size())
 }
 
-// returned gives the lost person nearest to o, if it is near enough and of
-// about the same size.
+// returned returns the lost person nearest to o, if there is one close enough and
+// of about the same size.
 func (p *people) returned(o *observation) *person {
 	var best *person
 	x, y := o.centre()

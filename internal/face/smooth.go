@@ -10,11 +10,11 @@ import (
 // itself: a line (with a full window the plain mean, strongest against noise)
 // and a parabola (a Savitzky-Golay filter, which follows turns of the motion).
 // Neither lags. Where the two differ by more than noise can explain, the
-// parabola is believed.
+// parabola is used.
 //
 // The head's motion (shift, turn, scale) and the face's own motion are
-// smoothed apart; the mouth, which the engines must know as it is, is let
-// through as soon as it moves.
+// smoothed separately. The mouth, which the engines need exactly, is left alone as
+// soon as it moves.
 
 // Least noise of the mesh in units of the face's width: differences well above
 // are motion, well below are jitter.
@@ -34,8 +34,8 @@ var isMouth = func() (m [Points]bool) {
 	return m
 }()
 
-// isStable are the points that do not move with speech: what the head's motion
-// is taken from.
+// isStable marks the points that do not move with speech. They show the motion of
+// the head.
 var isStable = func() (s []int) {
 	for _, b := range poseBasis {
 		if !isMouth[b.index] {
@@ -45,7 +45,7 @@ var isStable = func() (s []int) {
 	return s
 }()
 
-// hat gives the weights w, so that sum w[i]·y[i] is the value at the frame at
+// hat returns the weights w, so that sum w[i]·y[i] is the value at the frame at
 // of the least-squares polynomial of the degree through samples 0..n-1.
 func hat(n, at, degree int) []float64 {
 	degree = min(degree, n-1)
@@ -82,14 +82,14 @@ func hat(n, at, degree int) []float64 {
 	return w
 }
 
-// gain is how far to go along a difference of length d: nothing for what noise
-// explains, all of it for motion.
+// gain returns the share of a difference of length d to follow: 0 if noise explains
+// it, 1 if it is motion.
 func gain(d, noise float64) float64 { return d * d / (d*d + noise*noise) }
 
 // motion is a similarity in the plane: scale·turn and shift, z -> (a+ib)z + c.
 type motion struct{ a, b, cx, cy float64 }
 
-// motionBetween is the least-squares similarity from the stable points of p to
+// motionBetween returns the least-squares similarity from the stable points of p to
 // those of q.
 func motionBetween(p, q []Point) motion {
 	var px, py, qx, qy float64
@@ -129,7 +129,7 @@ func (m motion) inverse() motion {
 	return v
 }
 
-// smooth gives the smoothed points of window[at].
+// smooth returns the smoothed points of window[at].
 func smooth(window []*observation, at int) []Point {
 	now := window[at].points
 	n := len(window)
@@ -165,8 +165,8 @@ func smooth(window []*observation, at int) []Point {
 	for j := range l {
 		l[j] += g * (q[j] - l[j])
 	}
-	// A step (a jump cut that no thumbnail shows) is no parabola either: far
-	// from what was measured, the measurement is believed. It is the identity.
+	// A step (a jump cut that no thumbnail shows) is not a parabola either: far
+	// from the measurement, the measurement is used. It is the identity.
 	d = math.Hypot(l[2], l[3]) + width/2*math.Hypot(l[0]-1, l[1])
 	g = gain(d, rigidStep*width)
 	for j, v := range [4]float64{1, 0, 0, 0} {
@@ -176,10 +176,10 @@ func smooth(window []*observation, at int) []Point {
 	head.cx = cx + l[2] - (head.a*cx - head.b*cy)
 	head.cy = cy + l[3] - (head.b*cx + head.a*cy)
 
-	// The face: what is left of its points when the head is held still. What
-	// the points that cannot move still do then is the noise of this picture.
+	// The face: the motion of its points that remains when the head is held still.
+	// What remains of the stable points is the noise of this picture.
 	noise := noiseOf(window, back, line)
-	// The mouth is let go sooner: a closed mouth that is thought open costs more
+	// The mouth is smoothed less: a closed mouth taken for an open one looks worse
 	// than one that trembles.
 	mouthNoise, shapeNoise := math.Max(mouthNoise*width, 1.2*noise), math.Max(shapeNoise*width, 3*noise)
 	out := make([]Point, len(now))

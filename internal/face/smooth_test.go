@@ -40,7 +40,7 @@ func TestHat(t *testing.T) {
 	}
 }
 
-// synthetic gives frames of the mean face, 200 pixels wide, with a mouth that
+// synthetic returns frames of the mean face, 200 pixels wide, with a mouth that
 // opens by mouth(i) pixels, moved by (x(i), 0), and noise.
 func synthetic(n int, noise float64, mouth, x func(int) float64) []*observation {
 	rng := rand.New(rand.NewPCG(4, 4))

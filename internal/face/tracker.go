@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// LookAhead is how many frames a Tracker holds at most between calls; a
-	// pool of frames must have more than that. Half of it is the smoothing's
-	// reach, the other half lets gaps within that reach be bridged first.
+	// LookAhead is the largest number of frames that a Tracker holds between
+	// calls; a pool of frames must have more. Half of it is the reach of the
+	// smoothing, the other half lets gaps within that reach be bridged first.
 	LookAhead = reach + maxGap
 
 	reach  = 3 // frames to either side that smoothing looks at
@@ -27,45 +27,45 @@ const (
 	minVisible = 0.6                // part of the points inside the picture
 )
 
-// Options of a Tracker.
+// Options configures a Tracker.
 type Options struct {
 	Choice  Choice // which face; the zero value is the largest
 	Threads int    // of the networks, as in backend.Options
 }
 
-// Tracked is a frame on its way out of the tracker.
+// Tracked is a frame that the tracker has finished.
 type Tracked struct {
 	Frame *frame.Frame
-	Face  *Face // nil when there is none that can be used
+	Face  *Face // nil if there is none that can be used
 	// Cut is true on the first frame of a shot (except the very first) and
 	// where the face's track begins.
 	Cut bool
 }
 
-// Stats counts what a tracker has given out.
+// Stats counts the frames that a tracker has returned.
 type Stats struct {
 	Frames   int // all
 	Faces    int // with a usable face
-	Bridged  int // of these, with interpolated points
+	Bridged  int // with a usable face whose points are interpolated
 	None     int // without any face
 	TooSmall int // with a face narrower than MinWidth
 	Turned   int // with a face turned by more than MaxYaw
 	Outside  int // with a face mostly outside of the picture
 	Cuts     int // scene cuts
-	Repeated int // identical to the frame before, so not looked at again
+	Repeated int // identical to the frame before, so not analysed again
 }
 
-// entry is a frame that waits for those after it.
+// entry is a frame that waits for later ones.
 type entry struct {
 	frame *frame.Frame
-	obs   *observation // of the chosen person; nil when not seen
+	obs   *observation // of the chosen person; nil if not seen
 	shot  int
 	cut   bool
 	track int
 }
 
 // Tracker follows one face through the frames of a video, in order. It is not
-// for concurrent use.
+// safe for concurrent use.
 type Tracker struct {
 	options Options
 	people  people
@@ -75,12 +75,12 @@ type Tracker struct {
 	broken  bool // the next observation begins a new track
 	repeats int  // of the last frame's picture
 	queue   []entry
-	past    []entry // the last reach entries given out; frame is nil in them
+	past    []entry // the last reach entries returned, without their frames
 	stats   Stats
 
-	lastFace *Face // given out last, with the observation of its window
+	lastFace *Face // returned last, with the observation of its window
 	lastObs  *observation
-	emitted  int // track given out last
+	emitted  int // track returned last
 }
 
 // NewTracker loads the networks.
@@ -99,25 +99,25 @@ func NewTracker(ctx context.Context, b backend.Backend, o Options) (*Tracker, er
 	return trackWith(d, m, o), nil
 }
 
-// trackWith makes a tracker around loaded networks.
+// trackWith returns a tracker with networks that are already loaded.
 func trackWith(d *Detector, m *Mesh, o Options) *Tracker {
 	t := &Tracker{options: o, track: -1, emitted: -1, broken: true}
 	t.people = people{detector: d, mesh: m, complete: o.Choice.rule != "largest"}
 	return t
 }
 
-// Close frees the networks. Frames still held are dropped, not returned.
+// Close frees the networks. It drops the frames still held.
 func (t *Tracker) Close() error {
 	t.queue = nil
 	return errors.Join(t.people.detector.Close(), t.people.mesh.Close())
 }
 
-// Stats counts the frames given out so far.
+// Stats returns counts of the frames returned so far.
 func (t *Tracker) Stats() Stats { return t.stats }
 
-// Push takes the next frame and gives out those that are ready, in order:
-// none at first, then one for each. The frame must not be changed until it is
-// given out. After an error the tracker can only be closed.
+// Push takes the next frame and returns those that are ready, in order: none at
+// first, then one per call. The frame must not be changed until it is returned.
+// After an error the tracker can only be closed.
 func (t *Tracker) Push(ctx context.Context, f *frame.Frame) ([]Tracked, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -132,7 +132,7 @@ func (t *Tracker) Push(ctx context.Context, f *frame.Frame) ([]Tracked, error) {
 	return ready, nil
 }
 
-// Flush gives out the frames still held. The next Push begins a new video.
+// Flush returns the frames still held. The next Push begins a new video.
 func (t *Tracker) Flush(ctx context.Context) ([]Tracked, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -155,10 +155,10 @@ func (t *Tracker) newShot() {
 
 // observe appends f to the queue.
 func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
-	// The frame before is still in the queue, so nobody has edited it yet.
+	// The previous frame is still in the queue, so nobody has edited it yet.
 	if n := len(t.queue); n > 0 && same(t.queue[n-1].frame, f) {
-		// Without the face a repeated picture is looked at until every level
-		// of the search had its turn: what one missed another may find.
+		// Without a face, a repeated picture is searched until every level of the
+		// search has had its turn, because one may find what another missed.
 		t.repeats++
 		if e := t.queue[n-1]; e.obs != nil || t.repeats > Levels*searchEvery {
 			e.frame, e.cut = f, false
@@ -183,12 +183,12 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	w, h := f.Size()
 	switch {
 	case t.people.chosen == nil:
-		// Decided once in a shot, on the first frame that has a candidate;
-		// people.next has looked for everybody then.
+		// This is decided once per shot, on the first frame with a candidate;
+		// people.next has searched for everybody by then.
 		t.people.chosen = t.options.Choice.pick(t.people.followed(), w, h)
 	case t.people.chosen.gone > maxGap && len(fresh) > 0:
-		// The chosen one left. Those who were there beside it are somebody
-		// else; only who came after can be the same person.
+		// The chosen person left. Those who were visible at the same time are
+		// other people; only somebody who came later can be the same person.
 		t.people.chosen = t.options.again(fresh, w, h)
 		t.broken = true
 	}
@@ -200,7 +200,7 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	return nil
 }
 
-// again chooses among newcomers; a number cannot be kept then.
+// again chooses among newcomers. A number may then be too large and is reduced.
 func (o Options) again(fresh []*person, w, h int) *person {
 	c := o.Choice
 	fresh = candidates(fresh)
@@ -208,8 +208,8 @@ func (o Options) again(fresh []*person, w, h int) *person {
 	return c.pick(fresh, w, h)
 }
 
-// append gives the entry its track and bridges the gap before it, if it ends
-// one that is short enough.
+// append adds an entry to the queue and sets its track. If the entry ends a gap
+// that is short enough, append bridges the gap.
 func (t *Tracker) append(e entry) {
 	t.queue = append(t.queue, e)
 	last := len(t.queue) - 1
@@ -251,7 +251,7 @@ func between(a, b *observation, part float64) *observation {
 	return o
 }
 
-// same says whether two frames have the same content.
+// same reports whether two frames have the same content.
 func same(a, b *frame.Frame) bool {
 	if a.Format != b.Format {
 		return false
@@ -292,13 +292,13 @@ func (t *Tracker) emit() Tracked {
 	}
 	t.past = append(t.past, e)
 	n := copy(t.queue, t.queue[1:])
-	t.queue[n] = entry{} // lets go of the frame
+	t.queue[n] = entry{} // releases the frame
 	t.queue = t.queue[:n]
 	return out
 }
 
-// smoothed makes the Face of e, the first in the queue, from the window of
-// observations around it that belong to its track.
+// smoothed returns the Face of e, the first in the queue, from the observations
+// around it that belong to its track.
 func (t *Tracker) smoothed(e entry) *Face {
 	window := []*observation{e.obs}
 	still := true
@@ -326,13 +326,13 @@ func (t *Tracker) smoothed(e entry) *Face {
 	return f
 }
 
-// tooSmall says whether a face is narrower than MinWidth. A turned head is
-// narrow, not small: its height counts, too.
+// tooSmall reports whether a face is narrower than MinWidth. The height counts
+// too, because a turned head is narrow but not small.
 func tooSmall(p []Point) bool {
 	return math.Max(dist(p[234], p[454]), 0.75*dist(p[10], p[152])) < MinWidth
 }
 
-// usable judges the face and counts why it is not.
+// usable reports whether the face can be used. If not, it counts the reason.
 func (t *Tracker) usable(f *Face, fr *frame.Frame) bool {
 	inside := 0
 	for _, p := range f.Points {

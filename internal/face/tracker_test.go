@@ -17,6 +17,14 @@ func toFrame(p *frame.RGB) *frame.Frame {
 	return f
 }
 
+// slow skips a test of many frames with -short.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("follows faces over many frames")
+	}
+}
+
 // stage is where the portrait is put in a scene.
 type stage struct{ x, y, scale, angle float64 }
 
@@ -70,7 +78,7 @@ func follow(t testing.TB, tr *Tracker, frames []*frame.Frame) []Tracked {
 	return out
 }
 
-// reference gives the points of the portrait in its own pixels.
+// reference returns the points of the portrait in its own pixels.
 func reference(t *testing.T, portrait *frame.RGB) []Point {
 	f, to := scene(portrait, stage{320, 240, 0.9, 0})
 	out := follow(t, newTracker(t, ""), []*frame.Frame{f})
@@ -103,6 +111,7 @@ func meanError(f *Face, ref []Point, to frame.Affine) (points, shift float64) {
 // A head that wanders, turns and comes nearer is followed within a pixel and
 // without lag.
 func TestFollowsMotion(t *testing.T) {
+	slow(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
 	var frames []*frame.Frame
@@ -161,6 +170,7 @@ func bestLag(a, b []float64) int {
 
 // A still with noise: smoothing at least halves the jitter.
 func TestSmoothingStill(t *testing.T) {
+	slow(t)
 	portrait := readPNG(t, "portrait.png")
 	base := grey(sceneW, sceneH)
 	place(base, portrait, 320, 240, 0.7, 0)
@@ -253,6 +263,7 @@ func TestStillPictureIsFree(t *testing.T) {
 // The next shot has another face elsewhere: a cut, a new track, and nothing
 // of one shot in the other.
 func TestCutRestarts(t *testing.T) {
+	slow(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
 	var frames []*frame.Frame
@@ -283,57 +294,10 @@ func TestCutRestarts(t *testing.T) {
 	}
 }
 
-// Two people: each choice takes its own and keeps it when they move.
-func TestChoices(t *testing.T) {
-	portrait := readPNG(t, "portrait.png")
-	var frames []*frame.Frame
-	for i := range 24 {
-		d := 2 * float64(i)
-		// The left one is larger at first; later the right one is, and is
-		// nearer to the centre.
-		f, _ := scene(portrait, stage{170 - d, 240, 0.62 - 0.005*d/2, 0}, stage{480 - d, 240, 0.5 + 0.005*d/2, 0})
-		frames = append(frames, f)
-	}
-	for face, left := range map[string]bool{"largest": true, "left": true, "1": true, "center": true, "right": false, "2": false} {
-		out := follow(t, newTracker(t, face), frames)
-		for i, o := range out {
-			if o.Face == nil {
-				t.Fatalf("%s: frame %d: no face", face, i)
-			}
-			x := o.Face.Points[4].X
-			if (x < 325-2*float64(i)) != left {
-				t.Fatalf("%s: frame %d: follows the face at %.0f", face, i, x)
-			}
-		}
-		if track := out[23].Face.Track; track != 0 {
-			t.Errorf("%s: ends on track %d", face, track)
-		}
-	}
-	tr := newTracker(t, "3")
-	out := follow(t, tr, frames[:4])
-	if out[3].Face != nil || tr.Stats().None != 4 {
-		t.Error("a third face of two")
-	}
-}
-
-// unequal draws a large face on the left and a small one on the right (or the
-// other way round), as in an interview with somebody in the background.
-func unequal(portrait *frame.RGB, i int, mirrored bool) *frame.Frame {
-	p := grey(1280, 720)
-	n := float64(portrait.W)
-	d := float64(i)
-	big, small := 350+d, 1110-d
-	if mirrored {
-		big, small = 1280-big, 1280-small
-	}
-	place(p, portrait, big, 360, 700/n, 0)
-	place(p, portrait, small, 400+d, 260/n, 0)
-	return toFrame(p)
-}
-
 // A face that leaves for long comes back as a new track; a short gap is
 // bridged.
 func TestGaps(t *testing.T) {
+	slow(t)
 	portrait := readPNG(t, "portrait.png")
 	var frames []*frame.Frame
 	gone := func(i int) bool { return i >= 10 && i < 13 || i >= 22 && i < 32 }
@@ -380,6 +344,7 @@ func TestGaps(t *testing.T) {
 
 // A jump cut in an unchanged room: the same person, at once, on a new track.
 func TestJump(t *testing.T) {
+	slow(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
 	var frames []*frame.Frame
@@ -396,33 +361,6 @@ func TestJump(t *testing.T) {
 		}
 		if e, _ := meanError(o.Face, ref, to[i]); e > 1 {
 			t.Errorf("frame %d: error %.2f", i, e)
-		}
-	}
-}
-
-// The chosen one leaves: nobody else who was there is taken instead.
-func TestNoSwitch(t *testing.T) {
-	portrait := readPNG(t, "portrait.png")
-	var frames []*frame.Frame
-	for i := range 40 {
-		right := stage{480, 240, 0.5, 0}
-		if i >= 8 && i < 25 {
-			f, _ := scene(portrait, right)
-			frames = append(frames, f)
-			continue
-		}
-		f, _ := scene(portrait, stage{170, 240, 0.6, 0}, right)
-		frames = append(frames, f)
-	}
-	tr := newTracker(t, "left")
-	tr.cuts.disabled = true
-	for i, o := range follow(t, tr, frames) {
-		there := i < 8 || i >= 25+detectEvery
-		if o.Face != nil && o.Face.Points[4].X > 325 {
-			t.Fatalf("frame %d: the other face", i)
-		}
-		if i < 25 && (o.Face != nil) != there || there && o.Face == nil {
-			t.Errorf("frame %d: face %v", i, o.Face != nil)
 		}
 	}
 }

@@ -34,7 +34,7 @@ func (a mat2) mulT(b mat2) (m mat2) {
 	return m
 }
 
-// svd2 gives U and V of a = U·diag(s)·Vᵀ with s falling, as LAPACK's sgesdd does
+// svd2 returns U and V of a = U·diag(s)·Vᵀ with s falling, as LAPACK's sgesdd does
 // for 2 x 2: a Householder reflection makes a upper triangular (sgebd2), a pair
 // of rotations diagonal (sbdsqr).
 func svd2(a mat2) (u, v mat2) {
@@ -290,7 +290,7 @@ func (p *warper) at(u, v int) (x, y float32) {
 	return float32((x + 1) * p.sx), float32((y + 1) * p.sy)
 }
 
-// bilinear gives the upper left of the four pixels around x, y and their
+// bilinear returns the upper left of the four pixels around x, y and their
 // weights: upper left, upper right, lower left, lower right.
 func bilinear(x, y float32) (ix, iy int, weights [4]float32) {
 	fx, fy := float32(math.Floor(float64(x))), float32(math.Floor(float64(y)))

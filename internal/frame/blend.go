@@ -29,7 +29,7 @@ func (f *Frame) Blend(src *RGB, alpha []float32, m Affine) {
 	}
 }
 
-// blendBox is the part of the frame that can see alpha above 0, as a half-open
+// blendBox returns the part of the frame that can see alpha above 0, as a half-open
 // rectangle that begins on a chroma sample.
 func (f *Frame) blendBox(w, h int, alpha []float32, m Affine) (x0, y0, x1, y1 int, ok bool) {
 	top, bottom, left, right := h, -1, w, -1

@@ -1,6 +1,6 @@
-// Package frame holds video frames in memory as the decoder gives them and the
-// encoder takes them: planar Y'CbCr, so that pixels nobody edits stay as they
-// were, bit for bit.
+// Package frame holds video frames in memory in the decoder's and encoder's own
+// layout, planar Y'CbCr, so that pixels nobody edits stay as they are, bit for
+// bit.
 package frame
 
 import "fmt"
@@ -25,7 +25,7 @@ type Format struct {
 	FullRange      bool // luma 0..255 rather than 16..235 (at 8 bits)
 }
 
-// PixFmt is ffmpeg's name of the pixel format: yuv420p, yuv444p10le and so on.
+// PixFmt returns ffmpeg's name of the pixel format: yuv420p, yuv444p10le and so on.
 func (f Format) PixFmt() string {
 	name := "yuv444p"
 	switch {
@@ -40,10 +40,10 @@ func (f Format) PixFmt() string {
 	return name
 }
 
-// SampleBytes is the size of one sample: 1 or 2.
+// SampleBytes returns the size of one sample: 1 or 2.
 func (f Format) SampleBytes() int { return (f.Depth + 7) / 8 }
 
-// PlaneSize gives width and height in samples of plane i (0 Y, 1 Cb, 2 Cr).
+// PlaneSize returns width and height in samples of plane i (0 Y, 1 Cb, 2 Cr).
 func (f Format) PlaneSize(i int) (w, h int) {
 	if i == 0 {
 		return f.Width, f.Height
@@ -51,7 +51,7 @@ func (f Format) PlaneSize(i int) (w, h int) {
 	return (f.Width + 1<<f.ShiftX - 1) >> f.ShiftX, (f.Height + 1<<f.ShiftY - 1) >> f.ShiftY
 }
 
-// Bytes is the size of one frame.
+// Bytes returns the size of one frame.
 func (f Format) Bytes() int {
 	n := 0
 	for i := range 3 {
@@ -83,15 +83,15 @@ func New(f Format) *Frame {
 	return fr
 }
 
-// Pool hands out frames of one format and bounds how many exist. Get blocks
-// while all of them are in use, which is what holds back a fast decoder.
+// Pool holds a limited number of frames of one format. Get blocks while all of
+// them are in use, which slows down a fast decoder.
 type Pool struct {
 	format Format
 	free   chan *Frame
 	room   chan struct{} // one token for each frame not yet allocated
 }
 
-// NewPool makes a pool of at most n frames.
+// NewPool returns a pool of at most n frames.
 func NewPool(f Format, n int) *Pool {
 	p := &Pool{format: f, free: make(chan *Frame, n), room: make(chan struct{}, n)}
 	for range n {
@@ -100,7 +100,7 @@ func NewPool(f Format, n int) *Pool {
 	return p
 }
 
-// Get takes a frame, or nil when done is closed first.
+// Get returns a free frame, or nil if done is closed first.
 func (p *Pool) Get(done <-chan struct{}) *Frame {
 	select {
 	case f := <-p.free:

@@ -47,7 +47,7 @@ func (m Affine) Apply(x, y float64) (float64, float64) {
 	return m.A*x + m.B*y + m.C, m.D*x + m.E*y + m.F
 }
 
-// Invert gives the inverse; ok is false when m is singular.
+// Invert returns the inverse; ok is false when m is singular.
 func (m Affine) Invert() (inv Affine, ok bool) {
 	det := m.A*m.E - m.B*m.D
 	if det == 0 || det != det {

@@ -13,14 +13,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var updateGolden = flag.Bool("update-events", false, "rewrite testdata/events.jsonl")
+var updateGolden = flag.Bool("update-events", false, "rewrite the recorded events")
 
-// sampleEvents is one of each type, with the values that are hard to write.
+// sampleEvents returns events of most types, with the values that are hard to write.
 func sampleEvents() []Event {
 	at := time.Date(2026, 1, 2, 4, 4, 5, 678_912_345, time.FixedZone("CET", 3600))
 	return []Event{
 		{Type: EventStart, Time: at, Engine: "preview", Output: "out/clip.mp4"},
-		{Type: EventStage, Time: at, Phase: PhaseProbe},
+		{Type: EventPhase, Time: at, Phase: PhaseProbe},
 		{Type: EventProgress, Time: at, Phase: PhaseFrames, Frame: 105, Frames: 250, FPS: 24.61249,
 			ETA: 5900 * time.Millisecond, Elapsed: 4267 * time.Millisecond,
 			MemoryNow: 1288490188, MemoryPeak: 1610612736, NoFace: 3},
@@ -32,7 +32,7 @@ func sampleEvents() []Event {
 	}
 }
 
-// TestEventJSON holds the JSON form to the recorded lines: other programs read it.
+// TestEventJSON compares the JSON form with the recorded lines: other programs read it.
 func TestEventJSON(t *testing.T) {
 	var got bytes.Buffer
 	enc := json.NewEncoder(&got)
@@ -41,7 +41,7 @@ func TestEventJSON(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	golden := filepath.Join("testdata", "events.jsonl")
+	golden := filepath.Join("..", "..", "testdata", "events.jsonl")
 	if *updateGolden {
 		if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
@@ -77,7 +77,7 @@ func TestEventJSONRoundTrip(t *testing.T) {
 		t.Errorf("unknown field: %+v, %v", e, err)
 	}
 	if err := json.Unmarshal([]byte(`{"frame":"x"}`), &e); err == nil {
-		t.Error("a text as a frame number was accepted")
+		t.Error("a string was accepted as a frame number")
 	}
 }
 

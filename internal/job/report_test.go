@@ -16,21 +16,17 @@ import (
 	"github.com/lipstream/lipstream/internal/pipeline"
 )
 
-// plainEngine tells nothing of its work, workingEngine does.
-type plainEngine struct{ lip.Engine }
-
-func (plainEngine) Name() string { return "plain 1" }
-
-type workingEngine struct {
-	plainEngine
-	work       []lip.Work
-	wall, busy time.Duration
+// worker is an engine that has nothing but a report.
+type worker struct {
+	lip.Engine
+	report lip.Report
 }
 
-func (e workingEngine) Work() []lip.Work                { return e.work }
-func (e workingEngine) Steady() (wall, b time.Duration) { return e.wall, e.busy }
+func (worker) Name() string         { return "worker 1" }
+func (w worker) Report() lip.Report { return w.report }
 
-// reported runs what a job does with its reporter.
+// reported returns the report and the events of a job that does this with its
+// reporter.
 func reported(t *testing.T, do func(*reporter), failed error) (*Report, []Event) {
 	t.Helper()
 	var events []Event
@@ -48,16 +44,17 @@ func reported(t *testing.T, do func(*reporter), failed error) (*Report, []Event)
 }
 
 func TestReport(t *testing.T) {
-	e := workingEngine{wall: 10 * time.Second, busy: 9700 * time.Millisecond, work: []lip.Work{
-		{Name: "UNet", Calls: 40, Busy: 8 * time.Second, Memory: 3 << 30},
-		{Name: "window", Calls: 2, Busy: 9 * time.Second},
+	plan := memory.Plan{Windows: 1, Frames: 8, VAEFrames: 1, Tile: 256, Slices: 2, Offload: memory.OffloadModel, Precision: "bf16"}
+	e := worker{report: lip.Report{
+		Work:    []lip.Work{{Name: "UNet", Calls: 40, Busy: 8 * time.Second, Memory: 3 << 30}},
+		Windows: 2, Window: 9 * time.Second, Wall: 10 * time.Second, Busy: 9700 * time.Millisecond,
+		Plan: &plan, Budget: 5 << 30,
 	}}
 	var held []byte
 	report, events := reported(t, func(r *reporter) {
 		r.start("latentsync", "as asked", "out.mp4")
 		r.phase(PhaseProbe)
 		r.phase(PhaseLoad)
-		r.useMemory(memory.Plan{Windows: 4, Frames: 16, Slices: 1, Offload: memory.OffloadNone}, 9)
 		held = make([]byte, 64<<20)
 		for i := range held {
 			held[i] = 1
@@ -65,8 +62,7 @@ func TestReport(t *testing.T) {
 		r.phase(PhaseFrames)
 		r.frames(pipeline.Stats{Frames: 3, NoFace: 1, Cuts: 2, Stages: []pipeline.StageTime{{Name: "decode", Calls: 3, Busy: 1234567 * time.Nanosecond}}})
 		r.alert("15 of 24 GB")
-		r.useMemory(memory.Plan{Windows: 1, Frames: 8, VAEFrames: 1, Tile: 256, Slices: 2, Offload: memory.OffloadModel, Precision: "bf16"}, 5<<30)
-		r.planned("1 window instead of 4")
+		r.planned(plan, "the GPU is nearly full")
 		r.warn("short")
 		r.phase(PhaseFinish)
 		r.worked(e)
@@ -84,10 +80,10 @@ func TestReport(t *testing.T) {
 	if report.Windows != 2 || report.SecondsPerWindow != 4.5 || report.DeviceBusy != 0.97 {
 		t.Errorf("windows %d, %g s, busy %g", report.Windows, report.SecondsPerWindow, report.DeviceBusy)
 	}
-	if report.Engine != "plain 1" || report.Output != "out.mp4" || report.Error != "" || report.Frames != 3 || report.NoFace != 1 || report.Cuts != 2 || report.FPS != 25 {
+	if report.Engine != "worker 1" || report.Output != "out.mp4" || report.Error != "" || report.Frames != 3 || report.NoFace != 1 || report.Cuts != 2 || report.FPS != 25 {
 		t.Errorf("%+v", report)
 	}
-	if d := cmp.Diff(&MemoryPlan{1, 8, 1, 256, 2, "model", "bf16"}, report.Plan); d != "" || report.Memory.Budget != 5<<30 {
+	if d := cmp.Diff(&plan, report.Plan); d != "" || report.Memory.Budget != 5<<30 {
 		t.Errorf("plan within %d (-want +got):\n%s", report.Memory.Budget, d)
 	}
 	checkPhases(t, report, PhaseProbe, PhaseLoad, PhaseFrames, PhaseFinish)
@@ -95,24 +91,29 @@ func TestReport(t *testing.T) {
 	if load.End < load.Begin+50<<20 || load.Peak < load.End || load.End != report.Phases[2].Begin || report.Memory.Before != load.End {
 		t.Errorf("64 MiB were taken: %+v, before %d", load, report.Memory.Before)
 	}
-	kinds := []string{EventAlert, EventPlan, EventWarning}
-	for i, message := range []string{"15 of 24 GB", "1 window instead of 4", "short"} {
-		if n := report.Notes[i]; n.Kind != kinds[i] || n.Message != message || n.At < 0 || n.At > report.Elapsed {
+	const replanned = "the GPU is nearly full: continues with 1 window of 8 frames, tiles of 256 pixels, attention in 2 slices, bf16, offload model"
+	if len(report.Notes) != 3 {
+		t.Fatalf("notes %+v", report.Notes)
+	}
+	types := []string{EventAlert, EventPlan, EventWarning}
+	for i, message := range []string{"15 of 24 GB", replanned, "short"} {
+		if n := report.Notes[i]; n.Kind != types[i] || n.Message != message || n.At < 0 || n.At > report.Elapsed {
 			t.Errorf("note %+v", n)
 		}
 	}
-	var told []string
+	var sent []string
 	for _, e := range events {
 		if e.Type == EventAlert || e.Type == EventPlan {
-			told = append(told, e.Type+" "+e.Phase+" "+e.Message)
+			sent = append(sent, e.Type+" "+e.Phase+" "+e.Message)
 		}
 	}
-	if d := cmp.Diff([]string{"alert frames 15 of 24 GB", "plan frames 1 window instead of 4"}, told); d != "" {
+	if d := cmp.Diff([]string{"alert frames 15 of 24 GB", "plan frames " + replanned}, sent); d != "" {
 		t.Errorf("events (-want +got):\n%s", d)
 	}
 }
 
-// checkPhases looks whether the phases follow each other to the end of the job.
+// checkPhases checks that the phases follow each other without gaps to the end of
+// the job.
 func checkPhases(t *testing.T, report *Report, names ...string) {
 	t.Helper()
 	var got []string
@@ -134,8 +135,8 @@ func checkPhases(t *testing.T, report *Report, names ...string) {
 	}
 }
 
-// TestReportOfFailure is of a job that ended while it loaded, and of one that
-// had not begun.
+// TestReportOfFailure reports a job that failed in its load phase, and one that
+// failed before its first phase.
 func TestReportOfFailure(t *testing.T) {
 	report, _ := reported(t, func(r *reporter) {
 		r.start("latentsync", "", "out.mp4")
@@ -158,7 +159,7 @@ func TestReportOfFailure(t *testing.T) {
 	}
 }
 
-// TestReportOfRun has one also of a job that is refused or cancelled.
+// TestReportOfRun checks that a job that was refused or cancelled has a report.
 func TestReportOfRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -170,13 +171,17 @@ func TestReportOfRun(t *testing.T) {
 	}
 }
 
-// TestReportOfPlainEngine and of windows that are not done yet.
-func TestReportOfPlainEngine(t *testing.T) {
-	for _, e := range []lip.Engine{plainEngine{}, workingEngine{work: []lip.Work{{Name: "window"}}, busy: time.Second}} {
-		report, _ := reported(t, func(r *reporter) { r.worked(e) }, nil)
-		if report.Engine != "plain 1" || len(report.Stages) != 0 || report.Windows != 0 || report.SecondsPerWindow != 0 || report.DeviceBusy != 0 {
-			t.Errorf("%+v", report)
-		}
+// TestReportWithoutWindows reports an engine that measures nothing, and one whose
+// second window is not done yet.
+func TestReportWithoutWindows(t *testing.T) {
+	report, _ := reported(t, func(r *reporter) { r.worked(worker{}) }, nil)
+	if report.Engine != "worker 1" || len(report.Stages) != 0 || report.Windows != 0 || report.SecondsPerWindow != 0 || report.DeviceBusy != 0 || report.Plan != nil || report.Memory.Budget != 0 {
+		t.Errorf("%+v", report)
+	}
+	first := lip.Report{Windows: 1, Window: 3 * time.Second, Busy: time.Second}
+	report, _ = reported(t, func(r *reporter) { r.worked(worker{report: first}) }, nil)
+	if report.Windows != 1 || report.SecondsPerWindow != 3 || report.DeviceBusy != 0 {
+		t.Errorf("%+v", report)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -35,7 +36,7 @@ var keyForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 var temporaryForm = regexp.MustCompile(`(?s)^\..*\.lipstream-[0-9]+-[0-9a-f]{12}(\.[^./\\]+)?$`)
 
 // lockFolder creates the folder if it does not exist, and locks it.
-func lockFolder(dir, folder string) (*os.File, error) {
+func lockFolder(dir, folder string) (*disk.Lock, error) {
 	path := filepath.Join(folder, lockName)
 	var holder string
 	for try := range lockTries {
@@ -43,31 +44,22 @@ func lockFolder(dir, folder string) (*os.File, error) {
 			time.Sleep(lockPause)
 		}
 		if err := os.Mkdir(folder, 0o700); err == nil {
-			if err := syncDir(dir); err != nil {
+			if err := disk.SyncDir(dir); err != nil {
 				return nil, err
 			}
 		} else if !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // the folder was removed in between
-		}
-		if err != nil {
-			return nil, err
-		}
-		ours, err := lockFile(f)
-		if err != nil {
-			return nil, err
-		}
-		if !ours {
+		lock, err := disk.TryLock(path)
+		switch {
+		case err == nil:
+			_ = writeProcess(path) // for messages only
+			return lock, nil
+		case errors.Is(err, disk.ErrLocked):
 			holder = processIn(path)
-			continue
+		case !errors.Is(err, fs.ErrNotExist): // else the folder was removed in between
+			return nil, err
 		}
-		if err := f.Truncate(0); err == nil {
-			_, _ = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0) // for messages only
-		}
-		return f, nil
 	}
 	cause := "another lipstream is making the same output"
 	if holder != "" {
@@ -76,32 +68,28 @@ func lockFolder(dir, folder string) (*os.File, error) {
 	return nil, fault.Output.New(op+" "+folder, cause, "wait until it is done, or stop it")
 }
 
-// lockFile locks f and returns true. It closes f and returns false if another process has
-// locked it or has removed it after it was opened.
-func lockFile(f *os.File) (ours bool, err error) {
-	taken, err := tryLock(f)
-	if err == nil && !taken {
-		var st, at fs.FileInfo
-		if st, err = f.Stat(); err == nil {
-			if at, err = os.Stat(f.Name()); err == nil && os.SameFile(st, at) {
-				return true, nil
-			}
-			if errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
-		}
+// The process ID in a lock has a line of its own: on Windows others cannot read the
+// first byte of a locked file.
+
+func writeProcess(lock string) error {
+	f, err := os.OpenFile(lock, os.O_WRONLY, 0)
+	if err != nil {
+		return err
 	}
-	_ = f.Close()
-	return false, err
+	_, err = f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 1)
+	return errors.Join(err, f.Close())
 }
 
 // processIn returns the process ID in a lock, or "".
-func processIn(path string) string {
-	b, err := readUpTo(path, 32)
+func processIn(lock string) string {
+	f, err := os.Open(lock)
 	if err != nil {
 		return ""
 	}
-	text := strings.TrimSpace(string(b))
+	defer f.Close()
+	b := make([]byte, 32)
+	n, _ := f.ReadAt(b, 1)
+	text, _, _ := strings.Cut(string(b[:n]), "\n")
 	if _, err := strconv.ParseUint(text, 10, 32); err != nil {
 		return ""
 	}
@@ -110,7 +98,7 @@ func processIn(path string) string {
 
 // removeFolder removes the files of a locked folder, the lock last, and the folder if it
 // is then empty.
-func removeFolder(folder string, lock *os.File) error {
+func removeFolder(folder string, lock *disk.Lock) error {
 	var failed error
 	for _, name := range []string{journalName, notesName} {
 		if err := os.Remove(filepath.Join(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -118,10 +106,10 @@ func removeFolder(folder string, lock *os.File) error {
 		}
 	}
 	if failed != nil {
-		_ = lock.Close()
+		_ = lock.Release()
 		return failed
 	}
-	if err := removeLocked(lock); err != nil {
+	if err := lock.Remove(); err != nil {
 		return err
 	}
 	_ = os.Remove(folder) // fails if another run has already started in it
@@ -157,22 +145,23 @@ func sweep(folder string, before time.Time) error {
 	if touched(folder).After(before) {
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(folder, lockName), os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
+	path := filepath.Join(folder, lockName)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		_ = os.Remove(folder) // only succeeds if it is empty: the lock is created first and removed last
+		return nil
+	}
+	lock, err := disk.TryLock(path)
+	if errors.Is(err, disk.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if ours, err := lockFile(f); !ours {
-		return err
-	}
 	if touched(folder).After(before) { // by a run that has ended meanwhile
-		return f.Close()
+		return lock.Release()
 	}
 	removeNoted(filepath.Join(folder, notesName))
-	return removeFolder(folder, f)
+	return removeFolder(folder, lock)
 }
 
 // touched returns the time of the last change in a job's folder.

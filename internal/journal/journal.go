@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -27,7 +28,7 @@ type Journal struct {
 	fresh       string
 
 	mu    sync.Mutex
-	lock  *os.File // nil once closed
+	lock  *disk.Lock // nil once closed
 	file  *os.File
 	notes *os.File
 	scan  *scanner // nil when all records are read
@@ -78,7 +79,7 @@ func (j *Journal) open(id []byte) error {
 	if j.notes, err = os.OpenFile(j.path(notesName), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return err
 	}
-	if err := syncDir(j.folder); err != nil {
+	if err := disk.SyncDir(j.folder); err != nil {
 		return err
 	}
 	if removeNoted(j.path(notesName)) {
@@ -238,7 +239,7 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	err := j.closeFiles()
-	if e := j.lock.Close(); err == nil {
+	if e := j.lock.Release(); err == nil {
 		err = e
 	}
 	j.lock = nil
@@ -304,10 +305,10 @@ func failure(op, subject string, err error) error {
 	}
 	cause, hint := fault.WithoutPath(err), "set `resume` to never to work without a journal"
 	switch {
-	case isFull(err):
+	case disk.IsFull(err):
 		cause = fmt.Errorf("the disk is full: %w", cause)
 		hint = "free some space, then run the same command again: it continues"
-	case isTooLarge(err):
+	case disk.IsTooLarge(err):
 		cause = fmt.Errorf("the file has reached a size limit: %w", cause)
 		hint = "raise the limit for the size of files (ulimit -f)"
 	}

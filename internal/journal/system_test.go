@@ -5,9 +5,7 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -83,29 +81,6 @@ func TestFullSaysSo(t *testing.T) {
 		got := failure(op, "x", fmt.Errorf("write: %w", err))
 		if fault.KindOf(got) != fault.Output || !strings.Contains(got.Error(), want) || !errors.Is(got, err) || fault.HintOf(got) == "" {
 			t.Errorf("%v: %v", err, got)
-		}
-	}
-}
-
-// TestLockOfRemovedFile: the lock of a file that was removed after it was opened is
-// worthless, whether or not there is a new file.
-func TestLockOfRemovedFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), lockName)
-	for _, again := range []bool{false, true} {
-		f, err := os.Create(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
-		if again {
-			if err := os.WriteFile(path, nil, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if ours, err := lockFile(f); ours || err != nil {
-			t.Errorf("made again %v: ours %v, %v", again, ours, err)
 		}
 	}
 }

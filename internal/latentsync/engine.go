@@ -25,8 +25,8 @@ type Engine struct {
 	features *features
 	painter  *painter
 	denoiser *denoiser
-	needs    int64
-	longest  int // frames of a window, also of an earlier run with more memory
+	needs    func(memory.Plan) int64 // about how much memory a plan takes at most, bytes
+	longest  int                     // frames of a window, also of an earlier run with more memory
 	pace     pace
 
 	shot  shot

@@ -102,7 +102,11 @@ func (e *Engine) measure(ctx context.Context) (cost, error) {
 // Estimate implements lip.Engine.
 func (e *Engine) Estimate(ctx context.Context, frames int64, voice float64) (lip.Estimate, error) {
 	o := e.o
-	c, err := e.measure(ctx)
+	var c cost
+	err := e.try(func() (err error) {
+		c, err = e.measure(ctx)
+		return err
+	})
 	if err != nil {
 		return lip.Estimate{}, fault.KindOf(err).Wrap("try a step of "+e.Name(), err)
 	}
@@ -116,7 +120,7 @@ func (e *Engine) Estimate(ctx context.Context, frames int64, voice float64) (lip
 		Backend: o.Backend.Name(), Precision: plan.Precision, Resolution: o.Resolution,
 		Sampler: o.Sampler, Steps: o.Steps, FullSteps: int(full), Guidance: o.Guidance,
 		Overlap: o.overlap(size), Windows: windows,
-		Plan: &plan, Needs: e.needs, Budget: o.Budget, BudgetFrom: o.BudgetFrom,
+		Plan: &plan, Needs: e.needs(plan), Budget: o.Budget, BudgetFrom: o.BudgetFrom,
 		Stages: []lip.EstimateStage{
 			{Name: "UNet", Memory: c.UNet, Seconds: seconds(c.Full), Per: "full step of a window"},
 			{Name: "Whisper", Memory: c.Whisper, Seconds: seconds(c.Voice), Per: "30 s of voice"},

@@ -1,12 +1,15 @@
 package latentsync
 
 import (
+	"context"
 	"encoding/binary"
+	"fmt"
 	"image/png"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/audio"
@@ -28,6 +31,34 @@ var tinyFiles = Files{
 	Whisper: goldens + "/models/whisper/tiny.pt",
 }
 
+// TestMain closes the runtimes that the tests share.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, b := range runtimes {
+		if err := b.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+var (
+	runtimesLock sync.Mutex
+	runtimes     = map[string]backend.Backend{} // that tests share, by name
+)
+
+// long reports whether long tests are wanted.
+func long() bool { return os.Getenv("LIPSTREAM_LONG") == "1" }
+
+// short skips a test that takes more than a second.
+func short(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes more than a second")
+	}
+}
+
 func onEach(t *testing.T, test func(t *testing.T, b backend.Backend)) {
 	t.Run("openvino", func(t *testing.T) { test(t, openBackend(t, openvino.Name)) })
 	t.Run("onnxruntime", func(t *testing.T) { onOne(t, test) })
@@ -40,21 +71,23 @@ func onOne(t *testing.T, test func(t *testing.T, b backend.Backend)) {
 
 func openBackend(t testing.TB, name string) backend.Backend {
 	t.Helper()
+	short(t)
+	runtimesLock.Lock()
+	defer runtimesLock.Unlock()
+	if b := runtimes[name]; b != nil {
+		return b
+	}
 	var b backend.Backend
 	var err error
 	if name == openvino.Name {
-		b, err = openvino.Open(t.Context(), backendtest.Library(t, name))
+		b, err = openvino.Open(context.WithoutCancel(t.Context()), backendtest.Library(t, name))
 	} else {
-		b, err = onnxruntime.Open(t.Context(), backendtest.Library(t, name))
+		b, err = onnxruntime.Open(context.WithoutCancel(t.Context()), backendtest.Library(t, name))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	runtimes[name] = b
 	return b
 }
 
@@ -155,7 +188,7 @@ func picture(t testing.TB, name string) *frame.RGB {
 
 // tiny are the options of the golden runs.
 func tiny(t testing.TB, b backend.Backend) Options {
-	o := Defaults().Parity()
+	o := Defaults().withParity(everything)
 	o.Backend, o.Files, o.Resolution, o.Steps, o.DeepCache = b, tinyFiles, 128, 3, 0
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech_short.wav", 1)
 	return o

@@ -19,17 +19,18 @@ import (
 func (e *Engine) plan(c configs) error {
 	o := e.o
 	if backend.FusesAttention(o.Backend, o.Device) {
-		o.May.Slices = 0
+		o.Allowed.Slices = 0
 	}
-	fits := func(p memory.Plan) bool { return o.Budget == 0 || o.Besides+c.need(o, p) <= o.Budget }
-	ladder := memory.Ladder(o.Plan, o.May)
+	e.needs = func(p memory.Plan) int64 { return o.Reserved + c.need(o, p) }
+	fits := func(p memory.Plan) bool { return o.Budget == 0 || e.needs(p) <= o.Budget }
+	ladder := memory.Ladder(o.Plan, o.Allowed)
 	chosen, ok := memory.Choose(ladder, fits)
 	if !ok {
-		least := memory.Size(o.Besides + c.need(o, chosen))
+		least := memory.Size(e.needs(chosen))
 		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), but may use only "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
 			"give it "+least+", or do not set `offload`, `frames_per_window`, `vae_tile` and `precision`")
 	}
-	if chosen.Offload != memory.OffloadNone && o.May.Windows {
+	if chosen.Offload != memory.OffloadNone && o.Allowed.Windows {
 		for n := o.InFlight; n > chosen.Windows; n /= 2 {
 			more := chosen
 			if more.Windows = n; fits(more) {
@@ -37,8 +38,7 @@ func (e *Engine) plan(c configs) error {
 			}
 		}
 	}
-	e.needs = o.Besides + c.need(o, chosen)
-	e.stock.governor = memory.NewGovernor(chosen, o.May, fits)
+	e.stock.governor = memory.NewGovernor(chosen, o.Allowed, fits)
 	return nil
 }
 

@@ -80,7 +80,7 @@ func newOptions(s settings.Settings) (Options, error) {
 	o.Guidance = given(l.Guidance, p.guidance)
 	o.DeepCache = given(l.DeepCache, p.deepCache)
 	o.Silence = cmp.Or(l.Silence, p.silence)
-	o.Plan, o.May = plans(m, p, o.Plan)
+	o.Plan, o.Allowed = plans(m, p, o.Plan)
 	o.Overlap = given(l.Overlap, min(o.Overlap, o.Plan.Frames/2))
 	o.ShrinkEvery = given(m.ShrinkEvery, o.ShrinkEvery)
 	o.ReturnEvery = given(m.ReturnEvery, o.ReturnEvery)
@@ -197,13 +197,10 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 	if err := o.settlePrecision(ctx, findProfile(s.Profile).half, requested, h.Warn); err != nil {
 		return nil, err
 	}
-	for _, tile := range []*int{&o.Plan.Tile, &o.May.Tile} {
+	for _, tile := range []*int{&o.Plan.Tile, &o.Allowed.Tile} {
 		if o.Resolution <= *tile {
 			*tile = 0 // a face is no larger than a tile
 		}
-	}
-	if backend.FusesAttention(o.Backend, o.Device) {
-		o.May.Slices = 0 // they would save nothing
 	}
 	o.share(h)
 	id := journal.Identity{"latentsync": fmt.Sprint(o.Resolution, " ", o.Plan.Precision)}
@@ -221,9 +218,9 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 // share takes the budget of the job.
 func (o *Options) share(h lip.Host) {
 	b := h.Budget
-	o.Budget, o.BudgetFrom, o.Besides = b.Bytes, b.From, b.Reserved
+	o.Budget, o.BudgetFrom, o.Reserved = b.Bytes, b.From, b.Reserved
 	if b.GPU > 0 {
-		if o.Batched = true; o.May.Windows {
+		if o.Batched = true; o.Allowed.Windows {
 			o.Plan.Windows = memory.Windows(b.GPU)
 		}
 	} else {
@@ -263,7 +260,7 @@ func (o *Options) settlePrecision(ctx context.Context, half, requested bool, war
 	files.Lower, files.LowerUNet, files.LowerVAE = lower, copyOf(files.UNet), copyOf(files.VAE)
 	switch {
 	case missing == "":
-		o.May.Precision = string(lower)
+		o.Allowed.Precision = string(lower)
 	case lower == p:
 		warn(fmt.Sprintf("%s is converted to %s while loading, which takes twice the memory and longer; to convert it once, run lipstream models prepare %s --dtype %s",
 			missing, p, filepath.Dir(files.UNet), p))

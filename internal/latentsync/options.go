@@ -26,36 +26,42 @@ const (
 	DPM  = "dpm++" // DPM-Solver++ 2M
 )
 
-// Options of an engine. Backend, Files, Resolution, Voice and the rate are
-// required; Defaults gives the rest.
+// Options configures an engine. Backend, Files, Resolution, Voice and the frame
+// rate are required; Defaults returns the rest.
 type Options struct {
 	Backend backend.Backend
 	Device  string
 	Threads int
 
-	// Plan is the best that there should be, and May what may be given up of
-	// it. The plan in force is the best of those that need no more than Budget,
-	// bytes of the memory that the device computes in, less Besides, which others
-	// take of it; 0 takes Plan. BudgetFrom says for people who set it. The plan's
-	// precision is that of UNet and VAE; Whisper stays in f32 on a CPU.
-	//
-	// Where networks do not stay loaded, and May lets it, as many windows are in
-	// flight as fit the budget, up to InFlight: they share the loading.
-	Plan            memory.Plan
-	May             memory.Reductions
-	InFlight        int
-	Batched         bool // windows in flight are one call of the UNet: for devices that are not full with one
-	Budget, Besides int64
-	BudgetFrom      string
-	FrameBytes      int64 // of a frame that the engine holds, where it is held in the same memory
-	// Level tells how short memory is; it may be nil.
+	// Plan is the best memory plan to use, and Allowed lists the reductions that
+	// may be made to it. The engine begins with the best of the resulting plans
+	// that fits the budget. The precision of the plan applies to UNet and VAE;
+	// Whisper stays in f32 on a CPU.
+	Plan    memory.Plan
+	Allowed memory.Reductions
+	// Budget is the memory that the job may use, in bytes of the memory that the
+	// device computes in; 0 is no limit. Reserved is the part of it that others
+	// use, and BudgetFrom says for people where the limit comes from.
+	Budget, Reserved int64
+	BudgetFrom       string
+	// FrameBytes is the size of a frame that the engine holds; 0 if frames are not
+	// held in the memory that Budget limits.
+	FrameBytes int64
+	// InFlight is the most windows in flight where networks do not stay loaded:
+	// more windows share the loading. Plan.Windows is raised up to it as far as
+	// the budget and Allowed permit.
+	InFlight int
+	// Batched makes one call of the UNet of the windows in flight, for devices
+	// that one window does not keep busy.
+	Batched bool
+	// Level reports how short memory is; it may be nil.
 	Level func() memory.Level
-	// Replanned is told when another plan comes into force, and why; it may be
+	// Replanned is called when another plan comes into force, and why; it may be
 	// nil.
 	Replanned func(p memory.Plan, why string)
-	// ShrinkEvery and ReturnEvery are after how many windows the backend gives
-	// memory that it does not use back, and Go and the C library give theirs
-	// back to the system; 0 is never.
+	// ShrinkEvery is the number of windows after which the backend frees memory
+	// that it does not use, and ReturnEvery the number after which Go and the C
+	// library return theirs to the system; 0 is never.
 	ShrinkEvery, ReturnEvery int
 
 	Files      Files
@@ -72,16 +78,17 @@ type Options struct {
 	RateNum, RateDen int64 // frames per second of the video
 
 	Overlap int // frames of a window shared with the one before, and blended; of small windows at most half
-	// Speech tells how much speech there is at a time in seconds, 0 to 1. Where
-	// there is none the network hears silence, whatever noise the voice holds.
-	// nil gives it everything.
+	// Speech returns how much speech there is at a time in seconds, 0 to 1. Where
+	// it returns 0, the network hears silence instead of noise. If it is nil, the
+	// network hears the voice as it is.
 	Speech func(seconds float64) float64
-	// Silence says what happens in the frames that Quiet tells to lie within a
-	// long silence: SilenceSpeak (or ""), SilenceHold or SilencePass.
+	// Silence is what happens to frames in a long silence: SilenceSpeak (or ""),
+	// SilenceHold or SilencePass.
 	Silence string
-	Quiet   func(frame int64) bool
-	// WhisperOverlap lets Whisper's windows of 30 s overlap, so that no seam is
-	// heard between them.
+	// Quiet reports whether a frame lies within a long silence; it may be nil.
+	Quiet func(frame int64) bool
+	// WhisperOverlap lets Whisper's windows of 30 s overlap, so that they leave no
+	// seam.
 	WhisperOverlap bool
 	// Whole pastes the whole crop back with LatentSync's own soft border and
 	// aligns with its roundings. Otherwise only the generated region is pasted,
@@ -98,19 +105,19 @@ type Options struct {
 	// original does, instead of taking its mean.
 	Sample bool
 
-	// Anchors gives the points that a face is aligned by; nil takes them from
-	// its 478 points.
+	// Anchors returns the points that a face is aligned by; if it is nil, they come
+	// from the 478 points of the face.
 	Anchors func(lip.Item) face.Anchors
-	// Progress is told of each finished denoising step; it may be nil. frame
-	// is the first frame of the windows in flight.
+	// Progress is called after each denoising step; it may be nil. frame is the
+	// first frame of the windows in flight.
 	Progress func(frame int64, step, steps int)
-	// Journal gives the windows of an earlier run, and keeps this one's; it may
-	// be nil.
+	// Journal returns the windows of an earlier run and stores those of this one;
+	// it may be nil.
 	Journal *journal.Journal
 }
 
-// Files are the paths of the checkpoints. UNet and VAE may be there in a lower
-// precision as well, for a plan that has it.
+// Files holds the paths of the checkpoints. LowerUNet and LowerVAE are copies of
+// UNet and VAE in the precision Lower, for plans that use it.
 type Files struct {
 	UNet, VAE, Whisper string
 	Lower              backend.Precision
@@ -132,7 +139,7 @@ func (f Files) vae(p backend.Precision) string {
 	return f.VAE
 }
 
-// Defaults are the options that do not depend on the job.
+// Defaults returns the options that do not depend on the job.
 func Defaults() Options {
 	return Options{
 		Plan:    memory.Plan{Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: memory.OffloadNone, Precision: string(backend.F32)},
@@ -141,15 +148,7 @@ func Defaults() Options {
 	}
 }
 
-// Parity gives o the original's behaviour where Lipstream would do better.
-func (o Options) Parity() Options {
-	o.Overlap, o.WhisperOverlap, o.Speech = 0, false, nil
-	o.Whole, o.Short, o.Sample, o.IgnoreCuts, o.NeedFace = true, true, true, true, true
-	o.May.Frames, o.May.Tile, o.May.Precision = false, 0, "" // all of them change pictures
-	return o
-}
-
-// Name is what the engine calls itself.
+// Name returns the name of the engine: "latentsync 1.6".
 func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Version) }
 
 // Check returns an error of kind Usage if the options make no sense. Ranges that

@@ -1,10 +1,11 @@
 package latentsync
 
 import (
+	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,39 +13,35 @@ import (
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
+// TestCheck: package settings checks the ranges that do not depend on other
+// settings, Check the rest.
 func TestCheck(t *testing.T) {
 	valid := Defaults()
 	valid.Resolution, valid.RateNum, valid.RateDen = 256, 25, 1
+	overlap := func(value, frames int) string {
+		return fmt.Sprintf("`overlap`: %d is out of range for windows of %d frames; choose a value from 0 to half of `frames_per_window`", value, frames)
+	}
 	for _, c := range []struct {
 		set  func(o *Options)
 		want string // "" for what is allowed
 	}{
 		{func(*Options) {}, ""},
-		{func(o *Options) { *o = o.Parity() }, ""},
+		{func(o *Options) { *o = o.withParity(everything) }, ""},
 		{func(o *Options) { o.Steps, o.Guidance, o.DeepCache, o.Plan.Frames, o.Overlap = 1, 1, 0, 1, 0 }, ""},
 		{func(o *Options) { o.Steps, o.Guidance, o.DeepCache, o.Plan.Frames, o.Overlap = 100, 20, 100, 24, 12 }, ""},
 		{func(o *Options) { o.Sampler, o.Seed, o.Resolution = DPM, -1, 512 }, ""},
-		{func(o *Options) { o.Steps = 0 }, "option --steps 0: is out of range; 1 to 100; 20 is usual"},
-		{func(o *Options) { o.Steps = 101 }, "option --steps 101: is out of range; 1 to 100; 20 is usual"},
-		{func(o *Options) { o.Guidance = 0.9 }, "option --guidance 0.9: is out of range; 1 to 20; 1.5 is usual, 1 takes half the time"},
-		{func(o *Options) { o.Guidance = 20.1 }, "option --guidance 20.1: is out of range; 1 to 20; 1.5 is usual, 1 takes half the time"},
-		{func(o *Options) { o.Guidance = math.NaN() }, "option --guidance NaN: is out of range; 1 to 20; 1.5 is usual, 1 takes half the time"},
-		{func(o *Options) { o.DeepCache = -1 }, "option --deepcache -1: is out of range; 1 does every step in full, 3 is usual"},
-		{func(o *Options) { o.DeepCache = 101 }, "option --deepcache 101: is out of range; 1 does every step in full, 3 is usual"},
-		{func(o *Options) { o.Plan.Frames = 0 }, "option --frames-per-window 0: is out of range; 1 to 24; the checkpoints were trained with 16"},
-		{func(o *Options) { o.Plan.Frames = 25 }, "option --frames-per-window 25: is out of range; 1 to 24; the checkpoints were trained with 16"},
-		{func(o *Options) { o.Overlap = -1 }, "option --overlap -1: is out of range for windows of 16 frames; 0 to half of the window"},
-		{func(o *Options) { o.Overlap = 9 }, "option --overlap 9: is out of range for windows of 16 frames; 0 to half of the window"},
-		{func(o *Options) { o.Plan.Frames, o.Overlap = 1, 1 }, "option --overlap 1: is out of range for windows of 1 frames; 0 to half of the window"},
-		{func(o *Options) { o.Resolution = 0 }, "option --resolution 0: is out of range; 256 for LatentSync 1.5, 512 for 1.6"},
-		{func(o *Options) { o.Resolution = 300 }, "option --resolution 300: is out of range; 256 for LatentSync 1.5, 512 for 1.6"},
-		{func(o *Options) { o.Resolution = 2048 }, "option --resolution 2048: is out of range; 256 for LatentSync 1.5, 512 for 1.6"},
+		{func(o *Options) { o.Plan.Tile = 128 }, ""},
+		{func(o *Options) { o.Overlap = -1 }, overlap(-1, 16)},
+		{func(o *Options) { o.Overlap = 9 }, overlap(9, 16)},
+		{func(o *Options) { o.Plan.Frames, o.Overlap = 1, 1 }, overlap(1, 1)},
+		{func(o *Options) { o.Plan.Tile = 64 }, "`vae_tile`: 64 is too small; set it to 0 for whole frames, or to a multiple of 64 from 128"},
 		{func(o *Options) { o.RateNum = 0 }, "set up latentsync: there is no frame rate; "},
 		{func(o *Options) { o.RateDen = -1 }, "set up latentsync: there is no frame rate; "},
-		{func(o *Options) { o.Sampler = "euler" }, `option --sampler "euler": is not known; choose one of ddim, dpm++`},
+		{func(o *Options) { o.Sampler = "euler" }, "`sampler`: \"euler\" is not one of its values; choose one of ddim, dpm++"},
 	} {
 		o := valid
 		c.set(&o)
@@ -67,15 +64,37 @@ func TestCheck(t *testing.T) {
 
 func TestParity(t *testing.T) {
 	o := Defaults()
-	o.Speech, o.Seed, o.Steps = func(float64) float64 { return 1 }, 5, 7
-	p := o.Parity()
-	if p.Overlap != 0 || p.WhisperOverlap || p.Speech != nil || !p.Whole || !p.Short || !p.Sample || !p.IgnoreCuts {
+	o.Speech, o.Quiet = func(float64) float64 { return 1 }, func(int64) bool { return true }
+	o.Seed, o.Steps, o.Allowed = 5, 7, memory.Reductions{Windows: true, Frames: true, Tile: 256, Precision: "bf16"}
+	p := o.withParity(everything)
+	if p.Overlap != 0 || p.WhisperOverlap || p.Speech != nil || p.Quiet != nil || !p.Whole || !p.Short || !p.Sample || !p.IgnoreCuts || !p.NeedFace ||
+		p.Allowed != (memory.Reductions{Windows: true}) {
 		t.Errorf("%+v", p)
 	}
 	if p.Seed != 5 || p.Steps != 7 || o.Overlap != 4 || o.Speech == nil {
 		t.Errorf("%+v made of %+v", p, o)
 	}
+	p = o.withParity([]string{"paste", "cuts"})
+	if !p.Whole || !p.IgnoreCuts || p.NeedFace || p.Short || p.Sample || !p.WhisperOverlap || p.Speech == nil || p.Overlap != 4 || p.Allowed != o.Allowed {
+		t.Errorf("paste and cuts: %+v", p)
+	}
+	for list, want := range map[string][]string{
+		"": nil, "all": everything, "cuts,all": everything, "whisper,noise": {"whisper", "noise"}, "paste,cuts,faces": {"paste", "cuts", "faces"},
+	} {
+		if got, err := parseParity(list); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q: %v, %v", list, got, err)
+		}
+	}
+	for list, name := range map[string]string{"hum": `"hum"`, "cuts,": `""`, "all,hum": `"hum"`, "Cuts": `"Cuts"`} {
+		_, err := parseParity(list)
+		if fault.KindOf(err) != fault.Usage || !strings.HasPrefix(err.Error(), "`parity`: "+name) || !strings.Contains(fault.HintOf(err), "whisper, paste, noise, cuts, faces") {
+			t.Errorf("%q: %v; %s", list, err, fault.HintOf(err))
+		}
+	}
 }
+
+// everything is what the setting `parity` means by all.
+var everything = []string{"whisper", "paste", "noise", "cuts", "faces", "all"}
 
 // unloaded is a backend that must not be used: what it is given with is
 // refused before.

@@ -24,7 +24,7 @@ var parity = []struct {
 	// change images for the sake of memory.
 	{settings.ParityAll, func(o *Options) {
 		o.Overlap, o.Short, o.Sample = 0, true, true
-		o.May.Frames, o.May.Tile, o.May.Precision = false, 0, ""
+		o.Allowed.Frames, o.Allowed.Tile, o.Allowed.Precision = false, 0, ""
 	}},
 }
 

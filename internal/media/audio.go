@@ -13,23 +13,24 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// AudioOptions say what to read. Zero values: the track's own rate, mono, the
-// whole track.
+// AudioOptions says what to read. The zero value means the track's own rate, mono
+// and the whole track.
 type AudioOptions struct {
 	SampleRate int
-	Channels   int // 1 mixes down; more are interleaved
+	Channels   int // 1 mixes all channels; more are interleaved
 	Start, End time.Duration
 }
 
-// AudioSource reads samples of one audio track. Read is for one goroutine;
-// Close may be called from another.
+// AudioSource reads the samples of one audio track. One goroutine may call Read;
+// another may call Close.
 type AudioSource struct {
 	ctx     context.Context
 	path    string
-	c       *child
+	ffmpeg  *child.Process
 	out     *os.File
 	mu      sync.Mutex
 	closed  bool
@@ -40,14 +41,14 @@ type AudioSource struct {
 
 // OpenAudio starts reading audio track number track (its position among the
 // audio tracks). Times count from the start of the file, as for the video: a
-// track that begins later starts with silence, gaps are filled with it.
+// track that begins later starts with silence, and gaps are filled with it.
 func OpenAudio(ctx context.Context, tools Tools, path string, info *Info, track int, o AudioOptions) (*AudioSource, error) {
 	const op = "read audio"
 	if err := info.NeedAudio(); err != nil {
 		return nil, err
 	}
 	if track < 0 || track >= len(info.Audio) {
-		return nil, fault.Usage.New(op+" "+path, fmt.Sprintf("there is no audio track %d, the file has %d", track, len(info.Audio)), "tracks are counted from 0")
+		return nil, fault.Usage.New(op+" "+path, fmt.Sprintf("the file has no audio track %d, only %d tracks", track, len(info.Audio)), "choose a track, counted from 0")
 	}
 	a := info.Audio[track]
 	if o.SampleRate <= 0 {
@@ -65,16 +66,16 @@ func OpenAudio(ctx context.Context, tools Tools, path string, info *Info, track 
 	args = append(args, "-map", "0:a:"+strconv.Itoa(track), "-vn", "-sn", "-dn",
 		"-af", strings.Join(audioFilters(info, o.Start, o.End, 0), ","),
 		"-ac", strconv.Itoa(max(1, o.Channels)), "-ar", strconv.Itoa(o.SampleRate), "-f", "f32le", "-c:a", "pcm_f32le", "pipe:1")
-	c, out, err := startReader(ctx, tools, args)
+	p, out, err := startReader(ctx, tools, args)
 	if err != nil {
 		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
-	return &AudioSource{ctx: ctx, path: path, c: c, out: out}, nil
+	return &AudioSource{ctx: ctx, path: path, ffmpeg: p, out: out}, nil
 }
 
-// audioInput names the input, from start on. The times stay those of the file,
-// which audioFilters counts on: ffmpeg's own shift forgets, in some containers,
-// how far the sound starts behind the picture.
+// audioInput returns the arguments for the input from start on. The times stay
+// those of the file, which audioFilters relies on. In some containers ffmpeg's
+// own shift would lose the offset between sound and picture.
 func audioInput(info *Info, path string, start time.Duration) []string {
 	args := []string{"-copyts"}
 	if start > 0 {
@@ -83,8 +84,8 @@ func audioInput(info *Info, path string, start time.Duration) []string {
 	return append(args, inputArgs(info, path)...)
 }
 
-// audioFilters put sample 0 at the start of the file (or of the part), fill
-// gaps with silence, cut at end and pad to length (0: leave).
+// audioFilters returns filters that put sample 0 at the start of the file (or of
+// the part), fill gaps with silence, cut at end, and pad to length unless it is 0.
 func audioFilters(info *Info, start, end, length time.Duration) []string {
 	var f []string
 	if shift := info.Start + start; shift != 0 {
@@ -100,8 +101,8 @@ func audioFilters(info *Info, start, end, length time.Duration) []string {
 	return f
 }
 
-// Read fills p with samples and gives how many; io.EOF at the end. It fills
-// p whole except at the end.
+// Read fills p with samples and returns their number. Only at the end are there
+// fewer than len(p), with io.EOF.
 func (s *AudioSource) Read(p []float32) (int, error) {
 	if s.err != nil {
 		return 0, s.err
@@ -109,7 +110,7 @@ func (s *AudioSource) Read(p []float32) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	// One piece at a time: a caller may hand over room for an hour of sound.
+	// In pieces, because a caller may pass a buffer for an hour of sound.
 	const piece = 1 << 14
 	total := 0
 	for total < len(p) && s.err == nil {
@@ -142,9 +143,9 @@ func (s *AudioSource) ended(err error) error {
 		return fault.Cancelled.Wrap(op+" "+s.path, context.Canceled)
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		s.c.kill()
+		s.ffmpeg.Kill()
 	}
-	exit := s.c.wait()
+	exit := wait(s.ffmpeg)
 	_ = s.out.Close()
 	if ctxErr := s.ctx.Err(); ctxErr != nil {
 		return fault.Cancelled.Wrap(op+" "+s.path, ctxErr)
@@ -158,12 +159,12 @@ func (s *AudioSource) ended(err error) error {
 	return io.EOF
 }
 
-// Close ends ffmpeg at once and reaps it.
+// Close kills ffmpeg and waits for it.
 func (s *AudioSource) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.c.close()
+	kill(s.ffmpeg)
 	_ = s.out.Close()
 	return nil
 }

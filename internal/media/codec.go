@@ -12,7 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// container is what a file extension stands for.
+// container describes the files with one extension.
 type container struct {
 	format string   // ffmpeg's muxer
 	video  []string // codecs that it takes; the first is the default
@@ -30,7 +30,7 @@ var containers = map[string]container{
 	".avi":  {"avi", []string{"h264", "ffv1"}, []string{"mp3", "ac3", "pcm_s16le"}, "pcm", "pcm"},
 }
 
-// containerOf understands an output's extension.
+// containerOf returns the container for the extension of an output.
 func containerOf(path string) (container, error) {
 	ext := strings.ToLower(filepath.Ext(path))
 	c, ok := containers[ext]
@@ -47,11 +47,12 @@ var encoderNames = map[string][]string{
 	"prores": {"prores_ks"}, "ffv1": {"ffv1"},
 }
 
-// presets of x264, slowest last; the other encoders' numbers follow them.
+// presets are those of x264, the slowest last. Those of the other encoders are
+// derived from them.
 var presets = []string{"ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"}
 
-// chooseCodec checks the wish against the container and against ffmpeg, and
-// gives the codec and its encoder.
+// chooseCodec returns the codec and its encoder. It checks that the container
+// and ffmpeg support the wish.
 func chooseCodec(ctx context.Context, tools Tools, path string, c container, wish string, f frame.Format) (codec, encoder string, err error) {
 	codec = wish
 	if codec == "" {
@@ -59,14 +60,14 @@ func chooseCodec(ctx context.Context, tools Tools, path string, c container, wis
 	}
 	names, ok := encoderNames[codec]
 	if !ok {
-		return "", "", fault.Usage.New("choose codec "+codec, "no such codec", "one of h264, hevc, vp9, av1, prores, ffv1")
+		return "", "", fault.Field("codec", codec, "is not a known codec", "choose one of h264, hevc, vp9, av1, prores, ffv1")
 	}
 	if !slices.Contains(c.video, codec) {
-		return "", "", fault.Usage.New("choose codec "+codec, fmt.Sprintf("%s files cannot hold it", strings.ToLower(filepath.Ext(path))), "choose one of "+strings.Join(c.video, ", ")+" or another extension")
+		return "", "", fault.Field("codec", codec, fmt.Sprintf("cannot be stored in %s files", strings.ToLower(filepath.Ext(path))), "choose one of "+strings.Join(c.video, ", ")+" or another extension")
 	}
 	for _, name := range names {
 		if name == "libsvtav1" && (f.ShiftX != 1 || f.ShiftY != 1) {
-			continue // it knows 4:2:0 only
+			continue // it only supports 4:2:0
 		}
 		ok, err := tools.has(ctx, "-encoders", name)
 		if err != nil {
@@ -77,10 +78,10 @@ func chooseCodec(ctx context.Context, tools Tools, path string, c container, wis
 		}
 	}
 	return "", "", fault.Missing.New("choose codec "+codec, "this ffmpeg was built without "+strings.Join(names, " or "),
-		"install a full build of ffmpeg, or choose another codec")
+		"install a full build of ffmpeg, or choose another `codec`")
 }
 
-// videoCodecArgs are the encoder's settings.
+// videoCodecArgs returns the arguments for the video encoder.
 func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 	preset := o.Preset
 	if preset == "" {
@@ -88,7 +89,7 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 	}
 	speed := slices.Index(presets, preset)
 	if speed < 0 {
-		return nil, fault.Usage.New("choose preset "+preset, "no such preset", "one of "+strings.Join(presets, ", "))
+		return nil, fault.Field("preset", preset, "is not a known preset", "choose one of "+strings.Join(presets, ", "))
 	}
 	crf := func(standard int) string {
 		if o.CRF > 0 {
@@ -101,8 +102,8 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 	case "libx264":
 		args = append(args, "-preset", preset)
 		if o.Lossless {
-			// At 8 bits -qp 0; in high bit depth only -crf 0 with qpmin is
-			// rejected by some builds, so x264's own name of it.
+			// Some builds reject -crf 0 at high bit depths, so this uses x264's own
+			// option.
 			return append(args, "-qp", "0"), nil
 		}
 		return append(args, "-crf", crf(18)), nil
@@ -127,7 +128,7 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 			args = append(args, "-b:v", "0", "-row-mt", "1", "-cpu-used", strconv.Itoa(max(2, min(8, 9-speed))))
 		}
 		if o.Lossless {
-			return nil, fault.Usage.New("choose codec av1", "it has no lossless mode here", "choose ffv1, h264, hevc or vp9")
+			return nil, fault.Field("codec", "av1", "has no lossless mode in Lipstream", "choose ffv1, h264, hevc or vp9")
 		}
 		return args, nil
 	case "prores_ks":
@@ -142,11 +143,11 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 	return args, nil
 }
 
-// aacRates are the sample rates that AAC knows, highest first.
+// aacRates are the sample rates of AAC, the highest first.
 var aacRates = []int{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
 
-// audioCodecArgs are the settings of the audio encoder for a track. Sample
-// rate and channels stay the track's own where the codec knows them.
+// audioCodecArgs returns the arguments for encoding an audio track. The sample
+// rate and the channels stay as they are if the codec supports them.
 func audioCodecArgs(c container, a AudioInfo) []string {
 	lossless := strings.HasPrefix(a.Codec, "pcm_") || a.Codec == "flac" || a.Codec == "alac" || a.Codec == "wavpack" || a.Codec == "truehd"
 	name := c.lossy
@@ -168,7 +169,7 @@ func audioCodecArgs(c container, a AudioInfo) []string {
 			return []string{"-c:a", "flac", "-sample_fmt", format}
 		}
 	case "libopus":
-		// Opus has 48 kHz and a few fractions of it.
+		// Opus supports 48 kHz and a few fractions of it.
 		return []string{"-c:a", "libopus", "-ar", "48000", "-b:a", strconv.Itoa(max(128, 96*a.Channels)) + "k", "-mapping_family", opusFamily(a.Channels)}
 	}
 	rate := aacRates[0]
@@ -193,8 +194,8 @@ func opusFamily(channels int) string {
 	return "1"
 }
 
-// opusLayout is the filter that names the channels as Opus knows them, or "":
-// 5.1(side), which AC-3 and DTS have, it refuses.
+// opusLayout returns the filter that names the channels as Opus does, or "".
+// Opus refuses 5.1(side), the layout of AC-3 and DTS.
 func opusLayout(a AudioInfo) string {
 	layouts := []string{3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 	if a.Channels < 3 || a.Channels >= len(layouts) {

@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 )
 
-// The orientation of pictures is read here rather than left to ffmpeg, whose
-// versions differ in which formats they turn upright.
+// The orientation of pictures is read here, because versions of ffmpeg differ in
+// the formats that they turn upright.
 
 // exifOrientation finds the EXIF block of a JPEG, PNG or WebP file and gives
 // its orientation, 1 to 8; 1 (upright) when there is none.
@@ -77,7 +77,7 @@ func tiffOrientation(b []byte) int {
 	return 1
 }
 
-// orient applies an EXIF orientation to the picture's description.
+// orient applies an EXIF orientation to the size of the picture.
 func (v *VideoInfo) orient(o int) {
 	v.Orientation = max(1, o)
 	if v.Orientation >= 5 {
@@ -86,7 +86,7 @@ func (v *VideoInfo) orient(o int) {
 	v.Rotation = [...]int{0, 0, 0, 180, 180, 90, 90, 270, 270}[v.Orientation]
 }
 
-// orientFilter is the filter that turns a picture upright.
+// orientFilter returns the filter that turns a picture upright.
 func orientFilter(o int) string {
 	switch o {
 	case 2:

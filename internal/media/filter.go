@@ -7,8 +7,8 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// scaleFlags ask swscale for its exact arithmetic; its default is 1 off in
-// places.
+// scaleFlags selects the exact arithmetic of swscale; its default is sometimes off
+// by 1.
 const scaleFlags = "flags=bicubic+accurate_rnd+full_chroma_int"
 
 func rangeName(full bool) string {
@@ -18,7 +18,7 @@ func rangeName(full bool) string {
 	return "tv"
 }
 
-// toFormat gives the filters that bring the decoder's pictures into f, and the
+// toFormat returns the filters that bring the decoder's pictures into f, and the
 // pixel format to ask for. A source that is in f already passes untouched.
 func toFormat(v *VideoInfo, f frame.Format) (filters []string, pixFmt string) {
 	pixFmt = f.PixFmt()
@@ -51,7 +51,7 @@ func throughRGB(v *VideoInfo, f frame.Format) []string {
 		in += ":in_color_matrix=" + scaleMatrix(m) + ":in_range=" + rangeName(v.ColorRange == "pc")
 	}
 	deep := ""
-	if f.Depth > 8 && v.Depth > 8 { // else not exact, see CodecFormat
+	if f.Depth > 8 && v.Depth > 8 { // otherwise it is not exact, see CodecFormat
 		deep = "10le"
 	}
 	if v.HasAlpha {
@@ -66,7 +66,7 @@ func throughRGB(v *VideoInfo, f frame.Format) []string {
 		"format="+f.PixFmt())
 }
 
-// scaleMatrix is the scale filter's name of a matrix.
+// scaleMatrix returns the scale filter's name of a matrix.
 func scaleMatrix(space string) string {
 	switch space {
 	case "bt2020nc", "bt2020c":

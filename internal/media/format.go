@@ -8,7 +8,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// pixFormat is what the name of a pixel format says.
+// pixFormat describes a pixel format.
 type pixFormat struct {
 	shiftX, shiftY, depth int
 	rgb, alpha            bool // rgb: anything that is not Y'CbCr
@@ -30,8 +30,8 @@ var (
 	lastNumber = regexp.MustCompile(`(\d+)(?:le|be)?$`)
 )
 
-// pixelFormat understands ffmpeg's names. A name not known is taken as 8-bit
-// RGB, which is converted, so that the worst is a conversion not needed.
+// pixelFormat parses ffmpeg's name of a pixel format. An unknown name counts as
+// 8-bit RGB, which at worst causes a needless conversion.
 func pixelFormat(name string) pixFormat {
 	if m := planarYUV.FindStringSubmatch(name); m != nil {
 		p := pixFormat{depth: 8, alpha: m[1] == "a"}
@@ -43,7 +43,7 @@ func pixelFormat(name string) pixFormat {
 			p.shiftX, p.shiftY = 1, 1
 		case "422", "411":
 			p.shiftX = 1
-			// 4:4:0 has no counterpart in frame.Format without loss but 4:4:4.
+			// The only lossless frame.Format for 4:4:0 is 4:4:4.
 		}
 		return p
 	}
@@ -70,17 +70,15 @@ func pixelFormat(name string) pixFormat {
 	return p
 }
 
-// Tags are the colour tags of a stream in ffmpeg's names; empty means not
-// said.
+// Tags are the colour tags of a stream in ffmpeg's names; empty means unknown.
 type Tags struct{ Range, Space, Primaries, Transfer string }
 
-// WorkingFormat is the format that a video is read, edited and encoded in. It
-// keeps the source's chroma subsampling, range and matrix; more than 8 bits
-// become 10. Converted are: RGB, gray and paletted video and pictures, to 8-bit
-// 4:2:0 in BT.709, limited range, which every player shows; and an odd size to
-// 4:4:4, because the encoders refuse 4:2:0 whose sides are not even (a chroma
-// sample would lie half outside), while cutting or padding would change the
-// size.
+// WorkingFormat returns the format in which a video is read, edited and encoded.
+// It keeps the source's chroma subsampling, range and matrix; more than 8 bits
+// become 10. There are two exceptions. RGB, gray and paletted video and pictures
+// become 8-bit 4:2:0 in BT.709 with limited range, which every player shows. A
+// video with an odd width or height becomes 4:4:4, because the encoders do not
+// accept 4:2:0 with odd sides, and cutting or padding would change the size.
 func WorkingFormat(v VideoInfo) frame.Format {
 	f := frame.Format{Width: v.Width, Height: v.Height, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709}
 	if !v.RGB && !v.IsPicture {
@@ -101,7 +99,7 @@ func WorkingFormat(v VideoInfo) frame.Format {
 	return f
 }
 
-// matrixOf is the matrix that players take for the track. Without a tag they
+// matrixOf returns the matrix that players use for the track. Without a tag they
 // guess from the size: high definition is BT.709 (mpv's rule).
 func matrixOf(v VideoInfo) frame.Matrix {
 	switch v.ColorSpace {
@@ -117,7 +115,7 @@ func matrixOf(v VideoInfo) frame.Matrix {
 	return frame.BT709
 }
 
-// spaceName is ffmpeg's name of a matrix.
+// spaceName returns ffmpeg's name of a matrix.
 func spaceName(m frame.Matrix) string {
 	switch m {
 	case frame.BT601:
@@ -128,9 +126,9 @@ func spaceName(m frame.Matrix) string {
 	return "bt709"
 }
 
-// WorkingTags are the colour tags that the output gets: the source's own, and
-// always the range and the matrix, also where the source left players to
-// guess, so that the output looks the same in all of them.
+// WorkingTags returns the colour tags of the output: those of the source, and
+// always the range and the matrix, even if the source has none. So the output
+// looks the same in all players.
 func WorkingTags(v VideoInfo, f frame.Format) Tags {
 	t := Tags{Range: "tv", Space: spaceName(f.Matrix)}
 	if f.FullRange {
@@ -140,7 +138,7 @@ func WorkingTags(v VideoInfo, f frame.Format) Tags {
 		t.Primaries, t.Transfer = "bt709", "bt709"
 		return t
 	}
-	// Names that say the same matrix stay as they are: bt470bg, bt2020c.
+	// Other names of the same matrix stay as they are: bt470bg, bt2020c.
 	if v.ColorSpace != "" && v.ColorSpace != "gbr" {
 		t.Space = v.ColorSpace
 	}

@@ -7,12 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Join puts videos of the same kind one behind the other, without encoding them
-// again, with the sound that o says. The output appears under its name only when
-// it is complete.
+// Join concatenates videos of the same kind without encoding them again, and adds
+// the sound that o names. The output appears under its name only when it is
+// complete.
 func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkOptions) (err error) {
 	cont, err := containerOf(path)
 	if err != nil {
@@ -45,7 +46,7 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 		s.n += info.Video.Frames
 		fmt.Fprintf(&lines, "file 'file:%s'\n", strings.ReplaceAll(p, "'", `'\''`))
 		if v := info.Video; v.Frames > 0 && v.FrameRate.Float() > 0 {
-			// What the file says is rounded, which would add up over the parts.
+			// The duration in the file is rounded; over many parts that would add up.
 			fmt.Fprintf(&lines, "duration %s\n", seconds(float64(v.Frames)/v.FrameRate.Float()))
 		}
 	}
@@ -61,7 +62,7 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 	args = append(args, "-map", "0:v:0")
 	args = append(args, sound...)
 	args = append(args, "-c:v", "copy")
-	if s.c, err = start(ctx, "ffmpeg", tools.FFmpeg, append(args, s.muxArgs(s.temp)...), nil, nil); err != nil {
+	if s.ffmpeg, err = child.Start(ctx, command(tools.FFmpeg, append(args, s.muxArgs(s.temp)...)...), 0); err != nil {
 		return fault.Missing.Wrap("run ffmpeg", err)
 	}
 	s.stop = context.AfterFunc(ctx, func() { _ = s.Close() })

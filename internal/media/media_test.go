@@ -4,22 +4,27 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
+var findTools = sync.OnceValues(func() (Tools, error) { return FindTools(context.Background()) })
+
 // tools finds ffmpeg or skips the test.
 func tools(t testing.TB) Tools {
 	t.Helper()
-	tl, err := FindTools(t.Context())
+	tl, err := findTools()
 	if err != nil && (os.Getenv("CI") != "" || os.Getenv("LIPSTREAM_REQUIRE_RUNTIMES") != "") {
 		t.Fatal(err)
 	}
@@ -32,10 +37,7 @@ func tools(t testing.TB) Tools {
 // ff runs ffmpeg to make an input.
 func ff(t testing.TB, args ...string) {
 	t.Helper()
-	tl := tools(t)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, tl.FFmpeg, append([]string{"-v", "error", "-nostdin", "-y"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), tools(t).FFmpeg, append([]string{"-v", "error", "-nostdin", "-y"}, args...)...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("ffmpeg %q: %v\n%s", args, err, out)
 	}
@@ -50,16 +52,34 @@ func make0(t testing.TB, args ...string) string {
 	return path
 }
 
+// probed holds what probe has found out, by path, size and time of the last
+// change.
+var probed sync.Map
+
+// probe probes a file, once.
 func probe(t testing.TB, path string) *Info {
 	t.Helper()
+	st, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := fmt.Sprint(abs, st.Size(), st.ModTime())
+	if info, ok := probed.Load(key); ok {
+		return info.(*Info)
+	}
 	info, err := Probe(t.Context(), tools(t), path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	probed.Store(key, info)
 	return info
 }
 
-// readAll gives a hash of each frame.
+// readAll returns a hash of each frame.
 func readAll(t testing.TB, path string, o VideoOptions) [][32]byte {
 	t.Helper()
 	info := probe(t, path)
@@ -127,6 +147,39 @@ func pass(t testing.TB, in, out string, change func(*SinkOptions)) *Info {
 	return probe(t, out)
 }
 
+// some returns the cases of a test that a run goes through: the first n, one
+// with -short, all with LIPSTREAM_LONG=1.
+func some[T any](n int, cases []T) []T {
+	switch {
+	case long():
+		return cases
+	case testing.Short():
+		n = 1
+	}
+	return cases[:n]
+}
+
+func long() bool { return os.Getenv("LIPSTREAM_LONG") != "" }
+
+// slow skips a test with -short: it starts too many processes.
+func slow(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts many processes")
+	}
+}
+
+// until waits for a condition, for as long as the test may run.
+func until(t testing.TB, done func() bool) {
+	t.Helper()
+	for !done() {
+		if t.Context().Err() != nil {
+			t.Fatal("the test ended while it was waiting")
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // clean checks that no temporary file and no child is left.
 func clean(t testing.TB, dir string) {
 	t.Helper()
@@ -139,11 +192,7 @@ func clean(t testing.TB, dir string) {
 			t.Errorf("left behind: %s", e.Name())
 		}
 	}
-	for end := time.Now().Add(15 * time.Second); len(Pids()) > 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("children left: %v", Pids())
-		}
-	}
+	until(t, func() bool { return len(child.PIDs()) == 0 })
 }
 
 // wantFault checks an error's kind and that it says each text.
@@ -182,32 +231,32 @@ func args(parts ...any) []string {
 }
 
 func TestRoundTrip(t *testing.T) {
-	for _, c := range []struct {
+	for _, c := range some(7, []struct {
 		name string
 		args []string
 		want func(v *VideoInfo) bool
 	}{
-		{"plain", args(testVideo("320x240", "25", "1"), "-c:v libx264 -g 12 a.mp4"), func(v *VideoInfo) bool { return v.Frames == 25 }},
 		{"ntsc with sound", args(testVideo("320x240", "30000/1001", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.mp4"),
 			func(v *VideoInfo) bool { return v.FrameRate == Rational{30000, 1001} && v.Frames == 30 }},
-		{"matroska with sound", args(testVideo("320x240", "24000/1001", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.mkv"),
-			func(v *VideoInfo) bool { return v.FrameRate == Rational{24000, 1001} && v.Frames == 24 }},
 		{"odd size", args(testVideo("322x242", "25", "0.4"), "-vf scale=321:241 -c:v ffv1 -pix_fmt yuv420p a.mkv"), func(v *VideoInfo) bool { return v.Width == 321 && v.Height == 241 }},
-		{"odd 444", args(testVideo("322x242", "25", "0.4"), "-vf scale=321:241,setsar=1,format=yuv444p -c:v libx264 -pix_fmt yuv444p a.mp4"), nil},
-		{"422", args(testVideo("320x240", "25", "0.4"), "-c:v libx264 -pix_fmt yuv422p a.mp4"), func(v *VideoInfo) bool { return v.PixFmt == "yuv422p" }},
-		{"10 bit", args(testVideo("320x240", "25", "0.4"), "-c:v libx265 -x265-params log-level=error -pix_fmt yuv420p10le -color_primaries bt2020 -colorspace bt2020nc -color_trc smpte2084 a.mp4"),
+		{"10 bit", args(testVideo("160x120", "25", "0.4"), "-c:v libx265 -x265-params log-level=error -pix_fmt yuv420p10le -color_primaries bt2020 -colorspace bt2020nc -color_trc smpte2084 a.mp4"),
 			func(v *VideoInfo) bool {
 				return v.Depth == 10 && v.ColorTransfer == "smpte2084" && v.ColorSpace == "bt2020nc"
 			}},
 		{"full range", args(testVideo("320x240", "25", "0.4"), "-vf scale=out_range=pc -c:v libx264 -pix_fmt yuvj420p -color_range pc a.mp4"),
 			func(v *VideoInfo) bool { return v.ColorRange == "pc" }},
+		{"anamorphic 422", args(testVideo("320x240", "25", "0.4"), "-vf setsar=16/11 -c:v libx264 -pix_fmt yuv422p a.mp4"),
+			func(v *VideoInfo) bool { return v.SampleAspect == Rational{16, 11} && v.PixFmt == "yuv422p" }},
+		{"mpegts", args(testVideo("320x240", "25", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.ts"), nil},
+		{"matroska with sound", args(testVideo("320x240", "24000/1001", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.mkv"),
+			func(v *VideoInfo) bool { return v.FrameRate == Rational{24000, 1001} && v.Frames == 24 }},
 		{"full range vp9", args(testVideo("320x240", "25", "0.4"), "-vf scale=out_range=pc -c:v libvpx-vp9 -cpu-used 8 -color_range pc a.webm"),
 			func(v *VideoInfo) bool { return v.ColorRange == "pc" }},
-		{"anamorphic", args(testVideo("320x240", "25", "0.4"), "-vf setsar=16/11 -c:v libx264 -pix_fmt yuv420p a.mp4"),
-			func(v *VideoInfo) bool { return v.SampleAspect == Rational{16, 11} }},
+		{"plain", args(testVideo("320x240", "25", "1"), "-c:v libx264 -g 12 a.mp4"), func(v *VideoInfo) bool { return v.Frames == 25 }},
+		{"odd 444", args(testVideo("322x242", "25", "0.4"), "-vf scale=321:241,setsar=1,format=yuv444p -c:v libx264 -pix_fmt yuv444p a.mp4"), nil},
+		{"422", args(testVideo("320x240", "25", "0.4"), "-c:v libx264 -pix_fmt yuv422p a.mp4"), func(v *VideoInfo) bool { return v.PixFmt == "yuv422p" }},
 		{"mjpeg avi", args(testVideo("320x240", "25", "0.4"), "-c:v mjpeg a.avi"), nil},
-		{"mpegts", args(testVideo("320x240", "25", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.ts"), nil},
-	} {
+	}) {
 		t.Run(c.name, func(t *testing.T) {
 			in := make0(t, c.args...)
 			before := probe(t, in)

@@ -11,11 +11,12 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// CheckEncoding says, before any work is done, whether this ffmpeg can encode
-// what o asks for into a file named path. OpenSink asks the same.
+// CheckEncoding checks, before any work is done, that this ffmpeg can encode what
+// o asks for into a file named path. OpenSink checks it too.
 func CheckEncoding(ctx context.Context, tools Tools, path string, o SinkOptions) error {
 	cont, err := containerOf(path)
 	if err != nil {
@@ -29,7 +30,7 @@ func CheckEncoding(ctx context.Context, tools Tools, path string, o SinkOptions)
 	return err
 }
 
-// CheckOutput says, before any work is done, whether path can be written.
+// CheckOutput checks, before any work is done, that path can be written.
 func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	if _, err := containerOf(path); err != nil {
 		return err
@@ -50,7 +51,7 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	}
 	if st, err := os.Lstat(path); err == nil {
 		if st.IsDir() {
-			return fault.Output.New(writeOp+" "+path, "is a directory", "name a file")
+			return fault.Output.New(writeOp+" "+path, "it is a directory", "choose a file name")
 		}
 		for _, in := range inputs {
 			if ist, err := os.Stat(in); err == nil && os.SameFile(st, ist) {
@@ -58,13 +59,13 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 			}
 		}
 		if !overwrite {
-			return fault.Output.New(writeOp+" "+path, "the file exists already", "use --overwrite to replace it")
+			return fault.Output.New(writeOp+" "+path, "the file exists already", "use `overwrite` to replace it")
 		}
 		if !st.Mode().IsRegular() {
-			return fault.Output.New(writeOp+" "+path, "is not a regular file", "name a file")
+			return fault.Output.New(writeOp+" "+path, "it is not a regular file", "choose another name")
 		}
 	}
-	// Permissions are only known by trying.
+	// Only an attempt shows whether the permissions suffice.
 	temp := tempName(path)
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -74,8 +75,8 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	return os.Remove(temp)
 }
 
-// followLinks gives the file that an output stands for: what a link points to
-// is written, also where it does not exist yet, and the link stays.
+// followLinks returns the file that an output is written to. If path is a link,
+// that is the target, even if it does not exist yet; the link stays.
 func followLinks(path string) (string, error) {
 	for at, n := path, 0; n < 40; n++ {
 		st, err := os.Lstat(at)
@@ -96,11 +97,11 @@ func followLinks(path string) (string, error) {
 		}
 		at = to
 	}
-	return "", fault.Output.New(writeOp+" "+path, "is a link that leads to itself", "choose another name for the output")
+	return "", fault.Output.New(writeOp+" "+path, "it is a link that leads to itself", "choose another name for the output")
 }
 
-// tempName is a hidden name beside path, so that the rename stays within one
-// file system.
+// tempName returns a hidden name in the folder of path, so that the rename stays
+// within one file system.
 func tempName(path string) string {
 	ext := filepath.Ext(path)
 	name := strings.TrimSuffix(filepath.Base(path), ext)
@@ -114,7 +115,7 @@ func tempName(path string) string {
 	return filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.lipstream-%d-%s%s", name, os.Getpid(), hex.EncodeToString(random[:]), ext))
 }
 
-// outputFault says in the user's words why the file could not be written.
+// outputFault explains to the user why the file could not be written.
 func outputFault(path string, err error, stderr []string) error {
 	text := strings.Join(stderr, "\n")
 	for _, known := range [][3]string{
@@ -127,7 +128,7 @@ func outputFault(path string, err error, stderr []string) error {
 			return &fault.Error{Kind: fault.Output, Op: writeOp + " " + path, Err: &explained{known[1], err}, Hint: known[2]}
 		}
 	}
-	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
 		if x.Signal == fileSizeSignal {
 			return &fault.Error{Kind: fault.Output, Op: writeOp + " " + path, Hint: "raise ulimit -f",
 				Err: &explained{"the file has reached the process's size limit", err}}

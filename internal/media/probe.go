@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -71,25 +72,25 @@ type AudioInfo struct {
 	Default    bool
 }
 
-// NeedVideo gives an error that tells why the file cannot be a FACE, or nil.
+// NeedVideo returns an error if the file has no video track.
 func (i *Info) NeedVideo() error {
 	if i.Video == nil {
-		return fault.Input.New("read video "+i.Path, "the file has no video track", "name a video or a picture")
+		return fault.Input.New("read video "+i.Path, "the file has no video track", "choose a video or a picture")
 	}
 	return nil
 }
 
-// NeedAudio gives an error that tells why the file cannot be a VOICE, or nil.
+// NeedAudio returns an error if the file has no audio track.
 func (i *Info) NeedAudio() error {
 	if len(i.Audio) == 0 {
 		return fault.Input.New("read audio "+i.Path, "the file has no audio track",
-			"name a sound file, or a video with sound")
+			"choose a sound file, or a video with sound")
 	}
 	return nil
 }
 
-// DefaultAudio is the track that a player would choose: its position among the
-// audio tracks, or -1 without any.
+// DefaultAudio returns the track that a player would choose, by its position
+// among the audio tracks, or -1 if there is none.
 func (i *Info) DefaultAudio() int {
 	for t := range i.Audio {
 		if i.Audio[t].Default {
@@ -99,7 +100,7 @@ func (i *Info) DefaultAudio() int {
 	return min(len(i.Audio), 1) - 1
 }
 
-// Probe reads what a file holds. It never follows a playlist or a URL.
+// Probe finds out what a file contains. It never follows a playlist or a URL.
 func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	const op = "read"
 	if err := regular(op, path); err != nil {
@@ -122,15 +123,15 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 		return &fault.Error{Kind: fault.Input, Op: op + " " + path, Hint: "convert it to JPEG or PNG first",
 			Err: &explained{"this HEIC picture cannot be read by ffmpeg", err}}
 	}
-	if x, ok := errors.AsType[*ExitError](err); ok && kind.heic && x.Signal == 0 {
+	if x, ok := errors.AsType[*child.ExitError](err); ok && kind.heic && x.Signal == 0 {
 		return nil, heic(err)
 	}
 	if err != nil {
 		return nil, probeFault(path, err, kind)
 	}
-	// Several pictures are the tiles of one, of which a single one is no use.
+	// Several images are the tiles of one picture; a single tile is of no use.
 	if kind.heic && bytes.Count(out, []byte(`"codec_type": "video"`)) != 1 {
-		return nil, heic(errors.New("it is stored in tiles, or not at all"))
+		return nil, heic(errors.New("it is stored in tiles, or it is missing"))
 	}
 	info, err := parseProbe(out, kind)
 	if err != nil {
@@ -139,7 +140,7 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	info.Path = path
 	v := info.Video
 	if v == nil && len(info.Audio) == 0 {
-		return nil, fault.Input.New(op+" "+path, "not a media file: it has neither video nor sound", "check that the file plays in a video player")
+		return nil, fault.Input.New(op+" "+path, "it is not a media file: it has neither video nor sound", "check that the file plays in a video player")
 	}
 	if v != nil && v.IsPicture {
 		v.orient(kind.orientation)
@@ -152,10 +153,10 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	return info, nil
 }
 
-// probeFault says in the user's words why ffprobe could not read the file.
+// probeFault explains to the user why ffprobe could not read the file.
 func probeFault(path string, err error, kind fileKind) error {
 	const op = "read"
-	x, ok := errors.AsType[*ExitError](err)
+	x, ok := errors.AsType[*child.ExitError](err)
 	if !ok {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 			return fault.Missing.Wrap("run ffprobe", err, installHint())
@@ -187,11 +188,13 @@ func (e incompleteError) Unwrap() error { return e.error }
 
 type notMediaError struct{ error }
 
-func (notMediaError) Error() string   { return "not a media file that ffmpeg can read, or a damaged one" }
+func (notMediaError) Error() string {
+	return "it is not a media file that ffmpeg can read, or it is damaged"
+}
 func (e notMediaError) Unwrap() error { return e.error }
 
-// countFrames fills Frames when the container has not given it. A file without
-// a length, as browsers record them, leaves it unknown.
+// countFrames sets Frames if the container does not say. It stays unknown for a
+// file without a length, as browsers record them.
 func (v *VideoInfo) countFrames() {
 	switch {
 	case v.Frames > 0 && !v.VFR:
@@ -202,18 +205,18 @@ func (v *VideoInfo) countFrames() {
 	}
 }
 
-// ratePackets bounds how much of a file is looked at to find its frame rate:
-// about 20 seconds.
+// ratePackets is how many packets are read to find the frame rate: about 20
+// seconds.
 const ratePackets = 600
 
-// settleRate looks at the packets' times of a track whose header gives two
-// different rates, which may be VFR or only a header that is a little off.
+// settleRate reads the packets' times of a track whose header has two different
+// rates. The track may be VFR, or the header may be slightly wrong.
 func (v *VideoInfo) settleRate(ctx context.Context, tools Tools, path string) {
 	out, err := output(ctx, tools.FFprobe, "-v", "error", "-protocol_whitelist", "file,pipe",
 		"-select_streams", strconv.Itoa(v.Index), "-show_entries", "packet=pts_time", "-read_intervals", fmt.Sprintf("%%+#%d", ratePackets),
 		"-of", "csv=p=0", "-i", fileURL(path))
 	if err != nil {
-		return // the header's rate has to do
+		return // keep the header's rate
 	}
 	var times []float64
 	for f := range strings.FieldsFuncSeq(string(out), func(r rune) bool { return r == '\n' || r == ',' || r == '\r' }) {
@@ -225,8 +228,8 @@ func (v *VideoInfo) settleRate(ctx context.Context, tools Tools, path string) {
 	v.rateFrom(times)
 }
 
-// rateFrom decides from the frames' times: a rate whose period nearly all of
-// the distances between frames keep is constant.
+// rateFrom finds the rate from the frames' times. A rate is constant if nearly all
+// distances between frames equal its period.
 func (v *VideoInfo) rateFrom(times []float64) {
 	if len(times) < 2 {
 		return
@@ -239,7 +242,7 @@ func (v *VideoInfo) rateFrom(times []float64) {
 	median := gaps[len(gaps)/2]
 	candidates := []Rational{v.header[0], v.header[1], snap(v.header[1])}
 	if v.header[0].Valid() {
-		// An interlaced track's first rate counts its fields.
+		// The first rate of an interlaced track counts fields.
 		candidates = append(candidates, Rational{v.header[0].Num, 2 * v.header[0].Den}.reduced())
 	}
 	if median > 0 {
@@ -262,7 +265,7 @@ func (v *VideoInfo) rateFrom(times []float64) {
 			return
 		}
 	}
-	// Holds between frames of one rate: that rate, and the holds are filled.
+	// The frames have one rate, with pauses between them. Reading fills the pauses.
 	near, sum := 0, 0.0
 	for _, g := range gaps {
 		if tolerance := min(0.0011, median/4); g > median-tolerance && g < median+tolerance {
@@ -279,7 +282,7 @@ func (v *VideoInfo) rateFrom(times []float64) {
 	}
 }
 
-// fileKind is what the first bytes of a file tell.
+// fileKind is what the first bytes of a file reveal.
 type fileKind struct {
 	demuxer      string // of a picture; empty for anything else
 	boxes        bool   // it begins like MP4 or QuickTime
@@ -289,15 +292,15 @@ type fileKind struct {
 	refuse, hint string
 }
 
-// sniff tells pictures from videos, and refuses playlists: those name other
-// files, which a file from a stranger must not make us read.
+// sniff distinguishes pictures from videos. It refuses playlists, because a file
+// from a stranger must not make us read other files.
 func sniff(path string) (fileKind, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return fileKind{}, err
 	}
 	defer f.Close()
-	// EXIF may stand behind a colour profile; 256 KiB reach that far.
+	// EXIF may follow a colour profile; 256 KiB reach that far.
 	head, err := io.ReadAll(io.LimitReader(f, 256<<10))
 	if err != nil {
 		return fileKind{}, err
@@ -336,9 +339,9 @@ func sniffBytes(head []byte, name string) fileKind {
 		return fileKind{picture: true}
 	case bytes.HasPrefix(text, []byte("#EXTM3U")), bytes.HasPrefix(text, []byte("ffconcat")), bytes.Contains(text, []byte("<MPD")),
 		bytes.HasPrefix(text, []byte("v=0")) && bytes.Contains(text, []byte("m=")):
-		return fileKind{refuse: "this is a playlist, not a media file", hint: "name the media file itself"}
+		return fileKind{refuse: "this is a playlist, not a media file", hint: "choose the media file itself"}
 	}
-	// ffmpeg takes any file named .mp4 for one.
+	// ffmpeg assumes that any file named .mp4 is one.
 	for _, box := range []string{"ftyp", "moov", "mdat", "wide", "free", "skip", "pnot"} {
 		if is(4, box) {
 			return fileKind{boxes: true}

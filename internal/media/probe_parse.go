@@ -51,23 +51,23 @@ type probeStream struct {
 	} `json:"side_data_list"`
 }
 
-// maxSide bounds a picture's sides: beyond it a frame's size would no longer
-// be a sane allocation.
+// maxSide is the largest width and height. Beyond it a frame would take too much
+// memory.
 const maxSide = 16384
 
 // playlists are demuxers that open further files by name.
 var playlists = []string{"hls", "concat", "dash", "imf", "sdp", "rtsp", "tty", "lavfi", "mpjpeg"}
 
-// parseProbe understands ffprobe's JSON.
+// parseProbe parses ffprobe's JSON.
 func parseProbe(data []byte, kind fileKind) (*Info, error) {
 	var a probeAnswer
 	if err := json.Unmarshal(data, &a); err != nil {
-		return nil, fmt.Errorf("ffprobe's answer is not understood: %w", err)
+		return nil, fmt.Errorf("ffprobe printed something unexpected: %w", err)
 	}
 	for name := range strings.SplitSeq(a.Format.FormatName, ",") {
 		for _, p := range playlists {
 			if name == p {
-				return nil, errors.New("not a media file (" + name + ")")
+				return nil, errors.New("it is not a media file (" + name + ")")
 			}
 		}
 	}
@@ -118,8 +118,8 @@ func (s *probeStream) bits() int {
 	return min(max(0, s.Bits), 64)
 }
 
-// duration is a track's own length, given when it starts and how long the
-// container says that the file is. rate is that of a video track.
+// duration returns a track's own length. start is when it starts, container the
+// length of the file according to the container, and rate that of a video track.
 func (s *probeStream) duration(start, container time.Duration, rate Rational) time.Duration {
 	if d := parseTime(s.Duration); d > 0 {
 		return d
@@ -143,7 +143,7 @@ func (s *probeStream) duration(start, container time.Duration, rate Rational) ti
 	return max(0, container-start)
 }
 
-// start is a track's start counted from the container's.
+// start returns a track's start, counted from the container's.
 func (s *probeStream) start(container time.Duration) time.Duration {
 	if s.StartTime == "" || s.StartTime == "N/A" {
 		return 0
@@ -212,7 +212,7 @@ func (v *VideoInfo) setRate(r, avg Rational) {
 	}
 }
 
-// rotation in degrees clockwise, to the next quarter turn.
+// rotation returns the rotation in degrees clockwise, rounded to quarter turns.
 func (s *probeStream) rotation() int {
 	deg, found := 0.0, false
 	for _, d := range s.SideData {

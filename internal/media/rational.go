@@ -13,8 +13,8 @@ import (
 // means "not known".
 type Rational struct{ Num, Den int64 }
 
-// ParseRational reads "30000/1001", "16:9" or "25". What is not a fraction of
-// two positive numbers gives the zero value.
+// ParseRational parses "30000/1001", "16:9" or "25". It returns the zero value for
+// anything but a fraction of two positive numbers.
 func ParseRational(s string) Rational {
 	num, den, found := strings.Cut(s, "/")
 	if !found {
@@ -42,10 +42,10 @@ func (r Rational) reduced() Rational {
 	return Rational{r.Num / a, r.Den / a}
 }
 
-// Valid says whether r is a positive fraction.
+// Valid reports whether r is a positive fraction.
 func (r Rational) Valid() bool { return r.Num > 0 && r.Den > 0 }
 
-// Float is the value; 0 when r is not valid.
+// Float returns the value, or 0 if r is not valid.
 func (r Rational) Float() float64 {
 	if !r.Valid() {
 		return 0
@@ -53,10 +53,10 @@ func (r Rational) Float() float64 {
 	return float64(r.Num) / float64(r.Den)
 }
 
-// String is ffmpeg's notation, "30000/1001".
+// String returns ffmpeg's notation, "30000/1001".
 func (r Rational) String() string { return fmt.Sprintf("%d/%d", r.Num, r.Den) }
 
-// Time is when frame n of a stream of rate r is shown, to the nearest
+// Time returns when frame n of a stream of rate r is shown, to the nearest
 // nanosecond.
 func (r Rational) Time(n int64) time.Duration {
 	if !r.Valid() || n <= 0 {
@@ -65,8 +65,8 @@ func (r Rational) Time(n int64) time.Duration {
 	return time.Duration(mulDiv(n, r.Den*int64(time.Second), r.Num))
 }
 
-// Frame is the frame of a stream of rate r whose time is nearest to t. It
-// undoes Time.
+// Frame returns the frame of a stream of rate r whose time is nearest to t. It is
+// the inverse of Time.
 func (r Rational) Frame(t time.Duration) int64 {
 	if !r.Valid() || t <= 0 {
 		return 0
@@ -74,8 +74,8 @@ func (r Rational) Frame(t time.Duration) int64 {
 	return mulDiv(int64(t), r.Num, r.Den*int64(time.Second))
 }
 
-// mulDiv is a·b/c rounded to nearest in 128 bits: nanoseconds times 30000 do
-// not fit in 64 after a few days.
+// mulDiv returns a·b/c, rounded to nearest. It computes in 128 bits, because
+// nanoseconds times 30000 exceed 64 bits after a few days.
 func mulDiv(a, b, c int64) int64 {
 	hi, lo := bits.Mul64(uint64(a), uint64(b))
 	lo, carry := bits.Add64(lo, uint64(c)/2, 0)
@@ -87,14 +87,14 @@ func mulDiv(a, b, c int64) int64 {
 	return int64(min(q, math.MaxInt64))
 }
 
-// wellKnown are the rates that containers store inexactly.
+// wellKnown are common rates that containers store inexactly.
 var wellKnown = []Rational{
 	{24000, 1001}, {24, 1}, {25, 1}, {30000, 1001}, {30, 1}, {48000, 1001}, {48, 1}, {50, 1},
 	{60000, 1001}, {60, 1}, {100, 1}, {120000, 1001}, {120, 1}, {240, 1}, {15, 1}, {12, 1}, {10, 1}, {20, 1},
 	{15000, 1001}, {12000, 1001}, {5, 1}, {8, 1},
 }
 
-// snap gives the well-known rate nearest to r when it is within 0.1 %, else r.
+// snap returns the well-known rate nearest to r if it is within 0.1 %, else r.
 // 24 and 24000/1001 are themselves 0.1 % apart, so the nearest one counts.
 func snap(r Rational) Rational {
 	best, bestErr := r, 1e-3
@@ -106,7 +106,7 @@ func snap(r Rational) Rational {
 	return best
 }
 
-// ParseRate reads a frame rate: what ParseRational reads, or a decimal number.
+// ParseRate parses a frame rate: a fraction as in ParseRational, or a decimal number.
 // 29.97 means 30000/1001, as everywhere in video.
 func ParseRate(s string) Rational {
 	if r := ParseRational(s); r.Valid() {

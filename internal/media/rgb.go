@@ -7,14 +7,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// CodecFormat is the working format for an encoder. It is WorkingFormat, but for
-// RGB video that is encoded without loss (ffv1): 4:4:4 with 10 bits, limited
-// range, into which RGB of 8 bits goes, and back through RGBReader, without a
-// difference. (RGB of more bits loses the rest; alpha is not kept.)
+// CodecFormat returns the working format for an encoder. It is WorkingFormat,
+// except for RGB video that is encoded without loss (ffv1). That becomes 4:4:4 with
+// 10 bits and limited range, which RGBReader converts back to the same 8-bit RGB.
+// (RGB of more bits is reduced to 8; alpha is dropped.)
 func CodecFormat(v VideoInfo, codec string) frame.Format {
 	f := WorkingFormat(v)
 	if codec == "ffv1" && v.RGB && !v.IsPicture {
@@ -26,14 +27,14 @@ func CodecFormat(v VideoInfo, codec string) frame.Format {
 // RGBReader reads a video as RGB24: frames one after the other, rows from top to
 // bottom, three bytes a pixel without padding.
 type RGBReader struct {
-	ctx  context.Context
-	path string
-	c    *child
-	out  *os.File
+	ctx    context.Context
+	path   string
+	ffmpeg *child.Process
+	out    *os.File
 }
 
-// OpenRGB begins with frame first, from 0, of a video of constant rate, as results
-// are; count 0 is up to the end.
+// OpenRGB starts reading count frames from frame first (counted from 0) of a video
+// of constant rate, as Lipstream writes them. A count of 0 reads up to the end.
 func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, count int64) (*RGBReader, error) {
 	if err := info.NeedVideo(); err != nil {
 		return nil, err
@@ -43,12 +44,12 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	if !v.RGB {
 		in += ":in_color_matrix=" + scaleMatrix(spaceName(matrixOf(*v))) + ":in_range=" + rangeName(v.ColorRange == "pc")
 	}
-	// Without the planar step swscale takes a short cut that is not exact.
+	// Without the planar step swscale takes a shortcut that is not exact.
 	filters := []string{in, "format=gbrp", "scale=" + scaleFlags, "format=rgb24"}
 	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
 	if first > 0 {
-		// Half a frame before it: ffmpeg drops what was before that. The track may
-		// begin later than the file (Matroska with AAC: 21 ms).
+		// Seek to half a frame before it; ffmpeg drops what comes earlier. The track
+		// may begin later than the file (Matroska with AAC: 21 ms).
 		args = append(args, "-ss", seconds(v.Start.Seconds()+(float64(first)-0.5)/v.FrameRate.Float()))
 	}
 	args = append(args, inputArgs(info, path)...)
@@ -57,14 +58,14 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	if count > 0 {
 		args = append(args, "-frames:v", strconv.FormatInt(count, 10))
 	}
-	c, out, err := startReader(ctx, tools, append(args, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"))
+	p, out, err := startReader(ctx, tools, append(args, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"))
 	if err != nil {
 		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
-	return &RGBReader{ctx: ctx, path: path, c: c, out: out}, nil
+	return &RGBReader{ctx: ctx, path: path, ffmpeg: p, out: out}, nil
 }
 
-// Read gives io.EOF only where ffmpeg ended well.
+// Read returns io.EOF only if ffmpeg succeeded.
 func (r *RGBReader) Read(p []byte) (int, error) {
 	n, err := r.out.Read(p)
 	if err != io.EOF {
@@ -73,7 +74,7 @@ func (r *RGBReader) Read(p []byte) (int, error) {
 	if err := r.ctx.Err(); err != nil {
 		return n, fault.Cancelled.Wrap("read video "+r.path, err)
 	}
-	if err := r.c.wait(); err != nil {
+	if err := wait(r.ffmpeg); err != nil {
 		return n, exitKind(err, fault.Input).Wrap("read video "+r.path, err, exitHint(err))
 	}
 	return n, io.EOF
@@ -81,7 +82,7 @@ func (r *RGBReader) Read(p []byte) (int, error) {
 
 // Close ends ffmpeg.
 func (r *RGBReader) Close() error {
-	r.c.close()
+	kill(r.ffmpeg)
 	_ = r.out.Close()
 	return nil
 }

@@ -10,12 +10,11 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// Mode says what a Sequence gives when the video is shorter than what is
-// asked of it.
+// Mode says how a Sequence continues after the end of the video.
 type Mode int
 
-// The modes. PingPong goes like LatentSync: forward 0..V-1, then V-1..0, and
-// so on; the end frames come twice.
+// The modes. PingPong works as in LatentSync: frames 0 to V-1, then V-1 to 0,
+// and so on; the first and the last frame appear twice in a row.
 const (
 	Shortest Mode = iota // io.EOF after the last frame
 	Pad                  // the last frame, forever
@@ -23,7 +22,7 @@ const (
 	PingPong             // backwards, then forwards, forever
 )
 
-// String is the mode's name on the command line.
+// String returns the mode's name in the settings of a job.
 func (m Mode) String() string {
 	switch m {
 	case Pad:
@@ -43,16 +42,15 @@ func ParseMode(s string) (Mode, error) {
 			return m, nil
 		}
 	}
-	return 0, fault.Usage.New("choose length mode "+s, "no such mode", "one of shortest, pad, loop, pingpong")
+	return 0, fault.Field("length", s, "is not a known mode", "choose one of shortest, pad, loop, pingpong")
 }
 
-// SequenceOptions are VideoOptions with the memory that reading backwards may
-// take.
+// SequenceOptions configures a Sequence.
 type SequenceOptions struct {
 	VideoOptions
-	// Buffer bounds, in bytes, the frames that are held to read backwards; 0
-	// means 64 MiB. A few frames are held in any case. Less memory means more
-	// seeking: each piece is decoded from the key frame before it.
+	// Buffer is the size in bytes of the buffer for reading backwards; 0 means
+	// 64 MiB. It always holds a few frames. A smaller buffer means more seeking,
+	// because each piece is decoded from the key frame before it.
 	Buffer int
 }
 
@@ -61,8 +59,9 @@ const (
 	minSegment    = 4
 )
 
-// Sequence is a video made as long as wanted. Memory is bounded whatever the
-// length. Read is for one goroutine; Close may be called from another.
+// Sequence reads a video that continues after its end, as its Mode says. Its
+// memory does not depend on the length. One goroutine may call Read; another may
+// call Close.
 type Sequence struct {
 	ctx   context.Context
 	tools Tools
@@ -104,18 +103,18 @@ func NewSequence(ctx context.Context, tools Tools, path string, info *Info, o Se
 	return s, nil
 }
 
-// Length is how many frames one pass has; 0 until the first pass ended.
+// Length returns the number of frames in the video, or 0 until its end was read.
 func (s *Sequence) Length() int64 { return s.length }
 
-// Short says that the file gave clearly fewer frames than it promised; known
-// once the first pass ended.
+// Short reports whether more than 5 % of the frames that the file promised are
+// missing. It is known once the end of the video was read.
 func (s *Sequence) Short() bool { return s.short }
 
-// Warnings are ffmpeg's complaints about the file, known once the first pass
-// ended.
+// Warnings returns ffmpeg's messages about damage in the file. They are known
+// once the end of the video was read.
 func (s *Sequence) Warnings() []string { return s.warn }
 
-// Read fills f with the next frame. Only Shortest ends, with io.EOF.
+// Read fills f with the next frame. It returns io.EOF only in the mode Shortest.
 func (s *Sequence) Read(f *frame.Frame) error {
 	for {
 		if s.length > 0 && s.mode != Shortest {
@@ -137,8 +136,8 @@ func (s *Sequence) Read(f *frame.Frame) error {
 	}
 }
 
-// keep copies a frame that Pad may have to repeat: reading it a second time
-// would cost a process and, without an index, decoding the whole file again.
+// keep copies a frame that Pad may have to repeat. Reading it again would take a
+// process and, without an index, decoding the whole file.
 func (s *Sequence) keep(f *frame.Frame) {
 	// A picture's source has no end.
 	if s.mode != Pad || s.info.Video.IsPicture {
@@ -150,7 +149,7 @@ func (s *Sequence) keep(f *frame.Frame) {
 	copy(s.last.Data, f.Data)
 }
 
-// again gives a frame after the first pass.
+// again reads a frame after the first pass.
 func (s *Sequence) again(f *frame.Frame) error {
 	if err := s.ctx.Err(); err != nil {
 		return fault.Cancelled.Wrap("read video "+s.path, err)
@@ -193,8 +192,8 @@ func (s *Sequence) forward(f *frame.Frame, n int64) error {
 	return s.must(s.source().Read(f))
 }
 
-// fromMemory gives frame n of the pass, fetching the piece that holds it and
-// the frames before it.
+// fromMemory returns frame n of the pass. If it is not in memory, fromMemory
+// reads the piece that ends with it.
 func (s *Sequence) fromMemory(f *frame.Frame, n int64) error {
 	if n < s.heldAt || n >= s.heldAt+int64(s.heldLen) {
 		end := n
@@ -235,7 +234,7 @@ func (s *Sequence) fetch(n int64) error {
 	return s.source().Close()
 }
 
-// must turns an early end into an error: the first pass had the frame.
+// must turns an early end into an error, because the first pass had the frame.
 func (s *Sequence) must(err error) error {
 	if errors.Is(err, io.EOF) {
 		return fault.Input.New("read video "+s.path, "a frame that could be decoded before cannot be reached again",
@@ -244,7 +243,7 @@ func (s *Sequence) must(err error) error {
 	return err
 }
 
-// open replaces the source by one that reads frames from..to of the pass.
+// open replaces the source with one that reads a stretch of the pass.
 func (s *Sequence) open(from, to int64) error {
 	if err := s.source().Close(); err != nil {
 		return err
@@ -268,7 +267,7 @@ func (s *Sequence) source() *VideoSource {
 	return s.src
 }
 
-// Close ends ffmpeg at once and reaps it.
+// Close kills ffmpeg and waits for it.
 func (s *Sequence) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

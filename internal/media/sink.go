@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -17,7 +19,7 @@ import (
 // DefaultPreset of the encoders, in x264's names.
 const DefaultPreset = "veryfast"
 
-// SinkOptions say how to write. Format and Rate are required.
+// SinkOptions says how to write. Format and Rate are required.
 type SinkOptions struct {
 	Format       frame.Format
 	Rate         Rational
@@ -28,9 +30,9 @@ type SinkOptions struct {
 	AudioTrack int   // position among its audio tracks
 	AudioStart time.Duration
 	AudioEnd   time.Duration // 0: its end
-	// Duration that the video is expected to have: the sound is padded with
-	// silence or cut to it. Should the frames written come to another length,
-	// Commit fits the sound again. 0 leaves the sound as long as it is.
+	// Duration is the expected length of the video. The sound is padded with
+	// silence or cut to it. If the frames written have another length, Commit
+	// fits the sound again. 0 leaves the sound as long as it is.
 	Duration time.Duration
 
 	Codec    string // h264 (default, vp9 in webm), hevc, vp9, av1, prores, ffv1
@@ -44,21 +46,21 @@ type SinkOptions struct {
 	Inputs    []string // the output must be none of these
 }
 
-// Sink encodes frames into a file, together with the driving audio, in one
-// run of ffmpeg. The file appears under its name only with Commit. Write and
-// Commit are for one goroutine; Close may be called from another.
+// Sink encodes frames and the driving audio into a file, in one run of ffmpeg.
+// The file appears under its name only with Commit. One goroutine may call Write
+// and Commit; another may call Close.
 type Sink struct {
-	ctx   context.Context
-	tools Tools
-	path  string
-	temp  string
-	o     SinkOptions
-	cont  container
-	codec string // of the video
-	c     *child // set under mu
-	in    *os.File
-	n     int64
-	err   error // sticky
+	ctx    context.Context
+	tools  Tools
+	path   string
+	temp   string
+	o      SinkOptions
+	cont   container
+	codec  string         // of the video
+	ffmpeg *child.Process // set under mu
+	in     *os.File
+	n      int64
+	err    error // sticky
 
 	mu     sync.Mutex
 	closed bool // aborted or committed
@@ -67,8 +69,8 @@ type Sink struct {
 
 const writeOp = "write video"
 
-// OpenSink checks the output's place and starts ffmpeg, which writes a hidden
-// file beside it.
+// OpenSink checks that path can be written and starts ffmpeg, which writes a
+// hidden file in the same folder.
 func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Sink, error) {
 	cont, err := containerOf(path)
 	if err != nil {
@@ -98,13 +100,15 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	}
 	enlarge(w)
 	s.in = w
-	s.c, err = start(ctx, "ffmpeg", tools.FFmpeg, args, r, nil)
+	cmd := command(tools.FFmpeg, args...)
+	cmd.Stdin = r
+	s.ffmpeg, err = child.Start(ctx, cmd, 0)
 	_ = r.Close()
 	if err != nil {
 		_ = w.Close()
 		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
-	// A cancelled job leaves no file even where nobody calls Close.
+	// A cancelled job leaves no file even if nobody calls Close.
 	s.stop = context.AfterFunc(ctx, func() { _ = s.Close() })
 	return s, nil
 }
@@ -126,13 +130,13 @@ func (s *Sink) Write(f *frame.Frame) error {
 	return nil
 }
 
-// Temp is the hidden file that the output is until Commit.
+// Temp returns the name of the hidden file that holds the output until Commit.
 func (s *Sink) Temp() string { return s.temp }
 
-// Frames is how many frames were written.
+// Frames returns the number of frames written.
 func (s *Sink) Frames() int64 { return s.n }
 
-// failure finds out why ffmpeg takes no more frames.
+// failure returns the reason why ffmpeg accepts no more frames.
 func (s *Sink) failure(err error) error {
 	if ctxErr := s.ctx.Err(); ctxErr != nil {
 		return fault.Cancelled.Wrap(writeOp+" "+s.path, ctxErr)
@@ -143,20 +147,20 @@ func (s *Sink) failure(err error) error {
 	if closed {
 		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
 	}
-	// The pipe is broken because ffmpeg is ending; should it not, it is ended.
+	// The pipe broke because ffmpeg is ending. If it does not end, it is killed.
 	select {
-	case <-s.c.done:
+	case <-s.ffmpeg.Done():
 	case <-time.After(2 * time.Second):
-		s.c.kill()
+		s.ffmpeg.Kill()
 	}
-	if exit := s.c.wait(); exit != nil {
+	if exit := wait(s.ffmpeg); exit != nil {
 		err = exit
 	}
-	return outputFault(s.path, err, s.c.tail.lines())
+	return outputFault(s.path, err, s.ffmpeg.Stderr())
 }
 
-// Commit ends the file and moves it to its name. After an error the temporary
-// file is gone and the output is as it was.
+// Commit completes the file and moves it to its name. After an error the
+// temporary file is gone and the output is unchanged.
 func (s *Sink) Commit() error {
 	if s.err != nil {
 		return s.err
@@ -178,13 +182,13 @@ func (s *Sink) Commit() error {
 }
 
 func (s *Sink) commit() error {
-	// Not an error: ffmpeg may have ended by itself, which its exit tells.
+	// An error here only means that ffmpeg has ended; its exit says why.
 	_ = s.in.Close()
-	exit := s.c.wait()
+	exit := wait(s.ffmpeg)
 	if err := s.ctx.Err(); err != nil {
 		return fault.Cancelled.Wrap(writeOp+" "+s.path, err)
 	}
-	stderr := s.c.tail.lines()
+	stderr := s.ffmpeg.Stderr()
 	if exit != nil {
 		return outputFault(s.path, exit, stderr)
 	}
@@ -213,7 +217,7 @@ func (s *Sink) commit() error {
 	if err != nil {
 		hint := ""
 		if errors.Is(err, os.ErrExist) {
-			hint = "use --overwrite to replace it"
+			hint = "use `overwrite` to replace it"
 		}
 		return fault.Output.Wrap(writeOp+" "+s.path, unpath(err), hint)
 	}
@@ -221,9 +225,9 @@ func (s *Sink) commit() error {
 	return nil
 }
 
-// refit makes the sound as long as the pictures that were written, when that
-// is not what was expected: a header can promise less or more than its file
-// holds. The pictures are copied, not encoded again.
+// refit cuts or pads the sound to the length of the frames written, if that is
+// not the expected one: the header of the input can be wrong. The frames are
+// copied, not encoded again.
 func (s *Sink) refit() error {
 	long := s.o.Rate.Time(s.n)
 	if s.o.Audio == nil || s.o.Duration <= 0 || 2*(long-s.o.Duration).Abs() <= s.o.Rate.Time(1) {
@@ -238,15 +242,15 @@ func (s *Sink) refit() error {
 	defer os.Remove(to)
 	s.mu.Lock()
 	if !s.closed {
-		var c *child
+		var p *child.Process
 		// Close ends it like the first one.
-		if c, err = start(s.ctx, "ffmpeg", s.tools.FFmpeg, args, nil, nil); err == nil {
-			s.c = c
+		if p, err = child.Start(s.ctx, command(s.tools.FFmpeg, args...), 0); err == nil {
+			s.ffmpeg = p
 		}
 	}
 	s.mu.Unlock()
 	if err == nil {
-		err = s.c.wait()
+		err = wait(s.ffmpeg)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -256,7 +260,7 @@ func (s *Sink) refit() error {
 	case s.closed:
 		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
 	case err != nil:
-		return outputFault(s.path, err, s.c.tail.lines())
+		return outputFault(s.path, err, s.ffmpeg.Stderr())
 	}
 	if err := os.Rename(to, s.temp); err != nil {
 		return fault.Output.Wrap(writeOp+" "+s.path, unpath(err))
@@ -288,7 +292,7 @@ func place(temp, path string, overwrite bool) error {
 		err := os.Link(temp, path)
 		if err == nil {
 			_ = os.Remove(temp)
-			syncDir(filepath.Dir(path))
+			_ = disk.SyncDir(filepath.Dir(path))
 			return nil
 		}
 		if errors.Is(err, os.ErrExist) {
@@ -301,7 +305,7 @@ func place(temp, path string, overwrite bool) error {
 	if err := os.Rename(temp, path); err != nil {
 		return err
 	}
-	syncDir(filepath.Dir(path))
+	_ = disk.SyncDir(filepath.Dir(path)) // the file is complete by now
 	return nil
 }
 
@@ -317,7 +321,7 @@ func (s *Sink) Close() error {
 		return nil
 	}
 	s.closed = true
-	s.c.close()
+	kill(s.ffmpeg)
 	_ = s.in.Close()
 	if err := os.Remove(s.temp); err != nil && !os.IsNotExist(err) {
 		return fault.Output.Wrap(writeOp+" "+s.path, err)

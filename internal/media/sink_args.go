@@ -102,12 +102,12 @@ func (s *Sink) muxArgs(to string) []string {
 	return append(args, "-f", s.cont.format, fileURL(to))
 }
 
-// mp4Keys are the metadata that MP4 has names for.
+// mp4Keys are the metadata keys that MP4 defines.
 var mp4Keys = map[string]bool{"title": true, "comment": true, "artist": true, "description": true, "date": true,
 	"copyright": true, "genre": true, "album": true, "encoder": true, "encoding_tool": true}
 
-// filters tag the frames with their own colours before the encoder, so that
-// no version of ffmpeg believes that it has to convert them.
+// filters returns filters that tag the frames with their colours before the
+// encoder, so that no version of ffmpeg converts them.
 func (s *Sink) filters() []string {
 	t, set := s.o.Tags, []string{}
 	for _, p := range [][2]string{{"range", t.Range}, {"colorspace", t.Space}, {"color_primaries", t.Primaries}, {"color_trc", t.Transfer}} {
@@ -119,7 +119,7 @@ func (s *Sink) filters() []string {
 	if !sar.Valid() {
 		sar = Rational{1, 1}
 	}
-	// Its own limit of 100 would turn 32011/32044 into 1/1.
+	// The default limit of 100 would turn 32011/32044 into 1/1.
 	out := []string{"setsar=" + sar.String() + ":max=65535"}
 	if len(set) > 0 {
 		out = append(out, "setparams="+strings.Join(set, ":"))
@@ -131,7 +131,8 @@ func (s *Sink) filters() []string {
 // or two.
 const copySlack = 60 * time.Millisecond
 
-// audioArgs adds the audio input to args and gives the output's audio options.
+// audioArgs adds the audio input to args and returns the audio options of the
+// output.
 func (s *Sink) audioArgs(args *[]string) ([]string, error) {
 	o, cont := &s.o, s.cont
 	if o.Audio == nil {
@@ -141,7 +142,7 @@ func (s *Sink) audioArgs(args *[]string) ([]string, error) {
 		return nil, err
 	}
 	if o.AudioTrack < 0 || o.AudioTrack >= len(o.Audio.Audio) {
-		return nil, fault.Usage.New(writeOp+" "+o.Audio.Path, fmt.Sprintf("there is no audio track %d", o.AudioTrack), "tracks are counted from 0")
+		return nil, fault.Usage.New(writeOp+" "+o.Audio.Path, fmt.Sprintf("the file has no audio track %d", o.AudioTrack), "choose a track, counted from 0")
 	}
 	a := o.Audio.Audio[o.AudioTrack]
 	out := []string{"-map", "1:a:" + strconv.Itoa(o.AudioTrack)}
@@ -154,7 +155,7 @@ func (s *Sink) audioArgs(args *[]string) ([]string, error) {
 	if o.Duration > 0 {
 		fits = fits && a.Duration > 0 && (a.Start+a.Duration-o.Duration).Abs() <= copySlack
 	}
-	// MPEG-TS: a copy would lose how far the sound starts behind the picture.
+	// In MPEG-TS a copy would lose the offset between sound and picture.
 	fits = fits && (a.Start < time.Millisecond || seekable(o.Audio.Container))
 	if fits {
 		for _, c := range cont.copies {

@@ -12,11 +12,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// VideoOptions say what to read. The zero values of Rate, Start and End mean
+// VideoOptions says what to read. The zero values of Rate, Start and End mean
 // the track's own rate and the whole track.
 type VideoOptions struct {
 	Format frame.Format  // usually WorkingFormat
@@ -27,8 +28,8 @@ type VideoOptions struct {
 	Threads int
 }
 
-// VideoSource reads the frames of a video or a picture in order. Read is for
-// one goroutine; Close may be called from another.
+// VideoSource reads the frames of a video or a picture in order. One goroutine
+// may call Read; another may call Close.
 type VideoSource struct {
 	ctx  context.Context
 	path string
@@ -39,7 +40,7 @@ type VideoSource struct {
 	still   *frame.Frame // a picture, read once
 
 	mu       sync.Mutex // guards what Close touches
-	c        *child
+	ffmpeg   *child.Process
 	out      *os.File
 	closed   bool
 	n        int64
@@ -63,14 +64,14 @@ func OpenVideo(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	return openSpan(ctx, tools, path, info, o, first, last)
 }
 
-// CheckPart says, before any work is done, whether the video has the part
-// that o wants of it. OpenVideo asks the same.
+// CheckPart checks, before any work is done, that the video has the part that o
+// asks for. OpenVideo checks it too.
 func CheckPart(path string, info *Info, o VideoOptions) error {
 	_, _, err := o.part(info, path)
 	return err
 }
 
-// part gives the first frame and the one after the last, on the grid of o.Rate.
+// part returns the first frame and the one after the last, on the grid of o.Rate.
 func (o VideoOptions) part(info *Info, path string) (first, last int64, err error) {
 	v := info.Video
 	if v.IsPicture {
@@ -84,17 +85,18 @@ func (o VideoOptions) part(info *Info, path string) (first, last int64, err erro
 		last = o.Rate.Frame(o.End)
 	}
 	if o.Start < 0 || last <= first {
-		return 0, 0, fault.Usage.New("read video "+path, fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End), "the end has to come after the start")
+		return 0, 0, fault.Field("end", "", fmt.Sprintf("the part from %v to %v is empty", o.Start, o.End), "choose an `end` after `start`")
 	}
-	// Frames, not times: the last half of the last frame rounds to the one behind.
+	// This compares frames instead of times, because a time in the second half of
+	// the last frame rounds to the frame after it.
 	if total := o.total(v); total > 0 && first >= total {
-		return 0, 0, fault.Usage.New("read video "+path, fmt.Sprintf("the start %v lies behind the end of the video (%v)", o.Start, v.Start+v.Duration), "choose an earlier start")
+		return 0, 0, fault.Field("start", o.Start.String(), fmt.Sprintf("lies behind the end of the video (%v)", v.Start+v.Duration), "choose an earlier `start`")
 	}
 	return first, last, nil
 }
 
-// total is how many frames the track has on the grid of o.Rate, counted from
-// the start of the file; 0 when its length is not known.
+// total returns the number of frames of the track on the grid of o.Rate, counted
+// from the start of the file, or 0 if its length is not known.
 func (o VideoOptions) total(v *VideoInfo) int64 {
 	if v.Duration <= 0 || !o.Rate.Valid() {
 		return 0
@@ -103,7 +105,8 @@ func (o VideoOptions) total(v *VideoInfo) int64 {
 	return max(1, o.Rate.Frame(time.Duration((v.Start.Seconds()-offset)*1e9)+v.Duration))
 }
 
-// offset is by how much less than a frame the track begins behind the grid.
+// offset returns the fraction of a frame by which the track begins after the
+// grid, in seconds.
 func (o VideoOptions) offset(v *VideoInfo) float64 {
 	period := 1 / o.Rate.Float()
 	offset := math.Mod(v.Start.Seconds(), period)
@@ -113,8 +116,7 @@ func (o VideoOptions) offset(v *VideoInfo) float64 {
 	return offset
 }
 
-// openSpan reads the frames from first up to last (exclusive) of the track at
-// o.Rate.
+// openSpan starts reading frames first to last-1 of the track at o.Rate.
 func openSpan(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions, first, last int64) (*VideoSource, error) {
 	v := info.Video
 	s := &VideoSource{ctx: ctx, path: path, o: o, picture: v.IsPicture}
@@ -128,26 +130,10 @@ func openSpan(ctx context.Context, tools Tools, path string, info *Info, o Video
 	if err != nil {
 		return nil, err
 	}
-	if s.c, s.out, err = startReader(ctx, tools, args); err != nil {
+	if s.ffmpeg, s.out, err = startReader(ctx, tools, args); err != nil {
 		return nil, fault.Missing.Wrap("run ffmpeg", err)
 	}
 	return s, nil
-}
-
-// startReader starts ffmpeg with its standard output coming to us.
-func startReader(ctx context.Context, tools Tools, args []string) (*child, *os.File, error) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	enlarge(r)
-	c, err := start(ctx, "ffmpeg", tools.FFmpeg, args, nil, w)
-	_ = w.Close()
-	if err != nil {
-		_ = r.Close()
-		return nil, nil, err
-	}
-	return c, r, nil
 }
 
 // seekable are the containers with an index, in which a seek lands on the key
@@ -170,7 +156,7 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	}
 	var filters []string
 	if v.IsPicture {
-		// Turned upright by our own filter, see exif.go.
+		// orientFilter turns the picture upright, see exif.go.
 		args = append(args, "-noautorotate")
 		if f := orientFilter(v.Orientation); f != "" {
 			filters = append(filters, f)
@@ -201,7 +187,7 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	toward, pixFmt := toFormat(v, o.Format)
 	filters = append(filters, toward...)
 	if v.HasAlpha && (v.Codec == "vp9" || v.Codec == "vp8") {
-		// ffmpeg's own decoders do not see the alpha.
+		// ffmpeg's own decoders ignore the alpha.
 		name := map[string]string{"vp9": "libvpx-vp9", "vp8": "libvpx"}[v.Codec]
 		ok, err := tools.has(ctx, "-decoders", name)
 		if err != nil {
@@ -220,7 +206,7 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	return append(args, "-f", "rawvideo", "-pix_fmt", pixFmt, "pipe:1"), nil
 }
 
-// inputArgs name the input. Only local files are ever opened.
+// inputArgs returns the arguments for the input. They only allow local files.
 func inputArgs(info *Info, path string) []string {
 	args := []string{"-protocol_whitelist", "file,pipe"}
 	if info.demuxer != "" {
@@ -229,8 +215,8 @@ func inputArgs(info *Info, path string) []string {
 	return append(args, "-i", fileURL(path))
 }
 
-// Read fills f with the next frame; io.EOF after the last. A picture has no
-// last frame. f.Index is not touched.
+// Read fills f with the next frame and returns io.EOF after the last one. A
+// picture never ends. Read does not set f.Index.
 func (s *VideoSource) Read(f *frame.Frame) error {
 	if s.err != nil {
 		return s.err
@@ -259,15 +245,15 @@ func (s *VideoSource) Read(f *frame.Frame) error {
 	return s.err
 }
 
-// end lets go of ffmpeg.
+// end releases ffmpeg.
 func (s *VideoSource) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = s.out.Close()
-	s.c.close()
+	kill(s.ffmpeg)
 }
 
-// ended finds out why there is no further frame.
+// ended returns the reason why no frame follows.
 func (s *VideoSource) ended(got int, err error) error {
 	const op = "read video"
 	s.mu.Lock()
@@ -277,11 +263,11 @@ func (s *VideoSource) ended(got int, err error) error {
 		return fault.Cancelled.Wrap(op+" "+s.path, context.Canceled)
 	}
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		s.c.kill() // a broken pipe: never left to wait for us
+		s.ffmpeg.Kill() // after a broken pipe ffmpeg could wait for us forever
 	}
-	exit := s.c.wait()
+	exit := wait(s.ffmpeg)
 	_ = s.out.Close()
-	s.warnings = s.c.tail.lines()
+	s.warnings = s.ffmpeg.Stderr()
 	if ctxErr := s.ctx.Err(); ctxErr != nil {
 		return fault.Cancelled.Wrap(op+" "+s.path, ctxErr)
 	}
@@ -305,45 +291,45 @@ func (s *VideoSource) ended(got int, err error) error {
 	return io.EOF
 }
 
-// exitKind is the kind of a child's failure: its own exit code speaks of the
-// file, a signal does not.
+// exitKind returns the kind of a child's failure. An exit code says that the file
+// is at fault; a signal does not.
 func exitKind(err error, own fault.Kind) fault.Kind {
-	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
 		return fault.Internal
 	}
 	return own
 }
 
 func exitHint(err error) string {
-	if x, ok := errors.AsType[*ExitError](err); ok && x.Signal != 0 {
+	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
 		return "if the machine ran out of memory, end other programs or make the video smaller"
 	}
 	return ""
 }
 
-// Frames is how many frames Read has given so far.
+// Frames returns the number of frames read so far.
 func (s *VideoSource) Frames() int64 { return s.n }
 
-// Expected is how many frames the file promises; 0 when it does not say.
+// Expected returns the number of frames according to the file, or 0 if it does
+// not say.
 func (s *VideoSource) Expected() int64 { return s.want }
 
-// Short says, once Read has given io.EOF, that more than 5 % of the promised
-// frames are missing: the file is truncated or damaged.
+// Short reports, once Read has returned io.EOF, whether more than 5 % of the
+// expected frames are missing because the file is truncated or damaged.
 func (s *VideoSource) Short() bool {
 	return errors.Is(s.err, io.EOF) && s.want > 1 && s.n*100 < s.want*95
 }
 
-// Warnings are the last lines that ffmpeg printed about damage in the file,
-// known once Read has given io.EOF.
+// Warnings returns the last lines that ffmpeg printed about damage in the file.
+// They are known once Read has returned io.EOF.
 func (s *VideoSource) Warnings() []string { return s.warnings }
 
-// Close ends ffmpeg at once and reaps it. A Read that waits then returns an
-// error.
+// Close kills ffmpeg and waits for it. A blocked Read returns an error.
 func (s *VideoSource) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
-	s.c.close()
+	kill(s.ffmpeg)
 	_ = s.out.Close()
 	return nil
 }

@@ -27,8 +27,8 @@ const (
 	EnvFFprobe = "LIPSTREAM_FFPROBE"
 )
 
-// FindTools finds ffmpeg and ffprobe and asks ffmpeg for its version. 4.4 is
-// the oldest that will do.
+// FindTools finds ffmpeg and ffprobe and checks the version of ffmpeg, which must
+// be at least 4.4.
 func FindTools(ctx context.Context) (Tools, error) {
 	var t Tools
 	var err error
@@ -47,7 +47,7 @@ func FindTools(ctx context.Context) (Tools, error) {
 		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "this program is not ffmpeg", installHint())
 	}
 	if major, minor, ok := versionNumber(t.Version); ok && (major < 4 || major == 4 && minor < 4) {
-		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "version "+t.Version+" is too old, 4.4 or newer is needed", installHint())
+		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "version "+t.Version+" is too old, Lipstream needs 4.4 or newer", installHint())
 	}
 	return t, nil
 }
@@ -60,20 +60,20 @@ func findTool(name, env string) (string, error) {
 	}
 	path, err := exec.LookPath(look)
 	if err == nil {
-		// A relative path would break when the process changes its folder.
+		// A relative path would break if the process changed its folder.
 		if abs, err := filepath.Abs(path); err == nil {
 			return abs, nil
 		}
 		return path, nil
 	}
 	if given != "" {
-		return "", fault.Missing.New("find "+name+" "+given, "no such program",
+		return "", fault.Missing.New("find "+name+" "+given, "there is no such program",
 			"set "+env+" to the program, or unset it to search PATH")
 	}
 	return "", fault.Missing.New("find "+name, name+" is not installed (not found on PATH)", installHint())
 }
 
-// installHint is the install line of this machine.
+// installHint returns how to install ffmpeg on this machine.
 func installHint() string {
 	line := "sudo apt-get install ffmpeg"
 	switch runtime.GOOS {
@@ -108,7 +108,7 @@ func parseVersion(out string) (string, bool) {
 var versionNumbers = regexp.MustCompile(`^n?(\d+)\.(\d+)`)
 
 // versionNumber reads "5.1.9-0+deb12u1" or "n7.1". A build from git, such as
-// "N-109000-gabcdef", has no number: ok is false and it is taken as new.
+// "N-109000-gabcdef", has no number: ok is false, and the build counts as new.
 func versionNumber(v string) (major, minor int, ok bool) {
 	m := versionNumbers.FindStringSubmatch(v)
 	if m == nil {
@@ -119,8 +119,8 @@ func versionNumber(v string) (major, minor int, ok bool) {
 	return major, minor, err1 == nil && err2 == nil
 }
 
-// fpsMode gives the option that says how frames become output frames: its
-// old name went away after ffmpeg 7, its new one came with 5.1.
+// fpsMode returns the option for how input frames become output frames. It was
+// renamed in ffmpeg 5.1, and the old name was removed after ffmpeg 7.
 func (t Tools) fpsMode(mode string) []string {
 	if major, minor, ok := versionNumber(t.Version); ok && (major < 5 || major == 5 && minor < 1) {
 		return []string{"-vsync", mode}
@@ -131,7 +131,7 @@ func (t Tools) fpsMode(mode string) []string {
 // coders caches what `ffmpeg -encoders` and `-decoders` list, by program.
 var coders sync.Map // string -> map[string]bool
 
-// has says whether ffmpeg has the encoder or decoder (kind is "-encoders" or
+// has reports whether ffmpeg has the encoder or decoder (kind is "-encoders" or
 // "-decoders").
 func (t Tools) has(ctx context.Context, kind, name string) (bool, error) {
 	key := t.FFmpeg + "\x00" + kind
@@ -152,25 +152,25 @@ func (t Tools) has(ctx context.Context, kind, name string) (bool, error) {
 	return list[name], nil
 }
 
-// fileURL makes a path that ffmpeg takes literally: a leading "-" is no
-// option, a ":" no protocol.
+// fileURL returns a path as a URL, so that ffmpeg does not take a leading "-" for
+// an option or a ":" for a protocol.
 func fileURL(path string) string { return "file:" + path }
 
-// regular checks, before ffmpeg is asked, that path is a file that can be read
-// more than once.
+// regular checks, before ffmpeg runs, that path is a file that can be read more
+// than once.
 func regular(op, path string) error {
 	st, err := os.Stat(path)
 	switch {
 	case path == "":
 		return fault.Input.New(op, "no file was named")
 	case os.IsNotExist(err):
-		return fault.Input.New(op+" "+path, "no such file", "check the path")
+		return fault.Input.New(op+" "+path, "there is no such file", "check the path")
 	case err != nil:
 		return fault.Input.Wrap(op+" "+path, unpath(err))
 	case st.IsDir():
-		return fault.Input.New(op+" "+path, "is a directory, not a media file")
+		return fault.Input.New(op+" "+path, "it is a directory, not a media file")
 	case !st.Mode().IsRegular():
-		return fault.Input.New(op+" "+path, "is not a regular file", "save it as a file first: it is read more than once")
+		return fault.Input.New(op+" "+path, "it is not a regular file", "save it as a file first, because it is read more than once")
 	case st.Size() == 0:
 		return fault.Input.New(op+" "+path, "the file is empty")
 	}
@@ -181,7 +181,7 @@ func regular(op, path string) error {
 	return f.Close()
 }
 
-// unpath takes the path out of an error that will name it anyway.
+// unpath removes the path from an error, because the error around it names it.
 func unpath(err error) error {
 	if pe, ok := err.(*os.PathError); ok {
 		return pe.Err
@@ -192,7 +192,7 @@ func unpath(err error) error {
 	return err
 }
 
-// seconds formats a time for ffmpeg, to the microsecond that it keeps.
+// seconds formats a time for ffmpeg, which keeps microseconds.
 func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 6, 64) }
 
 func secondsOf[D ~int64](d D) string { return fmt.Sprintf("%d.%06d", d/1e9, d%1e9/1e3) }

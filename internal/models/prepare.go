@@ -178,7 +178,7 @@ func (p *preparation) journal() string { return p.out + ".part.journal" }
 // it removes the part file, which is useless without the rest.
 func (p *preparation) outputFault(err error) error {
 	hint := "check the permissions of the folder, or set XDG_CACHE_HOME to another one"
-	if isFull(err) {
+	if disk.IsFull(err) {
 		p.discard()
 		hint = "free some space in the cache folder, or set XDG_CACHE_HOME to another one"
 	}
@@ -195,13 +195,13 @@ func (p *preparation) run(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(p.out), 0o755); err != nil {
 		return p.outputFault(err)
 	}
-	unlock, err := lock(ctx, p.out+".lock", func() {
+	lock, err := disk.WaitLock(ctx, p.out+".lock", func() {
 		p.Notify("waiting for another process that is preparing the same checkpoint")
 	})
 	if err != nil {
 		return p.outputFault(err)
 	}
-	defer unlock()
+	defer func() { _ = lock.Remove() }()
 	if p.Force {
 		p.discard()
 	} else if ready(p.out, p.sum, p.dtype) { // after waiting for another process
@@ -224,8 +224,8 @@ func (p *preparation) run(ctx context.Context) error {
 	if err := os.Rename(p.part(), p.out); err != nil {
 		return p.outputFault(err)
 	}
-	syncDir(filepath.Dir(p.out))
-	_ = os.Remove(p.journal()) // it is meaningless without its file
+	_ = disk.SyncDir(filepath.Dir(p.out)) // some file systems cannot
+	_ = os.Remove(p.journal())            // it is meaningless without its file
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -115,7 +116,7 @@ type partState struct {
 
 func (d *download) outputFault(err error) error {
 	hint := "check the permissions of the folder, or set `dir` to another one"
-	if isFull(err) {
+	if disk.IsFull(err) {
 		hint = "free some space, then run the same command again: it resumes the download"
 	}
 	return fault.Output.Wrap("write "+d.path, fault.WithoutPath(err), hint)
@@ -129,11 +130,11 @@ func (d *download) run(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
 		return d.outputFault(err)
 	}
-	unlock, err := lock(ctx, d.path+".lock", func() { d.Notify("waiting for another process that is downloading " + d.path) })
+	lock, err := disk.WaitLock(ctx, d.path+".lock", func() { d.Notify("waiting for another process that is downloading " + d.path) })
 	if err != nil {
 		return d.outputFault(err)
 	}
-	defer unlock()
+	defer func() { _ = lock.Remove() }()
 	if exists, err := d.exists(ctx); exists || err != nil { // after waiting for another process
 		return err
 	}
@@ -156,7 +157,7 @@ func (d *download) run(ctx context.Context) error {
 	if err := os.Rename(d.part(), d.path); err != nil {
 		return d.outputFault(err)
 	}
-	syncDir(filepath.Dir(d.path))
+	_ = disk.SyncDir(filepath.Dir(d.path)) // some file systems cannot
 	_ = os.Remove(d.state())
 	return d.keepSum()
 }

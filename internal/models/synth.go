@@ -1,8 +1,6 @@
 package models
 
 import (
-	"bufio"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -167,17 +166,15 @@ func synthFiles(t topologies, d tensor.DType) []synthFile {
 // SHA-256.
 func writeWhole(path string, write func(io.Writer) error) (sum string, err error) {
 	h := sha256.New()
-	err = replaceFile(path, func(w io.Writer) error {
-		b := bufio.NewWriterSize(io.MultiWriter(w, h), 1<<20)
-		return cmp.Or(write(b), b.Flush())
-	})
+	if err = os.MkdirAll(filepath.Dir(path), 0o755); err == nil {
+		err = disk.Write(path, 0o644, func(w io.Writer) error { return write(io.MultiWriter(w, h)) })
+	}
 	if err != nil {
 		hint := "check the permissions of the folder, or set `dir` to another one"
-		if isFull(err) {
+		if disk.IsFull(err) {
 			hint = "free some space, or set `dir` to another folder"
 		}
 		return "", fault.Output.Wrap("write "+path, fault.WithoutPath(err), hint)
 	}
-	syncDir(filepath.Dir(path))
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

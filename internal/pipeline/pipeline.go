@@ -74,8 +74,9 @@ const queue = 3
 // what was done, also if there is an error.
 func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	g, ctx := errgroup.WithContext(ctx)
-	// Frames in the tracker, in the engine, in the channels, and one in the hands
-	// of each stage: with one fewer the pipeline could deadlock.
+	// Frames in the tracker, in the engine, in the channels, and one in the hands of
+	// each stage, so that no stage waits for another to release a frame. With no
+	// more than tracker and engine hold, the pipeline would deadlock.
 	const stages = len(stageNames)
 	pool := frame.NewPool(p.Format, face.LookAhead+p.Engine.Hold()+(stages-1)*queue+stages)
 	decoded := make(chan *frame.Frame, queue)

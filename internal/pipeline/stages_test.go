@@ -15,12 +15,13 @@ import (
 	"github.com/lipstream/lipstream/internal/lip"
 )
 
-// What each stage takes for a frame, and the slowest at the end.
+// What each stage takes for a frame, and the engine at the end.
 const (
 	readTime  = 10 * time.Millisecond
 	trackTime = 20 * time.Millisecond
 	mouthTime = 100 * time.Millisecond
 	flushTime = time.Second
+	pasteTime = 40 * time.Millisecond
 	writeTime = 30 * time.Millisecond
 )
 
@@ -52,18 +53,18 @@ func (s *slowEngine) Flush(ctx context.Context) ([]lip.Item, error) {
 
 func slow(src *slowSource, sink *collector) *Pipeline {
 	return &Pipeline{
-		Format: format, Source: src, Tracker: &slowTracker{}, Engine: &slowEngine{}, Sink: sink,
+		Format: format, Source: src, Tracker: &slowTracker{}, Engine: &slowEngine{engine{paste: pasteTime}}, Sink: sink,
 	}
 }
 
-// TestStagesCountWorkOnly runs on a clock of its own: the engine is what all
-// others wait for, and none of that waiting counts.
+// TestStagesCountWorkOnly: all stages wait for the engine, and none of that waiting
+// counts. Compositing counts for its own stage, not for the engine.
 func TestStagesCountWorkOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const n = 40
-		var told []StageTime
+		var last []StageTime
 		p := slow(&slowSource{counter{at: n, err: io.EOF}}, &collector{slow: writeTime})
-		p.Progress = func(s Stats) { told = s.Stages }
+		p.Progress = func(s Stats) { last = s.Stages }
 		stats, err := p.Run(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -72,30 +73,31 @@ func TestStagesCountWorkOnly(t *testing.T) {
 			{StageDecode, n, (n + 1) * readTime}, // it reads once more to see the end
 			{StageFaces, n, n * trackTime},
 			{StageEngine, n, n*mouthTime + flushTime},
+			{StageComposite, n, n * pasteTime},
 			{StageEncode, n, n * writeTime},
 		}
 		if d := cmp.Diff(want, stats.Stages); d != "" {
 			t.Errorf("(-want +got):\n%s", d)
 		}
-		// While the last frame is written, the engine still flushes.
-		want[speaking].Busy -= flushTime - writeTime
-		if d := cmp.Diff(want, told); d != "" {
-			t.Errorf("told with the last frame (-want +got):\n%s", d)
+		// While the last frame is composited and written, the engine flushes.
+		want[speaking].Busy -= flushTime - pasteTime - writeTime
+		if d := cmp.Diff(want, last); d != "" {
+			t.Errorf("with the last frame (-want +got):\n%s", d)
 		}
-		want[speaking].Busy += flushTime - writeTime
+		want[speaking].Busy += flushTime - pasteTime - writeTime
 		if d := cmp.Diff(want, p.Stages()); d != "" {
 			t.Errorf("afterwards (-want +got):\n%s", d)
 		}
 	})
 }
 
-// TestStagesLive looks while the engine is in the midst of a frame.
+// TestStagesLive reads the times while the engine works on a frame.
 func TestStagesLive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := slow(&slowSource{counter{at: 10, err: io.EOF}}, &collector{})
 		done := make(chan error)
 		go func() { _, err := p.Run(t.Context()); done <- err }()
-		// The tracker gives its first frame with its last but three in hand.
+		// The tracker returns its first frame when it has LookAhead later ones.
 		first := readTime + (face.LookAhead+1)*trackTime
 		time.Sleep(first + mouthTime + mouthTime/2)
 		if got := p.Stages()[speaking]; got.Calls != 1 || got.Busy != mouthTime*3/2 {
@@ -107,12 +109,12 @@ func TestStagesLive(t *testing.T) {
 	})
 }
 
-// TestStagesOfFailure has the figures of what was done before it.
+// TestStagesOfFailure: a run that fails returns the times of what it did.
 func TestStagesOfFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		boom := errors.New("boom")
 		stats, err := slow(&slowSource{counter{}}, &collector{err: boom, slow: writeTime}).Run(t.Context())
-		if !errors.Is(err, boom) || len(stats.Stages) != 4 {
+		if !errors.Is(err, boom) || len(stats.Stages) != 5 {
 			t.Fatalf("%v, %+v", err, stats)
 		}
 		if encode := stats.Stages[encoding]; encode.Calls != 1 || encode.Busy != writeTime || stats.Stages[decoding].Calls == 0 {

@@ -50,7 +50,7 @@ func (l *layer) render(f *field, in *interior, ps *pose, own *plate) {
 // stillPixel is the displacement, in pixels, below which a pixel is left alone.
 const stillPixel = 0.01
 
-// compose writes the warped and painted region back, touching only pixels that
+// compose writes the warped and painted region back. It only writes pixels that
 // change.
 func (e *Engine) compose(f *frame.Frame) {
 	black := float32(0)
@@ -88,8 +88,8 @@ func (l *layer) at(x, y int) (colour, float32, float32) {
 	return l.c[i], l.alpha[i], l.seam[i]
 }
 
-// composeChroma gives each chroma sample the mean of what the luma pixels that
-// share it, of its own column and one or two rows, do. Each row is sampled by
+// composeChroma sets each changed chroma sample to the mean over the luma pixels
+// that share it, in its own column and one or two rows. Each row is sampled with
 // its own displacement: where the lips meet, the mean of the displacements of
 // upper and lower lip would point at the teeth between them.
 func (e *Engine) composeChroma(f *frame.Frame, plane int) {

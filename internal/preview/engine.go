@@ -1,9 +1,9 @@
-// Package preview is the lip engine that needs no checkpoint: it moves the
-// speaker's own pixels. The mouth of each frame is closed (neutralised), then
-// opened to the shape that the audio asks for, by a mesh warp of lips, jaw and
-// cheeks; the inside of the mouth is painted, with the speaker's own teeth
-// where the video has shown them. It works on the frame's own planes, so that
-// pixels outside the face mask stay bit-identical.
+// Package preview implements a lip engine that needs no checkpoint: it moves the
+// speaker's own pixels. A mesh warp of lips, jaw and cheeks closes the mouth of
+// each frame (neutralises it), then opens it to the shape of the voice. The inside
+// of the mouth is painted, with the speaker's own teeth if the video has shown
+// them. The engine works on the frame's own planes, so that pixels outside the
+// face mask stay bit-identical.
 package preview
 
 import (
@@ -25,7 +25,7 @@ const (
 	maskFeather  = 14
 )
 
-// Engine implements lip.Engine. It is not for concurrent use.
+// Engine implements lip.Engine. It is not safe for concurrent use.
 type Engine struct {
 	mask  []float32
 	mem   *membrane
@@ -50,8 +50,8 @@ type Engine struct {
 // expression.
 const neutralSeconds = 0.4
 
-// New returns an engine for video of the given frame rate. mouth returns what a
-// frame has to show, by the number of the frame in the video.
+// New returns an engine for video of the given frame rate. mouth returns the mouth
+// to draw in a frame, by the frame's number in the output.
 func New(fps float64, mouth func(frame int64) audio.Mouth) *Engine {
 	return &Engine{
 		mouth: mouth,
@@ -79,7 +79,7 @@ func (e *Engine) Hold() int { return 0 }
 // Close does nothing: the engine holds only memory.
 func (e *Engine) Close() error { return nil }
 
-// Push gives the item's face the mouth that its audio asks for.
+// Push draws the mouth on the item's face.
 func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	return e.out[:], nil
 }
 
-// Flush has nothing to finish.
+// Flush does nothing: no items are held.
 func (e *Engine) Flush(context.Context) ([]lip.Item, error) { return nil, nil }
 
 func (e *Engine) frame(it *lip.Item) {
@@ -153,7 +153,7 @@ func (e *Engine) learn(it *lip.Item, source *lips, points []vec, ps *pose) {
 	e.plate.learn(source, func(p vec) colour { return colourAt(&e.src, it.Frame, ps.toPixels(p)) })
 }
 
-// region is the part of the frame that the mask can touch.
+// region returns the part of the frame that the mask can touch.
 func (e *Engine) region(f *frame.Frame, align frame.Affine) image.Rectangle {
 	inv, ok := align.Invert()
 	if !ok {
@@ -169,7 +169,7 @@ func (e *Engine) region(f *frame.Frame, align frame.Affine) image.Rectangle {
 	return r.Intersect(image.Rect(0, 0, f.Width, f.Height))
 }
 
-// chromaRegion is region r of the frame in samples of plane i.
+// chromaRegion returns region r of the frame in samples of plane i.
 func chromaRegion(f *frame.Frame, i int, r image.Rectangle) image.Rectangle {
 	if i == 0 {
 		return r
@@ -207,12 +207,12 @@ func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float6
 	}
 }
 
-// facing tells whether a triangle of the mesh is seen from its front.
+// facing reports whether a triangle of the mesh is seen from its front.
 func facing(t [3]vec) bool {
 	return (t[1].x-t[0].x)*(t[2].y-t[0].y)-(t[1].y-t[0].y)*(t[2].x-t[0].x) < 0
 }
 
-// around is the square of pixels up to r from p.
+// around returns the square of pixels up to r from p.
 func around(p vec, r int) image.Rectangle {
 	c := image.Pt(int(p.x), int(p.y))
 	return image.Rectangle{c.Sub(image.Pt(r, r)), c.Add(image.Pt(r+1, r+1))}

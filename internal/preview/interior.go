@@ -43,7 +43,7 @@ func curve(p *[columns]vec, u float64) float64 {
 	return float64(w[0])*before.y + float64(w[1])*a.y + float64(w[2])*b.y + float64(w[3])*after.y
 }
 
-// coverage is the share of a pixel at (u, v) that lies between the lips, and
+// coverage returns the share of a pixel at (u, v) that lies between the lips, and
 // the lips' edges at u.
 func (a *interior) coverage(p vec) (c, up, lo float64) {
 	if p.x <= a.lower[0].x || p.x >= a.lower[columns-1].x {
@@ -58,7 +58,7 @@ func (a *interior) coverage(p vec) (c, up, lo float64) {
 	return c * smoothstep(0, 1.5, open), up, lo
 }
 
-// seamShade is how much darker the skin is at (u, v) because the lips touch
+// seamShade returns how much darker the skin is at (u, v) because the lips touch
 // there, 0..1.
 func (a *interior) seamShade(p vec) float64 {
 	if p.x <= a.lower[0].x || p.x >= a.lower[columns-1].x {
@@ -86,8 +86,8 @@ func (a *interior) shade(c colour, light, saturation float64) colour {
 	}
 }
 
-// paint gives the colour at (u, v) between the lips' edges up and lo; teeth is
-// the speaker's own mouth, nil when it was never seen.
+// paint returns the colour at (u, v) between the lips' edges up and lo; teeth is
+// the speaker's own mouth, or nil if it was never seen.
 func (a *interior) paint(p vec, up, lo float64, own *plate) colour {
 	x := (p.x - a.cu) / a.halfWidth
 	height := math.Max(lo-up, 1e-6)
@@ -139,7 +139,7 @@ func (t *plate) cell(p vec) (x, y float64) {
 	return (p.x + plateW/plateScale/2) * plateScale, (p.y - t.v0) * plateScale
 }
 
-// sample gives the colour at a point and how surely it is known, 0..1.
+// sample returns the colour at a point and how reliable it is, 0..1.
 func (t *plate) sample(p vec) (colour, float64) {
 	x, y := t.cell(p)
 	x0, y0 := int(math.Floor(x)), int(math.Floor(y))

@@ -49,7 +49,7 @@ func newPose(p []face.Point) (pose, bool) {
 	}
 	ps.det = ps.u.x*ps.v.y - ps.u.y*ps.v.x
 	// A nearly flat basis means a face seen from the side or from below,
-	// where displacements can no longer be told apart.
+	// where displacements can no longer be distinguished.
 	return ps, ps.det > 0.2*unit*unit
 }
 
@@ -63,5 +63,5 @@ func (ps *pose) toPixels(f vec) vec { return ps.origin.add(ps.direction(f)) }
 // direction maps a displacement.
 func (ps *pose) direction(f vec) vec { return ps.u.mul(f.x).add(ps.v.mul(f.y)) }
 
-// frontal is the cosine of the head's turn to the side: 1 seen from the front.
+// frontal returns the cosine of the head's turn to the side: 1 seen from the front.
 func (ps *pose) frontal() float64 { return math.Hypot(ps.u.x, ps.u.y) / ps.unit }

@@ -169,6 +169,9 @@ func turn(fc *face.Face, yaw, pitch, roll float64) *face.Face {
 // turned inside out (the creases of the smile, which unfold, are). The warp
 // does not look at pixels, so this holds whatever covers the face.
 func TestWarpDoesNotTear(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many poses")
+	}
 	f, fc := portrait(t, yuv420)
 	for _, pose := range [][3]float64{{}, {30, 0, 0}, {-30, 0, 0}, {0, 20, 0}, {0, -20, 0}, {0, 0, 30}, {0, 0, -30}, {20, 15, 25}, {-25, -10, -20}} {
 		for _, m := range []audio.Mouth{{}, {Open: 1}, {Open: 0.5, Round: 1}, {Open: 0.4, Wide: 1}, {Close: 1}} {

@@ -12,15 +12,15 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// ticket is a message of the stream of work.
+// ticket is a message in the work stream.
 type ticket struct {
 	Job        string `json:"job"`
 	Task       int    `json:"task"`
 	Generation int    `json:"generation"`
 }
 
-// send puts a task into the stream and gives its sequence there. It does not
-// count before the job's record has that sequence.
+// send puts a task into the work stream and returns its sequence number. The
+// task does not count until the job's record has that number.
 func (q *Queue) send(ctx context.Context, j Job, task int) (uint64, error) {
 	b, err := json.Marshal(ticket{j.ID, task, j.Generation})
 	if err != nil {
@@ -35,12 +35,12 @@ func (q *Queue) send(ctx context.Context, j Job, task int) (uint64, error) {
 
 // announceWork wakes all workers.
 func (q *Queue) announceWork() {
-	_ = q.nc.Publish(bellSubject, nil) // who does not hear it looks once a second
+	_ = q.nc.Publish(bellSubject, nil) // workers that miss it look once a second
 }
 
-// Submit puts a job into the queue. Its ID (NewID), Priority, Engine, Spec,
-// Video and Audio are taken; all else is set here. It is queued for good when
-// there is no error.
+// Submit puts a job into the queue. It uses the job's ID (see NewID), Priority,
+// Engine, Spec, Video and Audio, and sets all other fields. When it returns no
+// error, the job is stored.
 func (q *Queue) Submit(ctx context.Context, j Job) (Job, error) {
 	j.Priority = cmp.Or(j.Priority, Normal)
 	if _, ok := q.lines[j.Engine+"."+string(j.Priority)]; !ok || !validID(j.ID) {
@@ -65,8 +65,8 @@ func (q *Queue) Submit(ctx context.Context, j Job) (Job, error) {
 	return j, nil
 }
 
-// Cancel ends a job: at once where nobody works on it, else as soon as its
-// workers have stopped. Of a job that has ended it changes nothing.
+// Cancel ends a job: at once if nobody works on it, otherwise as soon as its
+// workers have stopped. It does not change a job that has ended.
 func (q *Queue) Cancel(ctx context.Context, id string) (Job, error) {
 	j, err := q.change(ctx, id, func(j *Job) error {
 		if j.State.Ended() || j.Cancelling {
@@ -83,7 +83,7 @@ func (q *Queue) Cancel(ctx context.Context, id string) (Job, error) {
 	return j, err
 }
 
-// Retry begins a failed or cancelled job anew. Parts that are done stay done.
+// Retry restarts a failed or cancelled job. Parts that are done stay done.
 func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 	j, err := q.Job(ctx, id)
 	if err != nil {
@@ -91,7 +91,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 	}
 	again := func() bool { return j.State == Failed || j.State == Cancelled }
 	refuse := func() error {
-		return fault.Usage.New("retry job "+id, "it is "+string(j.State), "only failed and cancelled jobs can be begun anew")
+		return fault.Usage.New("retry job "+id, "it is "+string(j.State), "retry only failed and cancelled jobs")
 	}
 	if !again() {
 		return j, refuse()
@@ -107,7 +107,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 		}
 	}
 	generation := j.Generation
-	// Whoever follows the job now reads of the new beginning only.
+	// Whoever follows the job now reads only the events of the new attempt.
 	if err := q.events.Purge(ctx, jetstream.WithPurgeSubject(eventSubject+id)); err != nil {
 		return j, q.failure(err)
 	}
@@ -127,7 +127,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 	return j, err
 }
 
-// partsDone tells whether the join can begin.
+// partsDone reports whether the join can start.
 func (j *Job) partsDone() bool {
 	for _, t := range j.Tasks {
 		if t.Kind == KindPart && t.State != Done {
@@ -137,8 +137,8 @@ func (j *Job) partsDone() bool {
 	return true
 }
 
-// Remove forgets a job that has ended, with its log. Its objects are the
-// caller's to remove.
+// Remove deletes a job that has ended, and its log. The caller removes its
+// objects.
 func (q *Queue) Remove(ctx context.Context, id string) error {
 	j, err := q.Job(ctx, id)
 	if err != nil {

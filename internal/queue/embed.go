@@ -32,16 +32,16 @@ func embed(o Options) (*server.Server, error) {
 	if err != nil {
 		return nil, fault.Internal.Wrap("start the queue in "+o.Dir, err)
 	}
-	// Start returns without having said why it could not listen.
+	// Start does not report why it could not listen.
 	go s.Start()
 	if !s.ReadyForConnections(2 * connecting) {
 		s.Shutdown()
 		s.WaitForShutdown()
-		hint := "see the space on the disk"
+		hint := "check the free space on the disk"
 		if o.Listen != "" {
-			hint = "is " + o.Listen + " taken by another program?"
+			hint = "check whether another program uses " + o.Listen
 		}
-		return nil, fault.Output.New("start the queue in "+o.Dir, "it does not come up", hint)
+		return nil, fault.Output.New("start the queue in "+o.Dir, "it does not start", hint)
 	}
 	return s, nil
 }

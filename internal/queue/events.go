@@ -17,22 +17,22 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// lastHeader marks the event after which there is nothing more.
+// lastHeader marks the last event of a job.
 const lastHeader = "Lipstream-Last"
 
-// Event is an entry of a job's log. Data is a lipstream.Event in JSON, with the
-// number of the task that it is about: "task".
+// Event is an entry in a job's log. Data is a lipstream.Event in JSON, with one
+// more field: "task", the number of the task.
 type Event struct {
-	// Sequence grows over the events of all jobs; those of one job are not
-	// numbered without gaps.
+	// Sequence increases over the events of all jobs, so the events of one job
+	// have gaps.
 	Sequence uint64
 	Data     []byte
-	Last     bool // nothing follows, unless the job is begun anew
+	Last     bool // nothing follows unless the job is retried
 }
 
-// Events calls f with the log of a job from behind a sequence on (0: all that
-// is kept), then with what comes, until the last event, f's error, which it
-// gives, or the end of ctx.
+// Events calls f with the events of a job after a sequence number (0 for all that
+// are kept), then with new ones as they arrive. It returns after the last event,
+// when f returns an error, which it returns, or when ctx ends.
 func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Event) error) error {
 	if _, err := q.Job(ctx, id); err != nil {
 		return err
@@ -41,9 +41,23 @@ func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Even
 	if last, err := q.events.GetLastMsgForSubject(ctx, subject); err == nil && last.Sequence <= after && last.Header.Get(lastHeader) != "" {
 		return nil
 	}
-	c, err := q.js.OrderedConsumer(ctx, eventStream, jetstream.OrderedConsumerConfig{
+	return q.consume(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
+	}, func(_ string, e Event) (bool, error) { return e.Last, f(e) })
+}
+
+// Follow calls f with all events of all jobs that are written from now on, until
+// ctx ends.
+func (q *Queue) Follow(ctx context.Context, f func(id string, e Event)) error {
+	return q.consume(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy}, func(id string, e Event) (bool, error) {
+		f(id, e)
+		return false, nil
 	})
+}
+
+// consume calls f with events until f returns true or an error, or ctx ends.
+func (q *Queue) consume(ctx context.Context, o jetstream.OrderedConsumerConfig, f func(id string, e Event) (bool, error)) error {
+	c, err := q.js.OrderedConsumer(ctx, eventStream, o)
 	if err != nil {
 		return q.failure(err)
 	}
@@ -58,24 +72,24 @@ func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Even
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err != nil {
-			if errors.Is(err, jetstream.ErrNoHeartbeat) {
-				continue // the connection is lost; the consumer begins again by itself
-			}
-			return q.failure(err)
+		if errors.Is(err, jetstream.ErrNoHeartbeat) {
+			continue // the connection is lost; the consumer starts again by itself
 		}
-		meta, err := m.Metadata()
+		var meta *jetstream.MsgMetadata
+		if err == nil {
+			meta, err = m.Metadata()
+		}
 		if err != nil {
 			return q.failure(err)
 		}
 		e := Event{Sequence: meta.Sequence.Stream, Data: m.Data(), Last: m.Headers().Get(lastHeader) != ""}
-		if err := f(e); err != nil || e.Last {
+		if end, err := f(strings.TrimPrefix(m.Subject(), eventSubject), e); end || err != nil {
 			return err
 		}
 	}
 }
 
-// end writes the last event of an ended job, unless it is there already.
+// end writes the last event of an ended job, unless the log has it already.
 func (q *Queue) end(ctx context.Context, j Job) error {
 	subject := eventSubject + j.ID
 	last, err := q.events.GetLastMsgForSubject(ctx, subject)
@@ -101,21 +115,21 @@ func (q *Queue) end(ctx context.Context, j Job) error {
 		return fault.Internal.Wrap("write the log of job "+j.ID, err)
 	}
 	m := &nats.Msg{Subject: subject, Data: b, Header: nats.Header{lastHeader: {"1"}}}
-	// Two who end the same job at once write one last event.
+	// The ID makes NATS drop a second last event of the same job.
 	_, err = q.js.PublishMsg(ctx, m, jetstream.WithMsgID(fmt.Sprintf("%s.%d.end", j.ID, j.Generation)))
 	return q.failure(err)
 }
 
-// Frame is a picture of a job at work.
+// Frame is a frame of a running job.
 type Frame struct {
 	Index int64  // of the output
 	JPEG  []byte // at most 640 pixels wide
 }
 
-// ErrNoFrame is the cause where a job has no picture (yet).
-var ErrNoFrame = errors.New("there is no picture of it yet")
+// ErrNoFrame is the cause when a job has no frame yet.
+var ErrNoFrame = errors.New("no frame of it has been made yet")
 
-// Frame gives the latest.
+// Frame returns the latest frame of a job.
 func (q *Queue) Frame(ctx context.Context, id string) (Frame, error) {
 	none := &fault.Error{Kind: fault.Input, Op: "show job " + id, Err: ErrNoFrame}
 	if !validID(id) {
@@ -129,33 +143,4 @@ func (q *Queue) Frame(ctx context.Context, id string) (Frame, error) {
 		return Frame{}, q.failure(err)
 	}
 	return Frame{Index: int64(binary.BigEndian.Uint64(e.Value())), JPEG: e.Value()[8:]}, nil
-}
-
-// Follow calls f with all events of all jobs that are written from now on, until
-// ctx ends.
-func (q *Queue) Follow(ctx context.Context, f func(id string, e Event)) error {
-	c, err := q.js.OrderedConsumer(ctx, eventStream, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
-	if err != nil {
-		return q.failure(err)
-	}
-	messages, err := c.Messages()
-	if err != nil {
-		return q.failure(err)
-	}
-	defer messages.Stop()
-	defer context.AfterFunc(ctx, messages.Stop)()
-	for {
-		m, err := messages.Next()
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, jetstream.ErrNoHeartbeat):
-			continue
-		case err != nil:
-			return q.failure(err)
-		}
-		if meta, err := m.Metadata(); err == nil {
-			f(strings.TrimPrefix(m.Subject(), eventSubject), Event{Sequence: meta.Sequence.Stream, Data: m.Data(), Last: m.Headers().Get(lastHeader) != ""})
-		}
-	}
 }

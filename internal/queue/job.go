@@ -4,11 +4,11 @@ import (
 	"time"
 )
 
-// State of a job.
+// State is the state of a job.
 type State string
 
-// The states. Done, Failed and Cancelled are ends, out of which only Retry
-// leads (not of Done).
+// The states of a job. Done, Failed and Cancelled are final, except that Retry
+// restarts failed and cancelled jobs.
 const (
 	Queued    State = "queued"
 	Running   State = "running"
@@ -17,36 +17,36 @@ const (
 	Cancelled State = "cancelled"
 )
 
-// Ended tells whether nothing more will happen to a job by itself.
+// Ended reports whether the state is final.
 func (s State) Ended() bool { return s == Done || s == Failed || s == Cancelled }
 
-// Priority of a job: all of a higher one are taken before any of a lower.
+// Priority is the priority of a job. Jobs of a higher priority are taken first.
 type Priority string
 
-// The priorities; "" is Normal.
+// The priorities. The empty string means Normal.
 const (
 	High   Priority = "high"
 	Normal Priority = "normal"
 	Low    Priority = "low"
 )
 
-// priorities in the order in which they are served.
+// priorities lists the priorities, the highest first.
 var priorities = []Priority{High, Normal, Low}
 
 // Media is an input of a job. Exactly one of Object and Path is set.
 type Media struct {
-	Name   string `json:"name"`             // what its owner calls it; never used as a path
+	Name   string `json:"name"`             // as the client calls it; never used as a path
 	Object string `json:"object,omitempty"` // its name in the store
-	Path   string `json:"path,omitempty"`   // a file that the workers can read, too
+	Path   string `json:"path,omitempty"`   // a file that the workers can read
 	Size   int64  `json:"size"`             // bytes
 }
 
-// Job is a job as the queue keeps it, and as the API shows it.
+// Job is a job as the queue stores it and the API shows it.
 type Job struct {
 	ID       string    `json:"id"`
 	State    State     `json:"state"`
 	Priority Priority  `json:"priority"`
-	Engine   string    `json:"engine"` // preview or latentsync: which workers may take it
+	Engine   string    `json:"engine"` // preview or latentsync: selects the workers that may take it
 	Spec     Spec      `json:"spec"`
 	Video    Media     `json:"video"`
 	Audio    Media     `json:"audio"`
@@ -54,48 +54,48 @@ type Job struct {
 	Started  time.Time `json:"started,omitzero"` // the first time
 	Ended    time.Time `json:"ended,omitzero"`
 
-	// Cancelling is set when somebody asked a running job to end.
+	// Cancelling is set while a running job is being cancelled.
 	Cancelling bool     `json:"cancelling,omitempty"`
 	Tasks      []Task   `json:"tasks"`
 	Result     *Result  `json:"result,omitempty"`  // of a job that is done
 	Problem    *Problem `json:"problem,omitempty"` // of one that failed
-	// Generation counts the times that the job was begun anew (Retry).
+	// Generation counts the retries of the job.
 	Generation int `json:"generation"`
-	// Revision of the record in the queue: it grows with every change.
+	// Revision is the revision of the record; it increases with every change.
 	Revision uint64 `json:"revision"`
 }
 
-// Kind of a task.
+// Kind is the kind of a task.
 type Kind string
 
-// The kinds. A job begins as one task, KindWhole. Who takes it may split it
-// instead of doing it: into parts and the join of them.
+// The kinds of tasks. A job starts as one task of KindWhole. The worker that takes
+// it may split it into parts and a join instead of doing it.
 const (
 	KindWhole Kind = "whole"
 	KindPart  Kind = "part"
 	KindJoin  Kind = "join"
 )
 
-// Task is what a worker does in one go.
+// Task is the piece of a job that one worker does.
 type Task struct {
 	Kind  Kind  `json:"kind"`
 	State State `json:"state"` // Queued, Running or Done; the job has the rest
 	Part  *Part `json:"part,omitempty"`
-	// Attempts counts how often the task was taken, but for those given back
-	// by a worker that was told to end.
+	// Attempts counts how often the task was taken, except when a worker that
+	// was shutting down gave it back.
 	Attempts int    `json:"attempts"`
-	Worker   string `json:"worker,omitempty"`  // who has it, or had it last
-	Object   string `json:"object,omitempty"`  // what it made, in the store
-	Frames   int64  `json:"frames,omitempty"`  // of the output that it made
-	NoFace   int64  `json:"no_face,omitempty"` // of them, without a usable face
+	Worker   string `json:"worker,omitempty"`  // the current or last worker
+	Object   string `json:"object,omitempty"`  // name of its output in the store
+	Frames   int64  `json:"frames,omitempty"`  // frames of its output
+	NoFace   int64  `json:"no_face,omitempty"` // frames without a usable face
 
-	Sequence uint64 `json:"sequence"` // of its message in the stream of work; 0: not sent yet
+	Sequence uint64 `json:"sequence"` // of its message in the work stream; 0: not sent yet
 	Lease    string `json:"lease,omitempty"`
 }
 
-// Part is a stretch of a job's output, in frames: [From, To). Frames from Lead
-// on, and up to Tail, are computed as well, so that neighbours fit. To and Tail
-// of -1 are the end, wherever that is.
+// Part is a stretch of a job's output, in frames: [From, To). Frames from Lead to
+// Tail are computed as well, so that neighbouring parts match. -1 in To and Tail
+// means the end of the output.
 type Part struct {
 	Lead int64 `json:"lead"`
 	From int64 `json:"from"`
@@ -125,12 +125,12 @@ type Result struct {
 type Problem struct {
 	Message  string `json:"message"`
 	Hint     string `json:"hint,omitempty"`
-	ExitCode int    `json:"exit_code"` // as of the command line
-	// Dead is set where the job was given up after too many attempts.
+	ExitCode int    `json:"exit_code"` // same as that of the command line
+	// Dead is set when the job was given up after too many attempts.
 	Dead bool `json:"dead,omitempty"`
 }
 
-// Worker is a process that does tasks, as it tells of itself.
+// Worker is a process that does tasks, as it describes itself.
 type Worker struct {
 	ID      string    `json:"id"`
 	Host    string    `json:"host"`
@@ -141,16 +141,16 @@ type Worker struct {
 	Engines []string  `json:"engines"`
 	Slots   int       `json:"slots"` // tasks at a time, at most
 	Busy    int       `json:"busy"`
-	// Draining workers finish what they have and take nothing.
+	// Draining workers finish their tasks and take no new ones.
 	Draining bool     `json:"draining,omitempty"`
 	Devices  []Device `json:"devices"`
-	// Memory is what tasks may use together, and Reserved what those at work
-	// were promised, bytes.
+	// Memory is what all tasks together may use, and Reserved what the running
+	// ones were promised, in bytes.
 	Memory   int64 `json:"memory"`
 	Reserved int64 `json:"reserved"`
 }
 
-// Device computes.
+// Device is a device that computes.
 type Device struct {
 	Name    string `json:"name"`    // cpu, gpu:0, cuda:0
 	Backend string `json:"backend"` // openvino, onnxruntime

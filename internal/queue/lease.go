@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -16,16 +15,16 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Why the context of a lease ended before its task did.
+// The causes for which the context of a lease ends before its task does.
 var (
 	ErrCancelled = errors.New("the job was cancelled")
 	ErrLost      = errors.New("the task was given to another worker")
 )
 
-// Lease is a task in the hands of this worker. It is kept alive until one of
-// Done, DonePart, Split, Fail, Release and Cancelled ends it; exactly one of
-// them is to be called, unless the context's cause is ErrLost. They give ErrLost
-// as the cause when another worker has the task by now.
+// Lease is a task that this worker holds. It is kept alive until one of Done,
+// DonePart, Split, Fail, Release and Cancelled ends it. Exactly one of them must
+// be called, unless the cause of the context is ErrLost. Their cause is ErrLost
+// when another worker has the task.
 type Lease struct {
 	Job   Job // as it was when the task was taken
 	Index int // of the task in Job.Tasks
@@ -45,10 +44,10 @@ func (q *Queue) lease(ctx context.Context, j Job, task int, id string, m jetstre
 	return l
 }
 
-// keep says that the worker lives, and watches the record.
+// keep sends heartbeats and watches the record.
 func (l *Lease) keep() {
 	defer close(l.done)
-	beat := time.NewTicker(l.q.o.Lease / 4)
+	beat := time.NewTicker(l.q.beat)
 	defer beat.Stop()
 	changes, err := l.q.jobs.Watch(l.ctx, l.Job.ID)
 	var updates <-chan jetstream.KeyValueEntry
@@ -56,7 +55,7 @@ func (l *Lease) keep() {
 		updates = changes.Updates()
 		defer func() { _ = changes.Stop() }()
 	}
-	last := time.Now() // when the server last heard of it
+	last := time.Now() // when the server last got a heartbeat
 	look := func(j Job) {
 		switch {
 		case !l.holds(&j):
@@ -92,23 +91,23 @@ func (l *Lease) keep() {
 	}
 }
 
-// holds tells whether the record has this lease.
+// holds reports whether the record names this lease.
 func (l *Lease) holds(j *Job) bool {
 	return !j.State.Ended() && j.Generation == l.Job.Generation && l.Index < len(j.Tasks) && j.Tasks[l.Index].Lease == l.id
 }
 
-// Task is what to do.
+// Task returns the task to do.
 func (l *Lease) Task() Task { return l.Job.Tasks[l.Index] }
 
-// ID is the lease's own: no two attempts have the same.
+// ID returns the name of the lease, which is different for every attempt.
 func (l *Lease) ID() string { return l.id }
 
-// Context ends when the task is not to be gone on with; its cause is
-// ErrCancelled or ErrLost.
+// Context returns a context that ends when the work on the task must stop. Its
+// cause is ErrCancelled or ErrLost.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Event writes into the job's log: a lipstream.Event in JSON. The events that
-// end a job are left to the queue, which knows when it ends.
+// Event adds a lipstream.Event in JSON to the job's log. It ignores the events
+// that end a job: the queue writes them.
 func (l *Lease) Event(ctx context.Context, data []byte) error {
 	var e map[string]any
 	if err := json.Unmarshal(data, &e); err != nil {
@@ -118,7 +117,7 @@ func (l *Lease) Event(ctx context.Context, data []byte) error {
 		return nil
 	}
 	e["task"] = l.Index
-	delete(e, "output") // a path of the worker's
+	delete(e, "output") // a path on the worker's machine
 	b, err := json.Marshal(e)
 	if err == nil {
 		_, err = l.q.js.Publish(ctx, eventSubject+l.Job.ID, b)
@@ -126,19 +125,19 @@ func (l *Lease) Event(ctx context.Context, data []byte) error {
 	return l.q.failure(err)
 }
 
-// Frame shows the job at work; only the latest is kept.
+// Frame stores a frame of the running job. Only the latest is kept.
 func (l *Lease) Frame(ctx context.Context, f Frame) error {
 	_, err := l.q.frames.Put(ctx, l.Job.ID, append(binary.BigEndian.AppendUint64(nil, uint64(f.Index)), f.JPEG...))
 	return l.q.failure(err)
 }
 
-// detached is a context for the end of a task: that of the lease ends as soon as
-// the record no longer has it.
+// detached returns a context for ending a task. The context of the lease ends as
+// soon as the record no longer names the lease.
 func detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), connecting)
 }
 
-// change changes the record, if it still has this lease.
+// change changes the record if it still names this lease.
 func (l *Lease) change(ctx context.Context, f func(*Job, *Task)) (Job, error) {
 	ctx, stop := detached(ctx)
 	defer stop()
@@ -151,8 +150,8 @@ func (l *Lease) change(ctx context.Context, f func(*Job, *Task)) (Job, error) {
 	})
 }
 
-// finish acknowledges the message after the record was changed. Were this
-// process to end in between, the message would be handed out again and dropped.
+// finish acknowledges the message after the record was changed. If this process
+// ends in between, the message is handed out again and dropped.
 func (l *Lease) finish(ctx context.Context, j Job, err error) error {
 	ctx, stop := detached(ctx)
 	defer stop()
@@ -167,7 +166,7 @@ func (l *Lease) finish(ctx context.Context, j Job, err error) error {
 	return err
 }
 
-// Split puts parts and their join in the place of a task of KindWhole.
+// Split replaces a task of KindWhole with parts and their join.
 func (l *Lease) Split(ctx context.Context, parts []Part) error {
 	if l.Task().Kind != KindWhole || len(parts) < 2 || len(l.Job.Tasks) != 1 {
 		return fault.Internal.New("split job "+l.Job.ID, fmt.Sprintf("%s into %d", l.Task().Kind, len(parts)))
@@ -186,7 +185,7 @@ func (l *Lease) Split(ctx context.Context, parts []Part) error {
 	return l.finish(ctx, j, err)
 }
 
-// DonePart tells that a part is an object in the store.
+// DonePart reports that a part is done and where it is in the store.
 func (l *Lease) DonePart(ctx context.Context, object string, frames, noFace int64) error {
 	j, err := l.change(ctx, func(_ *Job, t *Task) {
 		t.State, t.Object, t.Frames, t.NoFace, t.Lease = Done, object, frames, noFace, ""
@@ -199,7 +198,7 @@ func (l *Lease) DonePart(ctx context.Context, object string, frames, noFace int6
 	return l.finish(ctx, j, err)
 }
 
-// Done tells that the job is done.
+// Done reports that the job is done.
 func (l *Lease) Done(ctx context.Context, r Result) error {
 	j, err := l.change(ctx, func(j *Job, t *Task) {
 		t.State, t.Object, t.Frames, t.Lease = Done, r.Object, r.Frames, ""
@@ -209,15 +208,15 @@ func (l *Lease) Done(ctx context.Context, r Result) error {
 	return l.finish(ctx, j, err)
 }
 
-// Fail tells why a task failed. When it is worth another attempt, and there
-// were fewer than Options.Attempts, it is queued again after a pause; else its
+// Fail reports why a task failed. If again is set and there were fewer than
+// Options.Attempts attempts, the task is queued again after a pause. Otherwise its
 // job has failed.
 func (l *Lease) Fail(ctx context.Context, p Problem, again bool) error {
 	var pause time.Duration
 	j, err := l.change(ctx, func(j *Job, t *Task) {
 		t.State, t.Lease = Queued, ""
 		if pause = 0; again && t.Attempts < l.q.o.Attempts && !j.Cancelling {
-			pause = min(30*time.Second, time.Duration(math.Pow(2, float64(t.Attempts-1)))*time.Second)
+			pause = min(maxPause, l.q.pause<<min(t.Attempts-1, 10))
 			return
 		}
 		if p.Dead = again; again {
@@ -238,7 +237,7 @@ func (l *Lease) Fail(ctx context.Context, p Problem, again bool) error {
 	return l.q.failure(l.m.NakWithDelay(pause))
 }
 
-// warn writes a warning into the job's log.
+// warn adds a warning to the job's log.
 func (l *Lease) warn(ctx context.Context, message, hint string) {
 	b, err := json.Marshal(lipstream.Event{Type: lipstream.EventWarning, Time: time.Now(), Message: message, Hint: hint})
 	if err == nil {
@@ -249,7 +248,7 @@ func (l *Lease) warn(ctx context.Context, message, hint string) {
 	}
 }
 
-// Release gives the task back as if it had not been taken.
+// Release returns the task to the queue as if it had not been taken.
 func (l *Lease) Release(ctx context.Context) error {
 	_, err := l.change(ctx, func(j *Job, t *Task) {
 		t.State, t.Lease, t.Attempts = Queued, "", t.Attempts-1
@@ -266,8 +265,8 @@ func (l *Lease) Release(ctx context.Context) error {
 	return err
 }
 
-// Cancelled tells that the work has stopped because the job is cancelled. The
-// job ends with the last of its tasks at work.
+// Cancelled reports that the work has stopped because the job was cancelled. The
+// job ends when its last running task has stopped.
 func (l *Lease) Cancelled(ctx context.Context) error {
 	j, err := l.change(ctx, func(j *Job, t *Task) {
 		t.State, t.Lease = Queued, ""

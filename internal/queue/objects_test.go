@@ -9,6 +9,7 @@ import (
 
 // TestObjects is here because a NATS server is.
 func TestObjects(t *testing.T) {
+	t.Parallel()
 	q := open(t, Options{})
 	s, err := store.Open(t.Context(), "objects:", q.JetStream())
 	if err != nil {

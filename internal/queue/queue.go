@@ -1,10 +1,10 @@
-// Package queue keeps jobs and hands their tasks to workers. It is NATS
-// JetStream, embedded in this process or a cluster elsewhere.
+// Package queue stores jobs and hands their tasks to workers. It uses NATS
+// JetStream, embedded in this process or in a cluster elsewhere.
 //
-// A task is a message in a stream of work; the record of its job, in a
-// key-value bucket, says what counts. A task is handed out again when its
-// worker is silent for a lease's time, so it may be done twice; its record is
-// changed with compare-and-swap, so only one of them counts.
+// A task is a message in a work stream. The record of its job, in a key-value
+// bucket, decides what is valid. A task is handed out again when its worker is
+// silent for the time of a lease, so it may be done twice. The record is changed
+// with compare-and-swap, so only one of the results counts.
 package queue
 
 import (
@@ -25,25 +25,25 @@ import (
 	"github.com/lipstream/lipstream/internal/store"
 )
 
-// Options of a Queue.
+// Options configures a Queue.
 type Options struct {
-	// URL of NATS servers with JetStream; empty: one in this process, whose
-	// files are in Dir.
+	// URL is the address of NATS servers with JetStream. If it is empty, a server
+	// runs in this process and keeps its files in Dir.
 	URL string
 	Dir string
-	// Listen is the address on which the embedded server lets workers in;
-	// empty: only this process uses it. Token is what they have to show, and
-	// what is shown to the servers at URL; empty: none.
+	// Listen is the address on which the embedded server accepts workers. If it is
+	// empty, only this process uses the server. Token is what workers must send,
+	// and what is sent to the servers at URL; it may be empty.
 	Listen string
 	Token  string
-	// Lead makes this process the one whose version counts: the server. All who
-	// work together must have the same.
+	// Lead is set by the server: its version and its options apply. Workers must
+	// have the same version.
 	Lead    bool
 	Version string
-	// Lease is how long a worker may be silent before its tasks are given to
-	// another; default 30 s, at least 1 s. All use that of the lead.
+	// Lease is how long a worker may be silent before another gets its tasks;
+	// default 30 s, at least 1 s. Workers use the value of the lead.
 	Lease time.Duration
-	// Attempts is how often a task is tried before the job is given up; default 3.
+	// Attempts is how often a task is tried before the job fails; default 3.
 	Attempts int
 	Log      *slog.Logger // default: none
 }
@@ -61,15 +61,15 @@ const (
 	workSubject  = "lipstream.work."
 	eventSubject = "lipstream.events."
 	deadSubject  = "lipstream.dead."
-	bellSubject  = "lipstream.bell" // there is work; heard by those who wait
+	bellSubject  = "lipstream.bell" // wakes waiting workers
 )
 
 const (
 	defaultLease    = 30 * time.Second
 	minLease        = time.Second
 	defaultAttempts = 3
-	// maxEvents bounds a job's log. At two entries a second an 8-hour job would
-	// have 57,600; of those the oldest go.
+	// maxEvents bounds a job's log; the oldest entries are dropped. At two entries
+	// a second, an 8-hour job would have 57,600.
 	maxEvents = 20_000
 	deadFor   = 30 * 24 * time.Hour
 	framesFor = time.Hour
@@ -78,19 +78,18 @@ const (
 	connecting = 10 * time.Second
 )
 
-// engines that jobs may ask for; each has its own line in the queue, because
+// engines lists the engines of jobs. Each has its own line in the queue because
 // not every worker has checkpoints.
 var engines = []string{"latentsync", "preview"}
 
 const op = "use the queue"
 
-// Queue is a connection to the queue. Its methods may be called from any
-// goroutine.
+// Queue is a connection to the queue. It is safe for concurrent use.
 type Queue struct {
 	o      Options
 	log    *slog.Logger
-	server *server.Server // nil: elsewhere
-	lock   *os.File       // of its folder
+	server *server.Server // nil: remote
+	lock   *os.File       // on its folder
 	nc     *nats.Conn
 	js     jetstream.JetStream
 
@@ -98,19 +97,23 @@ type Queue struct {
 	events, work                 jetstream.Stream
 	lines                        map[string]jetstream.Consumer // by engine.priority
 
+	beat  time.Duration // between two heartbeats of a lease
+	look  time.Duration // see lookEvery
+	pause time.Duration // before the second attempt of a task; it doubles with every further one
+
 	mu   sync.Mutex
 	bell chan struct{} // closed and replaced when there may be work
 }
 
-// Open starts or joins a queue. Failures are of kind Missing (no server
-// answers, or one of another version), Usage or Output (the folder).
+// Open starts or joins a queue. Its errors are of kind Missing (no server
+// answers, or its version differs), Usage or Output (the folder).
 func Open(ctx context.Context, o Options) (*Queue, error) {
 	o.Lease = cmp.Or(o.Lease, defaultLease)
 	o.Attempts = cmp.Or(o.Attempts, defaultAttempts)
 	if o.Lease < minLease || o.Attempts < 1 {
-		return nil, fault.Usage.New(op, fmt.Sprintf("a lease of %v with %d attempts cannot work", o.Lease, o.Attempts), "give at least 1s and 1")
+		return nil, fault.Usage.New(op, fmt.Sprintf("a lease of %v with %d attempts is too small", o.Lease, o.Attempts), "use a lease of at least 1s and at least 1 attempt")
 	}
-	q := &Queue{o: o, log: o.Log, bell: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
+	q := &Queue{o: o, log: o.Log, look: lookEvery, pause: time.Second, bell: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
 	if q.log == nil {
 		q.log = slog.New(slog.DiscardHandler)
 	}
@@ -133,6 +136,7 @@ func (q *Queue) open(ctx context.Context) (err error) {
 	if err := q.agree(ctx); err != nil {
 		return err
 	}
+	q.beat = q.o.Lease / 4
 	if err := q.setUp(ctx); err != nil {
 		return q.failure(err)
 	}
@@ -145,7 +149,7 @@ func (q *Queue) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// connect starts the embedded server, where one is wanted, and connects.
+// connect starts the embedded server, unless a URL is set, and connects.
 func (q *Queue) connect() (err error) {
 	options := []nats.Option{
 		nats.Name("lipstream " + q.o.Version), nats.Timeout(connecting),
@@ -166,7 +170,7 @@ func (q *Queue) connect() (err error) {
 		if q.o.Dir == "" {
 			return fault.Usage.New("start the queue", "it needs a folder")
 		}
-		// Two servers on the same files would destroy them.
+		// Two servers would corrupt each other's files.
 		if q.lock, err = store.Own(q.o.Dir); err != nil {
 			return err
 		}
@@ -181,7 +185,7 @@ func (q *Queue) connect() (err error) {
 	return nil
 }
 
-// Close ends the connection and the embedded server.
+// Close closes the connection and stops the embedded server.
 func (q *Queue) Close() error {
 	if q.nc != nil {
 		q.nc.Close()
@@ -196,7 +200,7 @@ func (q *Queue) Close() error {
 	return nil
 }
 
-// agree settles the version and the options that all share.
+// agree publishes the version and the shared options, or reads those of the lead.
 func (q *Queue) agree(ctx context.Context) (err error) {
 	if q.about, err = q.bucket(ctx, jetstream.KeyValueConfig{Bucket: aboutBucket}); err != nil {
 		return q.failure(err)
@@ -227,10 +231,10 @@ func (q *Queue) agree(ctx context.Context) (err error) {
 	return nil
 }
 
-// ErrVersion is the cause where the lead has another version.
+// ErrVersion is the cause when the lead has another version.
 var ErrVersion = errors.New("the server is another version of Lipstream")
 
-// sameVersion is a fault of kind Missing when the lead has another version.
+// sameVersion returns an error of kind Missing when the lead has another version.
 func (q *Queue) sameVersion(ctx context.Context) error {
 	e, err := q.about.Get(ctx, "version")
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
@@ -246,7 +250,8 @@ func (q *Queue) sameVersion(ctx context.Context) error {
 	return nil
 }
 
-// Shared gives what workers have to know of the server: where the media are.
+// Shared returns a setting of the server that workers need, such as where the
+// media are.
 func (q *Queue) Shared(ctx context.Context, key string) (string, error) {
 	e, err := q.about.Get(ctx, key)
 	if err != nil {
@@ -255,7 +260,7 @@ func (q *Queue) Shared(ctx context.Context, key string) (string, error) {
 	return string(e.Value()), nil
 }
 
-// Share tells it.
+// Share publishes a setting for workers.
 func (q *Queue) Share(ctx context.Context, key, value string) error {
 	_, err := q.about.PutString(ctx, key, value)
 	return q.failure(err)
@@ -268,7 +273,7 @@ func (q *Queue) bucket(ctx context.Context, c jetstream.KeyValueConfig) (jetstre
 	return q.js.CreateOrUpdateKeyValue(ctx, c)
 }
 
-// setUp makes the streams, buckets and consumers.
+// setUp creates the streams, buckets and consumers.
 func (q *Queue) setUp(ctx context.Context) (err error) {
 	for _, b := range []struct {
 		to     *jetstream.KeyValue
@@ -307,8 +312,8 @@ func (q *Queue) setUp(ctx context.Context) (err error) {
 	return nil
 }
 
-// repair puts right what a crash of the lead may have left: an ended job whose
-// last event was not written.
+// repair writes the last events of ended jobs that a crash of the lead may have
+// left out.
 func (q *Queue) repair(ctx context.Context) error {
 	jobs, err := q.Jobs(ctx)
 	for _, j := range jobs {
@@ -319,13 +324,13 @@ func (q *Queue) repair(ctx context.Context) error {
 	return err
 }
 
-// Conn is the connection to NATS.
+// Conn returns the connection to NATS.
 func (q *Queue) Conn() *nats.Conn { return q.nc }
 
-// JetStream is what an object store of NATS needs.
+// JetStream returns the JetStream context, which an object store of NATS needs.
 func (q *Queue) JetStream() jetstream.JetStream { return q.js }
 
-// Address is where workers reach the embedded server: nats://host:port, or "".
+// Address returns where workers reach the embedded server, nats://host:port, or "".
 func (q *Queue) Address() string {
 	if q.server == nil || q.o.Listen == "" {
 		return ""
@@ -333,13 +338,13 @@ func (q *Queue) Address() string {
 	return q.server.ClientURL()
 }
 
-// Health is nil when the queue answers.
+// Health returns nil when the queue answers.
 func (q *Queue) Health(ctx context.Context) error {
 	_, err := q.about.Status(ctx)
 	return q.failure(err)
 }
 
-// ring wakes those who wait for work.
+// ring wakes everybody who waits for work.
 func (q *Queue) ring() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -353,7 +358,7 @@ func (q *Queue) rung() <-chan struct{} {
 	return q.bell
 }
 
-// failure makes an error of NATS one of Lipstream's.
+// failure turns an error of NATS into a fault.
 func (q *Queue) failure(err error) error {
 	if err == nil {
 		return nil
@@ -361,5 +366,5 @@ func (q *Queue) failure(err error) error {
 	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
-	return fault.Missing.Wrap(op, err, "see whether the NATS servers run and have JetStream")
+	return fault.Missing.Wrap(op, err, "check that the NATS servers run and have JetStream enabled")
 }

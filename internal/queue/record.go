@@ -15,12 +15,12 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// ErrNoJob is the cause where a job is not there.
-var ErrNoJob = errors.New("there is no such job")
+// ErrNoJob is the cause when a job does not exist.
+var ErrNoJob = errors.New("the job does not exist")
 
 var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
 
-// NewID makes a job's name: 18 letters and digits, which sort by time.
+// NewID returns a new job ID: 18 letters and digits that sort by time.
 func NewID() string {
 	b := make([]byte, 11)
 	ms := time.Now().UnixMilli()
@@ -31,16 +31,16 @@ func NewID() string {
 	return idEncoding.EncodeToString(b)
 }
 
-// validID keeps foreign text out of NATS's subjects.
+// validID reports whether id has the form of NewID and so is safe in a subject.
 func validID(id string) bool {
 	return len(id) == 18 && strings.Trim(id, "0123456789abcdefghjkmnpqrstvwxyz") == ""
 }
 
 func noJob(id string) error {
-	return &fault.Error{Kind: fault.Input, Op: "find job " + id, Err: ErrNoJob, Hint: "lipstream jobs lists them"}
+	return &fault.Error{Kind: fault.Input, Op: "find job " + id, Err: ErrNoJob, Hint: "run lipstream jobs to list all jobs"}
 }
 
-// Job gives one job; ErrNoJob is the cause where it is not there.
+// Job returns a job. The cause of the error is ErrNoJob if it does not exist.
 func (q *Queue) Job(ctx context.Context, id string) (Job, error) {
 	if !validID(id) {
 		return Job{}, noJob(id)
@@ -64,7 +64,7 @@ func decode(e jetstream.KeyValueEntry) (Job, error) {
 	return j, nil
 }
 
-// Jobs gives all, the newest first.
+// Jobs returns all jobs, the newest first.
 func (q *Queue) Jobs(ctx context.Context) ([]Job, error) {
 	w, err := q.jobs.WatchAll(ctx, jetstream.IgnoreDeletes())
 	if err != nil {
@@ -77,7 +77,7 @@ func (q *Queue) Jobs(ctx context.Context) ([]Job, error) {
 		case <-ctx.Done():
 			return nil, q.failure(ctx.Err())
 		case e, ok := <-w.Updates():
-			if !ok || e == nil { // all that were there
+			if !ok || e == nil { // the end of the existing records
 				slices.SortFunc(all, func(a, b Job) int { return strings.Compare(b.ID, a.ID) })
 				return all, nil
 			}
@@ -90,8 +90,8 @@ func (q *Queue) Jobs(ctx context.Context) ([]Job, error) {
 	}
 }
 
-// Watch calls f with every job and then with every change of one, until ctx
-// ends; j is nil where a job was removed.
+// Watch calls f with every job and then with every change, until ctx ends. When a
+// job was removed, j is nil.
 func (q *Queue) Watch(ctx context.Context, f func(id string, j *Job)) error {
 	w, err := q.jobs.WatchAll(ctx)
 	if err != nil {
@@ -120,11 +120,11 @@ func (q *Queue) Watch(ctx context.Context, f func(id string, j *Job)) error {
 	}
 }
 
-// errKeep is what change's callback gives to leave the record as it is.
+// errKeep is returned by the callback of change to leave the record unchanged.
 var errKeep = errors.New("nothing to change")
 
-// change changes a record by compare-and-swap: f may be called several times,
-// each time with the record as it then is.
+// change changes a record by compare-and-swap. It may call f several times, each
+// time with the current record.
 func (q *Queue) change(ctx context.Context, id string, f func(*Job) error) (Job, error) {
 	for {
 		j, err := q.Job(ctx, id)
@@ -151,13 +151,13 @@ func (q *Queue) change(ctx context.Context, id string, f func(*Job) error) (Job,
 	}
 }
 
-// outdated tells whether somebody else was faster.
+// outdated reports whether somebody else changed the record first.
 func outdated(err error) bool {
 	var api *jetstream.APIError
 	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
 
-// running tells whether somebody works on any of the job's tasks.
+// running reports whether a worker holds any of the job's tasks.
 func (j *Job) running() bool {
 	return slices.ContainsFunc(j.Tasks, func(t Task) bool { return t.State == Running })
 }

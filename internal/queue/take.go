@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	// look is how often a waiting worker looks for work of which it heard no
-	// bell: tasks of a worker that was lost, and those whose pause is over.
-	look = time.Second
-	// settling is how long the record of a job may come after its message.
+	// lookEvery is how often a waiting worker looks for work that no bell
+	// announced: tasks of a lost worker, and those whose pause is over.
+	lookEvery = time.Second
+	// settling is how long the record of a job may appear after its message.
 	settling = time.Minute
 	glance   = 300 * time.Millisecond // between two looks for such a record
+	maxPause = 30 * time.Second       // before another attempt of a task
 )
 
-// Announce tells the others of a worker; every few seconds it says that the
-// worker lives. It is a fault of kind Missing when the server has become another
-// version: the worker should end then.
+// Announce publishes the state of a worker; call it every few seconds. It returns
+// an error of kind Missing when the version of the server has changed: the worker
+// should then end.
 func (q *Queue) Announce(ctx context.Context, w Worker) error {
 	if err := q.sameVersion(ctx); err != nil {
 		return err
@@ -39,12 +40,12 @@ func (q *Queue) Announce(ctx context.Context, w Worker) error {
 	return q.failure(err)
 }
 
-// Leave takes a worker off the list.
+// Leave removes a worker from the list.
 func (q *Queue) Leave(ctx context.Context, id string) error {
 	return q.failure(q.workers.Purge(ctx, id))
 }
 
-// Workers gives those that live, ordered by ID.
+// Workers returns the live workers, ordered by ID.
 func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
 	keys, err := q.workers.Keys(ctx)
 	if errors.Is(err, jetstream.ErrNoKeysFound) {
@@ -74,33 +75,40 @@ func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
 
 // Take waits for a task of one of the engines and takes it for a worker: the
 // first of the highest priority. The lease is kept alive until one of its
-// methods ends it, also when ctx has ended.
+// methods ends it, even after ctx has ended.
 func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lease, error) {
 	for {
 		rung := q.rung()
-		for _, p := range priorities {
-			for _, engine := range engines {
-				l, err := q.next(ctx, worker, engine+"."+string(p))
-				if err != nil || l != nil {
-					return l, err
-				}
-			}
+		if l, err := q.first(ctx, worker, engines); err != nil || l != nil {
+			return l, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, fault.Cancelled.Wrap("wait for work", ctx.Err())
 		case <-rung:
-		case <-time.After(look):
+		case <-time.After(q.look):
 		}
 	}
 }
 
-// next takes the first task of a line that is to be done; nil: there is none
-// now.
+// first takes the first task of the highest priority; it returns nil when there
+// is none now.
+func (q *Queue) first(ctx context.Context, worker string, engines []string) (*Lease, error) {
+	for _, p := range priorities {
+		for _, engine := range engines {
+			if l, err := q.next(ctx, worker, engine+"."+string(p)); err != nil || l != nil {
+				return l, err
+			}
+		}
+	}
+	return nil, nil
+}
+
+// next takes the first task of a line; it returns nil when there is none now.
 func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
 	c, ok := q.lines[line]
 	if !ok {
-		return nil, fault.Internal.New("wait for work "+line, "there is no such line")
+		return nil, fault.Internal.New("wait for work "+line, "the line does not exist")
 	}
 	for ctx.Err() == nil {
 		batch, err := c.FetchNoWait(1)
@@ -123,8 +131,8 @@ func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
 	return nil, nil
 }
 
-// passing keeps a worker waiting through what passes by itself: a server that
-// is starting again.
+// passing drops errors that pass by themselves, such as those of a server that is
+// restarting.
 func (q *Queue) passing(err error) error {
 	if err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting) {
@@ -133,9 +141,8 @@ func (q *Queue) passing(err error) error {
 	return q.failure(err)
 }
 
-// accept looks whether a message is what its job's record says is to be done,
-// and takes the task; nil without an error: it is not, or not yet, and the
-// message was dealt with.
+// accept takes the task of a message if the record of its job says that it is to
+// be done. Otherwise it deals with the message and returns nil.
 func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Lease, error) {
 	meta, err := m.Metadata()
 	if err != nil {
@@ -143,7 +150,7 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	}
 	var t ticket
 	if err := json.Unmarshal(m.Data(), &t); err != nil || !validID(t.Job) {
-		q.log.Warn("queue: a message that is none of Lipstream's is dropped", "subject", m.Subject())
+		q.log.Warn("queue: an unknown message is dropped", "subject", m.Subject())
 		return nil, q.failure(m.Ack())
 	}
 	var what verdict
@@ -164,8 +171,8 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 			task := &j.Tasks[t.Task]
 			task.State, task.Lease = Queued, ""
 			j.Problem = &Problem{Dead: true, ExitCode: int(fault.Internal),
-				Message: fmt.Sprintf("given up after %d attempts: the worker %s was lost while it worked on it", task.Attempts, task.Worker),
-				Hint:    "see the log of the worker; then retry the job"}
+				Message: fmt.Sprintf("given up after %d attempts: the worker %s was lost", task.Attempts, task.Worker),
+				Hint:    "look at the log of the worker, then retry the job"}
 		case stopped:
 			if task := &j.Tasks[t.Task]; task.State == Running {
 				task.State, task.Lease = Queued, ""
@@ -205,15 +212,15 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	return nil, err
 }
 
-// verdict is what to do with a message.
+// verdict says what to do with a message.
 type verdict int
 
 const (
 	take      verdict = iota
-	drop              // it does not count, or no longer
-	early             // its record may come yet
-	completed         // the task was done, and not acknowledged
-	giveUp            // it was tried too often
+	drop              // it is not valid, or no longer
+	early             // its record may still appear
+	completed         // the task is done but was not acknowledged
+	giveUp            // there were too many attempts
 	stopped           // the job is being cancelled
 )
 
@@ -224,7 +231,7 @@ func (q *Queue) judge(j *Job, t ticket, sequence uint64) verdict {
 	case j.Generation < t.Generation:
 		return early
 	case t.Task >= len(j.Tasks):
-		return early // of a split that is just being written
+		return early // a split is being written
 	}
 	task := j.Tasks[t.Task]
 	switch {
@@ -244,7 +251,7 @@ func (q *Queue) judge(j *Job, t ticket, sequence uint64) verdict {
 	return take
 }
 
-// proceed sends the join when all parts are done, unless it was sent.
+// proceed queues the join once all parts are done.
 func (q *Queue) proceed(ctx context.Context, j Job) error {
 	last := len(j.Tasks) - 1
 	if j.State.Ended() || j.Tasks[last].Kind != KindJoin || j.Tasks[last].Sequence != 0 || !j.partsDone() {
@@ -265,8 +272,7 @@ func (q *Queue) proceed(ctx context.Context, j Job) error {
 	return err
 }
 
-// bury keeps a job that was given up where operators find it: the stream
-// LIPSTREAM_DEAD.
+// bury copies a job that was given up to the stream LIPSTREAM_DEAD, for operators.
 func (q *Queue) bury(ctx context.Context, j Job) error {
 	b, err := json.Marshal(j)
 	if err == nil {

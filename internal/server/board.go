@@ -10,7 +10,7 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// board has the record and the progress of every job, as the queue tells them.
+// board holds the record and the progress of every job, as reported by the queue.
 type board struct {
 	mu      sync.Mutex
 	jobs    map[string]*entry
@@ -31,22 +31,21 @@ type tombstone struct {
 	version uint64
 }
 
-// maxTombstones bounds what is remembered of removed jobs: a list that is
-// further behind begins anew.
+// maxTombstones bounds the removed jobs that are remembered.
 const maxTombstones = 1000
 
 func newBoard() *board {
 	return &board{jobs: map[string]*entry{}, changed: make(chan struct{})}
 }
 
-// note wakes who waits for a change; mu is held.
+// note wakes everybody who waits for a change. The caller holds mu.
 func (b *board) note() {
 	b.version++
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
 
-// set is told of every change of a record.
+// set records a change of a job; nil removes it.
 func (b *board) set(id string, j *queue.Job) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,7 +74,7 @@ func (b *board) set(id string, j *queue.Job) {
 	e.version, e.record = b.version, b.version
 }
 
-// event is told of every event.
+// event records the progress that an event reports.
 func (b *board) event(id string, q queue.Event) {
 	var e struct {
 		Task int `json:"task"`
@@ -93,7 +92,7 @@ func (b *board) event(id string, q queue.Event) {
 	}
 }
 
-// view is a job as the API shows it.
+// view returns the job as the API shows it.
 func (e *entry) view() jobView {
 	j := e.job
 	v := jobView{Job: j, Video: mediaView{j.Video.Name, j.Video.Size}, Audio: mediaView{j.Audio.Name, j.Audio.Size}, Tasks: []taskView{}}
@@ -114,7 +113,7 @@ func (e *entry) view() jobView {
 	return v
 }
 
-// progress sums that of all tasks.
+// progress returns the progress of all tasks together.
 func (e *entry) progress() *progressView {
 	var p *progressView
 	for i, t := range e.job.Tasks {
@@ -151,7 +150,7 @@ func (e *entry) progress() *progressView {
 	return p
 }
 
-// get gives one; false: it is not there (yet).
+// get returns a job, or false if the board does not have it.
 func (b *board) get(id string) (jobView, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -162,8 +161,8 @@ func (b *board) get(id string) (jobView, bool) {
 	return e.view(), true
 }
 
-// record gives a job's view without progress, a number that grows with every
-// change of the record, and what is closed at the next change of any job.
+// record returns a job's view without progress, a number that increases with every
+// change of the record, and a channel that is closed when any job changes.
 func (b *board) record(id string) (v jobView, version uint64, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -174,7 +173,7 @@ func (b *board) record(id string) (v jobView, version uint64, changed <-chan str
 	return v, version, b.changed
 }
 
-// since gives what has changed after a version, oldest first.
+// since returns what has changed after a version, oldest first.
 func (b *board) since(version uint64) (jobs []jobView, gone []string, now uint64, changed <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -196,7 +195,7 @@ func (b *board) since(version uint64) (jobs []jobView, gone []string, now uint64
 	return jobs, gone, b.version, b.changed
 }
 
-// list gives jobs, the newest first.
+// list returns jobs, the newest first.
 func (b *board) list(state, before string, limit int) []jobView {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -214,7 +213,7 @@ func (b *board) list(state, before string, limit int) []jobView {
 	return list
 }
 
-// count tells how many jobs are in each state.
+// count returns the number of jobs in each state.
 func (b *board) count() map[queue.State]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -225,7 +224,7 @@ func (b *board) count() map[queue.State]int {
 	return n
 }
 
-// all gives the records.
+// all returns all records.
 func (b *board) all() []queue.Job {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -15,23 +15,19 @@ import (
 )
 
 const (
-	// maxLog bounds the events of a job that are held for its listeners; those
-	// before come only to who begins anew.
+	// maxLog bounds the events of a job that are kept in memory for its listeners.
 	maxLog = 20_000
 	// slow is how long one write to a listener may take before it is dropped. It
-	// can come back with Last-Event-ID.
+	// can reconnect with Last-Event-ID.
 	slow      = 20 * time.Second
 	heartbeat = 15 * time.Second
-	// listPause gathers changes of the list.
+	// listPause is how long changes of the list are collected before they are sent.
 	listPause = 250 * time.Millisecond
 )
 
-// hub reads the log of each job that somebody follows once, for all who follow
-// it.
+// hub reads the log of each followed job once, for all its listeners.
 type hub struct {
 	read func(ctx context.Context, id string, after uint64, f func(queue.Event) error) error
-
-	slow time.Duration // see slow
 
 	life context.Context // of all streams
 	end  context.CancelFunc
@@ -55,12 +51,12 @@ type jobLog struct {
 }
 
 func newHub(read func(context.Context, string, uint64, func(queue.Event) error) error) *hub {
-	h := &hub{read: read, slow: slow, logs: map[string]*jobLog{}}
+	h := &hub{read: read, logs: map[string]*jobLog{}}
 	h.life, h.end = context.WithCancel(context.Background())
 	return h
 }
 
-// follow gives the log of a job; leave has to be called.
+// follow returns the log of a job. The caller must call leave.
 func (h *hub) follow(id string) (l *jobLog, leave func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -86,14 +82,15 @@ func (h *hub) follow(id string) (l *jobLog, leave func()) {
 	}
 }
 
-// forget makes the next listener read a job's log anew: it was begun again.
+// forget makes the next listener read a job's log from its beginning, after a
+// retry.
 func (h *hub) forget(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.logs, id)
 }
 
-// close ends all.
+// close ends all streams.
 func (h *hub) close() {
 	h.end()
 	h.wg.Wait()
@@ -112,7 +109,7 @@ func (h *hub) listeners() int {
 }
 
 func (l *jobLog) fill(ctx context.Context, read func(context.Context, string, uint64, func(queue.Event) error) error, id string) {
-	// A failure ends the streams; their clients come back.
+	// A failure ends the streams; their clients reconnect.
 	_ = read(ctx, id, 0, func(e queue.Event) error {
 		e.Data = bytes.Clone(e.Data)
 		l.mu.Lock()
@@ -132,7 +129,7 @@ func (l *jobLog) fill(ctx context.Context, read func(context.Context, string, ui
 	l.changed = make(chan struct{})
 }
 
-// from gives the events from the n-th on.
+// from returns the events from the n-th on.
 func (l *jobLog) from(n int) (events []queue.Event, next int, ended bool, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,22 +140,21 @@ func (l *jobLog) from(n int) (events []queue.Event, next int, ended bool, change
 
 // stream writes server-sent events.
 type stream struct {
-	w    http.ResponseWriter
-	c    *http.ResponseController
-	slow time.Duration
+	w http.ResponseWriter
+	c *http.ResponseController
 }
 
-func (h *hub) open(w http.ResponseWriter) *stream {
+func openStream(w http.ResponseWriter) *stream {
 	head := w.Header()
 	head.Set("Content-Type", "text/event-stream")
 	head.Set("Cache-Control", "no-store")
 	head.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	return &stream{w, http.NewResponseController(w), h.slow}
+	return &stream{w, http.NewResponseController(w)}
 }
 
 func (s *stream) write(text string) error {
-	_ = s.c.SetWriteDeadline(time.Now().Add(s.slow))
+	_ = s.c.SetWriteDeadline(time.Now().Add(slow))
 	if _, err := s.w.Write([]byte(text)); err != nil {
 		return err
 	}
@@ -183,12 +179,12 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 	if last := cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after")); last != "" {
 		var err error
 		if after, err = strconv.ParseUint(last, 10, 64); err != nil {
-			return refuse(http.StatusBadRequest, "Last-Event-ID is no number: "+strconv.Quote(last), "leave it out to begin anew")
+			return refuse(http.StatusBadRequest, "Last-Event-ID is not a number: "+strconv.Quote(last), "leave it out to read all events")
 		}
 	}
 	l, leave := s.hub.follow(id)
 	defer leave()
-	out := s.hub.open(w)
+	out := openStream(w)
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	var seen uint64 // version of the record
@@ -244,7 +240,7 @@ func kindOf(data []byte) string {
 func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) error {
 	s.hub.add(1)
 	defer s.hub.add(-1)
-	out := s.hub.open(w)
+	out := openStream(w)
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	var version uint64

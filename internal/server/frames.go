@@ -13,16 +13,15 @@ import (
 )
 
 const (
-	// decoders is how many clients may read frames at a time.
+	// decoders is how many clients may read frames at the same time.
 	decoders = 4
-	// queueing is how long a further one waits before it is told to come back.
+	// queueing is how long another client waits before it is told to try again.
 	queueing = 20 * time.Second
 )
 
-// jobFrames answers with the pictures of the result, for clients that want no
-// file: RGB24, one after the other, rows from top to bottom, without padding. Of
-// a job with codec ffv1 and a video of 8-bit RGB, what was not changed is bit for
-// bit the input.
+// jobFrames answers with the frames of the result as raw RGB24: one after the
+// other, rows from top to bottom, without padding. For a job with codec ffv1 and a
+// video of 8-bit RGB, unchanged pixels are bit for bit those of the input.
 func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	result, path, err := s.result(r)
 	if err != nil {
@@ -71,7 +70,7 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 		return r.Context().Err()
 	case <-busy.C:
 		h.Set("Retry-After", "5")
-		return refuse(http.StatusServiceUnavailable, "others are reading frames, as many as this server lets", "try again later")
+		return refuse(http.StatusServiceUnavailable, "as many clients as this server allows are reading frames", "try again later")
 	}
 	frames, err := media.OpenRGB(r.Context(), tools, path, info, first, count)
 	if err != nil {
@@ -79,18 +78,19 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer func() { _ = frames.Close() }()
 	c := http.NewResponseController(w)
-	_ = c.Flush() // the client need not wait for the first frame to hear their size
-	n, err := io.Copy(&paced{w, c, s.stall}, frames)
+	_ = c.SetWriteDeadline(time.Now().Add(stall))
+	_ = c.Flush() // the client learns the size before the first frame is decoded
+	n, err := io.Copy(&paced{w, c}, frames)
 	if err != nil || n != size {
 		if r.Context().Err() == nil {
 			s.log.Warn("server: a result's frames ended early", "job", r.PathValue("id"), "bytes", n, "of", size, "error", err)
 		}
-		panic(http.ErrAbortHandler) // it must not look like the end
+		panic(http.ErrAbortHandler) // a short answer must not look complete
 	}
 	return nil
 }
 
-// within is a number of a request's query, 0 where it is not given.
+// within returns a number of a request's query, or 0 if it is not given.
 func within(r *http.Request, name string, most int64) (int64, error) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
@@ -98,20 +98,19 @@ func within(r *http.Request, name string, most int64) (int64, error) {
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 || n > most {
-		return 0, refuse(http.StatusBadRequest, name+"="+strconv.Quote(text)+" is out of range", "0 to "+strconv.FormatInt(most, 10))
+		return 0, refuse(http.StatusBadRequest, name+"="+strconv.Quote(text)+" is out of range", "use 0 to "+strconv.FormatInt(most, 10))
 	}
 	return n, nil
 }
 
-// paced ends an answer whose client takes nothing for too long: it holds what
-// others wait for.
+// paced aborts an answer whose client reads nothing for too long, because others
+// wait for its decoder.
 type paced struct {
-	w     io.Writer
-	c     *http.ResponseController
-	stall time.Duration
+	w io.Writer
+	c *http.ResponseController
 }
 
 func (p *paced) Write(b []byte) (int, error) {
-	_ = p.c.SetWriteDeadline(time.Now().Add(p.stall))
+	_ = p.c.SetWriteDeadline(time.Now().Add(stall))
 	return p.w.Write(b)
 }

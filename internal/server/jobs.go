@@ -25,7 +25,7 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// find gives a job's view, from the queue where the board has not heard of it.
+// find returns a job's view. It asks the queue if the board does not have the job.
 func (s *Server) find(ctx context.Context, id string) (jobView, error) {
 	if v, ok := s.board.get(id); ok {
 		return v, nil
@@ -47,33 +47,33 @@ func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, v)
 }
 
-const usualList, longestList = 100, 1000
+const defaultLimit, maxLimit = 100, 1000
 
 func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	limit := usualList
+	limit := defaultLimit
 	if text := q.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > longestList {
-			return refuse(http.StatusBadRequest, "limit="+strconv.Quote(text)+" is out of range", "1 to "+strconv.Itoa(longestList))
+		if err != nil || n < 1 || n > maxLimit {
+			return refuse(http.StatusBadRequest, "limit="+strconv.Quote(text)+" is out of range", "use 1 to "+strconv.Itoa(maxLimit))
 		}
 		limit = n
 	}
 	state := q.Get("state")
 	if state != "" && !slices.Contains([]queue.State{queue.Queued, queue.Running, queue.Done, queue.Failed, queue.Cancelled}, queue.State(state)) {
-		return refuse(http.StatusBadRequest, "state="+strconv.Quote(state)+" is not known", "one of queued, running, done, failed, cancelled")
+		return refuse(http.StatusBadRequest, "state="+strconv.Quote(state)+" is not known", "use queued, running, done, failed or cancelled")
 	}
 	return answer(w, http.StatusOK, map[string]any{"jobs": s.board.list(state, q.Get("before"), limit)})
 }
 
 func (s *Server) createJob(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
-		return refuse(http.StatusServiceUnavailable, "the server is ending", "try again when it has started anew")
+		return refuse(http.StatusServiceUnavailable, "the server is shutting down", "try again when it has restarted")
 	}
 	n := s.board.count()
 	if waiting := n[queue.Queued] + n[queue.Running]; waiting >= s.o.MaxQueued {
 		w.Header().Set("Retry-After", "60")
-		return refuse(http.StatusTooManyRequests, fmt.Sprintf("%d jobs are waiting, the most that this server takes", waiting), "try again later")
+		return refuse(http.StatusTooManyRequests, fmt.Sprintf("%d jobs are waiting, which is the limit of this server", waiting), "try again later")
 	}
 	var spec queue.Spec
 	var made []upload
@@ -85,7 +85,7 @@ func (s *Server) createJob(w http.ResponseWriter, r *http.Request) error {
 	case "multipart/form-data":
 		spec, made, err = s.readForm(r, params["boundary"])
 	default:
-		err = refuse(http.StatusUnsupportedMediaType, "the Content-Type has to be application/json or multipart/form-data", "see /v1/openapi.json")
+		err = refuse(http.StatusUnsupportedMediaType, "the Content-Type is not application/json or multipart/form-data", "see /v1/openapi.json")
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a form may end before its body does
 	var j queue.Job
@@ -107,7 +107,7 @@ func (s *Server) createJob(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusCreated, v)
 }
 
-// readForm takes files and the specification out of a form, as they come.
+// readForm reads the files and the specification of a form in any order.
 func (s *Server) readForm(r *http.Request, boundary string) (spec queue.Spec, made []upload, err error) {
 	form := multipart.NewReader(r.Body, boundary)
 	seen := map[string]bool{}
@@ -121,7 +121,7 @@ func (s *Server) readForm(r *http.Request, boundary string) (spec queue.Spec, ma
 		}
 		name := part.FormName()
 		if seen[name] {
-			return spec, made, refuse(http.StatusBadRequest, "the field "+strconv.Quote(name)+" is there twice", "")
+			return spec, made, refuse(http.StatusBadRequest, "the field "+strconv.Quote(name)+" appears twice", "send it once")
 		}
 		seen[name] = true
 		switch name {
@@ -130,7 +130,7 @@ func (s *Server) readForm(r *http.Request, boundary string) (spec queue.Spec, ma
 			d.DisallowUnknownFields()
 			video, audio := spec.Video, spec.Audio
 			if err := d.Decode(&spec); err != nil {
-				return spec, made, refuse(http.StatusBadRequest, "the field spec is no such JSON: "+err.Error(), "see /v1/openapi.json")
+				return spec, made, refuse(http.StatusBadRequest, "the field spec is not a valid job: "+err.Error(), "see /v1/openapi.json")
 			}
 			if video.Upload != "" {
 				spec.Video = video
@@ -155,7 +155,7 @@ func (s *Server) readForm(r *http.Request, boundary string) (spec queue.Spec, ma
 	}
 }
 
-// receive keeps a file of a form.
+// receive stores a file of a form.
 func (s *Server) receive(part *multipart.Part) (upload, error) {
 	i, err := s.uploads.create(part.FileName(), -1)
 	if err != nil {
@@ -175,21 +175,21 @@ func (s *Server) receive(part *multipart.Part) (upload, error) {
 	return i, err
 }
 
-// shrink settles the size of an upload that had to be guessed.
+// shrink corrects the size of an upload whose size was not known.
 func (u *uploads) shrink(i upload, size int64) (upload, error) {
 	u.mu.Lock()
 	u.stored -= i.Size - size
 	u.mu.Unlock()
 	i.Size = size
-	return i, fault.Output.Wrap("keep upload "+i.Name, u.write(i), "is the server's disk full?")
+	return i, fault.Output.Wrap("keep upload "+i.Name, u.write(i), "check the free space on the server's disk")
 }
 
-// prepare checks a specification and gives its job, with the inputs where the
-// workers find them.
+// prepare checks a specification and returns its job, with the inputs where the
+// workers can read them.
 func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error) {
 	j := queue.Job{ID: queue.NewID(), Priority: cmp.Or(spec.Priority, queue.Normal), Spec: spec}
 	if !slices.Contains([]queue.Priority{queue.High, queue.Normal, queue.Low}, j.Priority) {
-		return j, refuse(http.StatusBadRequest, fmt.Sprintf("priority %q is not known", spec.Priority), "one of high, normal, low")
+		return j, refuse(http.StatusBadRequest, fmt.Sprintf("priority %q is not known", spec.Priority), "use high, normal or low")
 	}
 	var err error
 	if j.Video, err = s.media(ctx, "video", spec.Video); err != nil {
@@ -202,7 +202,7 @@ func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error
 		stem := strings.TrimSuffix(j.Video.Name, filepath.Ext(j.Video.Name))
 		j.Spec.Name = stem + "-lipstream.mp4"
 	} else if j.Spec.Name = cleanName(spec.Name); j.Spec.Name != spec.Name {
-		return j, refuse(http.StatusBadRequest, "the name is no plain file name", "such as result.mp4")
+		return j, refuse(http.StatusBadRequest, "the name is not a plain file name", "use one such as result.mp4")
 	}
 	if ext := strings.ToLower(filepath.Ext(j.Spec.Name)); !slices.Contains(media.Containers(), ext) {
 		return j, refuse(http.StatusBadRequest, "the name "+strconv.Quote(j.Spec.Name)+" does not have the extension of a video", "let it end in one of "+strings.Join(media.Containers(), ", "))
@@ -219,7 +219,7 @@ func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error
 	return j, err
 }
 
-// engine settles auto: LatentSync where a worker has it.
+// engine resolves auto: LatentSync if a worker has it, otherwise the preview.
 func (s *Server) engine(ctx context.Context, asked string) (string, error) {
 	if asked != "" && asked != lipstream.EngineAuto {
 		return asked, nil
@@ -236,12 +236,12 @@ func (s *Server) engine(ctx context.Context, asked string) (string, error) {
 	return lipstream.EnginePreview, nil
 }
 
-// media finds an input and puts it where workers reach it.
+// media finds an input and puts it where the workers can read it.
 func (s *Server) media(ctx context.Context, what string, src queue.Source) (queue.Media, error) {
 	var m queue.Media
 	switch {
 	case (src.Upload == "") == (src.Path == ""):
-		return m, refuse(http.StatusBadRequest, what+" needs an upload or a path, and only one of them", "upload the file: POST /v1/uploads")
+		return m, refuse(http.StatusBadRequest, what+" needs either an upload or a path", "upload the file: POST /v1/uploads")
 	case src.Path != "":
 		path, st, err := s.underRoot(src.Path)
 		if err != nil {
@@ -256,7 +256,7 @@ func (s *Server) media(ctx context.Context, what string, src queue.Source) (queu
 		return m, err
 	}
 	if offset != i.Size {
-		return m, refuse(http.StatusConflict, fmt.Sprintf("%s: only %d of %d bytes have been uploaded", i.Name, offset, i.Size), "go on with the upload first")
+		return m, refuse(http.StatusConflict, fmt.Sprintf("%s: only %d of %d bytes have been uploaded", i.Name, offset, i.Size), "complete the upload first")
 	}
 	m = queue.Media{Name: i.Name, Path: s.uploads.data(i), Size: i.Size}
 	return m, s.publish(ctx, &m, "uploads/"+i.ID+i.Ext)
@@ -269,7 +269,7 @@ func extOf(path string) string {
 	return ""
 }
 
-// publish puts a file into the store, where workers cannot read it here.
+// publish puts a file into the store if workers cannot read it from this machine.
 func (s *Server) publish(ctx context.Context, m *queue.Media, object string) error {
 	if s.o.Store.Path(object) != "" {
 		return nil
@@ -310,7 +310,7 @@ func (s *Server) deleteJob(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// removeJob forgets a job and its objects.
+// removeJob removes a job and its objects.
 func (s *Server) removeJob(ctx context.Context, id string) error {
 	if err := s.o.Queue.Remove(ctx, id); err != nil {
 		return err
@@ -331,7 +331,7 @@ func (s *Server) retryJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if v.State != queue.Failed && v.State != queue.Cancelled {
-		return refuse(http.StatusConflict, "the job is "+string(v.State), "only failed and cancelled jobs can be begun anew")
+		return refuse(http.StatusConflict, "the job is "+string(v.State), "retry only failed and cancelled jobs")
 	}
 	j, err := s.o.Queue.Retry(r.Context(), id)
 	if err != nil {
@@ -345,7 +345,7 @@ func (s *Server) retryJob(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	if s.o.Estimate == nil {
-		return refuse(http.StatusServiceUnavailable, "this server has no worker of its own that could try", "submit the job")
+		return refuse(http.StatusServiceUnavailable, "this server has no worker of its own to estimate with", "submit the job")
 	}
 	var spec queue.Spec
 	if err := readJSON(w, r, &spec); err != nil {
@@ -356,7 +356,7 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	}
 	job := spec.Job()
 	var err error
-	var names []string // of the inputs, path and name in turn
+	var names []string // pairs of path and name, for a strings.Replacer
 	for _, in := range []struct {
 		what string
 		src  queue.Source
@@ -381,9 +381,9 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	}
 	plan, err := s.o.Estimate(r.Context(), job)
 	if f, ok := errors.AsType[*fault.Error](err); ok && f.Err != nil {
-		told := *f
-		told.Err = errors.New(strings.NewReplacer(names...).Replace(f.Err.Error()))
-		return &told
+		named := *f
+		named.Err = errors.New(strings.NewReplacer(names...).Replace(f.Err.Error()))
+		return &named
 	}
 	if err != nil {
 		return err
@@ -391,7 +391,7 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, plan)
 }
 
-// localPath is an input's file on this machine.
+// localPath returns an input's file on this machine.
 func (s *Server) localPath(what string, src queue.Source) (string, error) {
 	if src.Path != "" && src.Upload == "" {
 		path, _, err := s.underRoot(src.Path)
@@ -399,12 +399,12 @@ func (s *Server) localPath(what string, src queue.Source) (string, error) {
 	}
 	i, offset, err := s.uploads.find(src.Upload)
 	if err == nil && offset != i.Size {
-		err = refuse(http.StatusConflict, what+" is not complete", "go on with the upload first")
+		err = refuse(http.StatusConflict, "the upload of the "+what+" is not complete", "complete the upload first")
 	}
 	return s.uploads.data(i), err
 }
 
-// inUse are the uploads of jobs that have not ended.
+// inUse returns the uploads of jobs that have not ended.
 func (s *Server) inUse() map[string]bool {
 	used := map[string]bool{}
 	for _, j := range s.board.all() {

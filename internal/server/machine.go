@@ -49,7 +49,7 @@ func viewOf(r memory.Reading) readingView {
 	return v
 }
 
-// memoryHistory answers with what the monitor has read, the last reading too.
+// memoryHistory answers with the readings of the monitor, including the latest.
 func (s *Server) memoryHistory(w http.ResponseWriter, _ *http.Request) error {
 	history := []readingView{}
 	readings := s.o.Monitor.History()
@@ -59,9 +59,9 @@ func (s *Server) memoryHistory(w http.ResponseWriter, _ *http.Request) error {
 	for _, r := range readings {
 		history = append(history, viewOf(r))
 	}
-	view := func(t, usual memory.Threshold) thresholdView {
+	view := func(t, fallback memory.Threshold) thresholdView {
 		if t == (memory.Threshold{}) {
-			t = usual
+			t = fallback
 		}
 		return thresholdView{t.Fraction, t.Bytes}
 	}
@@ -98,8 +98,8 @@ func (s *Server) options(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// API is the version of the HTTP API: it rises when a client of the one before
-// would no longer work.
+// API is the version of the HTTP API. It increases when older clients would no
+// longer work.
 const API = 1
 
 func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
@@ -108,7 +108,7 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) error {
 
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
-		return refuse(http.StatusServiceUnavailable, "the server is ending", "")
+		return refuse(http.StatusServiceUnavailable, "the server is shutting down", "")
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
@@ -130,11 +130,11 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// sweepEvery is how often old things are looked for.
+// sweepEvery is how often old jobs and uploads are removed.
 const sweepEvery = 10 * time.Minute
 
-// keep removes what is older than the retention: jobs that have ended, with their
-// results, and uploads that no job needs. It touches nothing else.
+// keep removes ended jobs, their results and unused uploads that are older than the
+// retention. It touches nothing else.
 func (s *Server) keep(ctx context.Context) error {
 	for {
 		s.sweep(ctx, time.Now().Add(-s.o.Retention))
@@ -150,7 +150,7 @@ func (s *Server) sweep(ctx context.Context, before time.Time) {
 	for _, j := range s.board.all() {
 		if j.State.Ended() && j.Ended.Before(before) && ctx.Err() == nil {
 			if err := s.removeJob(ctx, j.ID); err != nil {
-				s.log.Warn("server: an old job stays", "job", j.ID, "error", err)
+				s.log.Warn("server: an old job could not be removed", "job", j.ID, "error", err)
 			}
 		}
 	}
@@ -161,7 +161,7 @@ func (s *Server) sweep(ctx context.Context, before time.Time) {
 		}
 	}
 	if s.o.Store.Path("uploads/x") != "" {
-		return // uploads are used where they are
+		return // workers read uploads where they are
 	}
 	objects := map[string]bool{}
 	for _, j := range s.board.all() {
@@ -175,7 +175,7 @@ func (s *Server) sweep(ctx context.Context, before time.Time) {
 			}
 		}
 		if err != nil && ctx.Err() == nil {
-			s.log.Warn("server: old media stay", "error", err)
+			s.log.Warn("server: old media could not be removed", "error", err)
 		}
 	}
 }

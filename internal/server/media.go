@@ -21,8 +21,8 @@ import (
 	"github.com/lipstream/lipstream/internal/store"
 )
 
-// results are copies of objects of a store elsewhere, for clients that jump
-// about in them.
+// results caches objects of a remote store as files, for clients that seek in
+// them.
 type results struct {
 	dir   string
 	store store.Store
@@ -31,7 +31,7 @@ type results struct {
 }
 
 func newResults(dir string, s store.Store) (*results, error) {
-	// What is there is of another life: it is fetched again at need.
+	// Files of an earlier run are fetched again when they are needed.
 	err := os.RemoveAll(dir)
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
@@ -44,7 +44,7 @@ func (c *results) file(object string) string {
 	return filepath.Join(c.dir, hex.EncodeToString(sum[:16]))
 }
 
-// path gives a file with the object.
+// path returns a file with the object.
 func (c *results) path(ctx context.Context, object string) (string, error) {
 	if p := c.store.Path(object); p != "" {
 		return p, nil
@@ -85,7 +85,7 @@ func (c *results) path(ctx context.Context, object string) (string, error) {
 	return path, fault.Output.Wrap("fetch object "+object, fault.WithoutPath(err))
 }
 
-// drop removes the copy of an object.
+// drop removes the cached copy of an object.
 func (c *results) drop(object string) {
 	if c.store.Path(object) != "" {
 		return
@@ -100,7 +100,8 @@ func gone(name string) error {
 	return refuse(http.StatusGone, name+" is no longer kept", "upload it again")
 }
 
-// serveFile answers with a file: ranges, and what a browser needs to show it.
+// serveFile answers with a file. It supports ranges and sets the headers that a
+// browser needs to show the file.
 func serveFile(w http.ResponseWriter, r *http.Request, path, name string) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -127,7 +128,8 @@ func serveFile(w http.ResponseWriter, r *http.Request, path, name string) error 
 	return nil
 }
 
-// disposition names a file in ASCII for old clients, and as it is (RFC 6266).
+// disposition returns a Content-Disposition with the name in ASCII, for old
+// clients, and in full (RFC 6266).
 func disposition(how, name string) string {
 	plain := strings.Map(func(r rune) rune {
 		if r < 0x20 || r > 0x7e || r == '"' || r == '\\' || r == '%' {
@@ -138,7 +140,8 @@ func disposition(how, name string) string {
 	return how + `; filename="` + plain + `"; filename*=UTF-8''` + strings.ReplaceAll(url.QueryEscape(name), "+", "%20")
 }
 
-// contentType is one that a browser plays, or downloads: never one that it runs.
+// contentType returns a type that a browser plays or downloads, and never one that
+// it runs.
 func contentType(name string) string {
 	switch ext := strings.ToLower(filepath.Ext(name)); ext {
 	case ".mp4", ".m4v":
@@ -163,7 +166,7 @@ func contentType(name string) string {
 	return "application/octet-stream"
 }
 
-// result is that of the job in a request, as a file.
+// result returns the result of the job in a request, and its file.
 func (s *Server) result(r *http.Request) (*queue.Result, string, error) {
 	j, err := s.o.Queue.Job(r.Context(), r.PathValue("id"))
 	if err != nil {

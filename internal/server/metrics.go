@@ -13,8 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// metrics are what Prometheus asks for. Jobs, workers and memory are read at
-// that time.
+// metrics serves Prometheus. Jobs, workers and memory are read at every scrape.
 type metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec
@@ -43,11 +42,11 @@ var (
 	listenersDesc = prometheus.NewDesc("lipstream_event_listeners", "Open streams of events.", nil, nil)
 	storedDesc    = prometheus.NewDesc("lipstream_upload_stored_bytes", "Bytes of all uploads that are kept.", nil, nil)
 	usedDesc      = prometheus.NewDesc("lipstream_memory_used_bytes", "Memory in use, by host, control group and GPU.", []string{"memory"}, nil)
-	totalDesc     = prometheus.NewDesc("lipstream_memory_total_bytes", "Memory there is.", []string{"memory"}, nil)
+	totalDesc     = prometheus.NewDesc("lipstream_memory_total_bytes", "Total memory.", []string{"memory"}, nil)
 	levelDesc     = prometheus.NewDesc("lipstream_memory_level", "0 normal, 1 warning, 2 critical.", []string{"memory"}, nil)
-	slotsDesc     = prometheus.NewDesc("lipstream_worker_slots", "Tasks that a worker does at a time.", []string{"worker"}, nil)
-	busyDesc      = prometheus.NewDesc("lipstream_worker_busy", "Tasks that a worker is at.", []string{"worker"}, nil)
-	reservedDesc  = prometheus.NewDesc("lipstream_worker_reserved_bytes", "Memory promised to tasks at work.", []string{"worker"}, nil)
+	slotsDesc     = prometheus.NewDesc("lipstream_worker_slots", "Tasks that a worker can run at the same time.", []string{"worker"}, nil)
+	busyDesc      = prometheus.NewDesc("lipstream_worker_busy", "Running tasks of a worker.", []string{"worker"}, nil)
+	reservedDesc  = prometheus.NewDesc("lipstream_worker_reserved_bytes", "Memory promised to running tasks.", []string{"worker"}, nil)
 )
 
 // Describe implements prometheus.Collector.
@@ -89,7 +88,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// measure times a route.
+// measure returns a handler that measures the time of requests.
 func (m *metrics) measure(pattern string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began, c := time.Now(), &counted{ResponseWriter: w, code: http.StatusOK}

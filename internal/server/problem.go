@@ -10,8 +10,8 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// problem is an answer of RFC 9457, with what Lipstream adds: a hint, and the
-// exit code that the command line would have.
+// problem is the body of an error (RFC 9457). Lipstream adds a hint, and the exit
+// code that the command line would have.
 type problem struct {
 	Type     string `json:"type"`
 	Title    string `json:"title"`
@@ -22,7 +22,7 @@ type problem struct {
 	ExitCode int    `json:"exit_code,omitempty"`
 }
 
-// statusError is an error with a status of its own.
+// statusError is an error with an HTTP status.
 type statusError struct {
 	status       int
 	detail, hint string
@@ -33,11 +33,11 @@ func (e *statusError) Error() string { return e.detail }
 func refuse(status int, detail, hint string) error { return &statusError{status, detail, hint} }
 
 var (
-	errNoRoute  = refuse(http.StatusNotFound, "there is nothing at this address, or not with this method", "see /v1/openapi.json")
-	errNoUpload = refuse(http.StatusNotFound, "there is no such upload", "it may have been removed: upload the file again")
+	errNoRoute  = refuse(http.StatusNotFound, "nothing is at this address, or it does not allow this method", "see /v1/openapi.json")
+	errNoUpload = refuse(http.StatusNotFound, "the upload does not exist", "upload the file again; the server may have removed it")
 )
 
-// statusOf is the status for an error.
+// statusOf returns the HTTP status for an error.
 func statusOf(err error) int {
 	var s *statusError
 	var tooLarge *http.MaxBytesError
@@ -52,7 +52,7 @@ func statusOf(err error) int {
 	return fault.KindOf(err).HTTPStatus()
 }
 
-// fail answers with an error.
+// fail writes an error as the answer.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status := statusOf(err)
 	p := problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Instance: r.URL.Path, Detail: err.Error(), Hint: fault.HintOf(err)}
@@ -74,7 +74,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.log.Error("server: a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
 	h := w.Header()
-	h.Del("Content-Length") // of what was to be the answer
+	h.Del("Content-Length") // of the intended answer
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	if status == http.StatusUnauthorized {
@@ -84,7 +84,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	_ = json.NewEncoder(w).Encode(p)
 }
 
-// answer writes JSON.
+// answer writes v as JSON.
 func answer(w http.ResponseWriter, status int, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {

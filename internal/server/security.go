@@ -20,14 +20,14 @@ import (
 
 const (
 	cookieName = "lipstream_session"
-	// maxJSON bounds the body of a request that is no upload.
+	// maxJSON bounds the JSON body of a request, in bytes.
 	maxJSON = 1 << 20
-	// stall is how long a client may send or take nothing.
+	// stall is how long a client may neither send nor read.
 	stall = time.Minute
 )
 
-// allowedHosts are the names under which the server answers. A page of somebody
-// else whose name was made to point here (DNS rebinding) has another one.
+// allowedHosts returns the host names that the server answers to. This stops DNS
+// rebinding: a foreign page whose name points here has another host name.
 func allowedHosts(o Options) map[string]bool {
 	hosts := map[string]bool{"localhost": true, "127.0.0.1": true, "::1": true}
 	if host, _, err := net.SplitHostPort(o.Listen); err == nil && host != "" {
@@ -48,13 +48,13 @@ func (s *Server) hostAllowed(hostPort string) bool {
 	if s.hosts[host] {
 		return true
 	}
-	// With a token, a server on all addresses may be called by any of them: a
-	// rebound page has no token. It is a name that is refused.
+	// With a token, a server on all addresses accepts any IP address: a rebound
+	// page has no token. Unknown names are still refused.
 	listen, _, err := net.SplitHostPort(s.o.Listen)
 	return err == nil && s.o.Token != "" && net.ParseIP(host) != nil && (listen == "" || net.ParseIP(listen).IsUnspecified())
 }
 
-// guard is before everything: who is called, and from which page.
+// guard checks the host and the origin of every request.
 func (s *Server) guard(next http.Handler) http.Handler {
 	cross := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -65,7 +65,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Content-Security-Policy", "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
 		if !s.hostAllowed(r.Host) {
-			s.fail(w, r, refuse(http.StatusMisdirectedRequest, "this server is not called "+r.Host, "use the address that lipstream serve printed, or start it with --allow-host"))
+			s.fail(w, r, refuse(http.StatusMisdirectedRequest, "this server does not answer to the name "+r.Host, "use the address that lipstream serve printed, or add the name to `allow_host`"))
 			return
 		}
 		if err := cross.Check(r); err != nil {
@@ -76,11 +76,12 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	})
 }
 
-// wrap makes a handler of a route: token, deadlines, errors.
+// wrap returns the handler of a route. It checks the token, sets deadlines and
+// writes errors.
 func (s *Server) wrap(rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !rt.open && !s.authorised(r) {
-			s.fail(w, r, refuse(http.StatusUnauthorized, "the token is missing or wrong", "send Authorization: Bearer TOKEN, with the token of --token-file"))
+			s.fail(w, r, refuse(http.StatusUnauthorized, "the token is missing or wrong", "send the header Authorization: Bearer TOKEN with the server's token"))
 			return
 		}
 		r.Body = &patient{readCloser: r.Body, c: http.NewResponseController(w)}
@@ -90,7 +91,7 @@ func (s *Server) wrap(rt route) http.Handler {
 	})
 }
 
-// patient ends a request whose client sends nothing for too long.
+// patient aborts a request whose client sends nothing for too long.
 type patient struct {
 	readCloser
 	c *http.ResponseController
@@ -105,7 +106,7 @@ func (p *patient) Read(b []byte) (int, error) {
 	_ = p.c.SetReadDeadline(time.Now().Add(stall))
 	n, err := p.readCloser.Read(b)
 	if err != nil {
-		// All is there: what the request asks for may take as long as it takes.
+		// The body is complete; the work itself has no deadline.
 		_ = p.c.SetReadDeadline(time.Time{})
 	}
 	return n, err
@@ -123,22 +124,21 @@ func (s *Server) authorised(r *http.Request) bool {
 	return err == nil && subtle.ConstantTimeCompare([]byte(c.Value), []byte(s.session())) == 1
 }
 
-// isToken compares without telling by its time how much was right, nor how long
-// the token is.
+// isToken compares in constant time, whatever the length of the token.
 func (s *Server) isToken(given string) bool {
 	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(s.o.Token))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// sessionKey makes the cookies of this process; after a restart the page asks
-// for the token again.
+// sessionKey signs the cookies of this process. After a restart the page asks for
+// the token again.
 var sessionKey = func() []byte {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b)
 	return b
 }()
 
-// session is the cookie's value: it proves the token without being it.
+// session returns the cookie's value. It proves the token without containing it.
 func (s *Server) session() string {
 	m := hmac.New(sha256.New, sessionKey)
 	m.Write([]byte(s.o.Token))
@@ -153,7 +153,7 @@ func (s *Server) createSession(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if s.o.Token != "" && !s.isToken(body.Token) {
-		return refuse(http.StatusUnauthorized, "the token is wrong", "it is in the file of --token-file")
+		return refuse(http.StatusUnauthorized, "the token is wrong", "ask the operator of the server for the token")
 	}
 	http.SetCookie(w, &http.Cookie{Name: cookieName, Value: s.session(), Path: "/", HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil})
 	w.WriteHeader(http.StatusNoContent)
@@ -166,7 +166,7 @@ func (s *Server) deleteSession(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// readJSON reads the body; what is not known in it is an error.
+// readJSON decodes the body. Unknown fields are errors.
 func readJSON(w http.ResponseWriter, r *http.Request, to any) error {
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSON))
 	d.DisallowUnknownFields()
@@ -174,21 +174,21 @@ func readJSON(w http.ResponseWriter, r *http.Request, to any) error {
 		if statusOf(err) == http.StatusRequestEntityTooLarge {
 			return err
 		}
-		return refuse(http.StatusBadRequest, "the body is no such JSON: "+err.Error(), "see /v1/openapi.json")
+		return refuse(http.StatusBadRequest, "the body is not valid JSON for this request: "+err.Error(), "see /v1/openapi.json")
 	}
 	if d.More() {
-		return refuse(http.StatusBadRequest, "there is more than one JSON value in the body", "")
+		return refuse(http.StatusBadRequest, "the body has more than one JSON value", "send one")
 	}
 	return nil
 }
 
-// underRoot gives the real path of a file that a job names, which has to lie in
-// one of the folders that are allowed, links followed.
+// underRoot returns the real path of a file that a job names. With all links
+// followed, it must be in one of the allowed folders.
 func (s *Server) underRoot(path string) (string, os.FileInfo, error) {
 	const op = "use the file"
 	not := func() (string, os.FileInfo, error) {
-		// The same for a file that is not there: nobody shall find out.
-		return "", nil, fault.Usage.New(op+" "+path, "it is not in a folder that this server allows", "upload it, or start lipstream serve with --root")
+		// The same error for a missing file: a client must not learn which exist.
+		return "", nil, fault.Usage.New(op+" "+path, "it is not in a folder that this server allows", "upload it, or add its folder to `root`")
 	}
 	if len(s.o.Roots) == 0 || !filepath.IsAbs(path) || strings.ContainsRune(path, 0) {
 		return not()
@@ -212,7 +212,7 @@ func (s *Server) underRoot(path string) (string, os.FileInfo, error) {
 			return not()
 		}
 		if !st.Mode().IsRegular() {
-			return "", nil, fault.Usage.New(op+" "+path, "is no file")
+			return "", nil, fault.Usage.New(op+" "+path, "it is not a regular file")
 		}
 		return real, st, nil
 	}

@@ -19,15 +19,15 @@ import (
 	"github.com/lipstream/lipstream/internal/store"
 )
 
-// Options of a Server. Queue, Store, Dir and Monitor are required.
+// Options configures a Server. Queue, Store, Dir and Monitor are required.
 type Options struct {
 	Queue *queue.Queue
 	Store store.Store
 	Dir   string // for uploads and copies of results
 
-	Listen     string   // host:port that clients reach the server at
-	AllowHosts []string // further host names
-	Token      string   // that clients have to show; empty: none
+	Listen     string   // host:port of the server
+	AllowHosts []string // more host names that the server answers to
+	Token      string   // that clients must send; empty: none
 	Roots      []string // folders in which jobs may name files
 
 	MaxUpload int64         // bytes of a file
@@ -36,7 +36,7 @@ type Options struct {
 	Retention time.Duration // of ended jobs and of uploads
 	Limits    lipstream.Limits
 
-	// Estimate says what a job would do; nil: this machine has no worker.
+	// Estimate estimates a job; nil: this machine has no worker.
 	Estimate func(context.Context, lipstream.Job) (lipstream.Estimate, error)
 	Monitor  *memory.Monitor
 	// Warning and Critical are the monitor's thresholds.
@@ -46,7 +46,7 @@ type Options struct {
 	Version           string
 }
 
-// Server answers requests. Handler may be used while Run runs.
+// Server is the HTTP API. Use its Handler while Run runs.
 type Server struct {
 	o        Options
 	log      *slog.Logger
@@ -59,12 +59,11 @@ type Server struct {
 	estimate chan struct{} // one at a time
 	decoders chan struct{} // see decoders
 	queueing time.Duration // see queueing
-	stall    time.Duration // see stall; of frames
 	draining atomic.Bool
 	handler  http.Handler
 }
 
-// New opens the folders.
+// New returns a server and creates its folders.
 func New(o Options) (*Server, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -73,7 +72,7 @@ func New(o Options) (*Server, error) {
 	o.MaxStored = cmp.Or(o.MaxStored, 100<<30)
 	o.MaxQueued = cmp.Or(o.MaxQueued, 1000)
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
-	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), queueing: queueing, stall: stall}
+	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), queueing: queueing}
 	var err error
 	if s.uploads, err = newUploads(filepath.Join(o.Dir, "uploads"), o.MaxUpload, o.MaxStored, o.Log); err != nil {
 		return nil, err
@@ -88,14 +87,14 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// Handler is the API and the page.
+// Handler returns the handler of the API and the page.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Drain makes the server say that it is not ready: no new jobs shall come.
+// Drain makes the server refuse new jobs and report that it is not ready.
 func (s *Server) Drain() { s.draining.Store(true) }
 
-// Run follows the queue, and removes what is older than the retention, until ctx
-// ends.
+// Run follows the queue and removes jobs and uploads older than the retention,
+// until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.again(ctx, func() error { return s.o.Queue.Watch(ctx, s.board.set) }) })
@@ -106,7 +105,7 @@ func (s *Server) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// again keeps f running through failures of the queue.
+// again runs f again after failures of the queue.
 func (s *Server) again(ctx context.Context, f func() error) error {
 	for ctx.Err() == nil {
 		if err := f(); err != nil && ctx.Err() == nil {
@@ -120,14 +119,14 @@ func (s *Server) again(ctx context.Context, f func() error) error {
 	return nil
 }
 
-// route is one of the API.
+// route is a route of the API.
 type route struct {
 	pattern string
 	handle  func(http.ResponseWriter, *http.Request) error
 	open    bool // also without the token
 }
 
-// table is all of the API.
+// table returns all routes of the API.
 func (s *Server) table() []route {
 	return []route{
 		{"POST /v1/uploads", s.createUpload, false},

@@ -2,239 +2,20 @@ package server
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
-	"github.com/getkin/kin-openapi/routers/gorillamux"
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
-	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/queue"
-	"github.com/lipstream/lipstream/internal/store"
 	"github.com/lipstream/lipstream/testdata/demo"
 )
-
-// rig is a server with a real queue and a store in a folder.
-type rig struct {
-	t   *testing.T
-	s   *Server
-	web *httptest.Server
-	c   *client.Client
-	dir string
-}
-
-func newRig(t *testing.T, change func(*Options)) *rig {
-	t.Helper()
-	dir := t.TempDir()
-	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Lead: true, Version: "v1", Lease: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = q.Close() })
-	objects, err := store.NewDir(filepath.Join(dir, "media"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := memory.NewMonitor(memory.Probe{}, memory.MonitorOptions{Interval: memory.MinInterval})
-	m.Start(t.Context())
-	t.Cleanup(m.Stop)
-	o := Options{Queue: q, Store: objects, Dir: dir, Listen: "127.0.0.1:8448", Monitor: m, Version: "v1"}
-	if change != nil {
-		change(&o)
-	}
-	s, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	r := &rig{t: t, s: s, web: httptest.NewServer(s.Handler()), dir: dir}
-	t.Cleanup(func() {
-		r.web.CloseClientConnections()
-		r.web.Close()
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	r.c = &client.Client{Server: r.web.URL, Token: o.Token, HTTP: &http.Client{Transport: newValidator(t)}}
-	return r
-}
-
-// validator checks every answer against the OpenAPI document.
-type validator struct {
-	t      *testing.T
-	router routers.Router
-}
-
-func document(t *testing.T) *openapi3.T {
-	t.Helper()
-	doc, err := openapi3.NewLoader().LoadFromData(openAPI)
-	if err == nil {
-		err = doc.Validate(t.Context())
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return doc
-}
-
-func newValidator(t *testing.T) *validator {
-	t.Helper()
-	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.FileBodyDecoder)
-	for _, kind := range []string{"video/mp4", "image/jpeg", "audio/wav", "image/png"} {
-		openapi3filter.RegisterBodyDecoder(kind, openapi3filter.FileBodyDecoder)
-	}
-	router, err := gorillamux.NewRouter(document(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &validator{t, router}
-}
-
-func (v *validator) RoundTrip(r *http.Request) (*http.Response, error) {
-	a, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil || a.Header.Get("Content-Type") == "text/event-stream" {
-		return a, err
-	}
-	body, err := io.ReadAll(a.Body)
-	_ = a.Body.Close()
-	if err != nil {
-		return nil, err
-	}
-	a.Body = io.NopCloser(bytes.NewReader(body))
-	plain := r.Clone(r.Context())
-	plain.URL.Host, plain.URL.Scheme, plain.Host = "", "", ""
-	route, params, err := v.router.FindRoute(plain)
-	if err != nil {
-		v.t.Errorf("%s %s is not in the document: %v", r.Method, r.URL.Path, err)
-		return a, nil
-	}
-	err = openapi3filter.ValidateResponse(r.Context(), &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: plain, PathParams: params, Route: route},
-		Status:                 a.StatusCode, Header: a.Header, Body: io.NopCloser(bytes.NewReader(body)),
-	})
-	if err != nil {
-		v.t.Errorf("%s %s: %d: %v\n%s", r.Method, r.URL.Path, a.StatusCode, err, body)
-	}
-	return a, nil
-}
-
-// TestDocument: the document has all routes, and no others.
-func TestDocument(t *testing.T) {
-	r := newRig(t, nil)
-	have := map[string]bool{}
-	for _, rt := range r.s.table() {
-		have[rt.pattern] = true
-	}
-	for path, item := range document(t).Paths.Map() {
-		for method := range item.Operations() {
-			if p := method + " " + path; !have[p] {
-				t.Errorf("%s is in the document only", p)
-			} else {
-				delete(have, p)
-			}
-		}
-	}
-	for p := range have {
-		t.Errorf("%s is not in the document", p)
-	}
-}
-
-func (r *rig) check(err error) {
-	r.t.Helper()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-}
-
-// upload sends bytes under a name.
-func (r *rig) upload(name string, b []byte) string {
-	r.t.Helper()
-	path := filepath.Join(r.t.TempDir(), name)
-	r.check(os.WriteFile(path, b, 0o600))
-	id, err := r.c.Upload(r.t.Context(), path, nil)
-	r.check(err)
-	return id
-}
-
-func (r *rig) submit() client.Job {
-	r.t.Helper()
-	j, err := r.c.Submit(r.t.Context(), queue.Spec{Video: queue.Source{Upload: r.upload("face.png", demo.Portrait)}, Audio: queue.Source{Upload: r.upload("voice.wav", demo.Speech)}})
-	r.check(err)
-	return j
-}
-
-func (r *rig) take() *queue.Lease {
-	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
-	defer cancel()
-	l, err := r.s.o.Queue.Take(ctx, "w", []string{"preview"})
-	r.check(err)
-	return l
-}
-
-// finish does a job as a worker does.
-func (r *rig) finish(l *queue.Lease, events int) {
-	r.t.Helper()
-	for i := range events {
-		r.check(l.Event(r.t.Context(), fmt.Appendf(nil, `{"type":"progress","phase":"frames","frame":%d,"frames":%d}`, i, events)))
-	}
-	object := "jobs/" + l.Job.ID + "/result-x.mp4"
-	_, err := r.s.o.Store.Put(r.t.Context(), object, strings.NewReader("0123456789"))
-	r.check(err)
-	r.check(l.Done(r.t.Context(), queue.Result{Object: object, Name: "häuser \"x\".mp4", Size: 10, Frames: int64(events), Engine: "preview"}))
-}
-
-// get sends a request with headers, "Name: value", and gives status and body.
-func (r *rig) get(method, path string, body string, headers ...string) (*http.Response, string) {
-	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), method, r.web.URL+path, strings.NewReader(body))
-	r.check(err)
-	for _, h := range headers {
-		name, value, _ := strings.Cut(h, ": ")
-		if name == "Host" {
-			req.Host = value
-		}
-		req.Header.Set(name, value)
-	}
-	a, err := http.DefaultClient.Do(req)
-	r.check(err)
-	defer func() { _ = a.Body.Close() }()
-	b, err := io.ReadAll(a.Body)
-	r.check(err)
-	return a, string(b)
-}
-
-func (r *rig) status(want int, method, path, body string, headers ...string) string {
-	r.t.Helper()
-	a, text := r.get(method, path, body, headers...)
-	if a.StatusCode != want {
-		r.t.Errorf("%s %s %q: %d, want %d: %s", method, path, headers, a.StatusCode, want, text)
-	}
-	if a.StatusCode >= 400 && method != "HEAD" {
-		var p problem
-		if a.Header.Get("Content-Type") != "application/problem+json" || json.Unmarshal([]byte(text), &p) != nil || p.Status != a.StatusCode || p.Title == "" || p.Detail == "" {
-			r.t.Errorf("%s %s: no problem of RFC 9457: %s", method, path, text)
-		}
-	}
-	return text
-}
 
 // TestSession is all that a client does with a job, each answer checked against
 // the document.
@@ -267,6 +48,7 @@ func TestSession(t *testing.T) {
 	if got := strings.Join(types, " "); got != "progress progress progress progress progress done" {
 		t.Error(got)
 	}
+	r.untilState(j.ID, queue.Done)
 	if j, err := r.c.Job(t.Context(), j.ID); err != nil || j.State != queue.Done || j.Result.Frames != 5 || j.Result.Object != "" {
 		t.Errorf("%+v, %v", j, err)
 	}
@@ -295,9 +77,10 @@ func TestSession(t *testing.T) {
 	if l := r.take(); l.Job.ID != j.ID || l.Job.Generation != 1 {
 		t.Errorf("%+v", l.Job)
 	}
-	if b := r.status(200, "GET", "/metrics", ""); !strings.Contains(b, `lipstream_jobs{state="running"} 1`) || !strings.Contains(b, "lipstream_memory_used_bytes{") {
-		t.Error(b)
-	}
+	r.until(func() bool {
+		b := r.status(200, "GET", "/metrics", "")
+		return strings.Contains(b, `lipstream_jobs{state="running"} 1`) && strings.Contains(b, "lipstream_memory_used_bytes{")
+	})
 }
 
 func TestBadRequests(t *testing.T) {
@@ -366,11 +149,14 @@ func TestUploads(t *testing.T) {
 	if a, err := http.DefaultClient.Do(req); err == nil {
 		t.Error(a.Status)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if a, _ := r.get("HEAD", place, "", tusHeader); a.Header.Get("Upload-Offset") == "7" || time.Now().After(deadline) {
-			break
+	r.until(func() bool { // the server has noticed it
+		release, ok := r.s.uploads.claim(strings.TrimPrefix(place, "/v1/uploads/"))
+		if ok {
+			release()
 		}
-	}
+		a, _ := r.get("HEAD", place, "", tusHeader)
+		return ok && a.Header.Get("Upload-Offset") == "7"
+	})
 	r.status(413, "PATCH", place, "789and more", tusHeader, kind, "Upload-Offset: 7")
 	if b := r.status(200, "GET", place+"/content", ""); b != "0123456789" {
 		t.Errorf("%q", b)
@@ -424,7 +210,7 @@ func TestForm(t *testing.T) {
 		body, kind := form(fields)
 		r.status(400, "POST", "/v1/jobs", body, kind)
 	}
-	body, kind = form(map[string]string{"video": strings.Repeat("x", 6<<20), "audio": "y"})
+	body, kind = form(map[string]string{"video": strings.Repeat("x", 5<<20+1), "audio": "y"})
 	r.status(413, "POST", "/v1/jobs", body, kind)
 	if all := r.s.uploads.all(); len(all) != 2 {
 		t.Errorf("left of what was refused: %+v", all)
@@ -505,5 +291,26 @@ func TestRoots(t *testing.T) {
 		"/proc/self/environ":                400,
 	} {
 		r.status(want, "POST", "/v1/jobs", fmt.Sprintf(`{"video":{"path":%q},"audio":{"upload":%q}}`, path, audio), "Content-Type: application/json")
+	}
+}
+
+// TestDocument: the document has all routes, and no others.
+func TestDocument(t *testing.T) {
+	r := newRig(t, nil)
+	have := map[string]bool{}
+	for _, rt := range r.s.table() {
+		have[rt.pattern] = true
+	}
+	for path, item := range document(t).Paths.Map() {
+		for method := range item.Operations() {
+			if p := method + " " + path; !have[p] {
+				t.Errorf("%s is in the document only", p)
+			} else {
+				delete(have, p)
+			}
+		}
+	}
+	for p := range have {
+		t.Errorf("%s is not in the document", p)
 	}
 }

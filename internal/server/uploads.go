@@ -25,9 +25,9 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// uploads are files that clients have sent, or are sending: a folder each, with
-// the bytes in data.<extension> and the rest in info.json. Names that clients
-// give are only shown.
+// uploads stores the files that clients send: each in a folder of its own, with the
+// content in data.<extension> and the rest in info.json. Names from clients are
+// only shown, never used as paths.
 type uploads struct {
 	dir       string
 	maxUpload int64
@@ -39,7 +39,7 @@ type uploads struct {
 	busy   map[string]bool // being written to
 }
 
-// upload is what info.json keeps.
+// upload is the content of info.json.
 type upload struct {
 	ID      string     `json:"id"`
 	Name    string     `json:"name"`
@@ -49,7 +49,7 @@ type upload struct {
 	Media   *MediaInfo `json:"media,omitempty"`
 }
 
-// MediaInfo is what ffprobe says of a complete upload.
+// MediaInfo describes a complete upload, as ffprobe sees it.
 type MediaInfo struct {
 	Kind     string  `json:"kind"` // video, picture or audio
 	Width    int     `json:"width,omitempty"`
@@ -78,7 +78,7 @@ func (u *uploads) folder(id string) string   { return filepath.Join(u.dir, id) }
 func (u *uploads) data(i upload) string      { return filepath.Join(u.dir, i.ID, "data"+i.Ext) }
 func (u *uploads) infoFile(id string) string { return filepath.Join(u.dir, id, "info.json") }
 
-// find reads an upload's info and how much of it is there.
+// find returns an upload's info and the number of bytes received.
 func (u *uploads) find(id string) (i upload, offset int64, err error) {
 	if !uploadID.MatchString(id) {
 		return i, 0, errNoUpload
@@ -113,14 +113,14 @@ func (u *uploads) all() []upload {
 
 var extForm = regexp.MustCompile(`^\.[a-z0-9]{1,5}$`)
 
-// create makes room for a file; size -1 is as much as may be uploaded.
+// create reserves space for a file. A size of -1 reserves the maximum.
 func (u *uploads) create(name string, size int64) (upload, error) {
 	if size < 0 {
 		size = u.maxUpload
 	}
 	if size > u.maxUpload {
 		return upload{}, refuse(http.StatusRequestEntityTooLarge, "the file has "+strconv.FormatInt(size, 10)+" bytes, and "+strconv.FormatInt(u.maxUpload, 10)+" are allowed",
-			"make it smaller, or ask the operator for a larger --max-upload")
+			"make it smaller, or ask the operator for a larger `max_upload`")
 	}
 	i := upload{ID: queue.NewID(), Name: cleanName(name), Size: size, Created: time.Now().UTC()}
 	if ext := strings.ToLower(filepath.Ext(i.Name)); extForm.MatchString(ext) {
@@ -133,7 +133,7 @@ func (u *uploads) create(name string, size int64) (upload, error) {
 	}
 	u.mu.Unlock()
 	if full {
-		return upload{}, refuse(http.StatusInsufficientStorage, "all uploads together would be larger than the server keeps", "remove jobs and uploads that are no longer needed, or ask the operator for a larger --max-stored")
+		return upload{}, refuse(http.StatusInsufficientStorage, "all uploads together would exceed the server's limit", "remove jobs and uploads that are no longer needed, or ask the operator for a larger `max_stored`")
 	}
 	err := os.Mkdir(u.folder(i.ID), 0o700)
 	if err == nil {
@@ -144,7 +144,7 @@ func (u *uploads) create(name string, size int64) (upload, error) {
 	}
 	if err != nil {
 		u.remove(i)
-		return upload{}, fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(err), "is the server's disk full?")
+		return upload{}, fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(err), "check the free space on the server's disk")
 	}
 	return i, nil
 }
@@ -161,10 +161,10 @@ func (u *uploads) write(i upload) error {
 	return os.Rename(temp, u.infoFile(i.ID))
 }
 
-// remove forgets an upload.
+// remove deletes an upload.
 func (u *uploads) remove(i upload) {
 	if err := os.RemoveAll(u.folder(i.ID)); err != nil {
-		u.log.Warn("server: an upload stays", "id", i.ID, "error", err)
+		u.log.Warn("server: an upload could not be removed", "id", i.ID, "error", err)
 		return
 	}
 	u.mu.Lock()
@@ -172,7 +172,7 @@ func (u *uploads) remove(i upload) {
 	u.stored -= i.Size
 }
 
-// claim keeps two from writing to one upload.
+// claim makes the caller the only writer of an upload until it calls release.
 func (u *uploads) claim(id string) (release func(), ok bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -187,8 +187,8 @@ func (u *uploads) claim(id string) (release func(), ok bool) {
 	}, true
 }
 
-// append writes from r behind what is there, at most up to the upload's size,
-// and gives the new offset. What came before a connection broke is kept.
+// append adds the bytes of r at offset, at most up to the upload's size, and returns
+// the new offset. Bytes that arrived before a connection broke are kept.
 func (u *uploads) append(i upload, offset int64, r io.Reader) (int64, error) {
 	f, err := os.OpenFile(u.data(i), os.O_WRONLY, 0)
 	if err != nil {
@@ -201,16 +201,16 @@ func (u *uploads) append(i upload, offset int64, r io.Reader) (int64, error) {
 	n, err := io.Copy(f, io.LimitReader(r, i.Size-offset))
 	if err == nil {
 		if more, _ := r.Read(make([]byte, 1)); more > 0 {
-			err = refuse(http.StatusRequestEntityTooLarge, "there is more than Upload-Length said", "")
+			err = refuse(http.StatusRequestEntityTooLarge, "the file is longer than its Upload-Length", "")
 		}
 	}
 	if closeErr := f.Close(); err == nil && closeErr != nil {
-		err = fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(closeErr), "is the server's disk full?")
+		err = fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(closeErr), "check the free space on the server's disk")
 	}
 	return offset + n, err
 }
 
-// cleanName keeps a name fit to be shown: one line, no folders, not too long.
+// cleanName makes a name safe to show: one line, no folders, at most 150 bytes.
 func cleanName(name string) string {
 	name = strings.ToValidUTF8(name, "?")
 	name = name[strings.LastIndexAny(name, `/\`)+1:]
@@ -255,11 +255,11 @@ func (s *Server) uploadOptions(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// number reads a header that is a size.
+// number returns the size in a header.
 func number(r *http.Request, name string) (int64, error) {
 	n, err := strconv.ParseInt(r.Header.Get(name), 10, 64)
 	if err != nil || n < 0 {
-		return 0, refuse(http.StatusBadRequest, "the header "+name+" is no size", "uploads follow tus.io 1.0")
+		return 0, refuse(http.StatusBadRequest, "the header "+name+" is not a size", "uploads follow tus.io 1.0")
 	}
 	return n, nil
 }
@@ -325,7 +325,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/offset+octet-stream" {
-		return refuse(http.StatusUnsupportedMediaType, "the Content-Type has to be application/offset+octet-stream", "uploads follow tus.io 1.0")
+		return refuse(http.StatusUnsupportedMediaType, "the Content-Type is not application/offset+octet-stream", "uploads follow tus.io 1.0")
 	}
 	at, err := number(r, "Upload-Offset")
 	if err != nil {
@@ -334,7 +334,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	release, ok := s.uploads.claim(id)
 	if !ok {
-		return refuse(http.StatusConflict, "somebody else is writing to this upload", "ask for the offset with HEAD and go on there")
+		return refuse(http.StatusConflict, "somebody else is writing to this upload", "ask for the offset with HEAD and continue there")
 	}
 	defer release()
 	i, offset, err := s.uploads.find(id)
@@ -343,7 +343,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	if at != offset {
 		w.Header().Set("Upload-Offset", strconv.FormatInt(offset, 10))
-		return refuse(http.StatusConflict, "the upload is at "+strconv.FormatInt(offset, 10)+", not at "+strconv.FormatInt(at, 10), "go on at that offset")
+		return refuse(http.StatusConflict, "the upload is at "+strconv.FormatInt(offset, 10)+", not at "+strconv.FormatInt(at, 10), "continue at that offset")
 	}
 	next, err := s.uploads.append(i, offset, r.Body)
 	s.metrics.received.Add(float64(next - offset))
@@ -376,13 +376,13 @@ func (s *Server) getUpload(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if err := s.uploads.write(i); err != nil {
-			s.log.Warn("server: what an upload is was not kept", "error", err)
+			s.log.Warn("server: the description of an upload could not be stored", "error", err)
 		}
 	}
 	return answer(w, http.StatusOK, uploadView{i.ID, i.Name, i.Size, offset, offset == i.Size, i.Created.Add(s.o.Retention), i.Media})
 }
 
-// probe asks ffprobe about a file. An error names it as its owner does.
+// probe runs ffprobe on a file. Errors use the client's name for it.
 func probe(ctx context.Context, path, name string) (media.Tools, *media.Info, error) {
 	tools, err := media.FindTools(ctx)
 	if err != nil {
@@ -397,7 +397,7 @@ func probe(ctx context.Context, path, name string) (media.Tools, *media.Info, er
 	return tools, info, err
 }
 
-// look tells what an upload is.
+// look describes an upload.
 func (s *Server) look(ctx context.Context, path, name string) (*MediaInfo, error) {
 	_, info, err := probe(ctx, path, name)
 	if err != nil {

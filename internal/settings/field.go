@@ -219,7 +219,11 @@ func (f Field) rangeHint() string {
 	}
 	switch {
 	case f.Min != nil && f.Max != nil:
-		return "choose a value from " + number(*f.Min) + " to " + number(*f.Max)
+		what := "a value"
+		if f.Multiple > 0 {
+			what = fmt.Sprintf("a multiple of %g", f.Multiple)
+		}
+		return "choose " + what + " from " + number(*f.Min) + " to " + number(*f.Max)
 	case f.Min != nil:
 		return "the least is " + number(*f.Min)
 	}

@@ -37,7 +37,7 @@ type Settings struct {
 	Start  Time   `json:"start,omitempty" unit:"s" level:"advanced" placeholder:"TIME" help:"Use the video from here: seconds, or [H:]M:S."`
 	End    *Time  `json:"end,omitempty" unit:"s" level:"advanced" placeholder:"TIME" otherwise:"the end of the video" help:"Use the video up to here."`
 	Codec  string `json:"codec,omitempty" level:"advanced" latents:"no" choices:"h264,hevc,vp9,av1,prores,ffv1" otherwise:"chosen by the extension of the output" help:"Video codec of the output."`
-	CRF    *int   `json:"crf,omitempty" name:"crf" title:"CRF" level:"advanced" latents:"no" min:"0" max:"63" placeholder:"N" otherwise:"18 for h264, depends on the codec" help:"Constant rate factor: lower is better, 0 is lossless; up to 51, or 63 for vp9 and av1."`
+	CRF    *int   `json:"crf,omitempty" name:"crf" title:"CRF" level:"advanced" latents:"no" min:"0" max:"63" placeholder:"N" otherwise:"18 for h264; others by codec" help:"Constant rate factor: lower is better, 0 is lossless; up to 51, or 63 for vp9 and av1."`
 	Preset string `json:"preset,omitempty" level:"advanced" latents:"no" choices:"ultrafast,superfast,veryfast,faster,fast,medium,slow,slower,veryslow" otherwise:"veryfast" help:"Speed of the encoder; slower ones make smaller files."`
 	Seed   *int64 `json:"seed,omitempty" placeholder:"N" default:"1247" help:"Seed of the random numbers. The preview engine uses none."`
 

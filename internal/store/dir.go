@@ -14,16 +14,15 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Dir is a store in a folder: one file an object.
+// Dir is a store in a folder, with one file for each object.
 type Dir struct{ root string }
 
 const (
-	incoming = ".incoming" // folder of objects on their way in
+	incoming = ".incoming" // folder of incomplete objects
 	storeOp  = "keep object"
 )
 
-// NewDir opens a folder, which is made where it is not there. What a crash left
-// half-written is removed.
+// NewDir opens a store in a folder, which it creates if necessary.
 func NewDir(root string) (*Dir, error) {
 	root, err := filepath.Abs(root)
 	if err == nil {
@@ -43,7 +42,7 @@ func (d *Dir) Put(ctx context.Context, name string, r io.Reader) (i Info, err er
 		return i, err
 	}
 	fail := func(err error) (Info, error) {
-		return Info{}, fault.Output.Wrap(storeOp+" "+name, fault.WithoutPath(err), "is the disk full?")
+		return Info{}, fault.Output.Wrap(storeOp+" "+name, fault.WithoutPath(err), "check the free space on the disk")
 	}
 	f, err := os.CreateTemp(filepath.Join(d.root, incoming), "*")
 	if err != nil {
@@ -51,7 +50,7 @@ func (d *Dir) Put(ctx context.Context, name string, r io.Reader) (i Info, err er
 	}
 	defer func() {
 		_ = f.Close()
-		_ = os.Remove(f.Name()) // it is gone where all went well
+		_ = os.Remove(f.Name()) // it was renamed if all went well
 	}()
 	if _, err := io.Copy(f, reader{ctx, r}); err != nil {
 		return fail(err)
@@ -94,7 +93,7 @@ func (d *Dir) Stat(_ context.Context, name string) (Info, error) {
 	return Info{name, st.Size(), st.ModTime()}, nil
 }
 
-// Delete implements Store. Folders that become empty go, too.
+// Delete implements Store. It also removes folders that become empty.
 func (d *Dir) Delete(_ context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -115,7 +114,7 @@ func (d *Dir) List(ctx context.Context, prefix string) ([]Info, error) {
 	err := filepath.WalkDir(d.root, func(path string, e fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return nil // removed meanwhile
+			return nil // removed in the meantime
 		case err != nil:
 			return err
 		case ctx.Err() != nil:

@@ -18,14 +18,14 @@ const bucket = "lipstream_media"
 // Objects is the object store of NATS JetStream.
 type Objects struct{ o jetstream.ObjectStore }
 
-// NewObjects opens it.
+// NewObjects opens the object store, which it creates if necessary.
 func NewObjects(ctx context.Context, js jetstream.JetStream) (*Objects, error) {
 	o, err := js.ObjectStore(ctx, bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		o, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: bucket, Description: "media of Lipstream's jobs"})
 	}
 	if err != nil {
-		return nil, fault.Missing.Wrap("open the store objects:", err, "see whether the NATS servers run and have JetStream")
+		return nil, fault.Missing.Wrap("open the store objects:", err, "check that the NATS servers run and have JetStream enabled")
 	}
 	return &Objects{o}, nil
 }

@@ -17,7 +17,7 @@ import (
 //	objects:                                   (in NATS, of js)
 //	s3://bucket/prefix?endpoint=host:9000&region=us-east-1&tls=false
 //
-// Who may use the S3 service is in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+// The credentials for S3 are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 func Open(ctx context.Context, address string, js jetstream.JetStream) (Store, error) {
 	scheme, rest, _ := strings.Cut(address, ":")
 	switch scheme {
@@ -32,15 +32,15 @@ func Open(ctx context.Context, address string, js jetstream.JetStream) (Store, e
 		}
 		return NewS3(ctx, u)
 	}
-	return nil, fault.Usage.New("open the store "+address, "is no kind of store", "write dir:/path, objects: or s3://bucket?endpoint=host:port")
+	return nil, fault.Usage.New("open the store "+address, "the kind of store is not known", "write dir:/path, objects: or s3://bucket?endpoint=host:port")
 }
 
 var nameForm = regexp.MustCompile(`^[a-z0-9_-][a-z0-9._-]*(/[a-z0-9_-][a-z0-9._-]*)*$`)
 
-// checkName keeps to the form that all stores can have, and paths inside.
+// checkName allows only names that every store accepts and that stay inside it.
 func checkName(name string) error {
 	if len(name) > 200 || !nameForm.MatchString(name) {
-		return fault.Internal.New("name object "+name, "the name has another form than objects have")
+		return fault.Internal.New("name object "+name, "the name does not have the form of an object's name")
 	}
 	return nil
 }

@@ -15,17 +15,17 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// S3 is a bucket of a service that speaks S3.
+// S3 is a store in a bucket of an S3-compatible service.
 type S3 struct {
 	c              *minio.Client
 	bucket, prefix string
 	url            string
 }
 
-// partSize bounds the memory of an upload whose size is not known before.
+// partSize bounds the memory of an upload of unknown size.
 const partSize = 16 << 20
 
-// NewS3 opens a bucket, which has to be there.
+// NewS3 opens a bucket, which must exist.
 func NewS3(ctx context.Context, u *url.URL) (*S3, error) {
 	q := u.Query()
 	s := &S3{bucket: u.Host, prefix: strings.Trim(u.Path, "/"), url: (&url.URL{Scheme: "s3", Host: u.Host, Path: u.Path, RawQuery: u.RawQuery}).String()}
@@ -41,9 +41,9 @@ func NewS3(ctx context.Context, u *url.URL) (*S3, error) {
 	}
 	ok, err := s.c.BucketExists(ctx, s.bucket)
 	if err == nil && !ok {
-		return nil, fault.Missing.New("open the store "+s.url, "there is no such bucket", "make it, or see AWS_ACCESS_KEY_ID")
+		return nil, fault.Missing.New("open the store "+s.url, "the bucket does not exist", "create it, or check AWS_ACCESS_KEY_ID")
 	}
-	return s, fault.Missing.Wrap("open the store "+s.url, err, "see the endpoint, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	return s, fault.Missing.Wrap("open the store "+s.url, err, "check the endpoint, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 }
 
 // Put implements Store.

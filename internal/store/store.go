@@ -1,6 +1,6 @@
-// Package store keeps the media of jobs: inputs, parts and results, as objects
-// under names. A folder, NATS's object store and S3-compatible services do it;
-// storetest is their common test.
+// Package store keeps the media of jobs (inputs, parts and results) as named objects
+// in a folder, in the object store of NATS, or in an S3-compatible service. Package
+// storetest tests them all.
 package store
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Info tells of an object.
+// Info describes an object.
 type Info struct {
 	Name     string
 	Size     int64 // bytes
@@ -23,19 +23,19 @@ type Store interface {
 	// Put makes or replaces an object. Until it returns nil the object is not
 	// there, or is the old one: never half of the new one.
 	Put(ctx context.Context, name string, r io.Reader) (Info, error)
-	// Open reads an object from its beginning. One that is not there is an
-	// error for which errors.Is(err, fs.ErrNotExist).
+	// Open reads an object from its beginning. If the object does not exist,
+	// errors.Is(err, fs.ErrNotExist) is true.
 	Open(ctx context.Context, name string) (io.ReadCloser, Info, error)
 	Stat(ctx context.Context, name string) (Info, error)
-	// Delete removes an object; one that is not there is no error.
+	// Delete removes an object. It is no error if the object does not exist.
 	Delete(ctx context.Context, name string) error
-	// List gives the objects whose names begin with prefix, ordered by name.
+	// List returns the objects whose names begin with prefix, ordered by name.
 	List(ctx context.Context, prefix string) ([]Info, error)
-	// Path is the file of an object where it is one of this machine, "" else.
-	// It may be read, and neither changed nor removed.
+	// Path returns the file of an object on this machine, or "" if it has none.
+	// The file must not be changed or removed.
 	Path(name string) string
-	// URL says where the store is, without secrets, in the form that Open of
-	// this package takes.
+	// URL returns the address of the store in the form that Open takes, without
+	// secrets.
 	URL() string
 	Close() error
 }

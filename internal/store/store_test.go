@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // an ETag of S3
 	"encoding/hex"
@@ -71,7 +72,7 @@ func TestOpen(t *testing.T) {
 }
 
 // fakeS3 is as much of S3 as minio's client uses for a Store: it stands in for
-// a service that cannot be had here.
+// a real service.
 type fakeS3 struct {
 	mu      sync.Mutex
 	objects map[string]object
@@ -97,8 +98,8 @@ func body(r *http.Request) ([]byte, error) {
 	}
 	var out []byte
 	for len(b) > 0 {
-		head, rest, ok := strings.Cut(string(b), "\r\n")
-		size, _, _ := strings.Cut(head, ";")
+		head, rest, ok := bytes.Cut(b, []byte("\r\n"))
+		size, _, _ := strings.Cut(string(head), ";")
 		n, err := strconv.ParseInt(size, 16, 64)
 		if !ok || err != nil || int64(len(rest)) < n {
 			return nil, io.ErrUnexpectedEOF
@@ -107,7 +108,7 @@ func body(r *http.Request) ([]byte, error) {
 			break
 		}
 		out = append(out, rest[:n]...)
-		b = []byte(rest[n+2:])
+		b = rest[n+2:]
 	}
 	return out, nil
 }

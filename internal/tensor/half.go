@@ -35,7 +35,7 @@ func F16ToF32(dst []float32, src []byte) {
 }
 
 // F32ToF16 converts src to IEEE 754 binary16, little-endian in dst (2 bytes
-// each), rounding to nearest, ties to even, with subnormals. It gives the
+// each), rounding to nearest, ties to even, with subnormals. It returns the
 // number of finite values that became infinite (from ±65520 on). NaNs keep
 // their sign and as much of the payload as fits.
 func F32ToF16(dst []byte, src []float32) (overflows int) {
@@ -92,7 +92,7 @@ func F32ToBF16(dst []byte, src []float32) {
 	}
 }
 
-// ToF32 gives t with its values as float32: t itself where it is F32 already,
+// ToF32 returns t with its values as float32: t itself where it is F32 already,
 // otherwise a copy. I64 values beyond 2^24 are rounded.
 func (t *Tensor) ToF32() *Tensor {
 	if t.DType == F32 {

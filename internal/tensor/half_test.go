@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// allHalves gives every 16-bit pattern, little-endian.
+// allHalves returns every 16-bit pattern, little-endian.
 func allHalves() []byte {
 	b := make([]byte, 2<<16)
 	for i := range 1 << 16 {

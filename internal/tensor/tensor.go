@@ -19,7 +19,7 @@ const (
 	U8
 )
 
-// Size is the number of bytes of one element.
+// Size returns the number of bytes of one element.
 func (d DType) Size() int {
 	switch d {
 	case F32:
@@ -58,7 +58,7 @@ type Tensor struct {
 	Data  []byte
 }
 
-// New makes a tensor of zeros.
+// New returns a tensor of zeros.
 func New(d DType, shape ...int) *Tensor {
 	n := Volume(shape) * d.Size()
 	// []uint64 gives 8-byte alignment, which []byte does not promise.
@@ -83,7 +83,7 @@ func FromF32(v []float32, shape ...int) *Tensor {
 	return t
 }
 
-// NotFinite gives the index of the first NaN or infinity of v, or -1.
+// NotFinite returns the index of the first NaN or infinity of v, or -1.
 func NotFinite(v []float32) int {
 	for i, x := range v {
 		if x-x != 0 {
@@ -93,7 +93,7 @@ func NotFinite(v []float32) int {
 	return -1
 }
 
-// Volume is the product of the dimensions; 1 for a scalar.
+// Volume returns the product of the dimensions; 1 for a scalar.
 func Volume(shape []int) int {
 	n := 1
 	for _, d := range shape {
@@ -102,7 +102,7 @@ func Volume(shape []int) int {
 	return n
 }
 
-// Len is the number of elements.
+// Len returns the number of elements.
 func (t *Tensor) Len() int { return Volume(t.Shape) }
 
 // F32 views the data as float32, without a copy. It panics for another type.

@@ -20,8 +20,8 @@ import (
 //go:embed dist
 var dist embed.FS
 
-// Handler answers with the page and what belongs to it. Of other paths it says
-// that there is nothing.
+// Handler returns a handler for the files of the page. It answers 404 to other
+// paths.
 func Handler() (http.Handler, error) {
 	type file struct {
 		content   []byte
@@ -41,7 +41,7 @@ func Handler() (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, ok := files[r.URL.Path]
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			http.Error(w, "only GET", http.StatusMethodNotAllowed)
+			http.Error(w, "only GET and HEAD are allowed", http.StatusMethodNotAllowed)
 			return
 		}
 		if !ok {

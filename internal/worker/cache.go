@@ -17,11 +17,11 @@ import (
 	"github.com/lipstream/lipstream/internal/store"
 )
 
-// cache keeps objects of a store as files. Objects are not changed once they
-// are there, so a file stays right.
+// cache keeps objects of a store as files. Objects never change, so a file stays
+// valid.
 type cache struct {
 	dir   string
-	limit int64 // bytes that files may take which nobody uses
+	limit int64 // bytes of files that are not in use
 	store store.Store
 
 	mu   sync.Mutex
@@ -33,8 +33,8 @@ type entry struct {
 	users int
 }
 
-// get gives a file with an object and a function to call when it is no longer
-// used.
+// get returns a file with an object. The caller calls release when it no longer uses
+// the file.
 func (c *cache) get(ctx context.Context, object string) (path string, release func(), err error) {
 	if path := c.store.Path(object); path != "" {
 		if _, err := os.Stat(path); err != nil {
@@ -42,7 +42,7 @@ func (c *cache) get(ctx context.Context, object string) (path string, release fu
 		}
 		return path, func() {}, nil
 	}
-	// The extension tells ffmpeg what a file without a header is.
+	// ffmpeg needs the extension to recognise files without a header.
 	sum := sha256.Sum256([]byte(object))
 	name := hex.EncodeToString(sum[:16]) + filepath.Ext(object)
 	c.mu.Lock()
@@ -63,7 +63,7 @@ func (c *cache) get(ctx context.Context, object string) (path string, release fu
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	path = filepath.Join(c.dir, name)
-	if os.Chtimes(path, time.Now(), time.Now()) == nil { // there, and the youngest now
+	if os.Chtimes(path, time.Now(), time.Now()) == nil { // it exists, and is now the youngest
 		return path, release, nil
 	}
 	c.evict()
@@ -101,8 +101,7 @@ func (c *cache) fetch(ctx context.Context, object, path string) error {
 	return fault.Output.Wrap("fetch object "+object, fault.WithoutPath(err))
 }
 
-// evict removes the oldest files that nobody uses, and what a crash left, until
-// the rest keeps to the limit.
+// evict removes the oldest unused files until the rest fits the limit.
 func (c *cache) evict() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

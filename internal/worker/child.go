@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// stopping is how long a process may take to end by itself.
+	// stopping is how long a process may take to end after the signal.
 	stopping = 10 * time.Second
 	maxLine  = 8 << 20 // bytes of an answer
 	maxTail  = 4 << 10 // bytes kept of what a process logs
 )
 
-// failure is what a process told of, or its end without a word.
+// failure is a problem that a process reported, or its end without an answer.
 type failure struct{ *queue.Problem }
 
 func (f failure) Error() string { return f.Message }
 
-// ask runs a process for a request and calls f with its answers, but for the
-// error, which it gives. The process is told to end when ctx does, and has
+// ask runs a process for a request and calls f with its answers. An error in an
+// answer is returned instead. When ctx ends, the process is told to end; it has
 // ended when ask returns.
 func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	line, err := json.Marshal(r)
@@ -41,7 +41,7 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	cmd := exec.CommandContext(ctx, w.o.Command[0], w.o.Command[1:]...)
 	cmd.Env = append(os.Environ(), "LIPSTREAM_JOBS_DIR="+w.journals)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = stopping
+	cmd.WaitDelay = w.stopping
 	var log tail
 	cmd.Stderr = &log
 	in, err := cmd.StdinPipe()
@@ -88,7 +88,7 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	if last := log.last(); last != "" {
 		message += ": " + last
 	}
-	return failure{&queue.Problem{Message: message, ExitCode: int(fault.Internal), Hint: "see the log of the worker"}}
+	return failure{&queue.Problem{Message: message, ExitCode: int(fault.Internal), Hint: "look at the log of the worker"}}
 }
 
 func newLines(r interface{ Read([]byte) (int, error) }) *bufio.Scanner {
@@ -112,7 +112,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// last is its last line.
+// last returns the last line.
 func (t *tail) last() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

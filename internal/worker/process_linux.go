@@ -22,18 +22,18 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-// niceness of tasks: they take all that the machine has, and a server on it
-// shall still answer at once.
+// niceness is the priority of tasks. They use the whole machine, and a server on it
+// must still answer quickly.
 const niceness = 10
 
-// start starts a child in a process group of its own, which dies with us.
+// start starts a child in its own process group. It dies with this process.
 func start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	result := make(chan error, 1)
 	spawner() <- func() { result <- cmd.Start() }
 	err := <-result
 	if err == nil {
-		_ = unix.Setpriority(unix.PRIO_PGRP, cmd.Process.Pid, niceness) // it works without
+		_ = unix.Setpriority(unix.PRIO_PGRP, cmd.Process.Pid, niceness) // not essential
 	}
 	return err
 }

@@ -4,5 +4,5 @@ package worker
 
 import "os/exec"
 
-// start starts a child. When we die it sees the end of its standard input.
+// start starts a child. It sees the end of its input when this process dies.
 func start(cmd *exec.Cmd) error { return cmd.Start() }

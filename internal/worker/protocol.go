@@ -8,11 +8,11 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// A worker does each task in a process of its own, lipstream task: what crashes
-// there, or takes all memory, hurts nobody else. It writes one request to the
-// process's standard input, as a line of JSON, and keeps it open: when it is
-// closed, the process gives up. Answers are lines of JSON on standard output,
-// the last of them an error or what was asked for.
+// A worker does each task in a process of its own, lipstream task, so that a crash
+// or a lack of memory affects no other task. It writes one request as a line of
+// JSON to the standard input of the process and keeps the input open: the process
+// gives up when it is closed. The process writes answers as lines of JSON to its
+// standard output. The last one is the result or an error.
 
 // The operations.
 const (
@@ -25,10 +25,10 @@ const (
 type request struct {
 	Op  string        `json:"op"`
 	Job lipstream.Job `json:"job"`
-	// Every is the length of parts, of opRun: where the video is longer than
-	// that, the answer are parts, and nothing is run. 0: never.
+	// Every is the length of parts, for opRun. If the video is longer, the answer
+	// is a list of parts and nothing is run. 0 means never split.
 	Every time.Duration `json:"every,omitempty"`
-	Parts []string      `json:"parts,omitempty"` // files, of opJoin
+	Parts []string      `json:"parts,omitempty"` // files, for opJoin
 }
 
 // answer has one field set.
@@ -42,18 +42,18 @@ type answer struct {
 	Error    *queue.Problem      `json:"error,omitempty"`
 }
 
-// machine is what a worker can do.
+// machine describes what a worker can do.
 type machine struct {
 	Engines []string       `json:"engines"`
 	Devices []queue.Device `json:"devices"`
 }
 
-// problem is an error on its way between processes.
+// problem converts an error so that it can be sent between processes.
 func problem(err error) *queue.Problem {
 	return &queue.Problem{Message: fault.Message(err), Hint: fault.HintOf(err), ExitCode: fault.KindOf(err).ExitCode()}
 }
 
-// again tells whether a failure may pass: with another worker, or later.
+// again reports whether another attempt may succeed.
 func again(p *queue.Problem) bool {
 	switch fault.Kind(p.ExitCode) {
 	case fault.Usage, fault.Input, fault.NoFace:

@@ -19,12 +19,12 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// jpegQuality of pictures of a job at work.
+// jpegQuality is the quality of frames that show a running job.
 const jpegQuality = 75
 
-// Serve is the other side of a worker: it reads a request from in, does it, and
-// writes answers to out. It gives up when in ends. The error is nil also where
-// the request failed: that is an answer.
+// Serve runs in the process of a task: it reads a request from in, does it, and
+// writes answers to out. It gives up when in ends. If the request fails, the error
+// is an answer and Serve returns nil.
 func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewReader(in)
 	line, err := lines.ReadBytes('\n')
@@ -33,7 +33,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		err = json.Unmarshal(line, &r)
 	}
 	if err != nil {
-		return fault.Usage.Wrap("read a task from standard input", err, "lipstream worker and lipstream serve start this by themselves")
+		return fault.Usage.Wrap("read a task from standard input", err, "do not start it by hand: lipstream worker and lipstream serve do")
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -52,7 +52,7 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 type session struct {
 	mu   sync.Mutex
 	out  *json.Encoder
-	lost func() // nobody listens
+	lost func() // called when nobody reads the answers
 }
 
 func (s *session) say(a answer) {
@@ -106,10 +106,10 @@ func (s *session) do(ctx context.Context, r request) error {
 		}
 		return err
 	}
-	return fault.Usage.New("do a task "+r.Op, "is not known", "worker and task have to be of the same version")
+	return fault.Usage.New("do the task "+r.Op, "the operation is not known", "use the same version for worker and task")
 }
 
-// frame shows the job at work.
+// frame sends a frame of the running job.
 func (s *session) frame(p lipstream.Picture) {
 	var b bytes.Buffer
 	if jpeg.Encode(&b, p.Image, &jpeg.Options{Quality: jpegQuality}) == nil {
@@ -117,7 +117,7 @@ func (s *session) frame(p lipstream.Picture) {
 	}
 }
 
-// look finds out which engines can work here, and on what.
+// look returns the engines and devices of this machine.
 func look(ctx context.Context) (machine, error) {
 	var m machine
 	var missing error

@@ -20,20 +20,20 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// patience is how long the queue may take to hear of a task's end.
+// patience is how long reporting a task's end to the queue may take.
 const patience = 30 * time.Second
 
-// do does a task and tells the queue how it ended.
+// do does a task and reports its end to the queue.
 func (w *Worker) do(l *queue.Lease) {
 	log := w.log.With("job", l.Job.ID, "task", l.Index, "kind", l.Task().Kind)
-	log.Info("task: begins", "attempt", l.Task().Attempts)
+	log.Info("task: started", "attempt", l.Task().Attempts)
 	ctx, cancel := context.WithCancelCause(l.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(w.hard, func() { cancel(errDrained) })()
 	t := &task{w: w, l: l, began: time.Now(), dir: filepath.Join(w.work, fmt.Sprintf("%s-%d", l.Job.ID, l.Index))}
 	err := t.run(ctx)
 	if removeErr := os.RemoveAll(t.dir); removeErr != nil {
-		log.Warn("task: its folder stays", "error", removeErr)
+		log.Warn("task: its folder could not be removed", "error", removeErr)
 	}
 	if err == nil {
 		log.Info("task: done", "elapsed", time.Since(t.began).Round(time.Millisecond))
@@ -62,23 +62,23 @@ func (w *Worker) do(l *queue.Lease) {
 		err = l.Fail(end, *p, again(p))
 	}
 	if err != nil && !errors.Is(err, queue.ErrLost) {
-		log.Error("task: the queue was not told, it will be done again", "error", err)
+		log.Error("task: its end could not be reported, so it will be done again", "error", err)
 	}
 }
 
-// task is one at work.
+// task is a running task.
 type task struct {
 	w     *Worker
 	l     *queue.Lease
 	dir   string
 	began time.Time
 
-	names []string  // of each input, path and name in turn
-	shown time.Time // when progress was last told
-	stage string
+	names []string  // pairs of path and name of the inputs
+	shown time.Time // when progress was last reported
+	phase string
 }
 
-// run does it and tells the queue of success.
+// run does the task and reports success to the queue.
 func (t *task) run(ctx context.Context) error {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return fault.Output.Wrap("make the folder "+t.dir, fault.WithoutPath(err))
@@ -106,7 +106,7 @@ func (t *task) run(ctx context.Context) error {
 	return t.whole(ctx, job)
 }
 
-// byName tells of the inputs by the names that the client knows.
+// byName replaces the paths of the inputs with the names that the client knows.
 func (t *task) byName(message string) string {
 	return strings.NewReplacer(t.names...).Replace(message)
 }
@@ -118,7 +118,7 @@ func (t *task) input(ctx context.Context, m queue.Media) (string, func(), error)
 	return t.w.cache.get(ctx, m.Object)
 }
 
-// resultName is that of the job's result.
+// resultName returns the file name of the job's result.
 func resultName(j queue.Job) string { return cmp.Or(filepath.Base(j.Spec.Name), "result.mp4") }
 
 func (t *task) whole(ctx context.Context, job lipstream.Job) error {
@@ -186,13 +186,13 @@ func (t *task) join(ctx context.Context, job lipstream.Job) error {
 	}
 	for _, o := range objects {
 		if err := t.w.o.Store.Delete(context.WithoutCancel(ctx), o); err != nil {
-			t.w.log.Warn("task: a part stays", "error", err)
+			t.w.log.Warn("task: a part could not be removed", "error", err)
 		}
 	}
 	return nil
 }
 
-// compute runs the process, with as much memory as the task needs.
+// compute waits for the memory that the task needs and runs its process.
 func (t *task) compute(ctx context.Context, r request, split func([]queue.Part)) (result lipstream.Result, err error) {
 	need, err := t.need(ctx, &r.Job)
 	if err != nil {
@@ -223,15 +223,15 @@ func (t *task) compute(ctx context.Context, r request, split func([]queue.Part))
 	return result, err
 }
 
-// What the preview's process takes, whatever the video; and the frames that are
-// on their way in it and its ffmpeg processes.
+// The memory that the preview's process takes for any video, and the number of
+// frames in its pipeline and its ffmpeg processes.
 const (
 	previewBytes  = 400 << 20
 	previewFrames = 70
 )
 
-// need is the memory that a task is promised, bytes. LatentSync plans with what
-// it is given: it gets all, and so runs alone; its device is busy anyway.
+// need returns the memory to reserve for a task, in bytes. LatentSync plans with
+// what it gets: it gets everything and runs alone, as its device is busy anyway.
 func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 	all := t.w.o.Memory
 	if job.MemoryLimit > 0 {
@@ -259,14 +259,14 @@ func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 // often is the least time between two progress events of a task.
 const often = 500 * time.Millisecond
 
-// event passes one on to the job's log; of progress not all.
+// event adds an event to the job's log. It skips progress that comes too often.
 func (t *task) event(ctx context.Context, e lipstream.Event) {
 	if e.Type == lipstream.EventProgress {
 		last := e.Frames > 0 && e.Frame == e.Frames
-		if time.Since(t.shown) < often && e.Phase == t.stage && !last {
+		if time.Since(t.shown) < t.w.often && e.Phase == t.phase && !last {
 			return
 		}
-		t.shown, t.stage = time.Now(), e.Phase
+		t.shown, t.phase = time.Now(), e.Phase
 	}
 	e.Message = t.byName(e.Message)
 	b, err := json.Marshal(e)
@@ -278,7 +278,7 @@ func (t *task) event(ctx context.Context, e lipstream.Event) {
 	}
 }
 
-// put stores a file and gives its checksum.
+// put stores a file and returns its SHA-256.
 func (t *task) put(ctx context.Context, object, path string) (sum string, err error) {
 	f, err := os.Open(path)
 	if err != nil {

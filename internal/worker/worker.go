@@ -1,5 +1,5 @@
-// Package worker takes tasks from the queue and does them, each in a process of
-// its own, as many at a time as the machine's memory allows.
+// Package worker takes tasks from the queue and does each in a process of its own.
+// It runs as many at the same time as the machine's memory allows.
 package worker
 
 import (
@@ -25,26 +25,26 @@ import (
 	"github.com/lipstream/lipstream/internal/store"
 )
 
-// Options of a Worker. Queue, Store and Dir are required.
+// Options configures a Worker. Queue, Store and Dir are required.
 type Options struct {
 	Queue *queue.Queue
 	Store store.Store
-	Dir   string // for media and tasks at work; of this worker alone
+	Dir   string // for media and running tasks; used by this worker only
 
 	ID      string   // default: host, process and a random part
-	Slots   int      // tasks at a time; 0: one for two processors
-	Memory  int64    // that tasks may use together, bytes; 0: what is free
+	Slots   int      // tasks at the same time; 0: one for every two processors
+	Memory  int64    // that all tasks together may use, bytes; 0: what is free
 	Engines []string // default: what this machine can do
 	Split   time.Duration
 	Limits  lipstream.Limits
-	Grace   time.Duration // for tasks at work when the worker is told to end
+	Grace   time.Duration // for running tasks when the worker shuts down
 	Command []string      // of a task's process; default: this program's task command
 	Log     *slog.Logger
 }
 
 const (
 	beat       = 4 * time.Second
-	cacheLimit = 20 << 30 // bytes of media from a store elsewhere
+	cacheLimit = 20 << 30 // bytes of media from a remote store
 )
 
 // Worker does tasks.
@@ -59,15 +59,17 @@ type Worker struct {
 	lock     *os.File
 	hard     context.Context // ends when tasks at work are to be given back
 	giveBack context.CancelFunc
+	stopping time.Duration // see stopping
+	often    time.Duration // see often
 
 	mu   sync.Mutex
 	info queue.Worker
 }
 
-// errDrained is why tasks at work are given back.
-var errDrained = errors.New("the worker ends")
+// errDrained is the cause when running tasks are given back.
+var errDrained = errors.New("the worker is shutting down")
 
-// New looks at the machine. Nothing is taken before Run.
+// New returns a worker for this machine. It takes no task before Run.
 func New(ctx context.Context, o Options) (*Worker, error) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -94,7 +96,7 @@ func New(ctx context.Context, o Options) (*Worker, error) {
 		}
 		o.Memory = b.Host
 	}
-	w := &Worker{o: o, log: o.Log, memory: semaphore.NewWeighted(o.Memory), work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
+	w := &Worker{o: o, log: o.Log, memory: semaphore.NewWeighted(o.Memory), stopping: stopping, often: often, work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}
@@ -105,7 +107,7 @@ func New(ctx context.Context, o Options) (*Worker, error) {
 	}
 	if len(o.Engines) == 0 {
 		if err := w.ask(ctx, request{Op: opMachine}, func(a answer) { w.machine = *a.Machine }); err != nil {
-			return nil, fault.Missing.Wrap("look at this machine", err, cmp.Or(hintOf(err), "see lipstream doctor"))
+			return nil, fault.Missing.Wrap("examine this machine", err, cmp.Or(hintOf(err), "run lipstream doctor"))
 		}
 		w.o.Engines = w.machine.Engines
 	}
@@ -123,7 +125,7 @@ func hintOf(err error) string {
 	return fault.HintOf(err)
 }
 
-// keyText keeps what NATS takes in a key.
+// keyText replaces the characters that NATS does not allow in a key.
 func keyText(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' {
@@ -133,11 +135,11 @@ func keyText(s string) string {
 	}, s)
 }
 
-// own makes the folders, locks them against a second worker, and removes what a
-// crash left of tasks at work.
+// own creates the folders, locks them against a second worker, and removes the tasks
+// that a crash left behind.
 func (w *Worker) own() error {
 	fail := func(err error) error {
-		return fault.Output.Wrap("use the folder "+w.o.Dir, fault.WithoutPath(err), "say another one with --data")
+		return fault.Output.Wrap("use the folder "+w.o.Dir, fault.WithoutPath(err), "choose another folder with `data`")
 	}
 	var err error
 	if w.lock, err = store.Own(w.o.Dir); err != nil {
@@ -155,7 +157,7 @@ func (w *Worker) own() error {
 	return fail(err)
 }
 
-// Info is what the worker tells of itself.
+// Info returns the description that the worker publishes.
 func (w *Worker) Info() queue.Worker {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -170,9 +172,9 @@ func (w *Worker) change(f func(*queue.Worker)) {
 	f(&w.info)
 }
 
-// Run takes tasks until ctx ends. Those at work then have Options.Grace; after
-// it they are given back to the queue. When Run returns, all processes have
-// ended. The error is of kind Missing when the server has become another version.
+// Run takes tasks until ctx ends. Running tasks then have Options.Grace to finish;
+// after it they are given back to the queue. When Run returns, all processes have
+// ended. The error is of kind Missing when the version of the server has changed.
 func (w *Worker) Run(ctx context.Context) error {
 	defer func() { _ = w.lock.Close() }()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -193,7 +195,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), beat)
 	defer stop()
 	if err := w.o.Queue.Leave(last, w.o.ID); err != nil {
-		w.log.Debug("worker", "error", err) // its entry ends by itself
+		w.log.Debug("worker", "error", err) // its entry expires
 	}
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause
@@ -201,7 +203,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// live tells of the worker until it is over.
+// live publishes the worker's state until over is closed.
 func (w *Worker) live(ctx context.Context, over <-chan struct{}, fail context.CancelCauseFunc) {
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
@@ -222,7 +224,7 @@ func (w *Worker) live(ctx context.Context, over <-chan struct{}, fail context.Ca
 	}
 }
 
-// loop takes one task after the other.
+// loop does one task after the other.
 func (w *Worker) loop(ctx context.Context) {
 	for ctx.Err() == nil {
 		l, err := w.o.Queue.Take(ctx, w.o.ID, w.o.Engines)
@@ -242,7 +244,7 @@ func (w *Worker) loop(ctx context.Context) {
 	}
 }
 
-// Estimate says what a job would do. It waits for nothing.
+// Estimate estimates a job. It does not wait for memory.
 func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (estimate lipstream.Estimate, err error) {
 	job.Limits = w.o.Limits
 	err = w.ask(ctx, request{Op: opEstimate, Job: job}, func(a answer) {
@@ -251,7 +253,7 @@ func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (estimate lips
 		}
 	})
 	if f, ok := errors.AsType[failure](err); ok {
-		return estimate, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate " + "the job", Err: errors.New(f.Message), Hint: f.Hint}
+		return estimate, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate the job", Err: errors.New(f.Message), Hint: f.Hint}
 	}
 	return estimate, err
 }

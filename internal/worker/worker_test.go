@@ -51,11 +51,11 @@ func task0(how string) int {
 	case "hang":
 		ended, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		defer stop()
-		_ = out.Encode(answer{Event: &lipstream.Event{Type: "stage", Phase: "frames"}})
+		_ = out.Encode(answer{Event: &lipstream.Event{Type: lipstream.EventPhase, Phase: "frames"}})
 		<-ended.Done()
 	case "stubborn": // does not hear the signal
 		signal.Ignore(syscall.SIGTERM)
-		_ = out.Encode(answer{Event: &lipstream.Event{Type: "stage", Phase: "frames"}})
+		_ = out.Encode(answer{Event: &lipstream.Event{Type: lipstream.EventPhase, Phase: "frames"}})
 		select {}
 	default:
 		for i := range 100 {
@@ -74,6 +74,7 @@ func task0(how string) int {
 type rig struct {
 	t    *testing.T
 	q    *queue.Queue
+	w    *Worker
 	s    store.Store
 	dir  string
 	stop func() error // drains
@@ -83,7 +84,7 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 	t.Helper()
 	t.Setenv(asTask, how)
 	dir := t.TempDir()
-	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Lead: true, Version: lipstream.Version(), Lease: 2 * time.Second, Attempts: 2})
+	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Lead: true, Version: lipstream.Version(), Lease: time.Hour, Attempts: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,10 +102,14 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.often = time.Hour
+	if how == "stubborn" {
+		w.stopping = time.Millisecond
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
-	r := &rig{t: t, q: q, s: s, dir: o.Dir}
+	r := &rig{t: t, q: q, w: w, s: s, dir: o.Dir}
 	var err0 error
 	stopped := false
 	r.stop = func() error {
@@ -135,14 +140,24 @@ func (r *rig) submit() queue.Job {
 
 func (r *rig) until(id string, ok func(queue.Job) bool) queue.Job {
 	r.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+	for {
 		j, err := r.q.Job(r.t.Context(), id)
-		if err == nil && ok(j) {
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if ok(j) {
 			return j
 		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("%+v, %v", j, err)
-		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// began waits for the first event of a job: its process is at work.
+func (r *rig) began(id string) {
+	r.t.Helper()
+	enough := errors.New("enough")
+	if err := r.q.Events(r.t.Context(), id, 0, func(queue.Event) error { return enough }); !errors.Is(err, enough) {
+		r.t.Fatal(err)
 	}
 }
 
@@ -171,7 +186,7 @@ func TestDone(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// Of a hundred in no time the first and the last.
+	// Of a hundred within the least time between two, the first and the last.
 	if progress != 2 || all != 3 {
 		t.Errorf("%d progress events of %d", progress, all)
 	}
@@ -222,7 +237,7 @@ func TestCancel(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			r := newRig(t, how, nil)
 			j := r.submit()
-			r.until(j.ID, func(j queue.Job) bool { return j.State == queue.Running })
+			r.began(j.ID)
 			if _, err := r.q.Cancel(t.Context(), j.ID); err != nil {
 				t.Fatal(err)
 			}
@@ -254,22 +269,39 @@ func TestDrain(t *testing.T) {
 // TestMemory: where the memory of one task fits, a second waits.
 func TestMemory(t *testing.T) {
 	r := newRig(t, "hang", func(o *Options) { o.Memory = 600 << 20 })
+	atWork := make(chan string, 10)
+	listening := make(chan error, 2)
 	a, b := r.submit(), r.submit()
 	for _, j := range []queue.Job{a, b} {
-		r.until(j.ID, func(j queue.Job) bool { return j.State == queue.Running })
+		go func() {
+			first := true
+			listening <- r.q.Events(t.Context(), j.ID, 0, func(queue.Event) error {
+				if first {
+					atWork <- j.ID
+				}
+				first = false
+				return nil
+			})
+		}()
 	}
-	working := func(id string, patience time.Duration) (n int) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		_ = r.q.Events(ctx, id, 0, func(queue.Event) error { n = 1; cancel(); return nil })
-		return n
+	first := <-atWork
+	for r.w.memory.TryAcquire(1) { // it fails only while somebody waits: there is room for 1 byte
+		r.w.memory.Release(1)
+		time.Sleep(time.Millisecond)
 	}
-	n := 0
-	for deadline := time.Now().Add(time.Minute); n == 0 && time.Now().Before(deadline); {
-		n = working(a.ID, time.Second) + working(b.ID, time.Second)
+	if reserved := r.w.Info().Reserved; reserved < previewBytes || reserved >= 2*previewBytes {
+		t.Errorf("%d bytes are reserved for one task", reserved)
 	}
-	if n = working(a.ID, time.Second) + working(b.ID, time.Second); n != 1 {
-		t.Errorf("%d tasks are at work", n)
+	select {
+	case id := <-atWork:
+		t.Errorf("job %s is at work beside %s", id, first)
+	default:
+	}
+	if _, err := r.q.Cancel(t.Context(), first); err != nil {
+		t.Fatal(err)
+	}
+	if second := <-atWork; second == first {
+		t.Error("the first job began twice")
 	}
 }
 

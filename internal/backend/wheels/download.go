@@ -1,16 +1,17 @@
 package wheels
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -65,16 +66,12 @@ func downloadWith(ctx context.Context, program string, args []string, r Runtime,
 		"--python-version", pythonVersion, "--implementation", "cp", "--abi", abi, "--platform", w.platform,
 		"--disable-pip-version-check", "--no-input", "--progress-bar", "off",
 		"--dest", dir, r.Project+"=="+r.Version)
-	cmd := exec.CommandContext(ctx, program, args...)
-	var said tail
-	cmd.Stdout, cmd.Stderr = &said, &said
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // pip cleans up
-	cmd.WaitDelay = 5 * time.Second
-	if err := cmd.Run(); err != nil {
-		if text := said.last(); text != "" {
-			return "", fmt.Errorf("%w: %s", err, text)
-		}
+	p, err := child.Start(ctx, exec.Command(program, args...), 5*time.Second) // pip cleans up
+	if err != nil {
 		return "", err
+	}
+	if err := p.Wait(); err != nil {
+		return "", reason(err)
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*.whl"))
 	if err != nil {
@@ -86,26 +83,13 @@ func downloadWith(ctx context.Context, program string, args []string, r Runtime,
 	return found[0], nil
 }
 
-// tail keeps the end of the output of a program.
-type tail struct{ buf []byte }
-
-const tailSize = 4096
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.buf = append(t.buf, p...)
-	if over := len(t.buf) - tailSize; over > 0 {
-		t.buf = t.buf[over:]
+// reason returns the error of a client with the last line that it printed, except for
+// notices.
+func reason(err error) error {
+	exit, ok := errors.AsType[*child.ExitError](err)
+	if !ok {
+		return err
 	}
-	return len(p), nil
-}
-
-// last returns the last line with content, in which pip reports the reason.
-func (t *tail) last() string {
-	text := ""
-	for line := range bytes.Lines(t.buf) {
-		if s := strings.TrimSpace(string(line)); s != "" && !strings.HasPrefix(s, "[notice]") {
-			text = s
-		}
-	}
-	return text
+	exit.Stderr = slices.DeleteFunc(exit.Stderr, func(line string) bool { return strings.HasPrefix(line, "[notice]") })
+	return exit
 }

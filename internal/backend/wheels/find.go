@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
@@ -205,6 +206,8 @@ func root() (string, error) { return disk.UserDir("", "runtimes") }
 // pythonTime is how long Python may take to print where its packages are.
 const pythonTime = 5 * time.Second
 
+const maxPaths = 1 << 20 // bytes that it may print
+
 // findScript prints the folders of a package without importing it.
 const findScript = `import importlib.util, sys
 s = importlib.util.find_spec(sys.argv[1])
@@ -225,12 +228,11 @@ func pythonPackages(ctx context.Context, module string) []string {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, pythonTime)
-		cmd := exec.CommandContext(ctx, path, "-c", findScript, module)
+		cmd := exec.Command(path, "-c", findScript, module)
 		// With -c Python searches the working directory first. A folder there with
 		// the name of the package must not be loaded.
 		cmd.Dir = filepath.VolumeName(path) + string(filepath.Separator)
-		cmd.WaitDelay = time.Second
-		out, err := cmd.Output()
+		out, err := child.Output(ctx, cmd, 0, maxPaths)
 		cancel()
 		if err != nil {
 			continue

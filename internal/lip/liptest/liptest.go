@@ -13,10 +13,10 @@ import (
 	"github.com/lipstream/lipstream/internal/lip"
 )
 
-// Subject is an engine with input that suits it.
+// Subject is an engine with suitable input.
 type Subject struct {
 	Open func(t *testing.T) lip.Engine
-	// Picture is a frame that shows Face; it is copied, never changed.
+	// Picture is a frame that shows Face. Run never changes it.
 	Picture *frame.Frame
 	Face    *face.Face
 }
@@ -28,6 +28,7 @@ func Run(t *testing.T, s Subject) {
 	t.Run("frames without a face stay as they are", s.withoutFace)
 	t.Run("a cut forgets the past", s.cut)
 	t.Run("a cancelled context stops the work", s.cancelled)
+	t.Run("an estimate, and reports at any time", s.report)
 	t.Run("a flush of nothing is allowed", func(t *testing.T) {
 		if done, err := s.open(t).Flush(t.Context()); err != nil || len(done) > 0 {
 			t.Errorf("%d items, %v", len(done), err)
@@ -48,8 +49,8 @@ func (s Subject) open(t *testing.T) lip.Engine {
 	return e
 }
 
-// Mouth returns the mouth at a frame of the suite's items, for engines that are
-// told what to show: one that opens and closes.
+// Mouth returns the mouth at a frame of the suite, which opens and closes. Engines
+// that need mouth shapes use it.
 func Mouth(frame int64) audio.Mouth {
 	shapes := []audio.Mouth{
 		{}, {Open: 0.4, Speech: 1}, {Open: 0.9, Speech: 1}, {Open: 0.5, Round: 0.8, Speech: 1},
@@ -219,4 +220,29 @@ func (s Subject) cancelled(t *testing.T) {
 		}
 	}
 	t.Error("Push does not look at the context")
+}
+
+func (s Subject) report(t *testing.T) {
+	e := s.open(t)
+	estimate, err := e.Estimate(t.Context(), 100, 4)
+	if err != nil || estimate.Seconds < 0 || (estimate.Plan == nil) != (e.Report().Plan == nil) {
+		t.Errorf("estimate %+v, %v", estimate, err)
+	}
+	for _, stage := range estimate.Stages {
+		if stage.Name == "" || stage.Per == "" || stage.Seconds < 0 {
+			t.Errorf("stage %+v", stage)
+		}
+	}
+	process(t, e, s.items(2*e.Hold()+3))
+	done := make(chan lip.Report)
+	go func() { done <- e.Report() }()
+	r := <-done
+	if r.Windows < 0 || r.Busy > r.Wall {
+		t.Errorf("report %+v", r)
+	}
+	for i, w := range r.Work {
+		if w.Name == "" || w.Calls < 0 || w.Busy < 0 {
+			t.Errorf("part %d of the work is %+v", i, w)
+		}
+	}
 }

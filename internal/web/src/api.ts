@@ -32,13 +32,13 @@ export interface Threshold { share?: number; bytes?: number }
 export interface Watched { name: string; used: number; total: number; level: string }
 export interface Memory { interval_s: number; warning: Threshold; critical: Threshold; history: { time: string; watched: Watched[] }[] }
 
-// Failure is an answer that is no success, in words for people.
+// Failure is a failed request, with a message for people.
 export class Failure extends Error {
   constructor(readonly status: number, message: string, readonly hint = '') { super(message) }
   get text(): string { return this.hint ? `${this.message} — ${this.hint}` : this.message }
 }
 
-// wantToken is called when the server asks for a token, and ends when it has one.
+// wantToken is called when the server requires a token. It resolves when the user has entered it.
 let wantToken: () => Promise<void> = () => Promise.reject(new Failure(401, 'a token is needed'))
 export function onToken(ask: () => Promise<void>): void { wantToken = ask }
 
@@ -48,7 +48,7 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
     answer = await fetch(path, init)
   } catch (e) {
     if (init.signal?.aborted) throw e
-    throw new Failure(0, 'The server does not answer', 'is lipstream serve still running?')
+    throw new Failure(0, 'The server does not answer', 'check that lipstream serve is still running')
   }
   if (answer.status === 401) {
     await wantToken()
@@ -80,10 +80,10 @@ const tus = { 'Tus-Resumable': '1.0.0' }
 
 export const wait = (ms: number): Promise<void> => new Promise((go) => setTimeout(go, ms))
 
-// passing tells whether the same request may succeed in a moment.
+// passing reports whether the same request may succeed in a moment.
 export function passing(e: unknown): boolean { return e instanceof Failure && (e.status === 0 || e.status >= 500) }
 
-// insist tries again through some seconds without a server.
+// insist retries for some seconds when the server does not answer.
 async function insist<T>(signal: AbortSignal, what: () => Promise<T>): Promise<T> {
   for (let failed = 1; ; failed++) {
     try {
@@ -95,8 +95,8 @@ async function insist<T>(signal: AbortSignal, what: () => Promise<T>): Promise<T
   }
 }
 
-// upload sends a file in pieces. After a break it goes on where the server is.
-// What is given up is removed from the server.
+// upload sends a file in pieces. After a break it continues where the server stopped.
+// An upload that fails or is cancelled is removed from the server.
 export async function upload(file: File | Blob, name: string, signal: AbortSignal, progress: (share: number) => void): Promise<Upload> {
   const bytes = new TextEncoder().encode(name)
   const made = await insist(signal, () => request('/v1/uploads', {
@@ -127,8 +127,8 @@ export async function upload(file: File | Blob, name: string, signal: AbortSigna
   }
 }
 
-// discard removes an upload that no job uses. What stays ends with the server's
-// retention.
+// discard removes an upload that no job uses. If this fails, the server removes it
+// after its retention.
 export function discard(place: string): void {
   void fetch(place, { method: 'DELETE', headers: tus, keepalive: true }).catch(() => undefined)
 }

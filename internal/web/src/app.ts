@@ -8,7 +8,7 @@ import { bytes, duration, find, make } from './text'
 type Kind = 'video' | 'audio'
 
 const inputs: Record<Kind, Upload | undefined> = { video: undefined, audio: undefined }
-const used = new Set<string>() // uploads of jobs, which may be wanted again
+const used = new Set<string>() // uploads of jobs, which a retry needs
 const sending: Record<Kind, AbortController | undefined> = { video: undefined, audio: undefined }
 let options: Options
 let estimating: AbortController | undefined
@@ -21,7 +21,7 @@ function complain(text: string): void {
   p.hidden = text === ''
 }
 
-// take uploads a file, in place of one that was chosen before.
+// take uploads a file. It replaces the one chosen before.
 async function take(kind: Kind, file: File | Blob, name: string): Promise<void> {
   complain('')
   sending[kind]?.abort()
@@ -34,7 +34,7 @@ async function take(kind: Kind, file: File | Blob, name: string): Promise<void> 
   ready()
   if (file.size > options.max_upload) {
     state.textContent = ''
-    complain(`${name} has ${bytes(file.size)}; this server takes ${bytes(options.max_upload)}.`)
+    complain(`${name} has ${bytes(file.size)}; this server accepts at most ${bytes(options.max_upload)}.`)
     return
   }
   state.textContent = `Uploading ${name}, ${bytes(file.size)}`
@@ -71,7 +71,7 @@ async function take(kind: Kind, file: File | Blob, name: string): Promise<void> 
 
 function ready(): void { find<HTMLButtonElement>('start').disabled = !inputs.video || !inputs.audio }
 
-// spec is the request for the job that the form describes.
+// spec returns the request for the job in the form.
 function spec(): Record<string, unknown> {
   const stem = (inputs.video?.name ?? 'video').replace(/\.[^.]*$/, '')
   const priority = find<HTMLSelectElement>('priority').value
@@ -81,7 +81,7 @@ function spec(): Record<string, unknown> {
   }
 }
 
-// estimate asks what the job would take. Only the last question counts.
+// estimate shows the estimate of the job. A new call replaces the one before.
 async function estimate(): Promise<void> {
   estimating?.abort()
   const box = find('estimate')
@@ -139,7 +139,7 @@ function askToken(): () => Promise<void> {
   })
 }
 
-// first asks what the server has until it answers.
+// first reads the options of the server; it retries until the server answers.
 async function first(): Promise<Options> {
   for (;;) {
     try {

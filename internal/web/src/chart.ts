@@ -14,7 +14,7 @@ const names: Record<string, string> = { host: 'This machine', cgroup: 'Control g
 
 function share(t: Threshold, total: number): number { return t.share ?? (total > 0 ? (t.bytes ?? 0) / total : 1) }
 
-// draw shows each memory over time, with where warning and alert begin.
+// draw shows the use of each memory over time, with the thresholds.
 export function draw(m: Memory): void {
   const last = m.history[m.history.length - 1]
   const charts = find('charts')
@@ -47,15 +47,15 @@ export function draw(m: Memory): void {
   }
   charts.replaceChildren(...figures)
   const banner = find('alert'), text = alerts.join('. ')
-  if (banner.dataset['what'] !== alerts.map((a) => a.split(':')[0]).join()) { // said once, not at every reading
+  if (banner.dataset['what'] !== alerts.map((a) => a.split(':')[0]).join()) { // announced once, not at every reading
     banner.dataset['what'] = alerts.map((a) => a.split(':')[0]).join()
     banner.textContent = text
   }
   banner.hidden = alerts.length === 0
 }
 
-// table fills the curves' figures in, ten of them. It changes only when it is
-// opened: it is there to be read.
+// table lists ten of the readings. It changes only when it is opened, so that it can
+// be read.
 function table(m: Memory): void {
   const every = Math.max(1, Math.ceil(m.history.length / 10))
   const rows = m.history.filter((_, i) => (m.history.length - 1 - i) % every === 0).map((r) => make('tr', {},
@@ -66,7 +66,7 @@ function table(m: Memory): void {
   find('readings').replaceChildren(make('thead', {}, head), make('tbody', {}, ...rows))
 }
 
-// watch draws what the server reads, as often as it reads.
+// watch draws the readings of the server as often as it takes them.
 export async function watch(): Promise<void> {
   let latest: Memory | undefined
   const details = find('readings').closest('details')!

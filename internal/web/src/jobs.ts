@@ -1,10 +1,9 @@
 import { Failure, Job, Progress, request } from './api'
 import { bytes, duration, find, make, phases, when } from './text'
 
-const names: Record<Job['state'], string> = { queued: 'Waiting', running: 'At work', done: 'Done', failed: 'Failed', cancelled: 'Cancelled' }
+const names: Record<Job['state'], string> = { queued: 'Waiting', running: 'Running', done: 'Done', failed: 'Failed', cancelled: 'Cancelled' }
 
-// cards has what is shown of each job, so that a change touches nothing else:
-// focus and players stay.
+// cards holds the elements of each job, so that a change keeps focus and players.
 const cards = new Map<string, Card>()
 
 class Card {
@@ -82,7 +81,7 @@ class Card {
     this.events = new EventSource(this.job.links.events)
     this.events.addEventListener('progress', (e) => {
       const p = JSON.parse((e as MessageEvent<string>).data) as Progress
-      if (this.job.tasks.length <= 1) this.progress(p) // of a split job the list tells the sum
+      if (this.job.tasks.length <= 1) this.progress(p) // for a split job the list has the sum
     })
     for (const last of ['done', 'error']) this.events.addEventListener(last, () => { this.events?.close() })
   }
@@ -189,7 +188,7 @@ function forget(id: string): void {
   find('empty').hidden = cards.size > 0
 }
 
-// follow keeps the list as the server has it.
+// follow keeps the list in step with the server.
 export function follow(): void {
   let seen = new Set<string>(), listed = false
   const events = new EventSource('/v1/events')

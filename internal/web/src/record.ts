@@ -1,6 +1,6 @@
 import { find } from './text'
 
-// recorder lets the microphone make a voice: done gets the sound.
+// recorder records a voice with the microphone and calls done with it.
 export function recorder(done: (sound: Blob, name: string) => void, failed: (why: string) => void): void {
   const button = find<HTMLButtonElement>('record'), meter = find<HTMLMeterElement>('level'), clock = find('recorded')
   let running: MediaRecorder | undefined

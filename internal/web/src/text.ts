@@ -22,7 +22,7 @@ export const phases: Record<string, string> = {
   probe: 'Looking at the files', load: 'Loading the networks', listen: 'Listening to the voice', frames: 'Making frames', finish: 'Finishing the file',
 }
 
-// make builds an element; text is never taken for HTML.
+// make creates an element. Text is never parsed as HTML.
 export function make<K extends keyof HTMLElementTagNameMap>(tag: K, attributes: Record<string, string> = {}, ...children: (Node | string)[]): HTMLElementTagNameMap[K] {
   const e = document.createElement(tag)
   for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v)

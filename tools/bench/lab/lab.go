@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lipstream/lipstream"
@@ -102,6 +103,38 @@ func OpenVideo(ctx context.Context, tools media.Tools, path string, format *fram
 		*format = media.WorkingFormat(*info.Video)
 	}
 	return media.OpenVideo(ctx, tools, path, info, media.VideoOptions{Format: *format, Rate: info.Video.FrameRate})
+}
+
+// Folder makes a temporary folder for a measurement, and finds ffmpeg. The caller
+// removes the folder.
+func Folder(ctx context.Context) (dir string, tools media.Tools, err error) {
+	if tools, err = media.FindTools(ctx); err != nil {
+		return "", tools, err
+	}
+	dir, err = os.MkdirTemp("", "lipstream-bench-")
+	return dir, tools, fault.Output.Wrap("make a folder for the measurement", err)
+}
+
+// Sample calls f at once, then in every interval, and a last time when stop is
+// called, which waits for it. stop may be called more than once.
+func Sample(interval time.Duration, f func()) (stop func()) {
+	quit := make(chan struct{})
+	var sampler sync.WaitGroup
+	sampler.Go(func() {
+		for ended := false; !ended; {
+			f()
+			select {
+			case <-quit:
+				ended = true
+			case <-time.After(interval):
+			}
+		}
+		f()
+	})
+	return sync.OnceFunc(func() {
+		close(quit)
+		sampler.Wait()
+	})
 }
 
 // ReadReport reads what lipstream run --report has written.

@@ -97,13 +97,9 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 	if _, err := models.Find(o.Models); err != nil {
 		return nil, err
 	}
-	tools, err := media.FindTools(ctx)
+	dir, tools, err := lab.Folder(ctx)
 	if err != nil {
 		return nil, err
-	}
-	dir, err := os.MkdirTemp("", "lipstream-bench-")
-	if err != nil {
-		return nil, fault.Output.Wrap("make a folder for the measurement", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	r := &run{Options: o, tools: tools, clip: lab.ClipIn(dir), dir: dir}
@@ -171,7 +167,7 @@ func (o *run) job(ctx context.Context, limit int64) (r Result, version int, err 
 	name := memory.Size(limit)
 	o.Progress(fmt.Sprintf("%s: in %s", name, group.Dir))
 	r = Result{Limit: limit}
-	samples := newWatch(group)
+	stop := watch(group, &r)
 	follow := o.Progress.Follow(name)
 	j, err := bench.RunJob(ctx, group.Command(o.Program, args...), func(e lipstream.Event) {
 		follow(e)
@@ -180,7 +176,7 @@ func (o *run) job(ctx context.Context, limit int64) (r Result, version int, err 
 			r.Notes = append(r.Notes, e.Type+": "+e.Message)
 		}
 	})
-	watchErr := samples.stop(&r)
+	watchErr := stop()
 	if ctx.Err() != nil {
 		return r, group.Version, err
 	}
@@ -206,47 +202,23 @@ func (o *run) job(ctx context.Context, limit int64) (r Result, version int, err 
 	return r, group.Version, err
 }
 
-// watch samples the memory of a group until it is stopped.
-type watch struct {
-	group *cgroup.Group
-	quit  chan struct{}
-	done  chan struct{}
-	most  cgroup.Usage
-	count int
-	err   error
-}
-
-func newWatch(g *cgroup.Group) *watch {
-	w := &watch{group: g, quit: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		defer close(w.done)
-		t := time.NewTicker(limitSample)
-		defer t.Stop()
-		for ended := false; !ended; {
-			select {
-			case <-w.quit:
-				ended = true // after a last sample
-			case <-t.C:
-			}
-			u, err := g.Usage()
-			if err != nil {
-				w.err = err
-				return
-			}
-			w.count++
-			w.most.Anonymous, w.most.Swap = max(w.most.Anonymous, u.Anonymous), max(w.most.Swap, u.Swap)
-			w.most.Peak, w.most.Failures, w.most.Killed = u.Peak, u.Failures, u.Killed // they only grow
+// watch samples the memory of a group until stop is called, which returns the
+// first error. Then r has the most that was seen.
+func watch(g *cgroup.Group, r *Result) (stop func() error) {
+	var failed error
+	end := lab.Sample(limitSample, func() {
+		u, err := g.Usage()
+		if failed = cmp.Or(failed, err); err != nil {
+			return
 		}
-	}()
-	return w
-}
-
-// stop ends the sampling and puts the most that it saw into r.
-func (w *watch) stop(r *Result) error {
-	close(w.quit)
-	<-w.done
-	r.Anonymous, r.Swap, r.Peak, r.Failures, r.Killed, r.Samples = w.most.Anonymous, w.most.Swap, w.most.Peak, w.most.Failures, w.most.Killed, w.count
-	return w.err
+		r.Samples++
+		r.Anonymous, r.Swap = max(r.Anonymous, u.Anonymous), max(r.Swap, u.Swap)
+		r.Peak, r.Failures, r.Killed = u.Peak, u.Failures, u.Killed // they only grow
+	})
+	return func() error {
+		end()
+		return failed
+	}
 }
 
 // countFrames decodes a video and returns the number of its frames.

@@ -23,10 +23,8 @@ import (
 	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/queue"
-	"github.com/lipstream/lipstream/testdata/demo"
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
@@ -86,37 +84,24 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	tools, err := media.FindTools(ctx)
+	dir, tools, err := lab.Folder(ctx)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "lipstream-bench-")
-	if err != nil {
-		return nil, fault.Output.Wrap("make a folder for the measurement", err)
-	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	video, voice := filepath.Join(dir, "portrait.png"), filepath.Join(dir, "voice.wav")
-	if err := os.WriteFile(video, demo.Portrait, 0o600); err != nil {
-		return nil, fault.Output.Wrap("write "+video, err)
+	c := lab.ClipIn(dir)
+	if err := c.Make(ctx, tools, bench.ClipRate, bench.ClipRate); err != nil {
+		return nil, err
 	}
-	speech := filepath.Join(dir, "speech.wav")
-	if err := os.WriteFile(speech, demo.Speech, 0o600); err != nil {
-		return nil, fault.Output.Wrap("write "+speech, err)
-	}
-	clip := filepath.Join(dir, "clip.mp4")
-	for _, args := range [][]string{
-		{"-loop", "1", "-framerate", strconv.Itoa(bench.ClipRate), "-i", video, "-t", "1", "-vf", "scale=-2:240,pad=320:240:-1:-1", "-pix_fmt", "yuv420p", clip},
-		{"-i", speech, "-t", "1", voice},
-	} {
-		if _, err := bench.FFmpeg(ctx, tools, args...); err != nil {
-			return nil, err
-		}
+	video := filepath.Join(dir, "small.mp4")
+	if _, err := bench.FFmpeg(ctx, tools, "-i", c.Video, "-vf", "scale=-2:240,pad=320:240:-1:-1", video); err != nil {
+		return nil, err
 	}
 	s := &run{Options: o, report: Report{Machine: bench.ThisMachine(tools), Jobs: o.Jobs, Listeners: o.Listeners}}
 	if err := s.start(ctx, filepath.Join(dir, "data")); err != nil {
 		return nil, err
 	}
-	err = s.measure(ctx, clip, voice)
+	err = s.measure(ctx, video, c.Voice)
 	s.server.Stop(bench.Grace)
 	if endErr := s.server.Wait(); err == nil {
 		err = fault.Internal.Wrap("end lipstream serve", endErr)

@@ -2,10 +2,10 @@ package unet
 
 import (
 	"os"
-	"sync"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
 // memoryStatus returns a figure of /proc/self/status in bytes, or 0.
@@ -17,34 +17,14 @@ func resetPeak() {
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 }
 
-// anonymousPeak samples RssAnon every 50 ms, as tools/bench/peers/measure.py does;
-// the kernel keeps no peak of it.
-type anonymousPeak struct {
-	peak int64
-	quit chan struct{}
-	once sync.Once
-	done sync.WaitGroup
-}
-
-func watchAnonymous() *anonymousPeak {
-	a := &anonymousPeak{quit: make(chan struct{})}
-	a.done.Go(func() {
-		for {
-			a.peak = max(a.peak, memoryStatus("RssAnon"))
-			select {
-			case <-a.quit:
-				a.peak = max(a.peak, memoryStatus("RssAnon"))
-				return
-			case <-time.After(50 * time.Millisecond):
-			}
-		}
-	})
-	return a
-}
-
-// stop ends the sampling and returns the peak. It may be called more than once.
-func (a *anonymousPeak) stop() int64 {
-	a.once.Do(func() { close(a.quit) })
-	a.done.Wait()
-	return a.peak
+// watchAnonymous samples RssAnon every 50 ms, as tools/bench/peers/measure.py
+// does, because the kernel keeps no peak of it. stop returns the peak; it may be
+// called more than once.
+func watchAnonymous() (stop func() int64) {
+	var peak int64
+	end := lab.Sample(50*time.Millisecond, func() { peak = max(peak, memoryStatus("RssAnon")) })
+	return func() int64 {
+		end()
+		return peak
+	}
 }

@@ -231,7 +231,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 	runtime.GC()
 	resetPeak() // of making and converting the checkpoint
 	anonymous := watchAnonymous()
-	defer anonymous.stop()
+	defer anonymous()
 
 	began := time.Now()
 	weights, err := checkpoint.Open(u.weight)
@@ -276,7 +276,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 		r.Steps = append(r.Steps, seconds)
 	}
 	r.Median = bench.Median(r.Steps)
-	r.Anonymous, r.AnonymousPeak, r.PeakRSS = memoryStatus("RssAnon"), anonymous.stop(), memoryStatus("VmHWM")
+	r.Anonymous, r.AnonymousPeak, r.PeakRSS = memoryStatus("RssAnon"), anonymous(), memoryStatus("VmHWM")
 	if err := u.dump(net, b.Name()); err != nil {
 		return r, err
 	}

@@ -56,6 +56,9 @@ func fakePeer(how string) int {
 // go into a cache folder of the test's own.
 func options(t *testing.T, name string) Options {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("compiles networks")
+	}
 	t.Setenv(wheels.DirVariable, filepath.Dir(backendtest.Library(t, name)))
 	cache := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)

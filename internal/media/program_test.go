@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,20 +14,21 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// TestDiesWithUs kills a process of ours with -9 and sees ffmpeg end too.
+// TestDiesWithUs kills a process like ours with -9 and waits for its ffmpeg to
+// end too.
 func TestDiesWithUs(t *testing.T) {
 	if out := os.Getenv("LIPSTREAM_TEST_SINK"); out != "" {
 		s := openSink(t, out, sinkOptions(small))
 		if err := s.Write(frame.New(small)); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("pid", Pids()[0])
-		time.Sleep(time.Minute)
+		fmt.Println("pid", child.PIDs()[0])
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
 		return
 	}
 	tools(t)
@@ -36,6 +38,11 @@ func TestDiesWithUs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = in.Close() }()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -50,32 +57,26 @@ func TestDiesWithUs(t *testing.T) {
 	if pid == 0 {
 		t.Fatal("no child")
 	}
-	for end := time.Now().Add(time.Second); ; time.Sleep(5 * time.Millisecond) {
+	until(t, func() bool {
 		// Whoever adopted it may not have reaped it yet.
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") || errors.Is(err, syscall.ESRCH) {
-			return
-		}
-		if time.Now().After(end) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			t.Fatalf("ffmpeg lives on: %s", stat)
-		}
-	}
+		return errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") || errors.Is(err, syscall.ESRCH)
+	})
 }
 
-func TestTail(t *testing.T) {
-	var s tail
-	for i := range 100 {
-		_, _ = fmt.Fprintf(&s, "line %d\r", i)
-		_, _ = fmt.Fprintf(&s, "same\nsame\n")
-	}
-	_, _ = s.Write([]byte(strings.Repeat("x", 5000)))
-	lines := s.lines()
-	if len(lines) != tailLines || lines[tailLines-2] != "same" || lines[tailLines-3] != "line 99" || len(lines[tailLines-1]) != tailWidth {
-		t.Errorf("%d lines: %q", len(lines), lines)
-	}
-	if got := summary([]string{"[mov] moov atom not found", "x: Invalid data found", "Conversion failed!"}); got != "[mov] moov atom not found" {
-		t.Error(got)
+func TestSummary(t *testing.T) {
+	for _, c := range []struct {
+		lines []string
+		want  string
+	}{
+		{[]string{"[mov] moov atom not found", "x: Invalid data found", "Conversion failed!"}, "[mov] moov atom not found"},
+		{[]string{"first", "last", "Conversion failed!"}, "last"},
+		{[]string{"Conversion failed!"}, ""},
+		{nil, ""},
+	} {
+		if got := summary(c.lines); got != c.want {
+			t.Errorf("%q: %q, want %q", c.lines, got, c.want)
+		}
 	}
 }
 

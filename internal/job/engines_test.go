@@ -1,0 +1,95 @@
+package job
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/models"
+	"github.com/lipstream/lipstream/internal/settings"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// TestKinds checks that the engines and the choices of the setting `engine` are
+// the same.
+func TestKinds(t *testing.T) {
+	field, ok := settings.Lookup("engine")
+	if !ok {
+		t.Fatal("no setting has the name engine")
+	}
+	infos := Engines()
+	if infos[0].Name != settings.EngineAuto || infos[0].Description == "" {
+		t.Errorf("the first engine is %+v, want auto", infos[0])
+	}
+	var names []string
+	for _, k := range kinds {
+		name := k.Name()
+		if slices.Contains(names, name) || name == settings.EngineAuto {
+			t.Errorf("two engines have the name %q", name)
+		}
+		names = append(names, name)
+		if !slices.Contains(field.Choices, name) {
+			t.Errorf("the engine %q cannot be chosen: add it to the choices of settings.Settings.Engine, with a constant beside EnginePreview", name)
+		}
+		if k.Describe() == "" || !slices.Contains(infos, EngineInfo{name, k.Describe()}) {
+			t.Errorf("Engines does not list %q with its description", name)
+		}
+		if err := k.Check(settings.Settings{}.WithDefaults()); err != nil {
+			t.Errorf("%s refuses the defaults: %v", name, err)
+		}
+	}
+	for _, c := range field.Choices {
+		if c != settings.EngineAuto && !slices.Contains(names, c) {
+			t.Errorf("no engine has the name %q: add its Kind to the list kinds in engines.go", c)
+		}
+	}
+	if len(infos) != len(field.Choices) {
+		t.Errorf("engines %v, choices %v", infos, field.Choices)
+	}
+	// Some engine must always be ready, or auto could find none.
+	if _, ready := kinds[len(kinds)-1].Ready(settings.Settings{}.WithDefaults()); !ready {
+		t.Errorf("the last engine, %s, is not ready", names[len(names)-1])
+	}
+}
+
+func TestChoose(t *testing.T) {
+	t.Setenv("LIPSTREAM_MODELS_DIR", t.TempDir())
+	t.Run("no checkpoint", func(t *testing.T) {
+		m, why, err := choose(t.Context(), settings.Settings{Engine: settings.EngineAuto})
+		if err != nil || m.Name != settings.EnginePreview || m.Open == nil || !strings.Contains(why, "no LatentSync checkpoint") {
+			t.Errorf("%+v, why %q, error %v", m, why, err)
+		}
+		m, why, err = choose(t.Context(), settings.Settings{Engine: settings.EnginePreview})
+		if err != nil || m.Name != settings.EnginePreview || why != "as requested" {
+			t.Errorf("%+v, why %q, error %v", m, why, err)
+		}
+		_, _, err = choose(t.Context(), settings.Settings{Engine: settings.EngineLatentSync})
+		if fault.KindOf(err) != fault.Missing {
+			t.Errorf("error %v, want kind missing", err)
+		}
+		if _, _, err = choose(t.Context(), settings.Settings{Engine: "magic"}); fault.KindOf(err) != fault.Internal {
+			t.Errorf("error %v, want kind internal", err)
+		}
+	})
+	t.Run("a checkpoint", func(t *testing.T) {
+		dir := t.TempDir()
+		if _, err := models.Synth(t.Context(), dir, models.SynthOptions{Size: "tiny", Resolution: 256, DType: tensor.F32}); err != nil {
+			t.Fatal(err)
+		}
+		s := settings.Settings{LatentSync: settings.LatentSync{Models: dir, Resolution: new(256)}}
+		for engine, want := range map[string]string{
+			settings.EngineAuto: "its checkpoint is in " + dir, settings.EngineLatentSync: "as requested",
+		} {
+			s.Engine = engine
+			m, why, err := choose(t.Context(), s)
+			if err != nil || !strings.HasPrefix(m.Name, settings.EngineLatentSync) || m.Window == 0 || m.Open == nil || why != want {
+				t.Errorf("%s: %+v, why %q, error %v", engine, m, why, err)
+			}
+		}
+		s.Engine = settings.EnginePreview
+		if m, _, err := choose(t.Context(), s); err != nil || m.Name != settings.EnginePreview {
+			t.Errorf("%+v, error %v", m, err)
+		}
+	})
+}

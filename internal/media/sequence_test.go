@@ -1,0 +1,139 @@
+//go:build linux
+
+package media
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+func TestSequence(t *testing.T) {
+	slow(t)
+	in := make0(t, args(testVideo("160x120", "30000/1001", "1"), "-frames:v 20 -c:v libx264 -g 10 a.mp4")...)
+	all := readAll(t, in, VideoOptions{})
+	v := len(all)
+	if v != 20 {
+		t.Fatalf("%d frames", v)
+	}
+	info := probe(t, in)
+	format := WorkingFormat(*info.Video)
+	index := map[Mode]func(i int) int{
+		Pad:  func(i int) int { return min(i, v-1) },
+		Loop: func(i int) int { return i % v },
+		PingPong: func(i int) int {
+			if i %= 2 * v; i >= v {
+				return 2*v - 1 - i
+			}
+			return i
+		},
+	}
+	for mode, at := range index {
+		for _, buffer := range []int{0, 7 * format.Bytes()} {
+			t.Run(fmt.Sprint(mode, buffer), func(t *testing.T) {
+				s, err := NewSequence(t.Context(), tools(t), in, info, SequenceOptions{VideoOptions{Format: format}, buffer}, mode)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f := frame.New(format)
+				for i := range 4*v + 3 {
+					if err := s.Read(f); err != nil {
+						t.Fatal(i, err)
+					}
+					if sha256.Sum256(f.Data) != all[at(i)] {
+						t.Fatalf("frame %d is not frame %d", i, at(i))
+					}
+				}
+				if s.Length() != int64(v) || s.Short() {
+					t.Errorf("length %d, short %v", s.Length(), s.Short())
+				}
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				clean(t, filepath.Dir(in))
+				if err := s.Read(f); err == nil && mode != Pad && buffer != 0 {
+					t.Error("reads on after Close")
+				}
+			})
+		}
+	}
+	t.Run("shortest", func(t *testing.T) {
+		s, err := NewSequence(t.Context(), tools(t), in, info, SequenceOptions{VideoOptions: VideoOptions{Format: format}}, Shortest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		f := frame.New(format)
+		for n := 0; ; n++ {
+			if err := s.Read(f); errors.Is(err, io.EOF) {
+				if n != v || s.Length() != int64(v) {
+					t.Errorf("%d frames, length %d", n, s.Length())
+				}
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Read(f); !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+	})
+}
+
+// counted are tools whose ffmpeg notes each start; count tells how many.
+func counted(t *testing.T) (tl Tools, count func() int) {
+	t.Helper()
+	tl = tools(t)
+	dir := t.TempDir()
+	log, wrapper := filepath.Join(dir, "log"), filepath.Join(dir, "ffmpeg")
+	if err := os.WriteFile(wrapper, fmt.Appendf(nil, "#!/bin/sh\necho >>'%s'\nexec '%s' \"$@\"\n", log, tl.FFmpeg), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tl.FFmpeg = wrapper
+	return tl, func() int {
+		b, _ := os.ReadFile(log)
+		return len(b)
+	}
+}
+
+// The end of a video costs no process in Pad, the further passes of a short
+// clip cost one.
+func TestSequenceStarts(t *testing.T) {
+	slow(t)
+	in := make0(t, args(testVideo("160x120", "25", "1"), "-c:v libx264 a.mp4")...)
+	info := probe(t, in)
+	format := WorkingFormat(*info.Video)
+	for mode, want := range map[Mode]int{Shortest: 1, Pad: 1, Loop: 2, PingPong: 2} {
+		tl, count := counted(t)
+		s, err := NewSequence(t.Context(), tl, in, info, SequenceOptions{VideoOptions: VideoOptions{Format: format}}, mode)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := frame.New(format)
+		for i := range 110 {
+			if err := s.Read(f); err != nil {
+				if mode == Shortest && i >= 25 && errors.Is(err, io.EOF) {
+					break
+				}
+				t.Fatal(mode, i, err)
+			}
+			if i == 25 && mode == Pad {
+				// What is gone is not missed.
+				s.path = filepath.Join(t.TempDir(), "gone.mp4")
+			}
+		}
+		if got := count(); got != want {
+			t.Errorf("%v: ffmpeg was started %d times, want %d", mode, got, want)
+		}
+		if err := s.Read(frame.New(small)); err == nil {
+			t.Errorf("%v: takes a frame of another format", mode)
+		}
+		_ = s.Close()
+	}
+}
