@@ -19,15 +19,15 @@ func (f Field) schema() map[string]any {
 	if f.Otherwise != "" {
 		description += " Default: " + f.Otherwise + "."
 	}
-	if f.Unit == "s" {
-		description += " In seconds, or as a string such as \"1:30\"."
+	switch f.Unit {
+	case "s":
+		description += " A number of seconds, or a string such as \"1:30\"."
+	case "bytes":
+		description += " A number of bytes, or a string such as \"3GB\"."
 	}
-	s := map[string]any{"description": description, "title": f.Title}
-	switch {
-	case f.Unit == "s" || f.Unit == "bytes":
+	s := map[string]any{"description": description, "title": f.Title, "type": f.Type}
+	if f.Unit == "s" || f.Unit == "bytes" {
 		s["type"] = []string{f.Type, "string"}
-	default:
-		s["type"] = f.Type
 	}
 	if f.Choices != nil {
 		s["enum"] = f.Choices

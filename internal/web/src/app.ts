@@ -74,9 +74,10 @@ function ready(): void { find<HTMLButtonElement>('start').disabled = !inputs.vid
 // spec returns the request for the job in the form.
 function spec(): Record<string, unknown> {
   const stem = (inputs.video?.name ?? 'video').replace(/\.[^.]*$/, '')
+  const priority = find<HTMLSelectElement>('priority').value
   return {
     video: { upload: inputs.video?.id }, audio: { upload: inputs.audio?.id }, name: stem + '-lipstream' + find<HTMLSelectElement>('container').value,
-    priority: find<HTMLSelectElement>('priority').value, ...given(),
+    ...(priority === 'normal' ? {} : { priority }), ...given(),
   }
 }
 

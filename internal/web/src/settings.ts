@@ -34,7 +34,9 @@ function labelled(s: Setting, control: HTMLElement, ...more: HTMLElement[]): HTM
   control.id = 'setting-' + s.name
   control.setAttribute('aria-describedby', control.id + '-help')
   const title = s.unit === 'pixels' ? `${s.title} (pixels)` : s.title
-  return make('div', {}, make('label', { for: control.id }, title), control, ...more, make('p', { class: 'quiet', id: control.id + '-help' }, s.help))
+  const cut = (s.otherwise?.length ?? 0) > 20 || s.choices // does not fit into the control
+  const help = s.help + (s.otherwise && cut ? ` Default: ${s.otherwise}.` : '')
+  return make('div', {}, make('label', { for: control.id }, title), control, ...more, make('p', { class: 'quiet', id: control.id + '-help' }, help))
 }
 
 function choices(list: [value: string, text: string][]): HTMLSelectElement {
@@ -43,7 +45,7 @@ function choices(list: [value: string, text: string][]): HTMLSelectElement {
 
 function select(s: Setting): HTMLElement {
   const list = (s.choices ?? []).map((c): [string, string] => [c, c])
-  if (!s.default) list.unshift(['', 'Default' + (s.otherwise ? `: ${s.otherwise}` : '')])
+  if (!s.default) list.unshift(['', 'default'])
   const control = choices(list)
   control.value = s.default ?? ''
   values.set(s.name, () => control.value === (s.default ?? '') ? undefined : control.value)
