@@ -234,6 +234,10 @@ func environment(dir, mark string) []string {
 		"TMPDIR="+filepath.Join(dir, ".tmp"), "LIPSTREAM_RUNTIME_DIR="+quickDir, markVariable+"="+mark)
 }
 
+// markVariable in the environment of a job identifies its children, even if
+// their parent has ended.
+const markVariable = "E2E_MARK"
+
 // listing returns every file below dir with its size and modification time.
 // A failed command must not change any of them.
 func listing(dir string) (map[string]string, error) {

@@ -153,10 +153,6 @@ func (j *job) leavesNothing() {
 	}
 }
 
-// markVariable in the environment of a job identifies its children, even if
-// their parent has ended.
-const markVariable = "E2E_MARK"
-
 // process is a process found by its mark.
 type process struct {
 	pid  int

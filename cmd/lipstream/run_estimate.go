@@ -45,7 +45,7 @@ func printEstimate(c *console, p lipstream.Estimate) error {
 			if s.Memory > 0 {
 				held = ", " + memory.Size(s.Memory)
 			}
-			row(s.Name, "%.3g s a %s%s", s.Seconds, s.Per, held)
+			row(s.Name, "%.3g s per %s%s", s.Seconds, s.Per, held)
 		}
 		row("time", "about %s, if nothing else is running", clock(time.Duration(p.Seconds*float64(time.Second))))
 	}

@@ -11,10 +11,9 @@ import (
 // the embedded model.
 type viseme uint8
 
-const (
-	visemeSil   viseme = 14 // silence
-	visemeCount        = 15
-)
+const visemeSil viseme = 14 // silence
+
+const visemeCount = 15
 
 //go:embed model/model-en-mixed.bin
 var modelData []byte

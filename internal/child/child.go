@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -77,7 +76,6 @@ func Start(ctx context.Context, cmd *exec.Cmd, grace time.Duration) (*Process, e
 	if err := start(cmd); err != nil {
 		return nil, err
 	}
-	running.add(p.PID())
 	go p.reap()
 	p.unwatch = context.AfterFunc(ctx, func() {
 		p.stopped.Store(true)
@@ -138,7 +136,6 @@ func (p *Process) reap() {
 	p.mu.Lock()
 	p.reaped = true
 	p.mu.Unlock()
-	running.remove(p.PID())
 	if st := p.cmd.ProcessState; st != nil && !st.Success() {
 		name := strings.TrimSuffix(filepath.Base(p.cmd.Path), ".exe")
 		err = &ExitError{Program: name, Code: st.ExitCode(), Signal: exitSignal(st), Stderr: p.stderr.lines()}
@@ -198,32 +195,4 @@ func (p *Process) signal(f func(*os.Process)) {
 	if !p.reaped {
 		f(p.cmd.Process)
 	}
-}
-
-// running holds the numbers of the processes that run.
-var running pidSet
-
-type pidSet struct {
-	mu   sync.Mutex
-	pids []int
-}
-
-func (s *pidSet) add(pid int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pids = append(s.pids, pid)
-}
-
-func (s *pidSet) remove(pid int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pids = slices.DeleteFunc(s.pids, func(p int) bool { return p == pid })
-}
-
-// PIDs returns the numbers of all processes of this package that run, sorted,
-// so that their memory can be counted with that of this program.
-func PIDs() []int {
-	running.mu.Lock()
-	defer running.mu.Unlock()
-	return slices.Sorted(slices.Values(running.pids))
 }

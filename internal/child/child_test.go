@@ -127,9 +127,6 @@ func TestOutput(t *testing.T) {
 
 func TestKill(t *testing.T) {
 	p, _, _ := reader(t, t.Context(), "deaf", 0)
-	if !slices.Contains(PIDs(), p.PID()) {
-		t.Errorf("%d is not among %v", p.PID(), PIDs())
-	}
 	p.Kill()
 	err := p.Wait()
 	<-p.Done()
@@ -137,8 +134,8 @@ func TestKill(t *testing.T) {
 	if !ok || runtime.GOOS != "windows" && (x.Signal != syscall.SIGKILL || !strings.Contains(x.End(), "killed by signal 9")) {
 		t.Errorf("%v", err)
 	}
-	if slices.Contains(PIDs(), p.PID()) || p.State() == nil {
-		t.Errorf("%d is still there", p.PID())
+	if p.State() == nil {
+		t.Error("the state of the process is unknown")
 	}
 	p.Kill() // nothing is left
 }

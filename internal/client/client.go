@@ -14,11 +14,11 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/queue"
 )
@@ -191,7 +191,7 @@ func (c *Client) Workers(ctx context.Context) ([]queue.Worker, error) {
 }
 
 // Fetch writes a job's result to path. The file appears when it is complete.
-func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) (err error) {
+func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) error {
 	fail := func(err error) error {
 		return fault.Output.Wrap("write "+path, fault.WithoutPath(err))
 	}
@@ -205,25 +205,17 @@ func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) (er
 		return err
 	}
 	defer func() { _ = answer.Body.Close() }()
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".lipstream-*")
+	f, err := disk.Create(path)
 	if err != nil {
 		return fail(err)
 	}
-	defer func() {
-		_ = f.Close()
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
+	defer func() { _ = f.Close() }()
 	if n, err := io.Copy(f, answer.Body); err != nil {
 		return fault.Missing.Wrap("read the result of job "+id, err, "try again")
 	} else if answer.ContentLength >= 0 && n != answer.ContentLength {
 		return fault.Missing.New("read the result of job "+id, "the connection broke", "try again")
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
-		return fail(err)
-	}
-	return fail(os.Rename(f.Name(), path))
+	return fail(f.Commit(0o644))
 }
 
 // pause waits before another attempt. It returns false when ctx ends.

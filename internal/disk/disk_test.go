@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -114,6 +115,19 @@ func TestCreateIn(t *testing.T) {
 	}
 	if read(t, path) != "text" || names(t, dir) != "objects " {
 		t.Errorf("%q, %s", read(t, path), names(t, dir))
+	}
+}
+
+func TestReader(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := Reader(ctx, strings.NewReader("text"))
+	b := make([]byte, 2)
+	if n, err := r.Read(b); string(b[:n]) != "te" || err != nil {
+		t.Errorf("%q, %v", b[:n], err)
+	}
+	cancel()
+	if n, err := r.Read(b); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of ctx: %d bytes, %v", n, err)
 	}
 }
 

@@ -24,18 +24,6 @@ func AlignPoints468(p []Point) Anchors {
 	return Anchors{meanOf(p, alignP0), meanOf(p, alignP1), meanOf(p, alignP2)}
 }
 
-// AlignPoints106 returns the anchors from InsightFace's 106 points, rounded as
-// LatentSync 1.5 and 1.6 do: the points, then their means, half to even.
-func AlignPoints106(p []Point) Anchors {
-	q := make([]Point, len(p))
-	for i, v := range p {
-		q[i] = Point{X: math.RoundToEven(v.X), Y: math.RoundToEven(v.Y)}
-	}
-	return Anchors{
-		meanOf(q, []int{43, 48, 49, 51, 50}), meanOf(q, []int{101, 102, 103, 104, 105}), meanOf(q, []int{74, 77, 83, 86}),
-	}.Round()
-}
-
 // Round rounds to whole pixels, half to even, which LatentSync does between
 // landmarks and matrix.
 func (a Anchors) Round() Anchors {

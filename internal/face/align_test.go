@@ -18,12 +18,12 @@ func goldenMatrices(t testing.TB, g golden, a *Aligner) []frame.Affine {
 	lm := g["landmarks106_float"]
 	ms := make([]frame.Affine, lm.shape[0])
 	for i := range ms {
-		p := make([]Point, 106)
+		p := make([][2]float64, 106)
 		for k := range p {
 			at := 2 * (106*i + k)
-			p[k] = Point{X: float64(lm.data[at]), Y: float64(lm.data[at+1])}
+			p[k] = [2]float64{float64(lm.data[at]), float64(lm.data[at+1])}
 		}
-		anchors := AlignPoints106(p)
+		anchors := Anchors(exactness.Anchors106(p))
 		for k, q := range anchors {
 			for c := range 2 {
 				if want := g["points3"].data[6*i+2*k+c]; q[c] != float64(want) {

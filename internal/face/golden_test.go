@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 )
 
 // golden is a safetensors file of float32 tensors.
@@ -67,7 +68,7 @@ func readPNG(t testing.TB, path string) *frame.RGB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return frame.FromImage(m)
+	return frametest.FromImage(m)
 }
 
 // compare fails when more than 1 % of the values differ or one by more than

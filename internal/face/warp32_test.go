@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/frame"
+	exactness "github.com/lipstream/lipstream/internal/golden"
 )
 
 // float32Golden is what the original's alignment gives with torch 2.15 and
@@ -86,12 +87,12 @@ func TestEndToEndBits(t *testing.T) {
 		matrices := readGolden(t, e2e+set+".safetensors")["matrices"].data
 		a := NewAligner(r)
 		for i := range lm.shape[0] {
-			p := make([]Point, 106)
+			p := make([][2]float64, 106)
 			for k := range p {
 				at := 2 * (106*i + k)
-				p[k] = Point{X: float64(lm.data[at]), Y: float64(lm.data[at+1])}
+				p[k] = [2]float64{float64(lm.data[at]), float64(lm.data[at+1])}
 			}
-			m := a.Matrix(AlignPoints106(p))
+			m := a.Matrix(Anchors(exactness.Anchors106(p)))
 			if got := elements(m); got != [6]float32(matrices[6*i:6*i+6]) {
 				t.Errorf("%s frame %d: %v, want %v", set, i, got, matrices[6*i:6*i+6])
 			}

@@ -2,7 +2,6 @@ package frame
 
 import (
 	"image"
-	"image/color"
 )
 
 // RGB is a packed 8-bit R,G,B picture, row-major, without row padding.
@@ -21,21 +20,6 @@ func (p *RGB) Image() *image.RGBA {
 		m.Pix[j], m.Pix[j+1], m.Pix[j+2], m.Pix[j+3] = p.Pix[i], p.Pix[i+1], p.Pix[i+2], 255
 	}
 	return m
-}
-
-// FromImage converts any picture; alpha is dropped, not blended.
-func FromImage(m image.Image) *RGB {
-	b := m.Bounds()
-	p := NewRGB(b.Dx(), b.Dy())
-	i := 0
-	for y := b.Min.Y; y < b.Max.Y; y++ {
-		for x := b.Min.X; x < b.Max.X; x++ {
-			c := color.NRGBAModel.Convert(m.At(x, y)).(color.NRGBA)
-			p.Pix[i], p.Pix[i+1], p.Pix[i+2] = c.R, c.G, c.B
-			i += 3
-		}
-	}
-	return p
 }
 
 // Affine maps (x, y) to (A·x + B·y + C, D·x + E·y + F). Pixel centres are at

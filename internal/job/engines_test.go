@@ -11,13 +11,21 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
+// field returns the setting of a name.
+func field(t *testing.T, name string) settings.Field {
+	t.Helper()
+	fields := settings.Fields()
+	i := slices.IndexFunc(fields, func(f settings.Field) bool { return f.Name == name })
+	if i < 0 {
+		t.Fatalf("no setting has the name %s", name)
+	}
+	return fields[i]
+}
+
 // TestKinds checks that the engines and the choices of the setting `engine` are
 // the same.
 func TestKinds(t *testing.T) {
-	field, ok := settings.Lookup("engine")
-	if !ok {
-		t.Fatal("no setting has the name engine")
-	}
+	choices := field(t, "engine").Choices
 	infos := Engines()
 	if infos[0].Name != settings.EngineAuto || infos[0].Description == "" {
 		t.Errorf("the first engine is %+v, want auto", infos[0])
@@ -29,7 +37,7 @@ func TestKinds(t *testing.T) {
 			t.Errorf("two engines have the name %q", name)
 		}
 		names = append(names, name)
-		if !slices.Contains(field.Choices, name) {
+		if !slices.Contains(choices, name) {
 			t.Errorf("the engine %q cannot be chosen: add it to the choices of settings.Settings.Engine, with a constant beside EnginePreview", name)
 		}
 		if k.Describe() == "" || !slices.Contains(infos, EngineInfo{name, k.Describe()}) {
@@ -39,13 +47,13 @@ func TestKinds(t *testing.T) {
 			t.Errorf("%s refuses the defaults: %v", name, err)
 		}
 	}
-	for _, c := range field.Choices {
+	for _, c := range choices {
 		if c != settings.EngineAuto && !slices.Contains(names, c) {
 			t.Errorf("no engine has the name %q: add its Kind to the list kinds in engines.go", c)
 		}
 	}
-	if len(infos) != len(field.Choices) {
-		t.Errorf("engines %v, choices %v", infos, field.Choices)
+	if len(infos) != len(choices) {
+		t.Errorf("engines %v, choices %v", infos, choices)
 	}
 	// Some engine must always be ready, or auto could find none.
 	if _, ready := kinds[len(kinds)-1].Ready(settings.Settings{}.WithDefaults()); !ready {

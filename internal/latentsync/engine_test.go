@@ -15,6 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/lip/liptest"
@@ -33,7 +34,7 @@ func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rgb := frame.FromImage(img)
+	rgb := frametest.FromImage(img)
 	f := frame.New(frame.Format{Width: rgb.W / 2, Height: rgb.H / 2, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
 	opaque := make([]float32, rgb.W*rgb.H)
 	for i := range opaque {

@@ -19,6 +19,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 )
 
 // goldens are outputs of the original program; the README there tells how
@@ -183,7 +184,7 @@ func picture(t testing.TB, name string) *frame.RGB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return frame.FromImage(img)
+	return frametest.FromImage(img)
 }
 
 // tiny are the options of the golden runs.

@@ -90,12 +90,12 @@ func playAll(t *testing.T, b backend.Backend, resolution, frames int, runs []gol
 	o.Resolution = resolution
 	points := values(t, openGolden(t, "e2e/landmarks.safetensors"), "landmarks106_float")
 	o.Anchors = func(it lip.Item) face.Anchors {
-		p := make([]face.Point, 106)
+		p := make([][2]float64, 106)
 		for i := range p {
 			at := (it.Frame.Index*106 + int64(i)) * 2
-			p[i] = face.Point{X: float64(points[at]), Y: float64(points[at+1])}
+			p[i] = [2]float64{float64(points[at]), float64(points[at+1])}
 		}
-		return face.AlignPoints106(p)
+		return golden.Anchors106(p)
 	}
 	e := open(t, o)
 	// The original aligns each of its 20 inputs once and then goes back and

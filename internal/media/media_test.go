@@ -14,7 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lipstream/lipstream/internal/child"
+	"github.com/shirou/gopsutil/v4/process"
+
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -180,6 +181,21 @@ func until(t testing.TB, done func() bool) {
 	}
 }
 
+// children returns the process IDs of the children of this process.
+func children(t testing.TB) []int {
+	t.Helper()
+	self := process.Process{Pid: int32(os.Getpid())}
+	list, err := self.Children()
+	if err != nil && !errors.Is(err, process.ErrorNoChildren) {
+		t.Fatal(err)
+	}
+	var pids []int
+	for _, p := range list {
+		pids = append(pids, int(p.Pid))
+	}
+	return pids
+}
+
 // clean checks that no temporary file and no child is left.
 func clean(t testing.TB, dir string) {
 	t.Helper()
@@ -192,7 +208,7 @@ func clean(t testing.TB, dir string) {
 			t.Errorf("left behind: %s", e.Name())
 		}
 	}
-	until(t, func() bool { return len(child.PIDs()) == 0 })
+	until(t, func() bool { return len(children(t)) == 0 })
 }
 
 // wantFault checks an error's kind and that it says each text.

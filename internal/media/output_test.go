@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -153,7 +152,7 @@ func TestSinkKilled(t *testing.T) {
 	s := openSink(t, filepath.Join(dir, "a.mp4"), sinkOptions(small))
 	err := feed(t, s, func(i int) {
 		if i == 10 {
-			for _, pid := range child.PIDs() {
+			for _, pid := range children(t) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}

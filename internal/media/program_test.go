@@ -15,7 +15,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
@@ -27,7 +26,7 @@ func TestDiesWithUs(t *testing.T) {
 		if err := s.Write(frame.New(small)); err != nil {
 			t.Fatal(err)
 		}
-		fmt.Println("pid", child.PIDs()[0])
+		fmt.Println("pid", children(t)[0])
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the test ends
 		return
 	}

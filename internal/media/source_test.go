@@ -166,7 +166,7 @@ func TestSourceKilled(t *testing.T) {
 	if err := src.Read(f); err != nil {
 		t.Fatal(err)
 	}
-	for _, pid := range child.PIDs() {
+	for _, pid := range children(t) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -200,8 +200,8 @@ func TestSourceCancelAndClose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(child.PIDs()) != 2 {
-			t.Errorf("children: %v", child.PIDs())
+		if len(children(t)) != 2 {
+			t.Errorf("children: %v", children(t))
 		}
 		if err := src.Read(f); err != nil {
 			t.Fatal(err)

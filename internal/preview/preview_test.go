@@ -11,6 +11,7 @@ import (
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/lip/liptest"
 )
@@ -27,7 +28,7 @@ func portrait(t testing.TB, format frame.Format) (*frame.Frame, *face.Face) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rgb := frame.FromImage(picture)
+	rgb := frametest.FromImage(picture)
 	format.Width, format.Height = rgb.W, rgb.H
 	f := frame.New(format)
 	opaque := make([]float32, rgb.W*rgb.H)

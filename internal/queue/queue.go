@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/store"
 )
@@ -89,7 +89,7 @@ type Queue struct {
 	o      Options
 	log    *slog.Logger
 	server *server.Server // nil: remote
-	lock   *os.File       // on its folder
+	lock   *disk.Lock     // on its folder
 	nc     *nats.Conn
 	js     jetstream.JetStream
 
@@ -195,7 +195,7 @@ func (q *Queue) Close() error {
 		q.server.WaitForShutdown()
 	}
 	if q.lock != nil {
-		_ = q.lock.Close()
+		_ = q.lock.Release()
 	}
 	return nil
 }

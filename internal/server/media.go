@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
 	"mime"
 	"net/http"
@@ -62,27 +61,7 @@ func (c *results) path(ctx context.Context, object string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	r, info, err := c.store.Open(ctx, object)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = r.Close() }()
-	f, err := os.CreateTemp(c.dir, ".*")
-	if err != nil {
-		return "", fault.Output.Wrap("keep object "+object, fault.WithoutPath(err))
-	}
-	defer func() {
-		_ = f.Close()
-		_ = os.Remove(f.Name())
-	}()
-	n, err := io.Copy(f, r)
-	if err == nil && n != info.Size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return path, fault.Output.Wrap("fetch object "+object, fault.WithoutPath(err))
+	return path, store.Fetch(ctx, c.store, object, path)
 }
 
 // drop removes the cached copy of an object.

@@ -20,6 +20,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/queue"
@@ -154,11 +155,7 @@ func (u *uploads) write(i upload) error {
 	if err != nil {
 		return err
 	}
-	temp := u.infoFile(i.ID) + ".new"
-	if err := os.WriteFile(temp, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(temp, u.infoFile(i.ID))
+	return disk.WriteFile(u.infoFile(i.ID), b, 0o600)
 }
 
 // remove deletes an upload.

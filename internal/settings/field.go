@@ -44,15 +44,6 @@ func Remote() []Field {
 	return slices.DeleteFunc(Fields(), func(f Field) bool { return f.Local })
 }
 
-// Lookup returns the setting of a name.
-func Lookup(name string) (Field, bool) {
-	i := slices.IndexFunc(fields(), func(f Field) bool { return f.Name == name })
-	if i < 0 {
-		return Field{}, false
-	}
-	return fields()[i], true
-}
-
 var fields = sync.OnceValue(func() []Field { return describe(reflect.TypeFor[Settings](), nil, "") })
 
 func describe(t reflect.Type, index []int, group string) (list []Field) {

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"encoding/json"
 	"strconv"
 )
 
@@ -53,17 +52,4 @@ func (f Field) schema() map[string]any {
 		}
 	}
 	return s
-}
-
-// Map returns the settings that were given, as JSON values by name.
-func (s Settings) Map() map[string]any {
-	b, err := json.Marshal(s)
-	if err != nil {
-		panic(err) // strings and numbers
-	}
-	m := map[string]any{}
-	if err := json.Unmarshal(b, &m); err != nil {
-		panic(err)
-	}
-	return m
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -44,22 +45,19 @@ func (d *Dir) Put(ctx context.Context, name string, r io.Reader) (i Info, err er
 	fail := func(err error) (Info, error) {
 		return Info{}, fault.Output.Wrap(storeOp+" "+name, fault.WithoutPath(err), "check the free space on the disk")
 	}
-	f, err := os.CreateTemp(filepath.Join(d.root, incoming), "*")
+	path := d.file(name)
+	f, err := disk.CreateIn(filepath.Join(d.root, incoming), path)
 	if err != nil {
 		return fail(err)
 	}
-	defer func() {
-		_ = f.Close()
-		_ = os.Remove(f.Name()) // it was renamed if all went well
-	}()
-	if _, err := io.Copy(f, reader{ctx, r}); err != nil {
+	defer func() { _ = f.Close() }()
+	if _, err := io.Copy(f, disk.Reader(ctx, r)); err != nil {
 		return fail(err)
 	}
-	path := d.file(name)
-	if err := errors.Join(f.Sync(), f.Close(), os.MkdirAll(filepath.Dir(path), 0o700)); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fail(err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := f.Commit(0o600); err != nil {
 		return fail(err)
 	}
 	return d.Stat(ctx, name)
@@ -157,16 +155,3 @@ func (d *Dir) URL() string { return "dir:" + d.root }
 
 // Close implements Store.
 func (d *Dir) Close() error { return nil }
-
-// reader ends with its context.
-type reader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
-}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -35,7 +36,7 @@ func (s *Objects) Put(ctx context.Context, name string, r io.Reader) (Info, erro
 	if err := checkName(name); err != nil {
 		return Info{}, err
 	}
-	i, err := s.o.Put(ctx, jetstream.ObjectMeta{Name: name}, reader{ctx, r})
+	i, err := s.o.Put(ctx, jetstream.ObjectMeta{Name: name}, disk.Reader(ctx, r))
 	if err != nil {
 		return Info{}, fault.Output.Wrap(storeOp+" "+name, err)
 	}

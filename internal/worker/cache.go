@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -67,38 +66,11 @@ func (c *cache) get(ctx context.Context, object string) (path string, release fu
 		return path, release, nil
 	}
 	c.evict()
-	if err := c.fetch(ctx, object, path); err != nil {
+	if err := store.Fetch(ctx, c.store, object, path); err != nil {
 		release()
 		return "", nil, err
 	}
 	return path, release, nil
-}
-
-func (c *cache) fetch(ctx context.Context, object, path string) error {
-	r, info, err := c.store.Open(ctx, object)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.Close() }()
-	f, err := os.CreateTemp(c.dir, ".*")
-	if err != nil {
-		return fault.Output.Wrap("keep object "+object, fault.WithoutPath(err))
-	}
-	defer func() {
-		_ = f.Close()
-		_ = os.Remove(f.Name())
-	}()
-	n, err := io.Copy(f, contextReader{ctx, r})
-	if err == nil && n != info.Size {
-		err = io.ErrUnexpectedEOF
-	}
-	if err == nil {
-		err = f.Close()
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	return fault.Output.Wrap("fetch object "+object, fault.WithoutPath(err))
 }
 
 // evict removes the oldest unused files until the rest fits the limit.
@@ -125,17 +97,4 @@ func (c *cache) evict() {
 			total -= st.Size()
 		}
 	}
-}
-
-// contextReader ends with its context.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }

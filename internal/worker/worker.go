@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/queue"
@@ -56,7 +57,7 @@ type Worker struct {
 	cache    *cache
 	work     string // folder of tasks at work
 	journals string
-	lock     *os.File
+	lock     *disk.Lock
 	hard     context.Context // ends when tasks at work are to be given back
 	giveBack context.CancelFunc
 	stopping time.Duration // see stopping
@@ -176,7 +177,7 @@ func (w *Worker) change(f func(*queue.Worker)) {
 // after it they are given back to the queue. When Run returns, all processes have
 // ended. The error is of kind Missing when the version of the server has changed.
 func (w *Worker) Run(ctx context.Context) error {
-	defer func() { _ = w.lock.Close() }()
+	defer func() { _ = w.lock.Release() }()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	over := make(chan struct{})

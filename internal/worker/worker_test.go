@@ -49,12 +49,12 @@ func task0(how string) int {
 	case "refuse":
 		_ = out.Encode(answer{Error: &queue.Problem{Message: "no face", ExitCode: 4, Hint: "h"}})
 	case "hang":
-		ended, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		ended, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		defer stop()
 		_ = out.Encode(answer{Event: &lipstream.Event{Type: lipstream.EventPhase, Phase: "frames"}})
 		<-ended.Done()
 	case "stubborn": // does not hear the signal
-		signal.Ignore(syscall.SIGTERM)
+		signal.Ignore(os.Interrupt)
 		_ = out.Encode(answer{Event: &lipstream.Event{Type: lipstream.EventPhase, Phase: "frames"}})
 		select {}
 	default:
@@ -218,7 +218,7 @@ func TestCrash(t *testing.T) {
 	r := newRig(t, "crash", nil)
 	j := r.until(r.submit().ID, ended)
 	if j.State != queue.Failed || !j.Problem.Dead || j.Tasks[0].Attempts != 2 ||
-		!strings.Contains(j.Problem.Message, "signal: killed") || !strings.Contains(j.Problem.Message, "fatal: it broke") {
+		!strings.Contains(j.Problem.Message, "killed by signal 9") || !strings.Contains(j.Problem.Message, "fatal: it broke") {
 		t.Errorf("%+v %+v", j.Problem, j.Tasks)
 	}
 	r.nothingLeft()

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -213,21 +214,8 @@ func hashFile(ctx context.Context, path string) (string, error) {
 // hash returns the SHA-256 of the content of r, in hexadecimal.
 func hash(ctx context.Context, r io.Reader) (string, error) {
 	h := sha256.New()
-	if _, err := io.Copy(h, reader{ctx, r}); err != nil {
+	if _, err := io.Copy(h, disk.Reader(ctx, r)); err != nil {
 		return "", err
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
-}
-
-// reader is an io.Reader that fails when its context ends.
-type reader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }

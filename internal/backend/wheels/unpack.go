@@ -12,6 +12,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/lipstream/lipstream/internal/disk"
 )
 
 // maxUnpacked limits the size of an unpacked wheel. CUDA's libraries are the largest,
@@ -101,7 +103,7 @@ func extract(ctx context.Context, f *zip.File, to string, limit int64) (n int64,
 	}
 	h := sha256.New()
 	// archive/zip returns no more than the announced size.
-	n, err = io.Copy(io.MultiWriter(out, h), reader{ctx, in})
+	n, err = io.Copy(io.MultiWriter(out, h), disk.Reader(ctx, in))
 	err = errors.Join(err, out.Close())
 	return n, hex.EncodeToString(h.Sum(nil)), err
 }

@@ -1,0 +1,24 @@
+// Package frametest has helpers for tests that work on images.
+package frametest
+
+import (
+	"image"
+	"image/color"
+
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// FromImage converts any image. It drops alpha without blending.
+func FromImage(m image.Image) *frame.RGB {
+	b := m.Bounds()
+	p := frame.NewRGB(b.Dx(), b.Dy())
+	i := 0
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		for x := b.Min.X; x < b.Max.X; x++ {
+			c := color.NRGBAModel.Convert(m.At(x, y)).(color.NRGBA)
+			p.Pix[i], p.Pix[i+1], p.Pix[i+2] = c.R, c.G, c.B
+			i += 3
+		}
+	}
+	return p
+}
