@@ -15,9 +15,9 @@ import (
 
 type jobsCmd struct {
 	serverFlags
-	State string `placeholder:"STATE" enum:",queued,running,done,failed,cancelled" default:"" help:"Only queued, running, done, failed or cancelled ones."`
-	Limit int    `default:"50" placeholder:"N" help:"The newest so many."`
-	JSON  bool   `name:"json" help:"Print a line of JSON for each."`
+	State string `placeholder:"queued|running|done|failed|cancelled" enum:",queued,running,done,failed,cancelled" default:"" help:"List only jobs in this state."`
+	Limit int    `default:"50" placeholder:"N" help:"List at most N jobs, newest first."`
+	JSON  bool   `name:"json" help:"Print each job as a line of JSON."`
 }
 
 // Run implements lipstream jobs.
@@ -46,7 +46,7 @@ func (j *jobsCmd) Run(ctx context.Context, c *console) error {
 	return t.close("print jobs")
 }
 
-// progressOf is a few words on how far a job is.
+// progressOf summarizes the progress of a job in a few words.
 func progressOf(j client.Job) string {
 	switch p := j.Progress; {
 	case j.State == queue.Failed && j.Problem != nil:
@@ -64,7 +64,7 @@ func progressOf(j client.Job) string {
 
 type cancelCmd struct {
 	serverFlags
-	Job []string `arg:"" help:"Jobs to cancel."`
+	Job []string `arg:"" help:"IDs of the jobs to cancel."`
 }
 
 // Run implements lipstream cancel.
@@ -79,7 +79,7 @@ func (x *cancelCmd) Run(ctx context.Context, c *console) error {
 			return err
 		}
 		if j.State.Ended() {
-			return fault.Usage.New("cancel job "+id, "it is "+string(j.State)+" already")
+			return fault.Usage.New("cancel job "+id, "it is already "+string(j.State))
 		}
 		if err := cl.Delete(ctx, id); err != nil {
 			return err
@@ -90,8 +90,8 @@ func (x *cancelCmd) Run(ctx context.Context, c *console) error {
 
 type logsCmd struct {
 	serverFlags
-	Job    string `arg:"" help:"The job."`
-	Follow bool   `short:"f" help:"Go on until the job ends."`
+	Job    string `arg:"" help:"ID of the job."`
+	Follow bool   `short:"f" help:"Keep printing events until the job ends."`
 	JSON   bool   `name:"json" help:"Print the events as JSON lines."`
 }
 
@@ -109,7 +109,8 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !l.Follow && !j.State.Ended() {
-		// What is there comes at once; the stream itself has no end yet.
+		// The stream of a running job does not end. Stop when it pauses: the
+		// events so far come at once.
 		go func() {
 			for {
 				select {
@@ -146,7 +147,7 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 	return err
 }
 
-// logLine is an event for people.
+// logLine formats an event as a line of text.
 func logLine(e lipstream.Event) string {
 	line := e.Time.Local().Format(time.DateTime) + "  " + e.Type
 	switch e.Type {
@@ -168,7 +169,7 @@ func logLine(e lipstream.Event) string {
 
 type retryCmd struct {
 	serverFlags
-	Job []string `arg:"" help:"Failed or cancelled jobs to begin anew; parts that are done stay done."`
+	Job []string `arg:"" help:"IDs of failed or cancelled jobs; finished parts are kept."`
 }
 
 // Run implements lipstream retry.
