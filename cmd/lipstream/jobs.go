@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -105,7 +104,7 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	quiet := make(chan struct{}, 1)
+	events := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !l.Follow && !j.State.Ended() {
@@ -114,7 +113,7 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 		go func() {
 			for {
 				select {
-				case <-quiet:
+				case <-events:
 				case <-time.After(time.Second):
 					cancel()
 					return
@@ -122,23 +121,16 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 			}
 		}()
 	}
-	err = cl.Events(ctx, l.Job, "", func(e client.Event) error {
+	err = jobEvents(ctx, cl, l.Job, func(e lipstream.Event, data string) error {
 		select {
-		case quiet <- struct{}{}:
+		case events <- struct{}{}:
 		default:
 		}
-		if e.Type == "state" {
-			return nil
+		line := data
+		if !l.JSON {
+			line = logLine(e)
 		}
-		if l.JSON {
-			_, err := fmt.Fprintln(c.Out, e.Data)
-			return fault.Output.Wrap("print events", err)
-		}
-		var v lipstream.Event
-		if err := json.Unmarshal([]byte(e.Data), &v); err != nil {
-			return fault.Internal.Wrap("read an event of job "+l.Job, err)
-		}
-		_, err := fmt.Fprintln(c.Out, logLine(v))
+		_, err := fmt.Fprintln(c.Out, line)
 		return fault.Output.Wrap("print events", err)
 	})
 	if ctx.Err() != nil && !l.Follow {

@@ -44,7 +44,7 @@ func (m *modelsPullCmd) Run(ctx context.Context, c *console) error {
 	paths, err := models.Pull(ctx, m.What, dir, models.PullOptions{
 		BaseURL: m.BaseURL, Token: os.Getenv("HF_TOKEN"), Progress: bar.show, Notify: bar.say,
 	})
-	bar.close()
+	bar.clear()
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (m *modelsPrepareCmd) Run(ctx context.Context, c *console) error {
 		files = []string{set.UNet, set.VAE}
 	}
 	bar := newByteBar(c)
-	defer bar.close()
+	defer bar.clear()
 	for _, f := range files {
 		out, err := models.PrepareWith(ctx, f, dtypes[m.DType], models.PrepareOptions{
 			Force:    m.Force,
@@ -115,7 +115,7 @@ func (m *modelsSynthCmd) Run(ctx context.Context, c *console) error {
 		Size: m.Size, Seed: m.Seed, Resolution: m.Resolution, DType: dtypes[m.DType],
 		Progress: func(done, total int64) { bar.show("random weights", done, total) },
 	})
-	bar.close()
+	bar.clear()
 	for _, p := range paths {
 		if e := printPath(c, "print the path", p); e != nil && err == nil {
 			err = e

@@ -81,5 +81,3 @@ func (b *byteBar) clear() {
 	b.write(b.erase())
 	b.what = ""
 }
-
-func (b *byteBar) close() { b.clear() }

@@ -84,7 +84,7 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 		files = slices.DeleteFunc([]string{set.UNet, set.Whisper, set.VAE}, func(p string) bool { return p == "" })
 	}
 	bar := newByteBar(c)
-	defer bar.close()
+	defer bar.clear()
 	all := []checked{}
 	var failed []error
 	for _, f := range files {

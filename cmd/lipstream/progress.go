@@ -47,8 +47,7 @@ func chooseReporter(c *console, asJSON, quiet bool) (reporterKind, io.Writer) {
 	return linesReporter, c.Err
 }
 
-// reporterOptions configures newReporter. The zero value is fine except in tests,
-// and without Lost.
+// reporterOptions configures newReporter. Commands set only Lost; tests set the rest.
 type reporterOptions struct {
 	Width func() int       // returns the columns of the terminal; nil asks the terminal
 	Color *bool            // nil asks the terminal and NO_COLOR

@@ -86,7 +86,7 @@ func TestWriteReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"total", "this process", "children", "anonymous", "budget", "peak", "probe begins", "frames begins", "memory (MiB)"} {
+	for _, text := range []string{"total", "this process", "children", "anonymous", "budget", "peak", "start of probe", "start of frames", "memory (MiB)"} {
 		if !bytes.Contains(svg, []byte(text)) {
 			t.Errorf("the plot does not say %q", text)
 		}
@@ -118,11 +118,11 @@ func TestReportPathsAreChecked(t *testing.T) {
 		kind   fault.Kind
 		says   string
 	}{
-		{reportFlags{Report: "r.txt"}, false, fault.Usage, "r.txt: the report is JSON"},
-		{reportFlags{Report: "out.mp4"}, false, fault.Usage, "JSON"},
+		{reportFlags{Report: "r.txt"}, false, fault.Usage, "`report`: r.txt is not the name of a JSON file"},
+		{reportFlags{Report: "out.mp4"}, false, fault.Usage, "out.mp4 is not the name of a JSON file"},
 		{reportFlags{ReportPlot: "r.jpg"}, false, fault.Usage, "r.jpg"},
 		{reportFlags{ReportPlot: filepath.Join(dir, "r")}, false, fault.Usage, "cannot be told from its name"},
-		{reportFlags{Report: filepath.Join(dir, "r.json")}, true, fault.Usage, "has no report"},
+		{reportFlags{Report: filepath.Join(dir, "r.json")}, true, fault.Usage, "`dry_run`: writes no report"},
 		{reportFlags{Report: filepath.Join(dir, "none", "r.json")}, false, fault.Output, "cannot be written"},
 		{reportFlags{ReportPlot: filepath.Join(dir, "none", "r.svg")}, false, fault.Output, "cannot be written"},
 		{reportFlags{Report: folder}, false, fault.Output, "not a regular file"},

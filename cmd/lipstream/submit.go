@@ -157,7 +157,23 @@ func followJob(ctx context.Context, c *console, cl *client.Client, id string, as
 	defer cancel()
 	show := newReporter(kind, w, reporterOptions{Lost: cancel})
 	var failed error
-	err := cl.Events(ctx, id, "", func(e client.Event) error {
+	err := jobEvents(ctx, cl, id, func(e lipstream.Event, _ string) error {
+		if e.Type == lipstream.EventError {
+			failed = &fault.Error{Kind: fault.Kind(e.ExitCode), Op: "job " + id, Err: errors.New(e.Message), Hint: e.Hint}
+		}
+		show.Observe(e)
+		return nil
+	})
+	if closeErr := show.Close(); closeErr != nil && err == nil {
+		err = fault.Output.Wrap("print events", closeErr)
+	}
+	return errors.Join(err, failed)
+}
+
+// jobEvents calls f with each event of a job and its JSON until the job ends. It skips
+// changes of the job's state.
+func jobEvents(ctx context.Context, cl *client.Client, id string, f func(e lipstream.Event, data string) error) error {
+	return cl.Events(ctx, id, "", func(e client.Event) error {
 		if e.Type == "state" {
 			return nil
 		}
@@ -165,14 +181,6 @@ func followJob(ctx context.Context, c *console, cl *client.Client, id string, as
 		if err := json.Unmarshal([]byte(e.Data), &v); err != nil {
 			return fault.Internal.Wrap("read an event of job "+id, err)
 		}
-		if v.Type == lipstream.EventError {
-			failed = &fault.Error{Kind: fault.Kind(v.ExitCode), Op: "job " + id, Err: errors.New(v.Message), Hint: v.Hint}
-		}
-		show.Observe(v)
-		return nil
+		return f(v, e.Data)
 	})
-	if closeErr := show.Close(); closeErr != nil && err == nil {
-		err = fault.Output.Wrap("print events", closeErr)
-	}
-	return errors.Join(err, failed)
 }
