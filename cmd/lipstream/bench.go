@@ -12,7 +12,7 @@ import (
 )
 
 type benchCmd struct {
-	Sync benchSyncCmd `cmd:"" help:"Measure how well the lips in a finished video follow the voice."`
+	Sync benchSyncCmd `cmd:"" help:"Measure how well the lips follow the voice."`
 	Run  benchRunCmd  `cmd:"" help:"Measure the speed and memory of complete jobs."`
 }
 

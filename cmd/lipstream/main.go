@@ -1,4 +1,4 @@
-// Command lipstream makes the face in a video or picture speak a voice.
+// Command lipstream lip-syncs a video or picture to a voice.
 package main
 
 import (
@@ -20,7 +20,7 @@ type cli struct {
 	Debug   bool             `help:"Print the whole chain of causes if the command fails."`
 	Version kong.VersionFlag `help:"Print the version."`
 
-	Run     runCmd     `cmd:"" help:"Make a video speak a voice."`
+	Run     runCmd     `cmd:"" help:"Lip-sync a video or picture to a voice."`
 	Serve   serveCmd   `cmd:"" help:"Serve the web page, the HTTP API and a queue of jobs."`
 	Worker  workerCmd  `cmd:"" help:"Run tasks for a server on another machine."`
 	Submit  submitCmd  `cmd:"" help:"Submit a job to a server."`
@@ -31,13 +31,13 @@ type cli struct {
 	Task    taskCmd    `cmd:"" hidden:"" help:"Run one task; used by workers."`
 	Runtime runtimeCmd `cmd:"" help:"Install and list the inference runtimes."`
 	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list LatentSync checkpoints."`
-	Doctor  doctorCmd  `cmd:"" help:"Check what is installed on this machine and what is missing."`
+	Doctor  doctorCmd  `cmd:"" help:"Check what is installed and what is missing."`
 	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`
 	Monitor monitorCmd `cmd:"" help:"Watch the memory of GPUs, host and control group."`
 	ComfyUI comfyuiCmd `cmd:"" name:"comfyui" help:"Install the ComfyUI nodes."`
 }
 
-const description = `Lipstream makes the face in a video or picture speak a voice, and keeps its memory within a limit.`
+const description = `Lipstream lip-syncs a video or picture to a voice, with bounded memory.`
 
 // gcPercent keeps garbage small compared with the frames that a job holds. With
 // Go's default of 100, the heap of a job grows for more than ten seconds.

@@ -13,10 +13,10 @@ import (
 // modelsCmd holds the commands for checkpoints.
 type modelsCmd struct {
 	List    modelsListCmd    `cmd:"" help:"List installed and missing checkpoints."`
-	Check   modelsCheckCmd   `cmd:"" help:"Check checkpoints and show their versions."`
+	Check   modelsCheckCmd   `cmd:"" help:"Verify checkpoints and show their versions."`
 	Pull    modelsPullCmd    `cmd:"" help:"Download checkpoints, resuming interrupted downloads."`
-	Prepare modelsPrepareCmd `cmd:"" help:"Convert checkpoints to half precision, to save memory and load faster."`
-	Synth   modelsSynthCmd   `cmd:"" help:"Create checkpoints with random weights for tests and measurements."`
+	Prepare modelsPrepareCmd `cmd:"" help:"Convert checkpoints to half precision."`
+	Synth   modelsSynthCmd   `cmd:"" help:"Create checkpoints with random weights."`
 }
 
 // modelsDir returns the given folder, or the default models folder.
@@ -28,7 +28,7 @@ func modelsDir(given string) (string, error) {
 }
 
 type modelsPullCmd struct {
-	What    string `arg:"" optional:"" default:"1.6" help:"1.6 (512 pixels), 1.5 (256 pixels), vae or whisper; 1.6 and 1.5 include vae and whisper."`
+	What    string `arg:"" optional:"" default:"1.6" help:"What to download: 1.6 (512 pixels), 1.5 (256 pixels), vae or whisper; 1.6 and 1.5 include vae and whisper."`
 	Dir     string `placeholder:"FOLDER" help:"Models folder. Default: LIPSTREAM_MODELS_DIR, or lipstream/models in the user's cache folder."`
 	BaseURL string `name:"base-url" placeholder:"URL" env:"LIPSTREAM_MODELS_URL" help:"Download from this mirror of huggingface.co."`
 }

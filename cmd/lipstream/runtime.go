@@ -16,7 +16,7 @@ type runtimeCmd struct {
 }
 
 type runtimeInstallCmd struct {
-	Name string `arg:"" optional:"" default:"openvino" help:"openvino, onnxruntime or onnxruntime-cuda."`
+	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime or onnxruntime-cuda."`
 	From string `placeholder:"FILE" help:"Install from a wheel on disk instead of downloading it."`
 }
 
@@ -79,7 +79,7 @@ func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 }
 
 type runtimePathCmd struct {
-	Name string `arg:"" optional:"" default:"openvino" help:"openvino, onnxruntime or onnxruntime-cuda."`
+	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime or onnxruntime-cuda."`
 }
 
 // Run implements lipstream runtime path.

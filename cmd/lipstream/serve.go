@@ -56,7 +56,7 @@ type serveCmd struct {
 
 // workFlags are the flags for running tasks.
 type workFlags struct {
-	Slots       int            `default:"-1" placeholder:"N" help:"Number of tasks to run at the same time. Default: by processors and memory. With serve, 0 leaves all tasks to other workers."`
+	Slots       int            `default:"-1" placeholder:"N" help:"Number of tasks to run at the same time; 0 (only for serve) leaves all tasks to other workers. Default: by processors and memory."`
 	MemoryLimit lipstream.Size `placeholder:"SIZE" help:"Maximum memory of all tasks together. Default: what is free."`
 	Split       time.Duration  `default:"60s" placeholder:"TIME" help:"Split long videos into parts of about this length."`
 	Grace       time.Duration  `default:"30s" placeholder:"TIME" help:"On shutdown, wait this long for running tasks before returning them to the queue."`
