@@ -68,11 +68,7 @@ type cancelCmd struct {
 
 // Run implements lipstream cancel.
 func (x *cancelCmd) Run(ctx context.Context, c *console) error {
-	cl, err := x.client()
-	if err != nil {
-		return err
-	}
-	for _, id := range x.Job {
+	return x.each(x.Job, func(cl *client.Client, id string) error {
 		j, err := cl.Job(ctx, id)
 		if err != nil {
 			return err
@@ -80,11 +76,8 @@ func (x *cancelCmd) Run(ctx context.Context, c *console) error {
 		if j.State.Ended() {
 			return fault.Usage.New("cancel job "+id, "it is already "+string(j.State))
 		}
-		if err := cl.Delete(ctx, id); err != nil {
-			return err
-		}
-	}
-	return nil
+		return cl.Delete(ctx, id)
+	})
 }
 
 type logsCmd struct {
@@ -166,14 +159,5 @@ type retryCmd struct {
 
 // Run implements lipstream retry.
 func (r *retryCmd) Run(ctx context.Context, c *console) error {
-	cl, err := r.client()
-	if err != nil {
-		return err
-	}
-	for _, id := range r.Job {
-		if err := cl.Retry(ctx, id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.each(r.Job, func(cl *client.Client, id string) error { return cl.Retry(ctx, id) })
 }

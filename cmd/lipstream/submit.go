@@ -30,6 +30,17 @@ func (s serverFlags) client() (*client.Client, error) {
 	return &client.Client{Server: s.Server, Token: token}, err
 }
 
+// each calls f for each job until it fails.
+func (s serverFlags) each(ids []string, f func(cl *client.Client, id string) error) error {
+	cl, err := s.client()
+	for _, id := range ids {
+		if err == nil {
+			err = f(cl, id)
+		}
+	}
+	return err
+}
+
 // readToken reads a token from a file; it returns "" if path is "".
 func readToken(path string) (string, error) {
 	if path == "" {

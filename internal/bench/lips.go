@@ -15,7 +15,7 @@ const (
 	goalSilence    = 10.0 // % of the speaking range that the mouth may be open in silence
 	minPSNR        = 45.0 // dB outside the mask, for an output at crf 12
 	silenceMargin  = 0.12 // s around speech that is not judged as silence: lips open before and close after the sound
-	closureAt      = 0.6  // Mouth.Close from which the audio asks for closed lips
+	closureAt      = 0.6  // Mouth.Close from which the lips should be closed
 	closureReach   = 1    // frames around a closure in which the lips may meet
 	closedBelow    = 25.0 // % of the speaking range below which lips count as closed
 	soundStep      = 0.005
@@ -24,8 +24,8 @@ const (
 	silencePercent = 0.95
 )
 
-// soundCurves are what the audio asks for, one value a frame, and the frames
-// that are nearest to its lip closures.
+// soundCurves holds the mouth that the voice calls for, one value per frame, and the
+// frames nearest to its lip closures.
 type soundCurves struct {
 	wanted, envelope []float64
 	speaking, silent []bool
@@ -124,8 +124,8 @@ func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 	return append(figures, closed), wanted
 }
 
-// closuresMet counts the closures with a face nearby (asked), and those of them
-// at which the aperture falls below the limit (met).
+// closuresMet counts the closures with a face nearby (asked), and how many of these
+// have an aperture below the limit (met).
 func closuresMet(open []float64, closures []int, limit float64) (met, asked int) {
 	for _, c := range closures {
 		least := math.NaN()

@@ -32,7 +32,7 @@ const (
 // RunOptions configures Run.
 type RunOptions struct {
 	Program  string            `kong:"-"` // the lipstream binary to run
-	Progress func(line string) `kong:"-"` // for people, may be nil
+	Progress func(line string) `kong:"-"` // may be nil
 
 	Seconds []float64 `default:"10,60" placeholder:"S" help:"Length of the video; may be repeated, to compare the peak memory of the longest and the shortest video."`
 	Size    Size      `default:"1280x720" placeholder:"WxH" help:"Size of the generated video."`
@@ -209,7 +209,7 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 		return RunResult{}, err
 	}
 	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: j.End.NoFace, Elapsed: j.Elapsed.Seconds(),
-		FramesPhase: j.stage(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
+		FramesPhase: j.phase(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
 		CPU: j.CPU.Seconds(), Engine: j.End.Engine}
 	points := min(100, len(j.memory)) // enough to see whether it grows
 	for i := range points {

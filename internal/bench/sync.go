@@ -42,8 +42,8 @@ type SyncReport struct {
 	// Lags are the correlations by which the lag was chosen, from -8 to +8
 	// frames; null where there is none.
 	Lags []*float64 `json:"lags"`
-	// Curves, one value a frame: the aperture that the mesh measured (null
-	// without a face), the one that the audio asks for, and the envelope.
+	// Curves with one value per frame: the aperture that the mesh measured (null
+	// without a face), the one that the voice calls for, and the envelope.
 	Aperture []*float64 `json:"aperture"`
 	Wanted   []*float64 `json:"wanted"`
 	Envelope []*float64 `json:"envelope"`

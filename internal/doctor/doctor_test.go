@@ -189,8 +189,8 @@ func TestReady(t *testing.T) {
 	}
 }
 
-// TestGPUsThatCouldBeRead are listed beside one that failed.
-func TestGPUsThatCouldBeRead(t *testing.T) {
+// TestSomeGPUsFail checks that GPUs are listed even if another one fails.
+func TestSomeGPUsFail(t *testing.T) {
 	r := Run(t.Context(), Deps{GPUs: func() ([]memory.GPU, error) {
 		return []memory.GPU{{Name: "A"}}, errors.New("B is lost")
 	}})
@@ -204,7 +204,7 @@ func TestHangingLibrary(t *testing.T) {
 		release := make(chan struct{})
 		begin := time.Now()
 		r := Run(t.Context(), Deps{Backends: []Backend{{"openvino", func(context.Context) (Library, error) {
-			<-release // native code that listens to nobody
+			<-release // native code, which cannot be interrupted
 			return Library{}, nil
 		}}}})
 		close(release)
