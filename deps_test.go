@@ -69,12 +69,8 @@ var onlyIn = map[string][]string{
 	"github.com/gofrs/flock":          {"internal/disk"},
 }
 
-// Limits on the length of a file in lines: the test notes files over the first
-// and fails over the second.
-const (
-	softLines = 500
-	hardLines = 600
-)
+// maxLines is the longest that a Go file may be.
+const maxLines = 500
 
 // place returns the layer of a package and the folder of that layer it is in, which
 // is the longest that matches.
@@ -290,13 +286,8 @@ func checkGoFile(t *testing.T, name string) {
 		t.Error(err)
 		return
 	}
-	if n := bytes.Count(src, []byte("\n")); !ast.IsGenerated(file) {
-		switch {
-		case n > hardLines:
-			t.Errorf("%s has %d lines, more than %d: split it by what it does", name, n, hardLines)
-		case n > softLines:
-			t.Logf("%s has %d lines, more than %d", name, n, softLines)
-		}
+	if n := bytes.Count(src, []byte("\n")); n > maxLines && !ast.IsGenerated(file) {
+		t.Errorf("%s has %d lines, more than %d: split it by what it does", name, n, maxLines)
 	}
 	if strings.HasPrefix(name, "internal/") && !strings.HasSuffix(name, "_test.go") {
 		for _, found := range prints(fset, file) {

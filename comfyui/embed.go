@@ -1,5 +1,5 @@
-// Package comfyui holds the custom nodes for ComfyUI, which are Python, and puts
-// them where ComfyUI finds them.
+// Package comfyui embeds the custom nodes for ComfyUI, which are written in
+// Python, and installs them.
 package comfyui
 
 import (
@@ -21,28 +21,28 @@ import (
 //go:embed __init__.py client.py host.py lengths.py media.py nodes.py service.py settings.json settings.py pyproject.toml README.md api_workflows example_workflows
 var files embed.FS
 
-// Folder is the name of ours in custom_nodes.
+// Folder is the name of the nodes' folder in custom_nodes.
 const Folder = "comfyui-lipstream"
 
-// project is the file by which the package is known.
+// project is the file that identifies the package.
 const project = "pyproject.toml"
 
-// binaryFile has the path of the program that the nodes start.
+// binaryFile holds the path of the program that the nodes start.
 const binaryFile = "binary.txt"
 
-// Installed says what Install did.
+// Installed describes what Install did.
 type Installed struct {
 	Folder   string
 	Replaced bool
-	// Rivals are other folders of custom_nodes that define LatentSyncNode, too:
-	// of two nodes with one name ComfyUI takes one.
+	// Rivals are other folders in custom_nodes that also define LatentSyncNode:
+	// ComfyUI loads only one of two nodes with the same name.
 	Rivals []string
 }
 
-// Install puts the nodes into the ComfyUI in a folder; binary is the program that
-// they start. An older version is replaced as a whole, or, after a failure, not at
-// all. No other folder is touched. Errors are of kind Usage where it is no ComfyUI,
-// and of kind Output where it cannot be written.
+// Install installs the nodes into the ComfyUI in dir; binary is the program that
+// they start. An older version is replaced completely, or, after a failure, not at
+// all. No other folder is touched. Errors are of kind Usage if dir is not a ComfyUI,
+// and of kind Output if it cannot be written.
 func Install(dir, binary string) (Installed, error) {
 	var done Installed
 	dir, err := filepath.Abs(dir)
@@ -83,7 +83,7 @@ func Install(dir, binary string) (Installed, error) {
 	if err != nil {
 		return fail(err)
 	}
-	needed := false // the last version is in it, and could not be put back
+	needed := false // it holds the last version, which could not be put back
 	defer func() {
 		if !needed {
 			_ = os.RemoveAll(fresh)
@@ -109,12 +109,12 @@ func Install(dir, binary string) (Installed, error) {
 	return done, nil
 }
 
-// unfinished is the pattern of the folders in which an installation is made.
-// ComfyUI leaves alone what is called disabled.
+// unfinished is the pattern of the temporary folders of an installation. ComfyUI
+// ignores folders with the suffix .disabled.
 const unfinished = Folder + "-*.disabled"
 
-// sweep removes what installations that were killed have left, after it has put
-// back the version that one of them was replacing.
+// sweep removes what killed installations have left. Before that, it puts back the
+// version that one of them was replacing.
 func sweep(custom, folder string) error {
 	entries, err := os.ReadDir(custom)
 	if err != nil {
@@ -132,7 +132,7 @@ func sweep(custom, folder string) error {
 				return err
 			}
 		}
-		// A folder of the user's with such a name has neither.
+		// A folder of the user with such a name has neither.
 		if ours(last) || ours(filepath.Join(dir, "new")) || isEmpty(dir) {
 			if err := os.RemoveAll(dir); err != nil {
 				return err
@@ -147,7 +147,7 @@ func isEmpty(dir string) bool {
 	return err == nil && len(entries) == 0
 }
 
-// occupied says why a folder is not to be replaced, or nothing.
+// occupied returns why a folder must not be replaced, or "".
 func occupied(dir string) (why string, err error) {
 	st, err := os.Lstat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -168,13 +168,13 @@ func occupied(dir string) (why string, err error) {
 	return "", nil
 }
 
-// ours tells whether a folder has these nodes, of any version.
+// ours reports whether a folder holds these nodes, in any version.
 func ours(dir string) bool {
 	b, err := os.ReadFile(filepath.Join(dir, project))
 	return err == nil && bytes.Contains(b, []byte(`name = "`+Folder+`"`))
 }
 
-// write makes the package; what tells that it is ours comes first.
+// write writes the package, and first the file that identifies it.
 func write(dir, binary string) error {
 	b, err := files.ReadFile(project)
 	if err == nil {
@@ -206,7 +206,7 @@ func write(dir, binary string) error {
 	return os.WriteFile(filepath.Join(dir, binaryFile), []byte(binary+"\n"), 0o644)
 }
 
-// rivals are other folders with a node LatentSyncNode.
+// rivals returns the other folders with a node LatentSyncNode.
 func rivals(custom string) (names []string) {
 	entries, err := os.ReadDir(custom)
 	if err != nil {

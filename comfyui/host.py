@@ -1,4 +1,4 @@
-"""All that touches ComfyUI: progress, preview, interrupt, memory, folders."""
+"""Everything that touches ComfyUI: progress, preview, interrupt, memory, folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check() -> None:
 
 
 def unload_models() -> None:
-    """Asks ComfyUI to move its models off the GPU, and to give back its memory."""
+    """Asks ComfyUI to move its models off the GPU, and to return its memory."""
     import comfy.model_management
 
     comfy.model_management.unload_all_models()
@@ -39,13 +39,13 @@ class Progress:
         self._value, self._text = -1, ""
 
     def show(self, share: float, text: str = "", jpeg: bytes = b"") -> None:
-        """share is 0 to 1; text is a line for the node, jpeg a picture; empty leaves what is there."""
+        """Shows a share (0 to 1), a line on the node and a JPEG; what is empty stays unchanged."""
         value, preview = max(self._value, min(TOTAL, int(share * TOTAL))), None
         if jpeg:
             from PIL import Image
 
             preview = ("JPEG", Image.open(io.BytesIO(jpeg)).convert("RGB"), 512)
-        if preview or value > self._value:  # each is two messages to the page
+        if preview or value > self._value:  # each update sends two messages to the page
             self._value = value
             self._bar.update_absolute(value, TOTAL, preview)
         if text and text != self._text:
@@ -54,19 +54,19 @@ class Progress:
 
 
 def write(text: str) -> None:
-    """Shows text on the node at work, in versions of ComfyUI that can."""
+    """Shows text on the running node, in versions of ComfyUI that support it."""
     try:
         from server import PromptServer
 
         server = PromptServer.instance
-        if server.client_id is not None:  # else nobody looks, and last_node_id is an old one
+        if server.client_id is not None:  # else no page is open, and last_node_id is outdated
             server.send_progress_text(text, server.last_node_id, server.client_id)
-    except (ImportError, AttributeError, TypeError):  # it is no promise of ComfyUI's
+    except (ImportError, AttributeError, TypeError):  # not part of ComfyUI's documented interface
         pass
 
 
 def input_path(path: str) -> str:
-    """A file named by the user: absolute, or in ComfyUI's input folder."""
+    """Returns the path of a file named by the user: absolute, or in ComfyUI's input folder."""
     import folder_paths
 
     path = path.strip().strip('"')
@@ -74,7 +74,7 @@ def input_path(path: str) -> str:
 
 
 def is_ours(path: str) -> bool:
-    """Whether a file is in ComfyUI's input, output or temp folder, links followed."""
+    """Reports whether a file is in ComfyUI's input, output or temp folder, links followed."""
     import folder_paths
 
     path = os.path.realpath(path)
@@ -83,7 +83,7 @@ def is_ours(path: str) -> bool:
 
 
 def safe_name(name: str) -> Tuple[str, str]:
-    """A name without folders and odd characters, as stem and extension."""
+    """Returns a name without folders and special characters, as stem and extension."""
     extensions = (".mp4", ".mov", ".mkv", ".webm")
     name = re.split(r"[/\\]", name.strip())[-1]
     stem, ext = os.path.splitext(name)
@@ -110,14 +110,14 @@ class Output:
         self.file: BinaryIO = os.fdopen(fd, "w+b")
 
     def keep(self) -> str:
-        """Gives the file its name, with the first number that is free."""
+        """Renames the file to its final name, with the first number that is free."""
         try:
             self.file.close()
             number = 1
             while True:
                 path = os.path.join(self.folder, f"{self._stem}_{number:05}{self._ext}")
                 try:
-                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))  # takes the name
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))  # reserves the name
                 except FileExistsError:
                     number += 1
                     continue
@@ -133,7 +133,7 @@ class Output:
 
     def close(self) -> None:
         """Removes the file unless it was kept."""
-        with contextlib.suppress(OSError):  # of what is thrown away
+        with contextlib.suppress(OSError):  # the file is not needed any more
             self.file.close()
         with contextlib.suppress(FileNotFoundError):
             os.remove(self._temp)

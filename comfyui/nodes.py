@@ -18,7 +18,7 @@ log = logging.getLogger("lipstream")
 
 STEPS, GUIDANCE = 20, 1.5  # the defaults of LatentSync
 
-# Shares of the progress bar: upload, job, and the way back take what lies between.
+# Shares of the progress bar: where the upload ends, and where the job ends.
 SENT, DONE = 0.1, 0.9
 
 
@@ -33,7 +33,7 @@ def _server() -> Tuple[str, Dict[str, Any]]:
 
 
 def _settings(fps: float, without: Collection[str]) -> Dict[str, Any]:
-    """The optional inputs that jobs have in common. New ones come last, because
+    """Returns the optional inputs of both nodes. New ones come last, because
     workflows hold the values of inputs by position."""
     kind, info = settings.entry(settings.field("profile"))
     return {
@@ -48,7 +48,7 @@ def _settings(fps: float, without: Collection[str]) -> Dict[str, Any]:
 
 
 def _model() -> Dict[str, Any]:
-    """The inputs that LatentSyncNode has always had."""
+    """Returns the inputs of the original LatentSyncNode."""
     return {
         "seed": ("INT", {"default": 1247}),
         "lips_expression": ("FLOAT", {"default": GUIDANCE, "min": 1.0, "max": 3.0, "step": 0.1}),
@@ -57,7 +57,7 @@ def _model() -> Dict[str, Any]:
 
 
 def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_expression: float, inference_steps: int, more: Dict[str, Any]) -> Dict[str, Any]:
-    """The part of a job's specification that both nodes have."""
+    """Returns the part of a job's specification that both nodes have."""
     spec: Dict[str, Any] = {**settings.given(more), "engine": engine, "profile": profile, "seed": int(seed) & (1 << 63) - 1 if seed != -1 else random.getrandbits(63)}
     if memory_limit_gb > 0:
         spec["memory_limit"] = int(memory_limit_gb * 1e9)
@@ -70,12 +70,12 @@ def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_exp
 
 
 def _connect(server: str, engine: str) -> Tuple[Client, bool]:
-    """A client, and whether the job may run on a GPU of this machine. Cancel works meanwhile."""
+    """Returns a client, and whether the job may run on a GPU of this machine. Cancel works meanwhile."""
     def work(_: Any) -> Tuple[Client, bool]:
         client = service.connect(server)
         workers = client.json("GET", "/v1/devices").get("workers") or []
         if engine == "latentsync" and workers and not any(engine in w.get("engines", [engine]) for w in workers):
-            # The server would let the job wait for a worker that has it.
+            # The server would keep the job waiting for a worker that has it.
             raise Failure(f"the server at {client.url} has no LatentSync checkpoint", "run there: lipstream models pull 1.6, or take another engine")
         able = [w for w in workers if client.local and engine != "preview" and "latentsync" in w.get("engines", [])]
         return client, any(not d.get("name", "").lower().startswith("cpu") for w in able for d in w.get("devices") or [])
@@ -83,23 +83,23 @@ def _connect(server: str, engine: str) -> Tuple[Client, bool]:
     return supervise(work, host.check)
 
 
-WINDOW = 12  # frames that LatentSync goes on by, unless told otherwise
+WINDOW = 12  # new frames in each window of LatentSync, by default
 PHASES = {"probe": "looking at the inputs", "load": "loading the networks", "listen": "listening to the voice", "finish": "finishing"}
 
 
 class _Work:
-    """What the events of a job tell, of all its tasks together."""
+    """The progress of all tasks of a job, from its events."""
 
     def __init__(self, expected: int) -> None:
         self._expected, self._tasks = expected, {}
 
     def share(self, event: Dict[str, Any]) -> float:
-        """How much is done after an event of progress, 0 to 1."""
+        """Returns how much is done after a progress event, 0 to 1."""
         if event.get("phase") == "frames" and event.get("frames"):
             self._tasks[event.get("task", 0)] = (event.get("frame", 0), event["frames"])
         done, known = self._frames()
         all_ = max(known, self._expected, 1)
-        if event.get("steps"):  # of the window at work, whose frames all come with the last one
+        if event.get("steps"):  # of the current window, whose frames are all done after its last step
             done += min(WINDOW, all_ - done) * event.get("step", 0) / event["steps"]
         return min(1.0, done / all_)
 
@@ -108,7 +108,7 @@ class _Work:
         return done, known
 
     def line(self, event: Dict[str, Any]) -> str:
-        """The same in words."""
+        """Returns the progress in words."""
         if event.get("phase") != "frames":
             return PHASES.get(event.get("phase", ""), "")
         done, known = self._frames()
@@ -128,7 +128,7 @@ def _clock(seconds: float) -> str:
 
 
 def _tell(kind: str, event: Dict[str, Any]) -> None:
-    """Writes what should outlast the progress bar into ComfyUI's log."""
+    """Logs what the user may need after the progress bar is gone."""
     text = event.get("message", "")
     if kind == "start":
         log.info("lipstream: engine %s%s", event.get("engine", ""), f" ({text})" if text else "")
@@ -137,7 +137,7 @@ def _tell(kind: str, event: Dict[str, Any]) -> None:
 
 
 def _summary(result: Dict[str, Any]) -> str:
-    """The last line of a job that went well."""
+    """Returns the last line of a successful job."""
     text = f"{result.get('frames', 0)} frames in {_clock(result.get('elapsed', 0))} by {result.get('engine', '')}, at most {result.get('memory_peak', 0) / 1e9:.1f} GB"
     if result.get("no_face"):
         text += f"; {result['no_face']} frames without a usable face are as they were"
@@ -146,7 +146,7 @@ def _summary(result: Dict[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _two_lines() -> Iterator[None]:
-    """Failures as ComfyUI shows them: what happened, and what to do."""
+    """Turns failures into errors that ComfyUI shows: what happened, and what to do."""
     try:
         yield
     except Failure as e:
@@ -231,8 +231,8 @@ class LatentSyncNode:
             raise RuntimeError(f"there is nothing to do: images {tuple(images.shape)}, audio {tuple(wave.shape)}")
         inputs: List[Tuple[str, str, Source]] = [("video", "comfyui.mkv", _video(images, rate)), ("audio", "comfyui.wav", _sound(wave, audio["sample_rate"]))]
         spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps, more)
-        # Without loss in both directions, and in one piece: joined parts differ by a
-        # little at their seams. LatentSync's own rule of lengths is "pingpong".
+        # Lossless in both directions, and not split, because joined parts differ slightly
+        # at their seams. The original LatentSync treats lengths as "pingpong" does.
         spec.update(name=service.NAME + ".mkv", codec="ffv1", length="pingpong", split=-1, fps=str(rate))
         result: List[Any] = []
 
@@ -245,7 +245,7 @@ class LatentSyncNode:
 
 
 def _video(images: Any, rate: Fraction) -> Source:
-    """An IMAGE as a file; at no time is more than a band of a frame converted."""
+    """Returns an IMAGE as a file. Only a band of a frame is converted at a time."""
     from . import media
 
     def pixels(frame: int, first: int, last: int) -> Any:
@@ -256,7 +256,7 @@ def _video(images: Any, rate: Fraction) -> Source:
 
 
 def _sound(wave: Any, sample_rate: int) -> Source:
-    """A waveform [channels, samples] as a file."""
+    """Returns a waveform [channels, samples] as a file."""
     from . import media
 
     return media.Sound(wave.shape[1], wave.shape[0], int(sample_rate),
@@ -264,7 +264,7 @@ def _sound(wave: Any, sample_rate: int) -> Source:
 
 
 def _into(width: int, height: int, count: int, result: List[Any], say: Callable[[float], None]) -> Callable[[int, memoryview], None]:
-    """Makes the output tensor; gives what writes bytes of frames into it."""
+    """Makes the output tensor, and returns a function that writes bytes of frames into it."""
     import numpy as np
     import torch
 
@@ -308,14 +308,14 @@ class LipstreamRun:
 
     @classmethod
     def VALIDATE_INPUTS(cls, video: Optional[str] = None, audio: Optional[str] = None) -> Any:
-        for path in (video, audio):  # None: linked, not known yet
+        for path in (video, audio):  # None: linked, so not known yet
             if path is not None and not os.path.isfile(host.input_path(path)):
                 return f"{path!r} is no file"
         return True
 
     @classmethod
     def IS_CHANGED(cls, video: Optional[str] = None, audio: Optional[str] = None, **_: Any) -> Any:
-        """Inputs that were written anew are another job; linked ones may have been."""
+        """Files that were written again make a new job. Linked ones may have been."""
         if video is None or audio is None:
             return float("nan")
         marks = []
@@ -355,15 +355,15 @@ class LipstreamRun:
 
 
 class _Any(str):
-    """The type that fits all others, for old versions of ComfyUI, too."""
+    """A type that matches all others, in old versions of ComfyUI as well."""
 
     def __ne__(self, other: object) -> bool:
         return False
 
 
 class LipstreamMemory:
-    """Says how full the server's memory is: host, control group, GPUs. Put any
-    link through it to read it at that moment."""
+    """Shows the use of the server's memory: host, control group, GPUs. It is read when
+    the linked input arrives."""
 
     CATEGORY = "Lipstream"
     RETURN_TYPES = ("STRING", _Any("*"))

@@ -1,4 +1,4 @@
-"""Finds the server, and starts one on this machine where none answers."""
+"""Finds the server, and starts one on this machine if none answers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = logging.getLogger("lipstream")
 LISTEN = "127.0.0.1:8448"
 READY = 60.0  # seconds that a server may take to start
 GRACE = 10.0  # seconds that it may take to end
-TAKEN = 6  # its exit code where something cannot be written, or another has its folder or port
-TAKEN_FOR = 15.0  # seconds that another may need to let go of them
+TAKEN = 6  # its exit code if something cannot be written, or another process has its folder or port
+TAKEN_FOR = 15.0  # seconds that the other process may need to release them
 NAME = f"comfyui-{uuid.uuid4().hex[:8]}"  # of this process's jobs
 
 _lock = threading.Lock()
@@ -34,10 +34,10 @@ _working: Set[Client] = set()
 
 
 def connect(server: str) -> Client:
-    """A client of a server that speaks our API.
+    """Returns a client of a server that has our version of the API.
 
     server is an address; empty is LIPSTREAM_SERVER, else this machine's, which
-    is started if need be, and again should it end before its time.
+    is started if necessary, and again if it ends unexpectedly.
     """
     client = _client(server)
     if server.strip() or _own():
@@ -60,7 +60,7 @@ def connect(server: str) -> Client:
         with _lock:
             if _child is None or _child.poll() is not None:
                 log.warning("lipstream: the server has ended, another is started")
-                _start(client.other("", []))  # Cancel must not cut off its questions: it would wait for answers in vain
+                _start(client.other("", []))  # a client of its own, so that Cancel does not end these requests
 
     client.revive = revive
     return client
@@ -80,7 +80,7 @@ def _own() -> str:
 
 
 def trusted(server: str) -> bool:
-    """Whether an address, which may be out of somebody's workflow, is this
+    """Reports whether an address, which may come from somebody's workflow, is this
     machine or the server of LIPSTREAM_SERVER: others get no token and no files
     of this machine."""
     def parts(u: str) -> Tuple[Optional[str], Optional[int], str]:
@@ -96,7 +96,7 @@ def trusted(server: str) -> bool:
 
 @contextlib.contextmanager
 def working(client: Client) -> Iterator[None]:
-    """While its job is wanted. When ComfyUI ends meanwhile, the job is cancelled."""
+    """Holds while a job is wanted. If ComfyUI ends meanwhile, the job is cancelled."""
     _working.add(client)
     try:
         yield
@@ -127,7 +127,7 @@ def _token() -> str:
 
 
 def binary() -> str:
-    """The path of the program lipstream."""
+    """Returns the path of the program lipstream."""
     said = os.environ.get("LIPSTREAM_BINARY", "").strip()
     if said:
         if not os.path.isfile(said):
@@ -137,7 +137,7 @@ def binary() -> str:
     with contextlib.suppress(OSError):
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "binary.txt"), encoding="utf-8") as f:
             noted = f.read().strip()
-    # The program that installed these nodes, unless it has moved, as in an update.
+    # The program that installed these nodes, unless an update has moved it.
     found = noted if os.path.isfile(noted) else shutil.which("lipstream")
     if not found:
         raise Failure(f"no Lipstream server answers at http://{LISTEN}, and the program lipstream is not installed",
@@ -146,7 +146,7 @@ def binary() -> str:
 
 
 def log_path() -> str:
-    """Where the log of the server that we start goes."""
+    """Returns the path of the log of the server that the nodes start."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA", "")
     elif sys.platform == "darwin":
@@ -162,14 +162,14 @@ def log_path() -> str:
 
 
 def _start(client: Client) -> bool:
-    """Starts the server unless it runs by now, and waits until it is ready. Tells
-    whether it is ours."""
+    """Starts the server unless it already runs, and waits until it is ready.
+    Reports whether this process started it."""
     began, spawned = time.monotonic(), None
     while not _ready(client):
         now = time.monotonic()
-        # What answers, but is not ready, is ending, or has just begun.
+        # A server that answers, but is not ready, is ending or has just started.
         if (_child is None or _child.poll() is not None) and (spawned is None or now > spawned + 0.5) and not _answers(client):
-            # Another that is ending may have let go of the port, but not yet of its folder.
+            # Another that is ending may have released the port, but not yet its folder.
             if spawned is not None and (_child.returncode != TAKEN or now > began + TAKEN_FOR):
                 raise _failed("ended at once")
             spawned = now
@@ -182,8 +182,8 @@ def _start(client: Client) -> bool:
 
 def _spawn() -> None:
     global _child
-    stop()  # lets go of what is left of the last one
-    # It ends when its standard input does, however this process ends.
+    stop()  # releases what is left of the last one
+    # It ends when its standard input is closed, however this process ends.
     command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
     own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {"start_new_session": True}
     try:
@@ -199,7 +199,7 @@ def _spawn() -> None:
 
 
 def _forget(client: Client) -> None:
-    """Cancels and removes what a ComfyUI that was killed has left on the server."""
+    """Cancels and removes what a killed ComfyUI has left on the server."""
     with contextlib.suppress(Failure):
         for state in ("running", "queued", "done"):
             for job in client.json("GET", "/v1/jobs?limit=1000&state=" + state).get("jobs") or []:
@@ -227,7 +227,7 @@ def _answers(client: Client) -> bool:
 
 
 def _failed(how: str) -> Failure:
-    """What the log says last: an error, and perhaps a line with a hint."""
+    """Returns the end of the log as a failure: an error, and perhaps a hint."""
     try:
         with open(log_path(), "rb") as f:
             f.seek(max(0, f.seek(0, 2) - 4096))
@@ -239,7 +239,7 @@ def _failed(how: str) -> Failure:
 
 
 def stop() -> None:
-    """Ends the server if it is ours."""
+    """Stops the server if this process started it."""
     global _child
     child, _child = _child, None
     if child is None:

@@ -320,7 +320,8 @@ func (c *realComfyUI) page(t *testing.T) {
 	} {
 		got := load(c.name, c.change)
 		for node, values := range c.want {
-			if string(got[node]) != values {
+			// The inputs that came later follow, at their defaults.
+			if !strings.HasPrefix(string(got[node]), strings.TrimSuffix(values, "}")) {
 				t.Errorf("%s, %s: %s\nwant %s", c.name, node, got[node], values)
 			}
 		}

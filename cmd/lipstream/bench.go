@@ -12,13 +12,13 @@ import (
 )
 
 type benchCmd struct {
-	Sync benchSyncCmd `cmd:"" help:"Measure how well the lips of a finished video follow the voice."`
-	Run  benchRunCmd  `cmd:"" help:"Measure the speed and memory of whole jobs."`
+	Sync benchSyncCmd `cmd:"" help:"Measure how well the lips follow the voice."`
+	Run  benchRunCmd  `cmd:"" help:"Measure the speed and memory of complete jobs."`
 }
 
 type benchSyncCmd struct {
 	bench.SyncOptions
-	Start lipstream.Time `placeholder:"TIME" help:"As given to lipstream run."`
+	Start lipstream.Time `placeholder:"TIME" help:"Same as in lipstream run."`
 	bench.Output
 }
 

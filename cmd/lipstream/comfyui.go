@@ -10,13 +10,14 @@ import (
 )
 
 type comfyuiCmd struct {
-	Install comfyuiInstallCmd `cmd:"" help:"Put Lipstream's nodes into a ComfyUI."`
+	Install comfyuiInstallCmd `cmd:"" help:"Install Lipstream's nodes in ComfyUI."`
 }
 
 type comfyuiInstallCmd struct {
-	Path string `required:"" placeholder:"COMFYUI" help:"The folder with ComfyUI's main.py."`
+	Path string `required:"" placeholder:"COMFYUI" help:"ComfyUI's folder, which contains main.py."`
 }
 
+// Run implements lipstream comfyui install.
 func (c *comfyuiInstallCmd) Run(out *console) error {
 	program, err := os.Executable()
 	if err == nil {
@@ -33,9 +34,9 @@ func (c *comfyuiInstallCmd) Run(out *console) error {
 	if done.Replaced {
 		what = "replaced"
 	}
-	_, _ = fmt.Fprintf(out.Out, "%s %s; restart ComfyUI\nThe nodes start %s by themselves.\n", what, done.Folder, program)
+	_, _ = fmt.Fprintf(out.Out, "%s %s; restart ComfyUI to load the nodes\nThe nodes start %s when they need it.\n", what, done.Folder, program)
 	for _, name := range done.Rivals {
-		_, _ = fmt.Fprintf(out.Err, "warning: %s has a LatentSyncNode, too: disable it by the name %s.disabled\n", name, name)
+		_, _ = fmt.Fprintf(out.Err, "warning: %s also has a LatentSyncNode; to disable it, rename it to %s.disabled\n", name, name)
 	}
 	return nil
 }

@@ -14,24 +14,19 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// console is where a command reads and writes. Results and JSON events go to
-// Out, everything meant for people only (progress, warnings, errors) to Err,
-// so that the output of a command can be piped.
-type console struct {
-	Out, Err io.Writer
-	In       io.Reader // may be nil
-}
+// console holds the outputs of a command. Results and JSON events go to Out;
+// progress, warnings and errors go to Err, so that Out can be piped.
+type console struct{ Out, Err io.Writer }
 
-// Bounds of what is printed of one error, in runes. ffmpeg and the inference
-// libraries can put a page of text into a cause.
+// The maximum length of a printed error, in runes. ffmpeg and the runtimes can put
+// pages of text into a cause.
 const (
 	maxErrorLine = 480
 	maxDebugLine = 4000
 )
 
-// printError writes err as one line, "lipstream: ...", and its hint, if it has
-// one, as a second. With debug every layer of the error follows on a line of
-// its own.
+// printError writes err as one line, "lipstream: ...", and its hint, if any, as a
+// second line. With debug, every layer of the error follows on its own line.
 func printError(w io.Writer, err error, debug bool) {
 	if err == nil {
 		return
@@ -44,18 +39,17 @@ func printError(w io.Writer, err error, debug bool) {
 	if debug {
 		writeChain(&b, err, 0)
 	}
-	// One Write, so that lines of other goroutines cannot fall in between.
-	// When standard error is gone there is nobody left to tell.
+	// A single Write, so that other goroutines cannot write in between. There is
+	// nowhere to report its error.
 	_, _ = io.WriteString(w, b.String())
 }
 
-// writeChain writes one line for each layer of err, from the outside in.
-// A layer that joins several errors gets them indented below it.
+// writeChain writes one line for each layer of err, from the outside in. The errors
+// of a joined error are indented below it.
 func writeChain(b *strings.Builder, err error, depth int) {
 	for err != nil {
 		fmt.Fprintf(b, "debug: %s", strings.Repeat("  ", depth))
-		// A plain type assertion: errors.As would look through this layer
-		// into the next one.
+		// Not errors.As, which would look into the next layers as well.
 		if e, ok := err.(*fault.Error); ok {
 			fmt.Fprintf(b, "kind=%s", e.Kind)
 			if e.Op != "" {
@@ -84,7 +78,7 @@ func writeChain(b *strings.Builder, err error, depth int) {
 	}
 }
 
-// exitCode is what the process exits with after err.
+// exitCode returns the exit code of the process for err.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
@@ -92,11 +86,11 @@ func exitCode(err error) int {
 	return fault.KindOf(err).ExitCode()
 }
 
-// oneLine makes s fit to be printed as part of one line: line breaks become
-// "; ", control characters, escape sequences and bidirectional overrides are
-// removed (file names and ffmpeg's output are not to be trusted with the
-// terminal), and what is longer than limit runes loses its middle, because
-// the start says what was done and the end usually why it failed.
+// oneLine returns s as text that is safe to print within one line. Line breaks become
+// "; ". Control characters, escape sequences and bidirectional overrides, which file
+// names and the output of ffmpeg can contain, are removed. Text longer than limit
+// runes loses its middle: the start says what was being done, and the end usually
+// says why it failed.
 func oneLine(s string, limit int) string {
 	lines := strings.FieldsFunc(stripEscapes(s), func(r rune) bool {
 		return r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029'
@@ -119,7 +113,7 @@ func oneLine(s string, limit int) string {
 	return string(runes[:head]) + gap + string(runes[len(runes)-tail:])
 }
 
-// printable maps a tab to a space and what must not reach a terminal to nothing.
+// printable maps a tab to a space, and removes runes that must not reach a terminal.
 func printable(r rune) rune {
 	switch {
 	case r == '\t':
@@ -130,8 +124,8 @@ func printable(r rune) rune {
 	return r
 }
 
-// stripEscapes removes terminal escape sequences (CSI and OSC) whole: with the
-// escape character alone removed, their "[31m" would stay behind.
+// stripEscapes removes complete terminal escape sequences (CSI and OSC), not only
+// the escape character, which would leave "[31m" behind.
 func stripEscapes(s string) string {
 	if !strings.ContainsRune(s, 0x1b) {
 		return s
@@ -148,7 +142,7 @@ func stripEscapes(s string) string {
 	return b.String()
 }
 
-// escapeEnd gives the index after the escape sequence that starts at s[i].
+// escapeEnd returns the index after the escape sequence that starts at s[i].
 func escapeEnd(s string, i int) int {
 	i++
 	if i >= len(s) {
@@ -161,10 +155,10 @@ func escapeEnd(s string, i int) int {
 				return i + 1
 			}
 			if s[i] < 0x20 || s[i] > 0x7e {
-				return i // not a sequence after all: keep the text
+				return i // not an escape sequence: keep the text
 			}
 		}
-	case ']': // OSC: until BEL or ESC \, within the line
+	case ']': // OSC: ends with BEL or ESC \, at the latest with the line
 		for i++; i < len(s); i++ {
 			if s[i] == 0x07 {
 				return i + 1
@@ -181,13 +175,13 @@ func escapeEnd(s string, i int) int {
 	return i
 }
 
-// isTerminal tells whether w is a terminal on which a line can be redrawn.
+// isTerminal reports whether w is a terminal on which a line can be redrawn.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// terminalWidth is the width of w in columns now, or 80 where it has none.
+// terminalWidth returns the current width of w in columns, or 80 if it has none.
 func terminalWidth(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
@@ -197,8 +191,8 @@ func terminalWidth(w io.Writer) int {
 	return 80
 }
 
-// useColor tells whether output to w may be coloured: on terminals, unless
-// NO_COLOR is set to anything (https://no-color.org).
+// useColor reports whether output to w may be coloured: it is a terminal, and
+// NO_COLOR is not set (https://no-color.org).
 func useColor(w io.Writer) bool {
 	return os.Getenv("NO_COLOR") == "" && isTerminal(w)
 }

@@ -92,7 +92,7 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
-// FuzzOneLine checks the promises of oneLine on any text.
+// FuzzOneLine checks the length and the runes of oneLine for any text.
 func FuzzOneLine(f *testing.F) {
 	for _, s := range []string{"", "a\nb", "\x1b[31mred\x1b[0m", "\x1b]8;;x", "\x1b", "\x1b[", "\x1bé", "\xff\xfe", "a\u2028b", "\u0085"} {
 		f.Add(s)

@@ -19,14 +19,14 @@ type doctorCmd struct {
 	JSON bool `name:"json" help:"Print the report as JSON."`
 }
 
-// Run implements lipstream doctor. It fails, with exit code 5, only when
-// something is missing without which no engine can work.
+// Run implements lipstream doctor. It fails, with exit code 5, only if no engine
+// can run.
 func (d *doctorCmd) Run(ctx context.Context, c *console) error {
 	report := doctor.Run(ctx, doctorDeps())
-	// Paths and the texts of libraries are not to be trusted with the terminal.
+	// Paths and messages of libraries can contain control characters.
 	for i := range report.Checks {
 		check := &report.Checks[i]
-		check.Detail, check.Fix = oneLine(check.Detail, maxErrorLine), oneLine(check.Fix, maxErrorLine)
+		check.Detail, check.Fix = oneLine(check.Detail, maxErrorLine), oneLine(fault.Flags(check.Fix), maxErrorLine)
 	}
 	var err error
 	if d.JSON {
@@ -37,19 +37,18 @@ func (d *doctorCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	if err := ctx.Err(); err != nil { // half a report proves nothing
+	if err := ctx.Err(); err != nil { // an incomplete report proves nothing
 		return fault.Cancelled.Wrap("check this machine", err)
 	}
 	return report.Err()
 }
 
-// doctorDeps is what this machine is looked at with.
+// doctorDeps returns what doctor needs to check this machine.
 func doctorDeps() doctor.Deps {
-	// Without a folder for checkpoints there is nothing to look for in it;
-	// the engine that needs one says so itself.
+	// Without a models folder, doctor skips the checkpoints.
 	models, _ := lipstream.ModelsDir()
 	d := doctor.System(models)
-	// FindTools finds both programs or says which is missing: one check.
+	// FindTools looks for both programs and names the missing one: one check.
 	d.FFmpeg = func(ctx context.Context) (doctor.Tool, error) {
 		t, err := media.FindTools(ctx)
 		return doctor.Tool{Path: t.FFmpeg + " and " + t.FFprobe, Version: t.Version}, err
@@ -68,8 +67,7 @@ func doctorDeps() doctor.Deps {
 	return d
 }
 
-// describe tells about an opened backend. That it is open says that it has
-// passed its smoke run.
+// describe describes an open backend. It has passed its smoke test already.
 func describe(b backend.Backend) (doctor.Library, error) {
 	l := doctor.Library{Version: b.Version()}
 	if p, ok := b.(interface{ Path() string }); ok {
@@ -82,9 +80,8 @@ func describe(b backend.Backend) (doctor.Library, error) {
 	return l, err
 }
 
-// tryEncoder encodes one small picture the way results are encoded. That
-// ffmpeg lists an encoder does not say that it works: some builds load it as a
-// library of its own.
+// tryEncoder encodes one small frame with the default encoder. An encoder that
+// ffmpeg lists can still fail: some builds load it from a separate library.
 func tryEncoder(ctx context.Context) (string, error) {
 	const name, side = "libx264", 64
 	tools, err := media.FindTools(ctx)

@@ -12,7 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/media"
 )
 
-// TestDoctorWithoutFFmpeg runs the command where no program can be found.
+// TestDoctorWithoutFFmpeg runs the command with an empty PATH.
 func TestDoctorWithoutFFmpeg(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv(media.EnvFFmpeg, "")
@@ -45,8 +45,7 @@ func TestDoctorWithoutFFmpeg(t *testing.T) {
 	}
 }
 
-// TestEncoderOfABrokenFFmpeg puts a program in ffmpeg's place that lists much
-// and encodes nothing.
+// TestEncoderOfABrokenFFmpeg replaces ffmpeg by a program that cannot encode.
 func TestEncoderOfABrokenFFmpeg(t *testing.T) {
 	dir := t.TempDir()
 	fake := filepath.Join(dir, "ffmpeg")
@@ -57,7 +56,7 @@ func TestEncoderOfABrokenFFmpeg(t *testing.T) {
 	t.Setenv(media.EnvFFmpeg, fake)
 	t.Setenv(media.EnvFFprobe, fake)
 	if _, err := media.FindTools(t.Context()); err != nil {
-		t.Skip("shell scripts cannot stand in for programs here:", err)
+		t.Skip("needs shell scripts:", err)
 	}
 	if _, err := tryEncoder(t.Context()); err == nil || !strings.Contains(err.Error(), "Unknown encoder") {
 		t.Errorf("error %v", err)

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -15,9 +14,9 @@ import (
 
 type jobsCmd struct {
 	serverFlags
-	State string `placeholder:"STATE" enum:",queued,running,done,failed,cancelled" default:"" help:"Only queued, running, done, failed or cancelled ones."`
-	Limit int    `default:"50" placeholder:"N" help:"The newest so many."`
-	JSON  bool   `name:"json" help:"Print a line of JSON for each."`
+	State string `placeholder:"queued|running|done|failed|cancelled" enum:",queued,running,done,failed,cancelled" default:"" help:"List only jobs in this state."`
+	Limit int    `default:"50" placeholder:"N" help:"List at most N jobs, newest first."`
+	JSON  bool   `name:"json" help:"Print each job as a line of JSON."`
 }
 
 // Run implements lipstream jobs.
@@ -46,7 +45,7 @@ func (j *jobsCmd) Run(ctx context.Context, c *console) error {
 	return t.close("print jobs")
 }
 
-// progressOf is a few words on how far a job is.
+// progressOf summarizes the progress of a job in a few words.
 func progressOf(j client.Job) string {
 	switch p := j.Progress; {
 	case j.State == queue.Failed && j.Problem != nil:
@@ -64,34 +63,27 @@ func progressOf(j client.Job) string {
 
 type cancelCmd struct {
 	serverFlags
-	Job []string `arg:"" help:"Jobs to cancel."`
+	Job []string `arg:"" help:"IDs of the jobs to cancel."`
 }
 
 // Run implements lipstream cancel.
 func (x *cancelCmd) Run(ctx context.Context, c *console) error {
-	cl, err := x.client()
-	if err != nil {
-		return err
-	}
-	for _, id := range x.Job {
+	return x.each(x.Job, func(cl *client.Client, id string) error {
 		j, err := cl.Job(ctx, id)
 		if err != nil {
 			return err
 		}
 		if j.State.Ended() {
-			return fault.Usage.New("cancel job "+id, "it is "+string(j.State)+" already")
+			return fault.Usage.New("cancel job "+id, "it is already "+string(j.State))
 		}
-		if err := cl.Delete(ctx, id); err != nil {
-			return err
-		}
-	}
-	return nil
+		return cl.Delete(ctx, id)
+	})
 }
 
 type logsCmd struct {
 	serverFlags
-	Job    string `arg:"" help:"The job."`
-	Follow bool   `short:"f" help:"Go on until the job ends."`
+	Job    string `arg:"" help:"ID of the job."`
+	Follow bool   `short:"f" help:"Keep printing events until the job ends."`
 	JSON   bool   `name:"json" help:"Print the events as JSON lines."`
 }
 
@@ -105,15 +97,16 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	quiet := make(chan struct{}, 1)
+	events := make(chan struct{}, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if !l.Follow && !j.State.Ended() {
-		// What is there comes at once; the stream itself has no end yet.
+		// The stream of a running job does not end. Stop when it pauses: the
+		// events so far come at once.
 		go func() {
 			for {
 				select {
-				case <-quiet:
+				case <-events:
 				case <-time.After(time.Second):
 					cancel()
 					return
@@ -121,23 +114,16 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 			}
 		}()
 	}
-	err = cl.Events(ctx, l.Job, "", func(e client.Event) error {
+	err = jobEvents(ctx, cl, l.Job, func(e lipstream.Event, data string) error {
 		select {
-		case quiet <- struct{}{}:
+		case events <- struct{}{}:
 		default:
 		}
-		if e.Type == "state" {
-			return nil
+		line := data
+		if !l.JSON {
+			line = logLine(e)
 		}
-		if l.JSON {
-			_, err := fmt.Fprintln(c.Out, e.Data)
-			return fault.Output.Wrap("print events", err)
-		}
-		var v lipstream.Event
-		if err := json.Unmarshal([]byte(e.Data), &v); err != nil {
-			return fault.Internal.Wrap("read an event of job "+l.Job, err)
-		}
-		_, err := fmt.Fprintln(c.Out, logLine(v))
+		_, err := fmt.Fprintln(c.Out, line)
 		return fault.Output.Wrap("print events", err)
 	})
 	if ctx.Err() != nil && !l.Follow {
@@ -146,7 +132,7 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 	return err
 }
 
-// logLine is an event for people.
+// logLine formats an event as a line of text.
 func logLine(e lipstream.Event) string {
 	line := e.Time.Local().Format(time.DateTime) + "  " + e.Type
 	switch e.Type {
@@ -168,19 +154,10 @@ func logLine(e lipstream.Event) string {
 
 type retryCmd struct {
 	serverFlags
-	Job []string `arg:"" help:"Failed or cancelled jobs to begin anew; parts that are done stay done."`
+	Job []string `arg:"" help:"IDs of failed or cancelled jobs; finished parts are kept."`
 }
 
 // Run implements lipstream retry.
 func (r *retryCmd) Run(ctx context.Context, c *console) error {
-	cl, err := r.client()
-	if err != nil {
-		return err
-	}
-	for _, id := range r.Job {
-		if err := cl.Retry(ctx, id); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.each(r.Job, func(cl *client.Client, id string) error { return cl.Retry(ctx, id) })
 }

@@ -1,4 +1,4 @@
-// Command lipstream makes the person in a video speak a voice.
+// Command lipstream lip-syncs a video or picture to a voice.
 package main
 
 import (
@@ -17,30 +17,30 @@ import (
 
 // cli is the command line: one field for each command, each in its own file.
 type cli struct {
-	Debug   bool             `help:"If the command fails, print the whole chain of causes."`
+	Debug   bool             `help:"Print the whole chain of causes if the command fails."`
 	Version kong.VersionFlag `help:"Print the version."`
 
-	Run     runCmd     `cmd:"" help:"Make a video speak a voice."`
+	Run     runCmd     `cmd:"" help:"Lip-sync a video or picture to a voice."`
 	Serve   serveCmd   `cmd:"" help:"Serve the web page, the HTTP API and a queue of jobs."`
-	Worker  workerCmd  `cmd:"" help:"Work on the jobs of a server on another machine."`
+	Worker  workerCmd  `cmd:"" help:"Run tasks for a server on another machine."`
 	Submit  submitCmd  `cmd:"" help:"Submit a job to a server."`
 	Jobs    jobsCmd    `cmd:"" help:"List the jobs of a server."`
 	Logs    logsCmd    `cmd:"" help:"Show the log of a job."`
 	Cancel  cancelCmd  `cmd:"" help:"Cancel jobs."`
 	Retry   retryCmd   `cmd:"" help:"Start failed or cancelled jobs again."`
-	Task    taskCmd    `cmd:"" hidden:"" help:"Do one task for a worker, which starts this command itself."`
+	Task    taskCmd    `cmd:"" hidden:"" help:"Run one task; used by workers."`
 	Runtime runtimeCmd `cmd:"" help:"Install and list the inference runtimes."`
 	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list LatentSync checkpoints."`
-	Doctor  doctorCmd  `cmd:"" help:"Check what is installed on this machine and what is missing."`
+	Doctor  doctorCmd  `cmd:"" help:"Check what is installed and what is missing."`
 	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`
 	Monitor monitorCmd `cmd:"" help:"Watch the memory of GPUs, host and control group."`
 	ComfyUI comfyuiCmd `cmd:"" name:"comfyui" help:"Install the ComfyUI nodes."`
 }
 
-const description = `Lip sync with bounded memory: give it a face (video or picture) and a voice, and it makes the face speak the voice.`
+const description = `Lipstream lip-syncs a video or picture to a voice, with bounded memory.`
 
-// gcPercent keeps the garbage small compared with the frames that a job holds.
-// With Go's default of 100 the heap of a job would grow for more than ten seconds.
+// gcPercent keeps garbage small compared with the frames that a job holds. With
+// Go's default of 100, the heap of a job grows for more than ten seconds.
 const gcPercent = 25
 
 func main() {
@@ -58,10 +58,10 @@ func execute(args []string, c *console) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
-	// If the reader of a pipe goes away, writing fails and files are cleaned up;
-	// without this, the process would end at once. Nobody reads the channel.
+	// When the reader of a pipe goes away, let the write fail, so that files are
+	// cleaned up. Without this, SIGPIPE kills the process. Nothing reads the channel.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	// After the first interrupt, a second one ends the process at once.
+	// A second interrupt kills the process.
 	context.AfterFunc(ctx, stop)
 
 	var app cli
@@ -77,7 +77,7 @@ func execute(args []string, c *console) int {
 		printError(c.Err, err, true)
 		return int(fault.Internal)
 	}
-	describeSettings(parser.Model.Node)
+	describeFlags(parser.Model.Node)
 	command, err := parser.Parse(args)
 	if exited >= 0 { // --help and --version
 		return exited
@@ -97,8 +97,7 @@ func execute(args []string, c *console) int {
 	return exitCode(err)
 }
 
-// withHelp adds the command that explains the flags to the hint of an error about
-// a setting.
+// withHelp adds the command's --help to the hint of an error about a flag.
 func withHelp(err error, command *kong.Node) error {
 	e, ok := errors.AsType[*fault.Error](err)
 	if !ok || e.Field == "" || command == nil {

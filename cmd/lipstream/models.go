@@ -10,16 +10,16 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// modelsCmd are the commands about checkpoints.
+// modelsCmd holds the commands for checkpoints.
 type modelsCmd struct {
-	List    modelsListCmd    `cmd:"" help:"List the checkpoints: what is installed where, and what is missing."`
-	Check   modelsCheckCmd   `cmd:"" help:"Open checkpoints and tell what they are and whether they are whole."`
-	Pull    modelsPullCmd    `cmd:"" help:"Download checkpoints; what broke off is resumed."`
-	Prepare modelsPrepareCmd `cmd:"" help:"Convert checkpoints to half precision, for less memory and faster starts."`
-	Synth   modelsSynthCmd   `cmd:"" help:"Make random checkpoints, for trying and measuring without the real ones."`
+	List    modelsListCmd    `cmd:"" help:"List installed and missing checkpoints."`
+	Check   modelsCheckCmd   `cmd:"" help:"Verify checkpoints and show their versions."`
+	Pull    modelsPullCmd    `cmd:"" help:"Download checkpoints, resuming interrupted downloads."`
+	Prepare modelsPrepareCmd `cmd:"" help:"Convert checkpoints to half precision."`
+	Synth   modelsSynthCmd   `cmd:"" help:"Create checkpoints with random weights."`
 }
 
-// modelsDir is the folder given, or the usual one.
+// modelsDir returns the given folder, or the default models folder.
 func modelsDir(given string) (string, error) {
 	if given != "" {
 		return given, nil
@@ -28,13 +28,13 @@ func modelsDir(given string) (string, error) {
 }
 
 type modelsPullCmd struct {
-	What    string `arg:"" optional:"" default:"1.6" help:"One of: 1.6 (512 pixels), 1.5 (256 pixels), vae, whisper. The versions bring the other two."`
-	Dir     string `placeholder:"FOLDER" help:"Models folder; default is LIPSTREAM_MODELS_DIR, or lipstream/models in the user's cache folder."`
-	BaseURL string `name:"base-url" placeholder:"URL" env:"LIPSTREAM_MODELS_URL" help:"Download from a mirror with the paths of huggingface.co."`
+	What    string `arg:"" optional:"" default:"1.6" help:"What to download: 1.6 (512 pixels), 1.5 (256 pixels), vae or whisper; 1.6 and 1.5 include vae and whisper."`
+	Dir     string `placeholder:"FOLDER" help:"Models folder. Default: LIPSTREAM_MODELS_DIR, or lipstream/models in the user's cache folder."`
+	BaseURL string `name:"base-url" placeholder:"URL" env:"LIPSTREAM_MODELS_URL" help:"Download from this mirror of huggingface.co."`
 }
 
-// Run implements lipstream models pull. The files' paths go to standard
-// output, what happens to standard error.
+// Run implements lipstream models pull. It prints the paths of the files on
+// standard output, and progress on standard error.
 func (m *modelsPullCmd) Run(ctx context.Context, c *console) error {
 	dir, err := modelsDir(m.Dir)
 	if err != nil {
@@ -44,7 +44,7 @@ func (m *modelsPullCmd) Run(ctx context.Context, c *console) error {
 	paths, err := models.Pull(ctx, m.What, dir, models.PullOptions{
 		BaseURL: m.BaseURL, Token: os.Getenv("HF_TOKEN"), Progress: bar.show, Notify: bar.say,
 	})
-	bar.close()
+	bar.clear()
 	if err != nil {
 		return err
 	}
@@ -57,16 +57,16 @@ func (m *modelsPullCmd) Run(ctx context.Context, c *console) error {
 }
 
 type modelsPrepareCmd struct {
-	Path  string `arg:"" optional:"" help:"Models folder or checkpoint; default is the models folder."`
-	DType string `name:"dtype" enum:"f16,bf16" default:"f16" help:"Type to convert to: f16 or bf16."`
-	Force bool   `help:"Convert again what is converted already."`
+	Path  string `arg:"" optional:"" help:"Checkpoint or models folder. Default: the models folder."`
+	DType string `name:"dtype" enum:"f16,bf16" default:"f16" placeholder:"f16|bf16" help:"Type to convert to."`
+	Force bool   `help:"Convert again even if a converted file exists."`
 }
 
-// dtypes are the names that the commands know.
+// dtypes lists the values of --dtype.
 var dtypes = map[string]tensor.DType{"f32": tensor.F32, "f16": tensor.F16, "bf16": tensor.BF16}
 
-// Run implements lipstream models prepare: of a folder, the UNet and the VAE.
-// The paths of the converted files go to standard output.
+// Run implements lipstream models prepare. In a folder, it converts the UNet and the
+// VAE. It prints the paths of the converted files on standard output.
 func (m *modelsPrepareCmd) Run(ctx context.Context, c *console) error {
 	path, err := modelsDir(m.Path)
 	if err != nil {
@@ -75,13 +75,13 @@ func (m *modelsPrepareCmd) Run(ctx context.Context, c *console) error {
 	files := []string{path}
 	if st, err := os.Stat(path); m.Path == "" || err == nil && st.IsDir() {
 		set, err := models.Find(path)
-		if err != nil && (set.UNet == "" || set.VAE == "") { // without Whisper it can be done
+		if err != nil && (set.UNet == "" || set.VAE == "") { // Whisper is not converted
 			return err
 		}
 		files = []string{set.UNet, set.VAE}
 	}
 	bar := newByteBar(c)
-	defer bar.close()
+	defer bar.clear()
 	for _, f := range files {
 		out, err := models.PrepareWith(ctx, f, dtypes[m.DType], models.PrepareOptions{
 			Force:    m.Force,
@@ -100,22 +100,22 @@ func (m *modelsPrepareCmd) Run(ctx context.Context, c *console) error {
 }
 
 type modelsSynthCmd struct {
-	Size       string `required:"" enum:"tiny,full" help:"tiny (17 MB) or full (as large as the published ones: 5.4 GB)."`
-	Dir        string `required:"" placeholder:"FOLDER" help:"Folder to write them into."`
-	Seed       uint64 `default:"0" help:"Seed of the weights."`
-	Resolution int    `default:"256" help:"Resolution that they are made for: 256 or 512."`
-	DType      string `name:"dtype" enum:"f32,f16" default:"f32" help:"Type of the weights: f32 or f16."`
+	Size       string `required:"" enum:"tiny,full" placeholder:"tiny|full" help:"tiny (17 MB) or full (5.4 GB, the size of the published checkpoints)."`
+	Dir        string `required:"" placeholder:"FOLDER" help:"Folder to write the checkpoints to."`
+	Seed       uint64 `default:"0" placeholder:"N" help:"Seed of the random weights."`
+	Resolution int    `default:"256" placeholder:"256|512" help:"Resolution of the checkpoint."`
+	DType      string `name:"dtype" enum:"f32,f16" default:"f32" placeholder:"f32|f16" help:"Type of the weights."`
 }
 
-// Run implements lipstream models synth. The files' paths go to standard
-// output.
+// Run implements lipstream models synth. It prints the paths of the files on
+// standard output.
 func (m *modelsSynthCmd) Run(ctx context.Context, c *console) error {
 	bar := newByteBar(c)
 	paths, err := models.Synth(ctx, m.Dir, models.SynthOptions{
 		Size: m.Size, Seed: m.Seed, Resolution: m.Resolution, DType: dtypes[m.DType],
 		Progress: func(done, total int64) { bar.show("random weights", done, total) },
 	})
-	bar.close()
+	bar.clear()
 	for _, p := range paths {
 		if e := printPath(c, "print the path", p); e != nil && err == nil {
 			err = e

@@ -10,16 +10,16 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// byteBar shows how far bytes have come, on standard error: on a terminal one
-// line that is redrawn, else a line every few seconds.
+// byteBar shows the progress of a transfer on standard error: on a terminal as one
+// line that is redrawn, otherwise as a line every few seconds.
 type byteBar struct {
 	bar
 	terminal bool
 
 	mu    sync.Mutex
 	what  string
-	began time.Time // of what
-	start int64     // done then: a resumed download does not count as speed
+	began time.Time // when what began
+	start int64     // bytes done by then, which do not count for the speed
 }
 
 func newByteBar(c *console) *byteBar {
@@ -28,7 +28,7 @@ func newByteBar(c *console) *byteBar {
 	return b
 }
 
-// show takes the count of what is under way.
+// show updates the count of bytes of what.
 func (b *byteBar) show(what string, done, total int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -57,7 +57,7 @@ func (b *byteBar) show(what string, done, total int64) {
 	b.redraw(line, columns)
 }
 
-// text is the name and the count, with the figures beside them.
+// text returns the name with the count, and speed and ETA.
 func (b *byteBar) text(done, total int64, elapsed time.Duration) (text string, figures []string) {
 	text = fmt.Sprintf("%s %s/%s", oneLine(b.what, 40), memory.Size(done), memory.Size(total))
 	if speed := float64(done-b.start) / elapsed.Seconds(); speed >= 1 {
@@ -67,19 +67,17 @@ func (b *byteBar) text(done, total int64, elapsed time.Duration) (text string, f
 	return text, figures
 }
 
-// say writes a line that stays.
+// say writes a permanent line.
 func (b *byteBar) say(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.write(b.erase() + oneLine(text, maxErrorLine) + "\n")
 }
 
-// clear takes the line away.
+// clear erases the line.
 func (b *byteBar) clear() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.write(b.erase())
 	b.what = ""
 }
-
-func (b *byteBar) close() { b.clear() }

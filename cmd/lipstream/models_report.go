@@ -15,12 +15,12 @@ import (
 )
 
 type modelsListCmd struct {
-	Dir  string `placeholder:"FOLDER" help:"Models folder; default is LIPSTREAM_MODELS_DIR, or lipstream/models in the user's cache folder."`
+	Dir  string `placeholder:"FOLDER" help:"Models folder. Default: LIPSTREAM_MODELS_DIR, or lipstream/models in the user's cache folder."`
 	JSON bool   `name:"json" help:"Print the list as JSON."`
 }
 
-// Run implements lipstream models list. That something is missing is no
-// failure of it.
+// Run implements lipstream models list. It succeeds even if checkpoints are
+// missing.
 func (m *modelsListCmd) Run(ctx context.Context, c *console) error {
 	dir, err := modelsDir(m.Dir)
 	if err != nil {
@@ -57,20 +57,20 @@ func (m *modelsListCmd) Run(ctx context.Context, c *console) error {
 }
 
 type modelsCheckCmd struct {
-	Path string `arg:"" optional:"" help:"Models folder or checkpoint; default is the models folder."`
-	Deep bool   `help:"Read every value: find NaN, infinities and damage, and compute the SHA-256."`
-	JSON bool   `name:"json" help:"Print the findings as JSON."`
+	Path string `arg:"" optional:"" help:"Checkpoint or models folder. Default: the models folder."`
+	Deep bool   `help:"Read every value to find damage, NaN and infinities, and compute the SHA-256."`
+	JSON bool   `name:"json" help:"Print the report as JSON."`
 }
 
-// checked is one file of lipstream models check --json.
+// checked is one file in the output of lipstream models check --json.
 type checked struct {
 	models.Report
 	Error string `json:"error,omitempty"`
 	Hint  string `json:"hint,omitempty"`
 }
 
-// Run implements lipstream models check. All files are looked at, whatever is
-// wrong with one; the first error is that of the command.
+// Run implements lipstream models check. It checks all files and returns the first
+// error.
 func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 	path, err := modelsDir(m.Path)
 	if err != nil {
@@ -84,7 +84,7 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 		files = slices.DeleteFunc([]string{set.UNet, set.Whisper, set.VAE}, func(p string) bool { return p == "" })
 	}
 	bar := newByteBar(c)
-	defer bar.close()
+	defer bar.clear()
 	all := []checked{}
 	var failed []error
 	for _, f := range files {
@@ -114,14 +114,14 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 	return missing
 }
 
-// printReports writes what was found out of every file, if anything.
+// printReports prints the reports of all files that could be read in part.
 func printReports(c *console, all []checked) error {
 	t := newTable(c)
 	for _, r := range all {
 		if r.Format == "" {
-			if len(all) > 1 { // of one alone the command's error says it
+			if len(all) > 1 { // the error of a single file is that of the command
 				t.line(oneLine(r.Path, maxErrorLine))
-				t.line("  wrong", r.Error)
+				t.line("  error", r.Error)
 			}
 			continue
 		}
@@ -130,17 +130,17 @@ func printReports(c *console, all []checked) error {
 		if r.Version != nil {
 			v := r.Version.String()
 			if r.Version.Resolution > 0 {
-				v += fmt.Sprintf(", %d pixels, known by %s", r.Version.Resolution, r.Version.How)
+				v += fmt.Sprintf(", %d pixels, according to %s", r.Version.Resolution, r.Version.How)
 			} else {
-				v += ": say --resolution 256 or 512 to run it"
+				v += "; run it with --resolution 256 or 512"
 			}
 			t.line("  version", v)
 		}
 		if r.Topology != "" {
 			t.line("  topology", r.Topology)
-			t.line("  parameters", fmt.Sprintf("%s, and %s given by formulas", thousands(r.Parameters), thousands(r.Buffers)))
+			t.line("  parameters", fmt.Sprintf("%s, and %s computed by formulas", thousands(r.Parameters), thousands(r.Buffers)))
 			if r.Unused > 0 {
-				t.line("", thousands(r.Unused)+" more are not used")
+				t.line("", thousands(r.Unused)+" more are unused")
 			}
 		}
 		var types []string
@@ -156,17 +156,17 @@ func printReports(c *console, all []checked) error {
 		}
 		switch {
 		case r.Error != "":
-			t.line("  wrong", r.Error)
+			t.line("  error", r.Error)
 		case r.Deep:
 			t.line("  values", "all finite")
 		default:
-			t.line("  values", "not looked at (--deep does)")
+			t.line("  values", "not checked; --deep checks them")
 		}
 	}
 	return t.close("print the report")
 }
 
-// thousands writes 1267099844 as 1,267,099,844.
+// thousands formats 1267099844 as 1,267,099,844.
 func thousands(n int64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

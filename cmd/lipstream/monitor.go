@@ -13,19 +13,19 @@ import (
 )
 
 type monitorCmd struct {
-	Interval time.Duration `default:"2s" placeholder:"TIME" help:"Time between two readings, at least 100ms."`
-	For      time.Duration `placeholder:"TIME" help:"Stop after this time. Default: at Ctrl-C."`
-	PID      int           `name:"pid" placeholder:"N" help:"Watch this process and its children too, and the control group that it is in; stop when it ends."`
-	Warn     string        `default:"62.5%" placeholder:"62.5%" help:"Where the warning begins in each memory: a share or a size (15GB)."`
-	Alert    string        `default:"75%" placeholder:"75%" help:"Where the alert begins in each memory: a share or a size (18GB)."`
-	CSV      string        `name:"csv" placeholder:"FILE" help:"Write every reading as rows of a CSV file."`
-	Plot     string        `placeholder:"FILE.png|.svg" help:"At the end, draw the memory over time."`
+	Interval time.Duration `default:"2s" placeholder:"TIME" help:"Time between readings, at least 100ms."`
+	For      time.Duration `placeholder:"TIME" help:"Stop after this time. Default: run until Ctrl-C."`
+	PID      int           `name:"pid" placeholder:"N" help:"Also watch this process, its children and its control group; stop when it ends."`
+	Warn     string        `default:"62.5%" placeholder:"SHARE|SIZE" help:"Warn when this much of a memory is in use, such as 60% or 15GB."`
+	Alert    string        `default:"75%" placeholder:"SHARE|SIZE" help:"Alert when this much is in use."`
+	CSV      string        `name:"csv" placeholder:"FILE" help:"Write every reading to a CSV file."`
+	Plot     string        `placeholder:"FILE" help:"Draw the memory over time as .png or .svg when the monitor stops."`
 	JSON     bool          `name:"json" help:"Print every reading as a line of JSON."`
 }
 
 const monitorOp = "monitor memory"
 
-// Run implements lipstream monitor. Ctrl-C is its normal end.
+// Run implements lipstream monitor. It usually runs until Ctrl-C.
 func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	options, err := m.options()
 	if err != nil {
@@ -34,7 +34,7 @@ func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	probe := memory.Probe{PID: m.PID}
 	if m.PID != 0 {
 		if _, err := probe.Usage(); err != nil {
-			return fault.Usage.Wrap("watch process "+fmt.Sprint(m.PID), err, "give the number of a process that runs and that you may look at")
+			return fault.Usage.Wrap("watch process "+fmt.Sprint(m.PID), err, "set `pid` to a running process that you have access to")
 		}
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -75,7 +75,7 @@ func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	return errors.Join(err, out.close(), m.plot(monitor.History(), options))
 }
 
-// options checks the command line.
+// options checks the flags and returns the options of the monitor.
 func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
 	if o.Warning, err = memory.ParseThreshold(m.Warn); err != nil {
 		return o, err
@@ -84,13 +84,16 @@ func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
 		return o, err
 	}
 	if o.Interval = m.Interval; o.Interval == 0 {
-		o.Interval = -1 // "0s" was asked for; in the options it is the default
+		o.Interval = -1 // an explicit 0s is an error, not the default
 	}
 	if err := o.Check(); err != nil {
 		return o, err
 	}
-	if m.For < 0 || m.PID < 0 {
-		return o, fault.Usage.New(monitorOp, "--for and --pid cannot be negative", "give a positive one, or leave it out")
+	if m.For < 0 {
+		return o, fault.Field("for", m.For.String(), "is negative", "set it to a positive time, or leave it out")
+	}
+	if m.PID < 0 {
+		return o, fault.Field("pid", fmt.Sprint(m.PID), "is negative", "set it to the ID of a process")
 	}
 	if m.Plot != "" {
 		return o, chart.CheckPath(m.Plot)
@@ -98,8 +101,8 @@ func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
 	return o, nil
 }
 
-// follow shows readings until the end of ctx, of the watched process or of
-// the reader of what is written.
+// follow shows readings until ctx ends, the watched process ends or the output
+// cannot be written.
 func follow(ctx context.Context, readings <-chan memory.Reading, ended <-chan struct{}, out *monitorOutput) error {
 	for {
 		select {
@@ -115,15 +118,15 @@ func follow(ctx context.Context, readings <-chan memory.Reading, ended <-chan st
 	}
 }
 
-// plot draws the share of each memory that is used: memories of unlike size
-// fit into one chart, and the thresholds are the same for all. Where thresholds
-// are sizes, or a total is not known, it draws GiB.
+// plot draws the used share of each memory, so that memories of different sizes and
+// their thresholds fit into one chart. If a threshold is a size, or a total is
+// unknown, it draws GiB.
 func (m *monitorCmd) plot(history []memory.Reading, o memory.MonitorOptions) error {
 	if m.Plot == "" {
 		return nil
 	}
 	if len(history) == 0 {
-		return fault.Output.New("write chart "+m.Plot, "there was no reading yet", "let it run a little longer")
+		return fault.Output.New("write chart "+m.Plot, "there are no readings yet", "let the monitor run longer")
 	}
 	return monitorChart(history, o).Save(m.Plot)
 }
@@ -170,7 +173,7 @@ func monitorChart(history []memory.Reading, o memory.MonitorOptions) chart.Chart
 			c.Lines = append(c.Lines, chart.Line{Name: name, Y: 100 * l.at.Fraction})
 		case l.at.Bytes > 0:
 			c.Lines = append(c.Lines, chart.Line{Name: name, Y: float64(l.at.Bytes) / (1 << 30)})
-		default: // a share of each memory is a line of its own
+		default: // one line for all only if the totals are equal
 			for total := range totals {
 				if len(totals) == 1 {
 					c.Lines = append(c.Lines, chart.Line{Name: name, Y: float64(l.at.Of(total)) / (1 << 30)})
@@ -181,7 +184,7 @@ func monitorChart(history []memory.Reading, o memory.MonitorOptions) chart.Chart
 	return c
 }
 
-// watchedName is what a memory is called in charts: "nvidia:0 RTX 4090, 24.0 GiB".
+// watchedName returns the name of a memory in charts: "RTX 4090, 24.0 GiB".
 func watchedName(r memory.Reading, w memory.Watched) string {
 	name := w.Name
 	for _, g := range r.GPUs {

@@ -15,19 +15,19 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// monitorOutput writes readings: to the terminal as a block that is redrawn,
-// elsewhere as a line or JSON, and to a CSV file.
+// monitorOutput writes readings: on a terminal as a block that is redrawn, otherwise
+// as lines of text or JSON; and to a CSV file.
 type monitorOutput struct {
 	out    io.Writer
-	asJSON *json.Encoder // nil: for people
+	asJSON *json.Encoder // nil for text
 	redraw bool
-	rows   int // of the block on the terminal
+	rows   int // height of the block on the terminal
 	path   string
-	file   *os.File // nil: no CSV
+	file   *os.File // nil without a CSV file
 	csv    *csv.Writer
 }
 
-// csvHead are the columns: one row for each memory and reading.
+// csvHead holds the columns of the CSV file, which has a row for each memory and reading.
 var csvHead = []string{
 	"time", "source", "name", "used_bytes", "total_bytes", "level",
 	"utilisation_percent", "temperature_celsius", "power_watts",
@@ -46,18 +46,18 @@ func (m *monitorCmd) open(c *console) (*monitorOutput, error) {
 		return nil, fault.Output.Wrap("write CSV "+m.CSV, fault.WithoutPath(err), "check the folder")
 	}
 	o.csv = csv.NewWriter(o.file)
-	return o, o.rowsOut([][]string{csvHead})
+	return o, o.writeRows([][]string{csvHead})
 }
 
-func (o *monitorOutput) rowsOut(rows [][]string) error {
-	return fault.Output.Wrap("write CSV "+o.path, fault.WithoutPath(o.csv.WriteAll(rows)), "check the space that is left")
+func (o *monitorOutput) writeRows(rows [][]string) error {
+	return fault.Output.Wrap("write CSV "+o.path, fault.WithoutPath(o.csv.WriteAll(rows)), "check the free disk space")
 }
 
 func (o *monitorOutput) close() error {
 	if o.file == nil {
 		return nil
 	}
-	return fault.Output.Wrap("write CSV "+o.path, fault.WithoutPath(o.file.Close()), "check the space that is left")
+	return fault.Output.Wrap("write CSV "+o.path, fault.WithoutPath(o.file.Close()), "check the free disk space")
 }
 
 func (o *monitorOutput) show(r memory.Reading) error {
@@ -67,7 +67,7 @@ func (o *monitorOutput) show(r memory.Reading) error {
 		for _, l := range lines {
 			rows = append(rows, l.csv())
 		}
-		if err := o.rowsOut(rows); err != nil {
+		if err := o.writeRows(rows); err != nil {
 			return err
 		}
 	}
@@ -90,16 +90,16 @@ func (o *monitorOutput) show(r memory.Reading) error {
 	return fault.Output.Wrap(monitorOp, err)
 }
 
-// block draws over the block before it, in one write, so that nothing flickers.
+// block redraws the block of lines. It writes once, which avoids flicker.
 func (o *monitorOutput) block(r memory.Reading, lines []readingLine) error {
-	texts := []string{r.Time.Format(time.DateTime) + "   Ctrl-C ends"}
+	texts := []string{r.Time.Format(time.DateTime) + "   press Ctrl-C to stop"}
 	for _, l := range lines {
 		texts = append(texts, l.text())
 	}
 	if r.Err != nil {
 		texts = append(texts, "error: "+oneLine(r.Err.Error(), maxErrorLine))
 	}
-	// A line that wraps would take two rows, and the count would be wrong.
+	// Lines must not wrap: o.rows counts one row for each.
 	width := terminalWidth(o.out) - 1
 	var b strings.Builder
 	if o.rows > 0 {
@@ -123,14 +123,14 @@ type readingLine struct {
 	Source      string    `json:"source"`
 	Name        string    `json:"name,omitempty"` // of a GPU
 	Used        int64     `json:"used_bytes"`
-	Total       int64     `json:"total_bytes,omitempty"` // absent where it is not known
-	Level       string    `json:"level,omitempty"`       // absent for a GPU without memory of its own
+	Total       int64     `json:"total_bytes,omitempty"` // absent if unknown
+	Level       string    `json:"level,omitempty"`       // absent for a GPU without its own memory
 	Utilisation *float64  `json:"utilisation,omitempty"` // 0 to 1: processors of the host, GPUs
 	Temperature float64   `json:"temperature_celsius,omitempty"`
 	Power       float64   `json:"power_watts,omitempty"`
 }
 
-// readingLines are all memories that are watched, then GPUs that share the host's.
+// readingLines returns all watched memories, then the GPUs that share the host's memory.
 func readingLines(r memory.Reading) []readingLine {
 	share := func(v float64) *float64 {
 		if v < 0 {
@@ -164,7 +164,7 @@ func readingLines(r memory.Reading) []readingLine {
 	return lines
 }
 
-// text is for people: "host 4.0 GiB of 16.0 GiB (25%), 31% busy".
+// text returns the line as text: "host 4.0 GiB of 16.0 GiB (25%), 31% busy".
 func (l readingLine) text() string {
 	s := l.Source
 	if l.Name != "" {
@@ -191,7 +191,7 @@ func (l readingLine) text() string {
 	return s
 }
 
-// csv is the line as csvHead says; what is not known is empty.
+// csv returns the columns of csvHead; unknown values are empty.
 func (l readingLine) csv() []string {
 	number := func(v float64, known bool) string {
 		if !known {
@@ -213,7 +213,7 @@ func (l readingLine) csv() []string {
 	}
 }
 
-// readingJSON is what --json prints, one object a line.
+// readingJSON returns the object that --json prints.
 func readingJSON(r memory.Reading, lines []readingLine) any {
 	v := struct {
 		Time    time.Time     `json:"time"`

@@ -78,7 +78,7 @@ func TestMonitorChart(t *testing.T) {
 	later.Time = r.Time.Add(2 * time.Second)
 	share := memory.MonitorOptions{Warning: memory.DefaultWarning, Critical: memory.DefaultCritical}
 	c := monitorChart([]memory.Reading{r, later}, share)
-	// The total of the process is not known: all in GiB.
+	// The total of the process is unknown: all in GiB.
 	if c.Y != "memory in use (GiB)" || len(c.Series) != 3 || c.Series[1].Name != "RTX 4090, 24.0 GiB" ||
 		!slices.Equal(c.Series[1].X, []float64{0, 2}) || !slices.Equal(c.Series[1].Y, []float64{19, 19}) || len(c.Lines) != 0 {
 		t.Errorf("%+v", c)
@@ -113,10 +113,11 @@ func untilCSVHas(ctx context.Context, path, text string, count int) {
 
 // TestMonitorInterrupted presses Ctrl-C, the normal end.
 func TestMonitorInterrupted(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	m := monitorCmd{CSV: filepath.Join(dir, "a.csv"), Plot: filepath.Join(dir, "a.png"), JSON: true}
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { // as a user who sees the first readings and presses Ctrl-C
+	go func() { // press Ctrl-C after the first readings
 		defer cancel()
 		untilCSVHas(ctx, m.CSV, "host", 2)
 	}()
@@ -149,6 +150,7 @@ func TestMonitorInterrupted(t *testing.T) {
 }
 
 func TestMonitorEndsWithTheProcess(t *testing.T) {
+	t.Parallel()
 	cat, err := exec.LookPath("cat")
 	if err != nil || runtime.GOOS != "linux" {
 		t.Skip("needs cat and /proc")

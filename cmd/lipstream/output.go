@@ -9,20 +9,20 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// printPath writes a result to standard output, where programs read.
+// printPath writes a path to standard output.
 func printPath(c *console, op, path string) error {
 	_, err := fmt.Fprintln(c.Out, oneLine(path, maxErrorLine))
 	return fault.Output.Wrap(op, err)
 }
 
-// printJSON writes v to standard output.
+// printJSON writes v to standard output as indented JSON.
 func printJSON(c *console, op string, v any) error {
 	enc := newEncoder(c.Out)
 	enc.SetIndent("", "  ")
 	return fault.Output.Wrap(op, enc.Encode(v))
 }
 
-// printLine writes a line of JSON.
+// printLine writes v to standard output as a line of JSON.
 func printLine(c *console, v any) error {
 	return fault.Output.Wrap("print", newEncoder(c.Out).Encode(v))
 }
@@ -41,8 +41,8 @@ func newTable(c *console, heads ...string) *table {
 	return t
 }
 
-// line takes cells from anywhere: paths and names in files are not to be
-// trusted with the terminal.
+// line adds a row. It removes control characters from the cells, because paths and
+// names in files can contain any.
 func (t *table) line(cells ...string) {
 	for i, s := range cells {
 		indent := s[:len(s)-len(strings.TrimLeft(s, " "))]

@@ -12,17 +12,17 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// reporter shows a job's events. It is safe for concurrent use. Close takes
-// everything temporary off the terminal and must come before anything else is
-// written there, error messages above all; events after Close are dropped.
+// reporter shows the events of a job. It is safe for concurrent use. Close must be
+// called before anything else is written to the terminal, such as an error: it
+// erases the progress bar. Events after Close are dropped.
 type reporter interface {
 	lipstream.Observer
-	// Close gives the first error in writing JSON; the output for people is
-	// never worth failing for. It may be called more than once.
+	// Close returns the first error of writing JSON. Errors of writing text are
+	// ignored. It may be called more than once.
 	Close() error
 }
 
-// reporterKind is a way to show progress.
+// reporterKind is a kind of reporter.
 type reporterKind int
 
 const (
@@ -32,9 +32,9 @@ const (
 	jsonReporter                      // every event as a line of JSON
 )
 
-// chooseReporter gives the kind of reporter for a command's flags and the
-// writer for it: JSON goes to standard output, where programs read, the rest
-// to standard error. JSON wins over quiet, because who asks for events wants them.
+// chooseReporter returns the kind of reporter for a command's flags, and its writer:
+// standard output for JSON, standard error otherwise. JSON takes precedence over
+// quiet.
 func chooseReporter(c *console, asJSON, quiet bool) (reporterKind, io.Writer) {
 	switch {
 	case asJSON:
@@ -47,16 +47,15 @@ func chooseReporter(c *console, asJSON, quiet bool) (reporterKind, io.Writer) {
 	return linesReporter, c.Err
 }
 
-// reporterOptions are the surroundings of a reporter; the zero value is
-// right but for Lost.
+// reporterOptions configures newReporter. Commands set only Lost; tests set the rest.
 type reporterOptions struct {
-	Width func() int       // columns of the terminal; nil asks the terminal
+	Width func() int       // returns the columns of the terminal; nil asks the terminal
 	Color *bool            // nil asks the terminal and NO_COLOR
 	Now   func() time.Time // nil is time.Now
-	Lost  func()           // called when JSON events can no longer be written
+	Lost  func()           // called if JSON events cannot be written; may be nil
 }
 
-// newReporter makes a reporter that writes to out.
+// newReporter returns a reporter that writes to out.
 func newReporter(kind reporterKind, out io.Writer, o reporterOptions) reporter {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -88,7 +87,7 @@ func (quiet) Close() error            { return nil }
 type jsonLines struct {
 	mu     sync.Mutex
 	enc    *json.Encoder
-	lost   func() // called once, when nobody reads any more; may be nil
+	lost   func() // called once, after the first error; may be nil
 	err    error
 	closed bool
 }
@@ -99,8 +98,8 @@ func newEncoder(w io.Writer) *json.Encoder {
 	return enc
 }
 
-// Observe writes e. After a failure nothing more is tried: a reader that is
-// gone stays gone, and half a line may already be out.
+// Observe writes e. After an error it writes nothing more, because half a line may
+// have been written.
 func (j *jsonLines) Observe(e lipstream.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -119,8 +118,7 @@ func (j *jsonLines) Close() error {
 	return j.err
 }
 
-// lineInterval is how often the plain reporter writes while nothing changes
-// but the count: often enough to see life, seldom enough for a log.
+// lineInterval is the time between progress lines within a phase.
 const lineInterval = 5 * time.Second
 
 // lines writes plain lines, for logs and pipes.
@@ -128,7 +126,7 @@ type lines struct {
 	mu     sync.Mutex
 	out    io.Writer
 	now    func() time.Time
-	stage  string
+	phase  string
 	last   time.Time // when a progress line was last written
 	closed bool
 }
@@ -144,17 +142,17 @@ func (l *lines) Observe(e lipstream.Event) {
 		return
 	}
 	if e.Type == lipstream.EventError {
-		return // printError says it
+		return // printError prints it
 	}
-	now, changed := l.now(), e.Phase != "" && e.Phase != l.stage
+	now, changed := l.now(), e.Phase != "" && e.Phase != l.phase
 	if !changed && (e.Type != lipstream.EventProgress || now.Sub(l.last) < lineInterval) {
 		return
 	}
 	if e.Phase != "" {
-		l.stage = e.Phase
+		l.phase = e.Phase
 	}
 	l.last = now
-	l.print(strings.Join(append([]string{stagePercent(l.stage, e)}, facts(e)...), ", "))
+	l.print(strings.Join(append([]string{phasePercent(l.phase, e)}, facts(e)...), ", "))
 }
 
 func (l *lines) print(text string) { _, _ = fmt.Fprintln(l.out, text) }
@@ -166,7 +164,7 @@ func (l *lines) Close() error {
 	return nil
 }
 
-// notice is the line that stays on the screen for an event, or "".
+// notice returns the permanent line for an event, or "".
 func notice(e lipstream.Event) string {
 	switch e.Type {
 	case lipstream.EventWarning:
@@ -190,13 +188,13 @@ func notice(e lipstream.Event) string {
 	return ""
 }
 
-// summary is the last line of a job that went well.
+// summary returns the last line of a successful job.
 func summary(e lipstream.Event) string {
 	parts := []string{"done: " + oneLine(e.Output, maxErrorLine)}
 	if e.Frame > 0 {
 		s := fmt.Sprintf("%d frames in %s", e.Frame, clock(e.Elapsed))
 		if e.Elapsed > 0 {
-			// Over the whole job: the moving average says nothing at the end.
+			// Over the whole job, unlike the moving average in e.FPS.
 			s += fmt.Sprintf(" (%.1f fps)", float64(e.Frame)/e.Elapsed.Seconds())
 		}
 		parts = append(parts, s)
@@ -213,30 +211,30 @@ func summary(e lipstream.Event) string {
 	return strings.Join(parts, ", ")
 }
 
-// stageCount is "frames 105/250", or the stage's name alone where nothing is
-// counted.
-func stageCount(stage string, e lipstream.Event) string {
-	stage = oneLine(stage, 20)
+// phaseCount returns the phase and its count, such as "frames 105/250", or the phase
+// alone if nothing is counted.
+func phaseCount(phase string, e lipstream.Event) string {
+	phase = oneLine(phase, 20)
 	switch {
 	case e.Frames > 0:
-		return fmt.Sprintf("%s %d/%d", stage, e.Frame, e.Frames)
+		return fmt.Sprintf("%s %d/%d", phase, e.Frame, e.Frames)
 	case e.Frame > 0:
-		return fmt.Sprintf("%s %d", stage, e.Frame)
+		return fmt.Sprintf("%s %d", phase, e.Frame)
 	}
-	return stage
+	return phase
 }
 
-// stagePercent is stageCount with the percentage, where no bar shows it.
-func stagePercent(stage string, e lipstream.Event) string {
-	s := stageCount(stage, e)
+// phasePercent returns phaseCount with the percentage, for lines without a bar.
+func phasePercent(phase string, e lipstream.Event) string {
+	s := phaseCount(phase, e)
 	if e.Frames > 0 {
 		s += fmt.Sprintf(" (%d%%)", e.Frame*100/e.Frames)
 	}
 	return s
 }
 
-// facts are the figures beside the count, the most wanted first: a narrow
-// terminal drops them from the end.
+// facts returns the figures beside the count, the most important first: on a narrow
+// terminal the last ones are dropped.
 func facts(e lipstream.Event) []string {
 	var f []string
 	if e.Steps > 0 && e.Phase == lipstream.PhaseFrames {
@@ -247,7 +245,7 @@ func facts(e lipstream.Event) []string {
 	}
 	switch {
 	case e.ETA > 0:
-		// Rounded up: with less than a second left something is still left.
+		// Round up, so that the last second does not show as 0:00.
 		f = append(f, "ETA "+clock(e.ETA+time.Second-1))
 	case e.Elapsed > 0:
 		f = append(f, clock(e.Elapsed))
@@ -264,7 +262,7 @@ func facts(e lipstream.Event) []string {
 	return f
 }
 
-// clock writes a duration in whole seconds as 0:07, 12:34 or 1:02:03.
+// clock formats a duration in whole seconds as 0:07, 12:34 or 1:02:03.
 func clock(d time.Duration) string {
 	s := int64(max(d, 0) / time.Second)
 	if s >= 3600 {

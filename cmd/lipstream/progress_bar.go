@@ -13,18 +13,17 @@ import (
 )
 
 const (
-	barInterval = 100 * time.Millisecond // redrawing more often only flickers
+	barInterval = 100 * time.Millisecond // redrawing more often flickers
 	barMax      = 40                     // columns of the bar itself
-	barMin      = 10                     // with less, figures are dropped instead
-	// barExtra is what progressbar puts around bar and figures:
-	// "  42% |", "|  " and a final blank.
+	barMin      = 10                     // with fewer, figures are dropped instead
+	// barExtra counts the columns that progressbar adds around bar and figures:
+	// "  42% |", "|  " and a final space.
 	barExtra = 11
 )
 
-// bar redraws one line of a terminal. The line is formatted by progressbar and
-// written here, in one Write for each redraw: progressbar itself clears the
-// line and writes it again, which flickers, and cannot change its width when
-// the terminal's does.
+// bar redraws one line of a terminal. It uses progressbar only to format the line:
+// progressbar would clear the line before each redraw, which flickers, and cannot
+// follow the width of the terminal.
 type bar struct {
 	out   io.Writer
 	width func() int
@@ -33,7 +32,7 @@ type bar struct {
 
 	mu     sync.Mutex
 	latest lipstream.Event
-	shown  int // columns on the terminal now
+	shown  int // columns drawn on the terminal
 	last   time.Time
 	closed bool
 }
@@ -55,7 +54,7 @@ func (b *bar) Observe(e lipstream.Event) {
 		b.write(b.erase())
 		b.latest = lipstream.Event{}
 	case lipstream.EventWarning, lipstream.EventAlert, lipstream.EventPlan:
-		b.draw(true) // the line was taken away; the event brings no new figures
+		b.draw(true) // the line was erased; the event has no new figures
 	default:
 		changed := e.Phase != b.latest.Phase && e.Phase != ""
 		if e.Phase == "" {
@@ -77,7 +76,7 @@ func (b *bar) Close() error {
 	return nil
 }
 
-// draw shows the latest event; without force not more often than barInterval.
+// draw shows the latest event, at most once every barInterval unless force is set.
 func (b *bar) draw(force bool) {
 	now := b.now()
 	if b.latest.Phase == "" || !force && now.Sub(b.last) < barInterval {
@@ -87,32 +86,32 @@ func (b *bar) draw(force bool) {
 	b.redraw(b.line(b.latest))
 }
 
-// redraw puts a line of so many columns in the place of the one before.
+// redraw replaces the line by one with this many columns.
 func (b *bar) redraw(line string, columns int) {
-	// Blanks over what a longer line before has left, instead of an escape
-	// sequence: every terminal knows them.
+	// Overwrite the rest of a longer line with spaces, which work on every
+	// terminal, unlike an escape sequence.
 	pad := strings.Repeat(" ", max(0, b.shown-columns))
 	b.shown = columns
 	b.write("\r" + line + pad)
 }
 
-// line formats e for the terminal's width now, and gives its columns.
+// line formats e for the current width of the terminal, and returns its columns.
 func (b *bar) line(e lipstream.Event) (string, int) {
 	figures := facts(e)
-	if line, columns, ok := b.gauge(stageCount(e.Phase, e), figures, e.Frame, e.Frames); ok {
+	if line, columns, ok := b.gauge(phaseCount(e.Phase, e), figures, e.Frame, e.Frames); ok {
 		return line, columns
 	}
-	text := fit(stagePercent(e.Phase, e), figures, b.room())
+	text := fit(phasePercent(e.Phase, e), figures, b.room())
 	return text, utf8.RuneCountInString(text)
 }
 
-// room is how many columns a line may have. The last one of the terminal stays
-// free: writing into it wraps on some terminals.
+// room returns the columns that a line may have. The last column stays free, because
+// some terminals wrap after it.
 func (b *bar) room() int { return b.width() - 1 }
 
-// gauge formats a line with a bar, the text and as many figures as there is
-// room for, and gives its columns. It reports false where there is nothing to
-// measure against, and on a terminal too narrow for any bar.
+// gauge formats a line with a bar, the text and as many figures as fit, and returns
+// its columns. It returns false if total is unknown or the terminal is too narrow for
+// a bar.
 func (b *bar) gauge(text string, figures []string, done, total int64) (line string, columns int, ok bool) {
 	room, w := b.room(), 0
 	text = fit(text, figures, room-barExtra-barMin)
@@ -131,13 +130,13 @@ func (b *bar) gauge(text string, figures []string, done, total int64) (line stri
 		progressbar.OptionSetTheme(b.theme()),
 		progressbar.OptionEnableColorCodes(b.color),
 	)
-	// Both only format, into p.String(); io.Discard takes no errors.
+	// The error would be that of io.Discard.
 	_ = p.Set64(min(max(done, 0), total))
 	p.Describe(text)
 	return strings.TrimLeft(p.String(), "\r"), w + barExtra + utf8.RuneCountInString(text), true
 }
 
-// theme of the bar; progressbar's own markup for colours.
+// theme returns the theme of the bar, with progressbar's markup for colours.
 func (b *bar) theme() progressbar.Theme {
 	t := progressbar.Theme{Saucer: "█", SaucerPadding: "░", BarStart: "|", BarEnd: "|"}
 	if b.color {
@@ -146,7 +145,7 @@ func (b *bar) theme() progressbar.Theme {
 	return t
 }
 
-// fit joins head and as many figures as there is room for.
+// fit joins head and as many figures as fit into room columns.
 func fit(head string, figures []string, room int) string {
 	for _, f := range figures {
 		longer := head + "  " + f
@@ -161,7 +160,7 @@ func fit(head string, figures []string, room int) string {
 	return head
 }
 
-// erase is what takes the line off the terminal and leaves the cursor at its start.
+// erase returns the text that erases the line and moves the cursor to its start.
 func (b *bar) erase() string {
 	if b.shown == 0 {
 		return ""
@@ -171,7 +170,7 @@ func (b *bar) erase() string {
 	return s
 }
 
-// write sends s at once. Output for people is not worth failing a job for.
+// write writes s in one call. An error does not matter: the output is informational.
 func (b *bar) write(s string) {
 	if s != "" {
 		_, _ = io.WriteString(b.out, s)

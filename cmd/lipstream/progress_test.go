@@ -23,7 +23,7 @@ var updateProgress = flag.Bool("update-progress", false, "rewrite the golden fil
 
 const gib = 1 << 30
 
-// script is a job as a reporter sees it; each step is preceded by a pause.
+// script returns the events of a job, with the pause before each of them.
 func script() []struct {
 	pause time.Duration
 	event lipstream.Event
@@ -57,7 +57,7 @@ func script() []struct {
 	}
 }
 
-// play runs the script through a reporter with a clock of its own.
+// play sends the script to a reporter with a fake clock, and returns its output.
 func play(kind reporterKind, width int, color bool) string {
 	var out bytes.Buffer
 	now := time.Unix(1000, 0)
@@ -117,8 +117,8 @@ func TestReportersGolden(t *testing.T) {
 	}
 }
 
-// TestBarStaysInOneRow draws on a screen of many widths and looks at what is
-// left on it: nothing may wrap, and only whole lines may remain.
+// TestBarStaysInOneRow draws on terminals of many widths. No line may wrap, and only
+// the permanent lines may remain.
 func TestBarStaysInOneRow(t *testing.T) {
 	for width := 1; width <= 140; width++ {
 		screen := play(barReporter, width, false)
@@ -126,7 +126,7 @@ func TestBarStaysInOneRow(t *testing.T) {
 			for _, draw := range strings.Split(row, "\r") {
 				text := strings.TrimRight(draw, " ")
 				if strings.HasPrefix(text, "done:") || strings.HasPrefix(text, "warning:") || strings.HasPrefix(text, "alert:") || strings.HasPrefix(text, "plan:") || strings.HasPrefix(text, "engine ") {
-					continue // these stay, and may wrap
+					continue // permanent lines may wrap
 				}
 				if n := utf8.RuneCountInString(draw); n >= max(width, 2) {
 					t.Fatalf("width %d: %d columns: %q", width, n, draw)
@@ -139,7 +139,7 @@ func TestBarStaysInOneRow(t *testing.T) {
 	}
 }
 
-// visible applies carriage returns as a terminal would.
+// visible returns what a terminal shows after s: it applies carriage returns.
 func visible(s string) string {
 	var rows []string
 	for _, raw := range strings.Split(s, "\n") {
@@ -162,7 +162,7 @@ func TestBarIsGoneAfterError(t *testing.T) {
 	var out bytes.Buffer
 	r := newReporter(barReporter, &out, reporterOptions{})
 	r.Observe(lipstream.Event{Type: lipstream.EventProgress, Phase: "frames", Frame: 5, Frames: 10})
-	r.Observe(lipstream.Event{Type: lipstream.EventError, Message: "said by printError"})
+	r.Observe(lipstream.Event{Type: lipstream.EventError, Message: "printed by printError"})
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +172,8 @@ func TestBarIsGoneAfterError(t *testing.T) {
 	}
 }
 
-// TestJSONFormat checks that every line can be read back, and that a failing
-// writer is reported once and does not stop the job.
+// TestJSONFormat checks that every line can be read back, and that Close returns the
+// first error of the writer.
 func TestJSONFormat(t *testing.T) {
 	for line := range strings.Lines(play(jsonReporter, 80, false)) {
 		var e lipstream.Event

@@ -9,16 +9,16 @@ import (
 
 type runCmd struct {
 	Video  string `required:"" placeholder:"FACE" help:"Video or picture (PNG, JPEG, WebP) of the face."`
-	Audio  string `required:"" placeholder:"VOICE" help:"The voice: any audio, or a video with sound."`
-	Output string `required:"" short:"o" placeholder:"OUT" help:"Result: .mp4, .mov, .mkv or .webm."`
+	Audio  string `required:"" placeholder:"VOICE" help:"Audio file with the voice, or a video with sound."`
+	Output string `required:"" short:"o" placeholder:"OUT" help:"Output file: .mp4, .mov, .mkv or .webm."`
 
 	lipstream.Settings
 
 	reportFlags
-	DryRun    bool `help:"Make no frames, but print what the job would do: its engine, memory and time, from one step tried on this machine."`
+	DryRun    bool `help:"Do not make the video, but estimate engine, memory and time of the job from a trial step on this machine."`
 	JSON      bool `name:"json" help:"Print events as JSON lines on standard output."`
-	Quiet     bool `short:"q" help:"Print errors only."`
-	Overwrite bool `short:"y" help:"Replace an existing output."`
+	Quiet     bool `short:"q" help:"Print only errors."`
+	Overwrite bool `short:"y" help:"Replace the output if it exists."`
 }
 
 // Run implements lipstream run.
@@ -31,7 +31,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		return r.dryRun(ctx, c, job)
 	}
 	kind, w := chooseReporter(c, r.JSON, r.Quiet)
-	// If the reader of the events has gone away, nobody wants the job any more.
+	// The job is cancelled when nothing reads its events any more.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	progress := newReporter(kind, w, reporterOptions{Lost: cancel})
@@ -42,7 +42,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	if err == nil && !r.JSON && !r.Quiet {
 		printReport(c.Err, result.Report)
 	}
-	// The error of the job says more than that of its report.
+	// The error of the job matters more than that of its report.
 	if reportErr := r.write(result.Report); err == nil {
 		err = reportErr
 	}

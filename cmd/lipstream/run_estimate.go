@@ -14,7 +14,7 @@ import (
 func (r *runCmd) dryRun(ctx context.Context, c *console, job lipstream.Job) error {
 	warnings := lipstream.ObserverFunc(func(e lipstream.Event) {
 		if e.Type == lipstream.EventWarning && !r.Quiet {
-			fmt.Fprintln(c.Err, notice(e)) // for people; nobody is left if this fails
+			fmt.Fprintln(c.Err, notice(e)) // informational, so a failure does not matter
 		}
 	})
 	estimate, err := lipstream.DryRun(ctx, job, warnings)
@@ -31,11 +31,11 @@ func printEstimate(c *console, p lipstream.Estimate) error {
 	t := newTable(c)
 	row := func(name, format string, args ...any) { t.line(name, fmt.Sprintf(format, args...)) }
 	row("engine", "%s (%s)", p.Engine, p.Why)
-	row("video", "%dx%d, %.4g frames a second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
-	row("voice", "%.1f s, with %.1f s of speech", p.Voice, p.Speech)
+	row("video", "%dx%d, %.4g frames per second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
+	row("voice", "%.1f s, %.1f s of it speech", p.Voice, p.Speech)
 	if p.Windows > 0 {
 		m := p.Plan
-		row("windows", "%d of %d frames; each shares %d with the one before; each cut adds one", p.Windows, m.Frames, p.Overlap)
+		row("windows", "%d of %d frames, overlapping by %d; every scene cut adds one", p.Windows, m.Frames, p.Overlap)
 		row("steps", "%d (%s), %d of them full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
 		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
 		row("plan", "%s", m)

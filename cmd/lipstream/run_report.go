@@ -15,26 +15,26 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// reportFlags say where the report of a job goes.
+// reportFlags are the flags for the report of a job.
 type reportFlags struct {
-	Report     string `placeholder:"FILE.json" help:"Write where time and memory went, as JSON; also of a job that fails. Replaces what is there."`
-	ReportPlot string `placeholder:"FILE" help:"Draw the memory over time: .png or .svg. Replaces what is there."`
+	Report     string `placeholder:"FILE.json" help:"Write a JSON report of the time and memory that the job used, even if it fails; replaces FILE."`
+	ReportPlot string `placeholder:"FILE" help:"Draw the memory over time as .png or .svg; replaces FILE."`
 }
 
 const writeReportOp = "write the report"
 
-// check refuses what cannot be written, before the job does anything. The
-// job's inputs are not to be replaced: a face can be a PNG.
+// check reports before the job starts whether the reports can be written. They
+// must not replace an input, which can be a PNG as well.
 func (r *reportFlags) check(dryRun bool, inputs ...string) error {
 	if r.Report == "" && r.ReportPlot == "" {
 		return nil
 	}
 	if dryRun {
-		return fault.Usage.New("option --dry-run", "has no report", "leave out --report and --report-plot")
+		return fault.Field("dry_run", "", "writes no report", "leave out `report` and `report_plot`")
 	}
 	if r.Report != "" {
 		if !strings.EqualFold(filepath.Ext(r.Report), ".json") {
-			return fault.Usage.New(writeReportOp+" "+r.Report, "the report is JSON", "give a name that ends in .json")
+			return fault.Field("report", r.Report, "is not the name of a JSON file", "choose a name that ends in .json")
 		}
 		if err := checkWritable(r.Report, inputs); err != nil {
 			return err
@@ -49,12 +49,12 @@ func (r *reportFlags) check(dryRun bool, inputs ...string) error {
 	return checkWritable(r.ReportPlot, inputs)
 }
 
-// checkWritable tells whether a file can be made beside path and take its
-// name. Permissions are only known by trying.
+// checkWritable reports whether a new file can replace path. It creates one,
+// because that is the only sure way to find out about permissions.
 func checkWritable(path string, inputs []string) error {
 	if st, err := os.Stat(path); err == nil {
 		if !st.Mode().IsRegular() {
-			return fault.Output.New(writeReportOp+" "+path, "is not a regular file", "name a file")
+			return fault.Output.New(writeReportOp+" "+path, "it is not a regular file", "choose the name of a file")
 		}
 		for _, in := range inputs {
 			if ist, err := os.Stat(in); err == nil && os.SameFile(st, ist) {
@@ -64,13 +64,13 @@ func checkWritable(path string, inputs []string) error {
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), ".lipstream-report-*")
 	if err != nil {
-		return fault.Output.Wrap(writeReportOp+" "+path, fmt.Errorf("its folder cannot be written: %w", fault.WithoutPath(err)), "choose a folder that is there and can be written")
+		return fault.Output.Wrap(writeReportOp+" "+path, fmt.Errorf("its folder cannot be written: %w", fault.WithoutPath(err)), "choose a folder that exists and that you may write to")
 	}
 	_ = f.Close()
 	return os.Remove(f.Name())
 }
 
-// write writes what was asked for.
+// write writes the files that were requested.
 func (r *reportFlags) write(report *lipstream.Report) error {
 	if r.Report != "" {
 		var b bytes.Buffer
@@ -80,7 +80,7 @@ func (r *reportFlags) write(report *lipstream.Report) error {
 			return fault.Internal.Wrap(writeReportOp+" "+r.Report, err)
 		}
 		if err := os.WriteFile(r.Report, b.Bytes(), 0o644); err != nil {
-			return fault.Output.Wrap(writeReportOp+" "+r.Report, fault.WithoutPath(err), "check the folder and the space that is left")
+			return fault.Output.Wrap(writeReportOp+" "+r.Report, fault.WithoutPath(err), "check the folder and the free disk space")
 		}
 	}
 	if r.ReportPlot != "" {
@@ -89,8 +89,8 @@ func (r *reportFlags) write(report *lipstream.Report) error {
 	return nil
 }
 
-// memoryChart draws a job's memory over time. A vertical line stands where a
-// phase begins.
+// memoryChart draws the memory of a job over time, with a vertical line at the
+// start of each phase.
 func memoryChart(r *lipstream.Report) chart.Chart {
 	const bytesPerUnit = 1 << 20
 	title := "Memory of a job"
@@ -117,7 +117,7 @@ func memoryChart(r *lipstream.Report) chart.Chart {
 		c.Series = append(c.Series, s)
 	}
 	for _, p := range r.Phases {
-		c.Series = append(c.Series, chart.Series{Name: fmt.Sprintf("%s begins", p.Name), X: []float64{p.At, p.At}, Y: []float64{0, top}})
+		c.Series = append(c.Series, chart.Series{Name: "start of " + p.Name, X: []float64{p.At, p.At}, Y: []float64{0, top}})
 	}
 	c.Lines = []chart.Line{{Name: "peak", Y: top}}
 	if r.Memory.Budget > 0 {
@@ -126,9 +126,8 @@ func memoryChart(r *lipstream.Report) chart.Chart {
 	return c
 }
 
-// printReport prints the report in short: a line for each stage that had
-// something to do, with its share of the job's time, one of memory and one of
-// windows.
+// printReport prints a summary of the report: a line for each stage that did
+// something, a line about memory and a line about windows.
 func printReport(w io.Writer, r *lipstream.Report) {
 	t := newTable(&console{Out: w}, "STAGE", "CALLS", "BUSY", "SHARE", "MEMORY")
 	for _, s := range r.Stages {
@@ -147,7 +146,7 @@ func printReport(w io.Writer, r *lipstream.Report) {
 		}
 		t.line(name, fmt.Sprint(s.Calls), shortSeconds(s.Busy), share, held)
 	}
-	_ = t.close("") // for people; when standard error is gone, nobody reads it
+	_ = t.close("") // informational, so a failure does not matter
 	line := fmt.Sprintf("memory: %s before the frames, peak %s", memory.Size(r.Memory.Before), memory.Size(r.Memory.Peak))
 	if r.Memory.PeakAnonymous > 0 {
 		line += fmt.Sprintf(" (anonymous %s)", memory.Size(r.Memory.PeakAnonymous))
@@ -166,8 +165,8 @@ func printReport(w io.Writer, r *lipstream.Report) {
 	}
 }
 
-// shortSeconds writes seconds as 0.42 s or 12.3 s, and from ten minutes on as
-// a clock.
+// shortSeconds formats seconds as 0.42 s or 12.3 s, and ten minutes or more as
+// 10:00.
 func shortSeconds(s float64) string {
 	switch {
 	case s >= 600:

@@ -47,7 +47,7 @@ windows: 21, 31.2 s each, device busy 96.2%
 	if d := cmp.Diff(want, b.String()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
-	// Nothing known: no NaN, no line of windows.
+	// An empty report: no NaN, no line about windows.
 	b.Reset()
 	printReport(&b, &lipstream.Report{Stages: []lipstream.StageReport{{Name: "decode", Part: lipstream.PartPipeline, Busy: 1}}})
 	if got := b.String(); strings.Contains(got, "NaN") || strings.Contains(got, "windows") || !strings.Contains(got, "decode  0      1.00 s  -") {
@@ -55,8 +55,9 @@ windows: 21, 31.2 s each, device busy 96.2%
 	}
 }
 
-// TestWriteReport writes both files, and once more over them.
+// TestWriteReport writes both files, and replaces them.
 func TestWriteReport(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, name := range []string{"m.png", "m.svg", "M.PNG"} {
 		flags := reportFlags{Report: filepath.Join(dir, "r.json"), ReportPlot: filepath.Join(dir, name)}
@@ -86,19 +87,19 @@ func TestWriteReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range []string{"total", "this process", "children", "anonymous", "budget", "peak", "probe begins", "frames begins", "memory (MiB)"} {
+	for _, text := range []string{"total", "this process", "children", "anonymous", "budget", "peak", "start of probe", "start of frames", "memory (MiB)"} {
 		if !bytes.Contains(svg, []byte(text)) {
 			t.Errorf("the plot does not say %q", text)
 		}
 	}
-	// A job that had not begun has readings, but nothing else.
+	// A job that failed before its start has an empty report.
 	flags := reportFlags{ReportPlot: filepath.Join(dir, "empty.png")}
 	if err := flags.write(&lipstream.Report{}); err != nil {
 		t.Error(err)
 	}
 	names, err := filepath.Glob(filepath.Join(dir, ".*"))
 	if err != nil || len(names) > 0 {
-		t.Errorf("left: %v %v", names, err)
+		t.Errorf("files left over: %v %v", names, err)
 	}
 }
 
@@ -118,11 +119,11 @@ func TestReportPathsAreChecked(t *testing.T) {
 		kind   fault.Kind
 		says   string
 	}{
-		{reportFlags{Report: "r.txt"}, false, fault.Usage, "r.txt: the report is JSON"},
-		{reportFlags{Report: "out.mp4"}, false, fault.Usage, "JSON"},
+		{reportFlags{Report: "r.txt"}, false, fault.Usage, "`report`: r.txt is not the name of a JSON file"},
+		{reportFlags{Report: "out.mp4"}, false, fault.Usage, "out.mp4 is not the name of a JSON file"},
 		{reportFlags{ReportPlot: "r.jpg"}, false, fault.Usage, "r.jpg"},
 		{reportFlags{ReportPlot: filepath.Join(dir, "r")}, false, fault.Usage, "cannot be told from its name"},
-		{reportFlags{Report: filepath.Join(dir, "r.json")}, true, fault.Usage, "has no report"},
+		{reportFlags{Report: filepath.Join(dir, "r.json")}, true, fault.Usage, "`dry_run`: writes no report"},
 		{reportFlags{Report: filepath.Join(dir, "none", "r.json")}, false, fault.Output, "cannot be written"},
 		{reportFlags{ReportPlot: filepath.Join(dir, "none", "r.svg")}, false, fault.Output, "cannot be written"},
 		{reportFlags{Report: folder}, false, fault.Output, "not a regular file"},

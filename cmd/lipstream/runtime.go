@@ -8,23 +8,23 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// runtimeCmd are the commands about the inference libraries.
+// runtimeCmd holds the commands for runtimes.
 type runtimeCmd struct {
-	Install runtimeInstallCmd `cmd:"" help:"Download an inference library, check it and unpack what is needed."`
-	List    runtimeListCmd    `cmd:"" help:"List the inference libraries and where they were found."`
-	Path    runtimePathCmd    `cmd:"" help:"Print the path of an inference library."`
+	Install runtimeInstallCmd `cmd:"" help:"Download, verify and unpack a runtime."`
+	List    runtimeListCmd    `cmd:"" help:"List the runtimes and where they were found."`
+	Path    runtimePathCmd    `cmd:"" help:"Print the path of a runtime's library."`
 }
 
 type runtimeInstallCmd struct {
-	Name string `arg:"" optional:"" default:"openvino" help:"One of: openvino, onnxruntime, onnxruntime-cuda."`
-	From string `placeholder:"FILE" help:"Take the wheel from a file instead of downloading it."`
+	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime or onnxruntime-cuda."`
+	From string `placeholder:"FILE" help:"Install from a wheel on disk instead of downloading it."`
 }
 
-// Run implements lipstream runtime install. The folder goes to standard
-// output, what happens to standard error.
+// Run implements lipstream runtime install. It prints the folder on standard
+// output, and progress on standard error.
 func (r *runtimeInstallCmd) Run(ctx context.Context, c *console) error {
 	dir, err := wheels.Install(ctx, r.Name, r.From, func(what string) {
-		fmt.Fprintln(c.Err, oneLine(what, maxErrorLine)) // for people; when standard error is gone, nobody reads it
+		fmt.Fprintln(c.Err, oneLine(what, maxErrorLine)) // informational, so a failure does not matter
 	})
 	if err != nil {
 		return err
@@ -39,16 +39,16 @@ type runtimeListCmd struct {
 // runtimeRow is one line of the list.
 type runtimeRow struct {
 	Name    string `json:"name"`
-	Version string `json:"version"` // of the build that install would fetch
+	Version string `json:"version"` // of the build that install downloads
 	About   string `json:"about"`
-	Path    string `json:"path,omitempty"` // of the library found, "" if none
+	Path    string `json:"path,omitempty"` // "" if no library was found
 	Source  string `json:"source,omitempty"`
 
-	hint string // what to do when it was not found
+	hint string // how to install it
 }
 
 // Run implements lipstream runtime list. It finds libraries without loading
-// them; whether they work is doctor's business.
+// them; lipstream doctor checks whether they work.
 func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 	rows := []runtimeRow{}
 	for _, rt := range wheels.Runtimes() {
@@ -79,7 +79,7 @@ func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 }
 
 type runtimePathCmd struct {
-	Name string `arg:"" optional:"" default:"openvino" help:"One of: openvino, onnxruntime, onnxruntime-cuda."`
+	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime or onnxruntime-cuda."`
 }
 
 // Run implements lipstream runtime path.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,11 +10,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/queue"
@@ -26,41 +27,41 @@ import (
 )
 
 type serveCmd struct {
-	Listen    string   `default:"127.0.0.1:8448" placeholder:"HOST:PORT" help:"Address of the API and the page. Other than loopback needs --token-file."`
-	TokenFile string   `env:"LIPSTREAM_TOKEN_FILE" placeholder:"FILE" help:"File with the token that clients and workers have to show."`
-	Data      string   `env:"LIPSTREAM_DATA_DIR" placeholder:"FOLDER" help:"Where uploads, jobs and results are kept. Default: lipstream/server in the user's cache folder."`
-	Root      []string `placeholder:"FOLDER" help:"Jobs may name files in this folder as inputs; may be repeated. Default: none, inputs are uploaded."`
-	AllowHost []string `placeholder:"HOST" help:"A further name under which the server is reached, behind a proxy."`
+	Listen    string   `default:"127.0.0.1:8448" placeholder:"HOST:PORT" help:"Address of the web page and the API. All but loopback addresses need --token-file."`
+	TokenFile string   `env:"LIPSTREAM_TOKEN_FILE" placeholder:"FILE" help:"File with the token that clients and workers must send."`
+	Data      string   `env:"LIPSTREAM_DATA_DIR" placeholder:"FOLDER" help:"Folder for uploads, jobs and results. Default: lipstream/server in the user's cache folder."`
+	Root      []string `placeholder:"FOLDER" help:"Let jobs use files in this folder without uploading them; may be repeated."`
+	AllowHost []string `placeholder:"HOST" help:"Accept this host name too, such as that of a reverse proxy; may be repeated."`
 
-	Nats          string `placeholder:"URL" help:"Use these NATS servers with JetStream, instead of the one built in."`
-	WorkersListen string `placeholder:"HOST:PORT" help:"Let workers of other machines in here; needs --token-file unless it is loopback."`
-	Media         string `placeholder:"URL" help:"Where media are kept: a folder (dir:/path), objects: (in the queue's NATS) or s3://bucket/prefix?endpoint=HOST. Default: a folder under --data, or objects: where workers of other machines are let in."`
+	Nats          string `placeholder:"URL" help:"Use these NATS servers (with JetStream) instead of the built-in one."`
+	WorkersListen string `placeholder:"HOST:PORT" help:"Accept workers on other machines at this address. All but loopback addresses need --token-file."`
+	Media         string `placeholder:"URL" help:"Storage for media: dir:/path, objects: (in NATS) or s3://bucket/prefix?endpoint=HOST. Default: a folder in --data; objects: with --nats or --workers-listen."`
 
-	UntilEOF bool `name:"until-eof" help:"End when standard input does: for a program that starts this one and shall not leave it behind."`
+	UntilEOF bool `name:"until-eof" help:"Stop when standard input is closed, for programs that start the server and must not leave it behind."`
 
 	workFlags
 
-	MaxUpload   lipstream.Size `default:"8GB" placeholder:"SIZE" help:"The largest file that may be uploaded."`
-	MaxStored   lipstream.Size `default:"100GB" placeholder:"SIZE" help:"All uploads together."`
-	MaxQueued   int            `default:"1000" placeholder:"N" help:"Jobs that may wait."`
-	MaxDuration time.Duration  `default:"4h" placeholder:"TIME" help:"The longest input."`
-	MaxPixels   int64          `default:"34000000" placeholder:"N" help:"The largest frame, in pixels; the default is 8K."`
-	Retention   time.Duration  `default:"168h" placeholder:"TIME" help:"Jobs that have ended, their results and uploads are kept so long."`
-	Lease       time.Duration  `default:"30s" placeholder:"TIME" help:"A worker that is silent so long is taken for dead."`
-	Attempts    int            `default:"3" placeholder:"N" help:"A job is given up after so many."`
+	MaxUpload   lipstream.Size `default:"8GB" placeholder:"SIZE" help:"Maximum size of an upload."`
+	MaxStored   lipstream.Size `default:"100GB" placeholder:"SIZE" help:"Maximum size of all uploads together."`
+	MaxQueued   int            `default:"1000" placeholder:"N" help:"Maximum number of waiting jobs."`
+	MaxDuration time.Duration  `default:"4h" placeholder:"TIME" help:"Maximum length of an input."`
+	MaxPixels   int64          `default:"34000000" placeholder:"N" help:"Maximum number of pixels in a frame. Default: 34000000, enough for 8K."`
+	Retention   time.Duration  `default:"168h" placeholder:"TIME" help:"Keep ended jobs, their results and uploads for this long."`
+	Lease       time.Duration  `default:"30s" placeholder:"TIME" help:"Consider a worker lost if it is silent for this long."`
+	Attempts    int            `default:"3" placeholder:"N" help:"Try a task this often before its job fails."`
 
-	MemoryWarning string `placeholder:"SHARE|SIZE" help:"Warn when so much of a memory is in use. Default: 62.5%."`
-	MemoryAlert   string `placeholder:"SHARE|SIZE" help:"Alert when so much of it is. Default: 75%."`
+	MemoryWarning string `placeholder:"SHARE|SIZE" help:"Warn when this much of a memory (GPU, host, control group) is in use. Default: 62.5%."`
+	MemoryAlert   string `placeholder:"SHARE|SIZE" help:"Alert when this much is in use. Default: 75%."`
 }
 
-// workFlags say how a machine works on jobs.
+// workFlags are the flags for running tasks.
 type workFlags struct {
-	Slots       int            `default:"-1" placeholder:"N" help:"Tasks at a time. Default: by processors and memory; 0 with serve: this machine does none."`
-	MemoryLimit lipstream.Size `placeholder:"SIZE" help:"The most memory that tasks may use together. Default: what is free."`
-	Split       time.Duration  `default:"60s" placeholder:"TIME" help:"Long videos are worked on in parts of about this length."`
-	Grace       time.Duration  `default:"30s" placeholder:"TIME" help:"When told to end, wait so long for tasks at work; then they are given back."`
+	Slots       int            `default:"-1" placeholder:"N" help:"Number of tasks to run at the same time; 0 (only for serve) leaves all tasks to other workers. Default: by processors and memory."`
+	MemoryLimit lipstream.Size `placeholder:"SIZE" help:"Maximum memory of all tasks together. Default: what is free."`
+	Split       time.Duration  `default:"60s" placeholder:"TIME" help:"Split long videos into parts of about this length."`
+	Grace       time.Duration  `default:"30s" placeholder:"TIME" help:"On shutdown, wait this long for running tasks before returning them to the queue."`
 	JSONLog     bool           `name:"log-json" help:"Write the log as JSON lines."`
-	LogLevel    string         `default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"debug, info, warn or error."`
+	LogLevel    string         `default:"info" enum:"debug,info,warn,error" placeholder:"debug|info|warn|error" help:"Log messages of this level and above."`
 }
 
 func (w workFlags) logger(c *console) *slog.Logger {
@@ -73,19 +74,16 @@ func (w workFlags) logger(c *console) *slog.Logger {
 	return slog.New(slog.NewTextHandler(c.Err, o))
 }
 
-// dataDir is where lipstream serve keeps everything.
-func (s *serveCmd) dataDir() (string, error) {
-	if s.Data != "" {
-		return filepath.Abs(s.Data)
+// dataDir returns the folder of --data, or its default.
+func dataDir(given, variable, name string) (string, error) {
+	if given == "" {
+		return disk.UserDir(variable, name)
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fault.Missing.Wrap("find the folder for uploads and jobs", err, "say --data")
-	}
-	return filepath.Join(cache, "lipstream", "server"), nil
+	dir, err := filepath.Abs(given)
+	return dir, fault.Internal.Wrap("find the folder "+given, err)
 }
 
-// loopback tells whether an address is reached from this machine only.
+// loopback reports whether only this machine can reach an address.
 func loopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -95,22 +93,22 @@ func loopback(address string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// check refuses what would be unsafe or cannot work.
+// check reports flags that would be unsafe or cannot work.
 func (s *serveCmd) check(token string) error {
-	for _, a := range []struct{ option, address string }{{"--listen", s.Listen}, {"--workers-listen", s.WorkersListen}} {
+	for _, a := range []struct{ flag, address string }{{"listen", s.Listen}, {"workers_listen", s.WorkersListen}} {
 		if a.address == "" {
 			continue
 		}
 		if _, _, err := net.SplitHostPort(a.address); err != nil {
-			return fault.Usage.Wrap("option "+a.option+" "+a.address, err, "write host:port, such as 127.0.0.1:8448")
+			return fault.Field(a.flag, strconv.Quote(a.address), "is not of the form HOST:PORT", "write it like 127.0.0.1:8448")
 		}
 		if !loopback(a.address) && token == "" {
-			return fault.Usage.New("option "+a.option+" "+a.address, "others could reach it without a token",
-				"make one (openssl rand -hex 32 > token) and say --token-file token")
+			return fault.Field(a.flag, a.address, "can be reached from other machines without a token",
+				"create a token (openssl rand -hex 32 > token) and set `token_file` to its file")
 		}
 	}
 	if s.Nats != "" && s.WorkersListen != "" {
-		return fault.Usage.New("option --workers-listen", "makes no sense with --nats", "workers reach those NATS servers themselves")
+		return fault.Field("workers_listen", "", "cannot be used with `nats`", "connect the workers to those NATS servers")
 	}
 	return nil
 }
@@ -124,14 +122,14 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	if err := s.check(token); err != nil {
 		return err
 	}
-	dir, err := s.dataDir()
+	dir, err := dataDir(s.Data, "LIPSTREAM_DATA_DIR", "server")
 	if err != nil {
 		return err
 	}
 	if s.UntilEOF {
 		ended, end := context.WithCancel(ctx)
 		defer end()
-		// A read of standard input ends with the process at the latest.
+		// The goroutine ends with the process at the latest.
 		go func() { _, _ = io.Copy(io.Discard, os.Stdin); end() }()
 		ctx = ended
 	}
@@ -191,7 +189,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	return s.run(ctx, c, srv, w, q, log)
 }
 
-// thresholds are those of this machine's memory.
+// thresholds returns the options for monitoring this machine's memory.
 func (s *serveCmd) thresholds(log *slog.Logger) (memory.MonitorOptions, error) {
 	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { log.Warn("memory", "alert", a.String()) }}
 	var err error
@@ -209,25 +207,25 @@ func (s *serveCmd) thresholds(log *slog.Logger) (memory.MonitorOptions, error) {
 	return o, o.Check()
 }
 
-// worker makes that of this machine.
+// worker creates the worker of this machine.
 func (f workFlags) worker(ctx context.Context, q *queue.Queue, s store.Store, dir string, limits lipstream.Limits, log *slog.Logger) (*worker.Worker, error) {
 	return worker.New(ctx, worker.Options{
 		Queue: q, Store: s, Dir: dir, Slots: max(0, f.Slots), Memory: int64(f.MemoryLimit), Split: f.Split, Limits: limits, Grace: f.Grace, Log: log,
 	})
 }
 
-// run serves until ctx ends: then nothing new is taken, what is at work is
-// given the grace, and the listener closes.
+// run serves until ctx ends. Then the server takes no new jobs, the worker waits for
+// its tasks as long as the grace allows, and the listener closes.
 func (s *serveCmd) run(ctx context.Context, c *console, srv *server.Server, w *worker.Worker, q *queue.Queue, log *slog.Logger) error {
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
-		return fault.Output.Wrap("listen on "+s.Listen, err, "is another program using that port? choose one with --listen")
+		return fault.Output.Wrap("listen on "+s.Listen, err, "choose another address with `listen`; a different program may be using this one")
 	}
 	address := listener.Addr().String()
 	h := &http.Server{Handler: srv.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	g, ctx := errgroup.WithContext(ctx)
-	// The server lives until the worker has ended: it shows how it ends.
+	// The server outlives the worker, to show how its tasks end.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g.Go(func() error { return srv.Run(serving) })
@@ -256,18 +254,18 @@ func (s *serveCmd) run(ctx context.Context, c *console, srv *server.Server, w *w
 		}
 		return err
 	})
-	line := "Lipstream is at http://" + address
+	line := "Lipstream is listening on http://" + address
 	if q.Address() != "" {
-		line += ", workers reach it at " + q.Address()
+		line += ", for workers on " + q.Address()
 	}
 	fmt.Fprintln(c.Out, line)
 	return g.Wait()
 }
 
 type workerCmd struct {
-	Server    string `required:"" placeholder:"nats://HOST:PORT" help:"The server's --workers-listen, or its NATS servers."`
+	Server    string `required:"" placeholder:"nats://HOST:PORT" help:"Address in the server's --workers-listen, or its NATS servers."`
 	TokenFile string `env:"LIPSTREAM_TOKEN_FILE" placeholder:"FILE" help:"File with the server's token."`
-	Data      string `placeholder:"FOLDER" help:"For media and tasks at work. Default: lipstream/worker in the user's cache folder."`
+	Data      string `placeholder:"FOLDER" help:"Folder for media and running tasks. Default: lipstream/worker in the user's cache folder."`
 
 	workFlags
 }
@@ -279,18 +277,11 @@ func (x *workerCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if x.Slots == 0 {
-		return fault.Usage.New("option --slots 0", "leaves nothing to do", "leave it out, or give at least 1")
+		return fault.Field("slots", "0", "leaves the worker without tasks", "set it to 1 or more, or leave it out")
 	}
-	dir := x.Data
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return fault.Missing.Wrap("find the folder for media", err, "say --data")
-		}
-		dir = filepath.Join(cache, "lipstream", "worker")
-	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return fault.Usage.Wrap("find "+x.Data, err)
+	dir, err := dataDir(x.Data, "", "worker")
+	if err != nil {
+		return err
 	}
 	log := x.logger(c)
 	q, err := queue.Open(ctx, queue.Options{URL: x.Server, Token: token, Version: lipstream.Version(), Log: log})
@@ -311,15 +302,15 @@ func (x *workerCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(c.Out, "working for", cmp.Or(x.Server, "the server"), "as", w.Info().ID)
+	fmt.Fprintln(c.Out, "working for", x.Server, "as", w.Info().ID)
 	return w.Run(ctx)
 }
 
-// taskCmd is the process in which a worker does one task.
+// taskCmd is the process in which a worker runs one task.
 type taskCmd struct{}
 
-// Run implements lipstream task: requests come on standard input, answers go to
-// standard output.
+// Run implements lipstream task. It reads requests on standard input and writes
+// answers to standard output.
 func (*taskCmd) Run(ctx context.Context, c *console) error {
 	return worker.Serve(ctx, os.Stdin, c.Out)
 }

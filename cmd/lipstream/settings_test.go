@@ -19,7 +19,7 @@ import (
 	"github.com/lipstream/lipstream/internal/store"
 )
 
-// samples holds values of the settings that are checked by more than their tags.
+// samples holds values for settings that have checks beyond their tags.
 var samples = map[string]string{
 	"fps": "30000/1001", "face": "2", "start": "1m30.5s", "end": "1m31s", "device": "cpu", "models": "folder", "guidance": "2.5",
 	"resolution": "256", "vae_tile": "256", "parity": "paste", "memory_limit": "3000000000", "memory_warning": "50%", "memory_alert": "60%",
@@ -50,7 +50,13 @@ type surfaces struct {
 // HTTP API, its OpenAPI document, GET /v1/options (from which the page makes its
 // form) and the ComfyUI nodes.
 func TestEverySettingIsEverywhere(t *testing.T) {
+	t.Parallel()
 	all := openSurfaces(t)
+	var app cli
+	parser, err := kong.New(&app, kong.Exit(func(int) {}))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range settings.Fields() {
 		t.Run(f.Name, func(t *testing.T) {
 			var want settings.Settings
@@ -61,10 +67,14 @@ func TestEverySettingIsEverywhere(t *testing.T) {
 				if command == "submit" && f.Local {
 					continue
 				}
-				got, err := parseFlag(command, "--"+f.Flag()+"="+sampleOf(f))
-				if err != nil {
+				if _, err := parser.Parse([]string{command, "--video=v.mp4", "--audio=a.wav", "--output=o.mp4", "--" + f.Flag() + "=" + sampleOf(f)}); err != nil {
 					t.Errorf("lipstream %s: %v", command, err)
-				} else if f.Text(got) != f.Text(want) {
+				}
+				got := app.Run.Settings
+				if command == "submit" {
+					got = app.Submit.Settings
+				}
+				if f.Text(got) != f.Text(want) {
 					t.Errorf("lipstream %s: the setting is %q, want %q", command, f.Text(got), f.Text(want))
 				}
 			}
@@ -93,23 +103,7 @@ func TestEverySettingIsEverywhere(t *testing.T) {
 	}
 }
 
-// parseFlag returns the settings of a command line with one flag.
-func parseFlag(command, flag string) (settings.Settings, error) {
-	var app cli
-	parser, err := kong.New(&app, kong.Exit(func(int) {}))
-	if err != nil {
-		return settings.Settings{}, err
-	}
-	if _, err := parser.Parse([]string{command, "--video=v.mp4", "--audio=a.wav", "--output=o.mp4", flag}); err != nil {
-		return settings.Settings{}, err
-	}
-	if command == "run" {
-		return app.Run.Settings, nil
-	}
-	return app.Submit.Settings, nil
-}
-
-// schemaOf returns what the OpenAPI document has to say of a setting.
+// schemaOf returns what the OpenAPI document says about a setting.
 func schemaOf(f settings.Field) map[string]any {
 	want := map[string]any{"type": f.Type}
 	if f.Unit == "s" || f.Unit == "bytes" {
@@ -152,7 +146,7 @@ func toMap(t *testing.T, f settings.Field) (m map[string]any) {
 	return m
 }
 
-// openSurfaces starts a server and reads what it and the ComfyUI nodes offer.
+// openSurfaces starts a server, and reads the settings of the server and the ComfyUI nodes.
 func openSurfaces(t *testing.T) surfaces {
 	t.Helper()
 	dir, root := t.TempDir(), t.TempDir()

@@ -19,15 +19,26 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// serverFlags says which server a command talks to.
+// serverFlags are the flags for connecting to a server.
 type serverFlags struct {
-	Server    string `default:"http://127.0.0.1:8448" env:"LIPSTREAM_SERVER" placeholder:"URL" help:"Address of lipstream serve."`
+	Server    string `default:"http://127.0.0.1:8448" env:"LIPSTREAM_SERVER" placeholder:"URL" help:"Address of the server."`
 	TokenFile string `env:"LIPSTREAM_TOKEN_FILE" placeholder:"FILE" help:"File with the server's token."`
 }
 
 func (s serverFlags) client() (*client.Client, error) {
 	token, err := readToken(s.TokenFile)
 	return &client.Client{Server: s.Server, Token: token}, err
+}
+
+// each calls f for each job until it fails.
+func (s serverFlags) each(ids []string, f func(cl *client.Client, id string) error) error {
+	cl, err := s.client()
+	for _, id := range ids {
+		if err == nil {
+			err = f(cl, id)
+		}
+	}
+	return err
 }
 
 // readToken reads a token from a file; it returns "" if path is "".
@@ -37,12 +48,12 @@ func readToken(path string) (string, error) {
 	}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return "", fault.Usage.Wrap("read the token in "+path, fault.WithoutPath(err))
+		return "", fault.Usage.Wrap("read the token file "+path, fault.WithoutPath(err))
 	}
 	token := strings.TrimSpace(string(b))
 	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
-		return "", fault.Usage.New("read the token in "+path, fmt.Sprintf("the token must be one word of at least %d characters", minToken),
-			"make one: openssl rand -hex 32 > "+path)
+		return "", fault.Usage.New("read the token file "+path, fmt.Sprintf("the token must be one word of at least %d characters", minToken),
+			"create one: openssl rand -hex 32 > "+path)
 	}
 	return token, nil
 }
@@ -52,20 +63,20 @@ const minToken = 16
 
 type submitCmd struct {
 	serverFlags
-	Video    string `required:"" placeholder:"FACE" help:"Video or picture of the face; it is uploaded."`
-	Audio    string `required:"" placeholder:"VOICE" help:"The voice; it is uploaded."`
-	OnServer bool   `help:"FACE and VOICE are paths on the server, in one of its --root folders."`
-	Output   string `short:"o" placeholder:"OUT" help:"Wait for the result and write it here."`
-	Wait     bool   `help:"Wait for the end of the job and show its progress."`
-	Name     string `placeholder:"NAME" help:"File name of the result; its extension chooses the container. Default: the name of OUT, or that of the video with .mp4."`
-	Priority string `default:"normal" enum:"high,normal,low" placeholder:"high|normal|low" help:"Jobs with a higher priority go first."`
+	Video    string `required:"" placeholder:"FACE" help:"Video or picture of the face to upload."`
+	Audio    string `required:"" placeholder:"VOICE" help:"Audio file with the voice to upload, or a video with sound."`
+	OnServer bool   `help:"Take FACE and VOICE as paths on the server, in one of its --root folders."`
+	Output   string `short:"o" placeholder:"OUT" help:"Wait for the result and save it as OUT."`
+	Wait     bool   `help:"Wait until the job ends and show its progress."`
+	Name     string `placeholder:"NAME" help:"File name of the result; its extension selects the container. Default: the name of OUT, or that of the video with .mp4."`
+	Priority string `default:"normal" enum:"high,normal,low" placeholder:"high|normal|low" help:"Jobs with a higher priority run first."`
 	Split    string `default:"auto" placeholder:"auto|never|TIME" help:"Length of the parts into which a long video is split for several workers."`
 
 	lipstream.Settings
 
-	JSON      bool `name:"json" help:"Print the job, and with --wait its events, as JSON lines."`
-	Quiet     bool `short:"q" help:"Print errors only."`
-	Overwrite bool `short:"y" help:"Replace an existing OUT."`
+	JSON      bool `name:"json" help:"Print the job and, with --wait, its events as JSON lines."`
+	Quiet     bool `short:"q" help:"Print only errors."`
+	Overwrite bool `short:"y" help:"Replace OUT if it exists."`
 }
 
 // spec returns the request without its inputs.
@@ -81,7 +92,7 @@ func (s *submitCmd) spec() (queue.Spec, error) {
 	default:
 		var t lipstream.Time
 		if err := t.UnmarshalText([]byte(s.Split)); err != nil || t <= 0 {
-			return spec, fault.Field("split", strconv.Quote(s.Split), "is not one of its values", "write auto, never or a time, such as 60")
+			return spec, fault.Field("split", strconv.Quote(s.Split), "is not one of its values", "set it to auto, never or a time, such as 60")
 		}
 		spec.Split = time.Duration(t).Seconds()
 	}
@@ -99,7 +110,7 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if _, err := os.Stat(s.Output); s.Output != "" && err == nil && !s.Overwrite {
-		return fault.Output.New("write "+s.Output, "it exists", "add --overwrite to replace it")
+		return fault.Output.New("write "+s.Output, "it already exists", "add `overwrite` to replace it")
 	}
 	for _, in := range []struct {
 		path string
@@ -109,10 +120,10 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 			in.to.Path = in.path
 			continue
 		}
-		var tell func(sent, size int64)
+		var progress func(sent, size int64)
 		if isTerminal(c.Err) && !s.Quiet && !s.JSON {
 			var bar *progressbar.ProgressBar
-			tell = func(sent, size int64) {
+			progress = func(sent, size int64) {
 				if bar == nil {
 					bar = progressbar.NewOptions64(size, progressbar.OptionSetWriter(c.Err), progressbar.OptionShowBytes(true),
 						progressbar.OptionSetDescription("upload "+filepath.Base(in.path)), progressbar.OptionClearOnFinish())
@@ -120,7 +131,7 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 				_ = bar.Set64(sent)
 			}
 		}
-		if in.to.Upload, err = cl.Upload(ctx, in.path, tell); err != nil {
+		if in.to.Upload, err = cl.Upload(ctx, in.path, progress); err != nil {
 			return err
 		}
 	}
@@ -157,7 +168,23 @@ func followJob(ctx context.Context, c *console, cl *client.Client, id string, as
 	defer cancel()
 	show := newReporter(kind, w, reporterOptions{Lost: cancel})
 	var failed error
-	err := cl.Events(ctx, id, "", func(e client.Event) error {
+	err := jobEvents(ctx, cl, id, func(e lipstream.Event, _ string) error {
+		if e.Type == lipstream.EventError {
+			failed = &fault.Error{Kind: fault.Kind(e.ExitCode), Op: "job " + id, Err: errors.New(e.Message), Hint: e.Hint}
+		}
+		show.Observe(e)
+		return nil
+	})
+	if closeErr := show.Close(); closeErr != nil && err == nil {
+		err = fault.Output.Wrap("print events", closeErr)
+	}
+	return errors.Join(err, failed)
+}
+
+// jobEvents calls f with each event of a job and its JSON until the job ends. It skips
+// changes of the job's state.
+func jobEvents(ctx context.Context, cl *client.Client, id string, f func(e lipstream.Event, data string) error) error {
+	return cl.Events(ctx, id, "", func(e client.Event) error {
 		if e.Type == "state" {
 			return nil
 		}
@@ -165,14 +192,6 @@ func followJob(ctx context.Context, c *console, cl *client.Client, id string, as
 		if err := json.Unmarshal([]byte(e.Data), &v); err != nil {
 			return fault.Internal.Wrap("read an event of job "+id, err)
 		}
-		if v.Type == lipstream.EventError {
-			failed = &fault.Error{Kind: fault.Kind(v.ExitCode), Op: "job " + id, Err: errors.New(v.Message), Hint: v.Hint}
-		}
-		show.Observe(v)
-		return nil
+		return f(v, e.Data)
 	})
-	if closeErr := show.Close(); closeErr != nil && err == nil {
-		err = fault.Output.Wrap("print events", closeErr)
-	}
-	return errors.Join(err, failed)
 }

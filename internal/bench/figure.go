@@ -30,19 +30,19 @@ const (
 	Bytes   = "bytes" // printed in binary units
 )
 
-// Figure is one measured value.
+// Figure is a measured value.
 type Figure struct {
 	Key   string  // stable name for programs
-	Name  string  // for people
-	Value float64 // NaN when nothing could be measured
+	Name  string  // title in tables
+	Value float64 // NaN if it could not be measured
 	Unit  string
-	// Min and Max are the goal, both included; nil means no bound.
+	// Min and Max are the bounds of the goal, inclusive; nil means no bound.
 	Min, Max *float64
-	Note     string // how it was measured, or why not; may be empty
+	Note     string // how it was measured, or why it was not; may be empty
 }
 
-// Verdict returns "ok", "FAIL", or "" without a goal. A figure that has a goal
-// and could not be measured has failed.
+// Verdict returns "ok", "FAIL", or "" without a goal. A figure with a goal that could
+// not be measured fails.
 func (f Figure) Verdict() string {
 	switch {
 	case f.Min == nil && f.Max == nil:
@@ -53,7 +53,7 @@ func (f Figure) Verdict() string {
 	return "ok"
 }
 
-// Goal returns the bounds as text.
+// Goal returns the goal as text.
 func (f Figure) Goal() string {
 	switch {
 	case f.Min != nil && f.Max != nil:
@@ -96,7 +96,7 @@ func Missed(figures []Figure) []string {
 	return out
 }
 
-// Format returns a value with its unit and as many digits as mean something.
+// Format formats a value with its unit, rounded to significant digits.
 func Format(v float64, unit string) string {
 	if math.IsNaN(v) {
 		return "-"
@@ -121,14 +121,14 @@ func WriteTable(w io.Writer, figures []Figure) error {
 	return WriteRows(w, rows)
 }
 
-// WriteRows writes rows of equal length with their cells aligned.
+// WriteRows writes rows of equal length in aligned columns.
 func WriteRows(w io.Writer, rows [][]string) error {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, r := range rows {
 		_, _ = fmt.Fprintln(t, strings.Join(r, "\t"))
 	}
-	_ = t.Flush() // into memory
+	_ = t.Flush() // cannot fail: b is in memory
 	for line := range strings.Lines(b.String()) {
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
 			return err
@@ -140,11 +140,11 @@ func WriteRows(w io.Writer, rows [][]string) error {
 // Report is the result of a measurement.
 type Report interface {
 	WriteTable(w io.Writer) error
-	// Missed returns an error that names the goals that were missed, or nil.
+	// Missed returns an error that names the missed goals, or nil.
 	Missed() error
 }
 
-// missed returns an error of the kind that names the missed goals, or nil.
+// missed returns an error of this kind that names the missed goals, or nil.
 func missed(kind fault.Kind, figures []Figure) error {
 	if names := Missed(figures); len(names) > 0 {
 		return kind.New("reach the goals", "missed: "+strings.Join(names, "; "))
@@ -152,22 +152,22 @@ func missed(kind fault.Kind, figures []Figure) error {
 	return nil
 }
 
-// Results are the figures of a report, to be embedded in it.
+// Results holds the figures of a report. Reports embed it.
 type Results struct {
 	Figures []Figure `json:"figures"`
 }
 
-// Missed implements Report. A goal that is missed is a defect of Lipstream.
+// Missed implements Report. A missed goal is a defect of Lipstream.
 func (r Results) Missed() error { return missed(fault.Internal, r.Figures) }
 
-// Output are the options that all measurements share: where the report goes.
+// Output configures where a report goes. All measurements have it.
 type Output struct {
 	JSON   bool   `name:"json" help:"Print the report as JSON instead of a table."`
-	Report string `placeholder:"FILE" help:"Write the report, with all measured values, as JSON to a file."`
+	Report string `placeholder:"FILE" help:"Write the report, with all measured values, to a JSON file."`
 	Check  bool   `help:"Fail if a goal is missed."`
 }
 
-// Write writes the report to the file and to w.
+// Write writes the report to the file, if any, and to w.
 func (o Output) Write(w io.Writer, r Report) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

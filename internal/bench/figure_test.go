@@ -97,7 +97,7 @@ func TestRunFigures(t *testing.T) {
 	if err := r.WriteTable(&b); err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []string{"ffmpeg alone", "50.0 fps", "peak memory, 600 s to 10 s"} {
+	for _, part := range []string{"ffmpeg alone", "50.0 fps", "peak memory, 600 s relative to 10 s"} {
 		if !strings.Contains(b.String(), part) {
 			t.Errorf("%q is missing in\n%s", part, b.String())
 		}

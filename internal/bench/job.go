@@ -26,7 +26,7 @@ type Job struct {
 	Elapsed  time.Duration
 	CPU      time.Duration // of the process and of those that it waited for
 
-	began  map[string]time.Duration // when each stage began, since the job's start
+	began  map[string]time.Duration // when each phase began, since the start of the job
 	memory []int64                  // bytes at each progress event: 4 a second
 }
 
@@ -86,9 +86,9 @@ func (j *Job) read(r io.Reader, each func(lipstream.Event)) error {
 	return s.Err()
 }
 
-// stage returns the time between the beginnings of two stages; 0 when one is
+// phase returns the time between the starts of two phases; 0 if one is
 // missing.
-func (j *Job) stage(from, to string) time.Duration {
+func (j *Job) phase(from, to string) time.Duration {
 	a, okA := j.began[from]
 	b, okB := j.began[to]
 	if !okA || !okB {

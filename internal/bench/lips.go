@@ -15,7 +15,7 @@ const (
 	goalSilence    = 10.0 // % of the speaking range that the mouth may be open in silence
 	minPSNR        = 45.0 // dB outside the mask, for an output at crf 12
 	silenceMargin  = 0.12 // s around speech that is not judged as silence: lips open before and close after the sound
-	closureAt      = 0.6  // Mouth.Close from which the audio asks for closed lips
+	closureAt      = 0.6  // Mouth.Close from which the lips should be closed
 	closureReach   = 1    // frames around a closure in which the lips may meet
 	closedBelow    = 25.0 // % of the speaking range below which lips count as closed
 	soundStep      = 0.005
@@ -24,8 +24,8 @@ const (
 	silencePercent = 0.95
 )
 
-// soundCurves are what the audio asks for, one value a frame, and the frames
-// that are nearest to its lip closures.
+// soundCurves holds the mouth that the voice calls for, one value per frame, and the
+// frames nearest to its lip closures.
 type soundCurves struct {
 	wanted, envelope []float64
 	speaking, silent []bool
@@ -83,7 +83,7 @@ func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 	lag, best := wanted.best()
 	envelope := correlate(open, s.envelope, lagReach)
 	envelopeLag, envelopeBest := envelope.best()
-	// Speech alone, without the pauses, in which it is easy to agree.
+	// Only speech: silence is easy to match.
 	heard := make([]float64, len(open))
 	for i, v := range open {
 		heard[i] = v
@@ -95,37 +95,37 @@ func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 
 	figures := []Figure{
 		{Key: "faces", Name: "frames with a face", Value: 100 * float64(len(seen)) / float64(len(open)), Unit: Percent},
-		{Key: "lag", Name: "lag of the lips after the sound", Value: lag, Unit: Frames, Min: new(-goalLag), Max: new(goalLag),
-			Note: "where aperture and openness curve agree best"},
+		{Key: "lag", Name: "lag of the lips behind the sound", Value: lag, Unit: Frames, Min: new(-goalLag), Max: new(goalLag),
+			Note: "where aperture and openness curve match best"},
 		{Key: "r_best", Name: "correlation at the best lag", Value: best, Min: new(goalR)},
 		{Key: "r_0", Name: "correlation at lag 0", Value: wanted.at(0)},
 		{Key: "r_speech", Name: "correlation at lag 0, in speech only", Value: inSpeech},
-		{Key: "envelope_lag", Name: "lag after the envelope", Value: envelopeLag, Unit: Frames,
-			Note: "300-3000 Hz level: knows nothing of visemes"},
+		{Key: "envelope_lag", Name: "lag behind the envelope", Value: envelopeLag, Unit: Frames,
+			Note: "level from 300 to 3000 Hz, regardless of visemes"},
 		{Key: "envelope_r_best", Name: "correlation with the envelope", Value: envelopeBest},
 		{Key: "envelope_r_0", Name: "correlation with the envelope at lag 0", Value: envelope.at(0)},
 		{Key: "range", Name: "speaking range of the aperture", Value: span,
-			Note: "95th percentile in speech less the least of all; 1 is the distance of the outer eye corners"},
+			Note: "95th percentile in speech minus the minimum; 1 is the distance between the outer eye corners"},
 	}
 	if len(measured(silent)) == 0 {
 		figures = append(figures, Figure{Key: "silence", Name: "aperture in silence", Value: math.NaN(), Unit: Percent, Note: "the voice has no silence"})
 	} else {
 		figures = append(figures,
 			Figure{Key: "silence", Name: "aperture in silence", Value: share(percentile(silent, silencePercent)), Unit: Percent, Max: new(goalSilence),
-				Note: "95th percentile, of the speaking range"},
+				Note: "95th percentile, relative to the speaking range"},
 			Figure{Key: "silence_std", Name: "movement in silence", Value: share(deviation(silent)), Unit: Percent,
-				Note: "standard deviation, of the speaking range"})
+				Note: "standard deviation, relative to the speaking range"})
 	}
 	met, asked := closuresMet(open, s.closures, span*closedBelow/100)
-	closed := Figure{Key: "closures", Name: "lip closures met", Value: math.NaN(), Unit: Percent, Note: "the audio asks for none"}
+	closed := Figure{Key: "closures", Name: "lip closures matched", Value: math.NaN(), Unit: Percent, Note: "the voice has none"}
 	if asked > 0 {
 		closed.Value, closed.Note = 100*float64(met)/float64(asked), "m, b, p: aperture below 25 % of the range within a frame"
 	}
 	return append(figures, closed), wanted
 }
 
-// closuresMet counts the closures with a face nearby (asked), and those of them
-// at which the aperture falls below the limit (met).
+// closuresMet counts the closures with a face nearby (asked), and how many of these
+// have an aperture below the limit (met).
 func closuresMet(open []float64, closures []int, limit float64) (met, asked int) {
 	for _, c := range closures {
 		least := math.NaN()

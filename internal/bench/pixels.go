@@ -62,9 +62,9 @@ func (p *pixels) figures() []Figure {
 		{Key: "outside_y_worst", Name: "PSNR outside the mask, luma, worst frame", Value: p.outside.worstLuma, Unit: Decibel, Min: new(minPSNR), Note: at},
 		{Key: "outside_worst", Name: "PSNR outside the mask, all planes, worst frame", Value: p.outside.worst, Unit: Decibel, Min: new(minPSNR), Note: at},
 		{Key: "outside_y", Name: "PSNR outside the mask, luma", Value: p.outside.total.Luma(p.depth), Unit: Decibel,
-			Note: "over all frames; the mask is grown by 2 pixels, as far as the encoder's deblocking bleeds"},
+			Note: "over all frames; the mask is 2 pixels wider, because the encoder's deblocking filter reaches that far"},
 		{Key: "outside", Name: "PSNR outside the mask, all planes", Value: p.outside.total.all(p.depth), Unit: Decibel},
-		{Key: "inside_y", Name: "PSNR inside the mask, luma", Value: p.inside.total.Luma(p.depth), Unit: Decibel, Note: "here the engine works"},
+		{Key: "inside_y", Name: "PSNR inside the mask, luma", Value: p.inside.total.Luma(p.depth), Unit: Decibel, Note: "where the engine changes the frame"},
 	}
 	if p.noFace.frames > 0 {
 		out = append(out, Figure{Key: "no_face_worst", Name: "PSNR of frames without a face, worst", Value: p.noFace.worst, Unit: Decibel, Min: new(minPSNR), Note: at})

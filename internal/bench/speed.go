@@ -32,14 +32,14 @@ const (
 // RunOptions configures Run.
 type RunOptions struct {
 	Program  string            `kong:"-"` // the lipstream binary to run
-	Progress func(line string) `kong:"-"` // for people, may be nil
+	Progress func(line string) `kong:"-"` // may be nil
 
-	Seconds []float64 `default:"10,60" placeholder:"S" help:"Length of the video; may be given more than once: the peak memory of the longest is compared with that of the shortest."`
-	Size    Size      `default:"1280x720" placeholder:"WxH" help:"Size of the video that is made."`
-	Video   string    `placeholder:"FILE" help:"Use this video, looped, instead of making one."`
-	Audio   string    `placeholder:"FILE" help:"Use this voice, looped, instead of the demo's."`
-	Engine  string    `default:"preview" placeholder:"preview|latentsync" help:"Same as lipstream run."`
-	Backend string    `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"What runs the networks."`
+	Seconds []float64 `default:"10,60" placeholder:"S" help:"Length of the video; may be repeated, to compare the peak memory of the longest and the shortest video."`
+	Size    Size      `default:"1280x720" placeholder:"WxH" help:"Size of the generated video."`
+	Video   string    `placeholder:"FILE" help:"Loop this video instead of generating one."`
+	Audio   string    `placeholder:"FILE" help:"Loop this voice instead of the demo's."`
+	Engine  string    `default:"preview" placeholder:"preview|latentsync" help:"Engine of the jobs."`
+	Backend string    `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"Runtime for the networks."`
 	Threads int       `placeholder:"N" help:"CPU threads of the networks."`
 
 	everyEvent bool // for tests: report each event, not one every 10 s
@@ -209,7 +209,7 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 		return RunResult{}, err
 	}
 	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: j.End.NoFace, Elapsed: j.Elapsed.Seconds(),
-		FramesPhase: j.stage(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
+		FramesPhase: j.phase(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
 		CPU: j.CPU.Seconds(), Engine: j.End.Engine}
 	points := min(100, len(j.memory)) // enough to see whether it grows
 	for i := range points {
@@ -243,15 +243,15 @@ func (r *RunReport) figures() []Figure {
 	if len(r.Jobs) > 1 {
 		byLength := func(a, b RunResult) int { return cmp.Compare(a.Seconds, b.Seconds) }
 		short, long := slices.MinFunc(r.Jobs, byLength), slices.MaxFunc(r.Jobs, byLength)
-		out = append(out, Figure{Key: "peak_ratio", Name: fmt.Sprintf("peak memory, %s to %s", length(long.Seconds), length(short.Seconds)),
+		out = append(out, Figure{Key: "peak_ratio", Name: fmt.Sprintf("peak memory, %s relative to %s", length(long.Seconds), length(short.Seconds)),
 			Value: float64(long.MemoryPeak) / float64(short.MemoryPeak), Unit: Times, Min: new(1 - goalGrowth), Max: new(1 + goalGrowth)})
 	}
 	if len(r.Jobs) > 0 && r.Baseline.FPS > 0 {
 		first := r.Jobs[0]
 		out = append(out,
-			Figure{Key: "speed_ratio", Name: "speed to ffmpeg alone, " + length(first.Seconds), Value: first.FPS / r.Baseline.FPS, Unit: Times,
+			Figure{Key: "speed_ratio", Name: "speed relative to ffmpeg alone, " + length(first.Seconds), Value: first.FPS / r.Baseline.FPS, Unit: Times,
 				Note: "decoding and encoding the same video with the same settings"},
-			Figure{Key: "cpu_ratio", Name: "CPU time to ffmpeg alone, " + length(first.Seconds), Value: first.CPU / r.Baseline.CPU, Unit: Times})
+			Figure{Key: "cpu_ratio", Name: "CPU time relative to ffmpeg alone, " + length(first.Seconds), Value: first.CPU / r.Baseline.CPU, Unit: Times})
 	}
 	return out
 }
@@ -264,7 +264,7 @@ func (r *RunReport) WriteTable(w io.Writer) error {
 	if _, err := fmt.Fprintf(w, "%s, ffmpeg %s\ninput: %s\n\n", m, m.FFmpeg, r.Input); err != nil {
 		return err
 	}
-	rows := [][]string{{"", "frames", "elapsed", "fps", "frames stage fps", "real time", "CPU time", "peak memory", "no face"}}
+	rows := [][]string{{"", "frames", "elapsed", "fps", "frames phase fps", "real time", "CPU time", "peak memory", "no face"}}
 	for _, j := range append([]RunResult{r.Baseline}, r.Jobs...) {
 		row := []string{j.Name, strconv.FormatInt(j.Frames, 10), Format(j.Elapsed, Seconds), Format(j.FPS, Rate), "", Format(j.RealTime, Times), Format(j.CPU, Seconds), "", ""}
 		if j.FramesPhase > 0 {

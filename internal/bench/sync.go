@@ -19,13 +19,13 @@ import (
 
 // SyncOptions configures Sync. Only Video is required.
 type SyncOptions struct {
-	Video   string        `arg:"" name:"OUT" help:"The video that lipstream run has made."`
-	Audio   string        `placeholder:"VOICE" help:"The voice. Default: the video's own sound."`
-	Source  string        `placeholder:"FACE" help:"Video or picture that OUT was made from: compares the pixels outside the mouth."`
-	Length  string        `default:"pad" placeholder:"pad|loop|pingpong|shortest" help:"As given to lipstream run."`
+	Video   string        `arg:"" name:"OUT" help:"Video made by lipstream run."`
+	Audio   string        `placeholder:"VOICE" help:"Audio file with the voice. Default: the sound of OUT."`
+	Source  string        `placeholder:"FACE" help:"Video or picture that OUT was made from, to compare the pixels outside the mouth."`
+	Length  string        `default:"pad" placeholder:"pad|loop|pingpong|shortest" help:"Same as in lipstream run."`
 	Start   time.Duration `kong:"-"` // as given to lipstream run
-	Face    string        `default:"largest" placeholder:"largest|center|left|right|N" help:"As given to lipstream run."`
-	Backend string        `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"What runs the networks."`
+	Face    string        `default:"largest" placeholder:"largest|center|left|right|N" help:"Same as in lipstream run."`
+	Backend string        `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"Runtime for the networks."`
 	Threads int           `placeholder:"N" help:"CPU threads of the networks."`
 
 	// Progress is called with the frames done and expected (0: not known).
@@ -42,8 +42,8 @@ type SyncReport struct {
 	// Lags are the correlations by which the lag was chosen, from -8 to +8
 	// frames; null where there is none.
 	Lags []*float64 `json:"lags"`
-	// Curves, one value a frame: the aperture that the mesh measured (null
-	// without a face), the one that the audio asks for, and the envelope.
+	// Curves with one value per frame: the aperture that the mesh measured (null
+	// without a face), the one that the voice calls for, and the envelope.
 	Aperture []*float64 `json:"aperture"`
 	Wanted   []*float64 `json:"wanted"`
 	Envelope []*float64 `json:"envelope"`
@@ -72,7 +72,7 @@ func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
 		return nil, err
 	}
 	if info.Video.IsPicture {
-		return nil, fault.Input.New("measure "+o.Video, "this is a picture", "give the video that lipstream run has made")
+		return nil, fault.Input.New("measure "+o.Video, "it is a picture", "choose a video made by lipstream run")
 	}
 	voice, voicePath := info, o.Video
 	if o.Audio != "" {

@@ -1,5 +1,5 @@
-// Package doctor checks whether a machine has what Lipstream needs, and says how to
-// fix what is missing.
+// Package doctor checks whether a machine has everything that Lipstream needs, and
+// reports how to fix what is missing.
 package doctor
 
 import (
@@ -31,17 +31,17 @@ type Check struct {
 	Fix    string `json:"fix,omitempty"` // how to fix it, one line; empty when nothing is wrong
 }
 
-// Report is the result of Run, in the order in which to read it.
+// Report is the result of Run.
 type Report struct {
 	Checks []Check `json:"checks"`
-	// Ready is true when at least the preview engine can work.
+	// Ready is true if at least the preview engine can run.
 	Ready bool `json:"ready"`
 
-	blockers []Check // what keeps every engine from working
+	blockers []Check // checks whose failure stops every engine
 }
 
-// Err returns nil when at least one engine can work, and otherwise an error of kind
-// Missing that names what is missing.
+// Err returns nil if at least one engine can run, otherwise an error of kind Missing
+// that names what is missing.
 func (r Report) Err() error {
 	if r.Ready {
 		return nil
@@ -54,33 +54,33 @@ func (r Report) Err() error {
 			hint = c.Fix
 		}
 	}
-	return fault.Missing.New("check this machine", strings.Join(names, " and ")+" missing: no engine can work", hint)
+	return fault.Missing.New("check this machine", "no engine can run; missing: "+strings.Join(names, ", "), hint)
 }
 
 // Tool is a program that was found.
 type Tool struct{ Path, Version string }
 
-// Library is an inference library that was found, loaded and tried.
+// Library is a runtime that was found, loaded and tested.
 type Library struct {
 	Path, Version string
-	Devices       []string // what it can compute on, by name
+	Devices       []string // names of its devices
 }
 
-// Backend is an inference library to look for. One that works is enough.
+// Backend is a runtime to look for. One that works is enough.
 type Backend struct {
 	Name string
-	// Open finds the library, loads it and computes something with it.
+	// Open finds the library, loads it and tests it.
 	Open func(ctx context.Context) (Library, error)
 }
 
-// CPU is the processor, as far as it matters for inference.
+// CPU describes the processor, as far as it matters for inference.
 type CPU struct {
 	Model    string
 	Physical int // cores
 	Logical  int // hardware threads
-	Usable   int // of them, by this process: affinity and quota count
+	Usable   int // threads that this process may use: affinity and quota count
 	Features []string
-	// Slow says why inference will be slow on it; empty when it will not.
+	// Slow says why inference is slow on this processor; "" if it is not.
 	Slow string
 }
 
@@ -89,12 +89,12 @@ type Dir struct {
 	Name, Path string
 }
 
-// Deps is what the checks look at; a check whose field is nil or empty is left
-// out. Programs and libraries get a time limit.
+// Deps holds what the checks need. A check whose field is nil or empty is skipped.
+// Programs and libraries have a time limit.
 type Deps struct {
 	FFmpeg  func(ctx context.Context) (Tool, error)
 	FFprobe func(ctx context.Context) (Tool, error)
-	// Encoder tries the encoder that results are written with by default.
+	// Encoder tests the default encoder.
 	Encoder func(ctx context.Context) (name string, err error)
 
 	Backends []Backend
@@ -103,7 +103,7 @@ type Deps struct {
 	Host     func() (memory.Host, error)
 	Cgroup   func() (memory.Cgroup, error)
 
-	// ModelsDir is where checkpoints are looked for; "" leaves them out.
+	// ModelsDir is the folder of the checkpoints; "" skips them.
 	ModelsDir string
 
 	Dirs      []Dir
@@ -113,10 +113,10 @@ type Deps struct {
 const (
 	toolTimeout    = 15 * time.Second // a program on a cold network disk
 	backendTimeout = 60 * time.Second // hundreds of MB to load, a device to wake
-	// lowSpace is below what an hour of video can need on its way.
+	// lowSpace is less than an hour of video can need.
 	lowSpace = 2 << 30
-	// lowMemory is about what decoding, encoding and the face networks take
-	// at full HD, with some air.
+	// lowMemory is a bit more than decoding, encoding and the face networks
+	// need at full HD.
 	lowMemory = 2 << 30
 )
 
@@ -162,9 +162,9 @@ func Run(ctx context.Context, d Deps) Report {
 
 func (r *Report) add(c Check) { r.Checks = append(r.Checks, c) }
 
-// attempt calls f with a time limit and gives up on it when the limit or ctx
-// ends, even if f does not listen: native code cannot be interrupted, and a
-// doctor that hangs is no use. A panic is an error like any other.
+// attempt calls f with a time limit. When the limit or ctx ends, it returns even if f
+// is still running, because native code cannot be interrupted. It returns a panic as
+// an error.
 func attempt[T any](ctx context.Context, limit time.Duration, f func(context.Context) (T, error)) (T, error) {
 	type outcome struct {
 		v   T
@@ -172,7 +172,7 @@ func attempt[T any](ctx context.Context, limit time.Duration, f func(context.Con
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
 	defer cancel()
-	done := make(chan outcome, 1) // so that a late f can still leave
+	done := make(chan outcome, 1) // buffered, so that a late f can return
 	go func() {
 		var o outcome
 		defer func() {
@@ -192,20 +192,20 @@ func attempt[T any](ctx context.Context, limit time.Duration, f func(context.Con
 	}
 }
 
-// failed is a check whose subject gave an error. The hint of the error, if it
-// has one, knows better how to mend it than fallback does.
+// failed returns the check for an error. The hint of the error, if any, takes
+// precedence over fallback.
 func failed(name string, status Status, err error, fallback string) Check {
 	c := Check{Name: name, Status: status, Detail: firstLine(err.Error()), Fix: fault.HintOf(err)}
 	if c.Fix == "" {
 		c.Fix = fallback
 	}
 	if errors.Is(err, context.Canceled) {
-		c.Detail, c.Fix = "not looked at: interrupted", "run lipstream doctor again"
+		c.Detail, c.Fix = "not checked: interrupted", "run lipstream doctor again"
 	}
 	return c
 }
 
-// firstLine keeps the table a table.
+// firstLine returns the first line of s, for a cell of the table.
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
 	return strings.TrimSpace(line)
@@ -219,7 +219,7 @@ func checkTool(ctx context.Context, name string, find func(context.Context) (Too
 	return Check{Name: name, Status: OK, Detail: words(t.Version, t.Path)}
 }
 
-// words joins the parts that are not empty.
+// words joins the parts that are not empty with commas.
 func words(parts ...string) string {
 	kept := parts[:0]
 	for _, p := range parts {
@@ -230,18 +230,17 @@ func words(parts ...string) string {
 	return strings.Join(kept, ", ")
 }
 
-// checkEncoder only warns: results can be written with other codecs.
+// checkEncoder only warns: results can be written with another codec.
 func checkEncoder(ctx context.Context, try func(context.Context) (string, error)) Check {
 	name, err := attempt(ctx, toolTimeout, try)
 	if err != nil {
 		return failed("encoder", Warning, err,
-			"install an ffmpeg with libx264, or choose another with --codec")
+			"install an ffmpeg with libx264, or set `codec` to another codec")
 	}
-	return Check{Name: "encoder", Status: OK, Detail: name + " encodes"}
+	return Check{Name: "encoder", Status: OK, Detail: name + " works"}
 }
 
-// backends checks each library. One that is not there is no blocker as long as
-// another works, and then not missing either, only worth a line.
+// backends checks each backend. A missing one is a blocker only if none works.
 func (r *Report) backends(ctx context.Context, all []Backend) {
 	if len(all) == 0 {
 		return
@@ -269,14 +268,14 @@ func (r *Report) backends(ctx context.Context, all []Backend) {
 		}
 		return
 	}
-	// What to do first stands in the first line: the preferred backend.
+	// The first backend is the preferred one.
 	r.blockers = append(r.blockers, Check{Name: "backend", Status: Missing, Fix: r.Checks[begin].Fix})
 }
 
 func checkCPU(read func() (CPU, error)) Check {
 	c, err := read()
 	if err != nil {
-		return failed("cpu", Warning, err, "none needed: only this report does without it")
+		return failed("cpu", Warning, err, "no action needed; only this report is incomplete")
 	}
 	detail := words(c.Model, cores(c), strings.Join(c.Features, " "))
 	if c.Slow != "" {
@@ -285,7 +284,7 @@ func checkCPU(read func() (CPU, error)) Check {
 	return Check{Name: "cpu", Status: OK, Detail: detail}
 }
 
-// cores is "8 cores, 16 threads, 4 usable", without what repeats.
+// cores returns "8 cores, 16 threads, 4 usable", without repeated numbers.
 func cores(c CPU) string {
 	var parts []string
 	if c.Physical > 0 {
@@ -307,10 +306,9 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// gpus lists the GPUs. Having none is not a fault.
+// gpus lists the GPUs. A machine without one is fine.
 func (r *Report) gpus(ctx context.Context, read func() ([]memory.GPU, error)) {
-	// What could be read counts even when something failed, so the error
-	// travels beside it.
+	// Keep the error separate, because some GPUs may have been read.
 	var failure error
 	gpus, err := attempt(ctx, toolTimeout, func(context.Context) ([]memory.GPU, error) {
 		g, err := read()
@@ -335,16 +333,16 @@ func (r *Report) gpus(ctx context.Context, read func() ([]memory.GPU, error)) {
 		r.add(Check{Name: "gpu", Status: OK, Detail: words(g.Name, size, driver)})
 	}
 	if err != nil {
-		r.add(failed("gpu", Warning, err, "reinstall the GPU's driver, or restart after an update of it"))
+		r.add(failed("gpu", Warning, err, "reinstall the GPU driver, or restart after a driver update"))
 	} else if len(gpus) == 0 {
-		r.add(Check{Name: "gpu", Status: OK, Detail: "none found; the CPU computes"})
+		r.add(Check{Name: "gpu", Status: OK, Detail: "none found; the CPU is used"})
 	}
 }
 
 func checkMemory(host func() (memory.Host, error), cgroup func() (memory.Cgroup, error)) Check {
 	h, err := host()
 	if err != nil {
-		return failed("memory", Warning, err, "none needed: only this report does without it")
+		return failed("memory", Warning, err, "no action needed; only this report is incomplete")
 	}
 	detail := fmt.Sprintf("%s available of %s", memory.Size(h.Available), memory.Size(h.Total))
 	left, fix := h.Available, "close other programs, or use a machine with more memory"
@@ -352,15 +350,15 @@ func checkMemory(host func() (memory.Host, error), cgroup func() (memory.Cgroup,
 		g, err := cgroup()
 		switch {
 		case err != nil:
-			return failed("memory", Warning, err, "none needed: only this report does without it")
+			return failed("memory", Warning, err, "no action needed; only this report is incomplete")
 		case g.Limit > 0:
-			detail += fmt.Sprintf("; the control group %s allows %s, of which %s left",
-				g.Path, memory.Size(g.Limit), memory.Size(g.Available))
+			detail += fmt.Sprintf("; control group %s: %s available of %s",
+				g.Path, memory.Size(g.Available), memory.Size(g.Limit))
 			if g.Available < left {
 				left, fix = g.Available, "raise the memory limit of the container or service"
 			}
 		default:
-			detail += ", no limit by a control group"
+			detail += ", no control group limit"
 		}
 	}
 	if left < lowMemory {

@@ -67,7 +67,7 @@ func goodDeps(t *testing.T) Deps {
 	}
 }
 
-// named gives the checks of one name.
+// named returns the checks with a name.
 func named(r Report, name string) []Check {
 	var found []Check
 	for _, c := range r.Checks {
@@ -142,22 +142,22 @@ func TestReady(t *testing.T) {
 		ready  bool
 		want   string // in the error
 	}{
-		{"all well", func(*Deps) {}, true, ""},
+		{"all good", func(*Deps) {}, true, ""},
 		{"nothing to check", func(d *Deps) { *d = Deps{} }, true, ""},
 		{"one backend", func(d *Deps) { d.Backends[0] = backend("openvino", Library{}, gone) }, true, ""},
 		{"no backend", func(d *Deps) {
 			d.Backends = []Backend{backend("openvino", Library{}, gone), backend("onnxruntime", Library{}, gone)}
-		}, false, "backend missing"},
-		{"no ffmpeg", func(d *Deps) { d.FFmpeg = noTool(gone) }, false, "ffmpeg missing"},
-		{"no ffprobe", func(d *Deps) { d.FFprobe = noTool(gone) }, false, "ffprobe missing"},
-		{"neither", func(d *Deps) { d.FFmpeg, d.FFprobe = noTool(gone), noTool(gone) }, false, "ffmpeg and ffprobe missing"},
+		}, false, "missing: backend"},
+		{"no ffmpeg", func(d *Deps) { d.FFmpeg = noTool(gone) }, false, "missing: ffmpeg"},
+		{"no ffprobe", func(d *Deps) { d.FFprobe = noTool(gone) }, false, "missing: ffprobe"},
+		{"neither", func(d *Deps) { d.FFmpeg, d.FFprobe = noTool(gone), noTool(gone) }, false, "missing: ffmpeg, ffprobe"},
 		{"no encoder", func(d *Deps) { d.Encoder = func(context.Context) (string, error) { return "", gone } }, true, ""},
 		{"no checkpoint", func(d *Deps) { d.ModelsDir = "/nonexistent" }, true, ""},
 		{"low on everything", func(d *Deps) {
 			d.FreeSpace = func(string) (int64, error) { return 0, nil }
 			d.Host = func() (memory.Host, error) { return memory.Host{Total: gib, Available: 1}, nil }
 		}, true, ""},
-		{"everything fails that may", func(d *Deps) {
+		{"every optional check fails", func(d *Deps) {
 			d.FreeSpace = func(string) (int64, error) { return 0, gone }
 			d.Host = func() (memory.Host, error) { return memory.Host{}, gone }
 			d.CPU = func() (CPU, error) { return CPU{}, gone }
@@ -178,19 +178,19 @@ func TestReady(t *testing.T) {
 			}
 			for _, c := range r.Checks {
 				if c.Status != OK && c.Fix == "" || c.Detail == "" {
-					t.Errorf("no way to mend it: %+v", c)
+					t.Errorf("no fix: %+v", c)
 				}
-				// Options and engines that this version does not have.
+				// Advice that this version cannot use.
 				if strings.Contains(c.Fix, "by hand") || strings.Contains(c.Fix, "download ") {
-					t.Errorf("it advises what is of no use: %+v", c)
+					t.Errorf("useless advice: %+v", c)
 				}
 			}
 		})
 	}
 }
 
-// TestGPUsThatCouldBeRead are listed beside one that failed.
-func TestGPUsThatCouldBeRead(t *testing.T) {
+// TestSomeGPUsFail checks that GPUs are listed even if another one fails.
+func TestSomeGPUsFail(t *testing.T) {
 	r := Run(t.Context(), Deps{GPUs: func() ([]memory.GPU, error) {
 		return []memory.GPU{{Name: "A"}}, errors.New("B is lost")
 	}})
@@ -204,7 +204,7 @@ func TestHangingLibrary(t *testing.T) {
 		release := make(chan struct{})
 		begin := time.Now()
 		r := Run(t.Context(), Deps{Backends: []Backend{{"openvino", func(context.Context) (Library, error) {
-			<-release // native code that listens to nobody
+			<-release // native code, which cannot be interrupted
 			return Library{}, nil
 		}}}})
 		close(release)

@@ -16,17 +16,16 @@ import (
 	"github.com/lipstream/lipstream/internal/models"
 )
 
-// checkpoints lists what the latentsync engine would find in a models folder.
-// That something is missing keeps only that engine from working, and the
-// detail says so. Files are opened, which shows what is no checkpoint at all;
-// their gigabytes are not read.
+// checkpoints checks the models folder. Only the latentsync engine needs it, and the
+// details of missing checkpoints say so. It opens each file, which finds files that
+// are no checkpoints, but does not read the weights.
 func (r *Report) checkpoints(ctx context.Context, dir string) {
 	rows, err := attempt(ctx, toolTimeout, func(ctx context.Context) ([]models.Row, error) { return models.List(ctx, dir), nil })
 	if err != nil {
 		r.add(failed("checkpoints", Warning, err, "make "+dir+" readable"))
 		return
 	}
-	all := "" // how to get everything
+	all := "" // how to get all checkpoints
 	for _, row := range rows {
 		name := string(row.Kind)
 		if row.Path != "" {
@@ -57,7 +56,7 @@ func checkCheckpoint(ctx context.Context, name string, row models.Row) Check {
 	if row.Version != nil {
 		version = row.Version.String()
 	}
-	if row.Kind == models.Whisper { // which always stays as it is
+	if row.Kind == models.Whisper { // never converted
 		prepared = ""
 	}
 	if len(row.Prepared) > 0 {
@@ -66,8 +65,8 @@ func checkCheckpoint(ctx context.Context, name string, row models.Row) Check {
 	return Check{Name: name, Status: OK, Detail: words(version, memory.Size(row.Size), prepared, row.Path)}
 }
 
-// checkSpace checks the disk that a folder is on. A folder that is not there
-// yet will be made, so its nearest parent that exists counts.
+// checkSpace checks the free space for a folder. If the folder does not exist yet, its
+// nearest parent counts.
 func checkSpace(d Dir, free func(string) (int64, error)) Check {
 	name := "disk " + d.Name
 	at, err := existing(d.Path)
@@ -80,12 +79,12 @@ func checkSpace(d Dir, free func(string) (int64, error)) Check {
 	}
 	detail := memory.Size(n) + " free, " + d.Path
 	if n < lowSpace {
-		return Check{name, Warning, detail, "free some space: long videos need 2 GiB and more"}
+		return Check{name, Warning, detail, "free some disk space: long videos need 2 GiB or more"}
 	}
 	return Check{Name: name, Status: OK, Detail: detail}
 }
 
-// existing is path, or the nearest folder above it that exists.
+// existing returns path, or the nearest folder above it that exists.
 func existing(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {

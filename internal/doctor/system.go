@@ -11,9 +11,8 @@ import (
 	"github.com/lipstream/lipstream/internal/models"
 )
 
-// System fills in what this package can look at by itself: the processor,
-// GPUs, memory, disks and the checkpoints in modelsDir. The programs and
-// backends are for the caller to add.
+// System returns Deps for this machine: the processor, GPUs, memory, disks and the
+// checkpoints in modelsDir. The caller adds the programs and backends.
 func System(modelsDir string) Deps {
 	var p memory.Probe
 	d := Deps{
@@ -35,7 +34,7 @@ func System(modelsDir string) Deps {
 func ReadCPU() (CPU, error) {
 	c := CPU{Usable: runtime.GOMAXPROCS(0)}
 	c.Features, c.Slow = cpuFeatures()
-	// Not every system tells everything; what there is, is shown.
+	// Some systems do not report everything. Show what is known.
 	if info, err := cpu.Info(); err == nil && len(info) > 0 {
 		c.Model = info[0].ModelName
 	}
@@ -52,8 +51,8 @@ func ReadCPU() (CPU, error) {
 	return c, nil
 }
 
-// cpuFeatures names the instruction sets that inference libraries make use of,
-// as /proc/cpuinfo spells them, and says what is badly missed.
+// cpuFeatures returns the instruction sets that runtimes use, as /proc/cpuinfo spells
+// them, and why inference is slow without a missing one.
 func cpuFeatures() (names []string, slow string) {
 	type feature struct {
 		name string
@@ -74,7 +73,7 @@ func cpuFeatures() (names []string, slow string) {
 	case "arm64":
 		a := &xcpu.ARM64
 		all = []feature{
-			// Every 64-bit ARM has it, and it is what people look for.
+			// Every 64-bit ARM has it, but users look for it.
 			{"neon", true},
 			{"asimdhp", a.HasASIMDHP}, {"asimddp", a.HasASIMDDP}, {"i8mm", a.HasI8MM},
 			{"sve", a.HasSVE}, {"sve2", a.HasSVE2},

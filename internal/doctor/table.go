@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// WriteTable writes the report for people: a line for each check, its columns
-// aligned, and below it how to mend what is not well.
+// WriteTable writes the report as a table: a line for each check, and below it how to
+// fix a problem.
 func (r Report) WriteTable(w io.Writer) error {
 	wide := 0
 	for _, c := range r.Checks {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/golden"
@@ -68,7 +69,7 @@ func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
 // layers in two of three steps moves the original's latents by 4.9.
 func TestDeepCacheGolden(t *testing.T) {
 	file := openGolden(t, "unet/deepcache.safetensors")
-	onEach(t, func(t *testing.T, b backend.Backend) {
+	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		o := tiny(t, b)
 		o.Steps = 6
 		d := tinyDenoiser(t, o, 16)
@@ -110,7 +111,7 @@ func TestHalfPrecisionLatents(t *testing.T) {
 // another goroutine,
 // and goes on with the same network.
 func TestWindowIsCancelled(t *testing.T) {
-	onEach(t, func(t *testing.T, b backend.Backend) {
+	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		o := tiny(t, b)
 		o.Steps, o.Guidance = 100, 1
 		d := tinyDenoiser(t, o, 16)

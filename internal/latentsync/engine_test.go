@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -70,7 +71,7 @@ func quick(t testing.TB, b backend.Backend) Options {
 // pixels beyond it change.
 func TestConformance(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		o := quick(t, b)
 		o.Resolution, o.Plan.Frames, o.Steps, o.Guidance = 256, 2, 1, 1
 		liptest.Run(t, liptest.Subject{Open: func(t *testing.T) lip.Engine { return open(t, o) }, Picture: picture, Face: fc})
@@ -194,7 +195,7 @@ func TestSeedsAndBackends(t *testing.T) {
 // what it would be without anything before.
 func TestShotStandsAlone(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		e, fresh := open(t, quick(t, b)), open(t, quick(t, b))
 		for _, whole := range []bool{true, false} {
 			e.painter.o.Whole, fresh.painter.o.Whole = whole, whole
@@ -251,7 +252,7 @@ func TestShotStandsAlone(t *testing.T) {
 // paints nothing.
 func TestDamagedWeights(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		for _, c := range []struct {
 			tensor string
 			file   func(*Options) *string
@@ -282,7 +283,7 @@ func TestDamagedWeights(t *testing.T) {
 // networks are compiled, closes cleanly.
 func TestEngineIsCancelled(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		o := quick(t, b)

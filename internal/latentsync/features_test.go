@@ -7,6 +7,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 )
@@ -42,7 +43,7 @@ func (f *features) tokensOf(t testing.TB, frame int64) []float32 {
 // also across the border of Whisper's windows at 30 s: 1e-4, the features
 // reaching 6.8.
 func TestTokensGolden(t *testing.T) {
-	onEach(t, func(t *testing.T, b backend.Backend) {
+	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		whisper := listener(t, b)
 		check := func(name string, got, want []float32) {
 			t.Helper()
@@ -91,7 +92,7 @@ func TestTokensGolden(t *testing.T) {
 // TestWhisperOverlap: the original's windows of 30 s make a jump at their
 // border; those that overlap do not, and are the original's for 24 s.
 func TestWhisperOverlap(t *testing.T) {
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		whisper := listener(t, b)
 		long := voice(t, "speech.wav", 14) // 42 s
 		jumps := map[bool][]float64{}      // from each feature to the next, in a range of features
@@ -156,7 +157,7 @@ func distance(a, b []float32) float64 {
 // TestFewWindowsAreKept goes through a voice of three minutes, with and
 // without stretches in which nobody asks, and back to the start.
 func TestFewWindowsAreKept(t *testing.T) {
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		f := listener(t, b).to(voice(t, "speech.wav", 60), true)
 		ask := func(seconds float64) {
 			f.tokensOf(t, int64(seconds*25))
@@ -201,7 +202,7 @@ func TestHush(t *testing.T) {
 		}
 		return 1
 	}
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		whisper := listener(t, b)
 		silent := whisper.to(spool(t, noise(0), 1), true)
 		noisy := whisper.to(spool(t, noise(0.02), 1), true)
@@ -222,7 +223,7 @@ func TestHush(t *testing.T) {
 
 // TestFramesOfAnyRate: a frame's tokens depend on its time only.
 func TestFramesOfAnyRate(t *testing.T) {
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		f := listener(t, b).to(voice(t, "speech.wav", 1), true)
 		for _, r := range [][4]int64{{50, 1, 60, 30}, {30000, 1001, 60, 50}, {5, 1, 7, 35}} {
 			got, err := f.frame(t.Context(), r[2], r[0], r[1])

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/audio"
@@ -32,10 +31,10 @@ var tinyFiles = Files{
 	Whisper: goldens + "/models/whisper/tiny.pt",
 }
 
-// TestMain closes the runtimes that the tests share.
+// TestMain closes the backends that the tests share.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	for _, b := range runtimes {
+	for _, b := range backends {
 		if err := b.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
@@ -44,52 +43,48 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var (
-	runtimesLock sync.Mutex
-	runtimes     = map[string]backend.Backend{} // that tests share, by name
-)
+// backends are those that the tests share, by name. They compile each network once.
+var backends = map[string]*backendtest.Cached{}
 
 // long reports whether long tests are wanted.
-func long() bool { return os.Getenv("LIPSTREAM_LONG") == "1" }
+func long() bool { return os.Getenv(backendtest.LongVariable) == "1" }
 
-// short skips a test that takes more than a second.
-func short(t testing.TB) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("takes more than a second")
+// onEach runs a test on each backend.
+func onEach(t *testing.T, test func(t *testing.T, b *backendtest.Cached)) {
+	for _, name := range []string{openvino.Name, onnxruntime.Name} {
+		t.Run(name, func(t *testing.T) { test(t, openBackend(t, name)) })
 	}
 }
 
-func onEach(t *testing.T, test func(t *testing.T, b backend.Backend)) {
-	t.Run("openvino", func(t *testing.T) { test(t, openBackend(t, openvino.Name)) })
-	t.Run("onnxruntime", func(t *testing.T) { onOne(t, test) })
-}
-
-// onOne runs a test of what does not depend on the backend.
-func onOne(t *testing.T, test func(t *testing.T, b backend.Backend)) {
+// onOne runs a test of Go code that is the same for all backends: on each backend in a
+// long run, otherwise on one.
+func onOne(t *testing.T, test func(t *testing.T, b *backendtest.Cached)) {
+	if long() {
+		onEach(t, test)
+		return
+	}
 	test(t, openBackend(t, onnxruntime.Name))
 }
 
-func openBackend(t testing.TB, name string) backend.Backend {
+func openBackend(t testing.TB, name string) *backendtest.Cached {
 	t.Helper()
-	short(t)
-	runtimesLock.Lock()
-	defer runtimesLock.Unlock()
-	if b := runtimes[name]; b != nil {
+	backendtest.SkipShort(t)
+	if b := backends[name]; b != nil {
 		return b
 	}
+	path, ctx := backendtest.Library(t, name), context.WithoutCancel(t.Context())
 	var b backend.Backend
 	var err error
 	if name == openvino.Name {
-		b, err = openvino.Open(context.WithoutCancel(t.Context()), backendtest.Library(t, name))
+		b, err = openvino.Open(ctx, path)
 	} else {
-		b, err = onnxruntime.Open(context.WithoutCancel(t.Context()), backendtest.Library(t, name))
+		b, err = onnxruntime.Open(ctx, path)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	runtimes[name] = b
-	return b
+	backends[name] = backendtest.NewCached(b)
+	return backends[name]
 }
 
 // stockFor is a stock without networks, closed after the test.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
@@ -33,7 +34,7 @@ func TestEndToEndGolden(t *testing.T) {
 	large := []goldenRun{
 		{name: "r256_g15_mean", steps: 3, guidance: 1.5, frames: []int{0, 5, 15}},
 	}
-	onEach(t, func(t *testing.T, b backend.Backend) {
+	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		if b.Name() == "openvino" { // one run shows that it computes the same
 			playAll(t, b, 128, 24, small[:1])
 			return

@@ -37,7 +37,7 @@ func calls(e *Engine, name string) int64 {
 // picture leaves it as it was, up to a level.
 func TestPlansAreExact(t *testing.T) {
 	picture, fc := portrait(t)
-	onEach(t, func(t *testing.T, b backend.Backend) {
+	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		batched := false
 		run := func(set func(p *memory.Plan)) []lip.Item {
 			o := small(t, b)
@@ -78,7 +78,7 @@ func TestPlansAreExact(t *testing.T) {
 // TestTiles: a VAE that works in tiles gives other pictures, but the same face.
 func TestTiles(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		run := func(tile int) []lip.Item {
 			o := small(t, b)
 			o.Resolution, o.Steps, o.Guidance, o.Plan.Tile = 256, 1, 1, tile
@@ -103,7 +103,7 @@ func TestTiles(t *testing.T) {
 // touch the picture, the result is the same.
 func TestEveryAllocationFails(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		faulty := backendtest.NewFaulty(b)
 		run := func(fail, n int, may memory.Reductions) (items []lip.Item, e *Engine, plans []memory.Plan, err error) {
 			o := small(t, faulty)
@@ -213,7 +213,7 @@ func pushAll(ctx context.Context, e *Engine, items []lip.Item) error {
 // windows smaller.
 func TestSmallerWindowsMidway(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		faulty := backendtest.NewFaulty(b)
 		o := quick(t, faulty)
 		o.Plan.Frames, o.Overlap, o.Steps, o.Allowed = 16, 4, 1, memory.Reductions{Frames: true}
@@ -242,7 +242,7 @@ func TestSmallerWindowsMidway(t *testing.T) {
 // TestBudget: the plan fits the budget, and a budget that nothing fits is
 // refused with what would do.
 func TestBudget(t *testing.T) {
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		o := quick(t, b)
 		o.Allowed = memory.Reductions{Windows: true, Frames: true, Offload: true, Tile: 128, Slices: 2}
 		o.Plan.Frames, o.Overlap = 16, 4
@@ -268,7 +268,7 @@ func TestBudget(t *testing.T) {
 // is room.
 func TestLevels(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		o := small(t, b)
 		o.Steps, o.Guidance, o.Allowed = 1, 1, memory.Reductions{Offload: true}
 		level := memory.Critical
@@ -290,7 +290,7 @@ func TestLevels(t *testing.T) {
 // window is denoised twice.
 func TestResume(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		const frames = 11
 		base := shotOf(picture, fc, 0, frames, 3)
 		base[7].Cut = true
@@ -354,7 +354,7 @@ func TestResume(t *testing.T) {
 // than what there is memory for now.
 func TestResumeWithLessMemory(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		dir := t.TempDir()
 		var j *journal.Journal
 		begin := func(ctx context.Context, set func(o *Options)) (*Engine, error) {
@@ -422,7 +422,7 @@ func marked(items []lip.Item) []lip.Item {
 // pass.
 func TestSilence(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b backend.Backend) {
+	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		run := func(silence string) (items []lip.Item, windows int64) {
 			o := small(t, b)
 			o.Silence, o.Quiet = silence, func(i int64) bool { return i < 2 || i >= 6 && i < 20 }

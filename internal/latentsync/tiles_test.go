@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -257,7 +258,7 @@ func (c coder) decode(t testing.TB, latents []float32, g tiling) []float32 {
 // TestTilesTiny holds tiles of the tiny VAE, whose weights are random, to what
 // was measured less 2 dB, and checks that one tile is the whole.
 func TestTilesTiny(t *testing.T) {
-	onEach(t, func(t *testing.T, b backend.Backend) {
+	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		w := openPath(t, tinyFiles.VAE)
 		for _, c := range []struct {
 			side, tile     int     // pixels
@@ -370,7 +371,7 @@ func fullChild(t *testing.T, path, how string) {
 	in := (&tensor.Tensor{DType: tensor.F32, Shape: []int{len(data) / 4}, Data: data}).F32()
 	g := newTiling(64, size/8, 8)
 	w := openPath(t, path)
-	c := newCoder(t, openBackend(t, openvino.Name), w, precision, g.tile, graph)
+	c := newCoder(t, openBackend(t, openvino.Name).Backend, w, precision, g.tile, graph)
 	w.Release()
 	compiled, held := status(t, "VmHWM:"), status(t, "VmRSS:")
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {

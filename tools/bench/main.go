@@ -1,6 +1,6 @@
-// Command bench measures what nobody measures every day: the optimisations of
-// LatentSync, its denoising network, memory limits, and the server under load.
-// docs/benchmarks.md has the results. Run it from the source folder:
+// Command bench runs the measurements that are not part of lipstream bench: the
+// optimisations of LatentSync, its denoising network, memory limits, and the server
+// under load. docs/benchmarks.md has the results. Run it from the source folder:
 //
 //	go run ./tools/bench --help
 package main
@@ -24,22 +24,22 @@ import (
 )
 
 var cli struct {
-	Ladder ladderCmd `cmd:"" help:"Measure each optimisation of LatentSync alone, and all together."`
-	UNet   unetCmd   `cmd:"" name:"unet" help:"Measure a step of LatentSync's denoising network."`
-	Limit  limitCmd  `cmd:"" help:"Run LatentSync under memory limits of the kernel."`
-	Serve  serveCmd  `cmd:"" help:"Measure the server under load: calls of its API, events, memory."`
+	Ladder ladderCmd `cmd:"" help:"Measure each optimisation of LatentSync, and all of them together."`
+	UNet   unetCmd   `cmd:"" name:"unet" help:"Measure one step of LatentSync's denoising network."`
+	Limit  limitCmd  `cmd:"" help:"Run LatentSync under memory limits set by the kernel."`
+	Serve  serveCmd  `cmd:"" help:"Measure the server under load: API calls, events and memory."`
 }
 
 type ladderCmd struct {
 	ladder.Options
-	Plot []string `placeholder:"FILE" help:"Draw the seconds per window: a .png or .svg file; may be given more than once."`
+	Plot []string `placeholder:"FILE" help:"Draw the seconds per window as .png or .svg; may be repeated."`
 	bench.Output
 }
 
 // Run implements bench ladder.
 func (c *ladderCmd) Run(ctx context.Context) error {
 	for _, path := range c.Plot {
-		if err := chart.CheckPath(path); err != nil { // now, not after an hour
+		if err := chart.CheckPath(path); err != nil { // before the measurement, which can take hours
 			return err
 		}
 	}
@@ -102,8 +102,8 @@ func progress(line string) { _, _ = fmt.Fprintln(os.Stderr, line) }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second interrupt kills
-	command := kong.Parse(&cli, kong.Name("bench"), kong.Description("Measurements of Lipstream: see docs/benchmarks.md."),
+	context.AfterFunc(ctx, stop) // a second interrupt kills the process
+	command := kong.Parse(&cli, kong.Name("bench"), kong.Description("Measure the speed and memory of Lipstream. docs/benchmarks.md explains the results."),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}), kong.BindTo(ctx, (*context.Context)(nil)))
 	err := command.Run()
 	if err == nil {

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -42,28 +43,46 @@ func goldenOf(t testing.TB, f *checkpoint.File, name string) *tensor.Tensor {
 	return g
 }
 
+// TestMain closes the backends that the tests share.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, b := range backends {
+		if err := b.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
+	os.Exit(code)
+}
+
+var backends = map[string]backend.Backend{} // that the tests share, by name
+
+func openBackend(t testing.TB, name string) backend.Backend {
+	t.Helper()
+	backendtest.SkipShort(t)
+	if b := backends[name]; b != nil {
+		return b
+	}
+	path, ctx := backendtest.Library(t, name), context.WithoutCancel(t.Context())
+	var b backend.Backend
+	var err error
+	if name == openvino.Name {
+		b, err = openvino.Open(ctx, path)
+	} else {
+		b, err = onnxruntime.Open(ctx, path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	backends[name] = backendtest.NewCached(b)
+	return backends[name]
+}
+
 // onEach runs a test on each backend.
 func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, to Target)) {
-	t.Run("openvino", func(t *testing.T) {
-		b, err := openvino.Open(t.Context(), backendtest.Library(t, openvino.Name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		test(t, b, For(openvino.Name, tensor.F32))
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("onnxruntime", func(t *testing.T) {
-		b, err := onnxruntime.Open(t.Context(), backendtest.Library(t, onnxruntime.Name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		test(t, b, For(onnxruntime.Name, tensor.F32))
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	for _, name := range []string{openvino.Name, onnxruntime.Name} {
+		t.Run(name, func(t *testing.T) { test(t, openBackend(t, name), For(name, tensor.F32)) })
+	}
 }
 
 var exact = backend.Options{Device: "cpu", Precision: backend.F32}

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
-	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -17,19 +16,11 @@ import (
 // limits only catch what is broken: eight bits of mantissa give about 40 dB.
 func TestHalfPrecision(t *testing.T) {
 	t.Run("bf16", func(t *testing.T) {
-		b, err := openvino.Open(t.Context(), backendtest.Library(t, openvino.Name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
+		b := openBackend(t, openvino.Name)
 		halfPrecision(t, b, "bf16", For(b.Name(), tensor.BF16), backend.Options{Device: "cpu", Precision: backend.BF16}, 25)
 	})
 	t.Run("f16", func(t *testing.T) {
-		b, err := onnxruntime.Open(t.Context(), backendtest.Library(t, onnxruntime.Name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer b.Close()
+		b := openBackend(t, onnxruntime.Name)
 		halfPrecision(t, b, "f16", For(b.Name(), tensor.F16), backend.Options{Device: "cpu"}, 40)
 	})
 }

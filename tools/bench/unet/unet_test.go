@@ -189,7 +189,7 @@ func TestRefused(t *testing.T) {
 		"`batch`: 3 is out":     func(o *Options) { o.Batch = 3 },
 		"`steps`: 0 is out":     func(o *Options) { o.Steps = 0 },
 		"no such file":          func(o *Options) { o.Checkpoint = "nowhere.pt" },
-		"there is no such si":   func(o *Options) { o.Size = "huge" },
+		"`size`: huge is":       func(o *Options) { o.Size = "huge" },
 		"find the peer nowhere": func(o *Options) { o.Peers, o.PeerScripts = "python3", "nowhere" },
 		"f16 is a precision":    func(o *Options) { o.Peers, o.PeerScripts, o.Precision = "python3", "../peers", backend.F16 },
 		"f8":                    func(o *Options) { o.Precision = "f8" },
