@@ -113,7 +113,7 @@ func TestHalfPrecisionLatents(t *testing.T) {
 func TestWindowIsCancelled(t *testing.T) {
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		o := tiny(t, b)
-		o.Steps, o.Guidance = 100, 1
+		o.Steps = 100
 		d := tinyDenoiser(t, o, 16)
 		if err := d.net.ready(t.Context(), 4); err != nil {
 			t.Fatal(err)

@@ -62,6 +62,7 @@ func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 func quick(t testing.TB, b backend.Backend) Options {
 	o := Defaults()
 	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Plan.Frames, o.Overlap = b, "cpu", tinyFiles, 128, 2, 3, 1
+	o.Threads = 1
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech.wav", 1)
 	return o
 }
@@ -142,7 +143,7 @@ func TestSeedsAndBackends(t *testing.T) {
 	picture, fc := portrait(t)
 	run := func(set func(*Options), b backend.Backend) ([]lip.Item, error) {
 		o := quick(t, b)
-		o.Sample = true
+		o.Sample, o.Plan.Frames = true, 4 // a window of which is compiled for other tests too
 		set(&o)
 		e, err := New(t.Context(), o)
 		if err != nil {
@@ -153,7 +154,7 @@ func TestSeedsAndBackends(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		items := shotOf(picture, fc, 0, 4, 0)
+		items := shotOf(picture, fc, 0, 5, 0)
 		process(t, e, items)
 		return items, nil
 	}

@@ -185,7 +185,8 @@ func picture(t testing.TB, name string) *frame.RGB {
 // tiny are the options of the golden runs.
 func tiny(t testing.TB, b backend.Backend) Options {
 	o := Defaults().withParity(everything)
-	o.Backend, o.Files, o.Resolution, o.Steps, o.DeepCache = b, tinyFiles, 128, 3, 0
+	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.DeepCache = b, "cpu", tinyFiles, 128, 3, 0
+	o.Threads = 1 // more of them cost time at these sizes
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech_short.wav", 1)
 	return o
 }

@@ -220,7 +220,7 @@ func newCoder(t testing.TB, b backend.Backend, w *checkpoint.File, precision bac
 		if err != nil {
 			t.Fatal(err)
 		}
-		load := network.Loader{Backend: b, Options: backend.Options{Device: "cpu", Precision: precision}}
+		load := network.Loader{Backend: b, Options: backend.Options{Device: "cpu", Precision: precision, Threads: 1}}
 		if chains[i], err = load.Load(t.Context(), []*onnx.Graph{g}); err != nil {
 			t.Fatal(err)
 		}

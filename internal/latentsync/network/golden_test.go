@@ -85,7 +85,8 @@ func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, to Target))
 	}
 }
 
-var exact = backend.Options{Device: "cpu", Precision: backend.F32}
+// exact has one thread, because more of them cost time at these sizes.
+var exact = backend.Options{Device: "cpu", Precision: backend.F32, Threads: 1}
 
 // swap exchanges the second and third of five dimensions: (B, C, F, h, w), as
 // the original has them, and (B, F, C, h, w), flattened to (B·F, C, h, w).

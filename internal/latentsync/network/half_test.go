@@ -17,11 +17,11 @@ import (
 func TestHalfPrecision(t *testing.T) {
 	t.Run("bf16", func(t *testing.T) {
 		b := openBackend(t, openvino.Name)
-		halfPrecision(t, b, "bf16", For(b.Name(), tensor.BF16), backend.Options{Device: "cpu", Precision: backend.BF16}, 25)
+		halfPrecision(t, b, "bf16", For(b.Name(), tensor.BF16), backend.Options{Device: "cpu", Precision: backend.BF16, Threads: 1}, 25)
 	})
 	t.Run("f16", func(t *testing.T) {
 		b := openBackend(t, onnxruntime.Name)
-		halfPrecision(t, b, "f16", For(b.Name(), tensor.F16), backend.Options{Device: "cpu"}, 40)
+		halfPrecision(t, b, "f16", For(b.Name(), tensor.F16), backend.Options{Device: "cpu", Threads: 1}, 40)
 	})
 }
 
