@@ -25,7 +25,7 @@ const (
 	pieceSeconds = 20
 )
 
-// maker makes test inputs in a folder of its own.
+// maker creates test inputs in its own folder.
 type maker struct {
 	tools media.Tools
 	dir   string
@@ -77,7 +77,7 @@ func movement(size Size, seconds int) string {
 	}, ";")
 }
 
-// inputs makes a video and a voice of so many seconds, without encoding the
+// inputs makes a video and a voice of this length, without encoding the
 // video again.
 func (m *maker) inputs(ctx context.Context, seconds float64) (video, voice string, err error) {
 	length := strconv.FormatFloat(seconds, 'f', 3, 64)
@@ -99,7 +99,7 @@ func (m *maker) transcode(ctx context.Context, video, voice string) (usage, erro
 		"-c:v", "libx264", "-preset", media.DefaultPreset, "-crf", "18", "-pix_fmt", "yuv420p", "-c:a", "aac", "-movflags", "+faststart", out)
 }
 
-// usage is what a process took.
+// usage is the time that a process used.
 type usage struct {
 	elapsed time.Duration
 	cpu     time.Duration // of all its threads and of the processes that it waited for (not on Windows)

@@ -19,7 +19,7 @@ import (
 // started and to remove its files.
 const Grace = 20 * time.Second
 
-// Job is what RunJob saw of a job.
+// Job is the result of RunJob.
 type Job struct {
 	End      lipstream.Event // its last event: done or error
 	ExitCode int             // -1 after a signal, and for a program that could not be started

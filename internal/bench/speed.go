@@ -93,7 +93,7 @@ type RunResult struct {
 	CPU         float64 `json:"cpu_s"`            // of the process and its children
 	MemoryPeak  int64   `json:"memory_peak"`      // bytes, of the process and its children together
 	Engine      string  `json:"engine"`
-	// Memory is what they held over time, bytes, in even steps.
+	// Memory is their memory over time in bytes, in even steps.
 	Memory []int64 `json:"memory,omitempty"`
 }
 
@@ -106,8 +106,8 @@ type RunReport struct {
 	Results
 }
 
-// Run measures speed and memory of whole jobs, each in a process of its own
-// as a user would start it. Beside them it measures decoding and encoding alone.
+// Run measures the speed and memory of complete jobs, each in its own process, as a
+// user starts it. For comparison it measures decoding and encoding alone.
 func Run(ctx context.Context, o RunOptions) (*RunReport, error) {
 	if o.Progress == nil {
 		o.Progress = func(string) {}

@@ -16,7 +16,7 @@ import (
 // Status is the outcome of a check.
 type Status string
 
-// The statuses. A warning is something that works, but not well.
+// The statuses. Warning means that it works, but not well.
 const (
 	OK      Status = "ok"
 	Missing Status = "missing"
