@@ -109,6 +109,13 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	// Refuse what the server would refuse, before anything is uploaded.
+	if err := spec.CheckRemote(); err != nil {
+		return err
+	}
+	if err := spec.Job().Check(); err != nil {
+		return err
+	}
 	if _, err := os.Stat(s.Output); s.Output != "" && err == nil && !s.Overwrite {
 		return fault.Output.New("write "+s.Output, "it already exists", "add `overwrite` to replace it")
 	}

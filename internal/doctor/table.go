@@ -5,6 +5,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // WriteTable writes the report as a table: a line for each check, and below it how to
@@ -21,6 +23,6 @@ func (r Report) WriteTable(w io.Writer) error {
 			fmt.Fprintf(&b, "%-7s  %-*s  -> %s\n", "", wide, "", c.Fix)
 		}
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, fault.Flags(b.String()))
 	return err
 }
