@@ -48,7 +48,7 @@ func TestMemoryLimit(t *testing.T) {
 			}()
 			dir := newJob(t, t.TempDir()).dir // with its folders
 			args := append([]string{"run", "--video", in("head.mp4"), "--audio", in("short.wav"), "--length", "shortest", "-o", "out.mp4", "--resume", "never", "--report", "report.json",
-				"--engine", "latentsync", "--models", models, "--resolution", "128", "--steps", "2"}, c.args...)
+				"--engine", "latentsync", "--models", models, "--resolution", "128", "--steps", "1"}, c.args...)
 			cmd := g.Command(binary, args...)
 			var stderr bytes.Buffer
 			cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr

@@ -53,10 +53,10 @@ func TestParts(t *testing.T) {
 	t.Parallel()
 	needRuntime(t)
 	dir := t.TempDir()
-	// 8 s of one shot, and 8 s with a cut after 3.32 s to the mirrored picture.
+	// 4 s of one shot, and 4 s with a cut after 1.68 s to the mirrored picture.
 	for _, line := range []string{
-		"-loop 1 -framerate 25 -i portrait.png -t 8 -vf scale=340:340,rotate=0.04*sin(2*PI*t),crop=320:240:10:30+4*sin(3*t) -c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p -g 25 " + filepath.Join(dir, "shot.mp4"),
-		"-i " + filepath.Join(dir, "shot.mp4") + " -filter_complex [0]split[a][b];[a]trim=end_frame=83[c];[b]trim=start_frame=83,setpts=PTS-STARTPTS,hflip,hue=h=120[d];[c][d]concat -c:v libx264 -preset ultrafast -crf 10 -r 25 " + filepath.Join(dir, "cut.mp4"),
+		"-loop 1 -framerate 25 -i portrait.png -t 4 -vf scale=340:340,rotate=0.04*sin(2*PI*t),crop=320:240:10:30+4*sin(3*t) -c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p -g 25 " + filepath.Join(dir, "shot.mp4"),
+		"-i " + filepath.Join(dir, "shot.mp4") + " -filter_complex [0]split[a][b];[a]trim=end_frame=42[c];[b]trim=start_frame=42,setpts=PTS-STARTPTS,hflip,hue=h=120[d];[c][d]concat -c:v libx264 -preset ultrafast -crf 10 -r 25 " + filepath.Join(dir, "cut.mp4"),
 	} {
 		if err := ffmpeg(inputs, strings.Fields(line)...); err != nil {
 			t.Fatal(err)
@@ -72,11 +72,11 @@ func TestParts(t *testing.T) {
 		// frame, which moves its points by a fraction of a pixel.
 		exact bool
 	}{
-		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", 2 * time.Second, false},
-		{"preview at a cut", filepath.Join(dir, "cut.mp4"), "preview", 3 * time.Second, true},
+		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", 1500 * time.Millisecond, false},
+		{"preview at a cut", filepath.Join(dir, "cut.mp4"), "preview", 1500 * time.Millisecond, true},
 		{"preview of a picture", in("portrait.png"), "preview", time.Second, false},
-		{"latentsync in a shot", filepath.Join(dir, "shot.mp4"), "latentsync", 3 * time.Second, false},
-		{"latentsync at a cut", filepath.Join(dir, "cut.mp4"), "latentsync", 3 * time.Second, true},
+		{"latentsync in a shot", filepath.Join(dir, "shot.mp4"), "latentsync", 1500 * time.Millisecond, false},
+		{"latentsync at a cut", filepath.Join(dir, "cut.mp4"), "latentsync", 1500 * time.Millisecond, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.engine == "latentsync" {

@@ -19,7 +19,7 @@ func TestResume(t *testing.T) {
 	models := tinyModels(t)
 	dir := t.TempDir()
 	args := []string{"run", "--video", in("portrait.png"), "--audio", in("one.wav"), "-o", "out.mp4", "--json", "-y",
-		"--engine", "latentsync", "--models", models, "--resolution", "128", "--steps", "2", "--crf", "0", "--frames-per-window", "8"}
+		"--engine", "latentsync", "--models", models, "--resolution", "64", "--steps", "2", "--crf", "0", "--frames-per-window", "8"}
 	run := func(extra ...string) (*job, []byte) {
 		j := newJob(t, dir, append(args, extra...)...).start()
 		<-j.done
