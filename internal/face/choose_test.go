@@ -4,13 +4,14 @@ import (
 	"os"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
 // Two people: each choice takes its own and keeps it when they move.
 func TestChoices(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	var frames []*frame.Frame
 	for i := range 24 {
@@ -59,7 +60,7 @@ func unequal(portrait *frame.RGB, i int, mirrored bool) *frame.Frame {
 
 // The chosen one leaves: nobody else who was there is taken instead.
 func TestNoSwitch(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	var frames []*frame.Frame
 	for i := range 40 {
@@ -88,7 +89,7 @@ func TestNoSwitch(t *testing.T) {
 // A large face and a small one that the whole picture's level does not see:
 // every choice is among both, from the first frame on.
 func TestChoicesUnequal(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	for _, mirrored := range []bool{false, true} {
 		var frames []*frame.Frame
@@ -122,7 +123,7 @@ func TestChoicesUnequal(t *testing.T) {
 // A small second face that comes later is found within one round of the finer
 // levels.
 func TestSmallNewcomer(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	n := float64(portrait.W)
 	draw := func(i int, both bool) *frame.Frame {
