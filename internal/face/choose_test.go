@@ -126,17 +126,25 @@ func TestSmallNewcomer(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	n := float64(portrait.W)
-	draw := func(i int, both bool) *frame.Frame {
+	draw := func(x float64, both bool) *frame.Frame {
 		p := grey(1280, 720)
-		place(p, portrait, 350+float64(i%2), 360, 700/n, 0)
+		place(p, portrait, x, 360, 700/n, 0)
 		if both {
 			place(p, portrait, 1110, 400, 260/n, 0)
 		}
 		return toFrame(p)
 	}
+	one := []*frame.Frame{draw(350, false), draw(351, false)}
+	two := []*frame.Frame{draw(350, true), draw(351, true)}
 	var frames []*frame.Frame
 	for i := range 5 + 3*detectEvery + LookAhead + 5 {
-		frames = append(frames, draw(i, i >= 5))
+		from := one[i%2]
+		if i >= 5 {
+			from = two[i%2]
+		}
+		f := frame.New(from.Format)
+		copy(f.Data, from.Data)
+		frames = append(frames, f)
 	}
 	tr := newTracker(t, "2")
 	tr.cuts.disabled = true
