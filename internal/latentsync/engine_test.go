@@ -323,7 +323,7 @@ func TestNames(t *testing.T) {
 	for version, want := range map[string]string{"": "latentsync", "1.6": "latentsync 1.6"} {
 		o := Defaults()
 		o.Version = version
-		e := &Engine{o: o, stock: newStock(o)}
+		e := &Engine{o: o, networks: newNetworks(o)}
 		if e.Name() != want || e.Hold() != 15 {
 			t.Errorf("%q, Hold %d", e.Name(), e.Hold())
 		}
