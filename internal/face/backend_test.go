@@ -2,12 +2,12 @@ package face
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 )
@@ -31,69 +31,60 @@ func installed(t testing.TB) []string {
 	return names
 }
 
+// backends are those that the tests share, by name. They compile each network once.
+var backends = map[string]*backendtest.Cached{}
+
 func open(t testing.TB, name string) backend.Backend {
 	t.Helper()
-	b, err := runtimes.Open(t.Context(), name)
+	if b := backends[name]; b != nil {
+		return b
+	}
+	b, err := runtimes.Open(context.WithoutCancel(t.Context()), name)
 	if err != nil {
 		t.Fatal(err) // it is installed, so this is no reason to skip
 	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b
+	backends[name] = backendtest.NewCached(b)
+	return backends[name]
 }
 
-// openBackend opens the preferred backend.
+// openBackend returns OpenVINO, which runs the networks faster, or in a short run ONNX
+// Runtime, which compiles them faster.
 func openBackend(t testing.TB) backend.Backend {
 	t.Helper()
-	installed(t)
-	return open(t, "")
+	names := installed(t)
+	if testing.Short() {
+		return open(t, names[len(names)-1])
+	}
+	return open(t, names[0])
 }
 
 // eachBackend runs the test on every backend that is installed.
 func eachBackend(t *testing.T, run func(t *testing.T, b backend.Backend)) {
+	backendtest.SkipShort(t)
 	for _, name := range installed(t) {
 		t.Run(name, func(t *testing.T) { run(t, open(t, name)) })
 	}
 }
 
-// shared are the networks of the tests that do not care which backend runs
-// them: compiling them takes longer than most tests.
-var shared struct {
-	backend  backend.Backend
-	detector *Detector
-	mesh     *Mesh
-}
-
-// nets returns the shared networks.
+// nets returns the networks on that backend, which closes them.
 func nets(t testing.TB) (*Detector, *Mesh) {
 	t.Helper()
-	installed(t)
-	if shared.mesh != nil {
-		return shared.detector, shared.mesh
-	}
-	// Not the test's context: the networks outlive it.
-	ctx := context.Background()
-	var err error
-	if shared.backend, err = runtimes.Open(ctx, ""); err != nil {
+	b := openBackend(t)
+	d, err := NewDetector(t.Context(), b, 1)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if shared.detector, err = NewDetector(ctx, shared.backend, 1); err != nil {
+	m, err := NewMesh(t.Context(), b, 1)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if shared.mesh, err = NewMesh(ctx, shared.backend, 1); err != nil {
-		t.Fatal(err)
-	}
-	return shared.detector, shared.mesh
+	return d, m
 }
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if shared.mesh != nil {
-		err := errors.Join(shared.detector.Close(), shared.mesh.Close(), shared.backend.Close())
-		if err != nil {
+	for _, b := range backends {
+		if err := b.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = max(code, 1)
 		}

@@ -4,13 +4,14 @@ import (
 	"os"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
 // Two people: each choice takes its own and keeps it when they move.
 func TestChoices(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	var frames []*frame.Frame
 	for i := range 24 {
@@ -59,7 +60,7 @@ func unequal(portrait *frame.RGB, i int, mirrored bool) *frame.Frame {
 
 // The chosen one leaves: nobody else who was there is taken instead.
 func TestNoSwitch(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	var frames []*frame.Frame
 	for i := range 40 {
@@ -88,7 +89,7 @@ func TestNoSwitch(t *testing.T) {
 // A large face and a small one that the whole picture's level does not see:
 // every choice is among both, from the first frame on.
 func TestChoicesUnequal(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	for _, mirrored := range []bool{false, true} {
 		var frames []*frame.Frame
@@ -122,20 +123,28 @@ func TestChoicesUnequal(t *testing.T) {
 // A small second face that comes later is found within one round of the finer
 // levels.
 func TestSmallNewcomer(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	n := float64(portrait.W)
-	draw := func(i int, both bool) *frame.Frame {
+	draw := func(x float64, both bool) *frame.Frame {
 		p := grey(1280, 720)
-		place(p, portrait, 350+float64(i%2), 360, 700/n, 0)
+		place(p, portrait, x, 360, 700/n, 0)
 		if both {
 			place(p, portrait, 1110, 400, 260/n, 0)
 		}
 		return toFrame(p)
 	}
+	one := []*frame.Frame{draw(350, false), draw(351, false)}
+	two := []*frame.Frame{draw(350, true), draw(351, true)}
 	var frames []*frame.Frame
 	for i := range 5 + 3*detectEvery + LookAhead + 5 {
-		frames = append(frames, draw(i, i >= 5))
+		from := one[i%2]
+		if i >= 5 {
+			from = two[i%2]
+		}
+		f := frame.New(from.Format)
+		copy(f.Data, from.Data)
+		frames = append(frames, f)
 	}
 	tr := newTracker(t, "2")
 	tr.cuts.disabled = true

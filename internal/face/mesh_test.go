@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -238,7 +239,7 @@ func half(p *frame.RGB) *frame.RGB {
 
 // A face of 60 pixels anywhere in a full-HD picture is found, by tiles.
 func TestSearchFindsSmallFaces(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	d, m := nets(t)
 	face := half(half(readPNG(t, "portrait.png"))) // 128 x 128, face about 46 wide
 	for _, at := range [][2]float64{{960, 540}, {200, 200}, {1700, 900}, {640, 800}, {1300, 150}} {

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
@@ -15,14 +16,6 @@ func toFrame(p *frame.RGB) *frame.Frame {
 	f := frame.New(frame.Format{Width: p.W, Height: p.H, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
 	f.FromRGB(p)
 	return f
-}
-
-// slow skips a test of many frames with -short.
-func slow(t *testing.T) {
-	t.Helper()
-	if testing.Short() {
-		t.Skip("follows faces over many frames")
-	}
 }
 
 // stage is where the portrait is put in a scene.
@@ -111,7 +104,7 @@ func meanError(f *Face, ref []Point, to frame.Affine) (points, shift float64) {
 // A head that wanders, turns and comes nearer is followed within a pixel and
 // without lag.
 func TestFollowsMotion(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
 	var frames []*frame.Frame
@@ -170,7 +163,7 @@ func bestLag(a, b []float64) int {
 
 // A still with noise: smoothing at least halves the jitter.
 func TestSmoothingStill(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	base := grey(sceneW, sceneH)
 	place(base, portrait, 320, 240, 0.7, 0)
@@ -243,9 +236,11 @@ func jitter(p [][]Point, pick func(int) bool) float64 {
 // One picture repeated is looked at once, and its face is one object.
 func TestStillPictureIsFree(t *testing.T) {
 	portrait := readPNG(t, "portrait.png")
+	picture, _ := scene(portrait, stage{320, 240, 0.9, 0})
 	var frames []*frame.Frame
 	for range 30 {
-		f, _ := scene(portrait, stage{320, 240, 0.9, 0})
+		f := frame.New(picture.Format)
+		copy(f.Data, picture.Data)
 		frames = append(frames, f)
 	}
 	tr := newTracker(t, "")
@@ -263,7 +258,7 @@ func TestStillPictureIsFree(t *testing.T) {
 // The next shot has another face elsewhere: a cut, a new track, and nothing
 // of one shot in the other.
 func TestCutRestarts(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
 	var frames []*frame.Frame
@@ -297,7 +292,7 @@ func TestCutRestarts(t *testing.T) {
 // A face that leaves for long comes back as a new track; a short gap is
 // bridged.
 func TestGaps(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	var frames []*frame.Frame
 	gone := func(i int) bool { return i >= 10 && i < 13 || i >= 22 && i < 32 }
@@ -344,7 +339,7 @@ func TestGaps(t *testing.T) {
 
 // A jump cut in an unchanged room: the same person, at once, on a new track.
 func TestJump(t *testing.T) {
-	slow(t)
+	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
 	var frames []*frame.Frame

@@ -16,16 +16,16 @@ import (
 // denoiser turns noise into the latents of windows of frames.
 type denoiser struct {
 	o      Options
-	net    *member
+	net    *model
 	config network.UNetConfig
 	latent int // side of the latents
 	tokens int // audio tokens a frame
 	noise  []float32
 }
 
-// member is the UNet, for windows of so many frames.
-func (d *denoiser) member() member {
-	return member{name: workUNet, parts: true, batch: 1, file: d.o.Files.unet, precision: planned,
+// model is the UNet, for windows of so many frames.
+func (d *denoiser) model() model {
+	return model{name: workUNet, parts: true, batch: 1, file: d.o.Files.unet, precision: planned,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
 			u, err := network.NewUNet(d.config, network.UNetShape{Batch: d.net.batch, Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
 			if err != nil {
@@ -35,7 +35,7 @@ func (d *denoiser) member() member {
 		}}
 }
 
-// condition is what a frame gives to its window besides noise.
+// condition is what the UNet gets of a frame besides noise.
 type condition struct {
 	latents []float32 // [8, latent, latent]: masked picture, then reference
 	tokens  []float32 // [tokens, AudioDim]
@@ -72,7 +72,7 @@ func (d *denoiser) windows(ctx context.Context, mask []float32, list []task) ([]
 	if err := d.walk(ctx, list[0].first, tracks); err != nil {
 		return nil, err
 	}
-	d.net.stock.note(workWindow, int64(len(list)), time.Since(began), 0)
+	d.net.networks.note(workWindow, int64(len(list)), time.Since(began), 0)
 	out := make([][][]float32, len(list))
 	for i := range list {
 		x, n := tracks[min(i, len(tracks)-1)].x, len(d.noise)
@@ -94,7 +94,7 @@ func (d *denoiser) windows(ctx context.Context, mask []float32, list []task) ([]
 // fewer than the plan has, the last one fills up: another network would have to
 // be compiled for them.
 func (d *denoiser) together(list []task) task {
-	d.net.batch = d.net.stock.plan().Windows
+	d.net.batch = d.net.networks.plan().Windows
 	all := task{first: list[0].first}
 	for i := range d.net.batch {
 		all.frames = append(all.frames, list[min(i, len(list)-1)].frames...)
@@ -164,7 +164,7 @@ func (d *denoiser) walk(ctx context.Context, first int64, tracks []*track) error
 				return err
 			}
 		}
-		d.net.stock.note(workStep, int64(len(tracks)), time.Since(began), 0)
+		d.net.networks.note(workStep, int64(len(tracks)), time.Since(began), 0)
 		if d.o.Progress != nil {
 			d.o.Progress(first, k+1, len(timesteps))
 		}
@@ -224,9 +224,9 @@ func (d *denoiser) predict(ctx context.Context, timestep int, full bool, branche
 	return nil
 }
 
-// broken tells of numbers that a network must not give.
+// broken returns the error for output of a network that is not finite.
 func broken(op, subject string, err error) error {
-	return fault.Internal.Wrap(op+" "+subject, err, "look for damaged weights: lipstream models check --deep; or use --precision f32")
+	return fault.Internal.Wrap(op+" "+subject, err, "run lipstream models check --deep to look for damaged weights, or set `precision` to f32")
 }
 
 // finite refuses what cannot become a picture.

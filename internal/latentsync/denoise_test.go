@@ -24,7 +24,7 @@ func tinyDenoiser(t testing.TB, o Options, side int) *denoiser {
 		t.Fatal(err)
 	}
 	d := &denoiser{o: o, config: config, latent: side, tokens: 50, noise: make([]float32, 4*side*side)}
-	d.net = stockFor(t, o).add(d.member())
+	d.net = networksFor(t, o).add(d.model())
 	return d
 }
 

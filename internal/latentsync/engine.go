@@ -17,34 +17,33 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// Engine implements lip.Engine. Its methods must not be called concurrently, but
-// for Report.
+// Engine implements lip.Engine. Only Report may be called while another method runs.
 type Engine struct {
 	o        Options
-	stock    *stock
+	networks *networks
 	features *features
 	painter  *painter
 	denoiser *denoiser
-	needs    func(memory.Plan) int64 // about how much memory a plan takes at most, bytes
+	needs    func(memory.Plan) int64 // estimates the most memory that a plan takes, in bytes
 	longest  int                     // frames of a window, also of an earlier run with more memory
 	pace     pace
 
 	shot  shot
 	track int
-	rest  []float32 // the last picture painted in this shot, which silence goes on with
+	last  []float32 // the last image painted in this shot, which SilenceHold repeats
 	out   []lip.Item
 
-	past    *journal.Record // the next window of an earlier run
-	present bool            // there is none any more
+	pending   *journal.Record // the next window of an earlier run
+	exhausted bool            // the journal has no more of them
 }
 
-// New opens the checkpoints, checks them, chooses the plan and loads the
-// networks that it keeps.
+// New opens and checks the checkpoints, chooses a plan, and loads the networks that the
+// plan keeps loaded.
 func New(ctx context.Context, o Options) (e *Engine, err error) {
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
-	e = &Engine{o: o, stock: newStock(o)}
+	e = &Engine{o: o, networks: newNetworks(o)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.Close())
@@ -66,27 +65,27 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 	return e, e.try(func() error { return e.load(ctx) })
 }
 
-// assemble makes the parts of the engine, without loading anything.
+// assemble creates the parts of the engine. It loads nothing.
 func (e *Engine) assemble(c configs) {
-	o, s := e.o, e.stock
+	o, s := e.o, e.networks
 	side := o.Resolution / c.vae.Factor()
 	d := &denoiser{o: o, config: c.unet, latent: side, tokens: c.whisper.Tokens(), noise: make([]float32, c.unet.Out*side*side)}
 	sampler.Noise(d.noise, o.Seed, 0, 0)
-	d.net = s.add(d.member())
+	d.net = s.add(d.model())
 	if o.Batched {
 		d.net.batch = s.plan().Windows
 	}
 	p := newPainter(o, c.vae)
-	p.encoder, p.decoder = s.add(p.member(workEncoder, network.VAEEncoder, c.vae.Factor())), s.add(p.member(workDecoder, network.VAEDecoder, 1))
+	p.encoder, p.decoder = s.add(p.model(workEncoder, network.VAEEncoder, c.vae.Factor())), s.add(p.model(workDecoder, network.VAEDecoder, 1))
 	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
-	f.net = s.add(f.member(o.Files.Whisper))
+	f.net = s.add(f.model(o.Files.Whisper))
 	e.denoiser, e.painter, e.features = d, p, f
 }
 
-// planned is the precision of UNet and VAE.
+// planned returns the precision of the UNet and the VAE.
 func planned(p memory.Plan) backend.Precision { return backend.Precision(p.Precision) }
 
-// exact is the precision of Whisper, which takes no time worth saving.
+// exact returns the precision of Whisper, which is too fast to gain from half precision.
 func exact(p memory.Plan) backend.Precision {
 	if planned(p) == backend.BF16 {
 		return backend.F32
@@ -94,15 +93,15 @@ func exact(p memory.Plan) backend.Precision {
 	return planned(p)
 }
 
-// load loads what the plan keeps loaded. The UNet comes first: compiling it
-// takes the most memory.
+// load loads the networks that the plan keeps loaded, the UNet first, because compiling
+// it takes the most memory.
 func (e *Engine) load(ctx context.Context) error {
-	plan := e.stock.plan()
+	plan := e.networks.plan()
 	if plan.Offload != memory.OffloadNone {
 		return nil
 	}
 	for _, n := range []struct {
-		*member
+		*model
 		frames int
 	}{{e.denoiser.net, plan.Frames}, {e.painter.encoder, plan.VAEFrames}, {e.painter.decoder, plan.VAEFrames}, {e.features.net, 1}} {
 		if err := n.ready(ctx, n.frames); err != nil {
@@ -112,26 +111,26 @@ func (e *Engine) load(ctx context.Context) error {
 	return nil
 }
 
-// configs are the topologies of the checkpoints.
+// configs holds the topologies of the checkpoints.
 type configs struct {
 	unet    network.UNetConfig
 	vae     network.VAEConfig
 	whisper network.WhisperConfig
-	parts   []int64 // weights of the UNet's graphs
+	parts   []int64 // numbers of weights of the UNet's graphs
 }
 
 // open opens and checks the checkpoints.
 func (e *Engine) open() (c configs, err error) {
-	precision := planned(e.stock.plan())
-	unet, err := e.stock.open(e.o.Files.unet(precision))
+	precision := planned(e.networks.plan())
+	unet, err := e.networks.open(e.o.Files.unet(precision))
 	if err != nil {
 		return c, err
 	}
-	vae, err := e.stock.open(e.o.Files.vae(precision))
+	vae, err := e.networks.open(e.o.Files.vae(precision))
 	if err != nil {
 		return c, err
 	}
-	whisper, err := e.stock.open(e.o.Files.Whisper)
+	whisper, err := e.networks.open(e.o.Files.Whisper)
 	if err != nil {
 		return c, err
 	}
@@ -147,7 +146,7 @@ func (e *Engine) open() (c configs, err error) {
 	return c, c.count(unet)
 }
 
-// count counts the weights of the UNet's graphs.
+// count fills in parts.
 func (c *configs) count(weights *checkpoint.File) error {
 	shape := network.UNetShape{Batch: 1, Frames: 1, Latent: 1 << len(c.unet.Channels), Tokens: c.whisper.Tokens()}
 	u, err := network.NewUNet(c.unet, shape, weights, network.Target{})
@@ -164,7 +163,7 @@ func (c *configs) count(weights *checkpoint.File) error {
 	return nil
 }
 
-// fit refuses checkpoints that do not belong together.
+// fit returns an error if the checkpoints do not fit each other or the options.
 func (c configs) fit(o Options) error {
 	apart := func(subject, cause, hint string) error {
 		return fault.Input.New("use checkpoints "+subject, cause, hint)
@@ -185,18 +184,18 @@ func (c configs) fit(o Options) error {
 	return nil
 }
 
-// Name is "latentsync", with the version where it is known.
+// Name is "latentsync", with the version where it is recalled.
 func (e *Engine) Name() string { return e.o.Name() }
 
-// Hold is what the windows in flight take and the overlap with the one before,
-// less one frame. Cheaper plans hold less.
+// Hold implements lip.Engine: the frames of the windows in flight and of the overlap
+// with the window before them, less one. Cheaper plans hold less.
 func (e *Engine) Hold() int {
-	p := e.stock.governor.Best()
+	p := e.networks.governor.Best()
 	p.Frames = max(p.Frames, e.longest)
 	return e.o.hold(p)
 }
 
-// Push takes a frame and gives those whose windows are complete.
+// Push implements lip.Engine. It returns the frames whose windows are complete.
 func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	e.out = e.out[:0]
 	if err := ctx.Err(); err != nil {
@@ -227,32 +226,32 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 		return e.out, nil
 	}
 	e.track = it.Face.Track
-	if rests, err := e.rests(ctx, it, m); rests || err != nil {
+	if passed, err := e.passSilence(ctx, it, m); passed || err != nil {
 		return e.out, err
 	}
 	e.shot.add(&held{item: it, index: it.Frame.Index, matrix: m, crop: e.painter.aligner.Crop(it.Frame, m)})
 	return e.out, e.advance(ctx, false)
 }
 
-// Flush finishes the last shot.
+// Flush implements lip.Engine. It finishes the last shot.
 func (e *Engine) Flush(ctx context.Context) ([]lip.Item, error) {
 	e.out = e.out[:0]
 	return e.out, e.end(ctx)
 }
 
-// end finishes the shot.
+// end finishes the shot and forgets it.
 func (e *Engine) end(ctx context.Context) error {
 	if err := e.complete(ctx); err != nil {
 		return err
 	}
 	if !e.o.IgnoreCuts {
-		e.rest = nil
+		e.last = nil
 		e.painter.aligner.Reset()
 	}
 	return nil
 }
 
-// complete finishes the frames that the shot has.
+// complete finishes all frames of the shot so far.
 func (e *Engine) complete(ctx context.Context) error {
 	if err := e.advance(ctx, true); err != nil {
 		return err
@@ -262,9 +261,9 @@ func (e *Engine) complete(ctx context.Context) error {
 	return err
 }
 
-// advance denoises the windows that the shot's frames fill, as many in flight
-// as the plan says, and finishes the frames that no later window will change.
-// Short of memory it goes on with the next cheaper plan.
+// advance denoises the windows that are full, or at the end of the shot all, with as
+// many in flight as the plan says. It finishes the frames that no later window changes.
+// If an allocation fails, it continues with the next cheaper plan.
 func (e *Engine) advance(ctx context.Context, end bool) error {
 	for {
 		size, err := e.size()
@@ -273,11 +272,11 @@ func (e *Engine) advance(ctx context.Context, end bool) error {
 		}
 		overlap := e.o.overlap(size)
 		list := e.shot.windows(size, overlap, end)
-		inFlight := e.stock.plan().Windows
+		inFlight := e.networks.plan().Windows
 		if len(list) == 0 || !end && len(list) < inFlight {
 			return nil
 		}
-		list = list[:alike(list, inFlight)]
+		list = list[:sameLength(list, inFlight)]
 		latents, err := e.chunk(ctx, list)
 		if fault.KindOf(err) == fault.Memory {
 			if err := e.retreat(err); err != nil {
@@ -299,8 +298,9 @@ func (e *Engine) advance(ctx context.Context, end bool) error {
 	}
 }
 
-// alike is how many of the first windows, at most n, have the same length.
-func alike(list []window, n int) int {
+// sameLength returns how many windows at the beginning of list, at most n, have as many
+// frames as the first.
+func sameLength(list []window, n int) int {
 	for i, w := range list {
 		if i == n || len(w.frames) != len(list[0].frames) {
 			return i
@@ -309,25 +309,26 @@ func alike(list []window, n int) int {
 	return len(list)
 }
 
-// chunk gives the latents of some windows: an earlier run's, or denoised now.
+// chunk returns the latents of windows. It takes them from an earlier run or denoises
+// them.
 func (e *Engine) chunk(ctx context.Context, list []window) ([][][]float32, error) {
 	latents := make([][][]float32, len(list))
-	known := 0
-	for known < len(list) {
-		l, err := e.recall(list[known])
+	recalled := 0
+	for recalled < len(list) {
+		l, err := e.recall(list[recalled])
 		if err != nil {
 			return nil, err
 		}
 		if l == nil {
 			break
 		}
-		latents[known] = l
-		known++
+		latents[recalled] = l
+		recalled++
 	}
-	if known == len(list) {
+	if recalled == len(list) {
 		return latents, nil
 	}
-	list = list[known:]
+	list = list[recalled:]
 	tasks := make([]task, len(list))
 	for i, w := range list {
 		if err := e.observe(ctx, w.frames); err != nil {
@@ -346,12 +347,12 @@ func (e *Engine) chunk(ctx context.Context, list []window) ([][][]float32, error
 		if err := e.record(w, fresh[i]); err != nil {
 			return nil, err
 		}
-		latents[known+i] = fresh[i]
+		latents[recalled+i] = fresh[i]
 	}
 	return latents, nil
 }
 
-// observe gives frames their conditions.
+// observe computes the conditions of frames.
 func (e *Engine) observe(ctx context.Context, frames []*held) error {
 	for _, h := range frames {
 		if h.tokens != nil {
@@ -365,7 +366,7 @@ func (e *Engine) observe(ctx context.Context, frames []*held) error {
 	return e.painter.encode(ctx, frames)
 }
 
-// finish paints the first n frames that wait and gives them out.
+// finish paints the first n waiting frames and adds them to the output.
 func (e *Engine) finish(ctx context.Context, n int) error {
 	frames := e.shot.take(n)
 	if len(frames) == 0 {
@@ -385,8 +386,8 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 	}
 	for i, h := range frames {
 		e.out = append(e.out, e.paint(h.item, h.matrix, h.crop, pictures[i]))
-		e.rest = pictures[i]
-		h.item, h.result = lip.Item{}, nil // a later window conditions on h, no more
+		e.last = pictures[i]
+		h.item, h.result = lip.Item{}, nil // later windows need only the condition
 	}
 	return nil
 }
@@ -394,14 +395,14 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 // paint returns the item with the generated image as its layer.
 func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Item {
 	it.Layer = layer{e.painter, m, crop, image}
-	if e.painter.o.Whole { // the aligner, which the next crop uses too, takes part
+	if e.painter.o.Whole { // this uses the aligner, which has a state, as the next crop does
 		it.Composite()
 	}
 	return it
 }
 
-// Close releases networks and checkpoints. It may be called more than once.
-func (e *Engine) Close() error { return e.stock.Close() }
+// Close releases the networks and checkpoints. It may be called more than once.
+func (e *Engine) Close() error { return e.networks.Close() }
 
 // held is a frame on its way through the engine.
 type held struct {
@@ -410,5 +411,5 @@ type held struct {
 	index  int64
 	matrix frame.Affine
 	crop   *frame.RGB
-	result []float32 // its latents, once a window has given them
+	result []float32 // denoised latents; nil before
 }

@@ -33,7 +33,7 @@ func (e *Engine) measure(ctx context.Context) (cost, error) {
 		*to = time.Since(began)
 		return err
 	}
-	size := e.stock.plan().Frames
+	size := e.networks.plan().Frames
 	frames := size * d.net.batch
 	b := &branch{
 		sample: tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent),
@@ -110,7 +110,7 @@ func (e *Engine) Estimate(ctx context.Context, frames int64, voice float64) (lip
 	if err != nil {
 		return lip.Estimate{}, fault.KindOf(err).Wrap("try a step of "+e.Name(), err)
 	}
-	plan := e.stock.plan() // measuring may have changed it
+	plan := e.networks.plan() // measuring may have changed it
 	size := plan.Frames
 	windows := o.windowsOf(frames, size)
 	full := int64(o.fullSteps())

@@ -13,29 +13,31 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// features are Whisper's, for any frame of the video: computed window by
-// window when they are asked for, a few windows kept.
+// features computes the features of Whisper, window by window on demand. It keeps a few
+// windows.
 type features struct {
 	voice   *audio.Voice
 	speech  func(seconds float64) float64
-	net     *member
+	net     *model
 	config  network.WhisperConfig
 	overlap bool
 	windows map[int64][]float32 // [Context, Features, State] by window number
 }
 
-// member is Whisper's encoder, over one window a call.
-func (f *features) member(file string) member {
-	return member{name: workWhisper, file: func(backend.Precision) string { return file }, precision: exact,
+// model returns Whisper's encoder for one window per call.
+func (f *features) model(file string) model {
+	return model{name: workWhisper, file: func(backend.Precision) string { return file }, precision: exact,
 		build: func(w *checkpoint.File, _ int, t network.Target) ([]*onnx.Graph, error) {
 			return one(network.Whisper(f.config, w, t))
 		}}
 }
 
-// count is the number of features of the voice, T of docs/spec/latentsync.md 2.2 Segmentation.
+// count returns the number of features of the voice (T in docs/spec/latentsync.md 2.2
+// Segmentation).
 func (f *features) count() int64 { return f.voice.MelFrames() / 2 }
 
-// frame gives the tokens of a frame, [tokens, State] (docs/spec/latentsync.md 2.5 Per-frame window).
+// frame returns the tokens of a frame, [tokens, State] (docs/spec/latentsync.md 2.5
+// Per-frame window).
 func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]float32, error) {
 	out := make([]float32, 0, f.config.Tokens()*f.config.State)
 	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.count()) {
@@ -48,8 +50,8 @@ func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]
 	return out, nil
 }
 
-// hop is how many features one window is after the other. Windows that overlap
-// do so by a third.
+// hop returns the number of features from the start of a window to the start of the next.
+// Overlapping windows share a third.
 func (f *features) hop() int64 {
 	if f.overlap {
 		return int64(f.config.Context) * 2 / 3
@@ -57,11 +59,11 @@ func (f *features) hop() int64 {
 	return int64(f.config.Context)
 }
 
-// fadeFeatures is the width of the passage from one window to the next.
+// fadeFeatures is the length of the crossfade between two windows.
 const fadeFeatures = audio.FeatureRate
 
-// at gives feature k, [Features, State]. Where two windows hold it, the one
-// whose border is farther away counts, with a passage in the middle.
+// at returns feature k, [Features, State]. If two windows hold it, at takes it from the
+// window whose border is farther away, with a crossfade in the middle.
 func (f *features) at(ctx context.Context, k int64) ([]float32, error) {
 	hop, context := f.hop(), int64(f.config.Context)
 	w := k / hop
@@ -97,7 +99,7 @@ func (f *features) at(ctx context.Context, k int64) ([]float32, error) {
 	return mixed, nil
 }
 
-// window gives the features of window w, which begins at feature w·hop.
+// window returns the features of window w, which begins at feature w·hop.
 func (f *features) window(ctx context.Context, w int64) ([]float32, error) {
 	if v, ok := f.windows[w]; ok {
 		return v, nil
@@ -120,15 +122,15 @@ func (f *features) window(ctx context.Context, w int64) ([]float32, error) {
 	if err := finite(v); err != nil {
 		return nil, broken("listen with", "Whisper", err)
 	}
-	// Frames come in order: only a neighbour will be asked for again. There may
-	// be minutes without a face between one window and the next.
+	// Frames come in order, so only neighbours of w will be needed again. Minutes
+	// without a face may lie between two windows.
 	maps.DeleteFunc(f.windows, func(k int64, _ []float32) bool { return k < w-1 || k > w+1 })
 	f.windows[w] = v
 	return v, nil
 }
 
-// hush makes the columns without speech as silent as this voice's log-mel can
-// say, as far as the voice goes.
+// hush sets the columns without speech, up to the end of the voice, to the value that
+// silence has in the log-mel of this voice.
 func (f *features) hush(mel []float32, first, columns int64) {
 	if f.speech == nil {
 		return

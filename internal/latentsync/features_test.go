@@ -20,7 +20,7 @@ func listener(t testing.TB, b backend.Backend) *features {
 		t.Fatal(err)
 	}
 	f := &features{config: config}
-	f.net = stockFor(t, tiny(t, b)).add(f.member(tinyFiles.Whisper))
+	f.net = networksFor(t, tiny(t, b)).add(f.model(tinyFiles.Whisper))
 	return f
 }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame/frametest"
 )
 
-// goldens are outputs of the original program; the README there tells how
+// goldens are outputs of the original program; the README there says how
 // they were made.
 const goldens = "../../testdata/latentsync"
 
@@ -87,10 +87,10 @@ func openBackend(t testing.TB, name string) *backendtest.Cached {
 	return backends[name]
 }
 
-// stockFor is a stock without networks, closed after the test.
-func stockFor(t testing.TB, o Options) *stock {
+// networksFor returns networks without models, which are closed after the test.
+func networksFor(t testing.TB, o Options) *networks {
 	t.Helper()
-	s := newStock(o)
+	s := newNetworks(o)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)

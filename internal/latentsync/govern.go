@@ -15,7 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// plan chooses how to use memory, before anything is loaded.
+// plan chooses the memory plan, before anything is loaded.
 func (e *Engine) plan(c configs) error {
 	o := e.o
 	if backend.FusesAttention(o.Backend, o.Device) {
@@ -38,15 +38,15 @@ func (e *Engine) plan(c configs) error {
 			}
 		}
 	}
-	e.stock.governor = memory.NewGovernor(chosen, o.Allowed, fits)
+	e.networks.governor = memory.NewGovernor(chosen, o.Allowed, fits)
 	return nil
 }
 
-// retreat goes on with the next cheaper plan after an allocation has failed.
-// Without one, the failure is the job's.
+// retreat switches to the next cheaper plan after an allocation failed. If no cheaper
+// plan is allowed, it returns an error.
 func (e *Engine) retreat(failed error) error {
-	from := e.stock.plan()
-	if _, ok := e.stock.governor.Failed(); !ok {
+	from := e.networks.plan()
+	if _, ok := e.networks.governor.Failed(); !ok {
 		return fault.Memory.Wrap("go on with "+e.o.Name(), failed, "give the job more memory, or do not set `offload`, `frames_per_window` and `vae_tile`")
 	}
 	err := e.changed(from, "out of memory: "+failed.Error())
@@ -54,7 +54,7 @@ func (e *Engine) retreat(failed error) error {
 	return err
 }
 
-// try does something that needs memory, with cheaper and cheaper plans.
+// try calls f, and again with cheaper and cheaper plans while an allocation fails.
 func (e *Engine) try(f func() error) error {
 	for {
 		err := f()
@@ -67,12 +67,12 @@ func (e *Engine) try(f func() error) error {
 	}
 }
 
-// settle follows some finished windows: it looks at the memory, and gives back
-// what is not in use.
+// settle is called after windows have been finished. It returns unused memory and adapts
+// the plan to the memory that is left.
 func (e *Engine) settle(windows int) error {
-	e.pace.windows(windows, e.stock)
+	e.pace.windows(windows, e.networks)
 	if every := e.o.ShrinkEvery; every > 0 && e.pace.due(&e.pace.shrunk, every) {
-		e.stock.shrink()
+		e.networks.shrink()
 	}
 	if every := e.o.ReturnEvery; every > 0 && e.pace.due(&e.pace.returned, every) {
 		e.giveBack()
@@ -81,8 +81,8 @@ func (e *Engine) settle(windows int) error {
 		return nil
 	}
 	level := e.o.Level()
-	from := e.stock.plan()
-	if _, changed := e.stock.governor.Step(level); !changed {
+	from := e.networks.plan()
+	if _, changed := e.networks.governor.Step(level); !changed {
 		return nil
 	}
 	why := "there is room again"
@@ -92,42 +92,41 @@ func (e *Engine) settle(windows int) error {
 	return e.changed(from, why)
 }
 
-// changed follows a change of plan.
+// changed reports and applies a change of plan.
 func (e *Engine) changed(from memory.Plan, why string) error {
 	if e.o.Replanned != nil {
-		e.o.Replanned(e.stock.plan(), why)
+		e.o.Replanned(e.networks.plan(), why)
 	}
-	return e.stock.changed(from)
+	return e.networks.changed(from)
 }
 
-// giveBack gives memory that nothing uses back to the system: Go's and the C
-// library's.
+// giveBack returns the unused memory of Go and of the C library to the system.
 func (e *Engine) giveBack() {
 	debug.FreeOSMemory()
 	native.ReturnFree()
 }
 
-// peek gives the window of an earlier run that is next; nil when there is none
-// any more.
-func (e *Engine) peek() (*journal.Record, error) {
-	if e.past == nil && e.o.Journal != nil && !e.present {
+// nextRecord returns the next window of an earlier run, without consuming it, or nil
+// after the last.
+func (e *Engine) nextRecord() (*journal.Record, error) {
+	if e.pending == nil && e.o.Journal != nil && !e.exhausted {
 		r, ok, err := e.o.Journal.Next()
 		if err != nil {
 			return nil, err
 		}
-		if e.present = !ok; ok {
-			e.past = &r
+		if e.exhausted = !ok; ok {
+			e.pending = &r
 		}
 	}
-	return e.past, nil
+	return e.pending, nil
 }
 
-// size is how many frames the next window has: as the plan says, or as it said
-// in an earlier run.
+// size returns the number of frames of the next window: that of an earlier run, or else
+// that of the current plan.
 func (e *Engine) size() (int, error) {
-	r, err := e.peek()
+	r, err := e.nextRecord()
 	if r == nil || err != nil {
-		return e.stock.plan().Frames, err
+		return e.networks.plan().Frames, err
 	}
 	var p memory.Plan
 	if err := json.Unmarshal(r.Plan, &p); err != nil || p.Frames < 1 {
@@ -136,46 +135,47 @@ func (e *Engine) size() (int, error) {
 	return p.Frames, nil
 }
 
-// recall gives the latents of a window as an earlier run made them; nil where
-// it had not come so far.
+// recall returns the latents of a window from an earlier run, or nil if that run did not
+// finish the window.
 func (e *Engine) recall(w window) ([][]float32, error) {
-	r, err := e.peek()
+	r, err := e.nextRecord()
 	if r == nil || err != nil {
 		return nil, err
 	}
 	n := len(w.frames)
 	if r.First != w.frames[0].index || r.Frames != n || r.Fresh != w.fresh || len(r.Latents) != n*len(e.denoiser.noise) {
-		return nil, misfit("its windows are others than this run's")
+		return nil, misfit("its windows differ from those of this run")
 	}
-	e.past = nil
+	e.pending = nil
 	latents := make([][]float32, n)
 	for i := range latents {
 		each := len(e.denoiser.noise)
 		latents[i] = r.Latents[i*each : (i+1)*each : (i+1)*each]
 	}
-	e.stock.note(workRecall, 1, 0, 0)
+	e.networks.note(workRecall, 1, 0, 0)
 	return latents, nil
 }
 
+// misfit returns the error for a journal that does not belong to this job.
 func misfit(cause string) error {
-	return fault.Input.New("go on from the interrupted run", cause, "set `resume` to never to start again")
+	return fault.Input.New("continue the interrupted run", cause, "set `resume` to never to start again")
 }
 
-// record keeps a window's latents for a run that has to go on from here.
+// record adds a window's latents to the journal, for a run that continues from here.
 func (e *Engine) record(w window, latents [][]float32) error {
 	if e.o.Journal == nil {
 		return nil
 	}
-	plan, err := json.Marshal(e.stock.plan())
+	plan, err := json.Marshal(e.networks.plan())
 	if err != nil {
-		return fault.Internal.Wrap("keep a window of the job", err)
+		return fault.Internal.Wrap("add a window to the journal", err)
 	}
 	return e.o.Journal.Append(journal.Record{
 		First: w.frames[0].index, Frames: len(w.frames), Fresh: w.fresh, Plan: plan, Latents: slices.Concat(latents...),
 	})
 }
 
-// pace counts windows and the time that the device was at work.
+// pace counts windows, and the time that the networks were running.
 type pace struct {
 	shrunk, returned int // windows since then
 
@@ -184,7 +184,7 @@ type pace struct {
 	busy         [2]time.Duration
 }
 
-func (p *pace) windows(n int, s *stock) {
+func (p *pace) windows(n int, s *networks) {
 	p.shrunk += n
 	p.returned += n
 	now, busy := time.Now(), s.spent(workWhisper)+s.spent(workEncoder)+s.spent(workUNet)+s.spent(workDecoder)
@@ -196,7 +196,7 @@ func (p *pace) windows(n int, s *stock) {
 	p.ended, p.busy[1] = now, busy
 }
 
-// due tells whether so many windows have passed, and begins to count anew.
+// due reports whether count has reached every, and if so resets it.
 func (p *pace) due(count *int, every int) bool {
 	if *count < every {
 		return false
@@ -207,16 +207,16 @@ func (p *pace) due(count *int, every int) bool {
 
 // Report implements lip.Engine.
 func (e *Engine) Report() lip.Report {
-	r := lip.Report{Plan: new(e.stock.plan()), Budget: e.o.Budget}
-	e.stock.mu.Lock()
-	for _, w := range e.stock.work {
+	r := lip.Report{Plan: new(e.networks.plan()), Budget: e.o.Budget}
+	e.networks.mu.Lock()
+	for _, w := range e.networks.work {
 		if w.Name == workWindow { // the sum of the others
 			r.Windows, r.Window = w.Calls, w.Busy
 			continue
 		}
 		r.Work = append(r.Work, w)
 	}
-	e.stock.mu.Unlock()
+	e.networks.mu.Unlock()
 	e.pace.mu.Lock()
 	defer e.pace.mu.Unlock()
 	r.Wall, r.Busy = e.pace.ended.Sub(e.pace.began), e.pace.busy[1]-e.pace.busy[0]

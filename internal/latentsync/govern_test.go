@@ -26,7 +26,7 @@ func small(t testing.TB, b backend.Backend) Options {
 
 // calls gives how often a part of the work was done.
 func calls(e *Engine, name string) int64 {
-	for _, w := range e.stock.work {
+	for _, w := range e.networks.work {
 		if w.Name == name {
 			return w.Calls
 		}
@@ -251,11 +251,11 @@ func TestBudget(t *testing.T) {
 		o.Allowed = memory.Reductions{Windows: true, Frames: true, Offload: true, Tile: 128, Slices: 2}
 		o.Plan.Frames, o.Overlap = 16, 4
 		e := open(t, o)
-		rich := e.needs(e.stock.plan())
+		rich := e.needs(e.networks.plan())
 		o.Budget, o.BudgetFrom = rich-1, "a test"
 		e = open(t, o)
-		if e.needs(e.stock.plan()) >= rich || e.stock.plan().Offload == memory.OffloadNone && e.stock.plan().Frames == 16 {
-			t.Errorf("within %d: needs %d, %v", o.Budget, e.needs(e.stock.plan()), e.stock.plan())
+		if e.needs(e.networks.plan()) >= rich || e.networks.plan().Offload == memory.OffloadNone && e.networks.plan().Frames == 16 {
+			t.Errorf("within %d: needs %d, %v", o.Budget, e.needs(e.networks.plan()), e.networks.plan())
 		}
 		o.Budget = 1 << 20
 		_, err := New(t.Context(), o)
@@ -384,15 +384,15 @@ func TestResumeWithLessMemory(t *testing.T) {
 		if err := pushAll(ctx, e, shotOf(picture, fc, 0, 50, 3)); !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		needs := e.needs(e.stock.plan())
+		needs := e.needs(e.networks.plan())
 		if err := errors.Join(e.Close(), j.Close()); err != nil {
 			t.Fatal(err)
 		}
 		if e, err = begin(t.Context(), func(o *Options) { o.Budget = needs - 1 }); err != nil {
 			t.Fatal(err)
 		}
-		if e.stock.plan().Frames != 8 {
-			t.Fatalf("plan %v", e.stock.plan())
+		if e.networks.plan().Frames != 8 {
+			t.Fatalf("plan %v", e.networks.plan())
 		}
 		held := 0
 		for _, it := range shotOf(picture, fc, 0, 50, 3) {

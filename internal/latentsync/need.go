@@ -6,13 +6,11 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// need is about how much memory the engine takes at most under a plan, bytes:
-// its networks, what passes between them and the frames' own data, but not the
-// frames that it holds.
+// need estimates the most memory that the engine takes under a plan, in bytes: its
+// networks, the tensors between them, and the frames that it holds.
 //
-// A network takes its weights as the backend repacks them, a fixed part for
-// each compiled graph, and its feature maps. The factors are measured
-// (docs/memory.md).
+// A network takes the weights that the backend has repacked, a constant for each
+// compiled graph, and its feature maps. The factors were measured (docs/memory.md).
 func (c configs) need(o Options, p memory.Plan) int64 {
 	precision := planned(p)
 	size := int64(precision.DType().Size())
@@ -25,12 +23,12 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 		largest = max(largest, n*size)
 	}
 	maps := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * mapsUNet * max(size, 2)
-	// Both halves of guidance, for each window in flight: the skips between graphs.
+	// The skips between graphs, for both halves of guidance.
 	flow := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * 4 * skipsUNet
 	if o.Batched {
 		maps, flow = maps*int64(p.Windows), flow*int64(p.Windows)
 	}
-	// The largest is compiled while the rest is not there yet.
+	// The largest graph is compiled before the others are loaded.
 	unet := all + max(all/20, compiling*largest-all) + int64(len(c.parts))*perGraph + maps + flow
 	if p.Offload == memory.OffloadSequential {
 		unet = largest + 3*perGraph + maps + flow*2*int64(p.Windows)

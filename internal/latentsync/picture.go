@@ -16,18 +16,18 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// painter goes between frames and latents.
+// painter encodes frames as latents, decodes latents, and pastes them into frames.
 type painter struct {
 	o       Options
 	config  network.VAEConfig
-	encoder *member
-	decoder *member
+	encoder *model
+	decoder *model
 	aligner *face.Aligner
 	mask    []float32 // [R, R], 1 keep, 0 generate
 	latent  []float32 // mask at the side of the latents
 	alpha   []float32 // [R, R], of the generated region with its feathered edge
-	// noise gives the random numbers of a posterior: of the masked picture
-	// (which 0) or of the reference (1) of a frame.
+	// noise fills dst with the random numbers to sample a frame's masked image
+	// (which 0) or reference (which 1) with.
 	noise func(dst []float32, frame int64, which int)
 }
 
@@ -40,23 +40,23 @@ func newPainter(o Options, c network.VAEConfig) *painter {
 		o: o, config: c, aligner: face.NewAligner(r),
 		mask: face.Mask(r), latent: face.LatentMask(r, c.Factor()), alpha: face.MaskAlpha(r, r, feather),
 		noise: func(dst []float32, frame int64, which int) {
-			// A stream for each picture; 0 is the initial latents'.
+			// One stream for each image; stream 0 is for the initial latents.
 			sampler.Noise(dst, o.Seed, uint32(1+2*frame+int64(which)), 0)
 		},
 	}
 }
 
-// member is half of the VAE, for so many square pictures a call, or tiles of
-// them. unit is 1 where it takes latents, and the VAE's factor for pixels.
-func (p *painter) member(name string, half func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error), unit int) member {
-	return member{name: name, file: p.o.Files.vae, precision: planned,
+// model returns half of the VAE, for square images or tiles. unit is 1 if its input are
+// latents, and the VAE's factor if they are pixels.
+func (p *painter) model(name string, half func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error), unit int) model {
+	return model{name: name, file: p.o.Files.vae, precision: planned,
 		build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
 			side := unit * p.tiling().tile
 			return one(half(p.config, n, side, side, w, t))
 		}}
 }
 
-// matrix is the map from the frame to the aligner's crop.
+// matrix returns the map from the frame to the aligner's crop.
 func (p *painter) matrix(it lip.Item) frame.Affine {
 	anchors := p.o.Anchors
 	if p.o.Whole {
@@ -78,23 +78,23 @@ func toCrop(m frame.Affine, a *face.Aligner) frame.Affine {
 	return frame.Affine{A: m.A * x, B: m.B * x, C: m.C * x, D: m.D * y, E: m.E * y, F: m.F * y}
 }
 
-// tileOverlap is how much neighbouring tiles have in common at least, pixels.
+// tileOverlap is the least overlap of neighbouring tiles, in pixels.
 const tileOverlap = 64
 
-// tiling is how the VAE's work is divided under the plan in force.
+// tiling returns the tiles of the VAE under the current plan.
 func (p *painter) tiling() tiling {
 	f := p.config.Factor()
-	return newTiling(p.o.Resolution/f, p.encoder.stock.plan().Tile/f, tileOverlap/f)
+	return newTiling(p.o.Resolution/f, p.encoder.networks.plan().Tile/f, tileOverlap/f)
 }
 
-// encode gives frames that have none yet their latents, [8, latent, latent],
-// scaled: of the crop without the region to generate, then of all of it.
+// encode computes the scaled latents, [8, latent, latent], of the frames that have none:
+// those of the masked crop, then those of the whole crop.
 func (p *painter) encode(ctx context.Context, frames []*held) error {
 	frames = slices.DeleteFunc(slices.Clone(frames), func(h *held) bool { return h.latents != nil })
 	if len(frames) == 0 {
 		return nil
 	}
-	picture := func(dst []float32, i int) { // masked and whole take turns
+	picture := func(dst []float32, i int) { // masked and whole alternate
 		face.PixelValues(dst, frames[i/2].crop)
 		if i%2 == 0 {
 			face.MaskedPixels(dst, dst, p.mask)
@@ -117,11 +117,11 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 	return nil
 }
 
-// encodeAll runs the encoder over n pictures.
+// encodeAll encodes n images: put fills in image i, take gets the result.
 func (p *painter) encodeAll(ctx context.Context, n int, put func(dst []float32, i int), take func(i int, mean, logvar []float32)) error {
 	r, t := p.o.Resolution, p.tiling()
 	if t.count() == 1 {
-		if err := p.encoder.ready(ctx, p.encoder.stock.plan().VAEFrames); err != nil {
+		if err := p.encoder.ready(ctx, p.encoder.networks.plan().VAEFrames); err != nil {
 			return err
 		}
 		return p.batches(ctx, p.encoder, "image", []int{3, r, r}, n, put, func(i int, flow network.Flow, at int) {
@@ -147,10 +147,10 @@ func (p *painter) encodeAll(ctx context.Context, n int, put func(dst []float32, 
 	return nil
 }
 
-// batches runs a network over n inputs of a shape, as many a call as it was
-// loaded for; put fills one, take gets a call's results and the place in them.
-// The last call is filled up.
-func (p *painter) batches(ctx context.Context, net *member, input string, shape []int, n int, put func(dst []float32, i int), take func(i int, flow network.Flow, at int)) error {
+// batches runs a network over n inputs of a shape, with as many per call as it was
+// loaded for. put fills in an input; take gets the results of the call and the index of
+// the input in it. The last call repeats the last input to be full.
+func (p *painter) batches(ctx context.Context, net *model, input string, shape []int, n int, put func(dst []float32, i int), take func(i int, flow network.Flow, at int)) error {
 	batch := net.frames
 	for from := 0; from < n; from += batch {
 		in := tensor.New(tensor.F32, append([]int{batch}, shape...)...)
@@ -169,7 +169,7 @@ func (p *painter) batches(ctx context.Context, net *member, input string, shape 
 	return nil
 }
 
-// draw takes the latents from the posterior: its mean, or a sample.
+// draw returns the scaled mean of the posterior or, with Sample, a sample of it.
 func (p *painter) draw(mean, logvar []float32, index int64, which int) []float32 {
 	z := slices.Clone(mean)
 	if p.o.Sample {
@@ -185,14 +185,14 @@ func (p *painter) draw(mean, logvar []float32, index int64, which int) []float32
 	return z
 }
 
-// part is what belongs to one of the inputs of a batch.
+// part returns the slice of t that belongs to input at of a batch.
 func part(t *tensor.Tensor, at int) []float32 {
 	n := t.Len() / t.Shape[0]
 	return t.F32()[at*n : (at+1)*n]
 }
 
-// decode gives the pictures of latents, each [3, R, R] in about -1..1. The
-// latents are not changed.
+// decode returns the images of latents, each [3, R, R] in about -1..1. It does not
+// change the latents.
 func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32, error) {
 	put := func(dst []float32, i int) {
 		for k, v := range latents[i] {
@@ -211,11 +211,11 @@ func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32,
 	return pictures, nil
 }
 
-// decodeAll runs the decoder over the latents of n pictures.
+// decodeAll decodes n images: put fills in the latents of image i.
 func (p *painter) decodeAll(ctx context.Context, n int, put func(dst []float32, i int)) (pictures [][]float32, err error) {
 	c, t := p.config.Latent, p.tiling()
 	if t.count() == 1 {
-		if err := p.decoder.ready(ctx, p.decoder.stock.plan().VAEFrames); err != nil {
+		if err := p.decoder.ready(ctx, p.decoder.networks.plan().VAEFrames); err != nil {
 			return nil, err
 		}
 		err = p.batches(ctx, p.decoder, "latents", []int{c, t.side, t.side}, n, put, func(_ int, flow network.Flow, at int) {
@@ -277,7 +277,7 @@ func (p *painter) paint(f *frame.Frame, m frame.Affine, crop *frame.RGB, picture
 	})
 }
 
-// composite keeps the crop's own pixels outside the generated region (spec
+// composite keeps the crop's own pixels outside the generated region (docs/spec/latentsync.md
 // section 7.1): [3, R, R].
 func (p *painter) composite(crop *frame.RGB, picture []float32) []float32 {
 	out := make([]float32, len(picture))

@@ -2,21 +2,20 @@ package latentsync
 
 import "slices"
 
-// shot schedules the windows of one shot: consecutive frames of one face
-// without a cut. A window begins some frames before the end of the one before
-// it; the last one is moved back so that it is full.
+// shot schedules the windows of one shot, which is a run of consecutive frames of one
+// face without a cut. A window overlaps the end of the window before it. The last window
+// begins earlier than it would, so that it is full.
 type shot struct {
-	keep  int  // frames that a window has covered are kept so far back
-	short bool // the last window is as short as what is left
+	keep  int  // number of covered frames to keep
+	short bool // the last window has only the frames that are left
 
-	covered []*held // the last of the frames that a window has covered
-	fresh   []*held // frames that none has covered yet
-	waiting []*held // frames not given out yet, oldest first; the fresh ones among them
+	covered []*held // the latest frames that a window has covered
+	fresh   []*held // frames that no window has covered yet
+	waiting []*held // frames not returned yet, oldest first, with those in fresh
 }
 
-// window is some frames to denoise together. The last fresh of them belong to
-// no earlier window. Frames beyond the shot's end, which fill a short shot up,
-// come after those.
+// window holds frames to denoise together: those shared with earlier windows, then fresh
+// new ones, then filled repeated ones if the shot is shorter than a window.
 type window struct {
 	frames []*held
 	fresh  int
@@ -30,9 +29,9 @@ func (s *shot) add(h *held) {
 	s.waiting = append(s.waiting, h)
 }
 
-// windows gives those that the fresh frames fill, each of size frames, overlap
-// of them shared with the one before. At the end of the shot one more takes what
-// is left.
+// windows returns the windows that the fresh frames fill. Each has size frames and shares
+// overlap frames with the one before it. At the end of the shot, the last window takes
+// the frames that are left.
 func (s *shot) windows(size, overlap int, end bool) []window {
 	var list []window
 	all, at := slices.Concat(s.covered, s.fresh), len(s.covered) // at: the first that no window has
@@ -62,8 +61,8 @@ func (s *shot) windows(size, overlap int, end bool) []window {
 	return list
 }
 
-// mirror gives the place of the i-th frame after the last of n, going back and
-// forth without repeating the ends.
+// mirror returns the index of the i-th frame after the last of n frames that are played
+// back and forth without repeating the ends.
 func mirror(i, n int) int {
 	if n == 1 {
 		return 0
@@ -75,10 +74,9 @@ func mirror(i, n int) int {
 	return i
 }
 
-// blend takes the latents of w, the first of the windows that remain. Frames
-// that the window before had too, if they wait still, pass from its latents to
-// these. It tells how many of the waiting frames no window will change that has
-// so many frames in common with w.
+// blend stores the latents of w, which must be the first window not blended yet. It
+// crossfades the waiting frames that the window before also had. It returns how many
+// waiting frames are finished if the next window shares overlap frames with w.
 func (s *shot) blend(w window, latents [][]float32, overlap int) (finished int) {
 	n := len(w.frames) - w.filled
 	first := n - w.fresh                // of w's fresh frames
@@ -96,13 +94,13 @@ func (s *shot) blend(w window, latents [][]float32, overlap int) (finished int) 
 	s.covered = append(s.covered, s.fresh[:w.fresh]...)
 	s.fresh = slices.Clone(s.fresh[w.fresh:])
 	if drop := len(s.covered) - s.keep; drop > 0 {
-		// What remains of them is what a later window conditions on.
+		// Later windows need the conditions of the rest.
 		s.covered = slices.Clone(s.covered[drop:])
 	}
 	return at + w.fresh - overlap
 }
 
-// take removes the first n frames that wait.
+// take removes and returns the first n waiting frames.
 func (s *shot) take(n int) []*held {
 	if n <= 0 {
 		return nil

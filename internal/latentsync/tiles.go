@@ -9,8 +9,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// tiling divides a square of latents, and its picture, into overlapping square
-// tiles that the VAE takes one by one. A call's memory is then that of a tile.
+// tiling divides a square of latents, and its image, into overlapping square tiles for
+// the VAE. A call then takes only the memory of a tile.
 //
 // The result is not exact. The VAE's group norm and its attention see a tile
 // instead of the picture: each tile has its own mean and contrast, which shows
@@ -22,9 +22,9 @@ type tiling struct {
 	starts     []int // of the tiles, the same for rows and columns, ascending
 }
 
-// newTiling divides side latents into as few tiles as overlap by at least
-// overlap latents, evenly placed. A tile of side or more, or of 0, is the whole;
-// an overlap of tile or more becomes tile-1.
+// newTiling divides side latents into the smallest number of evenly spaced tiles that
+// overlap by at least overlap latents. If tile is 0 or at least side, there is one tile.
+// An overlap of tile or more becomes tile-1.
 func newTiling(side, tile, overlap int) tiling {
 	if tile <= 0 || tile >= side {
 		return tiling{side, side, []int{0}}
@@ -38,10 +38,10 @@ func newTiling(side, tile, overlap int) tiling {
 	return t
 }
 
-// count is the number of tiles.
+// count returns the number of tiles.
 func (t tiling) count() int { return len(t.starts) * len(t.starts) }
 
-// at is the place of tile i among the tiles, which are counted row by row.
+// at returns the row and column of tile i, counted row by row.
 func (t tiling) at(i int) (row, column int) { return i / len(t.starts), i % len(t.starts) }
 
 // cut copies tile i out of src, [channels, unit·side, unit·side], into dst,
@@ -57,9 +57,8 @@ func (t tiling) cut(dst, src []float32, unit, i int) {
 	}
 }
 
-// weights are the shares of the tiles of a row, [tile][unit·tile]: they rise
-// and fall linearly over what a tile shares with its neighbours, and at every
-// place those of all tiles add up to 1.
+// weights returns the weights of the tiles of a row, [tile][unit·tile]. They rise and
+// fall linearly over the overlaps, and at every pixel their sum is 1.
 func (t tiling) weights(unit int) [][]float32 {
 	length := unit * t.tile
 	sums, all := make([]float64, unit*t.side), make([][]float64, len(t.starts))
@@ -87,7 +86,7 @@ func (t tiling) weights(unit int) [][]float32 {
 	return shares
 }
 
-// mosaic is a picture, or latents, under construction from tiles.
+// mosaic assembles an image or latents from tiles.
 type mosaic struct {
 	t       tiling
 	unit    int
@@ -101,8 +100,8 @@ func (t tiling) mosaic(channels, unit int) *mosaic {
 	return &mosaic{t, unit, make([]float32, channels*n*n), make([]float32, n*n), t.weights(unit)}
 }
 
-// add blends tile i, [channels, unit·tile, unit·tile], in. Where tiles agree
-// the result is their value without rounding.
+// add blends tile i, [channels, unit·tile, unit·tile], in. Where tiles have equal values,
+// the result is exactly that value.
 func (m *mosaic) add(tile []float32, i int) {
 	side, length := m.unit*m.t.side, m.unit*m.t.tile
 	row, column := m.t.at(i)

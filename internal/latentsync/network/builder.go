@@ -50,7 +50,7 @@ type Target struct {
 	Slices int
 }
 
-// For gives the target for a backend, by its name.
+// For returns the target for a backend, by its name.
 func For(backend string, compute tensor.DType) Target {
 	t := Target{Compute: compute}
 	if backend == "onnxruntime" {

@@ -20,12 +20,11 @@ type Flow map[string]*tensor.Tensor
 type Loader struct {
 	Backend backend.Backend
 	Options backend.Options
-	// Streamed tells of a graph, by its place, whether it is compiled each time
-	// that it is needed and let go afterwards; nil: none is.
+	// Streamed reports whether graph i is compiled for each use and closed after it.
+	// If it is nil, no graph is.
 	Streamed func(i int) bool
-	// Loaded is called after a graph was compiled, which took so long; the
-	// weights of that graph may then be dropped from memory until the next one
-	// is compiled. It may be nil.
+	// Loaded is called after each compilation with the time that it took. Pages of
+	// mapped weights may then be dropped from memory. It may be nil.
 	Loaded func(took time.Duration)
 }
 
@@ -33,13 +32,12 @@ type Loader struct {
 type Chain struct {
 	loader   Loader
 	graphs   []*onnx.Graph
-	sessions []backend.Session // nil for streamed graphs that are not at work
+	sessions []backend.Session // nil for streamed graphs that are not in use
 	peaks    []int64           // bytes, of streamed graphs
 }
 
-// Load compiles graphs, the largest first: compiling takes the memory of the
-// graph's weights several times over, and is best done while the rest is not
-// there yet.
+// Load compiles graphs, the largest first: compiling takes several times the memory of
+// the graph's weights, so the largest is compiled before the others take memory.
 func (l Loader) Load(ctx context.Context, graphs []*onnx.Graph) (*Chain, error) {
 	c := &Chain{loader: l, graphs: graphs, sessions: make([]backend.Session, len(graphs)), peaks: make([]int64, len(graphs))}
 	order := make([]int, len(graphs))
@@ -73,15 +71,14 @@ func (c *Chain) load(ctx context.Context, i int) (err error) {
 	return nil
 }
 
-// Len is the number of graphs.
+// Len returns the number of graphs.
 func (c *Chain) Len() int { return len(c.graphs) }
 
-// Run computes the graphs from to to (not included) for each of the flows,
-// taking inputs from it and adding outputs to it. Where one of the graphs is
-// streamed, all flows pass a graph before any passes the next, so that it is
-// compiled once for all of them; else one flow after the other runs through, so
-// that only one has tensors between graphs. Before each graph it looks whether
-// ctx has ended.
+// Run runs the graphs from (inclusive) to to (exclusive) on each flow. It takes the
+// inputs from the flow and adds the outputs to it. If one of the graphs is streamed, all
+// flows pass a graph before the next one, so that it is compiled once for all of them.
+// Otherwise one flow after the other passes all graphs, so that only one has tensors
+// between graphs. The sessions check ctx.
 func (c *Chain) Run(ctx context.Context, from, to int, flows ...Flow) error {
 	var groups [][]Flow
 	if c.anyStreamed(from, to) {
@@ -126,7 +123,7 @@ func (c *Chain) pass(ctx context.Context, i int, flows []Flow) error {
 	return nil
 }
 
-// release lets a streamed graph go.
+// release closes the session of a streamed graph.
 func (c *Chain) release(i int) error {
 	if !c.streamed(i) || c.sessions[i] == nil {
 		return nil
@@ -155,8 +152,8 @@ func (c *Chain) run(ctx context.Context, i int, flow Flow) error {
 	return nil
 }
 
-// drop takes from flow what came between graphs and no later one will read, so
-// that the skips of a UNet do not all live until its end.
+// drop removes from flow the tensors between graphs that no later graph reads, so that
+// the skips of a UNet do not all stay in memory until its end.
 func (c *Chain) drop(flow Flow, in map[string]*tensor.Tensor, i int) {
 	anyOf := func(list []*onnx.Graph, ports func(*onnx.Graph) []string, name string) bool {
 		return slices.ContainsFunc(list, func(g *onnx.Graph) bool { return slices.Contains(ports(g), name) })
@@ -168,7 +165,7 @@ func (c *Chain) drop(flow Flow, in map[string]*tensor.Tensor, i int) {
 	}
 }
 
-// Shrink has the sessions give back memory that they do not use.
+// Shrink makes the sessions return memory that they do not use.
 func (c *Chain) Shrink() {
 	for _, s := range c.sessions {
 		if s != nil {
@@ -177,8 +174,8 @@ func (c *Chain) Shrink() {
 	}
 }
 
-// Memory is what the sessions hold together. The peak of streamed graphs is
-// that of the largest.
+// Memory returns the memory of all sessions. Of the streamed graphs it counts the one
+// with the highest peak.
 func (c *Chain) Memory() backend.Memory {
 	sum := backend.Memory{Exact: true}
 	for _, s := range c.sessions {

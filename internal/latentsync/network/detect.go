@@ -10,7 +10,7 @@ import (
 // shapes reads topologies off a checkpoint.
 type shapes struct{ *checkpoint.File }
 
-// dim is a dimension of the named tensor, 0 when there is none.
+// dim returns a dimension of the named tensor, or 0 if it does not exist.
 func (s shapes) dim(name string, i int) int {
 	if t := s.Tensor(name); t != nil && i < len(t.Shape) {
 		return t.Shape[i]

@@ -10,8 +10,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// UNetConfig is the topology of a LatentSync UNet (docs/spec/latentsync.md 4.2 Topology), as its
-// checkpoint shows it.
+// UNetConfig is the topology of a LatentSync UNet (docs/spec/latentsync.md 4.2
+// Topology).
 type UNetConfig struct {
 	Channels  []int // of each level; published: 320, 640, 1280, 1280
 	Layers    int   // resnets per down block; up blocks have one more
@@ -21,19 +21,19 @@ type UNetConfig struct {
 	Positions int   // of the temporal positional encoding: 24, the most frames of a window
 }
 
-// Published is the topology of LatentSync 1.5 and 1.6.
+// Published returns the topology of LatentSync 1.5 and 1.6.
 func Published() UNetConfig {
 	return UNetConfig{Channels: []int{320, 640, 1280, 1280}, Layers: 2, In: 13, Out: 4, AudioDim: 384, Heads: 8, Positions: 24}
 }
 
-// timeDim is the width of the time embedding.
+// timeDim returns the width of the time embedding.
 func (c UNetConfig) timeDim() int { return 4 * c.Channels[0] }
 
-// attends tells whether a level has spatial and audio attention: all but the
-// deepest.
+// attends reports whether a level has spatial and audio attention. All but the deepest
+// have.
 func (c UNetConfig) attends(level int) bool { return level < len(c.Channels)-1 }
 
-// UNetShape is what a graph is built for: the sizes of a window.
+// UNetShape holds the sizes that a graph is built for.
 type UNetShape struct {
 	Batch  int // 2 runs both halves of classifier-free guidance together
 	Frames int // of the window, 1 to Positions
@@ -75,7 +75,7 @@ func NewUNet(c UNetConfig, s UNetShape, weights *checkpoint.File, t Target) (*UN
 	return &UNet{Config: c, Shape: s, Graphs: graphs}, err
 }
 
-// UNetWants lists what a checkpoint of this topology holds.
+// UNetWants lists the tensors of a checkpoint of this topology.
 func UNetWants(c UNetConfig) []checkpoint.Want {
 	u := &unet{UNetConfig: c, b: newBuilder("", nil, Target{})}
 	u.Batch, u.Frames, u.Tokens, u.Latent = 1, 1, 1, 1<<(len(c.Channels)-1)
@@ -83,7 +83,7 @@ func UNetWants(c UNetConfig) []checkpoint.Want {
 	return u.b.wished.list
 }
 
-// TimeEmbedding is the sinusoidal embedding of a timestep, (1, dim): cosines
+// TimeEmbedding returns the sinusoidal embedding of a timestep, (1, dim): cosines
 // first (docs/spec/latentsync.md 4.3 Blocks).
 func TimeEmbedding(timestep float64, dim int) *tensor.Tensor {
 	half := dim / 2
@@ -107,7 +107,7 @@ type unet struct {
 	audio  onnx.Value
 }
 
-// feature is a stack of feature maps that layers further on use as well.
+// feature is a stack of feature maps that later layers also use.
 type feature struct {
 	name string // between graphs
 	stack
@@ -127,13 +127,13 @@ func (u *unet) begin(name string, audio bool) {
 	}
 }
 
-// keep names what later layers will use.
+// keep names a value that later layers use.
 func (u *unet) keep(name string, v onnx.Value, m stack) feature {
 	return feature{name, m, u.b.Graph, v}
 }
 
-// use gives f in the graph under construction; from another graph it is passed
-// as an output there and an input here.
+// use returns f in the graph under construction. A feature of another graph becomes an
+// output there and an input here.
 func (u *unet) use(f feature) onnx.Value {
 	if f.graph == u.b.Graph {
 		return f.value
@@ -180,7 +180,7 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 	return u.graphs, cmp.Or(failed, u.b.err)
 }
 
-// in is conv_in and the time embedding.
+// in builds conv_in and the time embedding.
 func (u *unet) in() feature {
 	b, c, t := u.b, u.Channels[0], u.timeDim()
 	m := stack{u.Batch * u.Frames, c, u.Latent, u.Latent}
@@ -192,7 +192,7 @@ func (u *unet) in() feature {
 	return u.keep("skip_0", b.conv3(x, "conv_in", u.In, c), m)
 }
 
-// down is down block i. Each layer leaves a skip, and so does the downsampler.
+// down builds down block i. Each layer and the downsampler leave a skip.
 func (u *unet) down(i int, h feature, skips *[]feature) feature {
 	name := fmt.Sprintf("down_blocks.%d", i)
 	push := func(x onnx.Value, m stack) {
@@ -210,7 +210,7 @@ func (u *unet) down(i int, h feature, skips *[]feature) feature {
 	return h
 }
 
-// middle is the block between down and up.
+// middle builds the block between down and up.
 func (u *unet) middle(h feature) feature {
 	x, m := u.resnet(u.use(h), h.stack, "mid_block.resnets.0", h.c)
 	x = u.transformer(x, m, "mid_block.attentions.0")
@@ -218,8 +218,7 @@ func (u *unet) middle(h feature) feature {
 	return u.keep("middle", x, m)
 }
 
-// up is the up block that works on a level of the way down; of the last one,
-// all layers but the last, which out has.
+// up builds the up block of a level. It leaves the last layer of level 0 to out.
 func (u *unet) up(level int, h feature, skips *[]feature) feature {
 	name := fmt.Sprintf("up_blocks.%d", len(u.Channels)-1-level)
 	x, m := u.use(h), h.stack
@@ -236,13 +235,13 @@ func (u *unet) up(level int, h feature, skips *[]feature) feature {
 	return u.keep(name, u.b.conv3(u.b.double(x), name+".upsamplers.0.conv", m.c, m.c), m)
 }
 
-// join puts a skip's channels after x's own.
+// join appends a skip's channels to those of x.
 func (u *unet) join(x onnx.Value, m stack, skip feature) (onnx.Value, stack) {
 	m.c += skip.c
 	return u.b.Op("Concat", []onnx.Value{x, u.use(skip)}, onnx.Int("axis", 1)), m
 }
 
-// out is the last layer of the last up block, and what follows it.
+// out builds the last layer of the last up block and the layers after it.
 func (u *unet) out(deep, s0 feature) {
 	b, block := u.b, fmt.Sprintf("up_blocks.%d", len(u.Channels)-1)
 	x, m := u.join(u.use(deep), deep.stack, s0)
@@ -251,7 +250,7 @@ func (u *unet) out(deep, s0 feature) {
 	b.Output("noise", b.conv3(x, "conv_out", m.c, u.Out), tensor.F32, m.n, u.Out, m.h, m.w)
 }
 
-// layer is a resnet, attention where the level has it, and a motion module.
+// layer builds a resnet, attention if the level has it, and a motion module.
 func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool) (onnx.Value, stack) {
 	x, m = u.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
 	if attends {
@@ -274,7 +273,7 @@ func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, st
 	return b.add(x, y), m
 }
 
-// transformer is spatial self-attention and attention to the frame's audio.
+// transformer builds spatial self-attention and attention to the frame's audio.
 func (u *unet) transformer(x onnx.Value, m stack, name string) onnx.Value {
 	b, c, n := u.b, m.c, m.h*m.w
 	y := b.toTokens(b.groupNorm(x, name+".norm", m, 1, epsTransformer), m)
@@ -303,8 +302,8 @@ func (u *unet) qkv(x, context onnx.Value, name string, c, contextDim int) (q, k,
 		u.b.linear(context, name+".to_v.weight", "", contextDim, c)
 }
 
-// feedForward is GEGLU. The halves of its first layer are two products: to
-// split one product would copy both halves.
+// feedForward builds a GEGLU. The halves of its first layer are two products, because
+// splitting one product would copy both halves.
 func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
 	b := u.b
 	proj := name + ".net.0.proj"
@@ -315,7 +314,7 @@ func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
 	return b.linear(b.mul(value, b.gelu(gate)), name+".net.2.weight", name+".net.2.bias", 4*c, c)
 }
 
-// motion is a motion module: each pixel's attention over the frames of the
+// motion builds a motion module: each pixel's attention over the frames of the
 // window. All its layers but attention work on single tokens, so that the
 // tokens are put in the order (batch, pixel, frame) once and back once.
 func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
@@ -339,7 +338,7 @@ func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
 	return b.add(x, b.reshape(y, m.n, m.c, m.h, m.w))
 }
 
-// positions are the first rows of a positional encoding of (1, Positions, c).
+// positions returns the first Frames rows of a positional encoding of (1, Positions, c).
 func (u *unet) positions(name string, c int) onnx.Value {
 	b := u.b
 	pe := b.weight(name, 1, u.Positions, c)

@@ -32,14 +32,14 @@ func PublishedWhisper() WhisperConfig {
 func (c WhisperConfig) Features() int { return c.Layers + 1 }
 
 // WhisperWants lists what a checkpoint of this topology holds, as far as the
-// encoder needs it. WhisperExtra tells what else is in it.
+// encoder needs it. WhisperExtra reports what else is in it.
 func WhisperWants(c WhisperConfig) []checkpoint.Want {
 	b := newBuilder("", nil, Target{})
 	_ = whisper(c, b) // without weights nothing can be missing
 	return b.wished.list
 }
 
-// WhisperExtra tells whether a tensor belongs to the parts of Whisper that
+// WhisperExtra reports whether a tensor belongs to the parts of Whisper that
 // nobody uses here: the decoder, and the encoder's last normalisation.
 func WhisperExtra(name string) bool {
 	return len(name) > 8 && name[:8] == "decoder." || name == "encoder.ln_post.weight" || name == "encoder.ln_post.bias"

@@ -11,7 +11,7 @@ type ddim struct {
 // x = nextSignal·x0 + nextNoise·eps.
 type ddimScalars struct{ signal, noise, nextSignal, nextNoise float32 }
 
-// NewDDIM makes the original's sampler: steps with leading spacing, that is
+// NewDDIM returns the original's sampler: steps with leading spacing, that is
 // timesteps k·⌊1000/steps⌋+1 down to 1. It has no history. From 1 to 999 steps,
 // otherwise a fault.Usage: the thousandth would have the timestep 1000, which
 // does not exist.

@@ -7,7 +7,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Spacing says how a sampler spreads its timesteps (diffusers'
+// Spacing is how a sampler spreads its timesteps (diffusers'
 // timestep_spacing).
 type Spacing int
 
@@ -31,7 +31,7 @@ type dpmSolver struct {
 // alpha·clean + sigma·noise, lambda is log(alpha/sigma).
 type level struct{ alpha, sigma, lambda float32 }
 
-// NewDPMSolver makes diffusers' DPMSolverMultistepScheduler in the configuration
+// NewDPMSolver returns diffusers' DPMSolverMultistepScheduler in the configuration
 // that it takes over from the original's scheduler. It needs fewer steps than
 // DDIM for the same quality and remembers the step before. From 1 to 999 steps
 // with Linspace, 998 with Leading, 1000 with Trailing, otherwise a fault.Usage:

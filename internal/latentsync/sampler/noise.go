@@ -10,7 +10,7 @@ const (
 	philoxRounds       = 10
 )
 
-// philox gives the first two of the four random words at a counter.
+// philox returns the first two of the four random words at a counter.
 func philox(key uint64, c0, c1, c2, c3 uint32) (uint32, uint32) {
 	k0, k1 := uint32(key), uint32(key>>32)
 	for range philoxRounds {

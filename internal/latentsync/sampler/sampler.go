@@ -1,5 +1,5 @@
-// Package sampler has the numeric side of denoising: the samplers that walk
-// latents from noise to clean, and reproducible noise to start from.
+// Package sampler implements the arithmetic of denoising: samplers, which lead latents
+// from noise to a clean image step by step, and reproducible noise to start from.
 package sampler
 
 import (
@@ -9,26 +9,26 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Sampler walks latents from noise to clean (a scheduler in diffusers' words).
-// It may hold the history of one walk: windows that are denoised at the same
-// time need one each, unless their latents are stepped together. Not safe for
+// Sampler leads latents from noise to clean; diffusers calls it a scheduler. It may hold
+// the history of one sequence of steps, so windows that are denoised at the same time
+// need one each, unless their latents are stepped together. It is not safe for
 // concurrent use.
 type Sampler interface {
-	// Timesteps gives the network's timestep of each step, 0..999, descending.
+	// Timesteps returns the network's timestep of each step, 0..999, descending.
 	// The caller must not change it.
 	Timesteps() []int
 	// Step advances the latents x in place; eps is the noise that the network
 	// predicted from them at Timesteps()[k], of the same length. A step out of
 	// order or another length is a fault.Internal.
 	Step(k int, x, eps []float32) error
-	// Reset forgets the history, for a new walk.
+	// Reset forgets the history, before a new sequence of steps.
 	Reset()
 }
 
 // trainSteps is the number of noise levels that the network was trained with.
 const trainSteps = 1000
 
-// alphasCumprod gives ᾱ, the part of the signal's power at each noise level
+// alphasCumprod returns ᾱ, the part of the signal's power at each noise level
 // (docs/spec/latentsync.md 6.4 DDIM), to the bit as torch computes it: betas are float32, the product
 // runs in float64 and its values are stored as float32.
 func alphasCumprod() []float32 {
@@ -54,15 +54,14 @@ func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
 func log(x float32) float32  { return float32(math.Log(float64(x))) }
 func exp(x float32) float32  { return float32(math.Exp(float64(x))) }
 
-// schedule is what the samplers have in common.
+// schedule is the common part of the samplers.
 type schedule struct {
 	timesteps []int
 }
 
 func (s *schedule) Timesteps() []int { return s.timesteps }
 
-// checkStep refuses a step that does not exist and latents of another length
-// than the noise.
+// checkStep returns an error if step k does not exist or x and eps differ in length.
 func (s *schedule) checkStep(k int, x, eps []float32) error {
 	if k < 0 || k >= len(s.timesteps) {
 		return misuse(fmt.Sprintf("step %d of %d", k, len(s.timesteps)))
@@ -75,11 +74,11 @@ func (s *schedule) checkStep(k int, x, eps []float32) error {
 
 func misuse(cause string) error { return fault.Internal.New("denoise", cause) }
 
-// newSchedule makes timesteps at(0..steps−1) and refuses numbers of steps that
-// the noise levels do not have room for.
+// newSchedule returns the timesteps at(0) to at(steps−1). It returns an error unless
+// steps is from 1 to most.
 func newSchedule(steps, most int, at func(k int) int) (schedule, error) {
 	if steps < 1 || steps > most {
-		return schedule{}, fault.Usage.New("set the number of denoising steps "+fmt.Sprint(steps), fmt.Sprintf("it has to be from 1 to %d", most), "10 to 50 are usual")
+		return schedule{}, fault.Field("steps", fmt.Sprint(steps), fmt.Sprintf("is not from 1 to %d", most), "set `steps` to 10 to 50")
 	}
 	t := make([]int, steps)
 	for k := range t {

@@ -16,7 +16,7 @@ import (
 	"github.com/lipstream/lipstream/internal/onnx"
 )
 
-// The names of the parts of the work, as lip.Work has them.
+// The names of the kinds of work in lip.Work.
 const (
 	workWhisper = "Whisper"
 	workEncoder = "VAE encoder"
@@ -29,42 +29,42 @@ const (
 	workRecall  = "window of an earlier run"
 )
 
-// stock holds the networks of the engine, loaded as the plan in force says.
-type stock struct {
+// networks loads the networks of the engine as the current plan says.
+type networks struct {
 	o        Options
 	governor *memory.Governor // owns the plan
-	members  []*member
+	models   []*model
 	files    map[string]*checkpoint.File
 
 	mu   sync.Mutex // guards what follows
 	work []lip.Work
 }
 
-func newStock(o Options) *stock {
-	s := &stock{o: o, governor: memory.NewGovernor(o.Plan, memory.Reductions{}, nil), files: map[string]*checkpoint.File{}}
+func newNetworks(o Options) *networks {
+	s := &networks{o: o, governor: memory.NewGovernor(o.Plan, memory.Reductions{}, nil), files: map[string]*checkpoint.File{}}
 	for _, name := range []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workWindow, workRest, workRecall} {
 		s.work = append(s.work, lip.Work{Name: name})
 	}
 	return s
 }
 
-// plan returns the plan in force.
-func (s *stock) plan() memory.Plan { return s.governor.Plan() }
+// plan returns the current plan.
+func (s *networks) plan() memory.Plan { return s.governor.Plan() }
 
-// member is one network of the stock.
-type member struct {
-	stock *stock
-	name  string
-	// build gives the graphs for so many frames a call.
+// model is one of the networks: its graphs, and its sessions if it is loaded.
+type model struct {
+	networks *networks
+	name     string
+	// build returns the graphs for a number of frames per call.
 	build func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error)
-	// file of the weights at a precision.
+	// file returns the path of the weights in a precision.
 	file func(backend.Precision) string
-	// precision of the network under a plan.
+	// precision returns the precision of the network under a plan.
 	precision func(memory.Plan) backend.Precision
-	// parts tells that the network can be streamed.
+	// parts reports that the network can be streamed.
 	parts bool
 
-	// batch is how many windows, each of as many frames, a call takes.
+	// batch is the number of windows per call; 0 is the same as 1.
 	batch int
 
 	// What chain was built for:
@@ -74,18 +74,18 @@ type member struct {
 	plan   memory.Plan
 }
 
-// one is a network of one graph.
+// one returns g as the only graph of a network.
 func one(g *onnx.Graph, err error) ([]*onnx.Graph, error) { return []*onnx.Graph{g}, err }
 
-func (s *stock) add(m member) *member {
-	m.stock = s
-	s.members = append(s.members, &m)
+func (s *networks) add(m model) *model {
+	m.networks = s
+	s.models = append(s.models, &m)
 	return &m
 }
 
-// open gives a checkpoint, which stays open until the stock is closed: sessions
-// read the weights in place.
-func (s *stock) open(path string) (*checkpoint.File, error) {
+// open returns a checkpoint. It stays open until Close, because sessions read the weights
+// in place.
+func (s *networks) open(path string) (*checkpoint.File, error) {
 	if f := s.files[path]; f != nil {
 		return f, nil
 	}
@@ -96,14 +96,14 @@ func (s *stock) open(path string) (*checkpoint.File, error) {
 	return f, err
 }
 
-// ready loads the network for so many frames a call under the plan in force,
-// in place of what was there. Where the plan keeps one network at a time, the
-// others go first.
-func (m *member) ready(ctx context.Context, frames int) error {
-	s := m.stock
+// ready loads the network for a number of frames per call under the current plan, unless
+// it is already loaded for them. If the plan keeps one network at a time, ready closes
+// the others first.
+func (m *model) ready(ctx context.Context, frames int) error {
+	s := m.networks
 	now := s.plan()
 	plan := now
-	plan.Windows, plan.Frames, plan.VAEFrames = 0, 0, 0 // matter to no graph but by frames
+	plan.Windows, plan.Frames, plan.VAEFrames = 0, 0, 0 // graphs depend on them only through frames
 	if m.chain != nil && m.frames == frames && m.many == m.batch && m.plan == plan {
 		return nil
 	}
@@ -143,22 +143,22 @@ func (m *member) ready(ctx context.Context, frames int) error {
 	return err
 }
 
-// run computes graphs from to to of the network, of which there are m.chain.Len.
-func (m *member) run(ctx context.Context, from, to int, flows ...network.Flow) error {
-	began, loading := time.Now(), m.stock.spent(workLoad)
+// run runs the graphs from (inclusive) to to (exclusive).
+func (m *model) run(ctx context.Context, from, to int, flows ...network.Flow) error {
+	began, loading := time.Now(), m.networks.spent(workLoad)
 	err := m.chain.Run(ctx, from, to, flows...)
-	took := time.Since(began) - (m.stock.spent(workLoad) - loading)
-	m.stock.note(m.name, int64(len(flows)), took, m.chain.Memory().Peak)
+	took := time.Since(began) - (m.networks.spent(workLoad) - loading)
+	m.networks.note(m.name, int64(len(flows)), took, m.chain.Memory().Peak)
 	return err
 }
 
-// whole runs all of the network.
-func (m *member) whole(ctx context.Context, flows ...network.Flow) error {
+// whole runs all graphs.
+func (m *model) whole(ctx context.Context, flows ...network.Flow) error {
 	return m.run(ctx, 0, m.chain.Len(), flows...)
 }
 
-// Close lets the network go.
-func (m *member) Close() error {
+// Close closes the sessions.
+func (m *model) Close() error {
 	if m.chain == nil {
 		return nil
 	}
@@ -167,11 +167,11 @@ func (m *member) Close() error {
 	return err
 }
 
-// clear lets all networks but one go, and returns their memory to the system.
-func (s *stock) clear(but *member) error {
+// clear closes all networks except one, and returns their memory to the system.
+func (s *networks) clear(but *model) error {
 	var errs []error
 	freed := false
-	for _, m := range s.members {
+	for _, m := range s.models {
 		if m != but && m.chain != nil {
 			errs = append(errs, m.Close())
 			freed = true
@@ -183,26 +183,26 @@ func (s *stock) clear(but *member) error {
 	return errors.Join(errs...)
 }
 
-// shrink has the networks give back memory that they do not use.
-func (s *stock) shrink() {
-	for _, m := range s.members {
+// shrink makes the networks return memory that they do not use.
+func (s *networks) shrink() {
+	for _, m := range s.models {
 		if m.chain != nil {
 			m.chain.Shrink()
 		}
 	}
 }
 
-// changed follows a change of plan. Networks are loaded again when they are used
-// next.
-func (s *stock) changed(from memory.Plan) error {
+// changed closes the networks after a change of plan that concerns them. They are loaded
+// again at their next use.
+func (s *networks) changed(from memory.Plan) error {
 	if now := s.plan(); now.Offload != from.Offload || now.Precision != from.Precision {
 		return s.clear(nil)
 	}
 	return nil
 }
 
-// Close releases networks and checkpoints, in this order.
-func (s *stock) Close() error {
+// Close closes the networks, then the checkpoints.
+func (s *networks) Close() error {
 	errs := []error{s.clear(nil)}
 	for path, f := range s.files {
 		errs = append(errs, f.Close())
@@ -211,8 +211,9 @@ func (s *stock) Close() error {
 	return errors.Join(errs...)
 }
 
-// note adds to what a part of the work took.
-func (s *stock) note(name string, calls int64, took time.Duration, held int64) {
+// note adds calls and the time that they took to the kind of work, and updates the most
+// memory that it held.
+func (s *networks) note(name string, calls int64, took time.Duration, held int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.work {
@@ -224,7 +225,7 @@ func (s *stock) note(name string, calls int64, took time.Duration, held int64) {
 	}
 }
 
-func (s *stock) spent(name string) time.Duration {
+func (s *networks) spent(name string) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, w := range s.work {
