@@ -184,7 +184,7 @@ func (c configs) fit(o Options) error {
 	return nil
 }
 
-// Name is "latentsync", with the version where it is recalled.
+// Name implements lip.Engine: "latentsync", and the version if it is known.
 func (e *Engine) Name() string { return e.o.Name() }
 
 // Hold implements lip.Engine: the frames of the windows in flight and of the overlap
