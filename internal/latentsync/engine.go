@@ -184,7 +184,7 @@ func (c configs) fit(o Options) error {
 	return nil
 }
 
-// Name returns "latentsync", with the version if it is known.
+// Name implements lip.Engine: "latentsync", and the version if it is known.
 func (e *Engine) Name() string { return e.o.Name() }
 
 // Hold implements lip.Engine: the frames of the windows in flight and of the overlap

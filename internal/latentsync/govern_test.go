@@ -111,7 +111,7 @@ func TestEveryAllocationFails(t *testing.T) {
 		faulty := backendtest.NewFaulty(b)
 		run := func(fail, n int, may memory.Reductions) (items []lip.Item, e *Engine, plans []memory.Plan, err error) {
 			o := small(t, faulty)
-			o.Steps, o.Guidance, o.Plan.Windows, o.Allowed = 1, 1, 2, may
+			o.Resolution, o.Steps, o.Guidance, o.Plan.Windows, o.Allowed = 64, 1, 1, 2, may
 			o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
 			before := faulty.Calls()
 			if fail > 0 {
@@ -220,7 +220,7 @@ func TestSmallerWindowsMidway(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		faulty := backendtest.NewFaulty(b)
 		o := quick(t, faulty)
-		o.Plan.Frames, o.Overlap, o.Steps, o.Allowed = 16, 4, 1, memory.Reductions{Frames: true}
+		o.Resolution, o.Plan.Frames, o.Overlap, o.Steps, o.Allowed = 64, 16, 4, 1, memory.Reductions{Frames: true}
 		var plans []memory.Plan
 		o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
 		e, items := open(t, o), shotOf(picture, fc, 0, 40, 3)
@@ -274,7 +274,7 @@ func TestLevels(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		o := small(t, b)
-		o.Steps, o.Guidance, o.Allowed = 1, 1, memory.Reductions{Offload: true}
+		o.Resolution, o.Steps, o.Guidance, o.Allowed = 64, 1, 1, memory.Reductions{Offload: true}
 		level := memory.Critical
 		o.Level = func() memory.Level { return level }
 		var plans []memory.Plan
@@ -298,7 +298,9 @@ func TestResume(t *testing.T) {
 		const frames = 11
 		base := shotOf(picture, fc, 0, frames, 3)
 		base[7].Cut = true
-		whole := open(t, small(t, b))
+		o := small(t, b)
+		o.Resolution = 64
+		whole := open(t, o)
 		if err := pushAll(t.Context(), whole, base); err != nil {
 			t.Fatal(err)
 		}
@@ -314,7 +316,7 @@ func TestResume(t *testing.T) {
 					t.Fatal(err)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
-				o := small(t, b)
+				o := o
 				o.Journal, o.Plan.Windows = j, inFlight
 				e := open(t, o)
 				e.denoiser.o.Progress = func(int64, int, int) {
@@ -367,7 +369,7 @@ func TestResumeWithLessMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := quick(t, b)
-			o.Plan.Frames, o.Overlap, o.Steps, o.Guidance, o.Allowed, o.Journal = 16, 4, 1, 1, memory.Reductions{Frames: true}, j
+			o.Resolution, o.Plan.Frames, o.Overlap, o.Steps, o.Guidance, o.Allowed, o.Journal = 64, 16, 4, 1, 1, memory.Reductions{Frames: true}, j
 			set(&o)
 			return New(ctx, o)
 		}
@@ -429,7 +431,7 @@ func TestSilence(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		run := func(silence string) (items []lip.Item, windows int64) {
 			o := small(t, b)
-			o.Silence, o.Quiet = silence, func(i int64) bool { return i < 2 || i >= 6 && i < 20 }
+			o.Resolution, o.Silence, o.Quiet = 64, silence, func(i int64) bool { return i < 2 || i >= 6 && i < 20 }
 			e, items := open(t, o), shotOf(picture, fc, 0, 26, 3)
 			if err := pushAll(t.Context(), e, items); err != nil {
 				t.Fatal(err)

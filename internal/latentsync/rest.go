@@ -14,8 +14,8 @@ const (
 	SilencePass  = "pass"  // frames are not changed
 )
 
-// rests passes a frame of a long silence on without denoising it, where the
-// options say so.
+// passSilence outputs a frame of a long silence without denoising it, if the options say
+// so. It reports whether it did.
 func (e *Engine) passSilence(ctx context.Context, it lip.Item, m frame.Affine) (bool, error) {
 	hold := e.o.Silence == SilenceHold
 	switch {
