@@ -74,7 +74,7 @@ func TestParts(t *testing.T) {
 	}{
 		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", 1500 * time.Millisecond, false},
 		{"preview at a cut", filepath.Join(dir, "cut.mp4"), "preview", 1500 * time.Millisecond, true},
-		{"preview of a picture", in("portrait.png"), "preview", time.Second, false},
+		{"preview of a picture", in("portrait.png"), "preview", 600 * time.Millisecond, false},
 		{"latentsync in a shot", filepath.Join(dir, "shot.mp4"), "latentsync", 1500 * time.Millisecond, false},
 		{"latentsync at a cut", filepath.Join(dir, "cut.mp4"), "latentsync", 1500 * time.Millisecond, true},
 	} {
@@ -82,9 +82,9 @@ func TestParts(t *testing.T) {
 			if tt.engine == "latentsync" {
 				needLong(t)
 			}
-			job := lipstream.Job{Video: tt.video, Audio: in("three.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Settings: lipstream.Settings{Codec: "ffv1", Engine: tt.engine}}
+			job := lipstream.Job{Video: tt.video, Audio: in("two.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Settings: lipstream.Settings{Codec: "ffv1", Engine: tt.engine}}
 			if tt.engine == "latentsync" {
-				job.Models, job.Steps = models, new(2)
+				job.Models, job.Steps, job.Resolution = models, new(2), new(64)
 			}
 			whole, err := lipstream.Run(t.Context(), job, nil)
 			if err != nil {
