@@ -72,7 +72,7 @@ func TestParts(t *testing.T) {
 		// frame, which moves its points by a fraction of a pixel.
 		exact bool
 	}{
-		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", 1500 * time.Millisecond, false},
+		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", time.Second, false},
 		{"preview at a cut", filepath.Join(dir, "cut.mp4"), "preview", 1500 * time.Millisecond, true},
 		{"preview of a picture", in("portrait.png"), "preview", 600 * time.Millisecond, false},
 		{"latentsync in a shot", filepath.Join(dir, "shot.mp4"), "latentsync", 1500 * time.Millisecond, false},
