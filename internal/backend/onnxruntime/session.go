@@ -215,6 +215,8 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 		func() handle { return a.setOptimisation(options, optimiseAll) },
 		func() handle { return a.setIntraOpThreads(options, int32(o.Threads)) },
 		func() handle { return a.setInterOpThreads(options, 1) },
+		// Idle threads would spin while ffmpeg, or another job, needs the processors.
+		func() handle { return a.addSessionConfig(options, "session.intra_op.allow_spinning", "0") },
 	} {
 		if err := a.check(status()); err != nil {
 			return options, 0, err
