@@ -51,7 +51,7 @@ func play(role string) int {
 		return 130
 	case "parent", "starter": // with a process of its own that does not end
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), roleVariable+"=deaf")
+		cmd.Env = append(os.Environ(), roleVariable+"=mute") // only this process writes a line
 		cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 		if role == "starter" {
 			if _, err := Start(context.Background(), cmd, 0); err != nil {
@@ -65,6 +65,8 @@ func play(role string) int {
 	case "deaf":
 		signal.Ignore(os.Interrupt)
 		fmt.Println("ready")
+		forever()
+	case "mute":
 		forever()
 	}
 	return 0
