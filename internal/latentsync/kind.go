@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"slices"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
@@ -93,6 +92,7 @@ func newOptions(s settings.Settings) (Options, error) {
 	if err != nil {
 		return o, err
 	}
+	o.parity = names
 	o = o.withParity(names)
 	check := o
 	check.RateNum, check.RateDen = 1, 1 // comes from the inputs
@@ -182,18 +182,13 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 	o.Backend, o.RateNum, o.RateDen, o.Voice = h.Backend, h.Rate.Num, h.Rate.Den, h.Voice
 	o.Level, o.Replanned = h.Level, h.Planned
 	o.Progress = func(_ int64, step, steps int) { h.Step(step, steps) }
-	names, err := parseParity(s.Parity)
-	if err != nil {
-		return nil, err
+	o.Speech = h.Voice.Speech
+	o.Quiet = func(frame int64) bool {
+		at := h.Rate.Time(frame).Seconds()
+		return h.Voice.Quiet(at-quietMargin, at+quietMargin)
 	}
-	if !slices.Contains(names, "noise") {
-		o.Speech = h.Voice.Speech
-		o.Quiet = func(frame int64) bool {
-			at := h.Rate.Time(frame).Seconds()
-			return h.Voice.Quiet(at-quietMargin, at+quietMargin)
-		}
-	}
-	requested := o.Plan.Precision != "" || slices.Contains(names, settings.ParityAll)
+	o = o.withParity(o.parity) // the original has no speech gate
+	requested := o.Plan.Precision != "" || o.exactLength()
 	if err := o.settlePrecision(ctx, findProfile(s.Profile).half, requested, h.Warn); err != nil {
 		return nil, err
 	}
@@ -204,6 +199,7 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 	}
 	o.share(h)
 	id := journal.Identity{"latentsync": fmt.Sprint(o.Resolution, " ", o.Plan.Precision)}
+	var err error
 	for name, path := range map[string]string{"unet": o.Files.UNet, "vae": o.Files.VAE, "whisper": o.Files.Whisper} {
 		if id[name], err = journal.Mark(path); err != nil {
 			return nil, err

@@ -114,6 +114,8 @@ type Options struct {
 	// Journal returns the windows of an earlier run and stores those of this one;
 	// it may be nil.
 	Journal *journal.Journal
+
+	parity []string // names of the original's behaviours that the settings ask for
 }
 
 // Files holds the paths of the checkpoints. LowerUNet and LowerVAE are copies of
