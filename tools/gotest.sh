@@ -6,7 +6,7 @@
 #   TESTFLAGS  further flags of go test
 # The packages without the race detector are built without cgo, as the program is.
 set -u
-timeout=20m
+timeout=40m
 module=$(go list -m) || exit
 # shellcheck disable=SC2086 # lists of words, here and below
 all=$(go list ${PACKAGES:-./...}) || exit
