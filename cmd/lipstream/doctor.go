@@ -8,7 +8,6 @@ import (
 	"os/exec"
 
 	"github.com/lipstream/lipstream"
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
 	"github.com/lipstream/lipstream/internal/doctor"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -56,26 +55,26 @@ func doctorDeps() doctor.Deps {
 	d.Encoder = tryEncoder
 	for _, name := range []string{"openvino", "onnxruntime"} {
 		d.Backends = append(d.Backends, doctor.Backend{Name: name, Open: func(ctx context.Context) (doctor.Library, error) {
-			b, err := runtimes.Open(ctx, name)
+			o, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu"})
 			if err != nil {
 				return doctor.Library{}, err
 			}
-			l, err := describe(b)
-			return l, errors.Join(err, b.Close())
+			l, err := describe(ctx, o)
+			return l, errors.Join(err, o.Close())
 		}})
 	}
 	return d
 }
 
-// describe describes an open backend. It has passed its smoke test already.
-func describe(b backend.Backend) (doctor.Library, error) {
-	l := doctor.Library{Version: b.Version()}
-	if p, ok := b.(interface{ Path() string }); ok {
+// describe describes an open backend and tries its devices.
+func describe(ctx context.Context, o *runtimes.Opened) (doctor.Library, error) {
+	l := doctor.Library{Version: o.Version()}
+	if p, ok := o.Backend.(interface{ Path() string }); ok {
 		l.Path = p.Path()
 	}
-	devices, err := b.Devices()
-	for _, dev := range devices {
-		l.Devices = append(l.Devices, dev.Name)
+	devices, err := o.Usable(ctx)
+	for _, d := range devices {
+		l.Devices = append(l.Devices, doctor.Device{ID: d.ID, Name: d.Name, Err: d.Err})
 	}
 	return l, err
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/lipstream/lipstream/internal/backend/cuda"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
 )
@@ -16,20 +18,42 @@ type runtimeCmd struct {
 }
 
 type runtimeInstallCmd struct {
-	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime or onnxruntime-cuda."`
-	From string `placeholder:"FILE" help:"Install from a wheel on disk instead of downloading it."`
+	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime, or cuda for NVIDIA GPUs (cuda13 or cuda12, whichever the driver can run)."`
+	From string `placeholder:"FILE" help:"Install from a wheel on disk, or from a folder of wheels, instead of downloading."`
 }
 
 // Run implements lipstream runtime install. It prints the folder on standard
 // output, and progress on standard error.
 func (r *runtimeInstallCmd) Run(ctx context.Context, c *console) error {
-	dir, err := wheels.Install(ctx, r.Name, r.From, func(what string) {
+	name := r.Name
+	if name == wheels.CUDA {
+		var err error
+		if name, err = chooseCUDA(); err != nil {
+			return err
+		}
+	}
+	dir, err := wheels.Install(ctx, name, r.From, func(what string) {
 		fmt.Fprintln(c.Err, oneLine(what, maxErrorLine)) // informational, so a failure does not matter
 	})
 	if err != nil {
 		return err
 	}
 	return printPath(c, "print the folder", dir)
+}
+
+// chooseCUDA returns the CUDA runtime for the driver and the newest card of this machine.
+func chooseCUDA() (string, error) {
+	driver, err := cuda.Read()
+	if err != nil && !errors.Is(err, cuda.ErrNoDriver) {
+		return "", fault.Missing.Wrap("choose the CUDA runtime", err, "restart the machine if the driver was just updated; else reinstall it")
+	}
+	best := ""
+	for _, d := range driver.Devices {
+		if best == "" || wheels.TooOld(best) {
+			best = d.Capability
+		}
+	}
+	return wheels.ChooseCUDA(driver.CUDA, best)
 }
 
 type runtimeListCmd struct {
@@ -52,7 +76,7 @@ type runtimeRow struct {
 func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 	rows := []runtimeRow{}
 	for _, rt := range wheels.Runtimes() {
-		row := runtimeRow{Name: rt.Name, Version: rt.Version, About: rt.About}
+		row := runtimeRow{Name: rt.Name, Version: rt.Version(), About: rt.About}
 		lib, err := wheels.Find(ctx, rt.Name)
 		switch {
 		case err == nil:
@@ -79,7 +103,7 @@ func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 }
 
 type runtimePathCmd struct {
-	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime or onnxruntime-cuda."`
+	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime, cuda13 or cuda12."`
 }
 
 // Run implements lipstream runtime path.

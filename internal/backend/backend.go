@@ -29,6 +29,11 @@ type Backend interface {
 type Device struct {
 	ID   string // for Options.Device: "cpu", "gpu:0", "cuda:0"
 	Name string // the maker's name
+	// UUID identifies an NVIDIA GPU as its tools write it, "GPU-8d2c...", or is "".
+	UUID string
+	// Err is why the device cannot be used, as far as that is known without using it;
+	// see Check.
+	Err error
 	// Half is the half precision in which a CPU is faster than in f32, or "".
 	Half Precision
 	// FusesAttention reports that the device computes an attention in one

@@ -20,6 +20,7 @@ func TestOutOfMemory(t *testing.T) {
 		`Non-zero status code returned while running FusedMatMul node. Name:'MatMul_With_Transpose_token_14_FusedMatMulAndScale' Status Message: bad allocation`,
 		`Exception during initialization: std::bad_alloc`,
 		`CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; hostname=egg ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider.cc ; line=164 ; expr=cublasCreate(&cublas_handle_);`,
+		`CUDNN failure 4008: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ; GPU=0`,
 		`CUDNN failure 4: CUDNN_STATUS_ALLOC_FAILED ; GPU=0 ; expr=cudnnCreate(&cudnn_handle_)`,
 		`CUDA failure 2: out of memory ; GPU=0 ; hostname=h ; file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_allocator.cc ; line=47 ; expr=cudaMalloc((void**)&p, size);`,
 		`CUDA error cudaErrorMemoryAllocation:out of memory`,
@@ -86,5 +87,26 @@ func TestFault(t *testing.T) {
 	}
 	if Fault(fault.Internal, "run model", "m", nil, "") != nil {
 		t.Error("nil became an error")
+	}
+}
+
+func TestDeviceLost(t *testing.T) {
+	for text, want := range map[string]bool{
+		"CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=h": true,
+		"CUDA failure 719: unspecified launch failure":                                      true,
+		"CUDA failure 710: device-side assert triggered":                                    true,
+		"CUDNN failure 8: CUDNN_STATUS_EXECUTION_FAILED":                                    true,
+		"CUDA failure 999: unknown error":                                                   true,
+		"CUDA failure 2: out of memory":                                                     false,
+		"CUDA failure 35: CUDA driver version is insufficient":                              false,
+		"CUDA failure 209: no kernel image is available for execution on the device":        false,
+	} {
+		if DeviceLost(text) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+		err := Fault(fault.Internal, "run model", "m", &Status{Text: text}, "")
+		if (fault.KindOf(err) == fault.Device) != want || want && fault.HintOf(err) == "" {
+			t.Errorf("%q: kind %v, hint %q", text, fault.KindOf(err), fault.HintOf(err))
+		}
 	}
 }

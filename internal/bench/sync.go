@@ -85,7 +85,7 @@ func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	nets, err := runtimes.Open(ctx, o.Backend)
+	nets, err := runtimes.Open(ctx, runtimes.Choice{Backend: o.Backend, Device: "cpu"})
 	if err != nil {
 		return nil, err
 	}

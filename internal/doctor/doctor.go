@@ -63,7 +63,13 @@ type Tool struct{ Path, Version string }
 // Library is a runtime that was found, loaded and tested.
 type Library struct {
 	Path, Version string
-	Devices       []string // names of its devices
+	Devices       []Device
+}
+
+// Device is a device of a runtime.
+type Device struct {
+	ID, Name string
+	Err      error // why it does not work; nil if it does
 }
 
 // Backend is a runtime to look for. One that works is enough.
@@ -254,11 +260,21 @@ func (r *Report) backends(ctx context.Context, all []Backend) {
 			continue
 		}
 		works = true
+		var working []string
+		var failures []Check
+		for _, d := range l.Devices {
+			if d.Err != nil {
+				failures = append(failures, failed(d.ID, Warning, fmt.Errorf("%s: %w", d.Name, d.Err), "use device cpu"))
+				continue
+			}
+			working = append(working, d.Name)
+		}
 		detail := words(l.Version, l.Path)
-		if len(l.Devices) > 0 {
-			detail += ", on " + strings.Join(l.Devices, " and ")
+		if len(working) > 0 {
+			detail += ", on " + strings.Join(working, " and ")
 		}
 		r.add(Check{Name: b.Name, Status: OK, Detail: detail})
+		r.Checks = append(r.Checks, failures...)
 	}
 	if works {
 		for i := begin; i < len(r.Checks); i++ {

@@ -46,7 +46,7 @@ func goodDeps(t *testing.T) Deps {
 		FFprobe: tool("/usr/bin/ffprobe", ""),
 		Encoder: func(context.Context) (string, error) { return "libx264", nil },
 		Backends: []Backend{
-			backend("openvino", Library{"/opt/ov/libopenvino_c.so", "2026.4.1", []string{"CPU", "Arc A770"}}, nil),
+			backend("openvino", Library{"/opt/ov/libopenvino_c.so", "2026.4.1", []Device{{ID: "cpu", Name: "CPU"}, {ID: "gpu:0", Name: "Arc A770"}, {ID: "gpu:1", Name: "UHD", Err: errors.New("no driver")}}}, nil),
 			backend("onnxruntime", Library{"/opt/ort/libonnxruntime.so", "1.32.0", nil}, nil),
 		},
 		CPU: func() (CPU, error) {

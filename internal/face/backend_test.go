@@ -39,7 +39,7 @@ func open(t testing.TB, name string) backend.Backend {
 	if b := backends[name]; b != nil {
 		return b
 	}
-	b, err := runtimes.Open(context.WithoutCancel(t.Context()), name)
+	b, err := runtimes.Open(context.WithoutCancel(t.Context()), runtimes.Choice{Backend: name, Device: "cpu"})
 	if err != nil {
 		t.Fatal(err) // it is installed, so this is no reason to skip
 	}

@@ -43,7 +43,7 @@ type Detector struct {
 // NewDetector loads the embedded network. threads is as in backend.Options.
 func NewDetector(ctx context.Context, b backend.Backend, threads int) (*Detector, error) {
 	s, err := b.Load(ctx, backend.Model{Name: "face detector", Bytes: detectorModel},
-		backend.Options{Precision: backend.F32, Threads: threads})
+		backend.Options{Device: "cpu", Precision: backend.F32, Threads: threads})
 	if err != nil {
 		return nil, fault.Internal.Wrap("load the face detector", err)
 	}

@@ -74,7 +74,7 @@ type Mesh struct {
 // NewMesh loads the embedded network. threads is as in backend.Options.
 func NewMesh(ctx context.Context, b backend.Backend, threads int) (*Mesh, error) {
 	s, err := b.Load(ctx, backend.Model{Name: "face mesh", Bytes: meshModel},
-		backend.Options{Precision: backend.F32, Threads: threads})
+		backend.Options{Device: "cpu", Precision: backend.F32, Threads: threads})
 	if err != nil {
 		return nil, fault.Internal.Wrap("load the face mesh", err)
 	}

@@ -26,6 +26,7 @@ const (
 	Missing   Kind = 5   // ffmpeg, a runtime or a checkpoint is not installed
 	Output    Kind = 6   // the result cannot be written
 	Memory    Kind = 7   // there is not enough memory, or the limit is too low
+	Device    Kind = 8   // a GPU failed, and the process cannot use it any more
 	Cancelled Kind = 130 // the user interrupted the job
 )
 
@@ -46,6 +47,7 @@ var kinds = []struct {
 	{Missing, "missing", http.StatusServiceUnavailable, "something is not installed"},
 	{Output, "output", http.StatusInsufficientStorage, "output cannot be written"},
 	{Memory, "memory", http.StatusServiceUnavailable, "not enough memory"},
+	{Device, "device", http.StatusServiceUnavailable, "a GPU failed"},
 	{Cancelled, "cancelled", statusClosed, "interrupted"},
 }
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -28,19 +29,15 @@ type budget struct {
 // newBudget returns what the job may use, and what it takes without its engine: the
 // process so far, the frames in the pipeline, and ffmpeg, which keeps some tens of
 // frames to decode and to encode. device is that of the engine.
-func newBudget(job Job, device string, format frame.Format) (budget, error) {
+func newBudget(job Job, device backend.Device, format frame.Format) (budget, error) {
 	var b budget
 	probe := memory.Probe{}
-	if gpu, ok := gpuOf(device); ok {
+	if vendor := vendorOf(device.ID); vendor != "" {
 		gpus, err := probe.GPUs()
 		if err != nil && len(gpus) == 0 {
-			return b, fault.Missing.Wrap("read the memory of "+device, err)
+			return b, fault.Missing.Wrap("read the memory of "+device.ID, err)
 		}
-		for _, g := range gpus {
-			if gpu(g) && !g.Shared && g.Total > 0 {
-				b.gpu = &g
-			}
-		}
+		b.gpu = findGPU(gpus, vendor, device)
 	}
 	var err error
 	if b.Budget, err = probe.Budget(int64(job.MemoryLimit), b.gpu); err != nil {
@@ -72,16 +69,28 @@ func newBudget(job Job, device string, format frame.Format) (budget, error) {
 	return b, nil
 }
 
-// gpuOf returns a function that recognises the GPU of a backend's device, and
-// whether the device is a GPU.
-func gpuOf(device string) (func(memory.GPU) bool, bool) {
-	kind, number, _ := strings.Cut(device, ":")
-	n, err := strconv.Atoi(number)
-	if err != nil {
-		n = 0
+// vendorOf returns the maker of the GPU behind a device's ID, or "" for a CPU.
+func vendorOf(id string) string {
+	kind, _, _ := strings.Cut(id, ":")
+	return map[string]string{"cuda": "nvidia", "tensorrt": "nvidia", "gpu": "intel", "rocm": "amd", "migraphx": "amd"}[kind]
+}
+
+// findGPU returns the GPU that a device is, or nil if its memory is not known or is that
+// of the host. NVIDIA's are compared by their UUID: CUDA_VISIBLE_DEVICES makes the
+// numbers differ.
+func findGPU(gpus []memory.GPU, vendor string, device backend.Device) *memory.GPU {
+	_, number, _ := strings.Cut(device.ID, ":")
+	n, _ := strconv.Atoi(number) // a device without a number is the first
+	for _, g := range gpus {
+		same := g.Index == n
+		if g.UUID != "" && device.UUID != "" {
+			same = strings.EqualFold(g.UUID, device.UUID)
+		}
+		if g.Vendor == vendor && same && !g.Shared && g.Total > 0 {
+			return &g
+		}
 	}
-	vendor := map[string]string{"cuda": "nvidia", "tensorrt": "nvidia", "gpu": "intel", "rocm": "amd", "migraphx": "amd"}[kind]
-	return func(g memory.GPU) bool { return g.Vendor == vendor && g.Index == n }, vendor != ""
+	return nil
 }
 
 // share returns what the engine may use.

@@ -63,7 +63,7 @@ func (s *session) resume(engine journal.Identity) (*journal.Journal, error) {
 // engine adds.
 func (s *session) identity(engine journal.Identity) (journal.Identity, error) {
 	id := journal.Identity{
-		"lipstream": Version(), "engine": s.model.Name, "backend": s.backend.Name() + " " + s.backend.Version(), "device": s.model.Device,
+		"lipstream": Version(), "engine": s.model.Name, "backend": s.backend.Name() + " " + s.backend.Version(), "device": s.device.ID,
 		"rate": fmt.Sprint(s.rate), "format": fmt.Sprint(s.format), "part": s.job.Part.string(),
 	}
 	for name, value := range s.job.Identity() {

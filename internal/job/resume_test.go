@@ -33,7 +33,7 @@ func loaded(t *testing.T, dir string) *session {
 			t.Fatal(err)
 		}
 	}
-	return &session{job: job, model: lip.Model{Name: "engine 1", Device: "cpu"}, backend: named{version: "1"}, rate: media.Rational{Num: 25, Den: 1}}
+	return &session{job: job, model: lip.Model{Name: "engine 1"}, backend: named{version: "1"}, device: backend.Device{ID: "cpu"}, rate: media.Rational{Num: 25, Den: 1}}
 }
 
 func identify(t *testing.T, s *session, engine journal.Identity) journal.Identity {
@@ -90,7 +90,7 @@ func TestIdentityOfSession(t *testing.T) {
 		change func(*session)
 	}{
 		{"engine", func(s *session) { s.model.Name = "engine 2" }},
-		{"device", func(s *session) { s.model.Device = "gpu:0" }},
+		{"device", func(s *session) { s.device.ID = "gpu:0" }},
 		{"backend", func(s *session) { s.backend = named{version: "2"} }},
 		{"frame rate", func(s *session) { s.rate.Num = 30 }},
 		{"format", func(s *session) { s.format.Width = 640 }},

@@ -94,6 +94,7 @@ type session struct {
 
 	// Load:
 	backend backend.Backend
+	device  backend.Device
 	tracker *face.Tracker
 	engine  lip.Engine
 	budget  budget
@@ -201,10 +202,10 @@ func (s *session) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.backend, err = runtimes.Open(ctx, s.job.Backend); err != nil {
+	if err := s.open(ctx); err != nil {
 		return err
 	}
-	if s.budget, err = newBudget(s.job, s.model.Device, s.format); err != nil {
+	if s.budget, err = newBudget(s.job, s.device, s.format); err != nil {
 		return err
 	}
 	s.undo = s.budget.setSoftLimit()
@@ -224,11 +225,37 @@ func (s *session) load(ctx context.Context) error {
 		return err
 	}
 	s.engine, err = s.model.Open(ctx, lip.Host{
-		Backend: s.backend, Rate: s.rate, Format: s.format, Voice: s.voice,
+		Backend: s.backend, Device: s.device, Rate: s.rate, Format: s.format, Voice: s.voice,
 		Budget: s.budget.share(), Level: s.level, Resume: s.resume,
 		Step: s.r.step, Warn: s.r.warn, Planned: s.r.planned,
 	})
 	return err
+}
+
+// open opens an inference runtime and settles the device. An engine that does not use
+// it computes on the CPU, as the face networks always do.
+func (s *session) open(ctx context.Context) error {
+	choice := runtimes.Choice{Backend: s.job.Backend, Device: s.job.Device}
+	if !s.model.UsesDevice {
+		choice.Device = "cpu"
+	}
+	o, err := runtimes.Open(ctx, choice)
+	if err != nil {
+		return err
+	}
+	for _, e := range o.Skipped {
+		s.r.warn("a GPU is not used: " + e.Error() + hint(e))
+	}
+	s.backend, s.device = o.Backend, o.Device
+	return nil
+}
+
+// hint returns what the user can do about an error, in parentheses.
+func hint(err error) string {
+	if h := fault.HintOf(err); h != "" {
+		return " (" + h + ")"
+	}
+	return ""
 }
 
 // listen analyses the voice and sets the length of the output. An hour of voice takes

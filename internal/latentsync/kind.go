@@ -54,7 +54,7 @@ func (Kind) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
 		return lip.Model{}, err
 	}
 	m := lip.Model{
-		Name: o.Name(), Device: o.Device, Needs: audio.Needs{Mel: true},
+		Name: o.Name(), UsesDevice: true, Needs: audio.Needs{Mel: true},
 		Window: o.Plan.Frames, Overlap: o.Overlap,
 		Open: func(ctx context.Context, h lip.Host) (lip.Engine, error) { return o.open(ctx, s, h) },
 	}
@@ -83,7 +83,7 @@ func newOptions(s settings.Settings) (Options, error) {
 	o.Overlap = given(l.Overlap, min(o.Overlap, o.Plan.Frames/2))
 	o.ShrinkEvery = given(m.ShrinkEvery, o.ShrinkEvery)
 	o.ReturnEvery = given(m.ReturnEvery, o.ReturnEvery)
-	o.Seed, o.Device, o.Threads, o.Resolution = *s.Seed, s.Device, given(s.Threads, 0), given(l.Resolution, 0)
+	o.Seed, o.Threads, o.Resolution = *s.Seed, given(s.Threads, 0), given(l.Resolution, 0)
 	o.Plan.Precision = ""
 	if l.Precision != "auto" {
 		o.Plan.Precision = l.Precision
@@ -179,7 +179,7 @@ func (o *Options) find(ctx context.Context, s settings.Settings) error {
 
 // open loads the engine for a job.
 func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip.Engine, error) {
-	o.Backend, o.RateNum, o.RateDen, o.Voice = h.Backend, h.Rate.Num, h.Rate.Den, h.Voice
+	o.Backend, o.Device, o.RateNum, o.RateDen, o.Voice = h.Backend, h.Device.ID, h.Rate.Num, h.Rate.Den, h.Voice
 	o.Level, o.Replanned = h.Level, h.Planned
 	o.Progress = func(_ int64, step, steps int) { h.Step(step, steps) }
 	o.Speech = h.Voice.Speech

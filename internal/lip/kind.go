@@ -32,9 +32,11 @@ type Kind interface {
 // Model is an engine that can be opened, with what a job has to know before it
 // does.
 type Model struct {
-	Name   string // for the metadata of the result: "latentsync 1.6"
-	Device string // that it computes on, as the backend names it; "" for the host
-	Needs  audio.Needs
+	Name  string // for the metadata of the result: "latentsync 1.6"
+	Needs audio.Needs
+	// UsesDevice is set if the engine computes on the job's device. The others need
+	// the CPU only.
+	UsesDevice bool
 	// Window and Overlap are the frames of a window and the frames that it shares
 	// with the one before; 0 without windows. Parts of a job begin on their grid.
 	Window, Overlap int
@@ -51,6 +53,7 @@ type Model struct {
 // Host is what a job provides to its engine.
 type Host struct {
 	Backend backend.Backend
+	Device  backend.Device // of the backend, for the engine's networks
 	Rate    media.Rational // of the output, frames per second
 	Format  frame.Format   // of the frames
 	Voice   *audio.Voice   // is listened to after the engine was opened, before the first frame

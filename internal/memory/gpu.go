@@ -15,6 +15,7 @@ type GPU struct {
 	Index  int    // among those of its vendor, in the driver's order
 	Name   string // the maker's name, or the PCI device number
 	Driver string // its version, or the kernel module if that has no version
+	UUID   string // of an NVIDIA GPU, "GPU-8d2c..."; else ""
 	// Total and Used are 0 if they cannot be read. For NVIDIA, Used counts all
 	// processes.
 	Total, Used int64

@@ -112,6 +112,11 @@ int nvmlDeviceGetTemperature(void *d, int sensor, unsigned int *t) {
   *t = 71;
   return 0;
 }
+int nvmlDeviceGetUUID(void *d, char *s, unsigned int n) {
+  if (d != (void *)0x1000ul) return 3;
+  strncpy(s, "GPU-8d2c", n);
+  return 0;
+}
 int nvmlDeviceGetPowerUsage(void *d, unsigned int *mw) {
   if (d != (void *)0x1000ul) return 3;
   *mw = 412500;
@@ -140,13 +145,13 @@ func buildStub(t *testing.T, flags ...string) string {
 func TestNVML(t *testing.T) {
 	want := []GPU{
 		{Vendor: "nvidia", Index: 0, Name: "NVIDIA GeForce RTX 5090", Driver: "570.86.10", Total: 34190917632, Used: 4190917632,
-			Utilisation: 0.83, Temperature: 71, Power: 412.5},
+			UUID: "GPU-8d2c", Utilisation: 0.83, Temperature: 71, Power: 412.5},
 		{Vendor: "nvidia", Index: 2, Name: "NVIDIA GPU 2", Driver: "570.86.10", Total: 34190917632, Used: 4190917632, Utilisation: -1},
 		{Vendor: "nvidia", Index: 3, Name: "NVIDIA GB10", Driver: "570.86.10", Shared: true, Utilisation: -1, Temperature: 71},
 	}
 	t.Run("all", func(t *testing.T) { checkNVML(t, want) })
 	for i := range want {
-		want[i].Utilisation, want[i].Temperature, want[i].Power = -1, 0, 0
+		want[i].Utilisation, want[i].Temperature, want[i].Power, want[i].UUID = -1, 0, 0, ""
 	}
 	t.Run("without the functions that are nice to have", func(t *testing.T) { checkNVML(t, want, "-DBARE") })
 }

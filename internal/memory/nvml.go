@@ -64,6 +64,8 @@ type nvml struct {
 	utilization func(device uintptr, u *nvmlUtilization) nvmlReturn
 	// nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensor, unsigned int *temp);
 	temperature func(device uintptr, sensor int32, degrees *uint32) nvmlReturn
+	// nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length);
+	uuid func(device uintptr, uuid *byte, length uint32) nvmlReturn
 	// nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int *power);
 	power func(device uintptr, milliwatts *uint32) nvmlReturn
 
@@ -108,6 +110,7 @@ func openNVML(name string) (*nvml, error) {
 		"nvmlDeviceGetUtilizationRates": &n.utilization,
 		"nvmlDeviceGetTemperature":      &n.temperature,
 		"nvmlDeviceGetPowerUsage":       &n.power,
+		"nvmlDeviceGetUUID":             &n.uuid,
 	} {
 		if address, err := lib.symbol(symbol); err == nil {
 			purego.RegisterFunc(f, address)
@@ -173,8 +176,12 @@ func (n *nvml) list() ([]GPU, error) {
 	return gpus, errors.Join(errs...)
 }
 
-// condition reads utilisation, temperature and power, as far as the device reports them.
+// condition reads the UUID, utilisation, temperature and power, as far as the device reports them.
 func (n *nvml) condition(device uintptr, g *GPU) {
+	id := make([]byte, nvmlNameLength)
+	if n.uuid != nil && n.uuid(device, &id[0], nvmlNameLength) == nvmlSuccess {
+		g.UUID = cString(id)
+	}
 	g.Utilisation = -1
 	var u nvmlUtilization
 	if n.utilization != nil && n.utilization(device, &u) == nvmlSuccess {

@@ -122,17 +122,17 @@ func look(ctx context.Context) (machine, error) {
 	var m machine
 	var missing error
 	for _, name := range []string{"openvino", "onnxruntime"} {
-		b, err := runtimes.Open(ctx, name)
+		b, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu"})
 		if err != nil {
 			missing = cmp.Or(missing, err)
 			continue
 		}
-		devices, err := b.Devices()
+		devices, err := b.Usable(ctx)
 		if err != nil {
 			missing = cmp.Or(missing, err)
 		}
 		for _, d := range devices {
-			if !slices.ContainsFunc(m.Devices, func(o queue.Device) bool { return o.Name == d.ID }) {
+			if d.Err == nil && !slices.ContainsFunc(m.Devices, func(o queue.Device) bool { return o.Name == d.ID }) {
 				m.Devices = append(m.Devices, queue.Device{Name: d.ID, Backend: name, Detail: d.Name})
 			}
 		}

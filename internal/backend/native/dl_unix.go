@@ -14,6 +14,9 @@ func dlopen(path string) (uintptr, error) {
 	return purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)
 }
 
+// dlopenSystem lets the loader search for the library.
+func dlopenSystem(name string) (uintptr, error) { return dlopen(name) }
+
 func dlsym(handle uintptr, name string) (uintptr, error) {
 	return purego.Dlsym(handle, name)
 }

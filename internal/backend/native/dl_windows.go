@@ -13,6 +13,13 @@ func dlopen(path string) (uintptr, error) {
 	return uintptr(h), err
 }
 
+// dlopenSystem searches the system's folder only: a library in the working directory must
+// not be loaded.
+func dlopenSystem(name string) (uintptr, error) {
+	h, err := windows.LoadLibraryEx(name, 0, windows.LOAD_LIBRARY_SEARCH_SYSTEM32)
+	return uintptr(h), err
+}
+
 func dlsym(handle uintptr, name string) (uintptr, error) {
 	return windows.GetProcAddress(windows.Handle(handle), name)
 }

@@ -42,6 +42,16 @@ func Open(path, hint string) (*Library, error) {
 	return &Library{path: path, handle: h}, nil
 }
 
+// OpenSystem loads a library by the name under which the system's loader finds it, such
+// as a driver's.
+func OpenSystem(name string) (*Library, error) {
+	h, err := dlopenSystem(name)
+	if err != nil {
+		return nil, err
+	}
+	return &Library{path: name, handle: h}, nil
+}
+
 // Path returns the path of the library.
 func (l *Library) Path() string { return l.path }
 

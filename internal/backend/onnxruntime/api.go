@@ -2,6 +2,7 @@ package onnxruntime
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"unsafe"
 
@@ -262,7 +263,28 @@ func (a *api) check(status handle) error {
 	if status == 0 {
 		return nil
 	}
-	err := &backend.Status{Code: a.getErrorCode(status), Text: strings.Join(strings.Fields(a.getErrorMessage(status)), " ")}
+	err := &backend.Status{Code: a.getErrorCode(status), Text: brief(a.getErrorMessage(status))}
 	a.releaseStatus(status)
 	return err
+}
+
+// cudaFailure is what a message about a call of CUDA, cuBLAS or cuDNN says between the
+// places in ONNX Runtime's source.
+var cudaFailure = regexp.MustCompile(`\b(?:CUDA|CUBLAS|CUDNN|CUDNN_FE|CURAND) failure [^;]*[^;\s]|expr=.*`)
+
+// runningNode is the node at which a Run has failed.
+var runningNode = regexp.MustCompile(`while running (\S+ node\. Name:\S+)`)
+
+// brief returns a message on one line. Of a failure of CUDA it keeps what has failed,
+// and where in the graph.
+func brief(message string) string {
+	message = strings.Join(strings.Fields(message), " ")
+	parts := cudaFailure.FindAllString(message, -1)
+	if len(parts) == 0 {
+		return message
+	}
+	if node := runningNode.FindStringSubmatch(message); node != nil {
+		parts = append(parts, node[1])
+	}
+	return strings.Join(parts, "; ")
 }

@@ -87,23 +87,32 @@ func (b *Backend) withArena(o backend.Arena, options handle, create func() handl
 
 // appendCUDA puts the CUDA provider before the CPU's. It follows the header and the
 // documentation, and is tested with a stand-in for the library.
-func (b *Backend) appendCUDA(options handle, device int, o backend.Arena) error {
+func (b *Backend) appendCUDA(options handle, device int, o backend.Options) error {
 	a := b.api
+	fail := func(err error) error {
+		return backend.Fault(fault.Missing, "use device", "cuda:"+strconv.Itoa(device), err,
+			cudaHint+"; lipstream doctor says more; or use device cpu")
+	}
 	var cuda handle
-	if err := a.check(a.createCUDAOptions(&cuda)); err != nil {
-		return err
+	if err := a.check(a.createCUDAOptions(&cuda)); err != nil { // this loads the provider
+		return fail(err)
 	}
 	defer a.releaseCUDAOptions(cuda)
 	settings := [][2]string{
 		{"device_id", strconv.Itoa(device)},
-		// An exhaustive search would try every algorithm with its own workspace
-		// for each new shape. The heuristic needs no extra memory.
+		// cuDNN's heuristic chooses the algorithm. Trying all would need a workspace
+		// for each.
 		{"cudnn_conv_algo_search", "HEURISTIC"},
 		{"do_copy_in_default_stream", "1"},
-		{"arena_extend_strategy", strategies[strategy(o.Growth, true)]},
+		{"arena_extend_strategy", strategies[strategy(o.Arena.Growth, true)]},
 	}
-	if o.Limit > 0 {
-		settings = append(settings, [2]string{"gpu_mem_limit", strconv.FormatInt(o.Limit, 10)})
+	if o.Arena.Limit > 0 {
+		settings = append(settings, [2]string{"gpu_mem_limit", strconv.FormatInt(o.Arena.Limit, 10)})
+	}
+	if o.Precision == backend.F32 {
+		// TensorFloat-32 has 10 bits of mantissa. With half precision the setting
+		// stays on: it also keeps other types from the tensor cores.
+		settings = append(settings, [2]string{"use_tf32", "0"})
 	}
 	keys, values := make([]*byte, len(settings)), make([]*byte, len(settings))
 	for i, kv := range settings {
@@ -113,8 +122,7 @@ func (b *Backend) appendCUDA(options handle, device int, o backend.Arena) error 
 		return err
 	}
 	if err := a.check(a.appendCUDA(options, cuda)); err != nil {
-		return backend.Fault(fault.Missing, "use device", "cuda:"+strconv.Itoa(device), err,
-			"check that the NVIDIA driver, CUDA and cuDNN are installed, or use device cpu")
+		return fail(err)
 	}
 	return nil
 }

@@ -251,7 +251,7 @@ func TestCUDASettings(t *testing.T) {
 		}
 	}
 	setup("append", "libcudnn.so.9: cannot open shared object file")
-	if err := load(backend.Arena{}); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "cuDNN") {
+	if err := load(backend.Arena{}); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "runtime install cuda") {
 		t.Errorf("without cuDNN: kind %d of: %v", fault.KindOf(err), err)
 	}
 }

@@ -40,7 +40,7 @@ func TestCUDAEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.releaseSessionOptions(options)
-	err := b.appendCUDA(options, 0, backend.Arena{})
+	err := b.appendCUDA(options, 0, backend.Options{})
 	if err == nil {
 		t.Error("a build without CUDA has the CUDA provider")
 	}

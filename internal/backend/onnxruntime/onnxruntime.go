@@ -8,25 +8,27 @@ package onnxruntime
 
 import (
 	"context"
-	"os"
-	"path/filepath"
-	"runtime"
+	"log/slog"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	"github.com/ebitengine/purego"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/cuda"
 	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // Name of the backend.
 const Name = "onnxruntime"
 
-const hint = "run: lipstream runtime install onnxruntime"
+const (
+	hint     = "run: lipstream runtime install onnxruntime"
+	cudaHint = "run: lipstream runtime install cuda"
+)
 
 // Backend is an opened ONNX Runtime.
 type Backend struct {
@@ -34,6 +36,8 @@ type Backend struct {
 	version string
 	path    string
 	cuda    bool
+	// devices are NVIDIA's GPUs, if the library can use them.
+	devices []backend.Device
 
 	env       handle
 	memInfo   handle     // describes the memory of tensors that Go owns
@@ -45,9 +49,12 @@ type Backend struct {
 
 var _ backend.Backend = (*Backend)(nil)
 
-// Open loads the library at path, checks its version and functions, and
-// computes a tiny model with it.
-func Open(ctx context.Context, path string) (*Backend, error) {
+// Open loads the library at path, checks its version and functions, and computes a tiny
+// model with it on the CPU. The libraries that it needs for a GPU, such as CUDA's, are
+// loaded before by their paths, in the given order: the system's loader need not find
+// them. One that cannot be loaded only keeps the GPUs from being used; backend.Check
+// returns why.
+func Open(ctx context.Context, path string, needed ...string) (*Backend, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Cancelled.Wrap("load library "+path, err)
 	}
@@ -63,8 +70,14 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 		return nil, err
 	}
 	native.ReturnLargeBlocks()
+	var unloaded error
+	for _, n := range needed {
+		if _, err := native.Open(n, cudaHint); err != nil && unloaded == nil {
+			unloaded = err
+		}
+	}
 	b := &Backend{api: a, version: version, path: lib.Path()}
-	if err := b.init(); err != nil {
+	if err := b.init(unloaded); err != nil {
 		_ = b.Close() // releases what init made before it failed
 		return nil, backend.Fault(fault.Missing, "start ONNX Runtime", lib.Path(), err, hint)
 	}
@@ -75,7 +88,9 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	return b, nil
 }
 
-func (b *Backend) init() error {
+// init creates the library's objects. unloaded is why a library for the GPUs could not
+// be loaded.
+func (b *Backend) init(unloaded error) error {
 	a := b.api
 	if err := a.check(a.createEnv(logCallback(), 0, logWarning, "lipstream\x00", &b.env)); err != nil {
 		return err
@@ -90,7 +105,9 @@ func (b *Backend) init() error {
 	if err != nil {
 		return err
 	}
-	b.cuda = slices.Contains(providers, "CUDAExecutionProvider")
+	if b.cuda = slices.Contains(providers, "CUDAExecutionProvider"); b.cuda {
+		b.devices = nvidiaDevices(unloaded)
+	}
 	return nil
 }
 
@@ -117,37 +134,25 @@ func (b *Backend) providers() ([]string, error) {
 	return names, b.api.check(b.api.releaseProviders(list, n))
 }
 
-// Devices lists the GPUs that the CUDA provider can use, then the CPU. A listed GPU
-// has a driver, but it may not work.
+// Devices lists NVIDIA's GPUs if the library can use them, then the CPU.
 func (b *Backend) Devices() ([]backend.Device, error) {
-	var list []backend.Device
-	if b.cuda {
-		list = append(list, nvidiaDevices()...)
-	}
-	return append(list, backend.Device{ID: "cpu", Name: native.CPUName(), FusesAttention: true}), nil
+	return append(slices.Clone(b.devices), backend.Device{ID: "cpu", Name: native.CPUName(), FusesAttention: true}), nil
 }
 
-// nvidiaDevices lists the GPUs of NVIDIA's kernel driver. CUDA numbers them by
-// speed unless CUDA_DEVICE_ORDER=PCI_BUS_ID, so in a machine with different GPUs a
-// name may have the number of another.
-func nvidiaDevices() []backend.Device {
-	if runtime.GOOS == "windows" {
-		return []backend.Device{{ID: "cuda:0", Name: "CUDA device 0"}}
+// nvidiaDevices lists the GPUs of NVIDIA's driver, in the order of NVML. unloaded is why
+// none of them can be used, or nil.
+func nvidiaDevices(unloaded error) []backend.Device {
+	driver, err := cuda.Read()
+	if err != nil {
+		return nil // without a driver there is no GPU; doctor says what is wrong with it
 	}
-	files, _ := filepath.Glob("/proc/driver/nvidia/gpus/*/information") // the pattern is good
-	slices.Sort(files)
 	var list []backend.Device
-	for i, f := range files {
-		d := backend.Device{ID: "cuda:" + strconv.Itoa(i), Name: "CUDA device " + strconv.Itoa(i)}
-		text, err := os.ReadFile(f)
-		if err == nil {
-			for line := range strings.Lines(string(text)) {
-				if model, ok := strings.CutPrefix(line, "Model:"); ok {
-					d.Name = strings.TrimSpace(model)
-				}
-			}
+	for _, d := range driver.Devices {
+		dev := backend.Device{ID: "cuda:" + strconv.Itoa(d.Index), Name: d.Name, UUID: d.UUID, FusesAttention: true, Err: unloaded}
+		if wheels.TooOld(d.Capability) {
+			dev.Err = fault.Missing.New("use device "+dev.ID, "its compute capability "+d.Capability+" is below "+wheels.OldestCard, "use device cpu")
 		}
-		list = append(list, d)
+		list = append(list, dev)
 	}
 	return list
 }
@@ -164,9 +169,17 @@ func (b *Backend) Close() error {
 	})
 }
 
-// logCallback drops the library's log, which would be printed otherwise. There is
-// one for the process, because callbacks can never be freed.
+// logCallback passes the library's warnings and errors to the program's log; otherwise
+// they would be printed. There is one for the process, because callbacks can never be
+// freed.
 var logCallback = sync.OnceValue(func() uintptr {
 	// void log(void* param, OrtLoggingLevel, const char* category, const char* logid, const char* code_location, const char* message)
-	return purego.NewCallback(func(_ uintptr, _ int32, _, _, _, _ *byte) uintptr { return 0 })
+	return purego.NewCallback(func(_ uintptr, severity int32, _, _, where, message *byte) uintptr {
+		level := slog.LevelWarn
+		if severity > logWarning {
+			level = slog.LevelError
+		}
+		slog.Log(context.Background(), level, "ONNX Runtime: "+native.GoString(message), "at", native.GoString(where))
+		return 0
+	})
 })

@@ -200,6 +200,10 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 	if device < 0 && o.Precision != backend.Auto && o.Precision != backend.F32 {
 		return 0, 0, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a CPU", "set `precision` to f32, or use the openvino backend")
 	}
+	if device >= 0 && o.Precision == backend.BF16 {
+		// The convolution has no kernel for it below operator set 22.
+		return 0, 0, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a GPU", "set `precision` to f16")
+	}
 	if o.Threads < 0 {
 		return 0, 0, fault.Field("threads", strconv.Itoa(o.Threads), "is negative")
 	}
@@ -223,7 +227,7 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 		}
 	}
 	if device >= 0 {
-		err = b.appendCUDA(options, device, o.Arena)
+		err = b.appendCUDA(options, device, o)
 	}
 	return options, device, err
 }
@@ -252,7 +256,12 @@ func (b *Backend) device(id string) (int, error) {
 		return bad("has no device number")
 	}
 	if !b.cuda {
-		return bad("needs a build of ONNX Runtime with CUDA; run lipstream runtime install onnxruntime-cuda")
+		return bad("needs a build of ONNX Runtime with CUDA; run lipstream runtime install cuda")
+	}
+	for _, d := range b.devices {
+		if d.ID == id && d.Err != nil {
+			return 0, d.Err
+		}
 	}
 	return n, nil
 }

@@ -1,10 +1,13 @@
-// Package runtimes opens the installed inference library. It is the only package that
-// imports both backends.
+// Package runtimes opens the installed inference library, and chooses the device. It is
+// the only package that imports both backends.
 package runtimes
 
 import (
 	"context"
+	"errors"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
@@ -16,19 +19,70 @@ import (
 // Auto makes Open choose the backend.
 const Auto = "auto"
 
-// openers lists the backends in the order in which Auto tries them: on a CPU, OpenVINO
-// computes the large networks in two thirds of the time of ONNX Runtime.
-var openers = []struct {
-	name string
-	open func(ctx context.Context, path string) (backend.Backend, error)
-}{
-	{openvino.Name, func(ctx context.Context, path string) (backend.Backend, error) {
-		return orNil(openvino.Open(ctx, path))
-	}},
-	{onnxruntime.Name, func(ctx context.Context, path string) (backend.Backend, error) {
-		return orNil(onnxruntime.Open(ctx, path))
-	}},
+// Choice says what to open. The zero value is the fastest device that works.
+type Choice struct {
+	Backend string // "openvino", "onnxruntime", or Auto or "" for any
+	Device  string // such as "cuda:0", or "" for any
 }
+
+// Opened is a backend with the device to use. The caller must close the backend.
+type Opened struct {
+	backend.Backend
+	Device backend.Device // it has computed a small network correctly
+	// Skipped says why faster devices are not used.
+	Skipped []error
+
+	library wheels.Library
+}
+
+// Usable lists the devices of the backend after it has tried each of them: those that do
+// not work have an error.
+func (o *Opened) Usable(ctx context.Context) ([]backend.Device, error) {
+	list, err := o.Devices()
+	for i, d := range list {
+		if err := usable(ctx, o.Backend, d); err != nil {
+			list[i].Err = incomplete(err, o.library)
+		}
+	}
+	return list, errors.Join(err, ctx.Err())
+}
+
+// opener opens one kind of library.
+type opener struct {
+	name string
+	open func(ctx context.Context, l wheels.Library) (backend.Backend, error)
+}
+
+var (
+	openVINO = opener{openvino.Name, func(ctx context.Context, l wheels.Library) (backend.Backend, error) {
+		return orNil(openvino.Open(ctx, l.Path))
+	}}
+	onnxRuntime = opener{onnxruntime.Name, func(ctx context.Context, l wheels.Library) (backend.Backend, error) {
+		return orNil(onnxruntime.Open(ctx, l.Path, l.Needed...))
+	}}
+)
+
+// attempt is a step of the search: an opener, and whether only NVIDIA's GPUs will do.
+type attempt struct {
+	opener
+	cuda bool
+}
+
+func (a attempt) accepts(device string) bool {
+	return !a.cuda || strings.HasPrefix(device, cudaPrefix)
+}
+
+const cudaPrefix = "cuda:"
+
+// attempts is the order of the search: an NVIDIA GPU, then OpenVINO, which on a CPU
+// computes the large networks in two thirds of the time of ONNX Runtime.
+var attempts = []attempt{
+	{onnxRuntime, true},
+	{openVINO, false},
+	{onnxRuntime, false},
+}
+
+func isAuto(backend string) bool { return backend == "" || backend == Auto }
 
 // orNil prevents that a nil pointer becomes a non-nil interface.
 func orNil[B backend.Backend](b B, err error) (backend.Backend, error) {
@@ -38,66 +92,148 @@ func orNil[B backend.Backend](b B, err error) (backend.Backend, error) {
 	return b, nil
 }
 
-// Open finds, loads and checks the preferred backend: "openvino", "onnxruntime", or ""
-// or Auto for the first that works. If the user has set wheels.DirVariable, a library
-// in that folder must work: Open does not silently use another. The caller must close
-// the backend.
-func Open(ctx context.Context, prefer string) (backend.Backend, error) {
-	auto := prefer == "" || prefer == Auto
-	given := os.Getenv(wheels.DirVariable)
-	known := false
-	var broken, missing []error
-	for _, o := range openers {
-		if !auto && prefer != o.name {
+// Open finds and loads a backend and chooses a device, the fastest that computes a small
+// network correctly. If the user has set wheels.DirVariable, a library in that folder
+// must work: Open does not silently use another.
+func Open(ctx context.Context, c Choice) (*Opened, error) {
+	if !isAuto(c.Backend) && c.Backend != openvino.Name && c.Backend != onnxruntime.Name {
+		return nil, fault.Field("backend", c.Backend, "is not known", "choose one of auto, openvino, onnxruntime")
+	}
+	s := search{choice: c, given: os.Getenv(wheels.DirVariable)}
+	for _, a := range attempts {
+		if !isAuto(c.Backend) && c.Backend != a.name || c.Device != "" && !a.accepts(c.Device) {
 			continue
 		}
-		known = true
-		list, err := wheels.Candidates(ctx, o.name)
-		if err != nil && ctx.Err() == nil {
-			missing = append(missing, err)
-			continue
+		o, err := s.attempt(ctx, a)
+		if o != nil || err != nil {
+			return o, err
 		}
-		b, err := openFirst(ctx, list, o.open)
-		switch {
-		case b != nil:
-			return b, nil
-		case ctx.Err() != nil:
-			return nil, fault.Cancelled.Wrap("open backend "+o.name, ctx.Err())
-		case given != "":
-			return nil, &fault.Error{Kind: fault.KindOf(err), Op: "use " + wheels.DirVariable + " for " + o.name, Err: err, Hint: wheels.GivenHint}
-		}
-		broken = append(broken, err)
 	}
-	switch {
-	case !known:
-		return nil, fault.Field("backend", prefer, "is not known", "choose one of auto, openvino, onnxruntime")
-	case len(broken) > 0: // more useful to the user than a missing one
-		return nil, broken[0]
-	case auto && given != "":
-		return nil, fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is in "+given+
-			", the folder in "+wheels.DirVariable, wheels.GivenHint)
-	case auto:
-		return nil, fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is installed",
-			"run: lipstream runtime install openvino")
-	}
-	return nil, missing[0]
+	return nil, s.failure()
 }
 
-// openFirst opens the first library that works. If none does, it returns the error of
-// the first one.
-func openFirst(ctx context.Context, list []wheels.Library, open func(context.Context, string) (backend.Backend, error)) (backend.Backend, error) {
+// search is a search for a device.
+type search struct {
+	choice Choice
+	given  string // the folder in wheels.DirVariable
+	cuda   bool   // a library for NVIDIA's GPUs is installed
+	// Why there is no device: devices that do not work, libraries that do not work,
+	// and libraries that are not installed.
+	skipped, broken, missing []error
+	unknown                  error // no backend has the device
+}
+
+// attempt tries the libraries of one opener. It returns nil and no error to go on.
+func (s *search) attempt(ctx context.Context, a attempt) (*Opened, error) {
+	list, err := wheels.Candidates(ctx, a.name)
+	if a.cuda && ctx.Err() == nil {
+		list = slices.DeleteFunc(list, func(l wheels.Library) bool { return !l.CUDA() })
+		if s.cuda = len(list) > 0; !s.cuda {
+			return nil, nil // the last attempt says what is missing
+		}
+	} else if err != nil && ctx.Err() == nil {
+		s.missing = append(s.missing, err)
+		return nil, nil
+	}
 	var first error
+	opened := false
 	for _, l := range list {
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
+			break
+		}
+		b, err := a.open(ctx, l)
+		if err != nil {
+			if first == nil {
+				first = err
+			}
+			continue
+		}
+		opened = true
+		device, err := s.device(ctx, b, a, l)
+		if err == nil && device.ID != "" {
+			return &Opened{Backend: b, Device: device, Skipped: s.skipped, library: l}, nil
+		}
+		if err = errors.Join(err, b.Close()); err != nil {
 			return nil, err
 		}
-		b, err := open(ctx, l.Path)
-		if err == nil {
-			return b, nil
-		}
-		if first == nil {
-			first = err
-		}
 	}
-	return nil, first
+	switch {
+	case ctx.Err() != nil:
+		return nil, fault.Cancelled.Wrap("open backend "+a.name, ctx.Err())
+	case opened:
+		return nil, nil
+	case s.given != "" && first != nil:
+		return nil, &fault.Error{Kind: fault.KindOf(first), Op: "use " + wheels.DirVariable + " for " + a.name, Err: first, Hint: wheels.GivenHint}
+	}
+	s.broken = append(s.broken, first)
+	return nil, nil
+}
+
+// device returns the first device of b that is chosen, accepted and works, or none.
+func (s *search) device(ctx context.Context, b backend.Backend, a attempt, l wheels.Library) (backend.Device, error) {
+	list, err := b.Devices()
+	if err != nil {
+		return backend.Device{}, err
+	}
+	var ids []string
+	for _, d := range list {
+		ids = append(ids, d.ID)
+		if !a.accepts(d.ID) || s.choice.Device != "" && s.choice.Device != d.ID {
+			continue
+		}
+		err := usable(ctx, b, d)
+		if err == nil {
+			return d, nil
+		}
+		if ctx.Err() != nil {
+			return backend.Device{}, fault.Cancelled.Wrap("check device "+d.ID, ctx.Err())
+		}
+		s.skipped = append(s.skipped, incomplete(err, l))
+	}
+	s.unknown = fault.Field("device", s.choice.Device, "is not a device of "+b.Name(), "choose one of "+strings.Join(ids, ", "))
+	return backend.Device{}, nil
+}
+
+// usable returns why a device does not work, or nil. A CPU has passed its test already.
+func usable(ctx context.Context, b backend.Backend, d backend.Device) error {
+	if d.Err != nil || d.ID == "cpu" {
+		return d.Err
+	}
+	err := backend.Check(ctx, b, d.ID)
+	if err == nil || fault.HintOf(err) != "" {
+		return err
+	}
+	return fault.Missing.Wrap("try device "+d.ID, err, "update its driver, or use device cpu; lipstream check --device "+d.ID+" says more")
+}
+
+// incomplete adds to the failure of a device which of its libraries were not found.
+func incomplete(err error, l wheels.Library) error {
+	if len(l.Missing) == 0 {
+		return err
+	}
+	return fault.Missing.Wrap("use the GPU", errors.Join(errors.New(strings.Join(l.Missing, ", ")+" is not installed"), err),
+		"run: lipstream runtime install "+l.Runtime)
+}
+
+// failure returns why the search has found nothing. A library or device that does not
+// work is more useful to the user than one that is missing.
+func (s *search) failure() error {
+	wantsCUDA := strings.HasPrefix(s.choice.Device, cudaPrefix)
+	switch {
+	case wantsCUDA && !s.cuda && s.choice.Backend != openvino.Name:
+		return fault.Missing.New("use device "+s.choice.Device, "ONNX Runtime for NVIDIA GPUs is not installed", "run: lipstream runtime install cuda")
+	case len(s.skipped) > 0:
+		return s.skipped[0]
+	case len(s.broken) > 0:
+		return s.broken[0]
+	case s.unknown != nil && s.choice.Device != "":
+		return s.unknown
+	case isAuto(s.choice.Backend) && s.given != "":
+		return fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is in "+s.given+
+			", the folder in "+wheels.DirVariable, wheels.GivenHint)
+	case isAuto(s.choice.Backend):
+		return fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is installed",
+			"run: lipstream runtime install openvino")
+	}
+	return s.missing[0]
 }

@@ -14,11 +14,10 @@ import (
 )
 
 func TestOpen(t *testing.T) {
-	for _, o := range openers {
-		name := o.name
+	for _, name := range []string{openVINO.name, onnxRuntime.name} {
 		t.Run(name, func(t *testing.T) {
 			backendtest.Library(t, name)
-			b, err := Open(t.Context(), name)
+			b, err := Open(t.Context(), Choice{Backend: name, Device: "cpu"})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,7 +32,7 @@ func TestOpen(t *testing.T) {
 	t.Run("auto", func(t *testing.T) {
 		backendtest.Library(t, "openvino")
 		for _, prefer := range []string{"", Auto} {
-			b, err := Open(t.Context(), prefer)
+			b, err := Open(t.Context(), Choice{Backend: prefer})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -52,13 +51,13 @@ func TestOpenFails(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv(wheels.DirVariable, "")
-	if _, err := Open(t.Context(), "abacus"); fault.KindOf(err) != fault.Usage {
+	if _, err := Open(t.Context(), Choice{Backend: "abacus"}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("unknown: %v", err)
 	}
 	for prefer, hint := range map[string]string{
 		"": "install openvino", "openvino": "install openvino", "onnxruntime": "install onnxruntime",
 	} {
-		if _, err := Open(t.Context(), prefer); fault.KindOf(err) != fault.Missing || !strings.HasSuffix(fault.HintOf(err), hint) {
+		if _, err := Open(t.Context(), Choice{Backend: prefer}); fault.KindOf(err) != fault.Missing || !strings.HasSuffix(fault.HintOf(err), hint) {
 			t.Errorf("%q: %v, hint %q", prefer, err, fault.HintOf(err))
 		}
 	}
@@ -68,19 +67,19 @@ func TestOpenFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv(wheels.DirVariable, dir)
-	if _, err := Open(t.Context(), ""); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not an ELF library") {
+	if _, err := Open(t.Context(), Choice{}); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not an ELF library") {
 		t.Errorf("broken: %v", err)
 	}
-	if _, err := Open(t.Context(), "openvino"); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not in the folder "+dir) {
+	if _, err := Open(t.Context(), Choice{Backend: "openvino"}); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not in the folder "+dir) {
 		t.Errorf("not given: %v", err)
 	}
 	t.Setenv(wheels.DirVariable, filepath.Join(dir, "none"))
-	if _, err := Open(t.Context(), ""); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "neither OpenVINO nor") || fault.HintOf(err) != wheels.GivenHint {
+	if _, err := Open(t.Context(), Choice{}); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "neither OpenVINO nor") || fault.HintOf(err) != wheels.GivenHint {
 		t.Errorf("no folder: %v, hint %q", err, fault.HintOf(err))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Open(ctx, ""); !errors.Is(err, context.Canceled) {
+	if _, err := Open(ctx, Choice{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
@@ -94,7 +93,7 @@ func TestGivenIsNotReplaced(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Setenv(wheels.DirVariable, dir)
-		_, err := Open(t.Context(), Auto)
+		_, err := Open(t.Context(), Choice{Backend: Auto})
 		if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), wheels.DirVariable) || !strings.Contains(err.Error(), dir) || fault.HintOf(err) != wheels.GivenHint {
 			t.Errorf("%s: %v, hint %q", stem, err, fault.HintOf(err))
 		}

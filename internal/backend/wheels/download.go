@@ -30,7 +30,7 @@ func clients() [][]string {
 // download downloads the wheel into dir with the first client that can, and returns its
 // path. The user's configuration of the client (an index, a proxy, certificates)
 // applies. The caller must check the file against its pinned sum.
-func download(ctx context.Context, r Runtime, w wheel, dir string, progress func(string)) (string, error) {
+func download(ctx context.Context, runtime string, p Package, w wheel, dir string, progress func(string)) (string, error) {
 	var failures []error
 	tried := false
 	for _, client := range clients() {
@@ -42,35 +42,43 @@ func download(ctx context.Context, r Runtime, w wheel, dir string, progress func
 			return "", fault.Output.Wrap("remove "+dir, err)
 		}
 		tried = true
-		path, err := downloadWith(ctx, program, client[1:], r, w, dir)
+		path, err := downloadWith(ctx, program, client[1:], p, w, dir)
 		if err == nil {
 			return path, nil
 		}
 		if ctx.Err() != nil {
-			return "", fault.Cancelled.Wrap("download "+r.Project, ctx.Err())
+			return "", fault.Cancelled.Wrap("download "+p.Project, ctx.Err())
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", strings.Join(client, " "), err))
 		progress(strings.Join(client, " ") + " could not download it; trying another way")
 	}
-	byHand := "fetch the wheel " + r.Project + " " + r.Version + " (" + abi + ", " + w.platform +
-		") from pypi.org on any machine, then run: lipstream runtime install " + r.Name + " --from FILE"
 	if !tried {
-		return "", fault.Missing.New("download "+r.Project, "neither pip nor uv is installed", "install pip, or "+byHand)
+		return "", fault.Missing.New("download "+p.Project, "neither pip nor uv is installed", "install pip, or "+byHand(runtime, p))
 	}
-	return "", fault.Missing.Wrap("download "+r.Project+" "+r.Version, errors.Join(failures...), byHand)
+	return "", fault.Missing.Wrap("download "+p.Project+" "+p.Version, errors.Join(failures...), byHand(runtime, p))
 }
 
-func downloadWith(ctx context.Context, program string, args []string, r Runtime, w wheel, dir string) (string, error) {
+// byHand says how to install packages of a runtime without a connection.
+func byHand(runtime string, packages ...Package) string {
+	var names []string
+	for _, p := range packages {
+		platform := p.files[platform()].platform
+		names = append(names, p.Project+" "+p.Version+" ("+abi+", "+platform+")")
+	}
+	return "fetch the wheel " + strings.Join(names, ", ") + " from pypi.org on any machine, then run: lipstream runtime install " + runtime + " --from FILE"
+}
+
+func downloadWith(ctx context.Context, program string, args []string, p Package, w wheel, dir string) (string, error) {
 	args = append(args[:len(args):len(args)],
 		"download", "--no-deps", "--only-binary=:all:",
 		"--python-version", pythonVersion, "--implementation", "cp", "--abi", abi, "--platform", w.platform,
 		"--disable-pip-version-check", "--no-input", "--progress-bar", "off",
-		"--dest", dir, r.Project+"=="+r.Version)
-	p, err := child.Start(ctx, exec.Command(program, args...), 5*time.Second) // pip cleans up
+		"--dest", dir, p.Project+"=="+p.Version)
+	pip, err := child.Start(ctx, exec.Command(program, args...), 5*time.Second) // pip cleans up
 	if err != nil {
 		return "", err
 	}
-	if err := p.Wait(); err != nil {
+	if err := pip.Wait(); err != nil {
 		return "", reason(err)
 	}
 	found, err := filepath.Glob(filepath.Join(dir, "*.whl"))

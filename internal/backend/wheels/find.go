@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/child"
@@ -24,7 +25,15 @@ type Library struct {
 	Runtime string // the name in the table
 	Path    string
 	Source  string // where it came from, such as "Python package"
+	// Needed are the paths of the libraries to load before it, in this order.
+	Needed []string
+	// Missing are the packages whose libraries were not found. The system may still
+	// have them where its loader searches.
+	Missing []string
 }
+
+// CUDA reports whether the library is for NVIDIA's GPUs.
+func (l Library) CUDA() bool { return l.Runtime == CUDA13 || l.Runtime == CUDA12 }
 
 // Find returns the first candidate for the named runtime; see Candidates.
 func Find(ctx context.Context, name string) (Library, error) {
@@ -45,11 +54,13 @@ func Find(ctx context.Context, name string) (Library, error) {
 // driver, builds with CUDA come first.
 func Candidates(ctx context.Context, name string) ([]Library, error) {
 	var all []Runtime
+	gpu := 0 // where the next runtime for a GPU goes
 	for _, r := range table {
 		switch {
 		case r.Backend != name:
-		case r.marker != "" && haveNVIDIA():
-			all = append([]Runtime{r}, all...)
+		case r.cuda != "" && haveNVIDIA():
+			all = slices.Insert(all, gpu, r)
+			gpu++
 		default:
 			all = append(all, r)
 		}
@@ -64,31 +75,33 @@ func Candidates(ctx context.Context, name string) ([]Library, error) {
 // Python only if nothing else is found, because that takes longer than all the rest.
 func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, error) {
 	var list []Library
-	add := func(l Library) {
-		if l.Path != "" && !slices.ContainsFunc(list, func(o Library) bool { return o.Path == l.Path }) {
+	python := sync.OnceValue(func() map[string][]string { return pythonPackages(ctx) })
+	add := func(r Runtime, source string, dirs ...string) {
+		for _, d := range dirs {
+			path := r.libraryIn(d)
+			if path == "" || slices.ContainsFunc(list, func(l Library) bool { return l.Path == path }) {
+				continue
+			}
+			l := Library{Runtime: r.Name, Path: path, Source: source}
+			l.Needed, l.Missing = r.needed(d, python)
 			list = append(list, l)
+			return
 		}
 	}
 	given := os.Getenv(DirVariable)
 	for _, r := range runtimes {
 		if given != "" {
-			add(r.given(given))
-		} else {
-			add(r.installed())
+			add(r, DirVariable, r.Packages[0].inFolder(given)...)
+		} else if dir, err := r.Packages[0].dir(); err == nil {
+			add(r, "installed by Lipstream", dir)
 		}
 	}
 	if given != "" && len(list) == 0 {
 		return nil, notGiven(name, given)
 	}
 	if len(list) == 0 {
-		asked := map[string][]string{} // by module: two runtimes can share one
 		for _, r := range runtimes {
-			if _, ok := asked[r.module]; !ok {
-				asked[r.module] = pythonPackages(ctx, r.module)
-			}
-			for _, d := range asked[r.module] {
-				add(r.found("Python package", filepath.Join(d, r.libs)))
-			}
+			add(r, "Python package", r.Packages[0].inPython(python())...)
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -98,6 +111,46 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 		return nil, fault.Missing.New("find the runtime "+name, "it is not installed", "run: lipstream runtime install "+name)
 	}
 	return list, nil
+}
+
+// needed returns the libraries that r needs besides the one in dir, and the packages
+// whose libraries were not found. It searches dir, the folder in LIPSTREAM_RUNTIME_DIR,
+// the installations of Install and Python packages, such as those of PyTorch.
+func (r Runtime) needed(dir string, python func() map[string][]string) (paths, missing []string) {
+	for _, p := range r.Packages[1:] {
+		dirs := []string{dir}
+		if given := os.Getenv(DirVariable); given != "" {
+			dirs = append(dirs, p.inFolder(given)...)
+		} else if own, err := p.dir(); err == nil {
+			dirs = append(dirs, own)
+		}
+		found := p.all(dirs)
+		if found == nil {
+			found = p.all(p.inPython(python()))
+		}
+		if found == nil {
+			missing = append(missing, p.Project)
+		}
+		paths = append(paths, found...)
+	}
+	return paths, missing
+}
+
+// all returns the paths of the needed libraries in the first of the folders that has
+// them all, or nil.
+func (p Package) all(dirs []string) []string {
+	for _, d := range dirs {
+		var paths []string
+		for _, l := range p.needed {
+			if path := anyLibrary(d, l); path != "" {
+				paths = append(paths, path)
+			}
+		}
+		if len(paths) == len(p.needed) {
+			return paths
+		}
+	}
+	return nil
 }
 
 // GivenHint is the hint for a folder in LIPSTREAM_RUNTIME_DIR without a working
@@ -114,69 +167,67 @@ func notGiven(name, dir string) error {
 	return fault.Missing.New("find the runtime "+name, cause, GivenHint)
 }
 
-func haveNVIDIA() bool {
-	if runtime.GOOS == "windows" {
-		return true
+// inFolder returns where a package can be in the folder that the user has set: a folder of
+// libraries, of installations or of Python packages.
+func (p Package) inFolder(dir string) []string {
+	dirs := []string{dir, filepath.Join(dir, p.folder())}
+	for _, at := range p.places {
+		dirs = append(dirs, filepath.Join(dir, at.module, at.folder), filepath.Join(dir, at.folder))
 	}
-	_, err := os.Stat("/proc/driver/nvidia/version")
-	return err == nil
+	return append(dirs, filepath.Join(dir, "lib"))
 }
 
-// given searches the folder that the user has set: a folder of libraries, of
-// installations or of Python packages.
-func (r Runtime) given(dir string) Library {
-	return r.found(DirVariable, dir, filepath.Join(dir, r.folder()), filepath.Join(dir, r.module, r.libs),
-		filepath.Join(dir, r.libs), filepath.Join(dir, "lib"))
-}
-
-// installed searches the installations of Install.
-func (r Runtime) installed() Library {
-	dir, err := Dir(r.Name)
-	if err != nil {
-		return Library{}
-	}
-	return r.found("installed by Lipstream", dir)
-}
-
-// found returns the library in the first of the folders that has it.
-func (r Runtime) found(source string, dirs ...string) Library {
-	for _, d := range dirs {
-		if path := r.libraryIn(d); path != "" {
-			return Library{Runtime: r.Name, Path: path, Source: source}
+// inPython returns where a package can be in a Python environment, whose modules are in
+// the given folders.
+func (p Package) inPython(modules map[string][]string) (dirs []string) {
+	for _, at := range p.places {
+		for _, d := range modules[at.module] {
+			dirs = append(dirs, filepath.Join(d, at.folder))
 		}
 	}
-	return Library{}
+	return dirs
 }
 
 // libraryIn returns the path of the runtime's library in dir, or "".
 func (r Runtime) libraryIn(dir string) string {
-	if r.marker != "" && anyLibrary(dir, r.marker) == "" {
+	if r.cuda != "" && cudaProvider(dir, r.cuda) == "" {
 		return ""
 	}
-	return anyLibrary(dir, r.library)
+	return anyLibrary(dir, library{stem: r.library})
 }
 
-// anyLibrary returns the path of a shared library by its stem, with any version in its
-// name. The longest name counts, because shorter names are links to it.
-func anyLibrary(dir, stem string) string {
-	patterns := []string{"lib" + stem + ".so", "lib" + stem + ".so.*"}
+// matches reports whether a file name is that of the library, in any version if l has
+// none.
+func (l library) matches(name string) bool {
+	var patterns []string
 	switch runtime.GOOS {
 	case "darwin":
-		patterns = []string{"lib" + stem + ".dylib", "lib" + stem + ".*.dylib"}
+		patterns = []string{"lib" + l.stem + ".dylib", "lib" + l.stem + ".*.dylib"}
 	case "windows":
-		patterns = []string{stem + ".dll"}
+		patterns = []string{l.stem + ".dll"}
+		if l.version != "" {
+			patterns = []string{l.stem + "64_" + l.version + "*.dll"} // nvrtc64_130_0.dll
+		}
+	default:
+		patterns = []string{"lib" + l.stem + ".so", "lib" + l.stem + ".so.*"}
+		if l.version != "" {
+			patterns = []string{"lib" + l.stem + ".so." + l.version, "lib" + l.stem + ".so." + l.version + ".*"}
+		}
+	}
+	return matches(name, patterns) && !strings.Contains(name, ".alt.")
+}
+
+// anyLibrary returns the path of a shared library in dir, or "". The longest name
+// counts, because shorter names are links to it.
+func anyLibrary(dir string, l library) string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return ""
 	}
 	best := ""
-	for _, p := range patterns {
-		// filepath.Glob would read pattern characters in dir.
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			return ""
-		}
-		for _, e := range entries {
-			if ok, _ := filepath.Match(p, e.Name()); ok && len(e.Name()) > len(best) { // the patterns are good
-				best = e.Name()
-			}
+	for _, e := range entries {
+		if l.matches(e.Name()) && len(e.Name()) > len(best) {
+			best = e.Name()
 		}
 	}
 	if best == "" {
@@ -185,20 +236,16 @@ func anyLibrary(dir, stem string) string {
 	return filepath.Join(dir, best)
 }
 
-// Dir returns the folder into which Install installs the named runtime.
-func Dir(name string) (string, error) {
-	r, err := Named(name)
-	if err != nil {
-		return "", err
-	}
+// dir returns the folder into which Install installs a package.
+func (p Package) dir() (string, error) {
 	root, err := root()
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(root, r.folder()), nil
+	return filepath.Join(root, p.folder()), nil
 }
 
-func (r Runtime) folder() string { return r.Name + "-" + r.Version }
+func (p Package) folder() string { return p.Project + "-" + p.Version }
 
 // root returns the folder of all installations.
 func root() (string, error) { return disk.UserDir("", "runtimes") }
@@ -208,19 +255,38 @@ const pythonTime = 5 * time.Second
 
 const maxPaths = 1 << 20 // bytes that it may print
 
-// findScript prints the folders of a package without importing it.
+// findScript prints the names and folders of the modules with libraries, without
+// importing them.
 const findScript = `import importlib.util, sys
-s = importlib.util.find_spec(sys.argv[1])
-for p in (s.submodule_search_locations or [] if s else []):
-    print(p)
+for name in sys.argv[1:]:
+    s = importlib.util.find_spec(name)
+    for p in (s.submodule_search_locations or [] if s else []):
+        print(name + "\t" + p)
 `
 
-// pythonPackages returns the folders of a package of the machine's Python. A Python
-// that is missing, broken or slow has no packages.
-func pythonPackages(ctx context.Context, module string) []string {
+// PythonVariable is the environment variable with the path of the Python whose packages
+// are searched. The ComfyUI nodes set it to ComfyUI's own.
+const PythonVariable = "LIPSTREAM_PYTHON"
+
+// pythonPackages returns the folders of the modules of the table in the machine's Python
+// environment. A Python that is missing, broken or slow has none.
+func pythonPackages(ctx context.Context) map[string][]string {
 	names := []string{"python3", "python"}
 	if runtime.GOOS == "windows" {
 		names = []string{"python", "py"}
+	}
+	if given := os.Getenv(PythonVariable); given != "" {
+		names = []string{given}
+	}
+	args := []string{"-c", findScript}
+	for _, r := range table {
+		for _, p := range r.Packages {
+			for _, at := range p.places {
+				if !slices.Contains(args[2:], at.module) {
+					args = append(args, at.module)
+				}
+			}
+		}
 	}
 	for _, name := range names {
 		path, err := exec.LookPath(name)
@@ -228,7 +294,7 @@ func pythonPackages(ctx context.Context, module string) []string {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, pythonTime)
-		cmd := exec.Command(path, "-c", findScript, module)
+		cmd := exec.Command(path, args...)
 		// With -c Python searches the working directory first. A folder there with
 		// the name of the package must not be loaded.
 		cmd.Dir = filepath.VolumeName(path) + string(filepath.Separator)
@@ -237,10 +303,11 @@ func pythonPackages(ctx context.Context, module string) []string {
 		if err != nil {
 			continue
 		}
-		var dirs []string
+		dirs := map[string][]string{}
 		for line := range strings.Lines(string(out)) {
-			if d := strings.TrimSpace(line); filepath.IsAbs(d) {
-				dirs = append(dirs, d)
+			module, d, _ := strings.Cut(strings.TrimSpace(line), "\t")
+			if filepath.IsAbs(d) {
+				dirs[module] = append(dirs[module], d)
 			}
 		}
 		return dirs

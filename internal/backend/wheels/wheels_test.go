@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -64,10 +65,12 @@ func stage(t *testing.T, wheelBytes []byte) (bin string) {
 	old := table
 	t.Cleanup(func() { table = old })
 	table = []Runtime{{
-		Name: "stub", Backend: "stub", Project: "stub", Version: "1.0",
-		module: "stub", libs: "libs", library: "stub_c",
-		keep:  []string{"stub/libs/libstub_c.so.*", "stub/libs/evil*", "stub-*.dist-info/licenses/*"},
-		files: map[string]wheel{platform(): {"any", hex.EncodeToString(sum[:]), int64(len(wheelBytes))}},
+		Name: "stub", Backend: "stub", library: "stub_c",
+		Packages: []Package{{
+			Project: "stub", Version: "1.0", places: []place{{"stub", "libs"}},
+			keep:  []string{"stub/libs/libstub_c.so.*", "stub/libs/evil*", "stub-*.dist-info/licenses/*"},
+			files: map[string]wheel{platform(): {"any", hex.EncodeToString(sum[:]), int64(len(wheelBytes))}},
+		}},
 	}}
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv(DirVariable, "")
@@ -190,7 +193,7 @@ func TestInstallRefuses(t *testing.T) {
 	if _, err := Install(t.Context(), "nonsense", "", nil); fault.KindOf(err) != fault.Usage {
 		t.Errorf("unknown name: %v", err)
 	}
-	table[0].files = nil
+	table[0].Packages[0].files = nil
 	if _, err := Install(t.Context(), "stub", "", nil); fault.KindOf(err) != fault.Missing {
 		t.Errorf("another platform: %v", err)
 	}
@@ -281,7 +284,7 @@ func TestInstallCancelled(t *testing.T) {
 
 func TestFindOrder(t *testing.T) {
 	bin := stage(t, makeWheel(t, goodWheel))
-	own, err := Dir("stub")
+	own, err := table[0].Packages[0].dir()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,14 +295,14 @@ func TestFindOrder(t *testing.T) {
 		write(t, filepath.Join(dir, "libstub.so.1"), nil, 0o600)
 	}
 	asked := filepath.Join(bin, "asked")
-	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\n: > '"+asked+"'\n[ \"$3\" = stub ] && echo '"+python+"'\n"), 0o755)
+	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\n: > '"+asked+"'\n[ \"$3\" = stub ] && printf 'stub\\t"+python+"\\n'\n"), 0o755)
 	check := func(source, dir string) {
 		t.Helper()
-		want := []Library{{"stub", filepath.Join(dir, "libstub_c.so.1.2"), source}}
-		if got, err := Candidates(t.Context(), "stub"); err != nil || !slices.Equal(got, want) {
+		want := []Library{{Runtime: "stub", Path: filepath.Join(dir, "libstub_c.so.1.2"), Source: source}}
+		if got, err := Candidates(t.Context(), "stub"); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
-		if got, err := Find(t.Context(), "stub"); err != nil || got != want[0] {
+		if got, err := Find(t.Context(), "stub"); err != nil || !reflect.DeepEqual(got, want[0]) {
 			t.Errorf("Find: %+v, %v, want %+v", got, err, want[0])
 		}
 		if _, err := os.Stat(asked); (err == nil) != (source == "Python package") {
@@ -333,14 +336,16 @@ func TestFindOrder(t *testing.T) {
 // TestTable checks patterns, sums and names.
 func TestTable(t *testing.T) {
 	for _, r := range Runtimes() {
-		for _, p := range r.keep {
-			if _, err := path.Match(p, ""); err != nil {
-				t.Errorf("%s: pattern %q: %v", r.Name, p, err)
+		for _, p := range r.Packages {
+			for _, pattern := range p.keep {
+				if _, err := path.Match(pattern, ""); err != nil {
+					t.Errorf("%s: pattern %q: %v", p.Project, pattern, err)
+				}
 			}
-		}
-		for where, w := range r.files {
-			if b, err := hex.DecodeString(w.sha256); err != nil || len(b) != sha256.Size {
-				t.Errorf("%s on %s: the sum %q", r.Name, where, w.sha256)
+			for where, w := range p.files {
+				if b, err := hex.DecodeString(w.sha256); err != nil || len(b) != sha256.Size || w.size == 0 {
+					t.Errorf("%s on %s: the sum %q, %d bytes", p.Project, where, w.sha256, w.size)
+				}
 			}
 		}
 		if _, err := Named(r.Name); err != nil {

@@ -17,7 +17,7 @@ import (
 // findRegions finds the region that the engine generates in each frame of the
 // clip's first window.
 func (l *ladder) findRegions(ctx context.Context) error {
-	nets, err := runtimes.Open(ctx, l.Backend)
+	nets, err := runtimes.Open(ctx, runtimes.Choice{Backend: l.Backend, Device: "cpu"})
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,7 @@ type Options struct {
 	Latent    int               `default:"32" placeholder:"N" help:"Side of the latents: 32 for 256 pixels, 64 for 512."`
 	Batch     int               `default:"1" placeholder:"N" help:"1 runs the two halves of guidance one after the other, as the engine does; 2 runs them together."`
 	Steps     int               `default:"3" placeholder:"N" help:"Steps to time, after one to warm up."`
+	Device    string            `placeholder:"NAME" default:"cpu" help:"Device, such as cpu or cuda:0."`
 	Threads   int               `placeholder:"N" help:"CPU threads, those of the peers too. Default: one for each processor."`
 
 	Dump string `placeholder:"FOLDER" help:"Keep the graphs as ONNX, with graph.json; the weights stay in the checkpoint."`
@@ -223,10 +224,11 @@ func (u *run) prepare(ctx context.Context, dir string) error {
 // own measures Lipstream itself and writes the graphs for the peers.
 func (u *run) own(ctx context.Context) (r Result, err error) {
 	u.Progress("lipstream")
-	b, err := runtimes.Open(ctx, u.Backend)
+	opened, err := runtimes.Open(ctx, runtimes.Choice{Backend: u.Backend, Device: u.Device})
 	if err != nil {
 		return r, err
 	}
+	b := opened.Backend
 	defer func() { err = closed(err, b.Close) }()
 	runtime.GC()
 	resetPeak() // of making and converting the checkpoint
@@ -248,7 +250,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, fault.Usage.Wrap("build the UNet "+u.weight, err)
 	}
-	loader := network.Loader{Backend: b, Options: backend.Options{Precision: u.Precision, Threads: u.Threads}}
+	loader := network.Loader{Backend: b, Options: backend.Options{Device: opened.Device.ID, Precision: u.Precision, Threads: u.Threads}}
 	chain, err := loader.Load(ctx, net.Graphs)
 	if err != nil {
 		return r, err
