@@ -93,13 +93,13 @@ func TestFault(t *testing.T) {
 func TestDeviceLost(t *testing.T) {
 	for text, want := range map[string]bool{
 		"CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=h": true,
-		"CUDA failure 719: unspecified launch failure":                                      true,
-		"CUDA failure 710: device-side assert triggered":                                    true,
-		"CUDNN failure 8: CUDNN_STATUS_EXECUTION_FAILED":                                    true,
-		"CUDA failure 999: unknown error":                                                   true,
-		"CUDA failure 2: out of memory":                                                     false,
-		"CUDA failure 35: CUDA driver version is insufficient":                              false,
-		"CUDA failure 209: no kernel image is available for execution on the device":        false,
+		"CUDA failure 719: unspecified launch failure":                                    true,
+		"CUDA failure 710: device-side assert triggered":                                  true,
+		"CUDNN failure 8: CUDNN_STATUS_EXECUTION_FAILED":                                  true,
+		"CUDA failure 999: unknown error":                                                 true,
+		"CUDA failure 2: out of memory":                                                   false,
+		"CUDA failure 35: CUDA driver version is insufficient":                            false,
+		"CUDA failure 209: no kernel image is available for execution on the device":      false,
 	} {
 		if DeviceLost(text) != want {
 			t.Errorf("%q: %v", text, !want)

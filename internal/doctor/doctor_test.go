@@ -46,7 +46,7 @@ func goodDeps(t *testing.T) Deps {
 		FFprobe: tool("/usr/bin/ffprobe", ""),
 		Encoder: func(context.Context) (string, error) { return "libx264", nil },
 		Backends: []Backend{
-			backend("openvino", Library{"/opt/ov/libopenvino_c.so", "2026.4.1", []Device{{ID: "cpu", Name: "CPU"}, {ID: "gpu:0", Name: "Arc A770"}, {ID: "gpu:1", Name: "UHD", Err: errors.New("no driver")}}}, nil),
+			backend("openvino", Library{"/opt/ov/libopenvino_c.so", "2026.4.1", []Device{{ID: "cpu", Name: "CPU"}, {ID: "gpu:0", Name: "Arc A770"}}}, nil),
 			backend("onnxruntime", Library{"/opt/ort/libonnxruntime.so", "1.32.0", nil}, nil),
 		},
 		CPU: func() (CPU, error) {
@@ -301,5 +301,17 @@ func TestSystem(t *testing.T) {
 	}
 	if free, err := models.FreeSpace(t.TempDir()); err != nil || free <= 0 {
 		t.Errorf("%d, %v", free, err)
+	}
+}
+
+func TestBrokenDevice(t *testing.T) {
+	d := goodDeps(t)
+	d.Backends[0] = backend("openvino", Library{"/opt/ov/libopenvino_c.so", "2026.4.1", []Device{
+		{ID: "cpu", Name: "CPU"}, {ID: "gpu:0", Name: "UHD", Err: errors.New("no driver")},
+	}}, nil)
+	r := Run(t.Context(), d)
+	at := slices.IndexFunc(r.Checks, func(c Check) bool { return c.Name == "gpu:0" })
+	if at < 0 || r.Checks[at] != (Check{"gpu:0", Warning, "UHD: no driver", "use device cpu"}) || !r.Ready {
+		t.Errorf("got %+v", r.Checks)
 	}
 }
