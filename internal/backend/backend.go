@@ -21,7 +21,10 @@ type Backend interface {
 	Devices() ([]Device, error)
 	// Load compiles a model, which can take long. ctx is checked at least before it.
 	Load(ctx context.Context, m Model, o Options) (Session, error)
-	// Close releases the library's objects. Sessions must be closed before.
+	// Upload copies a tensor to the memory of a device, for sessions on it. If that
+	// is the memory of the process, the result is t itself.
+	Upload(ctx context.Context, device string, t *tensor.Tensor) (Value, error)
+	// Close releases the library's objects. Sessions and Values must be closed before.
 	Close() error
 }
 
@@ -36,6 +39,9 @@ type Device struct {
 	Err error
 	// Half is the half precision in which a CPU is faster than in f32, or "".
 	Half Precision
+	// Resident reports that the device has its own memory, and that tensors can stay
+	// in it from one session to the next.
+	Resident bool
 	// FusesAttention reports that the device computes an attention in one
 	// operator that never holds the matrix of scores. Computing it in slices
 	// then saves no memory.
@@ -97,6 +103,9 @@ type Options struct {
 	Precision Precision // Load fails if the device does not support it
 	Threads   int       // CPU threads of this session; 0 lets the backend choose
 	Arena     Arena     // ONNX Runtime only: OpenVINO has no arena
+	// Resident makes RunValues keep outputs in the memory that the session computes
+	// in, also on a CPU, for ONNX Runtime only. On a GPU it always does.
+	Resident bool
 	// Profile makes the session record which nodes it runs and for how long, as a
 	// Profiler. Computing gets slower.
 	Profile bool
@@ -162,6 +171,11 @@ type Session interface {
 	// computation and returns an error that wraps ctx.Err(); the session stays
 	// usable. The results belong to the caller.
 	Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error)
+	// RunValues is Run for tensors that may be on the session's device. The outputs
+	// for which keep returns true stay there if it has memory of its own; all others,
+	// and without keep all, are in the memory of the process. The caller must close
+	// the results.
+	RunValues(ctx context.Context, in map[string]Value, keep func(output string) bool) (map[string]Value, error)
 	// Shrink returns unused memory to the system, now or at the end of the next Run,
 	// depending on the library.
 	Shrink()

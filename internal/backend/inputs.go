@@ -5,28 +5,29 @@ import (
 	"slices"
 
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // CheckInputs compares the inputs of a Run with the session's ports, so that the
 // library never gets a tensor whose bytes and shape disagree.
-func CheckInputs(model string, ports []Port, in map[string]*tensor.Tensor) error {
+func CheckInputs(model string, ports []Port, in map[string]Value) error {
 	wrong := func(format string, args ...any) error {
 		return fault.Internal.New("run model "+model, fmt.Sprintf(format, args...))
 	}
 	for _, p := range ports {
-		t := in[p.Name]
-		if t == nil {
+		v := in[p.Name]
+		if v == nil {
 			return wrong("input %q is missing", p.Name)
 		}
-		if t.DType != p.DType {
-			return wrong("input %q is %v instead of %v", p.Name, t.DType, p.DType)
+		if v.DType() != p.DType {
+			return wrong("input %q is %v instead of %v", p.Name, v.DType(), p.DType)
 		}
-		if !fits(t.Shape, p.Shape) {
-			return wrong("input %q has shape %v instead of %v", p.Name, t.Shape, p.Shape)
+		if !fits(v.Shape(), p.Shape) {
+			return wrong("input %q has shape %v instead of %v", p.Name, v.Shape(), p.Shape)
 		}
-		if want := t.Len() * t.DType.Size(); len(t.Data) != want {
-			return wrong("input %q holds %d bytes, but its shape %v needs %d", p.Name, len(t.Data), t.Shape, want)
+		if t, ok := HostTensor(v); ok {
+			if want := t.Len() * t.DType.Size(); len(t.Data) != want {
+				return wrong("input %q holds %d bytes, but its shape %v needs %d", p.Name, len(t.Data), t.Shape, want)
+			}
 		}
 	}
 	if len(in) == len(ports) {

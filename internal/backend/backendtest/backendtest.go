@@ -59,6 +59,9 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
 		{"reports memory", reportsMemory},
 		{"shrinks", shrinks},
 		{"profiles", profiles},
+		{"keeps outputs on the device", keepsOutputs},
+		{"refuses other values", refusesValues},
+		{"releases kept outputs", releasesOutputs},
 		{"does not leak", doesNotLeak},
 	} {
 		t.Run(c.name, func(t *testing.T) {

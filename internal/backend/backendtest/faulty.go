@@ -73,3 +73,11 @@ func (s faultySession) Run(ctx context.Context, in map[string]*tensor.Tensor) (m
 	}
 	return s.Session.Run(ctx, in)
 }
+
+// RunValues implements backend.Session.
+func (s faultySession) RunValues(ctx context.Context, in map[string]backend.Value, keep func(string) bool) (map[string]backend.Value, error) {
+	if err := s.f.call("run model", s.model); err != nil {
+		return nil, err
+	}
+	return s.Session.RunValues(ctx, in, keep)
+}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // ErrClosed is returned by a session that is used after its Close.
@@ -80,28 +79,27 @@ func (s *Session) Acquire() (release func()) {
 	return func() { <-s.turn }
 }
 
-// Compute checks the inputs and calls compute when no other call uses the
-// session. Errors get the name of the model.
-func (s *Session) Compute(
-	ctx context.Context, in map[string]*tensor.Tensor, compute func() (map[string]*tensor.Tensor, error),
-) (map[string]*tensor.Tensor, error) {
-	out, err := func() (map[string]*tensor.Tensor, error) {
+// Compute checks the inputs and calls compute when no other call uses the session.
+// Errors get the name of the model.
+func Compute[T any](ctx context.Context, s *Session, in map[string]backend.Value, compute func() (T, error)) (T, error) {
+	out, err := func() (T, error) {
+		var none T
 		if err := backend.CheckInputs(s.Model, s.In, in); err != nil {
-			return nil, err
+			return none, err
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return none, err
 		}
 		select {
 		case s.turn <- struct{}{}:
 			defer func() { <-s.turn }()
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return none, ctx.Err()
 		}
 		return compute()
 	}()
 	if err != nil {
-		return nil, backend.Fault(fault.KindOf(err), "run model", s.Model, err, "")
+		return out, backend.Fault(fault.KindOf(err), "run model", s.Model, err, "")
 	}
 	return out, nil
 }

@@ -81,6 +81,8 @@ type api struct {
 	setTerminate func(options handle) handle
 	// OrtStatus* RunOptionsUnsetTerminate(OrtRunOptions*); 47
 	unsetTerminate func(options handle) handle
+	// OrtStatus* CreateTensorAsOrtValue(OrtAllocator*, const int64_t* shape, size_t rank, ONNXTensorElementDataType, OrtValue** out); 48
+	createDeviceTensor func(allocator handle, shape *int64, rank uintptr, dtype int32, out *handle) handle
 	// OrtStatus* CreateTensorWithDataAsOrtValue(const OrtMemoryInfo*, void* data, size_t bytes, const int64_t* shape,
 	//   size_t rank, ONNXTensorElementDataType, OrtValue** out); 49
 	createTensor func(info handle, data unsafe.Pointer, n uintptr, shape *int64, rank uintptr, dtype int32, out *handle) handle
@@ -182,7 +184,7 @@ func (a *api) entries() map[int]any {
 		30: &a.inputCount, 31: &a.outputCount, 33: &a.inputTypeInfo, 34: &a.outputTypeInfo,
 		36: &a.inputName, 37: &a.outputName,
 		39: &a.createRunOptions, 46: &a.setTerminate, 47: &a.unsetTerminate,
-		49: &a.createTensor, 50: &a.isTensor, 51: &a.tensorData,
+		48: &a.createDeviceTensor, 49: &a.createTensor, 50: &a.isTensor, 51: &a.tensorData,
 		55: &a.tensorInfo, 56: &a.onnxType, 60: &a.elementType, 61: &a.rank, 62: &a.dimensions,
 		65: &a.typeAndShape, 68: &a.createMemoryInfo, 69: &a.createCPUMemoryInfo,
 		75: &a.allocatorAlloc, 76: &a.allocatorFree, 78: &a.defaultAllocator,

@@ -133,10 +133,10 @@ func (b *Backend) appendCUDA(options handle, device int, o backend.Options) erro
 func (s *session) firstBlock() error {
 	a := s.b.api
 	var p *byte
-	if err := a.check(a.allocatorAlloc(s.allocator, 1, &p)); err != nil {
+	if err := a.check(a.allocatorAlloc(s.allocator.handle, 1, &p)); err != nil {
 		return err
 	}
-	return a.check(a.allocatorFree(s.allocator, p))
+	return a.check(a.allocatorFree(s.allocator.handle, p))
 }
 
 // openShrinking creates the options of a Run at whose end the arena returns its unused

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"strconv"
 	"unsafe"
 
@@ -15,29 +16,96 @@ import (
 
 // Run computes the model once.
 func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	return s.Compute(ctx, in, func() (map[string]*tensor.Tensor, error) { return s.run(ctx, in) })
+	out, err := s.RunValues(ctx, backend.Values(in), nil)
+	if err != nil {
+		return nil, err
+	}
+	return backend.Tensors(ctx, out)
 }
 
-func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+// RunValues computes the model once. Outputs that are kept stay in the memory of the
+// device.
+func (s *session) RunValues(ctx context.Context, in map[string]backend.Value, keep func(string) bool) (map[string]backend.Value, error) {
+	return native.Compute(ctx, &s.Session, in, func() (map[string]backend.Value, error) { return s.run(ctx, in, keep) })
+}
+
+func (s *session) run(ctx context.Context, in map[string]backend.Value, keep func(string) bool) (map[string]backend.Value, error) {
 	if s.handle == 0 {
 		return nil, native.ErrClosed
 	}
 	a := s.b.api
 	values := make([]handle, len(s.In)+1)
 	results := make([]handle, len(s.Out)+1)
+	owned := make([]bool, len(s.In)) // of the values, those that belong to this Run
 	defer func() {
-		for _, v := range append(values, results...) {
+		for i, v := range values[:len(s.In)] {
+			if v != 0 && owned[i] {
+				a.releaseValue(v)
+			}
+		}
+		for _, v := range results {
 			if v != 0 {
 				a.releaseValue(v)
 			}
 		}
 	}()
 	for i, p := range s.In {
-		if err := s.wrap(in[p.Name], &values[i]); err != nil {
+		if v, ok := in[p.Name].(*value); ok {
+			if err := s.takes(v); err != nil {
+				return nil, fault.Internal.Wrap("use input "+p.Name, err)
+			}
+			values[i] = v.handle
+			continue
+		}
+		t, err := in[p.Name].Host(ctx)
+		if err != nil {
+			return nil, err
+		}
+		owned[i] = true
+		if err := s.wrap(t, &values[i]); err != nil {
 			return nil, err
 		}
 	}
+	kept := make([]bool, len(s.Out))
+	for i, p := range s.Out {
+		// A shape that is not known beforehand cannot be allocated.
+		if kept[i] = s.resident && keep != nil && keep(p.Name) && known(p.Shape); kept[i] {
+			if err := s.allocate(p, &results[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := s.execute(ctx, values, results); err != nil {
+		return nil, err
+	}
+	runtime.KeepAlive(in) // the values point into the tensors
+	out := make(map[string]backend.Value, len(s.Out))
+	for i, p := range s.Out {
+		if kept[i] {
+			v, err := s.newValue(results[i], p)
+			if err != nil {
+				return nil, err
+			}
+			out[p.Name], results[i] = v, 0
+			continue
+		}
+		t, err := s.copyOut(results[i])
+		if err != nil {
+			return nil, fault.Internal.Wrap("read output "+p.Name, err)
+		}
+		out[p.Name] = backend.InHost(t)
+	}
+	return out, nil
+}
 
+// known reports whether a shape has no free dimensions.
+func known(shape []int) bool {
+	return shape != nil && !slices.ContainsFunc(shape, func(d int) bool { return d < 0 })
+}
+
+// execute calls the library, and stops it when ctx ends.
+func (s *session) execute(ctx context.Context, values, results []handle) error {
+	a := s.b.api
 	options, shrinks := s.options, s.shrinking != 0 && s.shrink.Swap(false)
 	if shrinks {
 		options = s.shrinking
@@ -50,36 +118,26 @@ func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 	inNames, outNames := append(s.inNames, nil), append(s.outNames, nil)
 	var err error
 	measure := s.growth.MeasureRun
-	if s.allocator != 0 {
+	if s.allocator != nil {
 		measure = func(f func()) { f() } // the allocator counts exactly
 	}
 	measure(func() {
 		err = a.check(a.run(s.handle, options, &inNames[0], &values[0], uintptr(len(s.In)),
 			&outNames[0], uintptr(len(s.Out)), &results[0]))
 	})
-	runtime.KeepAlive(in) // the values point into the tensors
 	if shrinks && err != nil {
 		s.shrink.Store(true) // the Run may have ended before it
 	}
 	if !stop() {
 		<-terminated
 		if clear := a.check(a.unsetTerminate(options)); clear != nil {
-			return nil, clear
+			return clear
 		}
 		if err != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]*tensor.Tensor, len(s.Out))
-	for i, p := range s.Out {
-		if out[p.Name], err = s.copyOut(results[i]); err != nil {
-			return nil, fault.Internal.Wrap("read output "+p.Name, err)
-		}
-	}
-	return out, nil
+	return err
 }
 
 // wrap creates an OrtValue that uses the memory of t.
@@ -148,12 +206,12 @@ func (s *session) Memory() backend.Memory {
 // stats returns how much the allocator has taken from the system, and the most that
 // was in use.
 func (s *session) stats() (held, high int64, ok bool) {
-	if s.allocator == 0 {
+	if s.allocator == nil {
 		return 0, 0, false
 	}
 	a := s.b.api
 	var pairs handle
-	if a.check(a.allocatorStats(s.allocator, &pairs)) != nil || pairs == 0 {
+	if a.check(a.allocatorStats(s.allocator.handle, &pairs)) != nil || pairs == 0 {
 		return 0, 0, false
 	}
 	defer a.releaseKeyValues(pairs)
@@ -183,8 +241,8 @@ func (s *session) Close() error {
 	}
 	s.closed = true
 	a := s.b.api
-	if s.allocator != 0 {
-		a.releaseAllocator(s.allocator)
+	if s.allocator != nil {
+		s.allocator.release()
 	}
 	for _, o := range []handle{s.options, s.shrinking} {
 		if o != 0 {

@@ -28,8 +28,10 @@ type session struct {
 	handle    handle
 	options   handle      // OrtRunOptions, used by one Run at a time
 	shrinking handle      // the same for a Run that shrinks the arena, or 0
-	allocator handle      // the session's own, for its statistics, or 0
+	allocator *allocator  // the session's own, or nil
 	shrink    atomic.Bool // shrink the arena at the end of the next Run
+	resident  bool        // RunValues can keep outputs in the memory of allocator
+	device    string
 	growth    *native.Growth
 	profile   profile
 	// On a CPU, weights that no kernel repacks are outside the arena. outside is
@@ -150,6 +152,10 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		}
 	}
 	s.exact = device >= 0
+	s.resident = s.allocator != nil && (device >= 0 || o.Resident)
+	if s.device = "cpu"; device >= 0 {
+		s.device = "cuda:" + strconv.Itoa(device)
+	}
 	if s.In, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
 		return err
 	}
@@ -277,8 +283,9 @@ func (s *session) openAllocator(device int) {
 		}
 		defer a.releaseMemoryInfo(info)
 	}
-	if a.check(a.createAllocator(s.handle, info, &s.allocator)) != nil {
-		s.allocator = 0
+	var h handle
+	if a.check(a.createAllocator(s.handle, info, &h)) == nil {
+		s.allocator = newAllocator(a, h)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // Name of the backend.
@@ -93,6 +94,11 @@ func (b *Backend) Path() string { return b.path }
 // Close releases the core. The library itself stays loaded.
 func (b *Backend) Close() error {
 	return b.users.Close("OpenVINO", func() { b.api.coreFree(b.core) })
+}
+
+// Upload returns t itself: sessions take and return tensors in the memory of the process.
+func (b *Backend) Upload(_ context.Context, _ string, t *tensor.Tensor) (backend.Value, error) {
+	return backend.InHost(t), nil
 }
 
 // Devices lists the devices that OpenVINO has a plugin and a driver for, the CPU

@@ -15,7 +15,12 @@ import (
 
 // Run computes the model once.
 func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
-	return s.Compute(ctx, in, func() (map[string]*tensor.Tensor, error) { return s.run(ctx, in) })
+	return native.Compute(ctx, &s.Session, backend.Values(in), func() (map[string]*tensor.Tensor, error) { return s.run(ctx, in) })
+}
+
+// RunValues computes the model once, in the memory of the process.
+func (s *session) RunValues(ctx context.Context, in map[string]backend.Value, _ func(string) bool) (map[string]backend.Value, error) {
+	return backend.RunInHost(ctx, s, in)
 }
 
 func (s *session) run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
