@@ -70,7 +70,7 @@ class ClientTest(unittest.TestCase):
             self.client._heard = time.monotonic()
             raise client.Lost("broken")
 
-        with mock.patch.object(self.client._aborted, "wait", lambda pause: False), self.assertRaisesRegex(client.Failure, "breaks off what it should send"):
+        with mock.patch.object(self.client._aborted, "wait", lambda pause: False), self.assertRaisesRegex(client.Failure, "breaks off its answers"):
             self.client.again(transfer)
         self.assertEqual(len(calls), client.FUTILE)
 

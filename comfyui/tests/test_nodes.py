@@ -112,9 +112,9 @@ class LatentSyncTest(Case):
         with self.assertLogs("lipstream", "INFO") as logs:
             self.run_node()
         texts = [t for node, t in host.texts if node == "2"]
-        for text in ("sending the inputs", "waiting in the queue", "loading the networks", "frame 4 of 4, step 7 of 20, 1:02 left, 3.2 GB"):
+        for text in ("uploading the inputs", "waiting in the queue", "loading the networks", "frame 4 of 4, step 7 of 20, 1:02 left, 3.2 GB"):
             self.assertIn(text, texts)
-        last = "24 frames in 0:04 by preview, at most 0.4 GB; 2 frames without a usable face are as they were"
+        last = "24 frames in 0:04 by preview, at most 0.4 GB; 2 frames without a usable face are unchanged"
         self.assertEqual(texts[-1], last)
         self.assertEqual([(r.levelname, r.getMessage()) for r in logs.records], [
             ("INFO", "lipstream: engine preview (no checkpoint)"), ("INFO", "lipstream: 8 frames per window"),
@@ -186,7 +186,7 @@ class LatentSyncTest(Case):
         self.assertTrue(torch.equal(images, want))
         with mock.patch.object(Source, "images", torch.rand(0, 8, 8, 3)):
             self.executor.cache.clear()
-            with self.assertRaisesRegex(RuntimeError, "nothing to do"):
+            with self.assertRaisesRegex(RuntimeError, "the images or the audio cannot be used"):
                 self.run_node()
 
     def interrupted(self, stall):
@@ -247,9 +247,9 @@ class LatentSyncTest(Case):
         t.join()
 
     def test_versions(self):
-        for health, want in (({"status": "ok", "version": "0.9"}, r"speak API 1, but the server at http://127.*0\.9\) speaks none\nupdate the server"),
-                             ({"status": "ok", "version": "3.0", "api": 2}, r"lipstream 3\.0\) speaks API 2\nupdate the nodes"),
-                             ([], "is no Lipstream server")):
+        for health, want in (({"status": "ok", "version": "0.9"}, r"need API 1, but the server at http://127.*0\.9\) has none\nupdate the server"),
+                             ({"status": "ok", "version": "3.0", "api": 2}, r"lipstream 3\.0\) has API 2\nupdate the nodes"),
+                             ([], "is not a Lipstream server")):
             self.fake.health = health
             with self.assertRaisesRegex(RuntimeError, want):
                 self.run_node()
@@ -270,7 +270,7 @@ class LatentSyncTest(Case):
                 f.seek(0), f.truncate(), f.file.buffer.write(text), f.flush()
                 with mock.patch.dict(os.environ, LIPSTREAM_TOKEN_FILE=f.name), self.assertRaises(RuntimeError) as caught:
                     self.run_node(seed=10)
-                self.assertEqual(str(caught.exception), "what LIPSTREAM_TOKEN_FILE gives is no token\na token is one line of letters, digits and signs, without spaces")
+                self.assertEqual(str(caught.exception), "LIPSTREAM_TOKEN_FILE does not contain a token\nuse one line of letters, digits and signs, without spaces")
 
     def test_servers_that_are_trusted(self):
         with mock.patch.dict(os.environ, LIPSTREAM_SERVER="gpu.example:8448"):
@@ -279,9 +279,9 @@ class LatentSyncTest(Case):
                 self.assertEqual(service.trusted(server), want, server)
 
     def test_no_server(self):
-        for server, want in (("http://127.0.0.1:1", "no Lipstream server answers at http://127.0.0.1:1.*\nstart it there"), ("ftp://x", "is no address"), ("http://x:y", "is no address"),
-                             ("http://a..b:8448", "is no address"), ("http://[::1", "is no address"), ("http://gpu local:1", "is no address"), ("http://h/\u00fc", "is no address"),
-                             ("http://" + 64 * "x", "is no address")):
+        for server, want in (("http://127.0.0.1:1", "no Lipstream server answers at http://127.0.0.1:1.*\nstart one there"), ("ftp://x", "is not the address"), ("http://x:y", "is not the address"),
+                             ("http://a..b:8448", "is not the address"), ("http://[::1", "is not the address"), ("http://gpu local:1", "is not the address"), ("http://h/\u00fc", "is not the address"),
+                             ("http://" + 64 * "x", "is not the address")):
             with self.assertRaisesRegex(RuntimeError, want):
                 self.executor.run(prompt(server=server))
 
@@ -359,7 +359,7 @@ class RunTest(Case):
         self.tidy()
 
     def test_files_that_are_missing(self):
-        with self.assertRaisesRegex(harness.Invalid, "'nothing.mp4' is no file"):
+        with self.assertRaisesRegex(harness.Invalid, "'nothing.mp4' is not a file"):
             self.executor.run(self.prompt(video="nothing.mp4"))
 
     def test_files_for_other_machines(self):
@@ -370,7 +370,7 @@ class RunTest(Case):
             self.addCleanup(os.remove, link)
             for path in (f.name, "link.mp4", os.path.join("..", "..", os.path.basename(f.name))):
                 if os.path.isfile(hostmod.input_path(path)):
-                    with self.assertRaisesRegex(RuntimeError, "is not in a folder of ComfyUI, and http://evil.example is another machine\nto send"):
+                    with self.assertRaisesRegex(RuntimeError, "is not in a folder of ComfyUI, and http://evil.example is another machine\nto send other files"):
                         self.executor.run(self.prompt(video=path, server="http://evil.example"))
         with mock.patch.object(service, "trusted", lambda server: False):
             self.executor.run(self.prompt())  # those of ComfyUI it does
@@ -384,7 +384,7 @@ class RunTest(Case):
 
     def test_a_disk_that_is_full(self):
         """The job's result stays on the server no longer than usual, and nothing here."""
-        with mock.patch("os.replace", side_effect=OSError(28, "No space left on device")), self.assertRaisesRegex(RuntimeError, "cannot be kept in .*: No space left on device\nis the disk full"):
+        with mock.patch("os.replace", side_effect=OSError(28, "No space left on device")), self.assertRaisesRegex(RuntimeError, "cannot be written to .*: No space left on device\ncheck that the disk has room"):
             self.executor.run(self.prompt())
         self.assertEqual(os.listdir(self.output), [])
 

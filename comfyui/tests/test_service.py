@@ -108,7 +108,7 @@ class ServiceTest(unittest.TestCase):
         other = Fake(int(service.LISTEN.rpartition(":")[2]))
         other.health = {"hello": 1}
         self.addCleanup(other.start().stop)
-        with self.assertRaisesRegex(client.Failure, "is no Lipstream server\nend it, or start lipstream serve with another --listen and set LIPSTREAM_SERVER"):
+        with self.assertRaisesRegex(client.Failure, "is not a Lipstream server\nend it, or start lipstream serve with another --listen and set LIPSTREAM_SERVER"):
             service.connect("")
 
     def test_starts_again_what_was_killed(self):
@@ -130,7 +130,7 @@ class ServiceTest(unittest.TestCase):
         with mock.patch.dict(os.environ, MODE="broken"):
             with self.assertRaises(client.Failure) as caught:
                 service.connect("")
-        self.assertRegex(str(caught.exception), r"^lipstream serve ended at once: lipstream: listen: address already in use\nits log is .*comfyui-serve\.log$")
+        self.assertRegex(str(caught.exception), r"^lipstream serve ended immediately: lipstream: listen: address already in use\nits log is .*comfyui-serve\.log$")
 
     def test_starts_nothing_elsewhere(self):
         with self.assertRaises(client.Failure):
@@ -140,7 +140,7 @@ class ServiceTest(unittest.TestCase):
         self.assertFalse(os.path.exists(self.seen))
 
     def test_finds_the_program(self):
-        with mock.patch.dict(os.environ, LIPSTREAM_BINARY=self.dir.name + "/no"), self.assertRaisesRegex(client.Failure, "LIPSTREAM_BINARY names .*/no, which is not there"):
+        with mock.patch.dict(os.environ, LIPSTREAM_BINARY=self.dir.name + "/no"), self.assertRaisesRegex(client.Failure, "LIPSTREAM_BINARY names .*/no, which does not exist"):
             service.binary()
         with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH=self.dir.name):
             self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
