@@ -1,7 +1,7 @@
 """HTTP client of `lipstream serve`. It imports neither torch nor ComfyUI.
 
-All blocking calls are meant for a worker thread; `supervise` runs them there
-and `Client.abort` ends them from outside, whatever they wait for.
+All blocking calls are meant for a thread of their own: `supervise` runs them in
+one, and `Client.abort` ends them from another thread.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ import urllib.parse
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple
 
 VERSION = "0.1.0"  # of this package; pyproject.toml says the same
-API = 1  # the version of the server's API that this package speaks
+API = 1  # the version of the server's API that this package needs
 
-PIECE = 16 << 20  # bytes of one PATCH: what a broken connection can cost
-BLOCK = 1 << 20  # bytes that are in memory at a time
-PATIENCE = 60.0  # seconds in which a lost server may come back
-FUTILE = 6  # answers that may break off, one after the other
-TIDY = 30.0  # seconds in which what is not needed any more may be removed
+PIECE = 16 << 20  # bytes of one PATCH: at most so many are sent again after a broken connection
+BLOCK = 1 << 20  # bytes in memory at a time
+PATIENCE = 60.0  # seconds to wait for a server that does not answer
+FUTILE = 6  # how many answers in a row may break off without progress
+TIDY = 30.0  # seconds to try to remove a job and its uploads
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ENDED = ("done", "failed", "cancelled")
 TUS = {"Tus-Resumable": "1.0.0"}
 
 
 class Failure(Exception):
-    """Something that the user has to know: a message and what to do about it."""
+    """An error for the user: a message, and a hint that says what to do."""
 
     def __init__(self, message: str, hint: str = "", status: int = 0, problem: bool = False):
         super().__init__(message)
         self.message, self.hint, self.status = message, hint, status
-        self.problem = problem  # a Lipstream server said it
+        self.problem = problem  # the message comes from a Lipstream server
 
     def __str__(self) -> str:
         return self.message + ("\n" + self.hint if self.hint else "")
 
 
 class Lost(Failure):
-    """The connection could not be made, or broke. Trying again may help."""
+    """Raised when a connection cannot be made or breaks. Trying again may help."""
 
 
 class Source:
-    """A file to upload: `size` bytes, any range of which can be made again."""
+    """A file to upload. It has `size` bytes, and can produce any range of them repeatedly."""
 
     size: int
 
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
-        """The bytes [start, end) in pieces of about BLOCK."""
+        """Yields the bytes [start, end) in pieces of about BLOCK."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """It is not needed any more."""
+        """Releases the file."""
 
 
 class FileSource(Source):
@@ -79,7 +79,7 @@ class FileSource(Source):
             except OSError as e:
                 raise Failure(f"{self._file.name} cannot be read: {e.strerror}") from None
             if not data:
-                raise Failure(f"{self._file.name} became shorter while it was uploaded")
+                raise Failure(f"{self._file.name} became shorter during the upload")
             at += len(data)
             yield data
 
@@ -98,21 +98,21 @@ class Client:
         except ValueError:
             parts, port = urllib.parse.urlsplit(""), None
         if parts.scheme not in ("http", "https") or not re.fullmatch(r"[^\s/?#]+", parts.hostname or ""):
-            raise Failure(f"{url!r} is no address of a server", "such as http://127.0.0.1:8448")
+            raise Failure(f"{url!r} is not the address of a server", "use an address such as http://127.0.0.1:8448")
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
         self.local = parts.hostname in LOOPBACK
-        self.revive: Callable[[], None] = lambda: None  # called when the server is lost, before it is tried again
+        self.revive: Callable[[], None] = lambda: None  # called before a lost server is tried again
         self._parts, self._port, self._token = parts, port, token
         self._aborted = threading.Event()
         self._heard = 0.0  # when the server last answered
         self._lock = threading.Lock()  # of _open
         self._open: set = set()
-        self._creating = threading.Lock()  # held while an upload or a job comes into being
+        self._creating = threading.Lock()  # held while an upload or a job is created
         self.job_id = ""
         self._uploads: List[str] = []
 
     def other(self, job_id: str, uploads: List[str]) -> "Client":
-        """A client of a job that somebody else has left."""
+        """Returns a client of the same server for a job that another process has left behind."""
         c = Client(self.url, self._token)
         c.job_id, c._uploads = job_id, uploads
         return c
@@ -122,7 +122,7 @@ class Client:
     @contextlib.contextmanager
     def call(self, method: str, path: str, body: Any = None, headers: Optional[Dict[str, str]] = None,
              timeout: float = 30.0, private: bool = False) -> Iterator[http.client.HTTPResponse]:
-        """One request. `timeout` is for a silent socket; abort ends it unless it is private."""
+        """Makes one request. `timeout` applies while the socket is silent. abort ends the request, unless it is private."""
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         conn = kind(self._parts.hostname, self._port, timeout=timeout)
         head = {"Connection": "close", "User-Agent": f"comfyui-lipstream/{VERSION}", **(headers or {})}
@@ -140,7 +140,7 @@ class Client:
                 conn.request(method, self._parts.path.rstrip("/") + path, body=body, headers=head)
             except (BrokenPipeError, ConnectionResetError):
                 if conn.sock is None:
-                    raise  # else the server may have refused the rest, and said why
+                    raise  # otherwise the server may have refused the rest of the body, and its answer says why
             with conn.getresponse() as r:
                 self._heard = time.monotonic()
                 if r.status >= 400:
@@ -148,14 +148,14 @@ class Client:
                 yield r
         except (OSError, http.client.HTTPException, UnicodeError) as e:
             text = getattr(e, "strerror", None) or str(e) or type(e).__name__
-            raise Lost(f"no Lipstream server answers at {self.url} ({text})", "start it there: lipstream serve") from None
+            raise Lost(f"no Lipstream server answers at {self.url} ({text})", "start one there: lipstream serve") from None
         finally:
             with self._lock:
                 self._open.discard((sock, private))
             conn.close()
 
     def json(self, method: str, path: str, body: Any = None, timeout: float = 30.0, private: bool = False) -> Any:
-        """A request with JSON, answered with JSON (None for an empty answer)."""
+        """Sends JSON and returns the JSON of the answer (None for an empty answer)."""
         headers = {"Content-Type": "application/json"} if body is not None else {}
         data = json.dumps(body).encode() if body is not None else None
         with self.call(method, path, data, headers, timeout, private) as r:
@@ -163,10 +163,10 @@ class Client:
         try:
             return json.loads(text) if text else None
         except ValueError:
-            raise Failure(f"what answers at {self.url} is no Lipstream server", "check the address") from None
+            raise Failure(f"what answers at {self.url} is not a Lipstream server", "check the address") from None
 
     def negotiate(self, timeout: float = 10.0) -> str:
-        """Fails unless the server speaks our API; gives the server's version."""
+        """Returns the server's version. Fails unless the server has our version of the API."""
         try:
             health = self.json("GET", "/healthz", timeout=timeout)
         except Lost:
@@ -174,21 +174,21 @@ class Client:
         except Failure as e:
             if e.problem:
                 raise
-            raise Failure(f"what answers at {self.url} is no Lipstream server: {e.message}", e.hint or "check the address") from None
+            raise Failure(f"what answers at {self.url} is not a Lipstream server: {e.message}", e.hint or "check the address") from None
         if not isinstance(health, dict) or "version" not in health:
-            raise Failure(f"what answers at {self.url} is no Lipstream server", "check the address")
+            raise Failure(f"what answers at {self.url} is not a Lipstream server", "check the address")
         api, version = health.get("api"), health["version"]
         if api != API:
             newer = isinstance(api, int) and api > API
             raise Failure(
-                f"these nodes (comfyui-lipstream {VERSION}) speak API {API}, but the server at {self.url} (lipstream {version}) speaks "
+                f"these nodes (comfyui-lipstream {VERSION}) need API {API}, but the server at {self.url} (lipstream {version}) has "
                 + (f"API {api}" if api is not None else "none"),
                 "update the nodes: lipstream comfyui install" if newer else "update the server (the program lipstream), and end the old one if it still runs")
         return str(version)
 
     def again(self, f: Callable[[], Any], progress: Callable[[], int] = lambda: 0) -> Any:
-        """f(), tried again while the server is lost, until it was silent for PATIENCE
-        seconds, or broke off FUTILE answers in which progress() did not rise."""
+        """Returns f(), and tries it again while the server is lost. Gives up when the server was
+        silent for PATIENCE seconds, or broke off FUTILE answers while progress() did not rise."""
         self._heard, pause, futile, best = time.monotonic(), 0.2, 0, progress()
         while True:
             before = self._heard
@@ -197,19 +197,19 @@ class Client:
             except Lost as e:
                 if progress() > best:
                     pause, futile, best = 0.2, 0, progress()
-                elif self._heard > before and e.status != 503:  # then it is busy
+                elif self._heard > before and e.status != 503:  # 503: the server is busy
                     futile += 1
                 if self._aborted.wait(pause) or time.monotonic() > self._heard + PATIENCE:
                     raise
                 if futile >= FUTILE:
-                    raise Failure(f"the server at {self.url} breaks off what it should send", "its log may say why") from None
+                    raise Failure(f"the server at {self.url} breaks off its answers", "see its log for the reason") from None
                 pause = min(2 * pause, 5.0)
                 self.revive()
 
     # Uploads
 
     def upload(self, name: str, source: Source, on_bytes: Callable[[int], None]) -> str:
-        """Sends a file by tus, resuming at the server's offset; gives its id."""
+        """Uploads a file by tus, resumes at the server's offset after an error, and returns its id."""
         meta = "filename " + base64.b64encode(name.encode()).decode()
         with self._create():
             with self.call("POST", "/v1/uploads", headers={**TUS, "Upload-Length": str(source.size), "Upload-Metadata": meta}, private=True) as r:
@@ -226,7 +226,7 @@ class Client:
                         "Content-Length": str(end - offset), "Upload-Offset": str(offset)}) as r:
                     offset = int(r.getheader("Upload-Offset") or end)
             except Failure as e:
-                # 409: the server is elsewhere, or still busy with the broken connection.
+                # 409: the server has another offset, or is still busy with the broken connection.
                 if not isinstance(e, Lost) and e.status != 409 or self._aborted.is_set():
                     raise
                 failures += 1
@@ -253,27 +253,27 @@ class Client:
     # Jobs
 
     def submit(self, spec: Dict[str, Any]) -> str:
-        """Submits the job; gives its id."""
+        """Submits the job and returns its id."""
         with self._create():
             self.job_id = self.json("POST", "/v1/jobs", spec, timeout=600, private=True)["id"]
         return self.job_id
 
     @contextlib.contextmanager
     def _create(self) -> Iterator[None]:
-        """Around a private request: were it cut off, something could be left behind of which nobody knows."""
+        """Encloses a private request. If it were cut off, a job or upload with an unknown id could stay on the server."""
         try:
             with self._creating:
                 if self._aborted.is_set():
                     raise Lost("interrupted")
                 yield
         finally:
-            if self._aborted.is_set():  # and abort may not have waited
+            if self._aborted.is_set():  # abort may not have waited for the lock
                 self.clean()
         if self._aborted.is_set():
             raise Lost("interrupted")
 
     def follow(self, on_event: Callable[[str, Dict[str, Any]], None]) -> Dict[str, Any]:
-        """Waits for the job's end, gives its record, and fails if it did."""
+        """Waits until the job ends and returns its record. Fails if the job failed."""
         last, pause, self._heard = "", 0.05, time.monotonic()
         path = "/v1/jobs/" + self.job_id
         while True:
@@ -307,7 +307,7 @@ class Client:
             yield line
 
     def preview(self, tag: str) -> Tuple[str, bytes]:
-        """The latest frame as JPEG with its tag; b"" where it still has the tag given, or there is none."""
+        """Returns the tag and the JPEG of the latest frame; b"" if it still has the given tag, or if no frame exists."""
         try:
             with self.call("GET", f"/v1/jobs/{self.job_id}/preview", headers={"If-None-Match": tag} if tag else {}, timeout=5) as r:
                 return (r.getheader("ETag") or "", r.read()) if r.status == 200 else (tag, b"")
@@ -315,10 +315,10 @@ class Client:
             return tag, b""
 
     def frames(self, begin: Callable[[int, int, int], Callable[[int, memoryview], None]]) -> None:
-        """Reads the result's frames, RGB24.
+        """Reads the frames of the result as RGB24.
 
-        begin(width, height, frames) gives put(offset, data), which gets the bytes
-        of all frames, one after the other. After a broken connection some come twice.
+        begin(width, height, frames) returns put(offset, data), which is called with the
+        bytes of all frames in order. After a broken connection, some bytes come twice.
         """
         put: Optional[Callable[[int, memoryview], None]] = None
         unit = count = at = 0
@@ -345,7 +345,7 @@ class Client:
         self.again(read, lambda: at)
 
     def result(self, to: BinaryIO, on_bytes: Callable[[int], None]) -> None:
-        """Writes the result's file."""
+        """Writes the result to a file."""
         at = 0
 
         def read() -> None:
@@ -363,7 +363,7 @@ class Client:
                     try:
                         to.write(data)
                     except OSError as e:
-                        raise Failure(f"the result cannot be written: {e.strerror}", "is the disk full?") from None
+                        raise Failure(f"the result cannot be written: {e.strerror}", "check that the disk has room") from None
                     at += len(data)
                     left -= len(data)
                     self._heard = time.monotonic()
@@ -374,15 +374,15 @@ class Client:
     # Ends
 
     def abort(self) -> None:
-        """Ends whatever the worker thread waits for and cancels the job, within 1.5 s."""
+        """Ends all waiting requests and cancels the job, within 1.5 s."""
         until = time.monotonic() + 1.5
         self._cut()
-        if self._creating.acquire(timeout=1.0):  # else _create will see the flag
+        if self._creating.acquire(timeout=1.0):  # otherwise _create sees the flag and cleans up
             self._creating.release()
             self.clean(wait=until - time.monotonic())
 
     def leave(self) -> None:
-        """The same as Python ends, when no thread can be started any more."""
+        """Does the same when Python exits and no thread can be started any more."""
         self._cut()
         if self._creating.acquire(timeout=2.0):
             self._creating.release()
@@ -397,10 +397,9 @@ class Client:
                 s.shutdown(socket.SHUT_RDWR)
 
     def clean(self, remove: bool = False, wait: float = 0.0) -> None:
-        """Cancels the job unless it has ended, and removes all of it: uploads,
-        result and record; of a failed job, whose log may be wanted, the record
-        only with remove. What takes long goes on behind; wait is for the server
-        to hear of it, seconds."""
+        """Cancels the job unless it has ended, and removes its uploads, result and record
+        in the background. The record of a failed job, whose log may be needed, is removed
+        only if remove is set. wait is how long to wait for the first request, in seconds."""
         told = threading.Event()
         threading.Thread(target=self._tidy, args=(remove, time.monotonic() + TIDY, told), name="lipstream-clean").start()
         told.wait(wait)
@@ -427,25 +426,25 @@ class Client:
                         uploads.pop(0)
                     ended = True
                     continue
-            time.sleep(pause)  # 409: the job still ends
+            time.sleep(pause)  # 409: the job has not ended yet
             pause = min(2 * pause, 2.0)
         told.set()
 
 
 def supervise(work: Callable[[Callable[[Any], None]], Any], check: Callable[[], None],
               on_message: Callable[[Any], None] = lambda m: None, abort: Callable[[], None] = lambda: None) -> Any:
-    """Runs work(say) in a thread and gives its result.
+    """Runs work(say) in a thread and returns its result.
 
-    Here, in the caller's thread, on_message gets what work says, and check is
-    called ten times a second. After an exception of either, or of work, abort
-    is called, and the exception raised.
+    Meanwhile, in the caller's thread, on_message is called with each argument of say,
+    and check ten times a second. If one of the three raises an exception, abort is
+    called and the exception is raised.
     """
     box: "queue.SimpleQueue[Tuple[str, Any]]" = queue.SimpleQueue()
 
     def run() -> None:
         try:
             box.put(("result", work(lambda m: box.put(("message", m)))))
-        except BaseException as e:  # it is raised below
+        except BaseException as e:  # raised below
             box.put(("error", e))
 
     threading.Thread(target=run, name="lipstream", daemon=True).start()
@@ -467,7 +466,7 @@ def supervise(work: Callable[[Callable[[Any], None]], Any], check: Callable[[], 
 
 
 def _problem(r: http.client.HTTPResponse, url: str) -> Failure:
-    """The error that an answer tells of (RFC 9457)."""
+    """Returns the error that an answer describes (RFC 9457)."""
     try:
         p = json.loads(r.read(1 << 16))
         message, hint = p.get("detail") or p.get("title"), p.get("hint") or ""
@@ -475,12 +474,12 @@ def _problem(r: http.client.HTTPResponse, url: str) -> Failure:
         message, hint = "", ""
     if r.status == 401 and not hint:
         hint = "set LIPSTREAM_TOKEN_FILE or LIPSTREAM_TOKEN to the server's token"
-    kind = Lost if r.status == 503 else Failure  # it is busy, or ending
+    kind = Lost if r.status == 503 else Failure  # 503: the server is busy, or ending
     return kind(message or f"{url} answers {r.status} {r.reason}", hint, r.status, bool(message))
 
 
 def _events(lines: Iterator[bytes]) -> Iterator[Tuple[str, str, Dict[str, Any]]]:
-    """Server-sent events with JSON: id, type and data."""
+    """Yields id, type and data of server-sent events with JSON."""
     ident = kind = data = ""
     for raw in lines:
         line = raw.decode("utf-8", "replace").rstrip("\r\n")

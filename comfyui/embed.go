@@ -51,7 +51,7 @@ func Install(dir, binary string) (Installed, error) {
 	}
 	custom := filepath.Join(dir, "custom_nodes")
 	fail := func(err error) (Installed, error) {
-		return done, fault.Output.Wrap("install the nodes into "+custom, fault.WithoutPath(err), "may you write there, and is there room?")
+		return done, fault.Output.Wrap("install the nodes into "+custom, fault.WithoutPath(err), "check that you may write there, and that the disk has room")
 	}
 	st, err := os.Stat(custom)
 	switch {
@@ -60,7 +60,7 @@ func Install(dir, binary string) (Installed, error) {
 		if filepath.Base(dir) == "custom_nodes" {
 			hint = "name the folder above it: " + filepath.Dir(dir)
 		}
-		return done, fault.Usage.New("install the nodes into "+dir, "this is no ComfyUI: it has no folder custom_nodes", hint)
+		return done, fault.Usage.New("install the nodes into "+dir, "this is not a ComfyUI folder: it has no folder custom_nodes", hint)
 	case err != nil:
 		return fail(err)
 	}
@@ -83,7 +83,7 @@ func Install(dir, binary string) (Installed, error) {
 	if err != nil {
 		return fail(err)
 	}
-	needed := false // it holds the last version, which could not be put back
+	needed := false // true if fresh holds the last version, because it could not be restored
 	defer func() {
 		if !needed {
 			_ = os.RemoveAll(fresh)
@@ -113,8 +113,8 @@ func Install(dir, binary string) (Installed, error) {
 // ignores folders with the suffix .disabled.
 const unfinished = Folder + "-*.disabled"
 
-// sweep removes what killed installations have left. Before that, it puts back the
-// version that one of them was replacing.
+// sweep removes what killed installations have left behind. If one of them was
+// replacing a version, sweep restores that version first.
 func sweep(custom, folder string) error {
 	entries, err := os.ReadDir(custom)
 	if err != nil {
@@ -132,7 +132,7 @@ func sweep(custom, folder string) error {
 				return err
 			}
 		}
-		// A folder of the user with such a name has neither.
+		// The user's own folders may have such a name, and are kept.
 		if ours(last) || ours(filepath.Join(dir, "new")) || isEmpty(dir) {
 			if err := os.RemoveAll(dir); err != nil {
 				return err
@@ -174,7 +174,7 @@ func ours(dir string) bool {
 	return err == nil && bytes.Contains(b, []byte(`name = "`+Folder+`"`))
 }
 
-// write writes the package, and first the file that identifies it.
+// write writes the package. The file that identifies it comes first.
 func write(dir, binary string) error {
 	b, err := files.ReadFile(project)
 	if err == nil {

@@ -1,4 +1,4 @@
-"""Everything that touches ComfyUI: progress, preview, interrupt, memory, folders."""
+"""All code that uses ComfyUI: progress, preview, interrupt, memory, folders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check() -> None:
 
 
 def unload_models() -> None:
-    """Asks ComfyUI to move its models off the GPU, and to return its memory."""
+    """Asks ComfyUI to unload its models from the GPU and to free their memory."""
     import comfy.model_management
 
     comfy.model_management.unload_all_models()
@@ -59,7 +59,7 @@ def write(text: str) -> None:
         from server import PromptServer
 
         server = PromptServer.instance
-        if server.client_id is not None:  # else no page is open, and last_node_id is outdated
+        if server.client_id is not None:  # otherwise no page is open, and last_node_id is outdated
             server.send_progress_text(text, server.last_node_id, server.client_id)
     except (ImportError, AttributeError, TypeError):  # not part of ComfyUI's documented interface
         pass
@@ -74,7 +74,7 @@ def input_path(path: str) -> str:
 
 
 def is_ours(path: str) -> bool:
-    """Reports whether a file is in ComfyUI's input, output or temp folder, links followed."""
+    """Reports whether a file is in ComfyUI's input, output or temp folder, after links are followed."""
     import folder_paths
 
     path = os.path.realpath(path)
@@ -95,7 +95,7 @@ def safe_name(name: str) -> Tuple[str, str]:
 
 
 class Output:
-    """A new file in ComfyUI's output folder. It has a hidden name until `keep`."""
+    """A new file in ComfyUI's output folder. It has a hidden name until `keep` is called."""
 
     def __init__(self, name: str) -> None:
         import folder_paths
@@ -122,14 +122,14 @@ class Output:
                     number += 1
                     continue
                 try:
-                    os.chmod(self._temp, os.stat(path).st_mode & 0o777)  # mkstemp's is private
+                    os.chmod(self._temp, os.stat(path).st_mode & 0o777)  # mkstemp makes private files
                     os.replace(self._temp, path)
                 except OSError:
                     os.remove(path)
                     raise
                 return path
         except OSError as e:
-            raise Failure(f"the result cannot be kept in {self.folder}: {e.strerror}", "is the disk full?") from None
+            raise Failure(f"the result cannot be written to {self.folder}: {e.strerror}", "check that the disk has room") from None
 
     def close(self) -> None:
         """Removes the file unless it was kept."""

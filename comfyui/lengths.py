@@ -7,14 +7,14 @@ from typing import Any, Dict, Tuple
 
 
 class VideoLengthAdjuster:
-    """Cuts or repeats frames, and pads or cuts the audio, by mode:
+    """Cuts or repeats frames, and pads or cuts the audio. The mode says how:
 
-    normal: silence is added to the audio; then the longer of the two is cut.
-    pingpong: longer audio gets silence and the frames run back and forth until
-        its end; shorter audio gets silence until the frames' end.
-    loop_to_audio: silence is added; the frames start again, or are cut, at its end.
+    normal: adds silence to the audio, then cuts the longer of the two.
+    pingpong: if the audio is longer, adds silence to it and plays the frames back and
+        forth until its end; if it is shorter, pads it with silence to the frames' end.
+    loop_to_audio: adds silence to the audio, then repeats or cuts the frames to its end.
 
-    Holds one tensor of frames besides its input, or none where nothing is repeated.
+    Allocates one tensor of frames, or none if no frame is repeated.
     """
 
     CATEGORY = "LatentSyncNode"
@@ -34,7 +34,8 @@ class VideoLengthAdjuster:
 
     def adjust(self, images: Any, audio: Dict[str, Any], mode: str, fps: float = 25.0,
                silent_padding_sec: float = 0.5) -> Tuple[Any, Dict[str, Any]]:
-        """images [frames, height, width, channels], 0 to 1; audio {"waveform": [1, channels, samples], "sample_rate": Hz}."""
+        """Returns images and audio of equal length. images is [frames, height, width, channels]
+        from 0 to 1, and audio is {"waveform": [1, channels, samples], "sample_rate": Hz}."""
         import torch
 
         rate = int(audio["sample_rate"])

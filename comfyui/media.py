@@ -1,7 +1,7 @@
 """Frames and sound as files that are made while they are sent.
 
-Both are of a size known beforehand and can begin at any byte, so that a broken
-upload goes on where it was. Needs numpy only.
+The size of both is known beforehand, and they can begin at any byte, so that a
+broken upload continues where it stopped. The module needs only numpy.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .client import BLOCK, Source
 
 
 def rate(fps: float) -> Fraction:
-    """The fraction meant by a rate: 23.976 is 24000/1001."""
+    """Returns a frame rate as the fraction that it stands for: 23.976 is 24000/1001."""
     ntsc = round(fps * 1.001)
     if abs(fps - ntsc / 1.001) < 5e-4 and abs(fps - round(fps)) > 1e-3:
         return Fraction(ntsc * 1000, 1001)
@@ -25,7 +25,7 @@ def rate(fps: float) -> Fraction:
 
 
 def _element(ident: str, data: bytes) -> bytes:
-    """An EBML element; sizes always take 8 bytes."""
+    """Returns an EBML element. Sizes always take 8 bytes."""
     return bytes.fromhex(ident) + struct.pack(">Q", len(data) | 1 << 56) + data
 
 
@@ -34,9 +34,9 @@ def _number(ident: str, value: int) -> bytes:
 
 
 class Video(Source):
-    """Frames in Matroska, without loss: V_UNCOMPRESSED, RGB24, rows from the top.
+    """Uncompressed frames in Matroska: V_UNCOMPRESSED, RGB24, rows from top to bottom.
 
-    pixels(frame, first, last) gives the rows [first, last) of a frame as a
+    pixels(frame, first, last) returns the rows [first, last) of a frame as a
     contiguous uint8 array [rows, width, 3].
     """
 
@@ -60,7 +60,7 @@ class Video(Source):
         self.size = len(self._head) + count * self._unit
 
     def _prefix(self, frame: int) -> bytes:
-        """What stands before a frame's pixels: cluster, its time, a key frame's block."""
+        """Returns the bytes before a frame's pixels: the cluster, its time, and the block of a key frame."""
         time = _number("E7", round(frame * 1_000_000 / self._fps))
         block = self._height * self._row + 4
         inner = time + b"\xa3" + struct.pack(">Q", block | 1 << 56) + b"\x81\x00\x00\x80"
@@ -82,16 +82,16 @@ class Video(Source):
 
 
 class Sound(Source):
-    """Samples as WAV of 32-bit floats (RF64 beyond 4 GB).
+    """Samples as a WAV file of 32-bit floats (RF64 beyond 4 GB).
 
-    samples(first, last) gives samples [first, last) as an array [samples, channels].
+    samples(first, last) returns the samples [first, last) as an array [samples, channels].
     """
 
     def __init__(self, count: int, channels: int, sample_rate: int, samples: Callable[[int, int], np.ndarray]):
         self._samples, self._frame = samples, 4 * channels
         self._count = count
         size = count * self._frame
-        # WAVE_FORMAT_EXTENSIBLE with the GUID of IEEE floats: more than two channels need it.
+        # WAVE_FORMAT_EXTENSIBLE with the GUID of IEEE floats, which more than two channels need.
         form = struct.pack("<HHIIHHHHI", 0xFFFE, channels, sample_rate, sample_rate * self._frame, self._frame, 32, 22, 32, 0) \
             + bytes.fromhex("0300000000001000800000aa00389b71")
         rest = b"fmt " + struct.pack("<I", len(form)) + form + b"fact" + struct.pack("<II", 4, min(count, 0xFFFFFFFF))
@@ -115,7 +115,7 @@ class Sound(Source):
 
 
 def to_bytes(values: np.ndarray) -> np.ndarray:
-    """0..1 to 0..255, rounded; what is outside is cut off, and NaN is black."""
+    """Converts 0..1 to 0..255, rounded. Values outside are clipped, and NaN becomes 0."""
     v = np.nan_to_num(values, nan=0.0, posinf=1.0, neginf=0.0)
     np.clip(v, 0.0, 1.0, out=v)
     v *= 255.0
@@ -123,5 +123,5 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
 
 
 def frames_of(samples: int, sample_rate: int, fps: Fraction) -> int:
-    """About how many frames a sound lasts."""
+    """Returns about how many frames a sound lasts."""
     return math.ceil(samples * fps / sample_rate) if sample_rate > 0 else 0

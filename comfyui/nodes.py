@@ -22,23 +22,23 @@ STEPS, GUIDANCE = 20, 1.5  # the defaults of LatentSync
 SENT, DONE = 0.1, 0.9
 
 
-# Settings that both nodes have under older names, or with other types.
+# Settings that both nodes have under the names or with the types of the original node.
 OWN = {"engine", "profile", "memory_limit", "fps", "seed", "steps", "guidance", "length"}
-# Settings of the file, which LatentSyncNode chooses itself.
+# Settings of the output file, which LatentSyncNode chooses itself.
 FILE = {"codec", "crf", "preset", "start", "end"}
 
 
 def _server() -> Tuple[str, Dict[str, Any]]:
-    return "STRING", {"default": "", "tooltip": "such as http://127.0.0.1:8448; empty is LIPSTREAM_SERVER, else this machine's"}
+    return "STRING", {"default": "", "tooltip": "Address of a server, such as http://127.0.0.1:8448. Empty: LIPSTREAM_SERVER if it is set, otherwise this machine."}
 
 
 def _settings(fps: float, without: Collection[str]) -> Dict[str, Any]:
     """Returns the optional inputs of both nodes. New ones come last, because
-    workflows hold the values of inputs by position."""
+    workflows store the values of inputs by position."""
     kind, info = settings.entry(settings.field("profile"))
     return {
         "engine": settings.entry(settings.field("engine")),
-        "profile": (kind, {**info, "tooltip": info["tooltip"] + " Here, inference_steps and lips_expression count as not given while they have their defaults."}),
+        "profile": (kind, {**info, "tooltip": info["tooltip"] + " All except auto also set inference_steps and lips_expression if these have their defaults."}),
         "memory_limit_gb": ("FLOAT", {"default": 0.0, "min": 0.0, "max": 4096.0, "step": 0.1, "tooltip": "In GB: " + settings.tooltip(settings.field("memory_limit"), "0")}),
         "fps": ("FLOAT", {"default": fps, "min": 0.0 if fps == 0 else 1.0, "max": 240.0, "step": 0.001,
                           "tooltip": settings.tooltip(settings.field("fps"), "0") if fps == 0 else "Frame rate of the images."}),
@@ -57,11 +57,11 @@ def _model() -> Dict[str, Any]:
 
 
 def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_expression: float, inference_steps: int, more: Dict[str, Any]) -> Dict[str, Any]:
-    """Returns the part of a job's specification that both nodes have."""
+    """Returns the part of a job's specification that both nodes share."""
     spec: Dict[str, Any] = {**settings.given(more), "engine": engine, "profile": profile, "seed": int(seed) & (1 << 63) - 1 if seed != -1 else random.getrandbits(63)}
     if memory_limit_gb > 0:
         spec["memory_limit"] = int(memory_limit_gb * 1e9)
-    # Another profile has its own steps and guidance, which the widgets' defaults must not undo.
+    # The other profiles have their own steps and guidance, which the widgets' defaults must not replace.
     if profile == "auto" or inference_steps != STEPS:
         spec["steps"] = int(inference_steps)
     if profile == "auto" or abs(lips_expression - GUIDANCE) > 1e-6:
@@ -70,13 +70,13 @@ def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_exp
 
 
 def _connect(server: str, engine: str) -> Tuple[Client, bool]:
-    """Returns a client, and whether the job may run on a GPU of this machine. Cancel works meanwhile."""
+    """Returns a client, and whether the job may run on a GPU of this machine. Cancel can interrupt it."""
     def work(_: Any) -> Tuple[Client, bool]:
         client = service.connect(server)
         workers = client.json("GET", "/v1/devices").get("workers") or []
         if engine == "latentsync" and workers and not any(engine in w.get("engines", [engine]) for w in workers):
-            # The server would keep the job waiting for a worker that has it.
-            raise Failure(f"the server at {client.url} has no LatentSync checkpoint", "run there: lipstream models pull 1.6, or take another engine")
+            # The server would let the job wait for a worker with this engine.
+            raise Failure(f"the server at {client.url} has no LatentSync checkpoint", "run there: lipstream models pull 1.6, or choose another engine")
         able = [w for w in workers if client.local and engine != "preview" and "latentsync" in w.get("engines", [])]
         return client, any(not d.get("name", "").lower().startswith("cpu") for w in able for d in w.get("devices") or [])
 
@@ -84,7 +84,7 @@ def _connect(server: str, engine: str) -> Tuple[Client, bool]:
 
 
 WINDOW = 12  # new frames in each window of LatentSync, by default
-PHASES = {"probe": "looking at the inputs", "load": "loading the networks", "listen": "listening to the voice", "finish": "finishing"}
+PHASES = {"probe": "reading the inputs", "load": "loading the networks", "listen": "listening to the voice", "finish": "finishing"}
 
 
 class _Work:
@@ -94,12 +94,12 @@ class _Work:
         self._expected, self._tasks = expected, {}
 
     def share(self, event: Dict[str, Any]) -> float:
-        """Returns how much is done after a progress event, 0 to 1."""
+        """Returns the share of the work that is done after a progress event, 0 to 1."""
         if event.get("phase") == "frames" and event.get("frames"):
             self._tasks[event.get("task", 0)] = (event.get("frame", 0), event["frames"])
         done, known = self._frames()
         all_ = max(known, self._expected, 1)
-        if event.get("steps"):  # of the current window, whose frames are all done after its last step
+        if event.get("steps"):  # the frames of the current window are all done after its last step
             done += min(WINDOW, all_ - done) * event.get("step", 0) / event["steps"]
         return min(1.0, done / all_)
 
@@ -127,8 +127,8 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{s:02}" if minutes >= 60 else f"{minutes}:{s:02}"
 
 
-def _tell(kind: str, event: Dict[str, Any]) -> None:
-    """Logs what the user may need after the progress bar is gone."""
+def _log(kind: str, event: Dict[str, Any]) -> None:
+    """Logs events that the user may need to look up later."""
     text = event.get("message", "")
     if kind == "start":
         log.info("lipstream: engine %s%s", event.get("engine", ""), f" ({text})" if text else "")
@@ -137,16 +137,16 @@ def _tell(kind: str, event: Dict[str, Any]) -> None:
 
 
 def _summary(result: Dict[str, Any]) -> str:
-    """Returns the last line of a successful job."""
+    """Returns the line that the node shows after a successful job."""
     text = f"{result.get('frames', 0)} frames in {_clock(result.get('elapsed', 0))} by {result.get('engine', '')}, at most {result.get('memory_peak', 0) / 1e9:.1f} GB"
     if result.get("no_face"):
-        text += f"; {result['no_face']} frames without a usable face are as they were"
+        text += f"; {result['no_face']} frames without a usable face are unchanged"
     return text
 
 
 @contextlib.contextmanager
 def _two_lines() -> Iterator[None]:
-    """Turns failures into errors that ComfyUI shows: what happened, and what to do."""
+    """Turns failures into errors of two lines that ComfyUI shows: what happened, and what to do."""
     try:
         yield
     except Failure as e:
@@ -157,7 +157,7 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
          fetch: Callable[[Client, Dict[str, Any], Callable[[float], None]], None]) -> None:
     """Uploads inputs (field of the specification, name, content), runs the job and fetches its result.
 
-    fetch(client, job record, say how much is done) works in a thread of its own.
+    fetch(client, record, say) gets the result in another thread and calls say with its progress, 0 to 1.
     """
     client, gpu = _connect(server, spec["engine"])
     if gpu:
@@ -171,7 +171,7 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
 
         before = 0
         for field, name, source in inputs:
-            spec[field] = {"upload": client.upload(name, source, lambda n: say(SENT * (before + n) / total, "sending the inputs"))}
+            spec[field] = {"upload": client.upload(name, source, lambda n: say(SENT * (before + n) / total, "uploading the inputs"))}
             before += source.size
         client.submit(spec)
         say(SENT, "waiting in the queue")
@@ -180,7 +180,7 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
         def on_event(kind: str, event: Dict[str, Any]) -> None:
             nonlocal tag, shown
             if kind != "progress":
-                return _tell(kind, event)
+                return _log(kind, event)
             jpeg = b""
             if event.get("phase") == "frames" and time.monotonic() - shown >= 1.0:
                 tag, jpeg = client.preview(tag)
@@ -202,10 +202,10 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
 class LatentSyncNode:
     """Makes the person in the images speak the audio.
 
-    images [frames, height, width, 3], 0 to 1, and audio at its own rate. The
-    audio says how long the result is, as with LatentSync: longer images are cut,
-    shorter ones run back and forth (put a VideoLengthAdjuster before it for
-    anything else). The audio comes back as it was.
+    images is [frames, height, width, 3] from 0 to 1; audio keeps its own rate. The
+    result is as long as the audio, as with the original: longer images are cut, and
+    shorter ones are played back and forth. For another rule, put a VideoLengthAdjuster
+    before this node. The audio is returned unchanged.
     """
 
     CATEGORY = "LatentSyncNode"
@@ -228,7 +228,7 @@ class LatentSyncNode:
         wave = audio["waveform"]
         wave = wave[0] if wave.dim() == 3 else wave.reshape(-1, wave.shape[-1])
         if images.shape[0] < 1 or images.shape[-1] < 3 or wave.shape[-1] < 1:
-            raise RuntimeError(f"there is nothing to do: images {tuple(images.shape)}, audio {tuple(wave.shape)}")
+            raise RuntimeError(f"the images or the audio cannot be used: images {tuple(images.shape)}, audio {tuple(wave.shape)}")
         inputs: List[Tuple[str, str, Source]] = [("video", "comfyui.mkv", _video(images, rate)), ("audio", "comfyui.wav", _sound(wave, audio["sample_rate"]))]
         spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps, more)
         # Lossless in both directions, and not split, because joined parts differ slightly
@@ -245,7 +245,7 @@ class LatentSyncNode:
 
 
 def _video(images: Any, rate: Fraction) -> Source:
-    """Returns an IMAGE as a file. Only a band of a frame is converted at a time."""
+    """Returns an IMAGE as a file. Only some rows of a frame are converted at a time."""
     from . import media
 
     def pixels(frame: int, first: int, last: int) -> Any:
@@ -281,8 +281,8 @@ def _into(width: int, height: int, count: int, result: List[Any], say: Callable[
 class LipstreamRun:
     """Makes a video speak, from file to file: no frame goes through ComfyUI.
 
-    video and audio are paths, absolute or in ComfyUI's input folder. The result
-    goes into the output folder, under a name that is new; path is where.
+    video and audio are paths, absolute or in ComfyUI's input folder. The result goes
+    into the output folder under a new name; path is its path.
     """
 
     CATEGORY = "Lipstream"
@@ -295,9 +295,9 @@ class LipstreamRun:
     def INPUT_TYPES(cls) -> Dict[str, Any]:
         return {
             "required": {
-                "video": ("STRING", {"default": "", "tooltip": "a video or picture: an absolute path, or a file in the input folder"}),
-                "audio": ("STRING", {"default": "", "tooltip": "the voice: an absolute path, or a file in the input folder"}),
-                "output_name": ("STRING", {"default": "lipstream.mp4", "tooltip": "mp4, mov, mkv or webm; a number is added"}),
+                "video": ("STRING", {"default": "", "tooltip": "The video or picture: an absolute path, or a file in the input folder."}),
+                "audio": ("STRING", {"default": "", "tooltip": "The voice: an absolute path, or a file in the input folder."}),
+                "output_name": ("STRING", {"default": "lipstream.mp4", "tooltip": "Name of the result, with the extension mp4, mov, mkv or webm. A number is added."}),
             },
             "optional": {
                 **_model(),
@@ -308,14 +308,15 @@ class LipstreamRun:
 
     @classmethod
     def VALIDATE_INPUTS(cls, video: Optional[str] = None, audio: Optional[str] = None) -> Any:
-        for path in (video, audio):  # None: linked, so not known yet
+        for path in (video, audio):  # None: the input is linked, so the path is not known yet
             if path is not None and not os.path.isfile(host.input_path(path)):
-                return f"{path!r} is no file"
+                return f"{path!r} is not a file"
         return True
 
     @classmethod
     def IS_CHANGED(cls, video: Optional[str] = None, audio: Optional[str] = None, **_: Any) -> Any:
-        """Files that were written again make a new job. Linked ones may have been."""
+        """Returns a value that changes when a file is written again. Paths of linked inputs
+        are not known, so these always count as changed."""
         if video is None or audio is None:
             return float("nan")
         marks = []
@@ -340,7 +341,7 @@ class LipstreamRun:
         with _two_lines(), contextlib.closing(host.Output(output_name)) as output, contextlib.ExitStack() as files:
             for field, path in (("video", host.input_path(video)), ("audio", host.input_path(audio))):
                 if not service.trusted(server) and not host.is_ours(path):
-                    raise Failure(f"{path} is not in a folder of ComfyUI, and {server.strip()} is another machine", "to send it such files, set LIPSTREAM_SERVER to it")
+                    raise Failure(f"{path} is not in a folder of ComfyUI, and {server.strip()} is another machine", "to send other files there, set LIPSTREAM_SERVER to it")
                 inputs.append((field, os.path.basename(path), files.enter_context(contextlib.closing(FileSource(path)))))
 
             def fetch(client: Client, job: Dict[str, Any], say: Callable[[float], None]) -> None:
@@ -355,14 +356,14 @@ class LipstreamRun:
 
 
 class _Any(str):
-    """A type that matches all others, in old versions of ComfyUI as well."""
+    """A type that matches all others, even in old versions of ComfyUI."""
 
     def __ne__(self, other: object) -> bool:
         return False
 
 
 class LipstreamMemory:
-    """Shows the use of the server's memory: host, control group, GPUs. It is read when
+    """Shows the use of the server's memory: host, control group and GPUs. It is read when
     the linked input arrives."""
 
     CATEGORY = "Lipstream"
@@ -377,16 +378,16 @@ class LipstreamMemory:
 
     @classmethod
     def VALIDATE_INPUTS(cls, input_types: Any = None) -> bool:
-        return True  # any type is welcome
+        return True  # any type is accepted
 
     @classmethod
     def IS_CHANGED(cls, **_: Any) -> float:
-        return float("nan")  # always
+        return float("nan")  # it always counts as changed
 
     def read(self, anything: Any = None, server: str = "") -> Dict[str, Any]:
         with _two_lines():
             history = supervise(lambda _: service.connect(server).json("GET", "/v1/memory"), host.check).get("history") or []
         lines = [f"{w['name']}: {w['used'] / 1e9:.2f} of {w['total'] / 1e9:.2f} GB, {w['level']}" for w in (history[-1]["watched"] if history else [])]
-        text = "\n".join(lines) or "nothing was read yet"
+        text = "\n".join(lines) or "the server has no reading yet"
         host.write(text)
         return {"ui": {"text": [text]}, "result": (text, anything)}

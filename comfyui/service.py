@@ -24,9 +24,9 @@ log = logging.getLogger("lipstream")
 LISTEN = "127.0.0.1:8448"
 READY = 60.0  # seconds that a server may take to start
 GRACE = 10.0  # seconds that it may take to end
-TAKEN = 6  # its exit code if something cannot be written, or another process has its folder or port
-TAKEN_FOR = 15.0  # seconds that the other process may need to release them
-NAME = f"comfyui-{uuid.uuid4().hex[:8]}"  # of this process's jobs
+TAKEN = 6  # its exit code if it cannot write, or if another process uses its folder or port
+TAKEN_FOR = 15.0  # seconds that the other process may take to release them
+NAME = f"comfyui-{uuid.uuid4().hex[:8]}"  # the name of this process's jobs
 
 _lock = threading.Lock()
 _child: Optional[subprocess.Popen] = None
@@ -36,8 +36,9 @@ _working: Set[Client] = set()
 def connect(server: str) -> Client:
     """Returns a client of a server that has our version of the API.
 
-    server is an address; empty is LIPSTREAM_SERVER, else this machine's, which
-    is started if necessary, and again if it ends unexpectedly.
+    server is an address. If it is empty, the server is that of LIPSTREAM_SERVER, or
+    else one on this machine, which is started if necessary, and again if it ends
+    unexpectedly.
     """
     client = _client(server)
     if server.strip() or _own():
@@ -59,8 +60,8 @@ def connect(server: str) -> Client:
     def revive() -> None:
         with _lock:
             if _child is None or _child.poll() is not None:
-                log.warning("lipstream: the server has ended, another is started")
-                _start(client.other("", []))  # a client of its own, so that Cancel does not end these requests
+                log.warning("lipstream: the server has ended; starting it again")
+                _start(client.other("", []))  # another client, so that Cancel does not end these requests
 
     client.revive = revive
     return client
@@ -80,9 +81,9 @@ def _own() -> str:
 
 
 def trusted(server: str) -> bool:
-    """Reports whether an address, which may come from somebody's workflow, is this
-    machine or the server of LIPSTREAM_SERVER: others get no token and no files
-    of this machine."""
+    """Reports whether an address is this machine or the server of LIPSTREAM_SERVER.
+    Other addresses may come from somebody's workflow: they get no token, and no
+    files from outside ComfyUI's folders."""
     def parts(u: str) -> Tuple[Optional[str], Optional[int], str]:
         try:
             p = urlsplit(u if "://" in u else "http://" + u)
@@ -96,7 +97,7 @@ def trusted(server: str) -> bool:
 
 @contextlib.contextmanager
 def working(client: Client) -> Iterator[None]:
-    """Holds while a job is wanted. If ComfyUI ends meanwhile, the job is cancelled."""
+    """Encloses the work on a job. If ComfyUI ends meanwhile, the job is cancelled."""
     _working.add(client)
     try:
         yield
@@ -122,7 +123,7 @@ def _token() -> str:
         except OSError as e:
             raise Failure(f"LIPSTREAM_TOKEN_FILE: {path} cannot be read: {e.strerror}") from None
     if not re.fullmatch(r"[!-~]*", token):
-        raise Failure(f"what {name} gives is no token", "a token is one line of letters, digits and signs, without spaces")
+        raise Failure(f"{name} does not contain a token", "use one line of letters, digits and signs, without spaces")
     return token
 
 
@@ -131,17 +132,17 @@ def binary() -> str:
     said = os.environ.get("LIPSTREAM_BINARY", "").strip()
     if said:
         if not os.path.isfile(said):
-            raise Failure(f"LIPSTREAM_BINARY names {said}, which is not there", "correct it, or remove it to search PATH")
+            raise Failure(f"LIPSTREAM_BINARY names {said}, which does not exist", "correct it, or unset it to search PATH")
         return said
     noted = ""
     with contextlib.suppress(OSError):
         with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "binary.txt"), encoding="utf-8") as f:
             noted = f.read().strip()
-    # The program that installed these nodes, unless an update has moved it.
+    # noted is the program that installed these nodes. An update may have moved it.
     found = noted if os.path.isfile(noted) else shutil.which("lipstream")
     if not found:
         raise Failure(f"no Lipstream server answers at http://{LISTEN}, and the program lipstream is not installed",
-                      "install it, or name it in LIPSTREAM_BINARY, or a server elsewhere in LIPSTREAM_SERVER")
+                      "install it, or set LIPSTREAM_BINARY to its path, or LIPSTREAM_SERVER to another server")
     return found
 
 
@@ -167,11 +168,11 @@ def _start(client: Client) -> bool:
     began, spawned = time.monotonic(), None
     while not _ready(client):
         now = time.monotonic()
-        # A server that answers, but is not ready, is ending or has just started.
+        # A server that answers but is not ready is ending, or has just started.
         if (_child is None or _child.poll() is not None) and (spawned is None or now > spawned + 0.5) and not _answers(client):
-            # Another that is ending may have released the port, but not yet its folder.
+            # Another server that is ending may have released the port, but not yet its folder.
             if spawned is not None and (_child.returncode != TAKEN or now > began + TAKEN_FOR):
-                raise _failed("ended at once")
+                raise _failed("ended immediately")
             spawned = now
             _spawn()
         if now > began + READY:
@@ -182,8 +183,8 @@ def _start(client: Client) -> bool:
 
 def _spawn() -> None:
     global _child
-    stop()  # releases what is left of the last one
-    # It ends when its standard input is closed, however this process ends.
+    stop()  # releases what is left of the last server
+    # The server ends when its standard input is closed, however this process ends.
     command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
     own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {"start_new_session": True}
     try:
@@ -194,8 +195,8 @@ def _spawn() -> None:
         try:
             _child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, **own_group)
         except OSError as e:
-            raise Failure(f"{command[0]} cannot be started: {e.strerror}", "is it the program for this system?") from None
-    log.info("lipstream: started %s, its log is %s", " ".join(command), log_path())
+            raise Failure(f"{command[0]} cannot be started: {e.strerror}", "check that it is the program for this system") from None
+    log.info("lipstream: started %s; its log is %s", " ".join(command), log_path())
 
 
 def _forget(client: Client) -> None:
@@ -206,7 +207,7 @@ def _forget(client: Client) -> None:
                 spec = job.get("spec") or {}
                 name = os.path.splitext(spec.get("name", ""))[0]
                 if re.fullmatch("comfyui-[0-9a-f]{8}", name) and name != NAME:
-                    log.info("lipstream: removes job %s of a ComfyUI that was killed", job["id"])
+                    log.info("lipstream: removing job %s of a ComfyUI that was killed", job["id"])
                     client.other(job["id"], [spec[k]["upload"] for k in ("video", "audio") if spec.get(k, {}).get("upload")]).clean()
 
 
@@ -227,7 +228,7 @@ def _answers(client: Client) -> bool:
 
 
 def _failed(how: str) -> Failure:
-    """Returns the end of the log as a failure: an error, and perhaps a hint."""
+    """Returns a failure with the last error in the log, and its hint if there is one."""
     try:
         with open(log_path(), "rb") as f:
             f.seek(max(0, f.seek(0, 2) - 4096))
@@ -235,7 +236,7 @@ def _failed(how: str) -> Failure:
     except OSError:
         lines = []
     hint = lines.pop()[len("hint:"):].strip() + "; " if len(lines) > 1 and lines[-1].startswith("hint:") else ""
-    return Failure(f"lipstream serve {how}: {lines[-1] if lines else 'it said nothing'}", f"{hint}its log is {log_path()}")
+    return Failure(f"lipstream serve {how}: {lines[-1] if lines else 'its log is empty'}", f"{hint}its log is {log_path()}")
 
 
 def stop() -> None:

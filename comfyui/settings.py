@@ -2,7 +2,7 @@
 
 settings.json describes them in the form of GET /v1/options. It is generated from
 Lipstream's own definitions. If a server is already running, its description is
-used instead, because its version may be another one.
+used instead, because the server may have another version.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import service
 from .client import Failure
 
 WAIT = 0.3  # seconds that a server may take to answer
-KEEP = 60.0  # seconds after which it is asked again
+KEEP = 60.0  # seconds until it is asked again
 
 Field = Dict[str, Any]
 
@@ -31,13 +31,13 @@ _served: List[Field] = []
 
 
 def fields() -> List[Field]:
-    """Returns the settings: those of settings.json first, because workflows hold
-    the values of inputs by position, then those that only the server has."""
+    """Returns the settings: first those of settings.json, because workflows store the
+    values of inputs by position, then those that only the server has."""
     global _asked
     with _lock:
         if time.monotonic() > _asked + KEEP:
             _asked = time.monotonic()
-            # ComfyUI calls this where it must not block, and names may resolve slowly.
+            # ComfyUI must not be blocked here, and resolving a name can take long.
             asking = threading.Thread(target=_ask, daemon=True)
             asking.start()
             asking.join(WAIT)
@@ -57,12 +57,12 @@ def field(name: str) -> Field:
 
 
 def inputs(without: Collection[str]) -> Dict[str, Any]:
-    """Returns the optional inputs for the settings, except for some."""
+    """Returns the optional inputs for the settings, without the given names."""
     return {f["name"]: entry(f) for f in fields() if f["name"] not in without}
 
 
 def entry(f: Field) -> Tuple[Union[str, List[str]], Dict[str, Any]]:
-    """Returns the input for a setting. Its default means that it is not given."""
+    """Returns the input for a setting. An input with its default value is not sent."""
     info: Dict[str, Any] = {"advanced": True} if f.get("advanced") else {}
     default = f.get("default", "")
     choices = f.get("choices") or _multiples(f)
@@ -80,7 +80,7 @@ def tooltip(f: Field, unset: str) -> str:
 
 
 def given(values: Dict[str, Any]) -> Dict[str, Any]:
-    """Returns the part of a job's specification for values of inputs."""
+    """Returns the part of a job's specification that the values of inputs determine."""
     spec: Dict[str, Any] = {}
     for f in fields():
         value = values.get(f["name"])
@@ -93,7 +93,7 @@ def given(values: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _number(f: Field) -> Optional[type]:
-    """Returns the type of a setting that has to be a number: times and sizes may be text."""
+    """Returns the type of a setting that must be a number. Times and sizes may be text."""
     return None if f.get("unit") in ("s", "bytes") else {"integer": int, "number": float}.get(f["type"])
 
 

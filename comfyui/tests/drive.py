@@ -5,19 +5,18 @@
 
 With --interrupt, the run is cancelled after the first frame of a job.
 
-With --frames, LoadFrames takes the place of LoadImage.
-NODE is an id or a class. Values are JSON, else text. The nodes besides
-Lipstream's: LoadImage, LoadAudio (WAV), LoadFrames (path of a .npy, uint8
-[frames, height, width, 3]),
-CreateVideo, SaveVideo, SaveImage, PreviewImage and PreviewAudio (they write nothing).
+With --frames, LoadFrames replaces LoadImage.
+NODE is an id or a class. A value is JSON, or otherwise text. In addition to Lipstream's
+nodes there are LoadImage, LoadAudio (WAV), LoadFrames (path of a .npy, uint8
+[frames, height, width, 3]), CreateVideo, SaveVideo, SaveImage, PreviewImage and
+PreviewAudio (the last five write nothing).
 
 Prints one JSON object: "ok"; "error" with the exception's type and text, or
-"interrupted"; of the first
-IMAGE of the last node that made one "frames", "width", "height" and "md5" (of
-each frame as RGB24); "audio" likewise; "strings" by node; "progress" (calls),
-"progress_last", "previews"; "unloads"; memory in bytes: "baseline" (resident
-before the run), "peak" (VmHWM above it), "tensors" (distinct ones of all
-outputs), "overhead" (peak less tensors); "seconds".
+"interrupted"; "frames", "width", "height" and "md5" (of each frame as RGB24) of the
+first IMAGE of the last node that made one; "audio" in the same way; "strings" by node;
+"progress" (number of calls), "progress_last", "previews"; "unloads"; "seconds"; and
+memory in bytes: "baseline" (resident before the run), "peak" (VmHWM above it),
+"tensors" (distinct ones of all outputs), "overhead" (peak minus tensors).
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ class LoadAudio:
 
 
 def as_image(read, count: int, height: int, width: int) -> torch.Tensor:
-    """One tensor out of RGB24 frames, read one at a time."""
+    """Returns one tensor with all frames of an RGB24 stream, which is read frame by frame."""
     out = torch.empty((count, height, width, 3))
     flat = out.numpy()
     buffer = bytearray(height * width * 3)
@@ -163,7 +162,7 @@ def resident(what: str) -> int:
 
 
 def tensors(outputs: Dict[str, list]) -> Dict[int, int]:
-    """Storage address to bytes, of all tensors among the outputs."""
+    """Returns the sizes of all tensors among the outputs, in bytes, by the address of their storage."""
     all_: Dict[int, int] = {}
 
     def walk(x: Any) -> None:
@@ -226,7 +225,7 @@ def main(argv: List[str]) -> int:
     report: Dict[str, Any] = {"ok": False}
     if os.path.exists("/proc/self/clear_refs"):
         with open("/proc/self/clear_refs", "w") as f:
-            f.write("5")  # the peak begins anew
+            f.write("5")  # resets the peak
     report["baseline"] = resident("VmRSS")
     start, outputs = time.monotonic(), {}
     try:

@@ -1,8 +1,8 @@
-"""A server that keeps the part of the contract which the nodes use.
+"""A server with the part of the API that the nodes use.
 
-Its jobs give back the video as it was uploaded (ffmpeg reads it). For what the
-real server does not do at will: breaking connections, silence, other versions.
-`python3 fake.py` serves until its input ends, and prints its address.
+Its jobs return the uploaded video (ffmpeg reads it). On request it does what the real
+server does not: it breaks connections, falls silent, or has another version.
+`python3 fake.py` prints its address and serves until its input ends.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class Fake(ThreadingHTTPServer):
         self.token = ""
         self.devices = ["cpu"]
         self.engines = ["preview"]
-        self.settings: Optional[List[Dict[str, Any]]] = None  # of /v1/options, if it has that
-        self.break_after: List[int] = []  # bytes of a PATCH after which its connection breaks, one after the other
-        self.break_frames: List[int] = []  # the same, of /frames
-        self.stall = ""  # "begin", "upload", "create", "events" or "frames": go silent there
-        self.slow_end = 0.0  # seconds from a job's cancelling to its end
-        self.refusal: Any = None  # of /healthz: status, detail and hint
-        self.ending = False  # drains
-        self.steps = 4  # of progress, each 0.05 s
-        self.says: List[Dict[str, Any]] = []  # events before those
-        self.problem: Optional[Dict[str, Any]] = None  # jobs fail with it
+        self.settings: Optional[List[Dict[str, Any]]] = None  # the answer of /v1/options; None: the route does not exist
+        self.break_after: List[int] = []  # for each PATCH in turn, after how many bytes its connection breaks
+        self.break_frames: List[int] = []  # the same for /frames
+        self.stall = ""  # "begin", "upload", "create", "events" or "frames": where to fall silent
+        self.slow_end = 0.0  # seconds from cancelling a job to its end
+        self.refusal: Any = None  # the error of /healthz: status, detail and hint
+        self.ending = False  # the server takes no more jobs
+        self.steps = 4  # number of progress events, one every 0.05 s
+        self.says: List[Dict[str, Any]] = []  # events before the progress
+        self.problem: Optional[Dict[str, Any]] = None  # the problem with which jobs fail
         self.lock = threading.Lock()
         self.count = 0
         self.uploads: Dict[str, Dict[str, Any]] = {}
@@ -48,7 +48,7 @@ class Fake(ThreadingHTTPServer):
         self.seen: List[str] = []  # requests
         self.deleted_at = 0.0
         self.leaving = threading.Event()
-        self.stalled = threading.Event()  # it has gone silent
+        self.stalled = threading.Event()  # set when the server has fallen silent
 
     def new(self, kind: str) -> str:
         with self.lock:

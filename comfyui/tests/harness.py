@@ -1,9 +1,9 @@
 """ComfyUI's side of the contract with nodes, without ComfyUI.
 
-install() puts stand-ins of comfy.utils, comfy.model_management,
-folder_paths and server into sys.modules; load() imports the package as ComfyUI does;
-Executor checks and runs prompts in API format. tests/README.md says what was
-read in ComfyUI's source, and what is left out.
+install() puts substitutes for comfy.utils, comfy.model_management,
+folder_paths and server into sys.modules, load() imports the package as ComfyUI does, and
+Executor checks and runs prompts in API format. tests/README.md lists the sources of
+ComfyUI that this follows, and what is missing.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class InterruptProcessingException(Exception):
-    """comfy.model_management's."""
+    """Replaces the exception of comfy.model_management."""
 
 
 class PromptServer:
-    """Of one page that has sent a prompt; the Executor sets last_node_id."""
+    """Replaces the server of a page that has sent a prompt. Executor sets last_node_id."""
 
     client_id, last_node_id = "page", None
 
@@ -41,7 +41,7 @@ PromptServer.instance = PromptServer()
 
 
 class Host:
-    """What the stand-ins saw."""
+    """Records the calls of the substitutes."""
 
     def __init__(self, base: str) -> None:
         self.base = base
@@ -55,7 +55,7 @@ class Host:
 
 
 def install(base: str) -> Host:
-    """Installs the stand-ins, with their folders under base."""
+    """Installs the substitutes, with their folders under base."""
     host = Host(base)
     comfy, utils, mm, paths, server = (types.ModuleType(n) for n in ("comfy", "comfy.utils", "comfy.model_management", "folder_paths", "server"))
     comfy.utils, comfy.model_management = utils, mm
@@ -70,7 +70,7 @@ def install(base: str) -> Host:
             if total is not None:
                 self.total = total
             self.current = value = min(value, self.total)
-            if self.hook is not None:  # newer versions leave most of them out
+            if self.hook is not None:  # newer versions leave out most calls
                 self.hook(self.current, self.total, preview, node_id=self.node_id)
 
         def update(self, value: int) -> None:
@@ -102,12 +102,12 @@ def install(base: str) -> Host:
     mm.soft_empty_cache = lambda force=False: host.unloads.append("soft_empty_cache")
 
     def hook(value: int, total: int, preview: Any, prompt_id: Any = None, node_id: Any = None) -> None:
-        throw_exception_if_processing_interrupted()  # as main.py's does
+        throw_exception_if_processing_interrupted()  # like main.py's hook
         assert threading.current_thread() is host.thread, "progress from another thread has no node"
         host.progress.append((value, total))
         if preview is not None:
             kind, image, largest = preview
-            image.thumbnail((largest, largest))  # as the server does before it sends it
+            image.thumbnail((largest, largest))  # like the server, before it sends the image
             host.previews.append((kind, image.size, largest))
         if host.on_progress:
             host.on_progress(value, total)
@@ -123,7 +123,7 @@ def install(base: str) -> Host:
 
 
 def load(path: str = PACKAGE) -> types.ModuleType:
-    """Imports a custom node package as nodes.load_custom_node does."""
+    """Imports a package of custom nodes like nodes.load_custom_node."""
     name = path.replace(".", "_x_")
     spec = importlib.util.spec_from_file_location(name, os.path.join(path, "__init__.py"))
     module = importlib.util.module_from_spec(spec)
@@ -137,7 +137,7 @@ def is_link(value: Any) -> bool:
 
 
 def fits(received: Any, wanted: Any) -> bool:
-    """validate_node_input, not strict."""
+    """Reports whether an output may be linked to an input, like validate_node_input without strict."""
     if not received != wanted:
         return True
     if not isinstance(received, str) or not isinstance(wanted, str):
@@ -147,7 +147,7 @@ def fits(received: Any, wanted: Any) -> bool:
 
 
 class Invalid(Exception):
-    """A prompt that ComfyUI would not take: errors by node."""
+    """Raised for a prompt that ComfyUI would refuse, with the errors by node."""
 
     def __init__(self, errors: Dict[str, List[str]]) -> None:
         super().__init__(str(errors))
@@ -155,13 +155,13 @@ class Invalid(Exception):
 
 
 class Executor:
-    """Checks and runs prompts; outputs stay cached from one to the next."""
+    """Checks and runs prompts, and keeps outputs in a cache between them."""
 
     def __init__(self, classes: Dict[str, type]) -> None:
         self.classes = classes
         self.cache: Dict[Any, list] = {}
         self.objects: Dict[Any, Any] = {}
-        self.executed: List[str] = []  # node ids of the last prompt that were run, in order
+        self.executed: List[str] = []  # ids of the nodes that the last prompt ran, in order
         self.ui: Dict[str, dict] = {}
 
     def _inputs(self, cls: type) -> Dict[str, tuple]:
@@ -242,7 +242,7 @@ class Executor:
                 bad(f"custom_validation_failed: {name} - {result}")
 
     def _signature(self, prompt: Dict[str, dict], ident: str) -> Any:
-        """What an output depends on: classes, inputs and IS_CHANGED, up the links."""
+        """Returns what an output depends on: classes, inputs and IS_CHANGED, also of the nodes linked before."""
         node = prompt[ident]
         cls = self.classes[node["class_type"]]
         known = self._inputs(cls)
@@ -255,11 +255,11 @@ class Executor:
                 changed = float("nan")
         inputs = tuple(sorted((n, (self._signature(prompt, v[0]), v[1]) if is_link(v) else repr(v)) for n, v in node["inputs"].items()))
         if changed != changed:
-            changed = time.monotonic_ns()  # NaN: never the same again
+            changed = time.monotonic_ns()  # NaN counts as changed every time
         return node["class_type"], changed, inputs
 
     def run(self, prompt: Dict[str, dict]) -> Dict[str, list]:
-        """Gives the outputs of all nodes that were needed: node id to values."""
+        """Returns the outputs of all nodes that were needed, by node id."""
         import torch
         import comfy.model_management as mm
 
@@ -303,5 +303,5 @@ class Executor:
             for ident, node in prompt.items():
                 if getattr(self.classes[node["class_type"]], "OUTPUT_NODE", False):
                     execute(ident)
-        self.cache = kept  # what this prompt does not use is forgotten
+        self.cache = kept  # drops what this prompt does not use
         return results

@@ -1,4 +1,4 @@
-"""Shared by the tests: the package as ComfyUI loads it, waiting, a clock, silence."""
+"""Helpers for the tests: the package as ComfyUI loads it, waiting, a clock, a silent file."""
 
 import atexit
 import importlib
@@ -36,7 +36,7 @@ def silence(path):
 
 
 class Clock:
-    """Stands in for the module time in a module that measures time."""
+    """Replaces the module time in a module that measures time."""
 
     sleep = staticmethod(time.sleep)
 

@@ -1,4 +1,4 @@
-"""The client alone: what is not seen through a node."""
+"""Tests of the client that are not possible through a node."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ class Bytes(client.Source):
 
 
 def begin(handler):
-    """A stream that lasts as long as its connection."""
+    """Begins a stream that ends with its connection."""
     handler.send_response(200)
     handler.end_headers()
     handler.close_connection = True
@@ -36,8 +36,8 @@ class ClientTest(unittest.TestCase):
     def submit(self):
         self.client.submit({k: {"upload": self.client.upload(k, Bytes(), lambda n: None)} for k in ("video", "audio")})
 
-    def test_patience_begins_anew_with_every_answer(self):
-        """What has lasted for longer than that is tried again, too."""
+    def test_every_answer_renews_the_patience(self):
+        """A request that takes longer than PATIENCE is tried again as well."""
         calls, clock = [], Clock()
 
         def transfer():
@@ -61,8 +61,8 @@ class ClientTest(unittest.TestCase):
             self.assertGreater(clock.now - start, client.PATIENCE)
             self.assertLess(clock.now - start, client.PATIENCE + 6)
 
-    def test_answers_that_bring_nothing(self):
-        """A result that cannot be sent is not asked for forever."""
+    def test_answers_without_progress(self):
+        """A result that cannot be sent is not requested forever."""
         calls = []
 
         def transfer():
@@ -70,12 +70,12 @@ class ClientTest(unittest.TestCase):
             self.client._heard = time.monotonic()
             raise client.Lost("broken")
 
-        with mock.patch.object(self.client._aborted, "wait", lambda pause: False), self.assertRaisesRegex(client.Failure, "breaks off what it should send"):
+        with mock.patch.object(self.client._aborted, "wait", lambda pause: False), self.assertRaisesRegex(client.Failure, "breaks off its answers"):
             self.client.again(transfer)
         self.assertEqual(len(calls), client.FUTILE)
 
-    def test_a_stream_that_ends_after_long(self):
-        """What is written into it, if only to keep it open, counts."""
+    def test_a_long_stream_renews_the_patience(self):
+        """Comments that only keep the stream open count as well."""
         self.submit()
         revived, clock = [], Clock()
         self.client.revive = lambda: revived.append(0)
@@ -103,7 +103,7 @@ class ClientTest(unittest.TestCase):
         self.assertEqual(len(revived), 1)
 
     def test_a_job_that_waits_long(self):
-        """The streams of a server that is silent about a job, but there, may end as often as they like."""
+        """Streams without events may end any number of times while the server answers."""
         self.submit()
         self.fake.steps = 0
         ends, clock = [0], Clock()
@@ -145,14 +145,14 @@ class ClientTest(unittest.TestCase):
         self.assertEqual(self.client.follow(on_event)["state"], "done")
         self.assertEqual(len(revived), 1)
 
-    def test_removes_what_somebody_else_has_left(self):
+    def test_removes_a_job_of_another_process(self):
         self.submit()
         self.fake.stall = "events"
         self.client.other(self.client.job_id, list(self.fake.uploads)).clean()
         wait(lambda: not self.fake.uploads and not self.fake.jobs)
 
     def test_a_job_that_is_refused_late(self):
-        """After Cancel: its uploads do not stay."""
+        """If a job is refused after Cancel, its uploads are removed."""
         self.fake.stall = "create"
         threading.Thread(target=lambda: (self.fake.stalled.wait(), self.client.abort(), self.fake.leaving.set())).start()
 
@@ -166,7 +166,7 @@ class ClientTest(unittest.TestCase):
         wait(lambda: not self.fake.uploads)
 
     def test_a_server_that_is_busy(self):
-        """It is asked again."""
+        """The request is tried again."""
         self.submit()
         refusals, seen = [503, 503], []
 
@@ -179,8 +179,8 @@ class ClientTest(unittest.TestCase):
             self.client.frames(lambda *size: seen.append)
         self.assertEqual(refusals, [])
 
-    def test_abort_ends_what_is_waited_for(self):
-        """No thread stays behind that reads from a silent server."""
+    def test_abort_ends_waiting_requests(self):
+        """No thread keeps reading from a silent server."""
         self.submit()
         self.fake.stall = "events"
         ended = threading.Event()
@@ -197,8 +197,8 @@ class ClientTest(unittest.TestCase):
             self.client.abort()
         ended.wait()
 
-    def test_leaves_while_it_sends(self):
-        """When Python ends in the middle of an upload."""
+    def test_leaves_during_an_upload(self):
+        """If Python exits in the middle of an upload, the upload is removed."""
         ident = self.client.upload("x", Bytes(), lambda n: None)
         self.assertIn(ident, self.fake.uploads)
         self.client.leave()

@@ -12,7 +12,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class ContractTest(unittest.TestCase):
-    """The nodes have the inputs that the old wrapper has."""
+    """The nodes have the same inputs as the old wrapper."""
 
     def test_old_interface(self):
         c = root.NODE_CLASS_MAPPINGS
@@ -47,7 +47,7 @@ class ContractTest(unittest.TestCase):
             self.assertEqual(re.search(r'^version = "(.+)"', f.read(), re.M)[1], client.VERSION)
 
     def test_loads_light(self):
-        """Neither torch nor ComfyUI is needed to load the package."""
+        """The package loads without torch and ComfyUI."""
         code = ("import sys; sys.modules.update(torch=None, comfy=None, numpy=None, PIL=None, folder_paths=None)\n"
                 f"sys.path.insert(0, {HERE!r}); import harness; print(sorted(harness.load().NODE_CLASS_MAPPINGS))")
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,7 +7,7 @@ from support import root
 
 
 def old(frames, samples, rate, mode, fps, padding):
-    """The rule of the old node in plain lists: frame numbers and the length of the audio."""
+    """Returns frame numbers and length of the audio by the rule of the old node, in plain lists."""
     all_ = list(range(frames))
     padded = samples + math.ceil(padding * rate)
     if mode == "normal":

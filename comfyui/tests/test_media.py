@@ -37,7 +37,7 @@ class VideoTest(unittest.TestCase):
                                                   check=True, capture_output=True).stdout)
                 stream = probe["streams"][0]
                 self.assertEqual((stream["width"], stream["height"], stream["pix_fmt"]), (width, height, "rgb24"))
-                if count > 1:  # one frame has no rate that could be seen
+                if count > 1:  # a single frame has no measurable rate
                     self.assertEqual(stream["r_frame_rate"], f"{fps.numerator}/{fps.denominator}")
                 self.assertAlmostEqual(float(probe["format"]["duration"]), float(count / fps), places=2)
                 md5 = subprocess.run(["ffmpeg", "-v", "error", "-i", f.name, "-pix_fmt", "rgb24", "-fps_mode", "passthrough", "-f", "framemd5", "-"], check=True, capture_output=True, text=True)

@@ -22,7 +22,7 @@ import comfy.model_management as mm
 
 
 class Source:
-    """Gives the tensors that a test made."""
+    """Returns the tensors that a test has made."""
 
     RETURN_TYPES, FUNCTION = ("IMAGE", "AUDIO"), "give"
     images = torch.from_numpy(np.random.default_rng(4).integers(0, 256, (12, 40, 50, 3), dtype=np.uint8).astype(np.float32) / 255)
@@ -68,7 +68,7 @@ class Case(unittest.TestCase):
         threading.Thread(target=lambda: (self.fake.stalled.wait(), mm.interrupt_current_processing()), daemon=True).start()
 
     def tidy(self):
-        """Nothing stays on the server but what tells of a failure."""
+        """Waits until only failed jobs are left on the server."""
         wait(lambda: not self.fake.uploads)
         wait(lambda: all(j["state"] == "failed" for j in self.fake.jobs.values()))
 
@@ -99,12 +99,12 @@ class LatentSyncTest(Case):
             del s["video"], s["audio"]
         self.assertEqual(specs[0], {"engine": "preview", "profile": "balanced", "seed": 7, "memory_limit": 3_500_000_000,
                                     "name": service.NAME + ".mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "24000/1001"})
-        self.assertNotEqual(specs[2]["seed"], (1 << 63) - 1)  # it is random, as with the old node
+        self.assertNotEqual(specs[2]["seed"], (1 << 63) - 1)  # -1 is a random seed, like in the old node
         self.assertEqual(specs[1], {"engine": "auto", "profile": "auto", "seed": 0, "steps": 20, "guidance": 2.0,
                                     "name": service.NAME + ".mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "25"})
 
     def test_lines(self):
-        """What is being done stands on the node, what has to be known in the log."""
+        """The node shows the progress, and the log has the messages."""
         self.fake.says = [{"type": "start", "engine": "preview", "message": "no checkpoint", "output": "/tmp/x"},
                           {"type": "progress", "phase": "load"},
                           {"type": "plan", "message": "8 frames per window"}, {"type": "alert", "message": "memory: 6 of 8 GB"},
@@ -112,23 +112,23 @@ class LatentSyncTest(Case):
         with self.assertLogs("lipstream", "INFO") as logs:
             self.run_node()
         texts = [t for node, t in host.texts if node == "2"]
-        for text in ("sending the inputs", "waiting in the queue", "loading the networks", "frame 4 of 4, step 7 of 20, 1:02 left, 3.2 GB"):
+        for text in ("uploading the inputs", "waiting in the queue", "loading the networks", "frame 4 of 4, step 7 of 20, 1:02 left, 3.2 GB"):
             self.assertIn(text, texts)
-        last = "24 frames in 0:04 by preview, at most 0.4 GB; 2 frames without a usable face are as they were"
+        last = "24 frames in 0:04 by preview, at most 0.4 GB; 2 frames without a usable face are unchanged"
         self.assertEqual(texts[-1], last)
         self.assertEqual([(r.levelname, r.getMessage()) for r in logs.records], [
             ("INFO", "lipstream: engine preview (no checkpoint)"), ("INFO", "lipstream: 8 frames per window"),
             ("WARNING", "lipstream: memory: 6 of 8 GB"), ("WARNING", "lipstream: the voice is quiet; make it louder"), ("INFO", "lipstream: " + last)])
 
     def test_steps_move_the_bar(self):
-        """The first frames of LatentSync may take minutes."""
+        """The bar moves before the first frames of LatentSync, which may take minutes."""
         work, shares = nodes._Work(25), []
         for frame, step in ((0, 0), (0, 5), (0, 20), (12, 0), (12, 10), (24, 10), (25, 20)):
             shares.append(work.share({"phase": "frames", "frame": frame, "frames": 25, "step": step, "steps": 20}))
         self.assertEqual(shares, [0, 3 / 25, 12 / 25, 12 / 25, 18 / 25, 24.5 / 25, 1])
 
     def test_no_lines_in_old_versions(self):
-        """Nor where nobody looks, as with a prompt that was sent by a program."""
+        """The node shows no text if ComfyUI does not support it, or if no page is open."""
         with mock.patch.dict(sys.modules, server=None):
             self.run_node()
         with mock.patch.object(harness.PromptServer, "instance", mock.Mock(spec=["client_id", "last_node_id"])):
@@ -148,7 +148,7 @@ class LatentSyncTest(Case):
     def test_gpu_jobs_unload_models(self):
         self.fake.devices = ["cpu", "cuda:0"]
         self.run_node(seed=2)
-        self.assertEqual(host.unloads, [])  # it will be a preview, which needs no GPU
+        self.assertEqual(host.unloads, [])  # the preview engine needs no GPU
         self.fake.engines = ["preview", "latentsync"]
         self.run_node()
         self.assertEqual(host.unloads, ["unload_all_models", "soft_empty_cache"])
@@ -186,11 +186,11 @@ class LatentSyncTest(Case):
         self.assertTrue(torch.equal(images, want))
         with mock.patch.object(Source, "images", torch.rand(0, 8, 8, 3)):
             self.executor.cache.clear()
-            with self.assertRaisesRegex(RuntimeError, "nothing to do"):
+            with self.assertRaisesRegex(RuntimeError, "the images or the audio cannot be used"):
                 self.run_node()
 
     def interrupted(self, stall):
-        """Cancels a run of which the server never answers a request."""
+        """Cancels a run while the server does not answer one of its requests."""
         self.fake.stall = stall
         self.interrupt_when_stalled()
         with self.assertRaises(harness.InterruptProcessingException):
@@ -213,7 +213,7 @@ class LatentSyncTest(Case):
 
     def test_cancel_while_the_job_is_submitted(self):
         self.interrupted("create")
-        self.fake.leaving.set()  # the answer comes late
+        self.fake.leaving.set()  # now the answer comes
         wait(lambda: self.fake.deleted_at)
         self.tidy()
 
@@ -247,9 +247,9 @@ class LatentSyncTest(Case):
         t.join()
 
     def test_versions(self):
-        for health, want in (({"status": "ok", "version": "0.9"}, r"speak API 1, but the server at http://127.*0\.9\) speaks none\nupdate the server"),
-                             ({"status": "ok", "version": "3.0", "api": 2}, r"lipstream 3\.0\) speaks API 2\nupdate the nodes"),
-                             ([], "is no Lipstream server")):
+        for health, want in (({"status": "ok", "version": "0.9"}, r"need API 1, but the server at http://127.*0\.9\) has none\nupdate the server"),
+                             ({"status": "ok", "version": "3.0", "api": 2}, r"lipstream 3\.0\) has API 2\nupdate the nodes"),
+                             ([], "is not a Lipstream server")):
             self.fake.health = health
             with self.assertRaisesRegex(RuntimeError, want):
                 self.run_node()
@@ -270,7 +270,7 @@ class LatentSyncTest(Case):
                 f.seek(0), f.truncate(), f.file.buffer.write(text), f.flush()
                 with mock.patch.dict(os.environ, LIPSTREAM_TOKEN_FILE=f.name), self.assertRaises(RuntimeError) as caught:
                     self.run_node(seed=10)
-                self.assertEqual(str(caught.exception), "what LIPSTREAM_TOKEN_FILE gives is no token\na token is one line of letters, digits and signs, without spaces")
+                self.assertEqual(str(caught.exception), "LIPSTREAM_TOKEN_FILE does not contain a token\nuse one line of letters, digits and signs, without spaces")
 
     def test_servers_that_are_trusted(self):
         with mock.patch.dict(os.environ, LIPSTREAM_SERVER="gpu.example:8448"):
@@ -279,9 +279,9 @@ class LatentSyncTest(Case):
                 self.assertEqual(service.trusted(server), want, server)
 
     def test_no_server(self):
-        for server, want in (("http://127.0.0.1:1", "no Lipstream server answers at http://127.0.0.1:1.*\nstart it there"), ("ftp://x", "is no address"), ("http://x:y", "is no address"),
-                             ("http://a..b:8448", "is no address"), ("http://[::1", "is no address"), ("http://gpu local:1", "is no address"), ("http://h/\u00fc", "is no address"),
-                             ("http://" + 64 * "x", "is no address")):
+        for server, want in (("http://127.0.0.1:1", "no Lipstream server answers at http://127.0.0.1:1.*\nstart one there"), ("ftp://x", "is not the address"), ("http://x:y", "is not the address"),
+                             ("http://a..b:8448", "is not the address"), ("http://[::1", "is not the address"), ("http://gpu local:1", "is not the address"), ("http://h/\u00fc", "is not the address"),
+                             ("http://" + 64 * "x", "is not the address")):
             with self.assertRaisesRegex(RuntimeError, want):
                 self.executor.run(prompt(server=server))
 
@@ -297,7 +297,7 @@ class LatentSyncTest(Case):
         self.assertLessEqual(len(values), len(set(values)) + len(host.previews))
 
     def test_memory_is_flat(self):
-        """A process of its own: what it needs beyond its tensors of 2 x 315 MB."""
+        """Measures the memory of a separate process beyond its tensors of 2 x 315 MB."""
         with tempfile.TemporaryDirectory() as d:
             frames = np.lib.format.open_memmap(os.path.join(d, "in.npy"), "w+", np.uint8, (100, 512, 512, 3))
             for k in range(100):
@@ -342,7 +342,7 @@ class RunTest(Case):
         self.executor.run(self.prompt())
         self.assertEqual(self.executor.executed, [])  # cached
         os.utime(os.path.join(self.input, "voice.wav"), (1, 1))
-        second = self.executor.run(self.prompt())["1"][0]  # a file changed
+        second = self.executor.run(self.prompt())["1"][0]  # a file has changed
         self.assertEqual(os.path.basename(second), "b_c_00002.mkv")
         self.assertEqual(sorted(os.listdir(self.output)), ["b_c_00001.mkv", "b_c_00002.mkv"])
 
@@ -359,32 +359,32 @@ class RunTest(Case):
         self.tidy()
 
     def test_files_that_are_missing(self):
-        with self.assertRaisesRegex(harness.Invalid, "'nothing.mp4' is no file"):
+        with self.assertRaisesRegex(harness.Invalid, "'nothing.mp4' is not a file"):
             self.executor.run(self.prompt(video="nothing.mp4"))
 
     def test_files_for_other_machines(self):
-        """A workflow of somebody else does not get at this machine's files."""
+        """A workflow from somebody else cannot send this machine's files elsewhere."""
         with tempfile.NamedTemporaryFile(suffix=".mp4") as f:
             link = os.path.join(self.input, "link.mp4")
             os.symlink(f.name, link)
             self.addCleanup(os.remove, link)
             for path in (f.name, "link.mp4", os.path.join("..", "..", os.path.basename(f.name))):
                 if os.path.isfile(hostmod.input_path(path)):
-                    with self.assertRaisesRegex(RuntimeError, "is not in a folder of ComfyUI, and http://evil.example is another machine\nto send"):
+                    with self.assertRaisesRegex(RuntimeError, "is not in a folder of ComfyUI, and http://evil.example is another machine\nto send other files"):
                         self.executor.run(self.prompt(video=path, server="http://evil.example"))
         with mock.patch.object(service, "trusted", lambda server: False):
-            self.executor.run(self.prompt())  # those of ComfyUI it does
+            self.executor.run(self.prompt())  # files in ComfyUI's folders are sent
 
     def test_linked_paths(self):
-        """Whether the files behind them are new is not known: they are sent again."""
+        """Linked paths are not known beforehand, so the files are always sent again."""
         changed = root.NODE_CLASS_MAPPINGS["LipstreamRun"].IS_CHANGED
         for video, audio in ((None, "voice.wav"), ("face.mkv", None)):
             self.assertNotEqual(changed(video, audio), changed(video, audio))
         self.assertEqual(changed("face.mkv", "voice.wav"), changed("face.mkv", "voice.wav", seed=3))
 
     def test_a_disk_that_is_full(self):
-        """The job's result stays on the server no longer than usual, and nothing here."""
-        with mock.patch("os.replace", side_effect=OSError(28, "No space left on device")), self.assertRaisesRegex(RuntimeError, "cannot be kept in .*: No space left on device\nis the disk full"):
+        """The result is removed from the server as usual, and no file is left here."""
+        with mock.patch("os.replace", side_effect=OSError(28, "No space left on device")), self.assertRaisesRegex(RuntimeError, "cannot be written to .*: No space left on device\ncheck that the disk has room"):
             self.executor.run(self.prompt())
         self.assertEqual(os.listdir(self.output), [])
 
@@ -408,10 +408,10 @@ class RunTest(Case):
 
 
 class WorkflowTest(unittest.TestCase):
-    """Workflows of the old wrapper load as they are."""
+    """Workflows of the old wrapper load unchanged."""
 
     def widgets(self, cls):
-        """The frontend's widgets, in its order."""
+        """Returns the widgets that the page makes for a node, in its order."""
         out = []
         for part in ("required", "optional"):
             for name, spec in cls.INPUT_TYPES().get(part, {}).items():
@@ -436,7 +436,7 @@ class WorkflowTest(unittest.TestCase):
             self.assertEqual(ids[source]["outputs"][slot]["type"], kind)
             self.assertIn(ident, ids[source]["outputs"][slot]["links"])
             self.assertEqual((ids[target]["inputs"][into]["type"], ids[target]["inputs"][into]["link"]), (kind, ident))
-        # and a prompt of the old node, which knows none of the new inputs, runs
+        # A prompt for the old node, without the new inputs, runs as well.
         fake = Fake().start()
         self.addCleanup(fake.stop)
         with mock.patch.dict(os.environ, LIPSTREAM_SERVER=fake.url):

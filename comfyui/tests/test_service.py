@@ -50,7 +50,7 @@ class ServiceTest(unittest.TestCase):
         os.chmod(path, 0o755)
         import socket
 
-        # Bound but not listening, it keeps the system from giving the port to others.
+        # A bound socket that does not listen keeps the system from giving the port to others.
         reserved = socket.socket()
         self.addCleanup(reserved.close)
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -71,7 +71,7 @@ class ServiceTest(unittest.TestCase):
         service.connect("")
         with open(self.seen) as f:
             self.assertEqual([json.loads(x) for x in f], [["serve", "--listen", service.LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]])
-        child.kill()  # and starts it anew
+        child.kill()  # connect starts it again
         child.wait()
         service.connect("")
         child = service._child
@@ -79,7 +79,7 @@ class ServiceTest(unittest.TestCase):
         self.assertIsNotNone(child.poll())
 
     def test_waits_for_one_that_is_ending(self):
-        """As after a quick restart of ComfyUI: the last server still gives up its jobs."""
+        """After a quick restart of ComfyUI, the previous server may still be ending its jobs."""
         ending = Fake(int(service.LISTEN.rpartition(":")[2]))
         ending.ending = True
         ending.start()
@@ -88,14 +88,14 @@ class ServiceTest(unittest.TestCase):
         self.assertIsNone(service._child.poll())
 
     def test_waits_for_a_folder(self):
-        """That another server, whose port is closed already, still holds."""
+        """Another server may have closed its port already, but not yet released its folder."""
         with mock.patch.dict(os.environ, MODE="taken"):
             service.connect("").negotiate()
         with open(self.seen) as f:
             self.assertEqual(len(f.readlines()), 4)
 
     def test_jobs_of_others(self):
-        """Another ComfyUI may use the server that this one starts again."""
+        """A server that is started again keeps the jobs of other ComfyUIs."""
         c = service.connect("")
         with mock.patch.dict(os.environ, JOBS='{"j1": "comfyui-0123abcd.mkv"}'):
             service._child.kill()
@@ -108,7 +108,7 @@ class ServiceTest(unittest.TestCase):
         other = Fake(int(service.LISTEN.rpartition(":")[2]))
         other.health = {"hello": 1}
         self.addCleanup(other.start().stop)
-        with self.assertRaisesRegex(client.Failure, "is no Lipstream server\nend it, or start lipstream serve with another --listen and set LIPSTREAM_SERVER"):
+        with self.assertRaisesRegex(client.Failure, "is not a Lipstream server\nend it, or start lipstream serve with another --listen and set LIPSTREAM_SERVER"):
             service.connect("")
 
     def test_starts_again_what_was_killed(self):
@@ -130,7 +130,7 @@ class ServiceTest(unittest.TestCase):
         with mock.patch.dict(os.environ, MODE="broken"):
             with self.assertRaises(client.Failure) as caught:
                 service.connect("")
-        self.assertRegex(str(caught.exception), r"^lipstream serve ended at once: lipstream: listen: address already in use\nits log is .*comfyui-serve\.log$")
+        self.assertRegex(str(caught.exception), r"^lipstream serve ended immediately: lipstream: listen: address already in use\nits log is .*comfyui-serve\.log$")
 
     def test_starts_nothing_elsewhere(self):
         with self.assertRaises(client.Failure):
@@ -140,7 +140,7 @@ class ServiceTest(unittest.TestCase):
         self.assertFalse(os.path.exists(self.seen))
 
     def test_finds_the_program(self):
-        with mock.patch.dict(os.environ, LIPSTREAM_BINARY=self.dir.name + "/no"), self.assertRaisesRegex(client.Failure, "LIPSTREAM_BINARY names .*/no, which is not there"):
+        with mock.patch.dict(os.environ, LIPSTREAM_BINARY=self.dir.name + "/no"), self.assertRaisesRegex(client.Failure, "LIPSTREAM_BINARY names .*/no, which does not exist"):
             service.binary()
         with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH=self.dir.name):
             self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
@@ -156,23 +156,23 @@ class ServiceTest(unittest.TestCase):
                 self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
 
     def python(self, code):
-        """Another Python that starts a server and prints its process."""
+        """Runs another Python that starts a server, and returns the server's process id."""
         code = (f"import os, signal, sys; sys.path.insert(0, {HERE!r}); from support import package\n"
                 f"s = package('service'); s.LISTEN = {service.LISTEN!r}; c = s.connect(''); print(s._child.pid)\n" + code)
         out = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         return int(out.stdout)
 
-    def said(self):
+    def last_line(self):
         with open(service.log_path()) as f:
             return f.read().split("\n")[-2]
 
     def test_ends_with_python(self):
-        """And does not work on what nobody waits for."""
+        """The server ends, and the job that this Python was waiting for is cancelled."""
         with mock.patch.dict(os.environ, JOBS='{"j1": "mine.mkv", "j2": "other.mkv"}'):
             pid = self.python("working = s.working(c); working.__enter__(); c.job_id = 'j1'")
         with self.assertRaises(ProcessLookupError):
             os.kill(pid, 0)
-        self.assertEqual(json.loads(self.said()), {"j2": "running"})
+        self.assertEqual(json.loads(self.last_line()), {"j2": "running"})
 
     def test_ends_with_a_killed_python(self):
         pid = self.python("os.kill(os.getpid(), signal.SIGKILL)")
@@ -180,19 +180,19 @@ class ServiceTest(unittest.TestCase):
         def gone():
             try:
                 with open(f"/proc/{pid}/stat") as f:
-                    return f.read().rpartition(")")[2].split()[0] == "Z"  # its parent is gone, too
+                    return f.read().rpartition(")")[2].split()[0] == "Z"  # a zombie: its parent is gone as well
             except FileNotFoundError:
                 return True
 
         wait(gone)
 
     def test_jobs_of_a_killed_python(self):
-        """They are still in the queue of the server that is started next."""
+        """The jobs are still in the queue of the next server, which removes them."""
         with mock.patch.dict(os.environ, JOBS='{"j1": "comfyui-0123abcd.mkv", "j2": "comfyui.mkv", "j3": "comfyui-ffffffff.webm"}'):
             c = service.connect("")
         wait(lambda: [j["id"] for s in ("running", "cancelled") for j in c.json("GET", "/v1/jobs?state=" + s)["jobs"]] == ["j2"])
         service.stop()
-        self.assertEqual(json.loads(self.said()), {"j2": "running"})
+        self.assertEqual(json.loads(self.last_line()), {"j2": "running"})
 
 
 if __name__ == "__main__":

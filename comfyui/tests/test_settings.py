@@ -16,7 +16,7 @@ with open(os.path.join(harness.PACKAGE, "settings.json"), encoding="utf-8") as f
 
 
 def sample(f):
-    """A value of an input that is not its default."""
+    """Returns a value of an input other than its default."""
     kind, info = settings.entry(f)
     if isinstance(kind, list):
         return next(c for c in reversed(kind) if c != info["default"])
@@ -28,7 +28,7 @@ class InputsTest(unittest.TestCase):
         self.use([])
 
     def use(self, served):
-        """Makes the server's description known, or none."""
+        """Sets the server's description of the settings, or none."""
         for patch in (mock.patch.object(settings, "_served", served), mock.patch.object(settings, "_asked", time.monotonic())):
             patch.start()
             self.addCleanup(patch.stop)
@@ -63,7 +63,7 @@ class InputsTest(unittest.TestCase):
             else:
                 self.assertEqual((kind, info["default"]), ("STRING", f.get("default", "")))
         self.assertEqual(inputs["vae_tile"][0][:3], ["", "0", "64"])
-        self.assertEqual(inputs["overlap"][1]["default"], -1)  # 0 is a value
+        self.assertEqual(inputs["overlap"][1]["default"], -1)  # 0 has a meaning
         self.assertEqual(inputs["windows"][1]["default"], 0)
 
     def test_only_what_was_set_is_sent(self):
@@ -83,7 +83,7 @@ class InputsTest(unittest.TestCase):
         self.assertEqual(spec, {"engine": "auto", "profile": "auto", "seed": 7, "steps": 20, "guidance": 1.5, "deepcache": 2, "sampler": "dpm++"})
 
     def test_the_server_comes_first(self):
-        """Its settings replace those of the same name; others of its own come last."""
+        """The server's settings replace those of the same name, and its additional ones come last."""
         before = list(self.optional("LatentSyncNode"))
         self.use([{"name": "novel", "help": "New.", "type": "number", "min": 0.5, "max": 2},
                   {"name": "sampler", "help": "Other samplers.", "type": "string", "choices": ["ddim", "euler"]}])
@@ -125,7 +125,7 @@ class AskTest(unittest.TestCase):
             self.assertEqual(self.asked(lambda: mock.Mock(json=lambda *a, **k: answer)), BUILTIN)
 
     def test_a_silent_server_does_not_block(self):
-        """The nodes load with the description that they have."""
+        """The nodes load with their own description."""
         release = threading.Event()
         self.addCleanup(release.set)
 

@@ -37,7 +37,7 @@ type Settings struct {
 	Start  Time   `json:"start,omitempty" unit:"s" level:"advanced" placeholder:"TIME" help:"Use the video from here: seconds, or [H:]M:S."`
 	End    *Time  `json:"end,omitempty" unit:"s" level:"advanced" placeholder:"TIME" otherwise:"the end of the video" help:"Use the video up to here."`
 	Codec  string `json:"codec,omitempty" level:"advanced" latents:"no" choices:"h264,hevc,vp9,av1,prores,ffv1" otherwise:"chosen by the extension of the output" help:"Video codec of the output."`
-	CRF    *int   `json:"crf,omitempty" name:"crf" title:"CRF" level:"advanced" latents:"no" min:"0" max:"63" placeholder:"N" otherwise:"18 for h264; others by codec" help:"Constant rate factor: lower is better, 0 is lossless; up to 51, or 63 for vp9 and av1."`
+	CRF    *int   `json:"crf,omitempty" name:"crf" title:"CRF" level:"advanced" latents:"no" min:"0" max:"63" placeholder:"N" otherwise:"18 for h264; depends on the codec otherwise" help:"Constant rate factor: lower is better, 0 is lossless; up to 51, or 63 for vp9 and av1."`
 	Preset string `json:"preset,omitempty" level:"advanced" latents:"no" choices:"ultrafast,superfast,veryfast,faster,fast,medium,slow,slower,veryslow" otherwise:"veryfast" help:"Speed of the encoder; slower ones make smaller files."`
 	Seed   *int64 `json:"seed,omitempty" placeholder:"N" default:"1247" help:"Seed of the random numbers. The preview engine uses none."`
 
@@ -52,16 +52,16 @@ type Settings struct {
 // LatentSync holds the settings that only the latentsync engine uses.
 type LatentSync struct {
 	Models     string   `json:"models,omitempty" scope:"local" placeholder:"FOLDER" otherwise:"see lipstream models list" help:"Folder of the checkpoints."`
-	Profile    string   `json:"profile,omitempty" choices:"auto,quality,balanced,speed,lowmem" default:"auto" help:"Sets sampler, steps, guidance, DeepCache, precision, silence and memory, as far as they are not given. docs/memory.md has the table."`
+	Profile    string   `json:"profile,omitempty" choices:"auto,quality,balanced,speed,lowmem" default:"auto" help:"Sets sampler, steps, guidance, DeepCache, precision, silence and memory, unless they are given. docs/memory.md has the table."`
 	Resolution *int     `json:"resolution,omitempty" level:"advanced" min:"64" max:"1024" multiple:"64" unit:"pixels" placeholder:"256|512" otherwise:"what the checkpoint was made for" help:"Size of the generated face: 256 for LatentSync 1.5, 512 for 1.6."`
 	Sampler    string   `json:"sampler,omitempty" level:"advanced" choices:"ddim,dpm++" otherwise:"set by the profile; ddim with auto" help:"DDIM, or DPM-Solver++ 2M, which needs fewer steps."`
 	Steps      *int     `json:"steps,omitempty" min:"1" max:"100" placeholder:"N" otherwise:"set by the profile; 20 with auto" help:"Number of denoising steps."`
-	Guidance   *float64 `json:"guidance,omitempty" title:"Guidance scale" min:"1" max:"20" placeholder:"SCALE" otherwise:"set by the profile; 1.5 with auto" help:"Classifier-free guidance scale: higher moves the lips more, 1 takes half the time."`
+	Guidance   *float64 `json:"guidance,omitempty" title:"Guidance scale" min:"1" max:"20" placeholder:"SCALE" otherwise:"set by the profile; 1.5 with auto" help:"Classifier-free guidance scale: a higher one moves the lips more, 1 takes half the time."`
 	DeepCache  *int     `json:"deepcache,omitempty" name:"deepcache" title:"DeepCache" level:"advanced" min:"1" max:"100" placeholder:"N" otherwise:"set by the profile; 3 with auto" help:"Compute the deep layers of the UNet every N steps only; 1 means at every step."`
-	Silence    string   `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: denoise all the same (speak), hold the mouth still, or pass the frames through unchanged."`
+	Silence    string   `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: denoise as usual (speak), hold the mouth still, or pass the frames through unchanged."`
 	Precision  string   `json:"precision,omitempty" level:"advanced" choices:"auto,f32,bf16,f16" default:"auto" help:"Precision of UNet and VAE. auto is f32 on a CPU and f16 on a GPU. Prepare half-precision checkpoints with lipstream models prepare."`
 	Overlap    *int     `json:"overlap,omitempty" level:"advanced" min:"0" max:"12" placeholder:"N" otherwise:"4; the original has 0" help:"Frames that neighbouring windows share and blend, which hides the seams."`
-	Parity     string   `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave as the original LatentSync does: all, or a list of whisper (its windows of 30 s do not overlap), paste (the whole crop is pasted back, not only the mouth), noise (the network hears the noise in silence), cuts (windows run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
+	Parity     string   `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave like the original LatentSync: all, or a list of whisper (its windows of 30 s do not overlap), paste (the whole crop is pasted back, not only the mouth), noise (the network hears the noise in silence), cuts (windows run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
 }
 
 // Memory holds the settings of memory, and of resuming.
@@ -70,10 +70,10 @@ type Memory struct {
 	MemoryWarning   string `json:"memory_warning,omitempty" level:"advanced" latents:"no" placeholder:"SHARE|SIZE" otherwise:"62.5%, which is 15 GB of 24" help:"Warn when this much of a memory (GPU, host, control group) is in use."`
 	MemoryAlert     string `json:"memory_alert,omitempty" level:"advanced" latents:"no" placeholder:"SHARE|SIZE" otherwise:"75%, which is 18 GB of 24" help:"Alert when this much is in use. If it is the memory of the GPU, the job then uses less."`
 	FramesPerWindow *int   `json:"frames_per_window,omitempty" level:"advanced" min:"1" max:"24" placeholder:"N" otherwise:"16, or 8 if memory is short" help:"Frames denoised together."`
-	Windows         *int   `json:"windows,omitempty" level:"advanced" latents:"no" title:"Windows in flight" min:"1" max:"16" placeholder:"N" otherwise:"4, 2 or 1, by the memory" help:"Windows denoised side by side."`
-	Offload         string `json:"offload,omitempty" level:"advanced" latents:"no" choices:"none,model,sequential" otherwise:"by the memory" help:"Keep all networks loaded (none), one network at a time (model), or one part of the UNet at a time (sequential)."`
+	Windows         *int   `json:"windows,omitempty" level:"advanced" latents:"no" title:"Windows in flight" min:"1" max:"16" placeholder:"N" otherwise:"4, 2 or 1, depending on the memory" help:"Windows denoised side by side."`
+	Offload         string `json:"offload,omitempty" level:"advanced" latents:"no" choices:"none,model,sequential" otherwise:"depends on the memory" help:"Keep all networks loaded (none), one network at a time (model), or one part of the UNet at a time (sequential)."`
 	VAEFrames       *int   `json:"vae_frames,omitempty" name:"vae-frames" title:"VAE frames" level:"advanced" latents:"no" min:"1" max:"16" placeholder:"N" otherwise:"1" help:"Frames in one call of the VAE."`
-	VAETile         *int   `json:"vae_tile,omitempty" name:"vae-tile" title:"VAE tile" level:"advanced" min:"0" max:"1024" multiple:"64" unit:"pixels" placeholder:"PIXELS" otherwise:"by the memory" help:"Side of the overlapping tiles in which the VAE works; 0 means whole frames, the smallest tile is 128."`
+	VAETile         *int   `json:"vae_tile,omitempty" name:"vae-tile" title:"VAE tile" level:"advanced" min:"0" max:"1024" multiple:"64" unit:"pixels" placeholder:"PIXELS" otherwise:"depends on the memory" help:"Side of the overlapping tiles in which the VAE works; 0 means whole frames, the smallest tile is 128."`
 	AttentionSlices *int   `json:"attention_slices,omitempty" level:"advanced" min:"1" max:"16" placeholder:"N" otherwise:"1" help:"Number of slices in which attention is computed. Exact; saves memory if the runtime does not fuse attention."`
 	ShrinkEvery     *int   `json:"shrink_every,omitempty" level:"advanced" latents:"no" min:"0" max:"1000000" placeholder:"WINDOWS" otherwise:"2" help:"The runtime returns unused memory after this many windows; 0 means never."`
 	ReturnEvery     *int   `json:"return_every,omitempty" level:"advanced" latents:"no" min:"0" max:"1000000" placeholder:"WINDOWS" otherwise:"3" help:"Go and the C library return unused memory after this many windows; 0 means never."`

@@ -32,7 +32,7 @@ export interface Threshold { share?: number; bytes?: number }
 export interface Watched { name: string; used: number; total: number; level: string }
 export interface Memory { interval_s: number; warning: Threshold; critical: Threshold; history: { time: string; watched: Watched[] }[] }
 
-// Failure is a failed request, with a message for people.
+// Failure is a failed request, with a message for the user.
 export class Failure extends Error {
   constructor(readonly status: number, message: string, readonly hint = '') { super(message) }
   get text(): string { return this.hint ? `${this.message} — ${this.hint}` : this.message }
@@ -80,7 +80,7 @@ const tus = { 'Tus-Resumable': '1.0.0' }
 
 export const wait = (ms: number): Promise<void> => new Promise((go) => setTimeout(go, ms))
 
-// passing reports whether the same request may succeed in a moment.
+// passing reports whether the same request may succeed a moment later.
 export function passing(e: unknown): boolean { return e instanceof Failure && (e.status === 0 || e.status >= 500) }
 
 // insist retries for some seconds when the server does not answer.
@@ -95,7 +95,7 @@ async function insist<T>(signal: AbortSignal, what: () => Promise<T>): Promise<T
   }
 }
 
-// upload sends a file in pieces. After a break it continues where the server stopped.
+// upload sends a file in pieces. After a broken connection it continues where the server stopped.
 // An upload that fails or is cancelled is removed from the server.
 export async function upload(file: File | Blob, name: string, signal: AbortSignal, progress: (share: number) => void): Promise<Upload> {
   const bytes = new TextEncoder().encode(name)

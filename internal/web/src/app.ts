@@ -8,7 +8,7 @@ import { bytes, duration, find, make } from './text'
 type Kind = 'video' | 'audio'
 
 const inputs: Record<Kind, Upload | undefined> = { video: undefined, audio: undefined }
-const used = new Set<string>() // uploads of jobs, which a retry needs
+const used = new Set<string>() // uploads that jobs use, and need for a retry
 const sending: Record<Kind, AbortController | undefined> = { video: undefined, audio: undefined }
 let options: Options
 let estimating: AbortController | undefined
@@ -21,7 +21,7 @@ function complain(text: string): void {
   p.hidden = text === ''
 }
 
-// take uploads a file. It replaces the one chosen before.
+// take uploads a file. It replaces the previous one.
 async function take(kind: Kind, file: File | Blob, name: string): Promise<void> {
   complain('')
   sending[kind]?.abort()
@@ -34,7 +34,7 @@ async function take(kind: Kind, file: File | Blob, name: string): Promise<void> 
   ready()
   if (file.size > options.max_upload) {
     state.textContent = ''
-    complain(`${name} has ${bytes(file.size)}; this server accepts at most ${bytes(options.max_upload)}.`)
+    complain(`${name} has a size of ${bytes(file.size)}; this server accepts at most ${bytes(options.max_upload)}.`)
     return
   }
   state.textContent = `Uploading ${name}, ${bytes(file.size)}`
@@ -81,7 +81,7 @@ function spec(): Record<string, unknown> {
   }
 }
 
-// estimate shows the estimate of the job. A new call replaces the one before.
+// estimate shows the estimate of the job. A new call replaces the previous one.
 async function estimate(): Promise<void> {
   estimating?.abort()
   const box = find('estimate')
@@ -125,7 +125,7 @@ function askToken(): () => Promise<void> {
       const answer = await fetch('/v1/session', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body }).catch(() => undefined)
       error.hidden = answer?.ok ?? false
       if (!answer?.ok) {
-        error.textContent = !answer ? 'The server does not answer. Is lipstream serve still running?'
+        error.textContent = !answer ? 'The server does not answer. Check that lipstream serve is still running.'
           : answer.status === 401 ? 'This token is wrong.' : (await failure(answer)).text
         field.select()
         return
@@ -166,7 +166,7 @@ async function begin(): Promise<void> {
   document.addEventListener('paste', (e) => {
     for (const f of e.clipboardData?.files ?? []) void take(f.type.startsWith('audio/') ? 'audio' : 'video', f, f.name)
   })
-  // A file dropped beside a zone must not replace the page.
+  // A file that is dropped outside a zone must not replace the page.
   for (const type of ['dragover', 'drop']) document.addEventListener(type, (e) => e.preventDefault())
   for (const id of ['basic', 'advanced']) find(id).addEventListener('change', () => void estimate())
   find('form').addEventListener('submit', async (e) => {

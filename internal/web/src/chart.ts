@@ -54,8 +54,8 @@ export function draw(m: Memory): void {
   banner.hidden = alerts.length === 0
 }
 
-// table lists ten of the readings. It changes only when it is opened, so that it can
-// be read.
+// table lists ten of the readings. It is filled only when it is opened, so that it
+// does not change while somebody reads it.
 function table(m: Memory): void {
   const every = Math.max(1, Math.ceil(m.history.length / 10))
   const rows = m.history.filter((_, i) => (m.history.length - 1 - i) % every === 0).map((r) => make('tr', {},
@@ -66,7 +66,7 @@ function table(m: Memory): void {
   find('readings').replaceChildren(make('thead', {}, head), make('tbody', {}, ...rows))
 }
 
-// watch draws the readings of the server as often as it takes them.
+// watch draws the readings of the server at the interval at which it takes them.
 export async function watch(): Promise<void> {
   let latest: Memory | undefined
   const details = find('readings').closest('details')!

@@ -3,7 +3,7 @@ import { bytes, duration, find, make, phases, when } from './text'
 
 const names: Record<Job['state'], string> = { queued: 'Waiting', running: 'Running', done: 'Done', failed: 'Failed', cancelled: 'Cancelled' }
 
-// cards holds the elements of each job, so that a change keeps focus and players.
+// cards holds the elements of each job. They are kept when a job changes, and with them focus and players.
 const cards = new Map<string, Card>()
 
 class Card {
@@ -20,7 +20,7 @@ class Card {
   private readonly error = make('p', { class: 'error' })
   private events: EventSource | undefined
   private shown = ''
-  private told = ''
+  private announced = ''
   private frame = -1
   private previewAt = 0
   job: Job
@@ -57,7 +57,7 @@ class Card {
     }
     this.error.hidden = job.state !== 'failed'
     if (job.problem) this.error.textContent = job.problem.hint ? `${job.problem.message} — ${job.problem.hint}` : job.problem.message
-    this.tell(name)
+    this.announce(name)
     const look = `${job.state} ${job.cancelling ?? ''}`
     if (look !== this.shown) {
       this.shown = look
@@ -66,22 +66,22 @@ class Card {
     }
   }
 
-  // tell lets a screen reader say changes of state only: progress may be asked
-  // for at the bar and would never end here.
-  private tell(name: string): void {
+  // announce lets a screen reader announce changes of state only. Progress changes
+  // all the time; it can be read at the bar.
+  private announce(name: string): void {
     const text = `${name}: ${this.badge.textContent}` + (this.job.problem && this.job.state === 'failed' ? `. ${this.job.problem.message}` : '')
-    if (this.told !== '' && this.told !== text) find('news').textContent = text
-    this.told = text
+    if (this.announced !== '' && this.announced !== text) find('news').textContent = text
+    this.announced = text
   }
 
-  // follow shows progress as it comes. The browser takes a broken stream up
-  // again by itself.
+  // follow shows progress as it arrives. The browser reconnects a broken stream by
+  // itself.
   private follow(): void {
     if (this.events) return
     this.events = new EventSource(this.job.links.events)
     this.events.addEventListener('progress', (e) => {
       const p = JSON.parse((e as MessageEvent<string>).data) as Progress
-      if (this.job.tasks.length <= 1) this.progress(p) // for a split job the list has the sum
+      if (this.job.tasks.length <= 1) this.progress(p) // for a split job, the list of jobs has the sum of all tasks
     })
     for (const last of ['done', 'error']) this.events.addEventListener(last, () => { this.events?.close() })
   }
@@ -91,7 +91,7 @@ class Card {
     if (p.phase === 'frames') {
       text = `Frame ${p.frame}` + (p.frames > 0 ? ` of ${p.frames}` : '')
       if (p.steps) text += `, step ${p.step} of ${p.steps}`
-      if (p.fps > 0) text += `, ${p.fps.toFixed(1)} a second`
+      if (p.fps > 0) text += `, ${p.fps.toFixed(1)} fps`
       if (p.eta_s && p.eta_s > 0) text += `, ${duration(p.eta_s)} left`
     }
     if (p.memory_now > 0) text += `. Memory ${bytes(p.memory_now)}, at most ${bytes(p.memory_peak)}`
@@ -139,7 +139,7 @@ class Card {
     if (held) (all[0] ?? find('jobs')).focus()
   }
 
-  // players show source and result side by side, in step.
+  // players shows source and result side by side, in sync.
   private players(): void {
     const r = this.job.result
     if (this.job.state !== 'done' || !r) { this.body.replaceChildren(); return }
@@ -188,7 +188,7 @@ function forget(id: string): void {
   find('empty').hidden = cards.size > 0
 }
 
-// follow keeps the list in step with the server.
+// follow keeps the list in sync with the server.
 export function follow(): void {
   let seen = new Set<string>(), listed = false
   const events = new EventSource('/v1/events')

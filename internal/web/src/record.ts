@@ -6,7 +6,7 @@ export function recorder(done: (sound: Blob, name: string) => void, failed: (why
   let running: MediaRecorder | undefined
   if (!navigator.mediaDevices || !('MediaRecorder' in window)) {
     button.disabled = true
-    clock.textContent = 'This browser records on https or localhost only.'
+    clock.textContent = 'This browser can only record on pages from https or localhost.'
     return
   }
   button.addEventListener('click', async () => {
@@ -15,7 +15,7 @@ export function recorder(done: (sound: Blob, name: string) => void, failed: (why
     try {
       stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false } })
     } catch {
-      failed('The microphone cannot be used: allow it in the browser, or choose a file.')
+      failed('The microphone cannot be used. Allow it in the browser, or choose a file.')
       return
     }
     const pieces: Blob[] = []

@@ -1,7 +1,7 @@
 import { Engine, Options, Setting } from './api'
 import { find, make } from './text'
 
-// values read the controls by name: undefined if the user left the default.
+// values has a function for each control that returns its value, or undefined if the user left the default.
 const values = new Map<string, () => string | number | undefined>()
 
 // given returns the settings that the user changed.
@@ -14,7 +14,7 @@ export function given(): Record<string, string | number> {
   return all
 }
 
-// build makes a labelled control of each setting, under the headings of their groups.
+// build makes a labelled control for each setting, under the heading of its group.
 export function build(options: Options): void {
   for (const s of options.settings) {
     const control = s.name === 'engine' ? engine(s, options.engines) : s.name === 'face' ? face(s) : s.choices ? select(s) : input(s)
@@ -34,7 +34,7 @@ function labelled(s: Setting, control: HTMLElement, ...more: HTMLElement[]): HTM
   control.id = 'setting-' + s.name
   control.setAttribute('aria-describedby', control.id + '-help')
   const title = s.unit === 'pixels' ? `${s.title} (pixels)` : s.title
-  const cut = (s.otherwise?.length ?? 0) > 20 || s.choices // does not fit into the control
+  const cut = (s.otherwise?.length ?? 0) > 20 || s.choices // then the control cannot show it
   const help = s.help + (s.otherwise && cut ? ` Default: ${s.otherwise}.` : '')
   return make('div', {}, make('label', { for: control.id }, title), control, ...more, make('p', { class: 'quiet', id: control.id + '-help' }, help))
 }
@@ -52,14 +52,14 @@ function select(s: Setting): HTMLElement {
   return labelled(s, control)
 }
 
-// engine says which engines no worker has, and describes the one that is chosen.
+// engine disables the engines that no worker has, and describes the chosen one.
 function engine(s: Setting, engines: Engine[]): HTMLElement {
   const field = select(s), control = field.querySelector('select')!, help = field.querySelector('p')!
   for (const option of control.options) {
     const e = engines.find((e) => e.name === option.value)
     if (e?.available !== false) continue
     option.disabled = true
-    option.text += ' (not here)'
+    option.text += ' (not available)'
   }
   const explain = (): void => { help.textContent = engines.find((e) => e.name === control.value)?.description ?? s.help }
   control.addEventListener('change', explain)

@@ -1,4 +1,4 @@
-// Numbers for people.
+// Text for the page: sizes, durations, dates, elements.
 
 export function bytes(n: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
@@ -19,7 +19,7 @@ export function when(text: string): string {
 }
 
 export const phases: Record<string, string> = {
-  probe: 'Looking at the files', load: 'Loading the networks', listen: 'Listening to the voice', frames: 'Making frames', finish: 'Finishing the file',
+  probe: 'Reading the files', load: 'Loading the networks', listen: 'Listening to the voice', frames: 'Making frames', finish: 'Finishing the file',
 }
 
 // make creates an element. Text is never parsed as HTML.
