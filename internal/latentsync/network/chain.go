@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -13,8 +14,52 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Flow holds the tensors that pass between the graphs of a network, by name.
+// Flow holds the tensors that pass between the graphs of a network, by name, in the
+// memory of the process.
 type Flow map[string]*tensor.Tensor
+
+// DeviceFlow holds the tensors that pass between the graphs of a network. They stay on
+// the device where it has memory of its own.
+type DeviceFlow struct {
+	In  map[string]backend.Value // belong to the caller, who closes them
+	out map[string]backend.Value // what the graphs have computed
+}
+
+// NewDeviceFlow returns a flow with the given inputs.
+func NewDeviceFlow(in map[string]backend.Value) *DeviceFlow {
+	return &DeviceFlow{In: in, out: map[string]backend.Value{}}
+}
+
+// Take returns a tensor that was computed, which then belongs to the caller, or nil.
+func (f *DeviceFlow) Take(name string) backend.Value {
+	v := f.out[name]
+	delete(f.out, name)
+	return v
+}
+
+func (f *DeviceFlow) value(name string) backend.Value {
+	if v := f.out[name]; v != nil {
+		return v
+	}
+	return f.In[name]
+}
+
+// drop releases a tensor that was computed. Inputs stay.
+func (f *DeviceFlow) drop(name string) error {
+	if v := f.Take(name); v != nil {
+		return v.Close()
+	}
+	return nil
+}
+
+// Close releases what was computed and not taken.
+func (f *DeviceFlow) Close() error {
+	var errs []error
+	for name := range f.out {
+		errs = append(errs, f.drop(name))
+	}
+	return errors.Join(errs...)
+}
 
 // Loader compiles graphs.
 type Loader struct {
@@ -75,20 +120,40 @@ func (c *Chain) load(ctx context.Context, i int) (err error) {
 func (c *Chain) Len() int { return len(c.graphs) }
 
 // Run runs the graphs from (inclusive) to to (exclusive) on each flow. It takes the
-// inputs from the flow and adds the outputs to it. If one of the graphs is streamed, all
-// flows pass a graph before the next one, so that it is compiled once for all of them.
-// Otherwise one flow after the other passes all graphs, so that only one has tensors
-// between graphs. The sessions check ctx.
+// inputs from the flow, and adds the outputs that no later graph reads.
 func (c *Chain) Run(ctx context.Context, from, to int, flows ...Flow) error {
-	var groups [][]Flow
+	list := make([]*DeviceFlow, len(flows))
+	for i, flow := range flows {
+		list[i] = NewDeviceFlow(backend.Values(flow))
+	}
+	err := c.RunOn(ctx, from, to, nil, list...)
+	for i, d := range list {
+		if err == nil {
+			var out map[string]*tensor.Tensor
+			if out, err = backend.Tensors(ctx, d.out); err == nil {
+				maps.Copy(flows[i], out)
+			}
+		}
+		err = errors.Join(err, d.Close())
+	}
+	return err
+}
+
+// RunOn is Run for tensors that can stay on the device: those that another graph reads,
+// and the outputs for which keep returns true. keep may be nil. If one of the graphs is
+// streamed, all flows pass a graph before the next one, so that it is compiled once for
+// all of them. Otherwise one flow after the other passes all graphs, so that only one has
+// tensors between graphs. The sessions check ctx.
+func (c *Chain) RunOn(ctx context.Context, from, to int, keep func(output string) bool, flows ...*DeviceFlow) error {
+	var groups [][]*DeviceFlow
 	if c.anyStreamed(from, to) {
-		groups = [][]Flow{flows}
+		groups = [][]*DeviceFlow{flows}
 	} else {
 		groups = slices.Collect(slices.Chunk(flows, 1))
 	}
 	for _, group := range groups {
 		for i := from; i < to; i++ {
-			if err := c.pass(ctx, i, group); err != nil {
+			if err := c.pass(ctx, i, keep, group); err != nil {
 				return errors.Join(err, c.release(i))
 			}
 			if err := c.release(i); err != nil {
@@ -109,14 +174,14 @@ func (c *Chain) anyStreamed(from, to int) bool {
 }
 
 // pass runs flows through graph i.
-func (c *Chain) pass(ctx context.Context, i int, flows []Flow) error {
+func (c *Chain) pass(ctx context.Context, i int, keep func(string) bool, flows []*DeviceFlow) error {
 	if c.sessions[i] == nil {
 		if err := c.load(ctx, i); err != nil {
 			return err
 		}
 	}
 	for _, flow := range flows {
-		if err := c.run(ctx, i, flow); err != nil {
+		if err := c.run(ctx, i, keep, flow); err != nil {
 			return err
 		}
 	}
@@ -134,35 +199,35 @@ func (c *Chain) release(i int) error {
 	return err
 }
 
-func (c *Chain) run(ctx context.Context, i int, flow Flow) error {
-	in := make(map[string]*tensor.Tensor)
+func (c *Chain) run(ctx context.Context, i int, keep func(string) bool, flow *DeviceFlow) error {
+	in := make(map[string]backend.Value)
 	for _, name := range c.graphs[i].InputNames() {
-		if in[name] = flow[name]; in[name] == nil {
+		if in[name] = flow.value(name); in[name] == nil {
 			return fmt.Errorf("network %s needs %q, which was not computed", c.graphs[i].Name(), name)
 		}
 	}
-	out, err := c.sessions[i].Run(ctx, in)
+	out, err := c.sessions[i].RunValues(ctx, in, func(output string) bool {
+		return c.reads(i+1, output) || keep != nil && keep(output)
+	})
 	if err != nil {
 		return err
 	}
-	for name, t := range out {
-		flow[name] = t
+	for name, v := range out {
+		err = errors.Join(err, flow.drop(name)) // of an earlier run
+		flow.out[name] = v
 	}
-	c.drop(flow, in, i)
-	return nil
-}
-
-// drop removes from flow the tensors between graphs that no later graph reads, so that
-// the skips of a UNet do not all stay in memory until its end.
-func (c *Chain) drop(flow Flow, in map[string]*tensor.Tensor, i int) {
-	anyOf := func(list []*onnx.Graph, ports func(*onnx.Graph) []string, name string) bool {
-		return slices.ContainsFunc(list, func(g *onnx.Graph) bool { return slices.Contains(ports(g), name) })
-	}
+	// The skips of a UNet must not all stay in memory until its end.
 	for name := range in {
-		if anyOf(c.graphs[:i], (*onnx.Graph).OutputNames, name) && !anyOf(c.graphs[i+1:], (*onnx.Graph).InputNames, name) {
-			delete(flow, name)
+		if !c.reads(i+1, name) {
+			err = errors.Join(err, flow.drop(name))
 		}
 	}
+	return err
+}
+
+// reads reports whether a graph from the given one on reads the tensor.
+func (c *Chain) reads(from int, name string) bool {
+	return slices.ContainsFunc(c.graphs[from:], func(g *onnx.Graph) bool { return slices.Contains(g.InputNames(), name) })
 }
 
 // Shrink makes the sessions return memory that they do not use.
