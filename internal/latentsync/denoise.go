@@ -2,13 +2,15 @@ package latentsync
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
-	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -17,6 +19,7 @@ import (
 type denoiser struct {
 	o      Options
 	net    *model
+	steps  *model // what happens between two runs of the UNet, if the latents stay on the device
 	config network.UNetConfig
 	latent int // side of the latents
 	tokens int // audio tokens a frame
@@ -27,7 +30,7 @@ type denoiser struct {
 func (d *denoiser) model() model {
 	return model{name: workUNet, parts: true, batch: 1, file: d.o.Files.unet, precision: planned,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
-			u, err := network.NewUNet(d.config, network.UNetShape{Batch: d.net.batch, Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
+			u, err := network.NewUNet(d.config, network.UNetShape{Batch: d.net.batch * d.halves(), Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
 			if err != nil {
 				return nil, err
 			}
@@ -61,22 +64,34 @@ func (d *denoiser) windows(ctx context.Context, mask []float32, list []task) ([]
 		return nil, err
 	}
 	began := time.Now()
-	tracks := make([]*track, len(work))
-	for i, w := range work {
-		t, err := d.track(mask, w.frames)
+	tracks := make([]*track, 0, len(work))
+	defer func() {
+		for _, t := range tracks {
+			_ = t.close() // of memory of the device, after a result or a first error
+		}
+	}()
+	for _, w := range work {
+		t, err := d.track(ctx, mask, w.frames)
 		if err != nil {
 			return nil, err
 		}
-		tracks[i] = t
+		tracks = append(tracks, t)
 	}
 	if err := d.walk(ctx, list[0].first, tracks); err != nil {
 		return nil, err
 	}
+	results := make([][]float32, len(tracks))
+	for i, t := range tracks {
+		var err error
+		if results[i], err = t.result(ctx); err != nil {
+			return nil, err
+		}
+	}
 	d.net.networks.note(workWindow, int64(len(list)), time.Since(began), 0)
 	out := make([][][]float32, len(list))
 	for i := range list {
-		x, n := tracks[min(i, len(tracks)-1)].x, len(d.noise)
-		if len(tracks) == 1 {
+		x, n := results[min(i, len(results)-1)], len(d.noise)
+		if len(results) == 1 {
 			x = x[i*size*n:]
 		}
 		for k := range size {
@@ -102,67 +117,102 @@ func (d *denoiser) together(list []task) task {
 	return all
 }
 
-// track is a window on its way from noise to latents.
+// track is a window, or the windows of one call, on its way from noise to latents.
 type track struct {
-	x        []float32      // [frames, Out, latent, latent]
-	sample   *tensor.Tensor // [frames, In, latent, latent]: what goes into the UNet, x first
+	latents
 	branches []*branch
-	sampler  sampler.Sampler
 }
 
-// branch is one half of classifier-free guidance.
+// branch is one half of classifier-free guidance, or both where they are one call.
 type branch struct {
-	sample *tensor.Tensor
-	audio  *tensor.Tensor // [frames, tokens, AudioDim]
-	deep   *tensor.Tensor // of the last full pass, for DeepCache
-	noise  []float32
+	audio backend.Value // [frames, tokens, AudioDim]
+	deep  backend.Value // of the last full pass, for DeepCache
+}
+
+// close releases memory of the device.
+func (t *track) close() error {
+	errs := []error{t.latents.close()}
+	for _, b := range t.branches {
+		errs = append(errs, b.audio.Close())
+		if b.deep != nil {
+			errs = append(errs, b.deep.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // track begins a window.
-func (d *denoiser) track(mask []float32, frames []condition) (*track, error) {
+func (d *denoiser) track(ctx context.Context, mask []float32, frames []condition) (*track, error) {
 	n, c := d.latent*d.latent, d.config.Out
 	sample := tensor.New(tensor.F32, len(frames), d.config.In, d.latent, d.latent)
 	audio := tensor.New(tensor.F32, len(frames), d.tokens, d.config.AudioDim)
-	x := make([]float32, 0, len(frames)*c*n)
 	for i, f := range frames {
-		x = append(x, d.noise...) // every frame begins with the same (6.1)
-		at := sample.F32()[(i*d.config.In+c)*n:]
-		copy(at, mask)
-		copy(at[n:], f.latents)
+		at := sample.F32()[i*d.config.In*n:]
+		copy(at, d.noise) // every frame begins with the same (docs/spec/latentsync.md, section 6.1)
+		copy(at[c*n:], mask)
+		copy(at[(c+1)*n:], f.latents)
 		copy(audio.F32()[i*len(f.tokens):], f.tokens)
 	}
-	return d.begin(x, sample, audio)
+	return d.begin(ctx, sample, audio)
 }
 
-func (d *denoiser) begin(x []float32, sample, audio *tensor.Tensor) (*track, error) {
-	s, err := d.o.sampler()
-	t := &track{x: x, sample: sample, sampler: s, branches: []*branch{{sample: sample, audio: audio}}}
-	if d.o.Guidance > 1 {
-		t.branches = append(t.branches, &branch{sample: sample, audio: tensor.New(tensor.F32, audio.Shape...)})
+// halves is the number of halves of guidance in one call of the UNet. On a device on which
+// latents stay it is 2, because such a device is faster with more at once.
+func (d *denoiser) halves() int {
+	if d.o.Resident && d.o.Guidance > 1 {
+		return 2
 	}
-	return t, err
+	return 1
+}
+
+// begin begins a window with the UNet's first input, x before the rest, and the audio.
+func (d *denoiser) begin(ctx context.Context, sample, audio *tensor.Tensor) (*track, error) {
+	s, err := d.o.sampler()
+	if err != nil {
+		return nil, err
+	}
+	silent := tensor.New(tensor.F32, audio.Shape...)
+	if d.o.Resident {
+		if d.o.Guidance > 1 {
+			audio = join(audio, silent)
+		}
+		return d.onDevice(ctx, s, sample, audio)
+	}
+	t := &track{latents: newHostLatents(s, d.o.Guidance, d.config, sample), branches: []*branch{{audio: backend.InHost(audio)}}}
+	if d.o.Guidance > 1 {
+		t.branches = append(t.branches, &branch{audio: backend.InHost(silent)})
+	}
+	return t, nil
+}
+
+// join puts two tensors one after the other along the first dimension.
+func join(a, b *tensor.Tensor) *tensor.Tensor {
+	shape := slices.Clone(a.Shape)
+	shape[0] += b.Shape[0]
+	return &tensor.Tensor{DType: a.DType, Shape: shape, Data: slices.Concat(a.Data, b.Data)}
 }
 
 // walk takes windows from noise to latents, step by step together.
 func (d *denoiser) walk(ctx context.Context, first int64, tracks []*track) error {
-	timesteps := tracks[0].sampler.Timesteps()
-	var branches []*branch
-	for _, t := range tracks {
-		branches = append(branches, t.branches...)
+	timesteps, err := d.timesteps()
+	if err != nil {
+		return err
 	}
 	for k, timestep := range timesteps {
 		began := time.Now()
-		for _, t := range tracks {
-			t.enter()
-		}
 		full := d.o.DeepCache <= 1 || k%d.o.DeepCache == 0
-		if err := d.predict(ctx, timestep, full, branches...); err != nil {
+		noise, err := d.predict(ctx, timestep, full, tracks...)
+		if err != nil {
 			return err
 		}
-		for _, t := range tracks {
-			if err := t.step(k, float32(d.o.Guidance)); err != nil {
-				return err
+		for i, t := range tracks {
+			err = errors.Join(err, t.step(ctx, k, noise[i]))
+			for _, v := range noise[i] {
+				err = errors.Join(err, v.Close())
 			}
+		}
+		if err != nil {
+			return err
 		}
 		d.net.networks.note(workStep, int64(len(tracks)), time.Since(began), 0)
 		if d.o.Progress != nil {
@@ -172,57 +222,73 @@ func (d *denoiser) walk(ctx context.Context, first int64, tracks []*track) error
 	return nil
 }
 
-// enter puts x into what goes into the UNet.
-func (t *track) enter() {
-	frames := t.sample.Shape[0]
-	in, out := t.sample.Len()/frames, len(t.x)/frames
-	for i := range frames {
-		copy(t.sample.F32()[i*in:], t.x[i*out:(i+1)*out])
+// timesteps returns the timesteps of all steps.
+func (d *denoiser) timesteps() ([]int, error) {
+	s, err := d.o.sampler()
+	if err != nil {
+		return nil, err
 	}
+	return s.Timesteps(), nil
 }
 
-// step takes x one step on by what the UNet has predicted.
-func (t *track) step(k int, guidance float32) error {
-	eps := t.branches[0].noise
-	if len(t.branches) > 1 {
-		for i, u := range t.branches[1].noise {
-			eps[i] = u + guidance*(eps[i]-u)
+// predict runs the UNet for all branches of some windows, and returns the noise of each
+// branch. A pass that is not full takes the deep layers' result from the last one that was.
+func (d *denoiser) predict(ctx context.Context, timestep int, full bool, tracks ...*track) (noise [][]backend.Value, err error) {
+	time, last := backend.InHost(network.TimeEmbedding(float64(timestep), d.config.Channels[0])), d.net.chain.Len()-1
+	var flows []*network.DeviceFlow
+	defer func() {
+		for _, f := range flows {
+			err = errors.Join(err, f.Close())
 		}
-	}
-	return t.sampler.Step(k, t.x, eps)
-}
-
-// predict runs the UNet for some branches. A pass that is not full takes the
-// deep layers' result from the last one that was.
-func (d *denoiser) predict(ctx context.Context, timestep int, full bool, branches ...*branch) error {
-	time, last := network.TimeEmbedding(float64(timestep), d.config.Channels[0]), d.net.chain.Len()-1
-	flows := make([]network.Flow, len(branches))
-	for i, b := range branches {
-		flows[i] = network.Flow{"sample": b.sample, "audio": b.audio, "time": time}
+	}()
+	for _, t := range tracks {
+		sample := t.sample()
+		for _, b := range t.branches {
+			flows = append(flows, network.NewDeviceFlow(map[string]backend.Value{"sample": sample, "audio": b.audio, "time": time}))
+		}
 	}
 	deep := last
 	if !full {
 		deep = 1
 	}
-	if err := d.net.run(ctx, 0, deep, flows...); err != nil {
-		return err
+	if err := d.net.runOn(ctx, 0, deep, nil, flows...); err != nil {
+		return nil, err
 	}
-	for i, b := range branches {
-		switch {
-		case !full:
-			flows[i][network.Deep] = b.deep
-		case d.o.DeepCache > 1:
-			b.deep = flows[i][network.Deep]
+	at := 0
+	for _, t := range tracks {
+		for _, b := range t.branches {
+			if full && d.o.DeepCache > 1 {
+				if b.deep != nil {
+					if err := b.deep.Close(); err != nil {
+						return nil, err
+					}
+				}
+				b.deep = flows[at].Take(network.Deep)
+			}
+			if d.o.DeepCache > 1 {
+				flows[at].In[network.Deep] = b.deep
+			}
+			at++
 		}
 	}
-	if err := d.net.run(ctx, last, last+1, flows...); err != nil {
-		return err
+	if err := d.net.runOn(ctx, last, last+1, d.stays, flows...); err != nil {
+		return nil, err
 	}
-	for i, b := range branches {
-		b.noise = flows[i]["noise"].F32()
+	at = 0
+	for _, t := range tracks {
+		var list []backend.Value
+		for range t.branches {
+			list = append(list, flows[at].Take("noise"))
+			at++
+		}
+		noise = append(noise, list)
 	}
-	return nil
+	return noise, nil
 }
+
+// stays reports whether an output of the UNet stays on the device: all do if the latents
+// do.
+func (d *denoiser) stays(string) bool { return d.o.Resident }
 
 // broken returns the error for output of a network that is not finite.
 func broken(op, subject string, err error) error {

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/golden"
@@ -24,7 +27,8 @@ func tinyDenoiser(t testing.TB, o Options, side int) *denoiser {
 		t.Fatal(err)
 	}
 	d := &denoiser{o: o, config: config, latent: side, tokens: 50, noise: make([]float32, 4*side*side)}
-	d.net = networksFor(t, o).add(d.model())
+	n := networksFor(t, o)
+	d.net, d.steps = n.add(d.model()), n.add(d.stepModel())
 	return d
 }
 
@@ -49,20 +53,27 @@ func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
 	}
 	file := openGolden(t, "unet/deepcache.safetensors")
 	noise, cond, audio := values(t, file, "latents0"), values(t, file, "cond9"), values(t, file, "audio")
-	var x, sample []float32
+	var sample []float32
 	for i := range 4 {
-		x = append(x, planes(noise, 4, 4, i, 0, 4)...)
-		sample = append(append(sample, make([]float32, 4*16*16)...), planes(cond, 9, 4, i, 0, 9)...)
+		sample = append(append(sample, planes(noise, 4, 4, i, 0, 4)...), planes(cond, 9, 4, i, 0, 9)...)
 	}
-	w, err := d.begin(x, tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
-	if err == nil {
-		err = d.walk(t.Context(), 0, []*track{w})
+	w, err := d.begin(t.Context(), tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	if err := d.walk(t.Context(), 0, []*track{w}); err != nil {
+		return nil, err
+	}
+	x, err := w.result(t.Context())
+	if err != nil {
+		return nil, err
 	}
 	var out []float32
 	for c := range 4 {
 		out = append(out, planes(x, 4, 4, c, 0, 4)...) // frames and channels change places
 	}
-	return out, err
+	return out, nil
 }
 
 // TestDeepCacheGolden: 1e-3, latents reaching several units. Skipping the deep
@@ -178,5 +189,60 @@ func TestFinite(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%v: %q, want %q", c.x, got, c.want)
 		}
+	}
+}
+
+// TestResidentLatents: latents that stay in the memory of the runtime, with both halves of
+// guidance in one call, are those of Go's own steps.
+func TestResidentLatents(t *testing.T) {
+	b := openBackend(t, onnxruntime.Name)
+	for _, c := range []struct {
+		sampler   string
+		guidance  float64
+		deepCache int
+		windows   int // in one call; 0 for calls of their own
+	}{{DDIM, 1.5, 0, 0}, {DDIM, 1, 2, 0}, {DPM, 1.5, 3, 2}} {
+		t.Run(fmt.Sprintf("%s, guidance %v, DeepCache %d, %d windows", c.sampler, c.guidance, c.deepCache, c.windows), func(t *testing.T) {
+			o := tiny(t, b)
+			o.Sampler, o.Guidance, o.DeepCache, o.Steps = c.sampler, c.guidance, c.deepCache, 4
+			o.Batched, o.Plan.Windows = c.windows > 0, max(1, c.windows)
+			random := rand.New(rand.NewPCG(1, 2))
+			values := func(n int) []float32 {
+				v := make([]float32, n)
+				for i := range v {
+					v[i] = float32(random.NormFloat64())
+				}
+				return v
+			}
+			var list []task
+			for range 2 {
+				var frames []condition
+				for range 2 {
+					frames = append(frames, condition{latents: values(8 * 16 * 16), tokens: values(50 * 64)})
+				}
+				list = append(list, task{frames: frames})
+			}
+			mask, start := values(16*16), values(4*16*16)
+			var results [2][][][]float32
+			for i, resident := range []bool{false, true} {
+				o.Resident = resident
+				d := tinyDenoiser(t, o, 16)
+				d.noise = start
+				var err error
+				if results[i], err = d.windows(t.Context(), mask, list); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for w := range list {
+				for f := range list[w].frames {
+					if d := golden.MaxAbs(results[1][w][f], results[0][w][f]); !(d <= 1e-4) {
+						t.Errorf("window %d, frame %d: off by %v", w, f, d)
+					}
+				}
+			}
+			if slices.Equal(results[0][0][0], results[0][1][0]) {
+				t.Error("both windows are the same")
+			}
+		})
 	}
 }

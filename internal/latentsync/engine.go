@@ -71,7 +71,7 @@ func (e *Engine) assemble(c configs) {
 	side := o.Resolution / c.vae.Factor()
 	d := &denoiser{o: o, config: c.unet, latent: side, tokens: c.whisper.Tokens(), noise: make([]float32, c.unet.Out*side*side)}
 	sampler.Noise(d.noise, o.Seed, 0, 0)
-	d.net = s.add(d.model())
+	d.net, d.steps = s.add(d.model()), s.add(d.stepModel())
 	if o.Batched {
 		d.net.batch = s.plan().Windows
 	}

@@ -2,6 +2,8 @@ package latentsync
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/audio"
@@ -35,15 +37,23 @@ func (e *Engine) measure(ctx context.Context) (cost, error) {
 	}
 	size := e.networks.plan().Frames
 	frames := size * d.net.batch
-	b := &branch{
-		sample: tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent),
-		audio:  tensor.New(tensor.F32, frames, d.tokens, d.config.AudioDim),
-	}
-	step := func(full bool) func() error {
-		return func() error { return d.predict(ctx, 1, full, b) }
-	}
 	if err := d.net.ready(ctx, size); err != nil {
 		return c, err
+	}
+	t, err := d.begin(ctx, tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent), tensor.New(tensor.F32, frames, d.tokens, d.config.AudioDim))
+	if err != nil {
+		return c, err
+	}
+	defer func() { _ = t.close() }() // of memory of the device
+	t.branches = t.branches[:1]      // the halves of guidance take the same time
+	step := func(full bool) func() error {
+		return func() error {
+			noise, err := d.predict(ctx, 1, full, t)
+			for _, v := range slices.Concat(noise...) {
+				err = errors.Join(err, v.Close())
+			}
+			return err
+		}
 	}
 	// The first run of a graph also sets up its memory.
 	if err := step(true)(); err != nil {
@@ -58,7 +68,7 @@ func (e *Engine) measure(ctx context.Context) (cost, error) {
 		}
 	}
 	c.Full, c.Cheap = c.Full/time.Duration(d.net.batch), c.Cheap/time.Duration(d.net.batch)
-	if e.o.Guidance > 1 {
+	if e.o.Guidance > 1 && d.halves() == 1 {
 		c.Full, c.Cheap = 2*c.Full, 2*c.Cheap
 	}
 	c.UNet = d.net.chain.Memory().Peak

@@ -179,7 +179,8 @@ func (o *Options) find(ctx context.Context, s settings.Settings) error {
 
 // open loads the engine for a job.
 func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip.Engine, error) {
-	o.Backend, o.Device, o.RateNum, o.RateDen, o.Voice = h.Backend, h.Device.ID, h.Rate.Num, h.Rate.Den, h.Voice
+	o.Backend, o.Device, o.Resident = h.Backend, h.Device.ID, h.Device.Resident
+	o.RateNum, o.RateDen, o.Voice = h.Rate.Num, h.Rate.Den, h.Voice
 	o.Level, o.Replanned = h.Level, h.Planned
 	o.Progress = func(_ int64, step, steps int) { h.Step(step, steps) }
 	o.Speech = h.Voice.Speech

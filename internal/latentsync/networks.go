@@ -22,9 +22,10 @@ const (
 	workEncoder = "VAE encoder"
 	workUNet    = "UNet"
 	workDecoder = "VAE decoder"
-	workLoad    = "load"   // compiling networks
-	workStep    = "step"   // a denoising step of a window
-	workWindow  = "window" // all steps of a window
+	workLoad    = "load"    // compiling networks
+	workStep    = "step"    // a denoising step of a window
+	workSampler = "sampler" // what a step takes besides the UNet, on the device
+	workWindow  = "window"  // all steps of a window
 	workRest    = "silent frame"
 	workRecall  = "window of an earlier run"
 )
@@ -42,7 +43,7 @@ type networks struct {
 
 func newNetworks(o Options) *networks {
 	s := &networks{o: o, governor: memory.NewGovernor(o.Plan, memory.Reductions{}, nil), files: map[string]*checkpoint.File{}}
-	for _, name := range []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workWindow, workRest, workRecall} {
+	for _, name := range []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workSampler, workWindow, workRest, workRecall} {
 		s.work = append(s.work, lip.Work{Name: name})
 	}
 	return s
@@ -63,6 +64,9 @@ type model struct {
 	precision func(memory.Plan) backend.Precision
 	// parts reports that the network can be streamed.
 	parts bool
+	// small reports that the network takes hardly any memory, so that others need not
+	// make room for it.
+	small bool
 
 	// batch is the number of windows per call; 0 is the same as 1.
 	batch int
@@ -110,7 +114,7 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	if err := m.Close(); err != nil {
 		return err
 	}
-	if now.Offload != memory.OffloadNone {
+	if now.Offload != memory.OffloadNone && !m.small {
 		if err := s.clear(m); err != nil {
 			return err
 		}
@@ -128,7 +132,7 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	}
 	loader := network.Loader{
 		Backend: s.o.Backend,
-		Options: backend.Options{Device: s.o.Device, Precision: precision, Threads: s.o.Threads},
+		Options: backend.Options{Device: s.o.Device, Precision: precision, Threads: s.o.Threads, Resident: s.o.Resident},
 		Loaded: func(took time.Duration) {
 			weights.Release()
 			s.note(workLoad, 1, took, 0)
@@ -143,18 +147,23 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	return err
 }
 
-// run runs the graphs from (inclusive) to to (exclusive).
-func (m *model) run(ctx context.Context, from, to int, flows ...network.Flow) error {
+// timed notes the time that f takes, without that of loading.
+func (m *model) timed(calls int, f func() error) error {
 	began, loading := time.Now(), m.networks.spent(workLoad)
-	err := m.chain.Run(ctx, from, to, flows...)
+	err := f()
 	took := time.Since(began) - (m.networks.spent(workLoad) - loading)
-	m.networks.note(m.name, int64(len(flows)), took, m.chain.Memory().Peak)
+	m.networks.note(m.name, int64(calls), took, m.chain.Memory().Peak)
 	return err
+}
+
+// runOn is run for tensors that can stay on the device.
+func (m *model) runOn(ctx context.Context, from, to int, keep func(string) bool, flows ...*network.DeviceFlow) error {
+	return m.timed(len(flows), func() error { return m.chain.RunOn(ctx, from, to, keep, flows...) })
 }
 
 // whole runs all graphs.
 func (m *model) whole(ctx context.Context, flows ...network.Flow) error {
-	return m.run(ctx, 0, m.chain.Len(), flows...)
+	return m.timed(len(flows), func() error { return m.chain.Run(ctx, 0, m.chain.Len(), flows...) })
 }
 
 // Close closes the sessions.
@@ -172,7 +181,7 @@ func (s *networks) clear(but *model) error {
 	var errs []error
 	freed := false
 	for _, m := range s.models {
-		if m != but && m.chain != nil {
+		if m != but && m.chain != nil && !(m.small && but != nil) {
 			errs = append(errs, m.Close())
 			freed = true
 		}

@@ -31,7 +31,10 @@ const (
 type Options struct {
 	Backend backend.Backend
 	Device  string
-	Threads int
+	// Resident keeps the latents, and all tensors between the graphs of the UNet, in
+	// the memory of the device.
+	Resident bool
+	Threads  int
 
 	// Plan is the best memory plan to use, and Allowed lists the reductions that
 	// may be made to it. The engine begins with the best of the resulting plans

@@ -4,12 +4,8 @@ package sampler
 // (docs/spec/latentsync.md 6.4 DDIM).
 type ddim struct {
 	schedule
-	scalars []ddimScalars // of each step
+	factors []Factors // of each step
 }
-
-// ddimScalars are the factors of one step: x0 = (x − noise·eps)/signal, then
-// x = nextSignal·x0 + nextNoise·eps.
-type ddimScalars struct{ signal, noise, nextSignal, nextNoise float32 }
 
 // NewDDIM returns the original's sampler: steps with leading spacing, that is
 // timesteps k·⌊1000/steps⌋+1 down to 1. It has no history. From 1 to 999 steps,
@@ -25,22 +21,28 @@ func NewDDIM(steps int) (Sampler, error) {
 	alphas := alphasCumprod()
 	for _, t := range s.timesteps {
 		a, next := alphas[t], alphas[max(0, t-ratio)] // the last step does not end at clean
-		d.scalars = append(d.scalars, ddimScalars{sqrt(a), sqrt(1 - a), sqrt(next), sqrt(1 - next)})
+		d.factors = append(d.factors, Factors{Signal: sqrt(a), Noise: sqrt(1 - a), Clean: sqrt(next), Eps: sqrt(1 - next)})
 	}
 	return d, nil
 }
 
 func (d *ddim) Reset() {}
 
+func (d *ddim) Factors(k int) (Factors, error) {
+	if err := d.checkStep(k); err != nil {
+		return Factors{}, err
+	}
+	return d.factors[k], nil
+}
+
 func (d *ddim) Step(k int, x, eps []float32) error {
-	if err := d.checkStep(k, x, eps); err != nil {
+	f, err := d.Factors(k)
+	if err == nil {
+		err = checkLength(x, eps)
+	}
+	if err != nil {
 		return err
 	}
-	c := d.scalars[k]
-	for i, e := range eps {
-		// The conversions keep the compiler from fusing what torch rounds.
-		x0 := (x[i] - float32(c.noise*e)) / c.signal
-		x[i] = float32(c.nextSignal*x0) + float32(c.nextNoise*e)
-	}
+	f.step(x, eps, nil)
 	return nil
 }

@@ -79,41 +79,45 @@ func levelOf(sigma float32) level {
 
 func (d *dpmSolver) Reset() { d.last = -1 }
 
-// Step starts a new walk at k = 0, or at any step after Reset.
-func (d *dpmSolver) Step(k int, x, eps []float32) error {
-	if err := d.checkStep(k, x, eps); err != nil {
-		return err
+// Factors starts a new sequence at k = 0, or at any step after Reset.
+func (d *dpmSolver) Factors(k int) (Factors, error) {
+	if err := d.checkStep(k); err != nil {
+		return Factors{}, err
 	}
 	if k == 0 {
 		d.last = -1
 	}
 	first := d.last < 0
-	switch {
-	case !first && k != d.last+1:
-		return misuse(fmt.Sprintf("step %d after step %d", k, d.last))
-	case !first && len(x) != len(d.x0):
-		return misuse(fmt.Sprintf("%d latents after %d", len(x), len(d.x0)))
-	case len(d.x0) != len(x):
-		d.x0 = make([]float32, len(x))
+	if !first && k != d.last+1 {
+		return Factors{}, misuse(fmt.Sprintf("step %d after step %d", k, d.last))
 	}
 	d.last = k
 
 	now, next := d.levels[k], d.levels[k+1]
 	h := next.lambda - now.lambda
-	keep, pull := next.sigma/now.sigma, next.alpha*(exp(-h)-1)
-	var slope, half float32 // 0: of first order
-	if !first && k < len(d.timesteps)-1 {
-		slope = 1 / ((now.lambda - d.levels[k-1].lambda) / h)
-		half = 0.5 * pull
+	pull := next.alpha * (exp(-h) - 1)
+	f := Factors{Noise: now.sigma, Signal: now.alpha, Keep: next.sigma / now.sigma, Clean: -pull}
+	if !first && k < len(d.timesteps)-1 { // else of first order
+		f.Slope = 1 / ((now.lambda - d.levels[k-1].lambda) / h)
+		f.Half = 0.5 * pull
 	}
-	for i, e := range eps {
-		// The conversions keep the compiler from fusing what torch rounds.
-		x0 := (x[i] - float32(now.sigma*e)) / now.alpha
-		v := float32(keep*x[i]) - float32(pull*x0)
-		if slope != 0 {
-			v -= float32(half * float32(slope*(x0-d.x0[i])))
-		}
-		x[i], d.x0[i] = v, x0
+	return f, nil
+}
+
+func (d *dpmSolver) Step(k int, x, eps []float32) error {
+	if err := checkLength(x, eps); err != nil {
+		return err
 	}
+	if k > 0 && d.last >= 0 && len(x) != len(d.x0) {
+		return misuse(fmt.Sprintf("%d latents after %d", len(x), len(d.x0)))
+	}
+	f, err := d.Factors(k)
+	if err != nil {
+		return err
+	}
+	if len(d.x0) != len(x) {
+		d.x0 = make([]float32, len(x))
+	}
+	f.step(x, eps, d.x0)
 	return nil
 }

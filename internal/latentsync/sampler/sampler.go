@@ -21,8 +21,38 @@ type Sampler interface {
 	// predicted from them at Timesteps()[k], of the same length. A step out of
 	// order or another length is a fault.Internal.
 	Step(k int, x, eps []float32) error
+	// Factors returns the numbers of step k, for those who compute it elsewhere. The
+	// first step after Reset, and step 0, have no history.
+	Factors(k int) (Factors, error)
 	// Reset forgets the history, before a new sequence of steps.
 	Reset()
+}
+
+// Factors are the numbers of one step. From latents x and predicted noise eps it computes
+//
+//	x0 = (x − Noise·eps) / Signal
+//	x  = Keep·x + Clean·x0 + Eps·eps − Half·(Slope·(x0 − last))
+//
+// where last is the x0 of the step before.
+type Factors struct{ Noise, Signal, Keep, Clean, Eps, Half, Slope float32 }
+
+// step computes a step in place and returns x0 in last, which may be nil if Half is 0.
+func (f Factors) step(x, eps, last []float32) {
+	for i, e := range eps {
+		// The conversions keep the compiler from fusing what torch rounds.
+		x0 := (x[i] - float32(f.Noise*e)) / f.Signal
+		v := float32(f.Keep*x[i]) + float32(f.Clean*x0)
+		if f.Eps != 0 {
+			v += float32(f.Eps * e)
+		}
+		if f.Half != 0 {
+			v -= float32(f.Half * float32(f.Slope*(x0-last[i])))
+		}
+		x[i] = v
+		if last != nil {
+			last[i] = x0
+		}
+	}
 }
 
 // trainSteps is the number of noise levels that the network was trained with.
@@ -61,11 +91,16 @@ type schedule struct {
 
 func (s *schedule) Timesteps() []int { return s.timesteps }
 
-// checkStep returns an error if step k does not exist or x and eps differ in length.
-func (s *schedule) checkStep(k int, x, eps []float32) error {
+// checkStep returns an error if step k does not exist.
+func (s *schedule) checkStep(k int) error {
 	if k < 0 || k >= len(s.timesteps) {
 		return misuse(fmt.Sprintf("step %d of %d", k, len(s.timesteps)))
 	}
+	return nil
+}
+
+// checkLength returns an error if x and eps differ in length.
+func checkLength(x, eps []float32) error {
 	if len(x) != len(eps) {
 		return misuse(fmt.Sprintf("%d latents but noise for %d", len(x), len(eps)))
 	}
