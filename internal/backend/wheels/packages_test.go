@@ -1,0 +1,168 @@
+package wheels
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// stagePackages adds two packages that the stub runtime needs, and returns a folder with
+// all wheels.
+func stagePackages(t *testing.T) (bin, folder string) {
+	t.Helper()
+	stub := makeWheel(t, goodWheel)
+	bin, folder = stage(t, stub), t.TempDir()
+	write(t, filepath.Join(folder, "stub.whl"), stub, 0o600)
+	for _, p := range []Package{
+		{Project: "nvidia-a", Version: "1", places: []place{{"nvidia", "a/lib"}, {"torch", "lib"}}, keep: []string{"nvidia/a/lib/*"}, needed: []library{{"a", "13"}}},
+		{Project: "nvidia-b", Version: "2", places: []place{{"nvidia", "b/lib"}, {"torch", "lib"}}, keep: []string{"nvidia/b/lib/*"}, needed: []library{{"bLt", "13"}, {"b", "13"}}},
+	} {
+		var entries []entry
+		for _, l := range p.needed {
+			entries = append(entries, entry{name: "nvidia/" + strings.TrimPrefix(p.Project, "nvidia-") + "/lib/lib" + l.stem + ".so.13", data: l.stem})
+		}
+		data := makeWheel(t, entries)
+		sum := sha256.Sum256(data)
+		p.files = map[string]wheel{platform(): {"any", hex.EncodeToString(sum[:]), int64(len(data))}}
+		write(t, filepath.Join(folder, p.Project+".whl"), data, 0o600)
+		table[0].Packages = append(table[0].Packages, p)
+	}
+	return bin, folder
+}
+
+// TestPackages installs a runtime of three packages from a folder, one of which is then
+// missing.
+func TestPackages(t *testing.T) {
+	_, folder := stagePackages(t)
+	dir, err := Install(t.Context(), "stub", folder, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Dir(dir)
+	leftovers(t, "nvidia-a-1", "nvidia-b-2", "stub-1.0")
+	lib, err := Find(t.Context(), "stub")
+	want := []string{filepath.Join(root, "nvidia-a-1", "liba.so.13"), filepath.Join(root, "nvidia-b-2", "libbLt.so.13"), filepath.Join(root, "nvidia-b-2", "libb.so.13")}
+	if err != nil || !slices.Equal(lib.Needed, want) || lib.Missing != nil {
+		t.Errorf("needed %q, missing %q, %v", lib.Needed, lib.Missing, err)
+	}
+	if err := os.Remove(want[2]); err != nil {
+		t.Fatal(err)
+	}
+	if lib, err = Find(t.Context(), "stub"); err != nil || !slices.Equal(lib.Needed, want[:1]) || !slices.Equal(lib.Missing, []string{"nvidia-b"}) {
+		t.Errorf("without a library: needed %q, missing %q, %v", lib.Needed, lib.Missing, err)
+	}
+	// Installed again from the folder, without the wheels that do not matter.
+	if err := os.Remove(filepath.Join(folder, "nvidia-a.whl")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Install(t.Context(), "stub", folder, nil); err != nil {
+		t.Fatal(err)
+	}
+	if lib, err = Find(t.Context(), "stub"); err != nil || !slices.Equal(lib.Needed, want) {
+		t.Errorf("repaired: needed %q, %v", lib.Needed, err)
+	}
+}
+
+// TestPackagesOfPython: what PyTorch has is used and not downloaded.
+func TestPackagesOfPython(t *testing.T) {
+	bin, folder := stagePackages(t)
+	site := t.TempDir()
+	write(t, filepath.Join(site, "nvidia", "a", "lib", "liba.so.12"), nil, 0o600) // another version
+	for _, name := range []string{"libbLt.so.13", "libb.so.13", "libb.alt.so.13"} {
+		write(t, filepath.Join(site, "torch", "lib", name), nil, 0o600)
+	}
+	python := write(t, filepath.Join(bin, "comfy"), []byte("#!/bin/sh\nprintf 'nvidia\\t"+site+"/nvidia\\ntorch\\t"+site+"/torch\\n'\n"), 0o755)
+	t.Setenv(PythonVariable, python)
+	var said []string
+	if _, err := Install(t.Context(), "stub", folder, func(s string) { said = append(said, s) }); err != nil {
+		t.Fatal(err)
+	}
+	leftovers(t, "nvidia-a-1", "nvidia-b-2", "stub-1.0") // the folder has them all
+
+	if err := os.RemoveAll(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "lipstream")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(folder, "nvidia-b.whl")); err != nil {
+		t.Fatal(err)
+	}
+	said = nil
+	if _, err := Install(t.Context(), "stub", folder, func(s string) { said = append(said, s) }); err != nil {
+		t.Fatal(err)
+	}
+	leftovers(t, "nvidia-a-1", "stub-1.0")
+	if !slices.Contains(said, "using nvidia-b of Python: "+filepath.Join(site, "torch", "lib")) {
+		t.Errorf("said %q", said)
+	}
+	lib, err := Find(t.Context(), "stub")
+	if err != nil || len(lib.Needed) != 3 || lib.Needed[1] != filepath.Join(site, "torch", "lib", "libbLt.so.13") || lib.Missing != nil {
+		t.Errorf("needed %q, missing %q, %v", lib.Needed, lib.Missing, err)
+	}
+}
+
+func TestInstallFromOtherFolder(t *testing.T) {
+	stagePackages(t)
+	empty := t.TempDir()
+	_, err := Install(t.Context(), "stub", empty, nil)
+	if fault.KindOf(err) != fault.Input || !strings.Contains(fault.HintOf(err), "nvidia-b 2") {
+		t.Errorf("%v, hint %q", err, fault.HintOf(err))
+	}
+}
+
+func TestChooseCUDA(t *testing.T) {
+	for _, c := range []struct {
+		version    int
+		capability string
+		want       string // or a part of the error
+	}{
+		{13000, "8.9", CUDA13}, {13010, "12.0", CUDA13}, {12080, "8.9", CUDA12}, {12000, "7.5", CUDA12},
+		{11080, "8.9", "CUDA 11.8"}, {13000, "6.1", "capability 6.1"}, {13000, "7.0", "capability 7.0"},
+		{13000, "", "finds no GPU"}, {0, "", "no NVIDIA driver"},
+	} {
+		got, err := ChooseCUDA(c.version, c.capability)
+		if err == nil && got != c.want {
+			t.Errorf("%d, %s: %s, want %s", c.version, c.capability, got, c.want)
+		}
+		if err != nil && (!strings.Contains(err.Error(), c.want) || fault.KindOf(err) != fault.Missing || fault.HintOf(err) == "") {
+			t.Errorf("%d, %s: %v, hint %q", c.version, c.capability, err, fault.HintOf(err))
+		}
+	}
+}
+
+// TestCUDAProvider: the provider itself says for which CUDA it was built.
+func TestCUDAProvider(t *testing.T) {
+	gcc, err := exec.LookPath("gcc")
+	if err != nil || platform() != "linux/amd64" {
+		t.Skip("needs gcc and Linux")
+	}
+	dir := t.TempDir()
+	source := write(t, filepath.Join(dir, "x.c"), []byte("int x;"), 0o600)
+	for _, args := range [][]string{
+		{"-Wl,-soname,libcublas.so.12", "-o", filepath.Join(dir, "libcublas.so"), source},
+		{"-Wl,--no-as-needed", "-L" + dir, "-o", filepath.Join(dir, "libonnxruntime_providers_cuda.so"), source, "-lcublas"},
+	} {
+		if out, err := exec.Command(gcc, append([]string{"-shared", "-fPIC"}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("gcc: %v\n%s", err, out)
+		}
+	}
+	write(t, filepath.Join(dir, "libonnxruntime.so.1"), nil, 0o600)
+	for name, want := range map[string]bool{CUDA12: true, CUDA13: false, "onnxruntime": true} {
+		r, err := Named(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := r.libraryIn(dir) != ""; got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+	write(t, filepath.Join(dir, "libonnxruntime_providers_cuda.so"), []byte("no library"), 0o600)
+	if cudaProvider(dir, "12") != "" {
+		t.Error("a file that is no library is for CUDA 12")
+	}
+}
