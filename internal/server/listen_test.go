@@ -189,8 +189,8 @@ func TestPastEvents(t *testing.T) {
 	l := r.take()
 	var want []string
 	for _, kind := range []string{"phase", "progress", "progress"} {
-		want = append(want, `{"type":"`+kind+`","phase":"frames"}`)
-		r.check(l.Event(t.Context(), []byte(want[len(want)-1])))
+		r.check(l.Event(t.Context(), []byte(`{"type":"`+kind+`","phase":"frames"}`)))
+		want = append(want, `{"phase":"frames","task":0,"type":"`+kind+`"}`)
 		if got := past(); !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
 		}
