@@ -77,17 +77,12 @@ func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 
 // options checks the flags and returns the options of the monitor.
 func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
-	if o.Warning, err = memory.ParseThreshold(m.Warn); err != nil {
+	o.Interval = m.Interval
+	if o.Warning, o.Critical, err = memory.ParseThresholds(memory.Setting{Name: "warn", Text: m.Warn}, memory.Setting{Name: "alert", Text: m.Alert}); err != nil {
 		return o, err
 	}
-	if o.Critical, err = memory.ParseThreshold(m.Alert); err != nil {
-		return o, err
-	}
-	if o.Interval = m.Interval; o.Interval == 0 {
-		o.Interval = -1 // an explicit 0s is an error, not the default
-	}
-	if err := o.Check(); err != nil {
-		return o, err
+	if m.Interval < memory.MinInterval {
+		return o, fault.Field("interval", m.Interval.String(), "is too short", fmt.Sprintf("set it to at least %v", memory.MinInterval))
 	}
 	if m.For < 0 {
 		return o, fault.Field("for", m.For.String(), "is negative", "set it to a positive time, or leave it out")
@@ -96,7 +91,7 @@ func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
 		return o, fault.Field("pid", fmt.Sprint(m.PID), "is negative", "set it to the ID of a process")
 	}
 	if m.Plot != "" {
-		return o, chart.CheckPath(m.Plot)
+		return o, chart.CheckPath("plot", m.Plot)
 	}
 	return o, nil
 }

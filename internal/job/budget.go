@@ -106,19 +106,7 @@ func (b budget) setSoftLimit() (undo func()) {
 
 // thresholds returns the thresholds of the alerts.
 func (j Job) thresholds() (warning, critical memory.Threshold, err error) {
-	warning, critical = memory.DefaultWarning, memory.DefaultCritical
-	for _, t := range []struct {
-		name, value string
-		to          *memory.Threshold
-	}{{"memory_warning", j.MemoryWarning, &warning}, {"memory_alert", j.MemoryAlert, &critical}} {
-		if t.value == "" {
-			continue
-		}
-		if *t.to, err = memory.ParseThreshold(t.value); err != nil {
-			return warning, critical, fault.Field(t.name, strconv.Quote(t.value), "is not a share or an amount of memory", "write 75% or 18GB")
-		}
-	}
-	return warning, critical, nil
+	return memory.ParseThresholds(memory.Setting{Name: "memory_warning", Text: j.MemoryWarning}, memory.Setting{Name: "memory_alert", Text: j.MemoryAlert})
 }
 
 // watch reports alerts about the memory of host, control group and GPUs while the job
@@ -126,9 +114,6 @@ func (j Job) thresholds() (warning, critical memory.Threshold, err error) {
 func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Monitor, level func() memory.Level, err error) {
 	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { r.alert(a.String()) }}
 	if o.Warning, o.Critical, err = job.thresholds(); err != nil {
-		return nil, nil, err
-	}
-	if err := o.Check(); err != nil {
 		return nil, nil, err
 	}
 	m = memory.NewMonitor(memory.Probe{}, o)
