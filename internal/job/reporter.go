@@ -116,9 +116,6 @@ func (r *reporter) phase(name string) {
 // warn reports that something is wrong; the job continues.
 func (r *reporter) warn(message string) { r.note(EventWarning, message) }
 
-// alert reports that memory has crossed a threshold.
-func (r *reporter) alert(message string) { r.note(EventAlert, message) }
-
 // planned reports that another memory plan is in use, and why.
 func (r *reporter) planned(p memory.Plan, why string) {
 	r.note(EventPlan, why+": continues with "+p.String())
