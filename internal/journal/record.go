@@ -9,12 +9,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // The file, all numbers little-endian:
@@ -163,13 +166,27 @@ func differing(was, now []byte) ([]string, error) {
 			names = append(names, name)
 		}
 	}
-	for name := range maps.Keys(a) {
+	for name := range a {
 		if _, ok := b[name]; !ok {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// Mark returns a text that changes when a file is replaced or written to: its
+// path, size and time of modification.
+func Mark(path string) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", fault.Input.Wrap("look at "+path, fault.WithoutPath(err))
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fault.Input.Wrap("look at "+path, err)
+	}
+	return fmt.Sprint(abs, st.Size(), st.ModTime().UTC()), nil
 }
 
 // encodeHeader returns the bytes of a header and its crc.
