@@ -23,8 +23,6 @@ type monitorCmd struct {
 	JSON     bool          `name:"json" help:"Print every reading as a line of JSON."`
 }
 
-const monitorOp = "monitor memory"
-
 // Run implements lipstream monitor. It usually runs until Ctrl-C.
 func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	options, err := m.options()
