@@ -55,14 +55,10 @@ func writeChain(b *strings.Builder, err error, depth int) {
 		// Not errors.As, which would look into the next layers as well.
 		if e, ok := err.(*fault.Error); ok {
 			fmt.Fprintf(b, "kind=%s", e.Kind)
-			if e.Op != "" {
-				fmt.Fprintf(b, " op=%q", oneLine(e.Op, maxDebugLine))
-			}
-			if e.Field != "" {
-				fmt.Fprintf(b, " field=%q", oneLine(e.Field, maxDebugLine))
-			}
-			if e.Hint != "" {
-				fmt.Fprintf(b, " hint=%q", oneLine(e.Hint, maxDebugLine))
+			for _, f := range [][2]string{{"op", e.Op}, {"field", e.Field}, {"hint", e.Hint}} {
+				if f[1] != "" {
+					fmt.Fprintf(b, " %s=%q", f[0], oneLine(f[1], maxDebugLine))
+				}
 			}
 			if e.Err != nil {
 				fmt.Fprintf(b, " cause=%s", oneLine(e.Err.Error(), maxDebugLine))

@@ -37,26 +37,11 @@ func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	if m.For > 0 {
-		ctx, stop = context.WithTimeout(ctx, m.For)
-		defer stop()
-	}
-	readings, ended := make(chan memory.Reading, 1), make(chan struct{})
-	options.OnReading = func(r memory.Reading) {
-		select {
-		case readings <- r:
-		case <-ctx.Done():
-		}
-	}
 	if m.PID != 0 {
 		options.Sources = []memory.Source{{Name: fmt.Sprintf("pid:%d", m.PID), Read: func() (int64, int64, error) {
 			u, err := probe.Usage()
 			if errors.Is(err, os.ErrNotExist) {
-				select {
-				case <-ended:
-				default:
-					close(ended) // Read is called from one goroutine only
-				}
+				stop() // the process has ended
 			}
 			return u.Total(), 0, err
 		}}}
@@ -65,12 +50,20 @@ func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	var failed error
+	options.OnReading = func(r memory.Reading) {
+		if failed = out.show(r); failed != nil {
+			stop()
+		}
+	}
+	if m.For > 0 {
+		defer time.AfterFunc(m.For, stop).Stop()
+	}
 	monitor := memory.NewMonitor(probe, options)
 	monitor.Start(ctx)
-	err = follow(ctx, readings, ended, out)
-	stop()
+	<-ctx.Done()
 	monitor.Stop()
-	return errors.Join(err, out.close(), m.plot(monitor.History(), options))
+	return errors.Join(failed, out.close(), m.plot(monitor.History(), options))
 }
 
 // options checks the flags and returns the options of the monitor.
@@ -92,23 +85,6 @@ func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
 		return o, chart.CheckPath("plot", m.Plot)
 	}
 	return o, nil
-}
-
-// follow shows readings until ctx ends, the watched process ends or the output
-// cannot be written.
-func follow(ctx context.Context, readings <-chan memory.Reading, ended <-chan struct{}, out *monitorOutput) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ended:
-			return nil
-		case r := <-readings:
-			if err := out.show(r); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 // plot draws the used share of each memory, so that memories of different sizes and

@@ -83,26 +83,18 @@ func dataDir(given, variable, name string) (string, error) {
 	return dir, fault.Internal.Wrap("find the folder "+given, err)
 }
 
-// loopback reports whether only this machine can reach an address.
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 // check reports flags that would be unsafe or cannot work.
 func (s *serveCmd) check(token string) error {
 	for _, a := range []struct{ flag, address string }{{"listen", s.Listen}, {"workers_listen", s.WorkersListen}} {
 		if a.address == "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(a.address); err != nil {
+		host, _, err := net.SplitHostPort(a.address)
+		if err != nil {
 			return fault.Field(a.flag, strconv.Quote(a.address), "is not of the form HOST:PORT", "write it like 127.0.0.1:8448")
 		}
-		if !loopback(a.address) && token == "" {
+		local := host == "localhost" || net.ParseIP(host).IsLoopback()
+		if !local && token == "" {
 			return fault.Field(a.flag, a.address, "can be reached from other machines without a token",
 				"create a token (openssl rand -hex 32 > token) and set `token_file` to its file")
 		}
