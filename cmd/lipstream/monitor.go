@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/chart"
@@ -108,10 +109,13 @@ func monitorChart(history []memory.Reading, o memory.MonitorOptions) chart.Chart
 		}
 	}
 	c := chart.Chart{Title: "Memory in use", X: "time (s)", Y: "memory in use (GiB)"}
+	value := func(bytes, _ int64) float64 { return float64(bytes) / (1 << 30) }
 	if shares {
 		c.Y = "memory in use (%)"
+		value = func(bytes, total int64) float64 { return 100 * float64(bytes) / float64(total) }
 	}
-	index, totals := map[string]int{}, map[int64]bool{}
+	var totals []int64 // that are known
+	index := map[string]int{}
 	for _, r := range history {
 		for _, w := range r.Watched {
 			i, ok := index[w.Name]
@@ -119,36 +123,31 @@ func monitorChart(history []memory.Reading, o memory.MonitorOptions) chart.Chart
 				i = len(c.Series)
 				index[w.Name] = i
 				c.Series = append(c.Series, chart.Series{Name: watchedName(r, w)})
-				if w.Total > 0 {
-					totals[w.Total] = true
+				if w.Total > 0 && !slices.Contains(totals, w.Total) {
+					totals = append(totals, w.Total)
 				}
 			}
 			s := &c.Series[i]
 			s.X = append(s.X, r.Time.Sub(history[0].Time).Seconds())
-			if shares {
-				s.Y = append(s.Y, 100*float64(w.Used)/float64(w.Total))
-			} else {
-				s.Y = append(s.Y, float64(w.Used)/(1<<30))
-			}
+			s.Y = append(s.Y, value(w.Used, w.Total))
 		}
 	}
 	for _, l := range []struct {
 		name string
 		at   memory.Threshold
 	}{{"warning", o.Warning}, {"alert", o.Critical}} {
-		name := l.name + " at " + l.at.String()
+		line := chart.Line{Name: l.name + " at " + l.at.String()}
 		switch {
 		case shares:
-			c.Lines = append(c.Lines, chart.Line{Name: name, Y: 100 * l.at.Fraction})
+			line.Y = 100 * l.at.Fraction
 		case l.at.Bytes > 0:
-			c.Lines = append(c.Lines, chart.Line{Name: name, Y: float64(l.at.Bytes) / (1 << 30)})
-		default: // one line for all only if the totals are equal
-			for total := range totals {
-				if len(totals) == 1 {
-					c.Lines = append(c.Lines, chart.Line{Name: name, Y: float64(l.at.Of(total)) / (1 << 30)})
-				}
-			}
+			line.Y = value(l.at.Bytes, 0)
+		case len(totals) == 1:
+			line.Y = value(l.at.Of(totals[0]), 0)
+		default: // one line for all is only right if the totals are equal
+			continue
 		}
+		c.Lines = append(c.Lines, line)
 	}
 	return c
 }
