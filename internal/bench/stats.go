@@ -3,8 +3,6 @@ package bench
 import (
 	"math"
 	"slices"
-
-	"gonum.org/v1/gonum/stat"
 )
 
 // NaN in a series means "not measured here" (a frame without a face) and is
@@ -19,16 +17,28 @@ func pearson(x, y []float64) float64 {
 			xs, ys = append(xs, x[i]), append(ys, y[i])
 		}
 	}
-	if len(xs) < 3 || constant(xs) || constant(ys) {
+	if len(xs) < 3 {
 		return math.NaN()
 	}
-	return stat.Correlation(xs, ys, nil)
+	mx, my, n := mean(xs), mean(ys), float64(len(xs))
+	var xx, yy, xy float64
+	for i := range xs {
+		dx, dy := xs[i]-mx, ys[i]-my
+		xx, yy, xy = xx+dx*dx, yy+dy*dy, xy+dx*dy
+	}
+	// A constant series varies by its rounding errors only.
+	if xx <= 1e-18*n*(mx*mx+1) || yy <= 1e-18*n*(my*my+1) {
+		return math.NaN()
+	}
+	return xy / math.Sqrt(xx*yy)
 }
 
-// constant reports whether v varies by its rounding errors only.
-func constant(v []float64) bool {
-	mean, variance := stat.PopMeanVariance(v, nil)
-	return variance <= 1e-18*(mean*mean+1)
+// mean returns the mean of v, which has no NaN.
+func mean(v []float64) (m float64) {
+	for _, x := range v {
+		m += x / float64(len(v))
+	}
+	return m
 }
 
 // lags is the correlation of the mouth with the sound at the lags -reach ..
@@ -105,7 +115,14 @@ func percentile(v []float64, p float64) float64 {
 func Median(v []float64) float64 { return percentile(v, 0.5) }
 
 // deviation returns the standard deviation of v.
-func deviation(v []float64) float64 { return stat.PopStdDev(measured(v), nil) }
+func deviation(v []float64) float64 {
+	s := measured(v)
+	m, sum := mean(s), 0.0
+	for _, x := range s {
+		sum += (x - m) * (x - m)
+	}
+	return math.Sqrt(sum / float64(len(s))) // NaN without any
+}
 
 // pick returns the values of v where keep is true.
 func pick(v []float64, keep []bool) []float64 {
