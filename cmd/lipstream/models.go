@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -150,10 +151,7 @@ func (m *modelsListCmd) Run(ctx context.Context, c *console) error {
 		if r.Path != "" {
 			size, where = memory.Size(r.Size), r.Path
 			if r.Version != nil {
-				version = r.Version.Name
-				if version == "" {
-					version = "unknown"
-				}
+				version = cmp.Or(r.Version.Name, "unknown")
 			}
 			if r.Kind != models.Whisper {
 				prepared = "no"
@@ -197,7 +195,7 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 	bar := newByteBar(c)
 	defer bar.clear()
 	all := []checked{}
-	var failed []error
+	var failed error
 	for _, f := range files {
 		r, err := models.Inspect(ctx, f, models.InspectOptions{Deep: m.Deep, Progress: func(done, total int64) { bar.show(filepath.Base(f), done, total) }})
 		bar.clear()
@@ -206,7 +204,7 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 		}
 		row := checked{Report: r}
 		if err != nil {
-			failed = append(failed, err)
+			failed = cmp.Or(failed, err)
 			row.Error, row.Hint = err.Error(), fault.HintOf(err)
 		}
 		all = append(all, row)
@@ -219,25 +217,27 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	if len(failed) > 0 {
-		return failed[0]
-	}
-	return missing
+	return cmp.Or(failed, missing)
 }
 
 // printReports prints the reports of all files that could be read in part.
 func printReports(c *console, all []checked) error {
 	t := newTable(c)
+	row := func(name, value string) {
+		if value != "" {
+			t.line("  "+name, value)
+		}
+	}
 	for _, r := range all {
+		if r.Format == "" && len(all) == 1 {
+			continue // its error is that of the command
+		}
+		t.line(r.Path)
 		if r.Format == "" {
-			if len(all) > 1 { // the error of a single file is that of the command
-				t.line(oneLine(r.Path, maxErrorLine))
-				t.line("  error", r.Error)
-			}
+			row("error", r.Error)
 			continue
 		}
-		t.line(oneLine(r.Path, maxErrorLine))
-		t.line("  kind", string(r.Kind)+", "+r.Format+", "+memory.Size(r.Size))
+		row("kind", string(r.Kind)+", "+r.Format+", "+memory.Size(r.Size))
 		if r.Version != nil {
 			v := r.Version.String()
 			if r.Version.Resolution > 0 {
@@ -245,11 +245,11 @@ func printReports(c *console, all []checked) error {
 			} else {
 				v += "; run it with --resolution 256 or 512"
 			}
-			t.line("  version", v)
+			row("version", v)
 		}
 		if r.Topology != "" {
-			t.line("  topology", r.Topology)
-			t.line("  parameters", fmt.Sprintf("%s, and %s computed by formulas", humanize.Comma(r.Parameters), humanize.Comma(r.Buffers)))
+			row("topology", r.Topology)
+			row("parameters", fmt.Sprintf("%s, and %s computed by formulas", humanize.Comma(r.Parameters), humanize.Comma(r.Buffers)))
 			if r.Unused > 0 {
 				t.line("", humanize.Comma(r.Unused)+" more are unused")
 			}
@@ -258,20 +258,16 @@ func printReports(c *console, all []checked) error {
 		for _, d := range slices.Sorted(maps.Keys(r.DTypes)) {
 			types = append(types, fmt.Sprintf("%d %s", r.DTypes[d], d))
 		}
-		t.line("  tensors", strings.Join(types, ", "))
-		if r.SHA256 != "" {
-			t.line("  SHA-256", r.SHA256)
-		}
-		if r.Published != "" {
-			t.line("  published", r.Published)
-		}
+		row("tensors", strings.Join(types, ", "))
+		row("SHA-256", r.SHA256)
+		row("published", r.Published)
 		switch {
 		case r.Error != "":
-			t.line("  error", r.Error)
+			row("error", r.Error)
 		case r.Deep:
-			t.line("  values", "all finite")
+			row("values", "all finite")
 		default:
-			t.line("  values", "not checked; --deep checks them")
+			row("values", "not checked; --deep checks them")
 		}
 	}
 	return t.close("print the report")
