@@ -204,7 +204,7 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 		return RunResult{}, err
 	}
 	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: j.End.NoFace, Elapsed: j.Elapsed.Seconds(),
-		FramesPhase: j.phase(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
+		FramesPhase: j.frames.Seconds(), MemoryPeak: j.End.MemoryPeak,
 		CPU: j.CPU.Seconds(), Engine: j.End.Engine}
 	points := min(100, len(j.memory)) // enough to see whether it grows
 	for i := range points {

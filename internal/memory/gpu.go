@@ -68,9 +68,7 @@ func (r *GPUReader) Close() error {
 	if r.nvml == nil {
 		return nil
 	}
-	n := r.nvml
-	r.nvml = nil
-	return n.close()
+	return r.nvml.close()
 }
 
 // GPUs lists the GPUs once.
