@@ -68,7 +68,9 @@ func (r *GPUReader) Close() error {
 	if r.nvml == nil {
 		return nil
 	}
-	return r.nvml.close()
+	n := r.nvml
+	r.nvml = nil
+	return n.close()
 }
 
 // GPUs lists the GPUs once.
