@@ -234,6 +234,8 @@ func TestImportRules(t *testing.T) {
 			t.Errorf("%s -> %s: %q", tt.from, tt.to, wrong)
 		}
 	}
+	if checkThirdParty("internal/face", "golang.org/x/term") == "" ||
+		checkThirdParty("cmd/lipstream", "golang.org/x/term") != "" ||
 		checkThirdParty("internal/face", "github.com/google/go-cmp/cmp") == "" ||
 		checkThirdParty("internal/backend/backendtest", "github.com/google/go-cmp/cmp") != "" {
 		t.Error("wrong answer on a third-party import")
