@@ -104,11 +104,12 @@ func withHelp(err error, command *kong.Node) error {
 	if !ok || e.Field == "" || command == nil {
 		return err
 	}
-	hint := "see lipstream " + command.Path() + " --help"
-	if e.Hint != "" {
-		hint = e.Hint + "; " + hint
+	helpful := *e
+	if helpful.Hint != "" {
+		helpful.Hint += "; "
 	}
-	return &fault.Error{Kind: e.Kind, Op: e.Op, Field: e.Field, Err: e.Err, Hint: hint}
+	helpful.Hint += "see lipstream " + command.Path() + " --help"
+	return &helpful
 }
 
 // describeFlags completes the help of flags and arguments with their defaults and

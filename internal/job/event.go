@@ -8,7 +8,7 @@ import (
 )
 
 // The values of Event.Type. A job sends one start, then any number of phase,
-// progress, warning, alert and plan events, and at last one done or error. A
+// progress, warning, alert and plan events, and finally one done or error. A
 // job with a wrong setting sends only the error.
 const (
 	EventStart    = "start"    // the job starts; Engine and Output are set

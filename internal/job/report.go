@@ -166,7 +166,7 @@ func (r *reporter) worked(e lip.Engine) {
 	}
 }
 
-// complete returns the finished report, after everything of the job was closed and the meter was
+// complete returns the finished report, after the session was closed and the meter was
 // stopped. The caller holds mu.
 func (r *reporter) complete(result *Result, err error) *Report {
 	p := &r.report

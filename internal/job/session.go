@@ -403,7 +403,7 @@ func (s *session) sinkOptions() media.SinkOptions {
 	return o
 }
 
-// onClose has f called at the end of the session, the last one first.
+// onClose registers f to be called by close. The last one registered is called first.
 func (s *session) onClose(f func()) { s.closers = append(s.closers, f) }
 
 func (s *session) close() {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"math"
 	"slices"
 	"time"
 
@@ -176,13 +175,13 @@ func (s splitter) parts() []Part {
 // near returns the best frame to begin a part at, within half a step of want: a cut,
 // else silence, else want itself.
 func (s splitter) near(want int64) int64 {
-	best, least := want, int64(math.MaxInt64)
+	best, least := want, s.step/2+1
 	for _, c := range s.cuts {
-		if d := abs(c - want); d <= s.step/2 && d < least {
+		if d := max(c-want, want-c); d < least {
 			best, least = c, d
 		}
 	}
-	if least < math.MaxInt64 {
+	if least <= s.step/2 {
 		return best
 	}
 	for d := int64(0); d <= s.step/2; d++ {
@@ -194,8 +193,6 @@ func (s splitter) near(want int64) int64 {
 	}
 	return want
 }
-
-func abs(i int64) int64 { return max(i, -i) }
 
 // lead returns the first frame to compute for a part that begins at frame at. If at is
 // a cut, that is at itself. Else it is a frame on the grid of the engine's windows,
