@@ -8,7 +8,6 @@ import (
 	"os/exec"
 
 	"github.com/lipstream/lipstream"
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
 	"github.com/lipstream/lipstream/internal/doctor"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -30,7 +29,7 @@ func (d *doctorCmd) Run(ctx context.Context, c *console) error {
 	}
 	var err error
 	if d.JSON {
-		err = printJSON(c, "print the report", report)
+		err = printJSON(c, report)
 	} else {
 		err = fault.Output.Wrap("print the report", report.WriteTable(c.Out))
 	}
@@ -60,24 +59,18 @@ func doctorDeps() doctor.Deps {
 			if err != nil {
 				return doctor.Library{}, err
 			}
-			l, err := describe(b)
+			l := doctor.Library{Version: b.Version()} // it has passed its smoke test already
+			if p, ok := b.(interface{ Path() string }); ok {
+				l.Path = p.Path()
+			}
+			devices, err := b.Devices()
+			for _, dev := range devices {
+				l.Devices = append(l.Devices, dev.Name)
+			}
 			return l, errors.Join(err, b.Close())
 		}})
 	}
 	return d
-}
-
-// describe describes an open backend. It has passed its smoke test already.
-func describe(b backend.Backend) (doctor.Library, error) {
-	l := doctor.Library{Version: b.Version()}
-	if p, ok := b.(interface{ Path() string }); ok {
-		l.Path = p.Path()
-	}
-	devices, err := b.Devices()
-	for _, dev := range devices {
-		l.Devices = append(l.Devices, dev.Name)
-	}
-	return l, err
 }
 
 // tryEncoder encodes one small frame with the default encoder. An encoder that
