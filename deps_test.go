@@ -58,7 +58,6 @@ var layers = [][]string{
 // folders is for tests only.
 var onlyIn = map[string][]string{
 	"github.com/alecthomas/kong":      {"cmd", "tools"},
-	"github.com/schollz/progressbar":  {"cmd"},
 	"golang.org/x/term":               {"cmd"},
 	"github.com/rogpeppe/go-internal": nil,
 	"github.com/google/go-cmp":        nil,
@@ -235,8 +234,8 @@ func TestImportRules(t *testing.T) {
 			t.Errorf("%s -> %s: %q", tt.from, tt.to, wrong)
 		}
 	}
-	if checkThirdParty("internal/face", "github.com/schollz/progressbar/v3") == "" ||
-		checkThirdParty("cmd/lipstream", "github.com/schollz/progressbar/v3") != "" ||
+	if checkThirdParty("internal/face", "golang.org/x/term") == "" ||
+		checkThirdParty("cmd/lipstream", "golang.org/x/term") != "" ||
 		checkThirdParty("internal/face", "github.com/google/go-cmp/cmp") == "" ||
 		checkThirdParty("internal/backend/backendtest", "github.com/google/go-cmp/cmp") != "" {
 		t.Error("wrong answer on a third-party import")

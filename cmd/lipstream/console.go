@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
+	"text/tabwriter"
 	"unicode"
 	"unicode/utf8"
 
@@ -52,14 +55,10 @@ func writeChain(b *strings.Builder, err error, depth int) {
 		// Not errors.As, which would look into the next layers as well.
 		if e, ok := err.(*fault.Error); ok {
 			fmt.Fprintf(b, "kind=%s", e.Kind)
-			if e.Op != "" {
-				fmt.Fprintf(b, " op=%q", oneLine(e.Op, maxDebugLine))
-			}
-			if e.Field != "" {
-				fmt.Fprintf(b, " field=%q", oneLine(e.Field, maxDebugLine))
-			}
-			if e.Hint != "" {
-				fmt.Fprintf(b, " hint=%q", oneLine(e.Hint, maxDebugLine))
+			for _, f := range [][2]string{{"op", e.Op}, {"field", e.Field}, {"hint", e.Hint}} {
+				if f[1] != "" {
+					fmt.Fprintf(b, " %s=%q", f[0], oneLine(f[1], maxDebugLine))
+				}
 			}
 			if e.Err != nil {
 				fmt.Fprintf(b, " cause=%s", oneLine(e.Err.Error(), maxDebugLine))
@@ -86,17 +85,23 @@ func exitCode(err error) int {
 	return fault.KindOf(err).ExitCode()
 }
 
+var (
+	lineBreak = regexp.MustCompile(`[\n\r\x{2028}\x{2029}]`)
+	// escape is a complete terminal escape sequence, because removing only the
+	// escape character would leave "[31m" behind: a CSI (parameters, then one byte
+	// from @ to ~), an OSC (up to BEL or the next escape, at the latest to the end
+	// of the line), or the escape character with the one after it.
+	escape = regexp.MustCompile(`\x1b(?:\[[ -?]*[@-~]?|\][^\x07\x1b\n]*\x07?|[\x00-\x7f]?)`)
+)
+
 // oneLine returns s as text that is safe to print within one line. Line breaks become
 // "; ". Control characters, escape sequences and bidirectional overrides, which file
 // names and the output of ffmpeg can contain, are removed. Text longer than limit
 // runes loses its middle: the start says what was being done, and the end usually
 // says why it failed.
 func oneLine(s string, limit int) string {
-	lines := strings.FieldsFunc(stripEscapes(s), func(r rune) bool {
-		return r == '\n' || r == '\r' || r == '\u2028' || r == '\u2029'
-	})
-	kept := lines[:0]
-	for _, line := range lines {
+	var kept []string
+	for _, line := range lineBreak.Split(escape.ReplaceAllString(s, ""), -1) {
 		line = strings.Map(printable, line)
 		if line = strings.Join(strings.Fields(line), " "); line != "" {
 			kept = append(kept, line)
@@ -124,57 +129,6 @@ func printable(r rune) rune {
 	return r
 }
 
-// stripEscapes removes complete terminal escape sequences (CSI and OSC), not only
-// the escape character, which would leave "[31m" behind.
-func stripEscapes(s string) string {
-	if !strings.ContainsRune(s, 0x1b) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		if s[i] != 0x1b {
-			b.WriteByte(s[i])
-			i++
-			continue
-		}
-		i = escapeEnd(s, i)
-	}
-	return b.String()
-}
-
-// escapeEnd returns the index after the escape sequence that starts at s[i].
-func escapeEnd(s string, i int) int {
-	i++
-	if i >= len(s) {
-		return i
-	}
-	switch s[i] {
-	case '[': // CSI: parameters, then one byte from @ to ~
-		for i++; i < len(s); i++ {
-			if s[i] >= 0x40 && s[i] <= 0x7e {
-				return i + 1
-			}
-			if s[i] < 0x20 || s[i] > 0x7e {
-				return i // not an escape sequence: keep the text
-			}
-		}
-	case ']': // OSC: ends with BEL or ESC \, at the latest with the line
-		for i++; i < len(s); i++ {
-			if s[i] == 0x07 {
-				return i + 1
-			}
-			if s[i] == 0x1b || s[i] == '\n' {
-				return i
-			}
-		}
-	default:
-		if s[i] < utf8.RuneSelf {
-			return i + 1
-		}
-	}
-	return i
-}
-
 // isTerminal reports whether w is a terminal on which a line can be redrawn.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
@@ -195,4 +149,66 @@ func terminalWidth(w io.Writer) int {
 // NO_COLOR is not set (https://no-color.org).
 func useColor(w io.Writer) bool {
 	return os.Getenv("NO_COLOR") == "" && isTerminal(w)
+}
+
+// printPaths writes paths to standard output, one a line.
+func printPaths(c *console, paths ...string) error {
+	for _, p := range paths {
+		if _, err := fmt.Fprintln(c.Out, oneLine(p, maxErrorLine)); err != nil {
+			return fault.Output.Wrap("print the path", err)
+		}
+	}
+	return nil
+}
+
+func newEncoder(w io.Writer) *json.Encoder {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false) // paths and messages stay readable
+	return enc
+}
+
+// writeJSON writes v as indented JSON.
+func writeJSON(w io.Writer, v any) error {
+	enc := newEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// printJSON writes v to standard output as indented JSON.
+func printJSON(c *console, v any) error {
+	return fault.Output.Wrap("print as JSON", writeJSON(c.Out, v))
+}
+
+// printLine writes v to standard output as a line of JSON.
+func printLine(c *console, v any) error {
+	return fault.Output.Wrap("print", newEncoder(c.Out).Encode(v))
+}
+
+// table writes aligned columns to standard output.
+type table struct {
+	w    *tabwriter.Writer
+	errs []error
+}
+
+func newTable(c *console, heads ...string) *table {
+	t := &table{w: tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)}
+	if len(heads) > 0 {
+		t.line(heads...)
+	}
+	return t
+}
+
+// line adds a row. It removes control characters from the cells, because paths and
+// names in files can contain any.
+func (t *table) line(cells ...string) {
+	for i, s := range cells {
+		indent := s[:len(s)-len(strings.TrimLeft(s, " "))]
+		cells[i] = indent + oneLine(s, maxErrorLine)
+	}
+	_, err := fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+	t.errs = append(t.errs, err)
+}
+
+func (t *table) close(op string) error {
+	return fault.Output.Wrap(op, errors.Join(append(t.errs, t.w.Flush())...))
 }

@@ -29,7 +29,7 @@ func (d *doctorCmd) Run(ctx context.Context, c *console) error {
 	}
 	var err error
 	if d.JSON {
-		err = printJSON(c, "print the report", report)
+		err = printJSON(c, report)
 	} else {
 		err = fault.Output.Wrap("print the report", report.WriteTable(c.Out))
 	}

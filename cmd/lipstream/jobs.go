@@ -93,32 +93,7 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	j, err := cl.Job(ctx, l.Job)
-	if err != nil {
-		return err
-	}
-	events := make(chan struct{}, 1)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	if !l.Follow && !j.State.Ended() {
-		// The stream of a running job does not end. Stop when it pauses: the
-		// events so far come at once.
-		go func() {
-			for {
-				select {
-				case <-events:
-				case <-time.After(time.Second):
-					cancel()
-					return
-				}
-			}
-		}()
-	}
-	err = jobEvents(ctx, cl, l.Job, func(e lipstream.Event, data string) error {
-		select {
-		case events <- struct{}{}:
-		default:
-		}
+	show := eventsTo(func(e lipstream.Event, data string) error {
 		line := data
 		if !l.JSON {
 			line = logLine(e)
@@ -126,10 +101,10 @@ func (l *logsCmd) Run(ctx context.Context, c *console) error {
 		_, err := fmt.Fprintln(c.Out, line)
 		return fault.Output.Wrap("print events", err)
 	})
-	if ctx.Err() != nil && !l.Follow {
-		return nil
+	if l.Follow {
+		return cl.Events(ctx, l.Job, "", show)
 	}
-	return err
+	return cl.PastEvents(ctx, l.Job, show)
 }
 
 // logLine formats an event as a line of text.

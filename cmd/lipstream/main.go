@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -103,9 +104,40 @@ func withHelp(err error, command *kong.Node) error {
 	if !ok || e.Field == "" || command == nil {
 		return err
 	}
-	hint := "see lipstream " + command.Path() + " --help"
-	if e.Hint != "" {
-		hint = e.Hint + "; " + hint
+	helpful := *e
+	if helpful.Hint != "" {
+		helpful.Hint += "; "
 	}
-	return &fault.Error{Kind: e.Kind, Op: e.Op, Field: e.Field, Err: e.Err, Hint: hint}
+	helpful.Hint += "see lipstream " + command.Path() + " --help"
+	return &helpful
+}
+
+// describeFlags completes the help of flags and arguments with their defaults and
+// with the tags of settings that kong does not know: choices and otherwise.
+func describeFlags(node *kong.Node) {
+	for _, a := range node.Positional {
+		describeDefault(a)
+	}
+	for _, f := range node.Flags {
+		if choices := f.Tag.Get("choices"); choices != "" {
+			f.PlaceHolder = strings.ReplaceAll(choices, ",", "|")
+		}
+		describeDefault(f.Value)
+		if node.Name == "submit" && f.Tag.Get("scope") == "local" {
+			f.Hidden = true // the server refuses it
+		}
+	}
+	for _, child := range node.Children {
+		describeFlags(child)
+	}
+}
+
+func describeDefault(v *kong.Value) {
+	text := v.Tag.Get("otherwise")
+	if text == "" && v.HasDefault {
+		text = v.Default
+	}
+	if text != "" && !strings.Contains(v.Help, "Default:") {
+		v.Help += " Default: " + text + "."
+	}
 }

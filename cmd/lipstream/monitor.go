@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/chart"
@@ -23,8 +24,6 @@ type monitorCmd struct {
 	JSON     bool          `name:"json" help:"Print every reading as a line of JSON."`
 }
 
-const monitorOp = "monitor memory"
-
 // Run implements lipstream monitor. It usually runs until Ctrl-C.
 func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	options, err := m.options()
@@ -39,26 +38,11 @@ func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	if m.For > 0 {
-		ctx, stop = context.WithTimeout(ctx, m.For)
-		defer stop()
-	}
-	readings, ended := make(chan memory.Reading, 1), make(chan struct{})
-	options.OnReading = func(r memory.Reading) {
-		select {
-		case readings <- r:
-		case <-ctx.Done():
-		}
-	}
 	if m.PID != 0 {
 		options.Sources = []memory.Source{{Name: fmt.Sprintf("pid:%d", m.PID), Read: func() (int64, int64, error) {
 			u, err := probe.Usage()
 			if errors.Is(err, os.ErrNotExist) {
-				select {
-				case <-ended:
-				default:
-					close(ended) // Read is called from one goroutine only
-				}
+				stop() // the process has ended
 			}
 			return u.Total(), 0, err
 		}}}
@@ -67,27 +51,30 @@ func (m *monitorCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	var failed error
+	options.OnReading = func(r memory.Reading) {
+		if failed = out.show(r); failed != nil {
+			stop()
+		}
+	}
+	if m.For > 0 {
+		defer time.AfterFunc(m.For, stop).Stop()
+	}
 	monitor := memory.NewMonitor(probe, options)
 	monitor.Start(ctx)
-	err = follow(ctx, readings, ended, out)
-	stop()
+	<-ctx.Done()
 	monitor.Stop()
-	return errors.Join(err, out.close(), m.plot(monitor.History(), options))
+	return errors.Join(failed, out.close(), m.plot(monitor.History(), options))
 }
 
 // options checks the flags and returns the options of the monitor.
 func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
-	if o.Warning, err = memory.ParseThreshold(m.Warn); err != nil {
+	o.Interval = m.Interval
+	if o.Warning, o.Critical, err = memory.ParseThresholds(memory.Setting{Name: "warn", Text: m.Warn}, memory.Setting{Name: "alert", Text: m.Alert}); err != nil {
 		return o, err
 	}
-	if o.Critical, err = memory.ParseThreshold(m.Alert); err != nil {
-		return o, err
-	}
-	if o.Interval = m.Interval; o.Interval == 0 {
-		o.Interval = -1 // an explicit 0s is an error, not the default
-	}
-	if err := o.Check(); err != nil {
-		return o, err
+	if m.Interval < memory.MinInterval {
+		return o, fault.Field("interval", m.Interval.String(), "is too short", fmt.Sprintf("set it to at least %v", memory.MinInterval))
 	}
 	if m.For < 0 {
 		return o, fault.Field("for", m.For.String(), "is negative", "set it to a positive time, or leave it out")
@@ -96,26 +83,9 @@ func (m *monitorCmd) options() (o memory.MonitorOptions, err error) {
 		return o, fault.Field("pid", fmt.Sprint(m.PID), "is negative", "set it to the ID of a process")
 	}
 	if m.Plot != "" {
-		return o, chart.CheckPath(m.Plot)
+		return o, chart.CheckPath("plot", m.Plot)
 	}
 	return o, nil
-}
-
-// follow shows readings until ctx ends, the watched process ends or the output
-// cannot be written.
-func follow(ctx context.Context, readings <-chan memory.Reading, ended <-chan struct{}, out *monitorOutput) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ended:
-			return nil
-		case r := <-readings:
-			if err := out.show(r); err != nil {
-				return err
-			}
-		}
-	}
 }
 
 // plot draws the used share of each memory, so that memories of different sizes and
@@ -139,10 +109,13 @@ func monitorChart(history []memory.Reading, o memory.MonitorOptions) chart.Chart
 		}
 	}
 	c := chart.Chart{Title: "Memory in use", X: "time (s)", Y: "memory in use (GiB)"}
+	value := func(bytes, _ int64) float64 { return float64(bytes) / (1 << 30) }
 	if shares {
 		c.Y = "memory in use (%)"
+		value = func(bytes, total int64) float64 { return 100 * float64(bytes) / float64(total) }
 	}
-	index, totals := map[string]int{}, map[int64]bool{}
+	var totals []int64 // that are known
+	index := map[string]int{}
 	for _, r := range history {
 		for _, w := range r.Watched {
 			i, ok := index[w.Name]
@@ -150,36 +123,31 @@ func monitorChart(history []memory.Reading, o memory.MonitorOptions) chart.Chart
 				i = len(c.Series)
 				index[w.Name] = i
 				c.Series = append(c.Series, chart.Series{Name: watchedName(r, w)})
-				if w.Total > 0 {
-					totals[w.Total] = true
+				if w.Total > 0 && !slices.Contains(totals, w.Total) {
+					totals = append(totals, w.Total)
 				}
 			}
 			s := &c.Series[i]
 			s.X = append(s.X, r.Time.Sub(history[0].Time).Seconds())
-			if shares {
-				s.Y = append(s.Y, 100*float64(w.Used)/float64(w.Total))
-			} else {
-				s.Y = append(s.Y, float64(w.Used)/(1<<30))
-			}
+			s.Y = append(s.Y, value(w.Used, w.Total))
 		}
 	}
 	for _, l := range []struct {
 		name string
 		at   memory.Threshold
 	}{{"warning", o.Warning}, {"alert", o.Critical}} {
-		name := l.name + " at " + l.at.String()
+		line := chart.Line{Name: l.name + " at " + l.at.String()}
 		switch {
 		case shares:
-			c.Lines = append(c.Lines, chart.Line{Name: name, Y: 100 * l.at.Fraction})
+			line.Y = 100 * l.at.Fraction
 		case l.at.Bytes > 0:
-			c.Lines = append(c.Lines, chart.Line{Name: name, Y: float64(l.at.Bytes) / (1 << 30)})
-		default: // one line for all only if the totals are equal
-			for total := range totals {
-				if len(totals) == 1 {
-					c.Lines = append(c.Lines, chart.Line{Name: name, Y: float64(l.at.Of(total)) / (1 << 30)})
-				}
-			}
+			line.Y = value(l.at.Bytes, 0)
+		case len(totals) == 1:
+			line.Y = value(l.at.Of(totals[0]), 0)
+		default: // one line for all is only right if the totals are equal
+			continue
 		}
+		c.Lines = append(c.Lines, line)
 	}
 	return c
 }

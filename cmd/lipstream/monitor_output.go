@@ -62,43 +62,34 @@ func (o *monitorOutput) close() error {
 
 func (o *monitorOutput) show(r memory.Reading) error {
 	lines := readingLines(r)
+	var texts []string
+	var rows [][]string
+	for _, l := range lines {
+		texts, rows = append(texts, l.text()), append(rows, l.csv())
+	}
+	if r.Err != nil {
+		texts = append(texts, "error: "+oneLine(r.Err.Error(), maxErrorLine))
+	}
 	if o.csv != nil {
-		var rows [][]string
-		for _, l := range lines {
-			rows = append(rows, l.csv())
-		}
 		if err := o.writeRows(rows); err != nil {
 			return err
 		}
 	}
 	var err error
+	at := r.Time.Format(time.DateTime)
 	switch {
 	case o.asJSON != nil:
 		err = o.asJSON.Encode(readingJSON(r, lines))
 	case o.redraw:
-		err = o.block(r, lines)
+		err = o.block(append([]string{at + "   press Ctrl-C to stop"}, texts...))
 	default:
-		parts := []string{r.Time.Format(time.DateTime)}
-		for _, l := range lines {
-			parts = append(parts, l.text())
-		}
-		if r.Err != nil {
-			parts = append(parts, "error: "+oneLine(r.Err.Error(), maxErrorLine))
-		}
-		_, err = fmt.Fprintln(o.out, strings.Join(parts, "; "))
+		_, err = fmt.Fprintln(o.out, strings.Join(append([]string{at}, texts...), "; "))
 	}
-	return fault.Output.Wrap(monitorOp, err)
+	return fault.Output.Wrap("monitor memory", err)
 }
 
 // block redraws the block of lines. It writes once, which avoids flicker.
-func (o *monitorOutput) block(r memory.Reading, lines []readingLine) error {
-	texts := []string{r.Time.Format(time.DateTime) + "   press Ctrl-C to stop"}
-	for _, l := range lines {
-		texts = append(texts, l.text())
-	}
-	if r.Err != nil {
-		texts = append(texts, "error: "+oneLine(r.Err.Error(), maxErrorLine))
-	}
+func (o *monitorOutput) block(texts []string) error {
 	// Lines must not wrap: o.rows counts one row for each.
 	width := terminalWidth(o.out) - 1
 	var b strings.Builder
@@ -106,10 +97,7 @@ func (o *monitorOutput) block(r memory.Reading, lines []readingLine) error {
 		fmt.Fprintf(&b, "\x1b[%dA", o.rows)
 	}
 	for _, text := range texts {
-		if runes := []rune(text); len(runes) > width {
-			text = string(runes[:max(0, width)])
-		}
-		b.WriteString("\r" + text + "\x1b[K\n")
+		b.WriteString("\r" + fit(text, nil, width) + "\x1b[K\n")
 	}
 	b.WriteString("\x1b[J")
 	o.rows = len(texts)
@@ -193,23 +181,19 @@ func (l readingLine) text() string {
 
 // csv returns the columns of csvHead; unknown values are empty.
 func (l readingLine) csv() []string {
-	number := func(v float64, known bool) string {
-		if !known {
+	number := func(v float64, decimals int) string {
+		if v <= 0 {
 			return ""
 		}
-		return strconv.FormatFloat(v, 'f', 1, 64)
+		return strconv.FormatFloat(v, 'f', decimals, 64)
 	}
 	busy := ""
 	if l.Utilisation != nil {
-		busy = number(100**l.Utilisation, true)
-	}
-	total := ""
-	if l.Total > 0 {
-		total = strconv.FormatInt(l.Total, 10)
+		busy = fmt.Sprintf("%.1f", 100**l.Utilisation)
 	}
 	return []string{
-		l.Time.UTC().Format("2006-01-02T15:04:05.000Z"), l.Source, l.Name, strconv.FormatInt(l.Used, 10), total, l.Level,
-		busy, number(l.Temperature, l.Temperature > 0), number(l.Power, l.Power > 0),
+		l.Time.UTC().Format("2006-01-02T15:04:05.000Z"), l.Source, l.Name, strconv.FormatInt(l.Used, 10), number(float64(l.Total), 0), l.Level,
+		busy, number(l.Temperature, 1), number(l.Power, 1),
 	}
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -9,113 +8,65 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
 // reporter shows the events of a job. It is safe for concurrent use. Close must be
 // called before anything else is written to the terminal, such as an error: it
-// erases the progress bar. Events after Close are dropped.
-type reporter interface {
-	lipstream.Observer
-	// Close returns the first error of writing JSON. Errors of writing text are
-	// ignored. It may be called more than once.
-	Close() error
-}
+// erases the progress bar. Events after Close, and after an error, are dropped.
+type reporter struct {
+	show  func(lipstream.Event) error // called by one goroutine at a time
+	clear func()                      // erases what is not permanent; may be nil
+	lost  func()                      // called after the first error of show; may be nil
 
-// reporterKind is a kind of reporter.
-type reporterKind int
-
-const (
-	quietReporter reporterKind = iota // nothing
-	barReporter                       // one line, redrawn in place
-	linesReporter                     // a line every few seconds, for logs
-	jsonReporter                      // every event as a line of JSON
-)
-
-// chooseReporter returns the kind of reporter for a command's flags, and its writer:
-// standard output for JSON, standard error otherwise. JSON takes precedence over
-// quiet.
-func chooseReporter(c *console, asJSON, quiet bool) (reporterKind, io.Writer) {
-	switch {
-	case asJSON:
-		return jsonReporter, c.Out
-	case quiet:
-		return quietReporter, c.Err
-	case isTerminal(c.Err):
-		return barReporter, c.Err
-	}
-	return linesReporter, c.Err
-}
-
-// reporterOptions configures newReporter. Commands set only Lost; tests set the rest.
-type reporterOptions struct {
-	Width func() int       // returns the columns of the terminal; nil asks the terminal
-	Color *bool            // nil asks the terminal and NO_COLOR
-	Now   func() time.Time // nil is time.Now
-	Lost  func()           // called if JSON events cannot be written; may be nil
-}
-
-// newReporter returns a reporter that writes to out.
-func newReporter(kind reporterKind, out io.Writer, o reporterOptions) reporter {
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	if o.Width == nil {
-		o.Width = func() int { return terminalWidth(out) }
-	}
-	if o.Color == nil {
-		o.Color = new(useColor(out))
-	}
-	switch kind {
-	case barReporter:
-		return &bar{out: out, width: o.Width, color: *o.Color, now: o.Now}
-	case linesReporter:
-		return &lines{out: out, now: o.Now}
-	case jsonReporter:
-		return &jsonLines{enc: newEncoder(out), lost: o.Lost}
-	}
-	return quiet{}
-}
-
-// quiet shows nothing.
-type quiet struct{}
-
-func (quiet) Observe(lipstream.Event) {}
-func (quiet) Close() error            { return nil }
-
-// jsonLines writes every event as one line of JSON.
-type jsonLines struct {
 	mu     sync.Mutex
-	enc    *json.Encoder
-	lost   func() // called once, after the first error; may be nil
 	err    error
 	closed bool
 }
 
-func newEncoder(w io.Writer) *json.Encoder {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false) // paths and messages stay readable
-	return enc
+// newReporter returns the reporter for a command's flags: every event as a line of
+// JSON on standard output, or nothing, or on standard error one line that is redrawn
+// (on a terminal) or a line every few seconds. JSON takes precedence over quiet. lost
+// is called if JSON cannot be written; errors of writing text are ignored.
+func newReporter(c *console, asJSON, quiet bool, lost func()) *reporter {
+	switch {
+	case asJSON:
+		enc := newEncoder(c.Out)
+		return &reporter{lost: lost, show: func(e lipstream.Event) error {
+			return fault.Output.Wrap("print events", enc.Encode(e))
+		}}
+	case quiet:
+		return &reporter{show: func(lipstream.Event) error { return nil }}
+	case isTerminal(c.Err):
+		b := newBar(c.Err)
+		return &reporter{show: b.show, clear: b.clear}
+	}
+	l := &lines{out: c.Err, now: time.Now}
+	return &reporter{show: l.show}
 }
 
-// Observe writes e. After an error it writes nothing more, because half a line may
-// have been written.
-func (j *jsonLines) Observe(e lipstream.Event) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.err == nil && !j.closed {
-		j.err = j.enc.Encode(e)
-		if j.err != nil && j.lost != nil {
-			j.lost()
-		}
+// Observe implements lipstream.Observer.
+func (r *reporter) Observe(e lipstream.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed || r.err != nil {
+		return
+	}
+	if r.err = r.show(e); r.err != nil && r.lost != nil {
+		r.lost()
 	}
 }
 
-func (j *jsonLines) Close() error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.closed = true
-	return j.err
+// Close returns the first error of showing an event. It may be called more than once.
+func (r *reporter) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed && r.clear != nil {
+		r.clear()
+	}
+	r.closed = true
+	return r.err
 }
 
 // lineInterval is the time between progress lines within a phase.
@@ -123,46 +74,33 @@ const lineInterval = 5 * time.Second
 
 // lines writes plain lines, for logs and pipes.
 type lines struct {
-	mu     sync.Mutex
-	out    io.Writer
-	now    func() time.Time
-	phase  string
-	last   time.Time // when a progress line was last written
-	closed bool
+	out   io.Writer
+	now   func() time.Time
+	phase string
+	last  time.Time // when a progress line was last written
 }
 
-func (l *lines) Observe(e lipstream.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return
-	}
+func (l *lines) show(e lipstream.Event) error {
 	if text := notice(e); text != "" {
 		l.print(text)
-		return
+		return nil
 	}
 	if e.Type == lipstream.EventError {
-		return // printError prints it
+		return nil // printError prints it
 	}
 	now, changed := l.now(), e.Phase != "" && e.Phase != l.phase
 	if !changed && (e.Type != lipstream.EventProgress || now.Sub(l.last) < lineInterval) {
-		return
+		return nil
 	}
 	if e.Phase != "" {
 		l.phase = e.Phase
 	}
 	l.last = now
 	l.print(strings.Join(append([]string{phasePercent(l.phase, e)}, facts(e)...), ", "))
+	return nil
 }
 
 func (l *lines) print(text string) { _, _ = fmt.Fprintln(l.out, text) }
-
-func (l *lines) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closed = true
-	return nil
-}
 
 // notice returns the permanent line for an event, or "".
 func notice(e lipstream.Event) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,13 +58,33 @@ func script() []struct {
 	}
 }
 
+// kind makes a reporter that writes to a buffer.
+type kind func(out *bytes.Buffer, now func() time.Time) *reporter
+
+func barKind(width int, color bool) kind {
+	return func(out *bytes.Buffer, now func() time.Time) *reporter {
+		b := &bar{out: out, width: func() int { return width }, color: color, now: now}
+		return &reporter{show: b.show, clear: b.clear}
+	}
+}
+
+func linesKind(out *bytes.Buffer, now func() time.Time) *reporter {
+	return &reporter{show: (&lines{out: out, now: now}).show}
+}
+
+func jsonKind(out *bytes.Buffer, _ func() time.Time) *reporter {
+	return newReporter(&console{Out: out, Err: io.Discard}, true, false, nil)
+}
+
+func quietKind(out *bytes.Buffer, _ func() time.Time) *reporter {
+	return newReporter(&console{Out: out, Err: out}, false, true, nil)
+}
+
 // play sends the script to a reporter with a fake clock, and returns its output.
-func play(kind reporterKind, width int, color bool) string {
+func play(k kind) string {
 	var out bytes.Buffer
 	now := time.Unix(1000, 0)
-	r := newReporter(kind, &out, reporterOptions{
-		Width: func() int { return width }, Color: &color, Now: func() time.Time { return now },
-	})
+	r := k(&out, func() time.Time { return now })
 	for _, s := range script() {
 		now = now.Add(s.pause)
 		r.Observe(s.event)
@@ -77,23 +98,21 @@ func play(kind reporterKind, width int, color bool) string {
 
 func TestReportersGolden(t *testing.T) {
 	tests := []struct {
-		file  string
-		kind  reporterKind
-		width int
-		color bool
+		file string
+		kind kind
 	}{
-		{"bar-100.txt", barReporter, 100, false},
-		{"bar-60.txt", barReporter, 60, false},
-		{"bar-20.txt", barReporter, 20, false},
-		{"bar-color.txt", barReporter, 100, true},
-		{"lines.txt", linesReporter, 80, false},
-		{"events.jsonl", jsonReporter, 80, false},
-		{"quiet.txt", quietReporter, 80, false},
+		{"bar-100.txt", barKind(100, false)},
+		{"bar-60.txt", barKind(60, false)},
+		{"bar-20.txt", barKind(20, false)},
+		{"bar-color.txt", barKind(100, true)},
+		{"lines.txt", linesKind},
+		{"events.jsonl", jsonKind},
+		{"quiet.txt", quietKind},
 	}
 	for _, tt := range tests {
 		t.Run(tt.file, func(t *testing.T) {
-			got := play(tt.kind, tt.width, tt.color)
-			if tt.kind == barReporter {
+			got := play(tt.kind)
+			if strings.HasPrefix(tt.file, "bar-") {
 				// One redraw per line, control characters visible.
 				got = strings.NewReplacer("\r", "\\r\n", "\x1b", "\\e", "\n", "\\n\n").Replace(got) + "\n"
 			}
@@ -121,7 +140,7 @@ func TestReportersGolden(t *testing.T) {
 // the permanent lines may remain.
 func TestBarStaysInOneRow(t *testing.T) {
 	for width := 1; width <= 140; width++ {
-		screen := play(barReporter, width, false)
+		screen := play(barKind(width, false))
 		for _, row := range strings.Split(screen, "\n") {
 			for _, draw := range strings.Split(row, "\r") {
 				text := strings.TrimRight(draw, " ")
@@ -160,7 +179,7 @@ func visible(s string) string {
 
 func TestBarIsGoneAfterError(t *testing.T) {
 	var out bytes.Buffer
-	r := newReporter(barReporter, &out, reporterOptions{})
+	r := barKind(80, false)(&out, time.Now)
 	r.Observe(lipstream.Event{Type: lipstream.EventProgress, Phase: "frames", Frame: 5, Frames: 10})
 	r.Observe(lipstream.Event{Type: lipstream.EventError, Message: "printed by printError"})
 	if err := r.Close(); err != nil {
@@ -175,17 +194,18 @@ func TestBarIsGoneAfterError(t *testing.T) {
 // TestJSONFormat checks that every line can be read back, and that Close returns the
 // first error of the writer.
 func TestJSONFormat(t *testing.T) {
-	for line := range strings.Lines(play(jsonReporter, 80, false)) {
+	for line := range strings.Lines(play(jsonKind)) {
 		var e lipstream.Event
 		if err := json.Unmarshal([]byte(line), &e); err != nil {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
-	r := newReporter(jsonReporter, &failingWriter{}, reporterOptions{})
+	lost := 0
+	r := newReporter(&console{Out: &failingWriter{}}, true, false, func() { lost++ })
 	r.Observe(lipstream.Event{})
 	r.Observe(lipstream.Event{})
-	if err := r.Close(); err == nil || err.Error() != "write 1 failed" {
-		t.Errorf("Close: %v", err)
+	if err := r.Close(); err == nil || err.Error() != "print events: write 1 failed" || lost != 1 {
+		t.Errorf("Close: %v, lost %d times", err, lost)
 	}
 }
 
@@ -197,8 +217,8 @@ func (w *failingWriter) Write([]byte) (int, error) {
 }
 
 func TestReportersAreConcurrent(t *testing.T) {
-	for _, kind := range []reporterKind{quietReporter, barReporter, linesReporter, jsonReporter} {
-		r := newReporter(kind, &bytes.Buffer{}, reporterOptions{})
+	for _, k := range []kind{quietKind, barKind(80, false), linesKind, jsonKind} {
+		r := k(&bytes.Buffer{}, time.Now)
 		var wg sync.WaitGroup
 		for range 4 {
 			wg.Go(func() {
@@ -215,20 +235,16 @@ func TestReportersAreConcurrent(t *testing.T) {
 	}
 }
 
-func TestChooseReporter(t *testing.T) {
-	var out, err bytes.Buffer
-	c := &console{Out: &out, Err: &err}
-	tests := []struct {
+// TestNewReporter checks what is written where, for the flags of a command.
+func TestNewReporter(t *testing.T) {
+	for _, tt := range []struct {
 		json, quiet bool
-		want        reporterKind
-	}{{false, false, linesReporter}, {false, true, quietReporter}, {true, false, jsonReporter}, {true, true, jsonReporter}}
-	for _, tt := range tests {
-		got, w := chooseReporter(c, tt.json, tt.quiet)
-		if got != tt.want {
-			t.Errorf("json %v quiet %v: %v", tt.json, tt.quiet, got)
-		}
-		if (w == c.Out) != tt.json {
-			t.Errorf("json %v quiet %v: wrong stream", tt.json, tt.quiet)
+		out, err    bool // something is written there
+	}{{false, false, false, true}, {false, true, false, false}, {true, false, true, false}, {true, true, true, false}} {
+		var out, err bytes.Buffer
+		newReporter(&console{Out: &out, Err: &err}, tt.json, tt.quiet, nil).Observe(lipstream.Event{Type: lipstream.EventWarning, Message: "x"})
+		if (out.Len() > 0) != tt.out || (err.Len() > 0) != tt.err {
+			t.Errorf("json %v quiet %v: out %q, err %q", tt.json, tt.quiet, out.String(), err.String())
 		}
 	}
 }

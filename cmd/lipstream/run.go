@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
 )
 
 type runCmd struct {
@@ -30,14 +33,13 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	if r.DryRun {
 		return r.dryRun(ctx, c, job)
 	}
-	kind, w := chooseReporter(c, r.JSON, r.Quiet)
 	// The job is cancelled when nothing reads its events any more.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	progress := newReporter(kind, w, reporterOptions{Lost: cancel})
+	progress := newReporter(c, r.JSON, r.Quiet, cancel)
 	result, err := lipstream.Run(ctx, job, progress)
 	if closeErr := progress.Close(); closeErr != nil {
-		err = fault.Output.Wrap("print events", closeErr)
+		err = closeErr
 	}
 	if err == nil && !r.JSON && !r.Quiet {
 		printReport(c.Err, result.Report)
@@ -47,4 +49,47 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 		err = reportErr
 	}
 	return err
+}
+
+// dryRun prints the estimate of a job.
+func (r *runCmd) dryRun(ctx context.Context, c *console, job lipstream.Job) error {
+	warnings := lipstream.ObserverFunc(func(e lipstream.Event) {
+		if e.Type == lipstream.EventWarning && !r.Quiet {
+			fmt.Fprintln(c.Err, notice(e)) // informational, so a failure does not matter
+		}
+	})
+	estimate, err := lipstream.DryRun(ctx, job, warnings)
+	if err != nil {
+		return err
+	}
+	if r.JSON {
+		return printJSON(c, estimate)
+	}
+	return printEstimate(c, estimate)
+}
+
+func printEstimate(c *console, p lipstream.Estimate) error {
+	t := newTable(c)
+	row := func(name, format string, args ...any) { t.line(name, fmt.Sprintf(format, args...)) }
+	row("engine", "%s (%s)", p.Engine, p.Why)
+	row("video", "%dx%d, %.4g frames per second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
+	row("voice", "%.1f s, %.1f s of it speech", p.Voice, p.Speech)
+	if p.Windows > 0 {
+		m := p.Plan
+		row("windows", "%d of %d frames, overlapping by %d; every scene cut adds one", p.Windows, m.Frames, p.Overlap)
+		row("steps", "%d (%s), %d of them full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
+		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
+		row("plan", "%s", m)
+		row("budget", "%s (%s); the job needs about %s", memory.Size(p.Budget), fault.Flags(p.BudgetFrom), memory.Size(p.Needs))
+		for _, s := range p.Stages {
+			held := ""
+			if s.Memory > 0 {
+				held = ", " + memory.Size(s.Memory)
+			}
+			row(s.Name, "%.3g s per %s%s", s.Seconds, s.Per, held)
+		}
+		row("time", "about %s, if nothing else is running", clock(time.Duration(p.Seconds*float64(time.Second))))
+	}
+	row("memory", "at most %s during this dry run", memory.Size(p.MemoryPeak))
+	return t.close("print the estimate")
 }

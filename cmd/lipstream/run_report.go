@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/chart"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 )
@@ -26,27 +26,26 @@ const writeReportOp = "write the report"
 // check reports before the job starts whether the reports can be written. They
 // must not replace an input, which can be a PNG as well.
 func (r *reportFlags) check(dryRun bool, inputs ...string) error {
-	if r.Report == "" && r.ReportPlot == "" {
-		return nil
-	}
-	if dryRun {
+	if dryRun && (r.Report != "" || r.ReportPlot != "") {
 		return fault.Field("dry_run", "", "writes no report", "leave out `report` and `report_plot`")
 	}
-	if r.Report != "" {
-		if !strings.EqualFold(filepath.Ext(r.Report), ".json") {
-			return fault.Field("report", r.Report, "is not the name of a JSON file", "choose a name that ends in .json")
-		}
-		if err := checkWritable(r.Report, inputs); err != nil {
+	if r.Report != "" && !strings.EqualFold(filepath.Ext(r.Report), ".json") {
+		return fault.Field("report", r.Report, "is not the name of a JSON file", "choose a name that ends in .json")
+	}
+	if r.ReportPlot != "" {
+		if err := chart.CheckPath("report_plot", r.ReportPlot); err != nil {
 			return err
 		}
 	}
-	if r.ReportPlot == "" {
-		return nil
+	for _, path := range []string{r.Report, r.ReportPlot} {
+		if path == "" {
+			continue
+		}
+		if err := checkWritable(path, inputs); err != nil {
+			return err
+		}
 	}
-	if err := chart.CheckPath(r.ReportPlot); err != nil {
-		return err
-	}
-	return checkWritable(r.ReportPlot, inputs)
+	return nil
 }
 
 // checkWritable reports whether a new file can replace path. It creates one,
@@ -62,24 +61,18 @@ func checkWritable(path string, inputs []string) error {
 			}
 		}
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".lipstream-report-*")
+	f, err := disk.Create(path)
 	if err != nil {
 		return fault.Output.Wrap(writeReportOp+" "+path, fmt.Errorf("its folder cannot be written: %w", fault.WithoutPath(err)), "choose a folder that exists and that you may write to")
 	}
-	_ = f.Close()
-	return os.Remove(f.Name())
+	return f.Close()
 }
 
 // write writes the files that were requested.
 func (r *reportFlags) write(report *lipstream.Report) error {
 	if r.Report != "" {
-		var b bytes.Buffer
-		enc := newEncoder(&b)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(report); err != nil {
-			return fault.Internal.Wrap(writeReportOp+" "+r.Report, err)
-		}
-		if err := os.WriteFile(r.Report, b.Bytes(), 0o644); err != nil {
+		err := disk.Write(r.Report, 0o644, func(w io.Writer) error { return writeJSON(w, report) })
+		if err != nil {
 			return fault.Output.Wrap(writeReportOp+" "+r.Report, fault.WithoutPath(err), "check the folder and the free disk space")
 		}
 	}

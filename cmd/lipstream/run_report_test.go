@@ -121,8 +121,8 @@ func TestReportPathsAreChecked(t *testing.T) {
 	}{
 		{reportFlags{Report: "r.txt"}, false, fault.Usage, "`report`: r.txt is not the name of a JSON file"},
 		{reportFlags{Report: "out.mp4"}, false, fault.Usage, "out.mp4 is not the name of a JSON file"},
-		{reportFlags{ReportPlot: "r.jpg"}, false, fault.Usage, "r.jpg"},
-		{reportFlags{ReportPlot: filepath.Join(dir, "r")}, false, fault.Usage, "cannot be told from its name"},
+		{reportFlags{ReportPlot: "`report_plot`: r.jpg is not the name"}, false, fault.Usage, "r.jpg"},
+		{reportFlags{ReportPlot: filepath.Join(dir, "r")}, false, fault.Usage, "is not the name of a PNG or SVG file"},
 		{reportFlags{Report: filepath.Join(dir, "r.json")}, true, fault.Usage, "`dry_run`: writes no report"},
 		{reportFlags{Report: filepath.Join(dir, "none", "r.json")}, false, fault.Output, "cannot be written"},
 		{reportFlags{ReportPlot: filepath.Join(dir, "none", "r.svg")}, false, fault.Output, "cannot be written"},

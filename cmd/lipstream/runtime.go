@@ -38,7 +38,7 @@ func (r *runtimeInstallCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	return printPath(c, "print the folder", dir)
+	return printPaths(c, dir)
 }
 
 // chooseCUDA returns the CUDA runtime for the driver and the newest card of this machine.
@@ -89,7 +89,7 @@ func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 		rows = append(rows, row)
 	}
 	if r.JSON {
-		return printJSON(c, "print the list", rows)
+		return printJSON(c, rows)
 	}
 	t := newTable(c, "NAME", "VERSION", "FOUND", "WHERE")
 	for _, row := range rows {
@@ -112,5 +112,5 @@ func (r *runtimePathCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	return printPath(c, "print the path", lib.Path)
+	return printPaths(c, lib.Path)
 }

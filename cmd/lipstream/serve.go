@@ -83,26 +83,18 @@ func dataDir(given, variable, name string) (string, error) {
 	return dir, fault.Internal.Wrap("find the folder "+given, err)
 }
 
-// loopback reports whether only this machine can reach an address.
-func loopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 // check reports flags that would be unsafe or cannot work.
 func (s *serveCmd) check(token string) error {
 	for _, a := range []struct{ flag, address string }{{"listen", s.Listen}, {"workers_listen", s.WorkersListen}} {
 		if a.address == "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(a.address); err != nil {
+		host, _, err := net.SplitHostPort(a.address)
+		if err != nil {
 			return fault.Field(a.flag, strconv.Quote(a.address), "is not of the form HOST:PORT", "write it like 127.0.0.1:8448")
 		}
-		if !loopback(a.address) && token == "" {
+		local := host == "localhost" || net.ParseIP(host).IsLoopback()
+		if !local && token == "" {
 			return fault.Field(a.flag, a.address, "can be reached from other machines without a token",
 				"create a token (openssl rand -hex 32 > token) and set `token_file` to its file")
 		}
@@ -161,11 +153,13 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	if err := q.Share(ctx, "media", objects.URL()); err != nil {
 		return err
 	}
-	thresholds, err := s.thresholds(log)
+	warning, critical, err := memory.ParseThresholds(memory.Setting{Name: "memory_warning", Text: s.MemoryWarning}, memory.Setting{Name: "memory_alert", Text: s.MemoryAlert})
 	if err != nil {
 		return err
 	}
-	monitor := memory.NewMonitor(memory.Probe{}, thresholds)
+	monitor := memory.NewMonitor(memory.Probe{}, memory.MonitorOptions{
+		Warning: warning, Critical: critical, OnAlert: func(a memory.Alert) { log.Warn("memory", "alert", a.String()) },
+	})
 	monitor.Start(ctx)
 	defer monitor.Stop()
 
@@ -173,7 +167,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	options := server.Options{
 		Queue: q, Store: objects, Dir: dir, Listen: s.Listen, Token: token, Roots: s.Root, AllowHosts: s.AllowHost,
 		MaxUpload: int64(s.MaxUpload), MaxStored: int64(s.MaxStored), MaxQueued: s.MaxQueued, Retention: s.Retention,
-		Limits: limits, Monitor: monitor, Warning: thresholds.Warning, Critical: thresholds.Critical, Page: page, Log: log, Version: lipstream.Version(),
+		Limits: limits, Monitor: monitor, Warning: warning, Critical: critical, Page: page, Log: log, Version: lipstream.Version(),
 	}
 	var w *worker.Worker
 	if s.Slots != 0 {
@@ -187,24 +181,6 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	return s.run(ctx, c, srv, w, q, log)
-}
-
-// thresholds returns the options for monitoring this machine's memory.
-func (s *serveCmd) thresholds(log *slog.Logger) (memory.MonitorOptions, error) {
-	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { log.Warn("memory", "alert", a.String()) }}
-	var err error
-	for _, t := range []struct {
-		value string
-		to    *memory.Threshold
-	}{{s.MemoryWarning, &o.Warning}, {s.MemoryAlert, &o.Critical}} {
-		if t.value == "" {
-			continue
-		}
-		if *t.to, err = memory.ParseThreshold(t.value); err != nil {
-			return o, err
-		}
-	}
-	return o, o.Check()
 }
 
 // worker creates the worker of this machine.

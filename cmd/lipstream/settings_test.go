@@ -22,7 +22,7 @@ import (
 // samples holds values for settings that have checks beyond their tags.
 var samples = map[string]string{
 	"fps": "30000/1001", "face": "2", "start": "1m30.5s", "end": "1m31s", "device": "cpu", "models": "folder", "guidance": "2.5",
-	"resolution": "256", "vae_tile": "256", "parity": "paste", "memory_limit": "3000000000", "memory_warning": "50%", "memory_alert": "60%",
+	"resolution": "256", "vae_tile": "256", "parity": "paste", "memory_limit": "3000000000", "memory_warning": "50%", "memory_alert": "80%",
 }
 
 // sampleOf returns a value of the setting that is allowed and not its default.
@@ -67,7 +67,7 @@ func TestEverySettingIsEverywhere(t *testing.T) {
 				if command == "submit" && f.Local {
 					continue
 				}
-				if _, err := parser.Parse([]string{command, "--video=v.mp4", "--audio=a.wav", "--output=o.mp4", "--" + f.Flag() + "=" + sampleOf(f)}); err != nil {
+				if _, err := parser.Parse([]string{command, "--video=v.mp4", "--audio=a.wav", "--output=o.mp4", "--" + strings.ReplaceAll(f.Name, "_", "-") + "=" + sampleOf(f)}); err != nil {
 					t.Errorf("lipstream %s: %v", command, err)
 				}
 				got := app.Run.Settings

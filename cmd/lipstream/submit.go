@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
-
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -127,18 +125,14 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 			in.to.Path = in.path
 			continue
 		}
-		var progress func(sent, size int64)
-		if isTerminal(c.Err) && !s.Quiet && !s.JSON {
-			var bar *progressbar.ProgressBar
-			progress = func(sent, size int64) {
-				if bar == nil {
-					bar = progressbar.NewOptions64(size, progressbar.OptionSetWriter(c.Err), progressbar.OptionShowBytes(true),
-						progressbar.OptionSetDescription("upload "+filepath.Base(in.path)), progressbar.OptionClearOnFinish())
-				}
-				_ = bar.Set64(sent)
+		bar := newByteBar(c)
+		in.to.Upload, err = cl.Upload(ctx, in.path, func(sent, size int64) {
+			if bar.redraws && !s.Quiet && !s.JSON {
+				bar.show("upload "+filepath.Base(in.path), sent, size)
 			}
-		}
-		if in.to.Upload, err = cl.Upload(ctx, in.path, progress); err != nil {
+		})
+		bar.clear()
+		if err != nil {
 			return err
 		}
 	}
@@ -170,35 +164,34 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 // followJob shows a job until it ends. It returns the error of the job if it
 // failed.
 func followJob(ctx context.Context, c *console, cl *client.Client, id string, asJSON, quiet bool) error {
-	kind, w := chooseReporter(c, asJSON, quiet)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	show := newReporter(kind, w, reporterOptions{Lost: cancel})
+	show := newReporter(c, asJSON, quiet, cancel)
 	var failed error
-	err := jobEvents(ctx, cl, id, func(e lipstream.Event, _ string) error {
+	err := cl.Events(ctx, id, "", eventsTo(func(e lipstream.Event, _ string) error {
 		if e.Type == lipstream.EventError {
 			failed = &fault.Error{Kind: fault.Kind(e.ExitCode), Op: "job " + id, Err: errors.New(e.Message), Hint: e.Hint}
 		}
 		show.Observe(e)
 		return nil
-	})
-	if closeErr := show.Close(); closeErr != nil && err == nil {
-		err = fault.Output.Wrap("print events", closeErr)
+	}))
+	if closeErr := show.Close(); closeErr != nil {
+		err = closeErr // err is only its consequence
 	}
 	return errors.Join(err, failed)
 }
 
-// jobEvents calls f with each event of a job and its JSON until the job ends. It skips
-// changes of the job's state.
-func jobEvents(ctx context.Context, cl *client.Client, id string, f func(e lipstream.Event, data string) error) error {
-	return cl.Events(ctx, id, "", func(e client.Event) error {
+// eventsTo returns a function for a client that calls f with each event of a job and
+// its JSON. It skips changes of the job's state.
+func eventsTo(f func(e lipstream.Event, data string) error) func(client.Event) error {
+	return func(e client.Event) error {
 		if e.Type == "state" {
 			return nil
 		}
 		var v lipstream.Event
 		if err := json.Unmarshal([]byte(e.Data), &v); err != nil {
-			return fault.Internal.Wrap("read an event of job "+id, err)
+			return fault.Internal.Wrap("read an event", err)
 		}
 		return f(v, e.Data)
-	})
+	}
 }

@@ -37,23 +37,20 @@ type maker struct {
 // comes nearer and tilts in noise before a blurred background, and its voice.
 func newMaker(ctx context.Context, tools media.Tools, dir string, o RunOptions) (*maker, error) {
 	m := &maker{tools: tools, dir: dir, piece: o.Video, voice: o.Audio}
-	if m.voice == "" {
-		m.voice = filepath.Join(dir, "speech.wav")
-		if err := os.WriteFile(m.voice, demo.Speech, 0o600); err != nil {
-			return nil, fault.Output.Wrap("write "+m.voice, err)
+	voice, portrait := filepath.Join(dir, "speech.wav"), filepath.Join(dir, "portrait.png")
+	for path, data := range map[string][]byte{voice: demo.Speech, portrait: demo.Portrait} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			return nil, fault.Output.Wrap("write "+path, err)
 		}
 	}
+	m.voice = cmp.Or(m.voice, voice)
 	if m.piece != "" {
 		return m, nil
-	}
-	portrait := filepath.Join(dir, "portrait.png")
-	if err := os.WriteFile(portrait, demo.Portrait, 0o600); err != nil {
-		return nil, fault.Output.Wrap("write "+portrait, err)
 	}
 	m.piece = filepath.Join(dir, "piece.mp4")
 	piece := cmp.Or(o.piece, pieceSeconds)
 	// No B-frames: a copy could not be cut to the frame with them.
-	_, err := m.ffmpeg(ctx, "-loop", "1", "-framerate", strconv.Itoa(ClipRate), "-i", portrait,
+	_, err := FFmpeg(ctx, m.tools, "-loop", "1", "-framerate", strconv.Itoa(ClipRate), "-i", portrait,
 		"-filter_complex", movement(o.Size, piece), "-map", "[out]", "-t", strconv.Itoa(piece),
 		"-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-bf", "0", "-g", strconv.Itoa(2*ClipRate), m.piece)
 	return m, err
@@ -83,10 +80,10 @@ func (m *maker) inputs(ctx context.Context, seconds float64) (video, voice strin
 	length := strconv.FormatFloat(seconds, 'f', 3, 64)
 	// Matroska holds whatever codec a given video has.
 	video, voice = filepath.Join(m.dir, "video-"+length+".mkv"), filepath.Join(m.dir, "voice-"+length+".wav")
-	if _, err := m.ffmpeg(ctx, "-stream_loop", "-1", "-i", m.piece, "-map", "0:v:0", "-t", length, "-c", "copy", video); err != nil {
+	if _, err := FFmpeg(ctx, m.tools, "-stream_loop", "-1", "-i", m.piece, "-map", "0:v:0", "-t", length, "-c", "copy", video); err != nil {
 		return "", "", err
 	}
-	_, err = m.ffmpeg(ctx, "-stream_loop", "-1", "-i", m.voice, "-map", "0:a:0", "-t", length, "-c:a", "pcm_s16le", voice)
+	_, err = FFmpeg(ctx, m.tools, "-stream_loop", "-1", "-i", m.voice, "-map", "0:a:0", "-t", length, "-c:a", "pcm_s16le", voice)
 	return video, voice, err
 }
 
@@ -95,7 +92,7 @@ func (m *maker) inputs(ctx context.Context, seconds float64) (video, voice strin
 func (m *maker) transcode(ctx context.Context, video, voice string) (usage, error) {
 	out := filepath.Join(m.dir, "transcoded.mp4")
 	defer func() { _ = os.Remove(out) }()
-	return m.ffmpeg(ctx, "-i", video, "-i", voice, "-map", "0:v:0", "-map", "1:a:0",
+	return FFmpeg(ctx, m.tools, "-i", video, "-i", voice, "-map", "0:v:0", "-map", "1:a:0",
 		"-c:v", "libx264", "-preset", media.DefaultPreset, "-crf", "18", "-pix_fmt", "yuv420p", "-c:a", "aac", "-movflags", "+faststart", out)
 }
 
@@ -103,10 +100,6 @@ func (m *maker) transcode(ctx context.Context, video, voice string) (usage, erro
 type usage struct {
 	elapsed time.Duration
 	cpu     time.Duration // of all its threads and of the processes that it waited for (not on Windows)
-}
-
-func (m *maker) ffmpeg(ctx context.Context, args ...string) (usage, error) {
-	return FFmpeg(ctx, m.tools, args...)
 }
 
 // FFmpeg runs ffmpeg to make a test input.

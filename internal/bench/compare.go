@@ -85,32 +85,24 @@ func (m *masker) touched(u, v float64) bool {
 	return false
 }
 
-// grow widens the region by growth pixels to all sides: first along the rows,
-// then along the columns.
+// grow widens the region by growth pixels to all sides.
 func (m *masker) grow() {
 	r := &m.region
-	spread := func(dst, src []bool, length, count, step, stride int) {
-		for line := range count {
-			reach := -1 // the last pixel that the marked ones so far cover
-			for i := range length {
-				if src[line*stride+i*step] {
-					reach = i + growth
-				}
-				dst[line*stride+i*step] = i <= reach
+	clear(m.spread)
+	for y := range r.h {
+		for x := range r.w {
+			if !r.in[y*r.w+x] {
+				continue
 			}
-			reach = length
-			for i := length - 1; i >= 0; i-- {
-				if src[line*stride+i*step] {
-					reach = i - growth
-				}
-				if i >= reach && reach < length {
-					dst[line*stride+i*step] = true
+			from, to := max(0, x-growth), min(r.w, x+growth+1)
+			for row := max(0, y-growth); row < min(r.h, y+growth+1); row++ {
+				for at := from; at < to; at++ {
+					m.spread[row*r.w+at] = true
 				}
 			}
 		}
 	}
-	spread(m.spread, r.in, r.w, r.h, 1, r.w)
-	spread(r.in, m.spread, r.h, r.w, r.w, 1)
+	r.in, m.spread = m.spread, r.in
 }
 
 // ErrorSum is the squared error of luma and of both chroma planes, in units of

@@ -9,11 +9,11 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"strconv"
 	"strings"
 	"text/tabwriter"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 )
@@ -177,7 +177,7 @@ func (o Output) Write(w io.Writer, r Report) error {
 		return fault.Internal.Wrap("write the report", err)
 	}
 	if o.Report != "" {
-		if err := os.WriteFile(o.Report, b.Bytes(), 0o644); err != nil {
+		if err := disk.WriteFile(o.Report, b.Bytes(), 0o644); err != nil {
 			return fault.Output.Wrap("write the report "+o.Report, fault.WithoutPath(err))
 		}
 	}

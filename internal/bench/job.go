@@ -26,8 +26,8 @@ type Job struct {
 	Elapsed  time.Duration
 	CPU      time.Duration // of the process and of those that it waited for
 
-	began  map[string]time.Duration // when each phase began, since the start of the job
-	memory []int64                  // bytes at each progress event: 4 a second
+	frames time.Duration // length of the phase of the frames
+	memory []int64       // bytes at each progress event: 4 a second
 }
 
 // RunJob runs cmd, a lipstream run --json, to its end. It calls each with every
@@ -63,7 +63,7 @@ func RunJob(ctx context.Context, cmd *exec.Cmd, each func(lipstream.Event)) (*Jo
 
 // read reads the events, one a line, to the end.
 func (j *Job) read(r io.Reader, each func(lipstream.Event)) error {
-	j.began = map[string]time.Duration{}
+	var began time.Duration // the phase of the frames
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	for s.Scan() {
@@ -75,7 +75,12 @@ func (j *Job) read(r io.Reader, each func(lipstream.Event)) error {
 		}
 		switch e.Type {
 		case lipstream.EventPhase:
-			j.began[e.Phase] = e.Elapsed
+			switch e.Phase {
+			case lipstream.PhaseFrames:
+				began = e.Elapsed
+			case lipstream.PhaseFinish:
+				j.frames = e.Elapsed - began
+			}
 		case lipstream.EventProgress:
 			j.memory = append(j.memory, e.MemoryNow)
 		case lipstream.EventDone, lipstream.EventError:
@@ -84,15 +89,4 @@ func (j *Job) read(r io.Reader, each func(lipstream.Event)) error {
 		each(e)
 	}
 	return s.Err()
-}
-
-// phase returns the time between the starts of two phases; 0 if one is
-// missing.
-func (j *Job) phase(from, to string) time.Duration {
-	a, okA := j.began[from]
-	b, okB := j.began[to]
-	if !okA || !okB {
-		return 0
-	}
-	return b - a
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"math"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/media"
@@ -74,8 +75,8 @@ func newSoundCurves(voice *audio.Voice, rate media.Rational, frames int) soundCu
 // correlations at all lags.
 func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 	seen := measured(open)
-	speaking := pick(open, func(i int) bool { return s.speaking[i] })
-	silent := pick(open, func(i int) bool { return s.silent[i] })
+	speaking := pick(open, s.speaking)
+	silent := pick(open, s.silent)
 	span := percentile(speaking, rangeHigh) - percentile(open, 0)
 	share := func(v float64) float64 { return 100 * v / span }
 
@@ -84,14 +85,7 @@ func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 	envelope := correlate(open, s.envelope, lagReach)
 	envelopeLag, envelopeBest := envelope.best()
 	// Only speech: silence is easy to match.
-	heard := make([]float64, len(open))
-	for i, v := range open {
-		heard[i] = v
-		if !s.speaking[i] {
-			heard[i] = math.NaN()
-		}
-	}
-	inSpeech, _ := pearson(heard, s.wanted)
+	inSpeech := pearson(speaking, pick(s.wanted, s.speaking))
 
 	figures := []Figure{
 		{Key: "faces", Name: "frames with a face", Value: 100 * float64(len(seen)) / float64(len(open)), Unit: Percent},
@@ -128,17 +122,12 @@ func lipFigures(open []float64, s soundCurves) ([]Figure, lags) {
 // have an aperture below the limit (met).
 func closuresMet(open []float64, closures []int, limit float64) (met, asked int) {
 	for _, c := range closures {
-		least := math.NaN()
-		for i := max(0, c-closureReach); i <= min(len(open)-1, c+closureReach); i++ {
-			if v := open[i]; !math.IsNaN(v) && (math.IsNaN(least) || v < least) {
-				least = v
-			}
-		}
-		if math.IsNaN(least) {
+		near := measured(open[max(0, c-closureReach):min(len(open), c+closureReach+1)])
+		if len(near) == 0 {
 			continue
 		}
 		asked++
-		if least < limit {
+		if slices.Min(near) < limit {
 			met++
 		}
 	}

@@ -189,12 +189,7 @@ const ProgressInterval = 10 * time.Second
 
 // job runs lipstream once.
 func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds float64) (RunResult, error) {
-	args := []string{"run", "--json", "--video", video, "--audio", voice, "-o", out, "-y"}
-	for _, a := range [][2]string{{"--engine", o.Engine}, {"--backend", o.Backend}} {
-		if a[1] != "" {
-			args = append(args, a[0], a[1])
-		}
-	}
+	args := []string{"run", "--json", "--video", video, "--audio", voice, "-o", out, "-y", "--engine", o.Engine, "--backend", o.Backend}
 	if o.Threads > 0 {
 		args = append(args, "--threads", strconv.Itoa(o.Threads))
 	}
@@ -209,7 +204,7 @@ func (o RunOptions) job(ctx context.Context, video, voice, out string, seconds f
 		return RunResult{}, err
 	}
 	r := RunResult{Name: "lipstream " + length(seconds), Seconds: seconds, NoFace: j.End.NoFace, Elapsed: j.Elapsed.Seconds(),
-		FramesPhase: j.phase(lipstream.PhaseFrames, lipstream.PhaseFinish).Seconds(), MemoryPeak: j.End.MemoryPeak,
+		FramesPhase: j.frames.Seconds(), MemoryPeak: j.End.MemoryPeak,
 		CPU: j.CPU.Seconds(), Engine: j.End.Engine}
 	points := min(100, len(j.memory)) // enough to see whether it grows
 	for i := range points {
@@ -235,9 +230,10 @@ func (r *RunReport) figures() []Figure {
 	var out []Figure
 	for _, j := range r.Jobs {
 		name := length(j.Seconds)
+		key := strings.ReplaceAll(name, " ", "")
 		out = append(out,
-			Figure{Key: "fps_" + key(j.Seconds), Name: "speed, " + name, Value: j.FPS, Unit: Rate, Min: new(goalRate), Note: "over the whole process"},
-			Figure{Key: "peak_" + key(j.Seconds), Name: "peak memory, " + name, Value: float64(j.MemoryPeak), Unit: Bytes, Max: new(float64(goalPeak)),
+			Figure{Key: "fps_" + key, Name: "speed, " + name, Value: j.FPS, Unit: Rate, Min: new(goalRate), Note: "over the whole process"},
+			Figure{Key: "peak_" + key, Name: "peak memory, " + name, Value: float64(j.MemoryPeak), Unit: Bytes, Max: new(float64(goalPeak)),
 				Note: "lipstream and its ffmpeg processes"})
 	}
 	if len(r.Jobs) > 1 {
@@ -255,8 +251,6 @@ func (r *RunReport) figures() []Figure {
 	}
 	return out
 }
-
-func key(seconds float64) string { return strings.ReplaceAll(length(seconds), " ", "") }
 
 // WriteTable writes the machine, the jobs and the figures.
 func (r *RunReport) WriteTable(w io.Writer) error {

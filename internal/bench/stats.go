@@ -9,31 +9,36 @@ import (
 // left out. As a result it means that nothing could be measured.
 
 // pearson returns the correlation of x and y over the places where both have a
-// value, and the number of these places. The correlation is NaN with fewer than
-// three places, and if x or y does not vary.
-func pearson(x, y []float64) (r float64, n int) {
-	var mx, my float64
+// value. It is NaN with fewer than three places, and if x or y does not vary.
+func pearson(x, y []float64) float64 {
+	var xs, ys []float64
 	for i := range min(len(x), len(y)) {
 		if !math.IsNaN(x[i]) && !math.IsNaN(y[i]) {
-			mx, my, n = mx+x[i], my+y[i], n+1
+			xs, ys = append(xs, x[i]), append(ys, y[i])
 		}
 	}
-	if n < 3 {
-		return math.NaN(), n
+	if len(xs) < 3 {
+		return math.NaN()
 	}
-	mx, my = mx/float64(n), my/float64(n)
+	mx, my, n := mean(xs), mean(ys), float64(len(xs))
 	var xx, yy, xy float64
-	for i := range min(len(x), len(y)) {
-		if !math.IsNaN(x[i]) && !math.IsNaN(y[i]) {
-			dx, dy := x[i]-mx, y[i]-my
-			xx, yy, xy = xx+dx*dx, yy+dy*dy, xy+dx*dy
-		}
+	for i := range xs {
+		dx, dy := xs[i]-mx, ys[i]-my
+		xx, yy, xy = xx+dx*dx, yy+dy*dy, xy+dx*dy
 	}
 	// A constant series varies by its rounding errors only.
-	if xx <= 1e-18*float64(n)*(mx*mx+1) || yy <= 1e-18*float64(n)*(my*my+1) {
-		return math.NaN(), n
+	if xx <= 1e-18*n*(mx*mx+1) || yy <= 1e-18*n*(my*my+1) {
+		return math.NaN()
 	}
-	return xy / math.Sqrt(xx*yy), n
+	return xy / math.Sqrt(xx*yy)
+}
+
+// mean returns the mean of v, which has no NaN.
+func mean(v []float64) (m float64) {
+	for _, x := range v {
+		m += x / float64(len(v))
+	}
+	return m
 }
 
 // lags is the correlation of the mouth with the sound at the lags -reach ..
@@ -52,7 +57,7 @@ func correlate(mouth, sound []float64, reach int) lags {
 		} else {
 			s = s[min(-lag, len(s)):]
 		}
-		l.r[lag+reach], _ = pearson(m, s)
+		l.r[lag+reach] = pearson(m, s)
 	}
 	return l
 }
@@ -112,24 +117,18 @@ func Median(v []float64) float64 { return percentile(v, 0.5) }
 // deviation returns the standard deviation of v.
 func deviation(v []float64) float64 {
 	s := measured(v)
-	if len(s) == 0 {
-		return math.NaN()
-	}
-	var mean, sum float64
+	m, sum := mean(s), 0.0
 	for _, x := range s {
-		mean += x / float64(len(s))
+		sum += (x - m) * (x - m)
 	}
-	for _, x := range s {
-		sum += (x - mean) * (x - mean)
-	}
-	return math.Sqrt(sum / float64(len(s)))
+	return math.Sqrt(sum / float64(len(s))) // NaN without any
 }
 
 // pick returns the values of v where keep is true.
-func pick(v []float64, keep func(i int) bool) []float64 {
+func pick(v []float64, keep []bool) []float64 {
 	var out []float64
 	for i, x := range v {
-		if keep(i) {
+		if keep[i] {
 			out = append(out, x)
 		}
 	}

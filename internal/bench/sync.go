@@ -160,7 +160,7 @@ func (s *syncRun) frames(ctx context.Context, info *media.Info) error {
 	if err != nil {
 		return err
 	}
-	out, err := s.walk(ctx, reader, format)
+	out, err := newWalker(ctx, s.nets, s.o.Face, s.o.Threads, reader, format)
 	if err != nil {
 		return err
 	}
@@ -233,17 +233,8 @@ func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, 
 	if err != nil {
 		return nil, frame.Format{}, err
 	}
-	w, err := s.walk(ctx, seq, format)
+	w, err := newWalker(ctx, s.nets, s.o.Face, s.o.Threads, seq, format)
 	return w, format, err
-}
-
-// walk returns a walker over r, which it closes on an error.
-func (s *syncRun) walk(ctx context.Context, r frameReader, f frame.Format) (*walker, error) {
-	choice, err := face.ParseChoice(s.o.Face)
-	if err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
-	return newWalker(ctx, s.nets, face.Options{Choice: choice, Threads: s.o.Threads}, r, f)
 }
 
 // minPresence is the mesh's own score below which its points mean nothing.

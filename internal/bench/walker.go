@@ -28,9 +28,14 @@ type walker struct {
 	ended   bool
 }
 
-// newWalker returns a walker over r, which it closes on an error.
-func newWalker(ctx context.Context, nets backend.Backend, o face.Options, r frameReader, f frame.Format) (*walker, error) {
-	tracker, err := face.NewTracker(ctx, nets, o)
+// newWalker returns a walker over r, which it closes on an error. The tracker follows
+// the face that choice names.
+func newWalker(ctx context.Context, nets backend.Backend, choice string, threads int, r frameReader, f frame.Format) (*walker, error) {
+	var tracker *face.Tracker
+	which, err := face.ParseChoice(choice)
+	if err == nil {
+		tracker, err = face.NewTracker(ctx, nets, face.Options{Choice: which, Threads: threads})
+	}
 	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
@@ -81,11 +86,7 @@ func (w *walker) close() {
 // Regions returns what an engine may change in each of the first n frames of a
 // video, which it closes. A frame without a face is an error.
 func Regions(ctx context.Context, nets backend.Backend, r frameReader, f frame.Format, n, threads int) ([]*Region, error) {
-	choice, err := face.ParseChoice("largest")
-	if err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
-	w, err := newWalker(ctx, nets, face.Options{Choice: choice, Threads: threads}, r, f)
+	w, err := newWalker(ctx, nets, "largest", threads, r, f)
 	if err != nil {
 		return nil, err
 	}

@@ -51,15 +51,14 @@ type Chart struct {
 // dpi of PNG files: text stays sharp on screens of high resolution.
 const dpi = 144
 
-// CheckPath reports whether Save can write to a name of this ending: .png or
-// .svg, in any case. Otherwise it returns an error of kind Usage.
-func CheckPath(path string) error {
+// CheckPath returns an error of kind Usage if Save cannot write to path, the value
+// of a setting: its name has to end in .png or .svg, in any case.
+func CheckPath(setting, path string) error {
 	switch format(path) {
 	case ".png", ".svg":
 		return nil
 	}
-	return fault.Usage.New("write chart "+path, "its format cannot be told from its name",
-		"give a name that ends in .png or .svg")
+	return fault.Field(setting, path, "is not the name of a PNG or SVG file", "choose a name that ends in .png or .svg")
 }
 
 func format(path string) string { return strings.ToLower(filepath.Ext(path)) }
@@ -70,7 +69,7 @@ func format(path string) string { return strings.ToLower(filepath.Ext(path)) }
 // Internal for an invalid chart (an empty one, X and Y of unequal length, both
 // lines and bars).
 func (c Chart) Save(path string) error {
-	if err := CheckPath(path); err != nil {
+	if err := CheckPath("", path); err != nil {
 		return err
 	}
 	if err := c.check(); err != nil {

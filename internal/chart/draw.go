@@ -102,31 +102,20 @@ func style(p *plot.Plot, c Chart) {
 	p.Legend.ThumbnailWidth = 24
 }
 
-func grid(vertical, horizontal bool) *plotter.Grid {
+func grid() *plotter.Grid {
 	g := plotter.NewGrid()
-	g.Vertical.Color, g.Horizontal.Color = nil, nil
-	if vertical {
-		g.Vertical.Color = gridColor
-	}
-	if horizontal {
-		g.Horizontal.Color = gridColor
-	}
+	g.Vertical.Color, g.Horizontal.Color = gridColor, gridColor
 	return g
 }
 
 // addLines puts the series and the horizontal lines into the plot.
 func (c Chart) addLines(p *plot.Plot) error {
-	p.Add(grid(true, true))
-	x, y := span{}, span{}
+	p.Add(grid())
 	for i, s := range c.Series {
 		col := palette[i%len(palette)]
 		dashes := seriesDashes[i/len(palette)%len(seriesDashes)]
 		look := draw.LineStyle{Color: col, Width: 2, Dashes: dashes}
 		for _, piece := range pieces(s) {
-			for _, pt := range piece {
-				x.add(pt.X)
-				y.add(pt.Y)
-			}
 			if len(piece) == 1 { // a line of one point would not be seen
 				dot, err := plotter.NewScatter(piece)
 				if err != nil {
@@ -145,19 +134,18 @@ func (c Chart) addLines(p *plot.Plot) error {
 		}
 		p.Legend.Add(shorten(s.Name), &plotter.Line{LineStyle: look})
 	}
-	if !x.any {
-		x.add(0)
+	if p.X.Min > p.X.Max { // there is no value
+		p.X.Min, p.X.Max = 0, 0
 	}
-	if x.max == x.min {
-		x.max++
+	if p.X.Min == p.X.Max {
+		p.X.Max++
 	}
 	for i, l := range c.Lines {
 		if !finite(l.Y) {
 			continue
 		}
-		y.add(l.Y)
 		look := draw.LineStyle{Color: limits[i%len(limits)], Width: 1.5, Dashes: lineDashes[i/len(limits)%len(lineDashes)]}
-		line, err := plotter.NewLine(plotter.XYs{{X: x.min, Y: l.Y}, {X: x.max, Y: l.Y}})
+		line, err := plotter.NewLine(plotter.XYs{{X: p.X.Min, Y: l.Y}, {X: p.X.Max, Y: l.Y}})
 		if err != nil {
 			return err
 		}
@@ -165,26 +153,24 @@ func (c Chart) addLines(p *plot.Plot) error {
 		p.Add(line)
 		p.Legend.Add(shorten(l.Name), &plotter.Line{LineStyle: look})
 	}
-	p.X.Min, p.X.Max = x.min, x.max
-	p.Y.Min, p.Y.Max = y.fromZero()
+	fromZero(&p.Y)
 	return nil
 }
 
 // pieces cuts a series where a value is not finite.
 func pieces(s Series) []plotter.XYs {
 	var all []plotter.XYs
-	var piece plotter.XYs
+	gap := true
 	for i := range s.X {
-		if finite(s.X[i]) && finite(s.Y[i]) {
-			piece = append(piece, plotter.XY{X: s.X[i], Y: s.Y[i]})
+		wasGap := gap
+		if gap = !finite(s.X[i]) || !finite(s.Y[i]); gap {
 			continue
 		}
-		if len(piece) > 0 {
-			all, piece = append(all, piece), nil
+		if wasGap {
+			all = append(all, nil)
 		}
-	}
-	if len(piece) > 0 {
-		all = append(all, piece)
+		last := &all[len(all)-1]
+		*last = append(*last, plotter.XY{X: s.X[i], Y: s.Y[i]})
 	}
 	return all
 }
@@ -192,18 +178,18 @@ func pieces(s Series) []plotter.XYs {
 // addBars puts the bars into the plot, the first at the top, each with its
 // value written at its end.
 func (c Chart) addBars(p *plot.Plot) error {
-	p.Add(grid(true, false))
+	vertical := grid()
+	vertical.Horizontal.Color = nil
+	p.Add(vertical)
 	n := len(c.Bars)
 	values, names := make(plotter.Values, n), make([]plot.Tick, n)
 	at, labels := make(plotter.XYs, n), make([]string, n)
-	x := span{}
 	for i, b := range c.Bars {
 		row := n - 1 - i
 		names[row] = plot.Tick{Value: float64(row), Label: shorten(b.Name)}
 		labels[row] = number(b.Value)
 		if finite(b.Value) {
 			values[row] = b.Value
-			x.add(b.Value)
 		}
 		at[row] = plotter.XY{X: max(0, values[row]), Y: float64(row)}
 	}
@@ -225,38 +211,26 @@ func (c Chart) addBars(p *plot.Plot) error {
 	p.Y.Tick.Marker = plot.ConstantTicks(names)
 	p.Y.Tick.Length, p.Y.Tick.Label.YAlign = 0, draw.YCenter
 	p.Y.Min, p.Y.Max = -0.6, float64(n)-0.4
-	p.X.Min, p.X.Max = x.fromZero()
+	fromZero(&p.X)
 	return nil
 }
 
-// span returns the range of values seen.
-type span struct {
-	min, max float64
-	any      bool
-}
-
-func (s *span) add(v float64) {
-	if !s.any {
-		*s = span{v, v, true}
-	}
-	s.min, s.max = min(s.min, v), max(s.max, v)
-}
-
-// fromZero returns a range that includes zero and some space at the far end. A
+// fromZero extends the range of an axis to zero, with some space at the far end. A
 // chart that begins above zero would exaggerate differences.
-func (s span) fromZero() (low, high float64) {
-	low, high = min(0, s.min), max(0, s.max)
+func fromZero(a *plot.Axis) {
+	low, high := min(0, a.Min), max(0, a.Max)
 	if low == high {
-		return 0, 1
+		a.Min, a.Max = 0, 1
+		return
 	}
-	air := (high - low) * 0.08
+	space := 0.08 * (high - low)
 	if low < 0 {
-		low -= air
+		low -= space
 	}
 	if high > 0 {
-		high += air
+		high += space
 	}
-	return low, high
+	a.Min, a.Max = low, high
 }
 
 // ticks marks an axis at multiples of 1, 2 or 5 times a power of ten, at most
@@ -293,21 +267,19 @@ func tickStep(width float64) float64 {
 
 // number writes a bar's value with three digits, or all of those before the point.
 func number(v float64) string {
-	if !finite(v) {
-		switch {
-		case math.IsInf(v, 1):
-			return "infinite"
-		case math.IsInf(v, -1):
-			return "-infinite"
-		}
-		return "no value"
-	}
 	decimals := 2
-	if a := math.Abs(v); a >= 100 {
+	switch a := math.Abs(v); {
+	case math.IsNaN(v):
+		return "no value"
+	case math.IsInf(v, 1):
+		return "infinite"
+	case math.IsInf(v, -1):
+		return "-infinite"
+	case a >= 100:
 		decimals = 0
-	} else if a >= 10 {
+	case a >= 10:
 		decimals = 1
-	} else if a > 0 && a < 0.995 {
+	case a > 0 && a < 0.995:
 		decimals = min(9, 2-int(math.Floor(math.Log10(a))))
 	}
 	return strconv.FormatFloat(v, 'f', decimals, 64)

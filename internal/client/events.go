@@ -62,6 +62,15 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 	}
 }
 
+// PastEvents calls f with the events of a job so far, in order, and returns f's error.
+func (c *Client) PastEvents(ctx context.Context, id string, f func(Event) error) error {
+	err := c.follow(ctx, "/v1/jobs/"+url.PathEscape(id)+"/events?follow=false", "", f)
+	if errors.Is(err, errBroken) {
+		return fault.Missing.Wrap("read the events of job "+id, err, "try again")
+	}
+	return err
+}
+
 // hasEnded reports whether a record is that of a job that has ended.
 func hasEnded(record string) bool {
 	var j queue.Job

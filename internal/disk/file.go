@@ -4,6 +4,7 @@ package disk
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+
+	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // File is a file that is being written under a temporary name. Commit moves it
@@ -106,4 +109,37 @@ func SyncDir(dir string) error {
 		return nil
 	}
 	return err
+}
+
+// Reader returns a reader of r that fails when ctx ends, for copies that take long.
+func Reader(ctx context.Context, r io.Reader) io.Reader { return reader{ctx, r} }
+
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// UserDir returns the folder that an environment variable names, or the folder
+// lipstream/name in the user's cache folder. variable may be "". An error is of
+// kind Missing.
+func UserDir(variable, name string) (string, error) {
+	hint := "set HOME or XDG_CACHE_HOME"
+	if variable != "" {
+		if dir := os.Getenv(variable); dir != "" {
+			return dir, nil
+		}
+		hint = "set " + variable
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fault.Missing.Wrap("find the cache folder", err, hint)
+	}
+	return filepath.Join(cache, "lipstream", name), nil
 }

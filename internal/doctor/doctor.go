@@ -3,11 +3,15 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -46,13 +50,10 @@ func (r Report) Err() error {
 	if r.Ready {
 		return nil
 	}
-	names := make([]string, len(r.blockers))
+	var names []string
 	hint := ""
-	for i, c := range r.blockers {
-		names[i] = c.Name
-		if hint == "" {
-			hint = c.Fix
-		}
+	for _, c := range r.blockers {
+		names, hint = append(names, c.Name), cmp.Or(hint, c.Fix)
 	}
 	return fault.Missing.New("check this machine", "no engine can run; missing: "+strings.Join(names, ", "), hint)
 }
@@ -98,13 +99,12 @@ type Dir struct {
 // Deps holds what the checks need. A check whose field is nil or empty is skipped.
 // Programs and libraries have a time limit.
 type Deps struct {
-	FFmpeg  func(ctx context.Context) (Tool, error)
-	FFprobe func(ctx context.Context) (Tool, error)
+	FFmpeg func(ctx context.Context) (Tool, error) // and ffprobe
 	// Encoder tests the default encoder.
 	Encoder func(ctx context.Context) (name string, err error)
 
 	Backends []Backend
-	CPU      func() (CPU, error)
+	CPU      func() CPU
 	GPUs     func() ([]memory.GPU, error)
 	Host     func() (memory.Host, error)
 	Cgroup   func() (memory.Cgroup, error)
@@ -130,25 +130,19 @@ const (
 // interrupted.
 func Run(ctx context.Context, d Deps) Report {
 	var r Report
-	required := func(c Check) Check {
-		r.add(c)
-		if c.Status == Missing {
-			r.blockers = append(r.blockers, c)
-		}
-		return c
-	}
 	if d.FFmpeg != nil {
-		ffmpeg := required(checkTool(ctx, "ffmpeg", d.FFmpeg))
-		if d.Encoder != nil && ffmpeg.Status == OK {
+		ffmpeg := checkTool(ctx, d.FFmpeg)
+		r.add(ffmpeg)
+		switch {
+		case ffmpeg.Status == Missing:
+			r.blockers = append(r.blockers, ffmpeg)
+		case d.Encoder != nil:
 			r.add(checkEncoder(ctx, d.Encoder))
 		}
 	}
-	if d.FFprobe != nil {
-		required(checkTool(ctx, "ffprobe", d.FFprobe))
-	}
 	r.backends(ctx, d.Backends)
 	if d.CPU != nil {
-		r.add(checkCPU(d.CPU))
+		r.add(checkCPU(d.CPU()))
 	}
 	if d.GPUs != nil {
 		r.gpus(ctx, d.GPUs)
@@ -201,39 +195,25 @@ func attempt[T any](ctx context.Context, limit time.Duration, f func(context.Con
 // failed returns the check for an error. The hint of the error, if any, takes
 // precedence over fallback.
 func failed(name string, status Status, err error, fallback string) Check {
-	c := Check{Name: name, Status: status, Detail: firstLine(err.Error()), Fix: fault.HintOf(err)}
-	if c.Fix == "" {
-		c.Fix = fallback
-	}
+	detail, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	c := Check{name, status, strings.TrimSpace(detail), cmp.Or(fault.HintOf(err), fallback)}
 	if errors.Is(err, context.Canceled) {
 		c.Detail, c.Fix = "not checked: interrupted", "run lipstream doctor again"
 	}
 	return c
 }
 
-// firstLine returns the first line of s, for a cell of the table.
-func firstLine(s string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
-	return strings.TrimSpace(line)
-}
-
-func checkTool(ctx context.Context, name string, find func(context.Context) (Tool, error)) Check {
+func checkTool(ctx context.Context, find func(context.Context) (Tool, error)) Check {
 	t, err := attempt(ctx, toolTimeout, find)
 	if err != nil {
-		return failed(name, Missing, err, "install ffmpeg 4.4 or newer: https://ffmpeg.org/download.html")
+		return failed("ffmpeg", Missing, err, "install ffmpeg 4.4 or newer: https://ffmpeg.org/download.html")
 	}
-	return Check{Name: name, Status: OK, Detail: words(t.Version, t.Path)}
+	return Check{Name: "ffmpeg", Status: OK, Detail: words(t.Version, t.Path)}
 }
 
 // words joins the parts that are not empty with commas.
 func words(parts ...string) string {
-	kept := parts[:0]
-	for _, p := range parts {
-		if p != "" {
-			kept = append(kept, p)
-		}
-	}
-	return strings.Join(kept, ", ")
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")
 }
 
 // checkEncoder only warns: results can be written with another codec.
@@ -251,12 +231,12 @@ func (r *Report) backends(ctx context.Context, all []Backend) {
 	if len(all) == 0 {
 		return
 	}
-	begin := len(r.Checks)
+	var checks []Check
 	works := false
 	for _, b := range all {
 		l, err := attempt(ctx, backendTimeout, b.Open)
 		if err != nil {
-			r.add(failed(b.Name, Missing, err, "run: lipstream runtime install "+b.Name))
+			checks = append(checks, failed(b.Name, Missing, err, "run: lipstream runtime install "+b.Name))
 			continue
 		}
 		works = true
@@ -273,26 +253,20 @@ func (r *Report) backends(ctx context.Context, all []Backend) {
 		if len(working) > 0 {
 			detail += ", on " + strings.Join(working, " and ")
 		}
-		r.add(Check{Name: b.Name, Status: OK, Detail: detail})
-		r.Checks = append(r.Checks, failures...)
+		checks = append(append(checks, Check{Name: b.Name, Status: OK, Detail: detail}), failures...)
 	}
-	if works {
-		for i := begin; i < len(r.Checks); i++ {
-			if c := &r.Checks[i]; c.Status == Missing {
-				c.Detail += " (not needed: another backend works)"
-			}
+	for i := range checks {
+		if c := &checks[i]; works && c.Status == Missing {
+			c.Detail += " (not needed: another backend works)"
 		}
-		return
 	}
-	// The first backend is the preferred one.
-	r.blockers = append(r.blockers, Check{Name: "backend", Status: Missing, Fix: r.Checks[begin].Fix})
+	r.Checks = append(r.Checks, checks...)
+	if !works { // the first backend is the preferred one
+		r.blockers = append(r.blockers, Check{Name: "backend", Status: Missing, Fix: checks[0].Fix})
+	}
 }
 
-func checkCPU(read func() (CPU, error)) Check {
-	c, err := read()
-	if err != nil {
-		return failed("cpu", Warning, err, "no action needed; only this report is incomplete")
-	}
+func checkCPU(c CPU) Check {
 	detail := words(c.Model, cores(c), strings.Join(c.Features, " "))
 	if c.Slow != "" {
 		return Check{"cpu", Warning, detail + ": " + c.Slow, "use a machine with a newer processor, or a GPU"}
@@ -322,18 +296,9 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// gpus lists the GPUs. A machine without one is fine.
+// gpus lists the GPUs, as far as they could be read. A machine without one is fine.
 func (r *Report) gpus(ctx context.Context, read func() ([]memory.GPU, error)) {
-	// Keep the error separate, because some GPUs may have been read.
-	var failure error
-	gpus, err := attempt(ctx, toolTimeout, func(context.Context) ([]memory.GPU, error) {
-		g, err := read()
-		failure = err
-		return g, nil
-	})
-	if err == nil {
-		err = failure
-	}
+	gpus, err := attempt(ctx, toolTimeout, func(context.Context) ([]memory.GPU, error) { return read() })
 	for _, g := range gpus {
 		size := "memory unknown"
 		switch {
@@ -357,28 +322,43 @@ func (r *Report) gpus(ctx context.Context, read func() ([]memory.GPU, error)) {
 
 func checkMemory(host func() (memory.Host, error), cgroup func() (memory.Cgroup, error)) Check {
 	h, err := host()
+	var g memory.Cgroup
+	if err == nil && cgroup != nil {
+		g, err = cgroup()
+	}
 	if err != nil {
 		return failed("memory", Warning, err, "no action needed; only this report is incomplete")
 	}
 	detail := fmt.Sprintf("%s available of %s", memory.Size(h.Available), memory.Size(h.Total))
 	left, fix := h.Available, "close other programs, or use a machine with more memory"
-	if cgroup != nil {
-		g, err := cgroup()
-		switch {
-		case err != nil:
-			return failed("memory", Warning, err, "no action needed; only this report is incomplete")
-		case g.Limit > 0:
-			detail += fmt.Sprintf("; control group %s: %s available of %s",
-				g.Path, memory.Size(g.Available), memory.Size(g.Limit))
-			if g.Available < left {
-				left, fix = g.Available, "raise the memory limit of the container or service"
-			}
-		default:
-			detail += ", no control group limit"
+	if g.Limit > 0 {
+		detail += fmt.Sprintf("; control group %s: %s available of %s", g.Path, memory.Size(g.Available), memory.Size(g.Limit))
+		if g.Available < left {
+			left, fix = g.Available, "raise the memory limit of the container or service"
 		}
+	} else if cgroup != nil {
+		detail += ", no control group limit"
 	}
 	if left < lowMemory {
 		return Check{"memory", Warning, detail, fix}
 	}
 	return Check{Name: "memory", Status: OK, Detail: detail}
+}
+
+// WriteTable writes the report as a table: a line for each check, and below it how to
+// fix a problem.
+func (r Report) WriteTable(w io.Writer) error {
+	wide := 0
+	for _, c := range r.Checks {
+		wide = max(wide, utf8.RuneCountInString(c.Name))
+	}
+	var b strings.Builder
+	for _, c := range r.Checks {
+		fmt.Fprintf(&b, "%-7s  %-*s  %s\n", c.Status, wide, c.Name, c.Detail)
+		if c.Fix != "" {
+			fmt.Fprintf(&b, "%-7s  %-*s  -> %s\n", "", wide, "", c.Fix)
+		}
+	}
+	_, err := io.WriteString(w, fault.Flags(b.String()))
+	return err
 }

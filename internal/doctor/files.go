@@ -69,11 +69,11 @@ func checkCheckpoint(ctx context.Context, name string, row models.Row) Check {
 // nearest parent counts.
 func checkSpace(d Dir, free func(string) (int64, error)) Check {
 	name := "disk " + d.Name
+	var n int64
 	at, err := existing(d.Path)
-	if err != nil {
-		return failed(name, Warning, err, "make "+d.Path+" readable")
+	if err == nil {
+		n, err = free(at)
 	}
-	n, err := free(at)
 	if err != nil {
 		return failed(name, Warning, err, "make "+d.Path+" readable")
 	}

@@ -16,7 +16,7 @@ import (
 func System(modelsDir string) Deps {
 	var p memory.Probe
 	d := Deps{
-		CPU: ReadCPU, GPUs: p.GPUs, Host: p.Host, Cgroup: p.Cgroup,
+		CPU: readCPU, GPUs: p.GPUs, Host: p.Host, Cgroup: p.Cgroup,
 		ModelsDir: modelsDir,
 		FreeSpace: models.FreeSpace,
 		Dirs:      []Dir{{"temp", os.TempDir()}},
@@ -30,8 +30,8 @@ func System(modelsDir string) Deps {
 	return d
 }
 
-// ReadCPU describes this machine's processor.
-func ReadCPU() (CPU, error) {
+// readCPU describes this machine's processor.
+func readCPU() CPU {
 	c := CPU{Usable: runtime.GOMAXPROCS(0)}
 	c.Features, c.Slow = cpuFeatures()
 	// Some systems do not report everything. Show what is known.
@@ -48,7 +48,7 @@ func ReadCPU() (CPU, error) {
 	if n, err := cpu.Counts(true); err == nil {
 		c.Logical = n
 	}
-	return c, nil
+	return c
 }
 
 // cpuFeatures returns the instruction sets that runtimes use, as /proc/cpuinfo spells

@@ -115,37 +115,22 @@ func (b budget) setSoftLimit() (undo func()) {
 
 // thresholds returns the thresholds of the alerts.
 func (j Job) thresholds() (warning, critical memory.Threshold, err error) {
-	warning, critical = memory.DefaultWarning, memory.DefaultCritical
-	for _, t := range []struct {
-		name, value string
-		to          *memory.Threshold
-	}{{"memory_warning", j.MemoryWarning, &warning}, {"memory_alert", j.MemoryAlert, &critical}} {
-		if t.value == "" {
-			continue
-		}
-		if *t.to, err = memory.ParseThreshold(t.value); err != nil {
-			return warning, critical, fault.Field(t.name, strconv.Quote(t.value), "is not a share or an amount of memory", "write 75% or 18GB")
-		}
-	}
-	return warning, critical, nil
+	return memory.ParseThresholds(memory.Setting{Name: "memory_warning", Text: j.MemoryWarning}, memory.Setting{Name: "memory_alert", Text: j.MemoryAlert})
 }
 
-// watch reports alerts about the memory of host, control group and GPUs while the job
-// runs. level returns how short of memory the job itself is.
-func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Monitor, level func() memory.Level, err error) {
-	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { r.alert(a.String()) }}
+// watch reports alerts about the memory of host, control group and GPUs until stop is
+// called. level returns how short of memory the job itself is.
+func (b budget) watch(ctx context.Context, job Job, r *reporter) (level func() memory.Level, stop func(), err error) {
+	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { r.note(EventAlert, a.String()) }}
 	if o.Warning, o.Critical, err = job.thresholds(); err != nil {
 		return nil, nil, err
 	}
-	if err := o.Check(); err != nil {
-		return nil, nil, err
-	}
-	m = memory.NewMonitor(memory.Probe{}, o)
+	m := memory.NewMonitor(memory.Probe{}, o)
 	m.Start(ctx)
 	if b.gpu != nil {
-		return m, func() memory.Level { return m.Level(b.gpu.ID()) }, nil
+		return func() memory.Level { return m.Level(b.gpu.ID()) }, m.Stop, nil
 	}
-	return m, func() memory.Level {
+	return func() memory.Level {
 		// Pages of files do not count: the system can take them back.
 		u := r.meter.Now()
 		switch used := max(u.Anonymous, u.Total()-u.Mapped); {
@@ -155,5 +140,5 @@ func (b budget) watch(ctx context.Context, job Job, r *reporter) (m *memory.Moni
 			return memory.Warning
 		}
 		return memory.Normal
-	}, nil
+	}, m.Stop, nil
 }

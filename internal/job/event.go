@@ -8,7 +8,7 @@ import (
 )
 
 // The values of Event.Type. A job sends one start, then any number of phase,
-// progress, warning, alert and plan events, then seconds one done or error. A
+// progress, warning, alert and plan events, and finally one done or error. A
 // job with a wrong setting sends only the error.
 const (
 	EventStart    = "start"    // the job starts; Engine and Output are set
@@ -37,86 +37,66 @@ const (
 // fields may be added, but names, units and meanings stay. Durations are in
 // seconds, memory in bytes, times in RFC 3339 in UTC. Empty strings are left
 // out, and so are eta_s while the end cannot be estimated and exit_code unless
-// the type is "error". The other numbers are always present.
+// the type is "error". The other numbers are always present, except the steps.
 //
 //	{"type":"progress","time":"2026-01-02T03:04:05.678Z","phase":"frames",
-//	 "frame":105,"frames":250,"fps":24.6,"eta_s":5.9,"elapsed_s":4.3,
-//	 "memory_now":1288490188,"memory_peak":1610612736,"no_face":3}
+//	 "frame":105,"frames":250,"fps":24.6,"memory_now":1288490188,
+//	 "memory_peak":1610612736,"no_face":3,"eta_s":5.9,"elapsed_s":4.3}
 type Event struct {
-	Type  string    // JSON "type"
-	Time  time.Time // JSON "time"
-	Phase string    // JSON "phase"
+	Type  string    `json:"type"`
+	Time  time.Time `json:"time"`
+	Phase string    `json:"phase,omitempty"`
 
-	Frame  int64 // frames done; JSON "frame"
-	Frames int64 // frames in all, 0 while not known; JSON "frames"
-	// FPS is frames per second, a moving average over the last seconds; JSON "fps".
-	FPS float64
+	Frame  int64 `json:"frame"`  // frames done
+	Frames int64 `json:"frames"` // frames in all, 0 while not known
+	// FPS is frames per second, a moving average over the last seconds.
+	FPS float64 `json:"fps"`
 	// ETA is the time left until the end of the job; 0 or less while it is not
-	// known and when nothing is left. JSON "eta_s".
-	ETA     time.Duration
-	Elapsed time.Duration // since the job's start; JSON "elapsed_s"
+	// known and when nothing is left. In JSON it is eta_s.
+	ETA     time.Duration `json:"-"`
+	Elapsed time.Duration `json:"-"` // since the job's start; in JSON elapsed_s
 
 	// Step of Steps denoising steps are done in the current window; both are 0 if
-	// the engine does not denoise. JSON "step", "steps".
-	Step, Steps int
+	// the engine does not denoise.
+	Step  int `json:"step,omitempty"`
+	Steps int `json:"steps,omitempty"`
 
-	MemoryNow  int64 // bytes held by this process and its children; JSON "memory_now"
-	MemoryPeak int64 // the most they held since the job's start; JSON "memory_peak"
+	MemoryNow  int64 `json:"memory_now"`  // bytes held by this process and its children
+	MemoryPeak int64 `json:"memory_peak"` // the most they held since the job's start
 
 	// NoFace counts the frames passed through unchanged because they had no
-	// usable face; JSON "no_face".
-	NoFace int64
+	// usable face.
+	NoFace int64 `json:"no_face"`
 
 	// Message is one line for people, for warnings, alerts, changes of the plan and
-	// errors; in the start event it says why this engine was chosen. JSON "message"
-	Message string
-	Hint    string // what to do about the message, one sentence; JSON "hint"
-	// ExitCode is the exit code of the command line, for errors only; JSON
-	// "exit_code".
-	ExitCode int
-	Engine   string // "preview", "latentsync 1.6"; JSON "engine"
-	Output   string // path of the result; JSON "output"
+	// errors; in the start event it says why this engine was chosen.
+	Message  string `json:"message,omitempty"`
+	Hint     string `json:"hint,omitempty"`      // what to do about the message, one sentence
+	ExitCode int    `json:"exit_code,omitempty"` // of the command line, for errors only
+	Engine   string `json:"engine,omitempty"`    // "preview", "latentsync 1.6"
+	Output   string `json:"output,omitempty"`    // path of the result
 }
 
-// eventJSON is the wire form of Event. It is a type of its own because
-// durations travel as seconds.
+// plain is an Event without methods.
+type plain Event
+
+// eventJSON is the JSON form of Event, with durations in seconds.
 type eventJSON struct {
-	Type       string    `json:"type"`
-	Time       time.Time `json:"time"`
-	Phase      string    `json:"phase,omitempty"`
-	Frame      int64     `json:"frame"`
-	Frames     int64     `json:"frames"`
-	FPS        float64   `json:"fps"`
-	ETA        float64   `json:"eta_s,omitempty"`
-	Elapsed    float64   `json:"elapsed_s"`
-	Step       int       `json:"step,omitempty"`
-	Steps      int       `json:"steps,omitempty"`
-	MemoryNow  int64     `json:"memory_now"`
-	MemoryPeak int64     `json:"memory_peak"`
-	NoFace     int64     `json:"no_face"`
-	Message    string    `json:"message,omitempty"`
-	Hint       string    `json:"hint,omitempty"`
-	ExitCode   int       `json:"exit_code,omitempty"`
-	Engine     string    `json:"engine,omitempty"`
-	Output     string    `json:"output,omitempty"`
+	plain
+	ETA     float64 `json:"eta_s,omitempty"`
+	Elapsed float64 `json:"elapsed_s"`
 }
 
 // MarshalJSON returns the documented JSON form. Numbers are rounded to
 // thousandths, the time to milliseconds.
 func (e Event) MarshalJSON() ([]byte, error) {
+	e.Time, e.FPS = e.Time.UTC().Truncate(time.Millisecond), thousandths(e.FPS)
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	// The encoder around this one decides whether < and > are escaped: it can add
 	// the escapes, but not remove them.
 	enc.SetEscapeHTML(false)
-	err := enc.Encode(eventJSON{
-		Type: e.Type, Time: e.Time.UTC().Truncate(time.Millisecond), Phase: e.Phase,
-		Frame: e.Frame, Frames: e.Frames, FPS: thousandths(e.FPS),
-		ETA: max(0, thousandths(e.ETA.Seconds())), Elapsed: thousandths(e.Elapsed.Seconds()),
-		Step: e.Step, Steps: e.Steps,
-		MemoryNow: e.MemoryNow, MemoryPeak: e.MemoryPeak, NoFace: e.NoFace,
-		Message: e.Message, Hint: e.Hint, ExitCode: e.ExitCode, Engine: e.Engine, Output: e.Output,
-	})
+	err := enc.Encode(eventJSON{plain(e), max(0, thousandths(e.ETA.Seconds())), thousandths(e.Elapsed.Seconds())})
 	return b.Bytes(), err
 }
 
@@ -127,14 +107,8 @@ func (e *Event) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &j); err != nil {
 		return err
 	}
-	*e = Event{
-		Type: j.Type, Time: j.Time, Phase: j.Phase,
-		Frame: j.Frame, Frames: j.Frames, FPS: j.FPS,
-		ETA: duration(j.ETA), Elapsed: duration(j.Elapsed),
-		Step: j.Step, Steps: j.Steps,
-		MemoryNow: j.MemoryNow, MemoryPeak: j.MemoryPeak, NoFace: j.NoFace,
-		Message: j.Message, Hint: j.Hint, ExitCode: j.ExitCode, Engine: j.Engine, Output: j.Output,
-	}
+	*e = Event(j.plain)
+	e.ETA, e.Elapsed = duration(j.ETA), duration(j.Elapsed)
 	return nil
 }
 

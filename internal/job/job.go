@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -138,4 +139,12 @@ func (j Job) rate() (media.Rational, error) {
 			fmt.Sprintf("is not a frame rate from %d to %d", minRate, maxRate), "write 25, 29.97 or 30000/1001")
 	}
 	return r, nil
+}
+
+// Version returns the version of Lipstream, as built.
+func Version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
 }

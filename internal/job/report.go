@@ -1,12 +1,12 @@
 package job
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
-	"github.com/lipstream/lipstream/internal/pipeline"
 )
 
 // Report says where the time and the memory of a job went. Its JSON form is part
@@ -102,51 +102,24 @@ const (
 	maxNotes   = 1000
 )
 
-// record collects the report of a job. The lock of the reporter guards it.
-type record struct {
-	report Report
-	stats  pipeline.Stats
-	engine []StageReport
-	began  time.Duration // when the current phase began
-}
-
-// phase ends the current phase and begins another, or none if name is "". now and
-// peak are the readings of the meter.
-func (r *record) phase(name string, at time.Duration, now, peak int64) {
+// measure ends the current phase of the report and begins another, or none if name is
+// "". It returns the time since the start of the job. The caller holds mu.
+func (r *reporter) measure(name string) time.Duration {
+	usage, peak := r.meter.Lap()
+	at, now := time.Since(r.began), usage.Total()
 	phases := &r.report.Phases
 	if n := len(*phases); n > 0 {
 		p := &(*phases)[n-1]
-		p.Seconds, p.End, p.Peak = seconds(at-r.began), now, peak
+		p.Seconds, p.End, p.Peak = seconds(at-r.phaseBegan), now, peak
 	}
 	if name != "" {
-		r.began = at
+		r.phaseBegan = at
 		*phases = append(*phases, PhaseReport{Name: name, At: seconds(at), Begin: now})
 	}
 	if name == PhaseFrames {
 		r.report.Memory.Before = now
 	}
-}
-
-func (r *record) note(kind, message string, at time.Duration) {
-	if len(r.report.Notes) < maxNotes {
-		r.report.Notes = append(r.report.Notes, Note{seconds(at), kind, message})
-	}
-}
-
-// complete returns the report. The meter must have been stopped.
-func (r *record) complete(m *memory.Meter, began time.Time) *Report {
-	p := r.report
-	p.Frames, p.NoFace, p.Cuts = r.stats.Frames, r.stats.NoFace, r.stats.Cuts
-	p.Stages = []StageReport{}
-	for _, s := range r.stats.Stages {
-		p.Stages = append(p.Stages, StageReport{Name: s.Name, Part: PartPipeline, Calls: s.Calls, Busy: seconds(s.Busy)})
-	}
-	p.Stages = append(p.Stages, r.engine...)
-	p.Memory.Peak, p.Memory.PeakAnonymous, p.Memory.After = m.Peak(), m.PeakAnonymous(), m.Now().Total()
-	p.Memory.History = thin(m.History(), began, maxSamples)
-	// In JSON an empty list is [], not null.
-	p.Phases, p.Notes = append([]PhaseReport{}, p.Phases...), append([]Note{}, p.Notes...)
-	return &p
+	return at
 }
 
 // thin returns at most limit samples. Of several neighbours it keeps the one with the
@@ -179,33 +152,37 @@ func seconds(d time.Duration) float64 {
 func (r *reporter) worked(e lip.Engine) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	report, of := &r.record.report, e.Report()
-	report.Engine, report.Plan, report.Memory.Budget, report.Windows = e.Name(), of.Plan, of.Budget, of.Windows
+	of := e.Report()
+	r.report.Engine, r.report.Plan, r.report.Memory.Budget, r.report.Windows = e.Name(), of.Plan, of.Budget, of.Windows
 	if of.Windows > 0 {
-		report.SecondsPerWindow = seconds(of.Window / time.Duration(of.Windows))
+		r.report.SecondsPerWindow = seconds(of.Window / time.Duration(of.Windows))
 	}
 	if of.Wall > 0 {
-		report.DeviceBusy = thousandths(of.Busy.Seconds() / of.Wall.Seconds())
+		r.report.DeviceBusy = thousandths(of.Busy.Seconds() / of.Wall.Seconds())
 	}
-	r.record.engine = nil
+	r.engine = nil
 	for _, w := range of.Work {
-		r.record.engine = append(r.record.engine, StageReport{Name: w.Name, Part: PartEngine, Calls: w.Calls, Busy: seconds(w.Busy), Memory: w.Memory})
+		r.engine = append(r.engine, StageReport{Name: w.Name, Part: PartEngine, Calls: w.Calls, Busy: seconds(w.Busy), Memory: w.Memory})
 	}
 }
 
-// report completes the record after everything of the job was closed. The caller holds
-// mu.
-func (r *reporter) report(result *Result, err error) *Report {
-	now, peak := r.meter.Lap()
-	at := time.Since(r.began)
-	r.record.phase("", at, now.Total(), peak)
-	p := r.record.complete(r.meter, r.began)
-	p.Elapsed, p.Output, p.FPS = seconds(at), r.now.Output, thousandths(result.FPS)
-	if p.Engine == "" { // the engine was not opened
-		p.Engine = r.now.Engine
-	}
+// complete returns the finished report, after the session was closed and the meter was
+// stopped. The caller holds mu.
+func (r *reporter) complete(result *Result, err error) *Report {
+	p := &r.report
+	p.Elapsed, p.Output, p.FPS = seconds(r.measure("")), r.now.Output, thousandths(result.FPS)
+	p.Engine = cmp.Or(p.Engine, r.now.Engine) // if the engine was not opened
 	if err != nil {
 		p.Error = fault.Message(err)
 	}
+	p.Frames, p.NoFace, p.Cuts = r.stats.Frames, r.stats.NoFace, r.stats.Cuts
+	// In JSON an empty list is [], not null.
+	p.Stages, p.Phases, p.Notes = []StageReport{}, append([]PhaseReport{}, p.Phases...), append([]Note{}, p.Notes...)
+	for _, s := range r.stats.Stages {
+		p.Stages = append(p.Stages, StageReport{Name: s.Name, Part: PartPipeline, Calls: s.Calls, Busy: seconds(s.Busy)})
+	}
+	p.Stages = append(p.Stages, r.engine...)
+	p.Memory.Peak, p.Memory.PeakAnonymous, p.Memory.After = r.meter.Peak(), r.meter.PeakAnonymous(), r.meter.Now().Total()
+	p.Memory.History = thin(r.meter.History(), r.began, maxSamples)
 	return p
 }

@@ -61,7 +61,7 @@ func TestReport(t *testing.T) {
 		}
 		r.phase(PhaseFrames)
 		r.frames(pipeline.Stats{Frames: 3, NoFace: 1, Cuts: 2, Stages: []pipeline.StageTime{{Name: "decode", Calls: 3, Busy: 1234567 * time.Nanosecond}}})
-		r.alert("15 of 24 GB")
+		r.note(EventAlert, "15 of 24 GB")
 		r.planned(plan, "the GPU is nearly full")
 		r.warn("short")
 		r.phase(PhaseFinish)

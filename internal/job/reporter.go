@@ -29,7 +29,11 @@ type reporter struct {
 	o      Observer
 	now    Event
 	window []mark // of the last rateWindow
-	record record
+
+	report     Report // so far
+	stats      pipeline.Stats
+	engine     []StageReport
+	phaseBegan time.Duration // since began
 }
 
 type mark struct {
@@ -105,19 +109,15 @@ func (r *reporter) start(engine, why, output string) {
 
 // phase begins the next phase of the job.
 func (r *reporter) phase(name string) {
-	now, peak := r.meter.Lap()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.record.phase(name, time.Since(r.began), now.Total(), peak)
+	r.measure(name)
 	r.now.Phase = name
 	r.send(EventPhase, func(*Event) {})
 }
 
 // warn reports that something is wrong; the job continues.
 func (r *reporter) warn(message string) { r.note(EventWarning, message) }
-
-// alert reports that memory has crossed a threshold.
-func (r *reporter) alert(message string) { r.note(EventAlert, message) }
 
 // planned reports that another memory plan is in use, and why.
 func (r *reporter) planned(p memory.Plan, why string) {
@@ -127,7 +127,9 @@ func (r *reporter) planned(p memory.Plan, why string) {
 func (r *reporter) note(kind, message string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.record.note(kind, message, time.Since(r.began))
+	if len(r.report.Notes) < maxNotes {
+		r.report.Notes = append(r.report.Notes, Note{seconds(time.Since(r.began)), kind, message})
+	}
 	r.send(kind, func(e *Event) { e.Message = message })
 }
 
@@ -142,7 +144,7 @@ func (r *reporter) frames(s pipeline.Stats) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.now.Frame, r.now.NoFace = s.Frames, s.NoFace
-	r.record.stats = s
+	r.stats = s
 	// There may be more frames than the header says. An unknown length stays unknown.
 	if r.now.Frames > 0 {
 		r.now.Frames = max(r.now.Frames, s.Frames)
@@ -164,7 +166,7 @@ func (r *reporter) end(result *Result, err error) {
 	r.meter.Stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	result.Report = r.report(result, err)
+	result.Report = r.complete(result, err)
 	if err != nil {
 		r.send(EventError, func(e *Event) {
 			e.Message, e.Hint, e.ExitCode, e.Output = fault.Message(err), fault.HintOf(err), fault.KindOf(err).ExitCode(), ""

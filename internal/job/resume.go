@@ -48,6 +48,13 @@ func (s *session) resume(engine journal.Identity) (*journal.Journal, error) {
 	if s.journal, err = journal.Open(dir, hex.EncodeToString(key[:16]), identity); err != nil {
 		return nil, err
 	}
+	s.onClose(func() {
+		if s.journal.Empty() {
+			_ = s.journal.Remove() // there is nothing to continue from
+		} else {
+			_ = s.journal.Close()
+		}
+	})
 	switch fresh := s.journal.Fresh(); fresh {
 	case "":
 		s.r.warn("continues from what an interrupted run left; to start again, set `resume` to never")
@@ -64,7 +71,7 @@ func (s *session) resume(engine journal.Identity) (*journal.Journal, error) {
 func (s *session) identity(engine journal.Identity) (journal.Identity, error) {
 	id := journal.Identity{
 		"lipstream": Version(), "engine": s.model.Name, "backend": s.backend.Name() + " " + s.backend.Version(), "device": s.device.ID,
-		"rate": fmt.Sprint(s.rate), "format": fmt.Sprint(s.format), "part": s.job.Part.string(),
+		"rate": fmt.Sprint(s.rate), "format": fmt.Sprint(s.format), "part": fmt.Sprint(s.job.part()),
 	}
 	for name, value := range s.job.Identity() {
 		id["setting "+name] = value

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/lipstream/lipstream/internal/audio"
@@ -18,7 +19,6 @@ import (
 	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/media"
-	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/pipeline"
 )
 
@@ -44,7 +44,7 @@ func Run(ctx context.Context, job Job, o Observer) (result Result, err error) {
 		if s.voice.SpeechSeconds() == 0 && s.job.Part == nil {
 			r.warn(s.job.Audio + ": no speech was found, so the mouth stays closed")
 		}
-		r.expect(s.job.Part.length(s.expected))
+		r.expect(s.job.part().length(s.expected))
 		result, err = s.frames(ctx)
 		return err
 	})
@@ -84,6 +84,8 @@ type session struct {
 	model lip.Model
 	why   string // this model was chosen
 
+	closers []func() // release what the job has opened
+
 	// Probe:
 	tools  media.Tools
 	video  *media.Info
@@ -98,10 +100,7 @@ type session struct {
 	tracker *face.Tracker
 	engine  lip.Engine
 	budget  budget
-	monitor *memory.Monitor
-	level   func() memory.Level
-	undo    func() // restores what was set in this process
-	journal *journal.Journal
+	journal *journal.Journal // nil unless the job can be resumed
 
 	// Listen:
 	voice *audio.Voice
@@ -205,13 +204,16 @@ func (s *session) load(ctx context.Context) error {
 	if err := s.open(ctx); err != nil {
 		return err
 	}
+	s.onClose(func() { _ = s.backend.Close() })
 	if s.budget, err = newBudget(s.job, s.device, s.format); err != nil {
 		return err
 	}
-	s.undo = s.budget.setSoftLimit()
-	if s.monitor, s.level, err = s.budget.watch(ctx, s.job, s.r); err != nil {
+	s.onClose(s.budget.setSoftLimit())
+	level, stop, err := s.budget.watch(ctx, s.job, s.r)
+	if err != nil {
 		return err
 	}
+	s.onClose(stop)
 	// The face networks are small: a second thread would mostly wait, and the encoder
 	// can use it.
 	threads := 1
@@ -221,15 +223,31 @@ func (s *session) load(ctx context.Context) error {
 	if s.tracker, err = face.NewTracker(ctx, s.backend, face.Options{Choice: which, Threads: threads}); err != nil {
 		return err
 	}
-	if s.voice, err = audio.NewVoice("", s.model.Needs); err != nil {
+	s.onClose(func() { _ = s.tracker.Close() })
+	if err := s.openVoice(s.model.Needs); err != nil {
 		return err
 	}
 	s.engine, err = s.model.Open(ctx, lip.Host{
 		Backend: s.backend, Device: s.device, Rate: s.rate, Format: s.format, Voice: s.voice,
-		Budget: s.budget.share(), Level: s.level, Resume: s.resume,
+		Budget: s.budget.share(), Level: level, Resume: s.resume,
 		Step: s.r.step, Warn: s.r.warn, Planned: s.r.planned,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	s.onClose(func() {
+		s.r.worked(s.engine)
+		_ = s.engine.Close()
+	})
+	return nil
+}
+
+func (s *session) openVoice(needs audio.Needs) (err error) {
+	if s.voice, err = audio.NewVoice("", needs); err != nil {
+		return err
+	}
+	s.onClose(func() { _ = s.voice.Close() })
+	return nil
 }
 
 // open opens an inference runtime and settles the device. An engine that does not use
@@ -318,7 +336,7 @@ func framesOf(seconds float64, rate media.Rational) int64 {
 func (s *session) pipeline(source *bounded, sink pipeline.Sink) *pipeline.Pipeline {
 	return &pipeline.Pipeline{
 		Format: s.format, Source: source, Tracker: s.tracker, Engine: s.engine, Sink: sink,
-		First: s.job.Part.lead(), Wanted: s.job.Part.wanted,
+		First: s.job.part().Lead, Wanted: s.job.part().wanted,
 	}
 }
 
@@ -340,8 +358,8 @@ func (s *session) frames(ctx context.Context) (Result, error) {
 		}
 	}
 
-	part := s.job.Part
-	p := s.pipeline(&bounded{seq: source, atLeast: s.atLeast, cut: s.cut, n: part.lead(), first: part.lead(), end: part.tail(), most: s.job.Limits.Frames, path: s.job.Video}, sink)
+	part := s.job.part()
+	p := s.pipeline(&bounded{seq: source, atLeast: s.atLeast, cut: s.cut, n: part.Lead, first: part.Lead, end: part.Tail, most: s.job.Limits.Frames, path: s.job.Video}, sink)
 	p.Show, p.Progress = newShow(s.job.Frame), s.r.frames
 	s.r.phase(PhaseFrames)
 	stats, err := p.Run(ctx)
@@ -349,7 +367,7 @@ func (s *session) frames(ctx context.Context) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if stats.NoFace == stats.Frames && part == nil {
+	if stats.NoFace == stats.Frames && s.job.Part == nil {
 		return Result{}, s.noFace(stats.Frames)
 	}
 	if source.Short() {
@@ -412,34 +430,12 @@ func (s *session) sinkOptions() media.SinkOptions {
 	return o
 }
 
-// close reports what the engine did and releases everything. The backend comes after
-// all that use it.
+// onClose registers f to be called by close. The last one registered is called first.
+func (s *session) onClose(f func()) { s.closers = append(s.closers, f) }
+
 func (s *session) close() {
-	if s.engine != nil {
-		s.r.worked(s.engine)
-		_ = s.engine.Close()
-	}
-	if s.voice != nil {
-		_ = s.voice.Close()
-	}
-	if s.tracker != nil {
-		_ = s.tracker.Close()
-	}
-	if s.backend != nil {
-		_ = s.backend.Close()
-	}
-	switch {
-	case s.journal == nil:
-	case s.journal.Empty():
-		_ = s.journal.Remove() // there is nothing to continue from
-	default:
-		_ = s.journal.Close()
-	}
-	if s.monitor != nil {
-		s.monitor.Stop()
-	}
-	if s.undo != nil {
-		s.undo()
+	for _, f := range slices.Backward(s.closers) {
+		f()
 	}
 }
 
@@ -448,7 +444,7 @@ type bounded struct {
 	seq     *media.Sequence
 	n       int64 // number of the next frame, in the whole output
 	first   int64 // number of the first frame of the sequence
-	end     int64 // number of the frame to stop at; 0: at the end of the output
+	end     int64 // number of the frame to stop at; -1: at the end of the output
 	most    int64 // frames that a job may have; 0: any number
 	path    string
 	atLeast int64
@@ -466,7 +462,7 @@ func (b *bounded) length() int64 {
 
 // Read implements pipeline.Source.
 func (b *bounded) Read(f *frame.Frame) error {
-	if b.end > 0 && b.n >= b.end {
+	if b.end >= 0 && b.n >= b.end {
 		return io.EOF
 	}
 	if b.most > 0 && b.n >= b.most {

@@ -4,16 +4,16 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math"
 	"slices"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/pipeline"
 )
 
 // Part is a stretch of the output: the frames from From up to, but not including,
@@ -21,47 +21,31 @@ import (
 // its neighbours. A To or Tail of -1 is the end of the output.
 type Part struct{ Lead, From, To, Tail int64 }
 
-// A nil Part is the whole output.
-
-func (p *Part) lead() int64 {
-	if p == nil {
-		return 0
+// part returns the part of the output that the job makes.
+func (j Job) part() Part {
+	if j.Part == nil {
+		return Part{To: -1, Tail: -1}
 	}
-	return p.Lead
+	return *j.Part
 }
 
-func (p *Part) tail() int64 {
-	if p == nil || p.Tail < 0 {
-		return 0
-	}
-	return p.Tail
-}
+func (p Part) wanted(i int64) bool { return i >= p.From && (p.To < 0 || i < p.To) }
 
-func (p *Part) wanted(i int64) bool {
-	return p == nil || i >= p.From && (p.To < 0 || i < p.To)
-}
-
-func (p *Part) length(whole int64) int64 {
+// length returns the frames of the part if the output has this many, 0 for unknown.
+func (p Part) length(whole int64) int64 {
 	switch {
-	case p == nil || whole == 0 && p.To < 0:
-		return whole
-	case p.To < 0:
-		return whole - p.From
+	case p.To >= 0:
+		return p.To - p.From
+	case whole == 0:
+		return 0
 	}
-	return p.To - p.From
-}
-
-func (p *Part) string() string {
-	if p == nil {
-		return ""
-	}
-	return fmt.Sprint(*p)
+	return whole - p.From
 }
 
 // sequence opens the video where the part of the job begins.
 func (s *session) sequence(ctx context.Context) (*media.Sequence, error) {
 	o := s.videoOptions()
-	if lead := s.job.Part.lead(); lead > 0 && !s.video.Video.IsPicture {
+	if lead := s.job.part().Lead; lead > 0 && !s.video.Video.IsPicture {
 		o.Start = s.rate.Time(s.rate.Frame(o.Start) + lead)
 	}
 	return media.NewSequence(ctx, s.tools, s.job.Video, s.video, media.SequenceOptions{VideoOptions: o}, s.mode)
@@ -92,7 +76,7 @@ func Split(ctx context.Context, job Job, every time.Duration) (parts []Part, err
 	return parts, err
 }
 
-func (s *session) split(ctx context.Context, every time.Duration) (_ []Part, err error) {
+func (s *session) split(ctx context.Context, every time.Duration) ([]Part, error) {
 	if err := s.probe(ctx); err != nil {
 		return nil, err
 	}
@@ -103,7 +87,7 @@ func (s *session) split(ctx context.Context, every time.Duration) (_ []Part, err
 	if s.model.Unsplittable || step < 1 || !v.IsPicture && shown < 2*step {
 		return nil, nil
 	}
-	if s.voice, err = audio.NewVoice("", audio.Needs{}); err != nil {
+	if err := s.openVoice(audio.Needs{}); err != nil {
 		return nil, err
 	}
 	if err := s.listen(ctx); err != nil {
@@ -191,13 +175,13 @@ func (s splitter) parts() []Part {
 // near returns the best frame to begin a part at, within half a step of want: a cut,
 // else silence, else want itself.
 func (s splitter) near(want int64) int64 {
-	best, least := want, int64(math.MaxInt64)
+	best, least := want, s.step/2+1
 	for _, c := range s.cuts {
-		if d := abs(c - want); d <= s.step/2 && d < least {
+		if d := max(c-want, want-c); d < least {
 			best, least = c, d
 		}
 	}
-	if least < math.MaxInt64 {
+	if least <= s.step/2 {
 		return best
 	}
 	for d := int64(0); d <= s.step/2; d++ {
@@ -209,8 +193,6 @@ func (s splitter) near(want int64) int64 {
 	}
 	return want
 }
-
-func abs(i int64) int64 { return max(i, -i) }
 
 // lead returns the first frame to compute for a part that begins at frame at. If at is
 // a cut, that is at itself. Else it is a frame on the grid of the engine's windows,
@@ -227,4 +209,45 @@ func (s splitter) lead(at int64) int64 {
 		}
 	}
 	return shot + max(0, at-max(partLead, s.overlap)-shot)/s.stride*s.stride
+}
+
+// Join makes the output of a job from its parts, in their order. It copies their
+// frames and adds the sound. It reports its progress to o, which may be nil.
+func Join(ctx context.Context, job Job, parts []string, o Observer) (result Result, err error) {
+	r := newReporter(ctx, o)
+	job.Part = nil
+	err = do(ctx, job, r, func(s *session) error {
+		result, err = s.join(ctx, parts)
+		return err
+	})
+	r.end(&result, err)
+	return result, err
+}
+
+func (s *session) join(ctx context.Context, parts []string) (Result, error) {
+	if len(parts) == 0 {
+		return Result{}, fault.Usage.New("join the parts of "+s.job.Output, "there are none")
+	}
+	if err := s.probe(ctx); err != nil {
+		return Result{}, err
+	}
+	var frames int64
+	for _, p := range parts {
+		info, err := media.Probe(ctx, s.tools, p)
+		if err != nil {
+			return Result{}, err
+		}
+		if err := info.NeedVideo(); err != nil {
+			return Result{}, err
+		}
+		frames += info.Video.Frames
+	}
+	s.expected = frames
+	s.r.phase(PhaseFinish)
+	o := s.sinkOptions()
+	o.Inputs = append(o.Inputs, parts...)
+	if err := media.Join(ctx, s.tools, parts, s.job.Output, o); err != nil {
+		return Result{}, err
+	}
+	return s.result(s.model.Name, pipeline.Stats{Frames: frames}), nil
 }

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,12 +23,9 @@ const (
 	notesName   = "notes"   // files to remove if the run dies, one per line, quoted
 )
 
-// A lock that is held is tried again for a moment: the owner may be a Sweep, or a process
-// that was killed and has not ended yet.
-const (
-	lockTries = 20
-	lockPause = 25 * time.Millisecond
-)
+// lockWait is how long a lock that is held is waited for: the owner may be a Sweep, or a
+// process that was killed and has not ended yet.
+const lockWait = 500 * time.Millisecond
 
 var keyForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 
@@ -37,12 +35,10 @@ var temporaryForm = regexp.MustCompile(`(?s)^\..*\.lipstream-[0-9]+-[0-9a-f]{12}
 
 // lockFolder creates the folder if it does not exist, and locks it.
 func lockFolder(dir, folder string) (*disk.Lock, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
 	path := filepath.Join(folder, lockName)
-	var holder string
-	for try := range lockTries {
-		if try > 0 {
-			time.Sleep(lockPause)
-		}
+	for {
 		if err := os.Mkdir(folder, 0o700); err == nil {
 			if err := disk.SyncDir(dir); err != nil {
 				return nil, err
@@ -50,22 +46,21 @@ func lockFolder(dir, folder string) (*disk.Lock, error) {
 		} else if !errors.Is(err, fs.ErrExist) {
 			return nil, err
 		}
-		lock, err := disk.TryLock(path)
+		lock, err := disk.WaitLock(ctx, path, nil)
 		switch {
 		case err == nil:
 			_ = writeProcess(path) // for messages only
 			return lock, nil
-		case errors.Is(err, disk.ErrLocked):
-			holder = processIn(path)
+		case ctx.Err() != nil:
+			cause := "another lipstream is making the same output"
+			if holder := processIn(path); holder != "" {
+				cause += " (process " + holder + ")"
+			}
+			return nil, fault.Output.New(op+" "+folder, cause, "wait until it is done, or stop it")
 		case !errors.Is(err, fs.ErrNotExist): // else the folder was removed in between
 			return nil, err
 		}
 	}
-	cause := "another lipstream is making the same output"
-	if holder != "" {
-		cause += " (process " + holder + ")"
-	}
-	return nil, fault.Output.New(op+" "+folder, cause, "wait until it is done, or stop it")
 }
 
 // The process ID in a lock has a line of its own: on Windows others cannot read the
@@ -99,15 +94,11 @@ func processIn(lock string) string {
 // removeFolder removes the files of a locked folder, the lock last, and the folder if it
 // is then empty.
 func removeFolder(folder string, lock *disk.Lock) error {
-	var failed error
 	for _, name := range []string{journalName, notesName} {
 		if err := os.Remove(filepath.Join(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			failed = err
+			_ = lock.Release()
+			return err
 		}
-	}
-	if failed != nil {
-		_ = lock.Release()
-		return failed
 	}
 	if err := lock.Remove(); err != nil {
 		return err

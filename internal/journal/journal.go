@@ -238,10 +238,7 @@ func (j *Journal) Close() error {
 	if j.lock == nil {
 		return nil
 	}
-	err := j.closeFiles()
-	if e := j.lock.Release(); err == nil {
-		err = e
-	}
+	err := errors.Join(j.file.Close(), j.notes.Close(), j.lock.Release())
 	j.lock = nil
 	return failure(op, j.folder, err)
 }
@@ -254,23 +251,10 @@ func (j *Journal) Remove() error {
 	if err := j.usable(); err != nil && j.lock == nil {
 		return err
 	}
-	_ = j.closeFiles() // they are about to be removed
+	_, _ = j.file.Close(), j.notes.Close() // they are about to be removed
 	err := removeFolder(j.folder, j.lock)
 	j.lock = nil
 	return failure("remove the job's journal", j.folder, err)
-}
-
-func (j *Journal) closeFiles() error {
-	var first error
-	for _, f := range []*os.File{j.file, j.notes} {
-		if f == nil {
-			continue // Open failed before opening it
-		}
-		if err := f.Close(); first == nil {
-			first = err
-		}
-	}
-	return first
 }
 
 func (j *Journal) usable() error {

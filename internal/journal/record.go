@@ -9,12 +9,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"maps"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // The file, all numbers little-endian:
@@ -51,6 +54,12 @@ type Record struct {
 	Latents []float32 // of all frames, in the engine's order; stored exactly
 }
 
+// bodyHead is the beginning of a body. Plan and Latents are lengths.
+type bodyHead struct {
+	First                        int64
+	Frames, Fresh, Plan, Latents uint32
+}
+
 // check returns why a record is invalid, or "".
 func (r *Record) check() string {
 	switch {
@@ -75,14 +84,10 @@ func (r *Record) encode(buf []byte, before uint32) ([]byte, uint32) {
 	b := slices.Grow(buf[:0], frameBytes+n)
 	b = order.AppendUint32(b, uint32(n))
 	b = order.AppendUint32(b, 0)
-	b = order.AppendUint64(b, uint64(r.First))
-	for _, v := range []int{r.Frames, r.Fresh, len(r.Plan), len(r.Latents)} {
-		b = order.AppendUint32(b, uint32(v))
-	}
+	// These types can always be appended.
+	b, _ = binary.Append(b, order, bodyHead{r.First, uint32(r.Frames), uint32(r.Fresh), uint32(len(r.Plan)), uint32(len(r.Latents))})
 	b = append(b, r.Plan...)
-	for _, v := range r.Latents {
-		b = order.AppendUint32(b, math.Float32bits(v))
-	}
+	b, _ = binary.Append(b, order, r.Latents)
 	crc := recordCRC(before, b[:4], b[frameBytes:])
 	order.PutUint32(b[4:], crc)
 	return b, crc
@@ -94,25 +99,20 @@ func recordCRC(before uint32, length, body []byte) uint32 {
 
 // decode decodes a body. The record does not share memory with it.
 func decode(body []byte) (Record, bool) {
-	if len(body) < bodyBytes {
+	var h bodyHead
+	if _, err := binary.Decode(body, order, &h); err != nil {
 		return Record{}, false
 	}
-	plan, latents := int64(order.Uint32(body[16:])), int64(order.Uint32(body[20:]))
+	plan, latents := int64(h.Plan), int64(h.Latents)
 	if bodyBytes+plan+4*latents != int64(len(body)) {
 		return Record{}, false
 	}
 	r := Record{
-		First:  int64(order.Uint64(body)),
-		Frames: int(order.Uint32(body[8:])),
-		Fresh:  int(order.Uint32(body[12:])),
-		Plan:   bytes.Clone(body[bodyBytes : bodyBytes+plan]),
+		First: h.First, Frames: int(h.Frames), Fresh: int(h.Fresh),
+		Plan: bytes.Clone(body[bodyBytes : bodyBytes+plan]), Latents: make([]float32, latents),
 	}
-	numbers := body[bodyBytes+plan:]
-	r.Latents = make([]float32, latents)
-	for i := range r.Latents {
-		r.Latents[i] = math.Float32frombits(order.Uint32(numbers[4*i:]))
-	}
-	return r, r.check() == ""
+	_, err := binary.Decode(body[bodyBytes+plan:], order, r.Latents)
+	return r, err == nil && r.check() == ""
 }
 
 // Identity is what the result of a job depends on: settings, versions, sizes, times and
@@ -163,13 +163,27 @@ func differing(was, now []byte) ([]string, error) {
 			names = append(names, name)
 		}
 	}
-	for name := range maps.Keys(a) {
+	for name := range a {
 		if _, ok := b[name]; !ok {
 			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// Mark returns a text that changes when a file is replaced or written to: its
+// path, size and time of modification.
+func Mark(path string) (string, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return "", fault.Input.Wrap("look at "+path, fault.WithoutPath(err))
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fault.Input.Wrap("look at "+path, err)
+	}
+	return fmt.Sprint(abs, st.Size(), st.ModTime().UTC()), nil
 }
 
 // encodeHeader returns the bytes of a header and its crc.

@@ -12,7 +12,7 @@ import (
 // given back, in bytes; 0 where the system does not tell.
 func resident(e *Engine) int64 {
 	e.giveBack()
-	return memory.SelfStatus("RssAnon")["RssAnon"]
+	return memory.SelfStatus()["RssAnon"]
 }
 
 // TestMemoryIsFlat: over 80 windows, 200 in a long run, memory stays within 5 % of

@@ -21,17 +21,7 @@ const (
 )
 
 // String returns "normal", "warning" or "critical".
-func (l Level) String() string {
-	switch l {
-	case Normal:
-		return "normal"
-	case Warning:
-		return "warning"
-	case Critical:
-		return "critical"
-	}
-	return "level " + strconv.Itoa(int(l))
-}
+func (l Level) String() string { return [...]string{"normal", "warning", "critical"}[l] }
 
 // Threshold is where a level begins: a fraction of the memory or a number of
 // bytes. If both are set, Bytes counts.
@@ -46,32 +36,49 @@ var (
 	DefaultCritical = Threshold{Fraction: 0.75}
 )
 
-// ParseThreshold parses a percentage such as "75%", or a size with a unit as
-// [ParseSize] takes it. Its errors are of kind Usage.
-func ParseThreshold(s string) (Threshold, error) {
-	text := strings.ToUpper(strings.TrimSpace(s))
+// Setting is the text of a setting, with the name that errors give it.
+type Setting struct{ Name, Text string }
+
+// ParseThresholds parses the settings of the warning and the critical threshold: a
+// percentage such as "75%", a size with a unit as [ParseSize] takes it, or "" for the
+// default. Its errors are of kind Usage.
+func ParseThresholds(warning, critical Setting) (w, c Threshold, err error) {
+	if w, err = warning.threshold(DefaultWarning); err != nil {
+		return w, c, err
+	}
+	if c, err = critical.threshold(DefaultCritical); err != nil {
+		return w, c, err
+	}
+	// A share and a size cannot be compared without the memory.
+	if (w.Bytes > 0) == (c.Bytes > 0) && (w.Bytes > c.Bytes || w.Fraction > c.Fraction) {
+		return w, c, fault.Field(warning.Name, w.String(), "is above the alert at "+c.String(), "set it to less than `"+critical.Name+"`")
+	}
+	return w, c, nil
+}
+
+func (s Setting) threshold(otherwise Threshold) (Threshold, error) {
+	text := strings.ToUpper(strings.TrimSpace(s.Text))
+	bad := func(cause string) (Threshold, error) {
+		return Threshold{}, fault.Field(s.Name, strconv.Quote(s.Text), cause, "write a share such as 75%, or a size such as 18GB or 16.5GiB")
+	}
+	if s.Text == "" {
+		return otherwise, nil
+	}
 	if number, ok := strings.CutSuffix(text, "%"); ok {
 		f, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
 		if err != nil || !(f > 0 && f <= 100) {
-			return Threshold{}, badThreshold(s, "a share must be above 0 % and at most 100 %")
+			return bad("is not above 0 % and at most 100 %")
 		}
 		return Threshold{Fraction: f / 100}, nil
 	}
-	if strings.TrimRight(text, "0123456789.") == text { // ends in a unit
-		n, err := ParseSize(text)
-		if err != nil || n < 1 {
-			return Threshold{}, badThreshold(s, "it is not a valid size")
-		}
-		return Threshold{Bytes: n}, nil
+	n, err := ParseSize(text)
+	if err != nil || n < 1 || strings.TrimRight(text, "0123456789.") != text {
+		return bad("is not a share or a size with a unit")
 	}
-	return Threshold{}, badThreshold(s, "it has no unit")
+	return Threshold{Bytes: n}, nil
 }
 
-func badThreshold(s, why string) error {
-	return fault.Usage.New("read threshold "+strconv.Quote(s), why, "give a share such as 75% or a size such as 18GB or 16.5GiB")
-}
-
-// String returns the threshold in the form that ParseThreshold takes.
+// String returns the threshold in the form that ParseThresholds takes.
 func (t Threshold) String() string {
 	if t.Bytes > 0 {
 		return Size(t.Bytes)
@@ -89,32 +96,6 @@ func (t Threshold) Of(total int64) int64 {
 		return math.MaxInt64
 	}
 	return int64(t.Fraction * float64(total))
-}
-
-// orElse returns t, or d for the zero value.
-func (t Threshold) orElse(d Threshold) Threshold {
-	if t == (Threshold{}) {
-		return d
-	}
-	return t
-}
-
-// CheckThresholds returns an error of kind Usage if a pair of thresholds is
-// invalid. The zero value stands for the default.
-func CheckThresholds(warning, critical Threshold) error {
-	warning, critical = warning.orElse(DefaultWarning), critical.orElse(DefaultCritical)
-	for _, t := range []Threshold{warning, critical} {
-		if t.Bytes < 0 || t.Bytes == 0 && !(t.Fraction > 0 && t.Fraction <= 1) {
-			return badThreshold(t.String(), "it must be above 0 and at most the whole memory")
-		}
-	}
-	// A share and a size cannot be compared without the memory.
-	if warning.Bytes == 0 && critical.Bytes == 0 && warning.Fraction > critical.Fraction ||
-		warning.Bytes > 0 && critical.Bytes > 0 && warning.Bytes > critical.Bytes {
-		return fault.Usage.New("read thresholds", fmt.Sprintf("the warning at %s is above the alert at %s", warning, critical),
-			"give a lower threshold for the warning")
-	}
-	return nil
 }
 
 // hysteresis is the fraction of a memory by which its use must fall below a

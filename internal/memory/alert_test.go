@@ -1,7 +1,8 @@
 package memory
 
 import (
-	"math"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/fault"
@@ -9,42 +10,46 @@ import (
 
 func TestParseThreshold(t *testing.T) {
 	for s, want := range map[string]Threshold{
-		"75%": {Fraction: 0.75}, " 62.5 % ": {Fraction: 0.625}, "100%": {Fraction: 1},
+		"75%": {Fraction: 0.75}, " 62.5 % ": {Fraction: 0.625}, "100%": {Fraction: 1}, "": {Bytes: 3},
 		"18GB": {Bytes: 18e9}, "16.5 gib": {Bytes: 16.5 * gib}, "512MiB": {Bytes: 512 * mib}, "7b": {Bytes: 7}, "2tb": {Bytes: 2e12},
 	} {
-		got, err := ParseThreshold(s)
+		got, err := Setting{"x", s}.threshold(Threshold{Bytes: 3})
 		if err != nil || got != want {
 			t.Errorf("%q: %+v, %v", s, got, err)
 		}
 	}
-	for _, s := range []string{"", "75", "0%", "-5%", "101%", "NaN%", "GB", "x GB", "0GB", "-1GB", "NaNGB", "InfGB", "1e30GB", "%"} {
-		if got, err := ParseThreshold(s); fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" {
+	for _, s := range []string{" ", "75", "0%", "-5%", "101%", "NaN%", "GB", "x GB", "0GB", "-1GB", "NaNGB", "InfGB", "1e30GB", "%"} {
+		got, err := Setting{"x", s}.threshold(Threshold{})
+		if fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" || !strings.HasPrefix(err.Error(), "`x`: "+strconv.Quote(s)+" is not ") {
 			t.Errorf("%q: %+v, %v", s, got, err)
 		}
 	}
 }
 
-func TestCheckThresholds(t *testing.T) {
-	share, size := func(f float64) Threshold { return Threshold{Fraction: f} }, func(n int64) Threshold { return Threshold{Bytes: n} }
+func TestParseThresholds(t *testing.T) {
 	for _, tt := range []struct {
-		warning, critical Threshold
+		warning, critical string
 		ok                bool
 	}{
-		{Threshold{}, Threshold{}, true},
-		{share(0.5), share(0.5), true},
-		{share(0.9), Threshold{}, false}, // above the default for critical
-		{Threshold{}, share(0.5), false},
-		{size(2), size(1), false},
-		{size(1), size(2), true},
-		{size(100 * gib), share(0.1), true},
-		{share(1.1), size(1), false},
-		{share(math.NaN()), size(1), false},
-		{share(0.1), size(-1), false},
+		{"", "", true},
+		{"50%", "50%", true},
+		{"90%", "", false}, // above the default for critical
+		{"", "50%", false},
+		{"2B", "1B", false},
+		{"1B", "2B", true},
+		{"100GiB", "10%", true},
+		{"110%", "1B", false},
+		{"NaN%", "1B", false},
+		{"10%", "-1B", false},
 	} {
-		err := CheckThresholds(tt.warning, tt.critical)
-		if (err == nil) != tt.ok || err != nil && fault.KindOf(err) != fault.Usage {
-			t.Errorf("%+v, %+v: %v", tt.warning, tt.critical, err)
+		_, _, err := ParseThresholds(Setting{"low", tt.warning}, Setting{"high", tt.critical})
+		if (err == nil) != tt.ok || err != nil && (fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "") {
+			t.Errorf("%+v: %v", tt, err)
 		}
+	}
+	_, _, err := ParseThresholds(Setting{"low", "90%"}, Setting{"high", ""})
+	if err == nil || err.Error() != "`low`: 90% is above the alert at 75%" || fault.HintOf(err) != "set it to less than `high`" {
+		t.Errorf("%v, hint %q", err, fault.HintOf(err))
 	}
 }
 

@@ -1,7 +1,5 @@
 package memory
 
-import "path/filepath"
-
 // Budget is the memory that a job may use, in bytes.
 type Budget struct {
 	Host     int64  // main memory, of this process and its children
@@ -80,7 +78,8 @@ func (p Probe) activeCache(g Cgroup) int64 {
 	if g.Version == 1 {
 		field = "total_active_file"
 	}
-	return p.memoryStat(filepath.Join(p.findMount(g.Version).point, g.Path))[field]
+	stat, _ := p.numbers(p.findMount(g.Version).point, g.Path, "memory.stat")
+	return stat[field]
 }
 
 // Windows returns how many windows of frames may be in flight if so many bytes are

@@ -34,30 +34,29 @@ func (p Probe) Cgroup() (Cgroup, error) {
 		return Cgroup{}, nil
 	}
 	data, err := p.readProc("cgroup")
+	if errors.Is(err, os.ErrNotExist) {
+		return Cgroup{}, nil
+	}
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			return Cgroup{}, nil
-		}
 		return Cgroup{}, err
 	}
 	// Every hierarchy has a line "number:controllers:path"; version 2 has
 	// number 0 and no controllers. If both are mounted, memory belongs to one.
-	v1, v2, has1, has2 := "", "", false, false
+	groups := map[int]string{} // by version
 	for line := range strings.Lines(string(data)) {
 		f := strings.SplitN(strings.TrimRight(line, "\n"), ":", 3)
 		switch {
 		case len(f) != 3:
 		case slices.Contains(strings.Split(f[1], ","), "memory"):
-			v1, has1 = f[2], true
+			groups[1] = f[2]
 		case f[0] == "0" && f[1] == "":
-			v2, has2 = f[2], true
+			groups[2] = f[2]
 		}
 	}
-	if has1 {
-		return p.walkCgroup(1, v1), nil
-	}
-	if has2 {
-		return p.walkCgroup(2, v2), nil
+	for _, version := range []int{1, 2} {
+		if group, ok := groups[version]; ok {
+			return p.walkCgroup(version, group), nil
+		}
 	}
 	return Cgroup{}, nil
 }
@@ -93,19 +92,14 @@ func (p Probe) findMount(version int) cgroupMount {
 			continue
 		}
 		if version == 1 && g[0] == "cgroup" && slices.Contains(strings.Split(g[2], ","), "memory") || version == 2 && g[0] == "cgroup2" {
-			return cgroupMount{point: unescape(f[4]), root: unescape(f[3])}
+			return cgroupMount{point: mountEscapes.Replace(f[4]), root: mountEscapes.Replace(f[3])}
 		}
 	}
 	return found
 }
 
-// unescape undoes the escapes of mountinfo, such as \040 for a space.
-func unescape(s string) string {
-	for _, e := range [...][2]string{{`\040`, " "}, {`\011`, "\t"}, {`\012`, "\n"}, {`\134`, `\`}} {
-		s = strings.ReplaceAll(s, e[0], e[1])
-	}
-	return s
-}
+// mountEscapes undoes the escapes of mountinfo.
+var mountEscapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 // walkCgroup reads the group and everything above it, as far as it is mounted.
 func (p Probe) walkCgroup(version int, group string) Cgroup {
@@ -149,11 +143,7 @@ type cgroupLevel struct{ limit, used, cache int64 }
 
 func (p Probe) readCgroup(version int, dir string) (cgroupLevel, bool) {
 	file := func(name string) (int64, bool) {
-		data, err := os.ReadFile(p.path(dir, name))
-		if err != nil {
-			return 0, false
-		}
-		text := strings.TrimSpace(string(data))
+		text := textFile(p.path(dir), name)
 		if text == "max" {
 			return 0, true
 		}
@@ -179,7 +169,7 @@ func (p Probe) readCgroup(version int, dir string) (cgroupLevel, bool) {
 	if !okLimit && !okUsed {
 		return l, false // no such group, or the root of the machine, which has no files
 	}
-	stat := p.memoryStat(dir)
+	stat, _ := p.numbers(dir, "memory.stat")
 	l.cache = stat[cache]
 	// Version 1 lists the limits of groups that a container cannot see.
 	l.limit = lower(l.limit, stat["hierarchical_memory_limit"])
@@ -187,23 +177,6 @@ func (p Probe) readCgroup(version int, dir string) (cgroupLevel, bool) {
 		l.limit = 0
 	}
 	return l, true
-}
-
-// memoryStat reads the numbers in a group's memory.stat; nil if there is none.
-func (p Probe) memoryStat(dir string) map[string]int64 {
-	data, err := os.ReadFile(p.path(dir, "memory.stat"))
-	if err != nil {
-		return nil
-	}
-	stat := map[string]int64{}
-	for line := range strings.Lines(string(data)) {
-		if f := strings.Fields(line); len(f) == 2 {
-			if n, err := strconv.ParseInt(f[1], 10, 64); err == nil {
-				stat[f[0]] = n
-			}
-		}
-	}
-	return stat
 }
 
 // lower returns the lower of two limits, where 0 means none.

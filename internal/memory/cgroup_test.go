@@ -82,24 +82,3 @@ func TestCgroup(t *testing.T) {
 		})
 	}
 }
-
-func TestAvailable(t *testing.T) {
-	linuxOnly(t)
-	files := map[string]string{
-		"proc/meminfo":                  "MemTotal: 100 kB\nMemAvailable: 50 kB\n",
-		"proc/self/cgroup":              "0::/\n",
-		"sys/fs/cgroup/memory.max":      "max",
-		"sys/fs/cgroup/memory.current":  "0",
-		"sys/fs/cgroup/a/memory.max":    "10240",
-		"sys/fs/cgroup/big/memory.max":  "1000000",
-		"sys/fs/cgroup/a/memory.stat":   "",
-		"sys/fs/cgroup/big/memory.stat": "",
-	}
-	for group, want := range map[string]int64{"/": 50 << 10, "/a": 10 << 10, "/big": 50 << 10} {
-		files["proc/self/cgroup"] = "0::" + group + "\n"
-		got, err := Probe{Root: fakeRoot(t, files)}.Available()
-		if err != nil || got != want {
-			t.Errorf("%s: %d, %v; want %d", group, got, err, want)
-		}
-	}
-}

@@ -83,23 +83,6 @@ func (p Probe) Usage() (Usage, error) {
 	return u, err
 }
 
-// Available returns what this process can still allocate: the host's available
-// memory or what is left under the control group's limit, whichever is less.
-func (p Probe) Available() (int64, error) {
-	h, err := p.Host()
-	if err != nil {
-		return 0, err
-	}
-	g, err := p.Cgroup()
-	if err != nil {
-		return 0, err
-	}
-	if g.Limit > 0 {
-		return min(h.Available, g.Available), nil
-	}
-	return h.Available, nil
-}
-
 func (p Probe) procfs() bool { return runtime.GOOS == "linux" && !p.portable }
 
 func (p Probe) path(elem ...string) string {

@@ -28,10 +28,9 @@ type Sample struct {
 type Meter struct {
 	read func() (Usage, int64, error)
 
-	life   sync.Mutex // held by Start and Stop, so that they do not overlap
-	one    sync.Mutex // held while reading: there is one reader
-	cancel context.CancelFunc
-	done   chan struct{}
+	reading sync.Mutex // held while reading: there is one reader
+	stop    context.CancelFunc
+	running sync.WaitGroup
 
 	mu      sync.Mutex
 	now     Usage
@@ -42,33 +41,14 @@ type Meter struct {
 }
 
 // NewMeter returns a meter of the probe's process. It reads nothing before Start.
-func NewMeter(p Probe) *Meter {
-	r := p.newReader()
-	return &Meter{read: r.read}
-}
+func NewMeter(p Probe) *Meter { return &Meter{read: p.newReader().read} }
 
-// Start takes a first reading and keeps reading until Stop or the end of ctx. On
-// a running meter it does nothing. A stopped meter continues with its peak and
-// its history.
+// Start takes a first reading and keeps reading until Stop or the end of ctx. A
+// meter starts once.
 func (m *Meter) Start(ctx context.Context) {
-	m.life.Lock()
-	defer m.life.Unlock()
-	if m.done != nil {
-		select {
-		case <-m.done: // ended with its ctx
-		default:
-			return
-		}
-	}
-	if m.cancel != nil {
-		m.cancel()
-	}
-	ctx, m.cancel = context.WithCancel(ctx)
-	done := make(chan struct{})
-	m.done = done
+	ctx, m.stop = context.WithCancel(ctx)
 	m.sample(false)
-	go func() {
-		defer close(done)
+	m.running.Go(func() {
 		t := time.NewTicker(meterInterval)
 		defer t.Stop()
 		for {
@@ -79,20 +59,14 @@ func (m *Meter) Start(ctx context.Context) {
 				m.sample(false)
 			}
 		}
-	}()
+	})
 }
 
-// Stop takes a last reading and returns when the goroutine has ended. The
-// figures stay available. On a meter that is not running it does nothing.
+// Stop takes a last reading and returns when the goroutine of Start has ended. The
+// figures stay available.
 func (m *Meter) Stop() {
-	m.life.Lock()
-	defer m.life.Unlock()
-	if m.done == nil {
-		return
-	}
-	m.cancel()
-	<-m.done
-	m.done = nil
+	m.stop()
+	m.running.Wait()
 	m.sample(false)
 }
 
@@ -141,8 +115,8 @@ func (m *Meter) History() []Sample {
 // sample takes a reading. Readings in between, from Lap, stay out of the history,
 // whose samples are evenly spaced.
 func (m *Meter) sample(between bool) {
-	m.one.Lock()
-	defer m.one.Unlock()
+	m.reading.Lock()
+	defer m.reading.Unlock()
 	u, high, err := m.read()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -154,4 +128,29 @@ func (m *Meter) sample(between bool) {
 	if !between {
 		m.history.add(Sample{time.Now(), u})
 	}
+}
+
+// historySize bounds a history: 5 minutes of a Meter at full resolution.
+const historySize = 1200
+
+// history keeps values from the first to the latest, evenly spaced. When it is
+// full, it drops every second value, and from then on keeps half as many.
+type history[T any] struct {
+	list     []T
+	count    int // values added
+	halvings int
+}
+
+func (h *history[T]) add(v T) {
+	if h.count%(1<<h.halvings) == 0 {
+		if len(h.list) == historySize {
+			for i := range historySize / 2 {
+				h.list[i] = h.list[2*i]
+			}
+			h.list = slices.Delete(h.list, historySize/2, historySize)
+			h.halvings++
+		}
+		h.list = append(h.list, v)
+	}
+	h.count++
 }

@@ -1,14 +1,13 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // The default and the shortest interval of a Monitor.
@@ -38,15 +37,6 @@ type MonitorOptions struct {
 	// return soon and must not call Stop.
 	OnAlert   func(Alert)
 	OnReading func(Reading)
-}
-
-// Check returns an error of kind Usage if the options are invalid.
-func (o MonitorOptions) Check() error {
-	if o.Interval != 0 && o.Interval < MinInterval {
-		return fault.Usage.New("monitor memory", fmt.Sprintf("the interval %v is too short", o.Interval),
-			fmt.Sprintf("give at least %v", MinInterval))
-	}
-	return CheckThresholds(o.Warning, o.Critical)
 }
 
 // Watched describes one memory at the time of a reading, in bytes.
@@ -80,7 +70,7 @@ type Monitor struct {
 
 	deliver sync.Mutex // held while a callback runs, and by Stop
 	stop    context.CancelFunc
-	done    chan struct{} // closed when the goroutine has ended; nil before Start
+	done    chan struct{} // closed when the goroutine has ended
 
 	mu      sync.Mutex
 	now     Reading
@@ -89,42 +79,26 @@ type Monitor struct {
 }
 
 // NewMonitor returns a monitor, which reads nothing before Start. An interval that
-// is too short, which MonitorOptions.Check reports, becomes the shortest one.
+// is too short becomes the shortest one.
 func NewMonitor(p Probe, o MonitorOptions) *Monitor {
-	if o.Interval == 0 {
-		o.Interval = DefaultInterval
-	}
-	o.Interval = max(o.Interval, MinInterval)
-	o.Warning, o.Critical = o.Warning.orElse(DefaultWarning), o.Critical.orElse(DefaultCritical)
-	o.Sources = slices.Clone(o.Sources)
-	return &Monitor{probe: p, options: o, levels: map[string]Level{}}
+	o.Interval = max(cmp.Or(o.Interval, DefaultInterval), MinInterval)
+	o.Warning, o.Critical = cmp.Or(o.Warning, DefaultWarning), cmp.Or(o.Critical, DefaultCritical)
+	return &Monitor{probe: p, options: o, levels: map[string]Level{}, done: make(chan struct{})}
 }
 
 // Start begins to read, at once and then at every interval, until Stop or the
 // end of ctx. It does not wait for the first reading, because opening a GPU's
-// driver can take a second. A monitor starts once; further calls do nothing.
+// driver can take a second. A monitor starts once.
 func (m *Monitor) Start(ctx context.Context) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.done != nil {
-		return
-	}
 	ctx, m.stop = context.WithCancel(ctx)
-	m.done = make(chan struct{})
 	go m.run(ctx)
 }
 
-// Stop ends the monitor. It does not wait for a reading that hangs in a driver:
-// the goroutine ends after it, and its result is dropped. The figures stay
+// Stop ends a monitor that was started. It does not wait for a reading that hangs in
+// a driver: the goroutine ends after it, and its result is dropped. The figures stay
 // available.
 func (m *Monitor) Stop() {
-	m.mu.Lock()
-	stop := m.stop
-	m.mu.Unlock()
-	if stop == nil {
-		return
-	}
-	stop()
+	m.stop()
 	// Wait for a callback that is running.
 	m.deliver.Lock()
 	defer m.deliver.Unlock()
@@ -152,17 +126,6 @@ func (m *Monitor) Level(name string) Level {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.levels[name]
-}
-
-// Worst returns the worst level of all memories.
-func (m *Monitor) Worst() Level {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	worst := Normal
-	for _, l := range m.levels {
-		worst = max(worst, l)
-	}
-	return worst
 }
 
 func (m *Monitor) run(ctx context.Context) {

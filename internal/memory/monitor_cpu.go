@@ -1,10 +1,9 @@
 package memory
 
 import (
-	"bytes"
-	"os"
-	"strconv"
+	"context"
 
+	"github.com/shirou/gopsutil/v4/common"
 	"github.com/shirou/gopsutil/v4/cpu"
 )
 
@@ -32,36 +31,17 @@ func (c *cpuMeter) read() float64 {
 	return db / (db + di)
 }
 
-// cpuTimes returns the time of all processors since the system started.
+// cpuTimes returns the seconds of all processors since the system started.
 func (p Probe) cpuTimes() (busy, idle float64, ok bool) {
-	if !p.procfs() {
-		t, err := cpu.Times(false)
-		if err != nil || len(t) == 0 {
-			return 0, 0, false
-		}
-		return t[0].User + t[0].System + t[0].Nice + t[0].Irq + t[0].Softirq + t[0].Steal, t[0].Idle + t[0].Iowait, true
+	ctx := context.Background()
+	if p.Root != "" {
+		ctx = context.WithValue(ctx, common.EnvKey, common.EnvMap{common.HostProcEnvKey: p.path("/proc")})
 	}
-	data, err := os.ReadFile(p.path("/proc/stat"))
-	if err != nil {
+	times, err := cpu.TimesWithContext(ctx, false)
+	if err != nil || len(times) == 0 {
 		return 0, 0, false
 	}
-	// "cpu user nice system idle iowait irq softirq steal guest guest_nice";
-	// guests are in user already.
-	line, _, _ := bytes.Cut(data, []byte{'\n'})
-	f := bytes.Fields(line)
-	if len(f) < 5 || string(f[0]) != "cpu" {
-		return 0, 0, false
-	}
-	for i, field := range f[1:min(len(f), 9)] {
-		n, err := strconv.ParseFloat(string(field), 64)
-		if err != nil {
-			return 0, 0, false
-		}
-		if i == 3 || i == 4 {
-			idle += n
-		} else {
-			busy += n
-		}
-	}
-	return busy, idle, true
+	// Guests are in User already.
+	t := times[0]
+	return t.User + t.System + t.Nice + t.Irq + t.Softirq + t.Steal, t.Idle + t.Iowait, true
 }

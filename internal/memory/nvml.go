@@ -89,31 +89,30 @@ func openNVML(name string) (*nvml, error) {
 		return nil, fmt.Errorf("load %s: %w", name, err)
 	}
 	n := &nvml{lib: lib}
-	for symbol, f := range map[string]any{
-		"nvmlInit_v2":                   &n.init,
-		"nvmlShutdown":                  &n.shutdown,
-		"nvmlErrorString":               &n.errorString,
-		"nvmlSystemGetDriverVersion":    &n.driverVersion,
-		"nvmlDeviceGetCount_v2":         &n.count,
-		"nvmlDeviceGetHandleByIndex_v2": &n.handle,
-		"nvmlDeviceGetName":             &n.name,
-		"nvmlDeviceGetMemoryInfo":       &n.memory,
+	for _, s := range []struct {
+		name     string
+		f        any
+		optional bool
+	}{
+		{"nvmlInit_v2", &n.init, false},
+		{"nvmlShutdown", &n.shutdown, false},
+		{"nvmlErrorString", &n.errorString, false},
+		{"nvmlSystemGetDriverVersion", &n.driverVersion, false},
+		{"nvmlDeviceGetCount_v2", &n.count, false},
+		{"nvmlDeviceGetHandleByIndex_v2", &n.handle, false},
+		{"nvmlDeviceGetName", &n.name, false},
+		{"nvmlDeviceGetMemoryInfo", &n.memory, false},
+		{"nvmlDeviceGetUtilizationRates", &n.utilization, true},
+		{"nvmlDeviceGetTemperature", &n.temperature, true},
+		{"nvmlDeviceGetPowerUsage", &n.power, true},
+		{"nvmlDeviceGetUUID", &n.uuid, true},
 	} {
 		// RegisterFunc panics if the symbol does not exist.
-		address, err := lib.symbol(symbol)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("NVIDIA's management library: %s: %w", symbol, err), lib.close())
-		}
-		purego.RegisterFunc(f, address)
-	}
-	for symbol, f := range map[string]any{
-		"nvmlDeviceGetUtilizationRates": &n.utilization,
-		"nvmlDeviceGetTemperature":      &n.temperature,
-		"nvmlDeviceGetPowerUsage":       &n.power,
-		"nvmlDeviceGetUUID":             &n.uuid,
-	} {
-		if address, err := lib.symbol(symbol); err == nil {
-			purego.RegisterFunc(f, address)
+		address, err := lib.symbol(s.name)
+		if err == nil {
+			purego.RegisterFunc(s.f, address)
+		} else if !s.optional {
+			return nil, errors.Join(fmt.Errorf("NVIDIA's management library: %s: %w", s.name, err), lib.close())
 		}
 	}
 	switch r := n.init(); r {

@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -29,15 +30,37 @@ type Plan struct {
 // String returns a line such as "1 window of 16 frames, whole pictures,
 // attention whole, bf16, offload none".
 func (p Plan) String() string {
-	list := []string{p.windows(), p.vae(), p.slices()}
-	if p.Precision != "" {
-		list = append(list, p.Precision)
-	}
-	return strings.Join(append(list, p.offload()), ", ")
+	return strings.Join(slices.DeleteFunc(p.words(), func(s string) bool { return s == "" }), ", ")
 }
 
-func (p Plan) windows() string {
-	return plural(p.Windows, "window") + " of " + plural(p.Frames, "frame")
+// Differences describes what q has and p does not, as in "1 window of 8 frames,
+// offload model".
+func (p Plan) Differences(q Plan) string {
+	var list []string
+	was := p.words()
+	for i, now := range q.words() {
+		if now != was[i] {
+			list = append(list, now)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// words describes the windows, the VAE, the attention, the precision and the
+// offloading.
+func (p Plan) words() []string {
+	vae, attention := "whole pictures", "attention whole"
+	if p.Tile > 0 {
+		vae = fmt.Sprintf("tiles of %d pixels", p.Tile)
+	}
+	if p.VAEFrames > 1 {
+		vae += fmt.Sprintf(", %d a call", p.VAEFrames)
+	}
+	if p.Slices > 1 {
+		attention = fmt.Sprintf("attention in %d slices", p.Slices)
+	}
+	windows := plural(p.Windows, "window") + " of " + plural(p.Frames, "frame")
+	return []string{windows, vae, attention, p.Precision, "offload " + string(p.Offload)}
 }
 
 func plural(n int, what string) string {
@@ -45,41 +68,6 @@ func plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func (p Plan) offload() string { return "offload " + string(p.Offload) }
-
-func (p Plan) vae() string {
-	text := "whole pictures"
-	if p.Tile > 0 {
-		text = fmt.Sprintf("tiles of %d pixels", p.Tile)
-	}
-	if p.VAEFrames > 1 {
-		text += fmt.Sprintf(", %d a call", p.VAEFrames)
-	}
-	return text
-}
-
-func (p Plan) slices() string {
-	if p.Slices > 1 {
-		return fmt.Sprintf("attention in %d slices", p.Slices)
-	}
-	return "attention whole"
-}
-
-// Differences describes what q has and p does not, as in "1 window of 8 frames,
-// offload model".
-func (p Plan) Differences(q Plan) string {
-	var list []string
-	for _, d := range [][2]string{
-		{p.windows(), q.windows()}, {p.vae(), q.vae()}, {p.slices(), q.slices()},
-		{p.Precision, q.Precision}, {p.offload(), q.offload()},
-	} {
-		if d[0] != d[1] {
-			list = append(list, d[1])
-		}
-	}
-	return strings.Join(list, ", ")
 }
 
 // Reductions lists what may be reduced of a plan to save memory. Settings that
@@ -99,52 +87,31 @@ const (
 	exact       = "f32" // the precision that can be reduced
 )
 
-// reductions are the ways to reduce a plan, from the one that costs the least time and quality
-// to the one that costs the most. Each applies itself to a plan once, and
-// reports whether it could.
-var reductions = []func(p *Plan, allowed Reductions) bool{
-	func(p *Plan, allowed Reductions) bool {
-		return allowed.Windows && p.Windows > 1 && set(&p.Windows, p.Windows/2)
-	},
-	func(p *Plan, allowed Reductions) bool { return allowed.VAEFrames && set(&p.VAEFrames, 1) },
-	func(p *Plan, allowed Reductions) bool {
-		return allowed.Frames && p.Frames > smallWindow && set(&p.Frames, smallWindow)
-	},
-	func(p *Plan, allowed Reductions) bool {
-		return allowed.Tile > 0 && (p.Tile == 0 || p.Tile > allowed.Tile) && set(&p.Tile, allowed.Tile)
-	},
-	func(p *Plan, allowed Reductions) bool {
-		return allowed.Slices > p.Slices && set(&p.Slices, allowed.Slices)
-	},
-	func(p *Plan, allowed Reductions) bool {
-		switch {
-		case allowed.Offload && p.Offload == OffloadNone:
-			return set(&p.Offload, OffloadModel)
-		case allowed.Offload && p.Offload == OffloadModel:
-			return set(&p.Offload, OffloadSequential)
-		}
-		return false
-	},
-	func(p *Plan, allowed Reductions) bool {
-		return allowed.Precision != "" && p.Precision == exact && set(&p.Precision, allowed.Precision)
-	},
-}
-
-func set[T comparable](to *T, v T) bool {
-	changed := *to != v
-	*to = v
-	return changed
-}
-
-// Cheaper returns p with the next reduction applied, the one that costs the
-// least, and false when no reduction is left.
+// Cheaper returns p with the next reduction applied, and false when none is left. They
+// are ordered from the one that costs the least time and quality to the one that costs
+// the most.
 func Cheaper(p Plan, allowed Reductions) (Plan, bool) {
-	for _, reduce := range reductions {
-		if reduce(&p, allowed) {
-			return p, true
-		}
+	switch {
+	case allowed.Windows && p.Windows > 1:
+		p.Windows /= 2
+	case allowed.VAEFrames && p.VAEFrames > 1:
+		p.VAEFrames = 1
+	case allowed.Frames && p.Frames > smallWindow:
+		p.Frames = smallWindow
+	case allowed.Tile > 0 && (p.Tile == 0 || p.Tile > allowed.Tile):
+		p.Tile = allowed.Tile
+	case allowed.Slices > p.Slices:
+		p.Slices = allowed.Slices
+	case allowed.Offload && p.Offload == OffloadNone:
+		p.Offload = OffloadModel
+	case allowed.Offload && p.Offload == OffloadModel:
+		p.Offload = OffloadSequential
+	case allowed.Precision != "" && p.Precision == exact && allowed.Precision != exact:
+		p.Precision = allowed.Precision
+	default:
+		return p, false
 	}
-	return p, false
+	return p, true
 }
 
 // Ladder returns the plans from the best down to the cheapest, each one

@@ -3,7 +3,6 @@ package memory
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -12,15 +11,13 @@ import (
 
 // hostProcfs reads /proc/meminfo.
 func (p Probe) hostProcfs() (Host, error) {
-	name := p.path("/proc/meminfo")
-	data, err := os.ReadFile(name)
+	f, err := p.numbers("/proc/meminfo")
 	if err != nil {
 		return Host{}, err
 	}
-	f := kilobytes(data, "MemTotal", "MemAvailable", "MemFree", "Buffers", "Cached")
 	h := Host{Total: f["MemTotal"], Available: f["MemAvailable"]}
 	if h.Total == 0 {
-		return Host{}, fmt.Errorf("%s: no MemTotal", name)
+		return Host{}, errors.New("/proc/meminfo: no MemTotal")
 	}
 	if _, ok := f["MemAvailable"]; !ok { // kernels before 3.14, some containers' lxcfs
 		h.Available = f["MemFree"] + f["Buffers"] + f["Cached"]
@@ -28,36 +25,36 @@ func (p Probe) hostProcfs() (Host, error) {
 	return h, nil
 }
 
-// SelfStatus returns fields of /proc/self/status in bytes, such as VmRSS, VmHWM
-// and RssAnon, as far as the system has them.
-func SelfStatus(fields ...string) map[string]int64 {
-	data, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return nil
-	}
-	return kilobytes(data, fields...)
+// SelfStatus returns the numbers in /proc/self/status, sizes in bytes, such as VmRSS,
+// VmHWM and RssAnon, as far as the system has them.
+func SelfStatus() map[string]int64 {
+	f, _ := Probe{}.numbers("/proc/self/status")
+	return f
 }
 
-// kilobytes returns the named fields of lines "Name:   123 kB", in bytes.
-func kilobytes(data []byte, names ...string) map[string]int64 {
-	got := make(map[string]int64, len(names))
-	for line := range bytes.Lines(data) {
-		key, rest, ok := bytes.Cut(line, []byte{':'})
-		if !ok {
+// numbers returns the numbers in a file of lines "name 123" or "Name: 123 kB", by
+// name.
+func (p Probe) numbers(elem ...string) (map[string]int64, error) {
+	data, err := os.ReadFile(p.path(elem...))
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]int64{}
+	for line := range strings.Lines(string(data)) {
+		f := strings.Fields(line)
+		if len(f) < 2 {
 			continue
 		}
-		for _, name := range names {
-			if string(key) != name {
-				continue
-			}
-			if v := bytes.Fields(rest); len(v) > 0 {
-				if n, err := strconv.ParseInt(string(v[0]), 10, 64); err == nil {
-					got[name] = n * 1024
-				}
-			}
+		n, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil {
+			continue
 		}
+		if len(f) > 2 && f[2] == "kB" {
+			n <<= 10
+		}
+		found[strings.TrimSuffix(f[0], ":")] = n
 	}
-	return got
+	return found, nil
 }
 
 const (
@@ -145,11 +142,10 @@ type reading struct {
 // count.
 func (r *reader) process(pid int, first bool) (reading, error) {
 	dir := "/proc/" + strconv.Itoa(pid)
-	data, err := os.ReadFile(r.probe.path(dir, "status"))
+	f, err := r.probe.numbers(dir, "status")
 	if err != nil {
 		return reading{}, err
 	}
-	f := kilobytes(data, "VmRSS", "VmHWM", "RssFile", "RssAnon")
 	rss, hwm := f["VmRSS"], max(f["VmHWM"], f["VmRSS"])
 
 	k, start := r.known[pid], r.probe.startTime(dir)
@@ -177,7 +173,8 @@ func (r *reader) updateShared(k *known, dir string, rss int64) {
 	if begin.Before(k.next) {
 		return
 	}
-	data, err := os.ReadFile(r.probe.path(dir, "smaps_rollup"))
+	// Both from one file: the resident set may have changed since status was read.
+	f, err := r.probe.numbers(dir, "smaps_rollup")
 	k.cost = r.now().Sub(begin)
 	if err != nil || k.cost > pssCheap {
 		k.next = begin.Add(pssPause)
@@ -185,8 +182,6 @@ func (r *reader) updateShared(k *known, dir string, rss int64) {
 	if err != nil {
 		return
 	}
-	// Both from one file: the resident set may have changed since status was read.
-	f := kilobytes(data, "Rss", "Pss")
 	if f["Rss"] == 0 && rss > 0 {
 		return // it is just ending
 	}

@@ -80,13 +80,22 @@ func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	const stages = len(stageNames)
 	pool := frame.NewPool(p.Format, face.LookAhead+p.Engine.Hold()+(stages-1)*queue+stages)
 	decoded := make(chan *frame.Frame, queue)
-	tracked := make(chan lip.Item, queue)
+	tracked := make(chan face.Tracked, queue)
 	spoken := make(chan lip.Item, queue)
 	finished := make(chan lip.Item, queue)
 	var stats Stats
 	g.Go(func() error { defer close(decoded); return p.decode(ctx, pool, decoded) })
-	g.Go(func() error { defer close(tracked); return p.track(ctx, decoded, tracked) })
-	g.Go(func() error { defer close(spoken); return p.speak(ctx, tracked, spoken) })
+	g.Go(func() error {
+		defer close(tracked)
+		return delay(ctx, &p.watches[facing], decoded, tracked, p.Tracker.Push, p.Tracker.Flush)
+	})
+	g.Go(func() error {
+		defer close(spoken)
+		push := func(ctx context.Context, t face.Tracked) ([]lip.Item, error) {
+			return p.Engine.Push(ctx, lip.Item{Frame: t.Frame, Face: t.Face, Cut: t.Cut})
+		}
+		return delay(ctx, &p.watches[speaking], tracked, spoken, push, p.Engine.Flush)
+	})
 	g.Go(func() error { defer close(finished); return p.composite(ctx, pool, spoken, finished) })
 	g.Go(func() error { return p.write(ctx, pool, finished, &stats) })
 	err := g.Wait()
@@ -117,68 +126,40 @@ func (p *Pipeline) decode(ctx context.Context, pool *frame.Pool, out chan<- *fra
 	}
 }
 
-func (p *Pipeline) track(ctx context.Context, in <-chan *frame.Frame, out chan<- lip.Item) error {
-	pass := func(ready []face.Tracked, err error) error {
+// delay is a stage that may hold back what it takes: push takes an item and flush ends
+// the input; both return what is finished.
+func delay[In, Out any](
+	ctx context.Context, watch *stopwatch, in <-chan In, out chan<- Out,
+	push func(context.Context, In) ([]Out, error), flush func(context.Context) ([]Out, error),
+) error {
+	pass := func(finished []Out, err error) error {
 		if err != nil {
 			return err
 		}
-		for _, t := range ready {
-			it := lip.Item{Frame: t.Frame, Face: t.Face, Cut: t.Cut}
-			if !send(ctx, out, it) {
+		for _, v := range finished {
+			if !send(ctx, out, v) {
 				return ctx.Err()
 			}
 		}
 		return nil
 	}
-	watch := &p.watches[facing]
-	for f := range in {
+	for v := range in {
 		watch.start()
-		ready, err := p.Tracker.Push(ctx, f)
+		finished, err := push(ctx, v)
 		watch.stop(1)
-		if err := pass(ready, err); err != nil {
+		if err := pass(finished, err); err != nil {
 			return err
 		}
 	}
-	// The channel is also closed when decoding failed. The frames that are left in the
-	// tracker are then useless.
+	// The channel is also closed when an earlier stage failed. What is held back is
+	// then useless.
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	watch.start()
-	ready, err := p.Tracker.Flush(ctx)
+	finished, err := flush(ctx)
 	watch.stop(0)
-	return pass(ready, err)
-}
-
-func (p *Pipeline) speak(ctx context.Context, in <-chan lip.Item, out chan<- lip.Item) error {
-	pass := func(done []lip.Item, err error) error {
-		if err != nil {
-			return err
-		}
-		for _, it := range done {
-			if !send(ctx, out, it) {
-				return ctx.Err()
-			}
-		}
-		return nil
-	}
-	watch := &p.watches[speaking]
-	for it := range in {
-		watch.start()
-		done, err := p.Engine.Push(ctx, it)
-		watch.stop(1)
-		if err := pass(done, err); err != nil {
-			return err
-		}
-	}
-	// The channel is also closed when an earlier stage failed.
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	watch.start()
-	done, err := p.Engine.Flush(ctx)
-	watch.stop(0)
-	return pass(done, err)
+	return pass(finished, err)
 }
 
 // composite pastes the layers of the engine into the wanted frames, and drops the

@@ -5,18 +5,7 @@ import (
 	"time"
 )
 
-// The names of the stages, in the order in which a frame passes them.
-const (
-	StageDecode    = "decode"
-	StageFaces     = "faces"
-	StageEngine    = "engine"
-	StageComposite = "composite"
-	StageEncode    = "encode"
-)
-
-var stageNames = [...]string{StageDecode, StageFaces, StageEngine, StageComposite, StageEncode}
-
-// The indices of the stages in stageNames.
+// The stages, in the order in which a frame passes them.
 const (
 	decoding = iota
 	facing
@@ -24,6 +13,8 @@ const (
 	compositing
 	encoding
 )
+
+var stageNames = [...]string{decoding: "decode", facing: "faces", speaking: "engine", compositing: "composite", encoding: "encode"}
 
 // StageTime says how long a stage worked so far. The stages work side by side, so the
 // sum of their times is more than the time of the run.

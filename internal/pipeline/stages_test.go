@@ -70,11 +70,11 @@ func TestStagesCountWorkOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := []StageTime{
-			{StageDecode, n, (n + 1) * readTime}, // it reads once more to see the end
-			{StageFaces, n, n * trackTime},
-			{StageEngine, n, n*mouthTime + flushTime},
-			{StageComposite, n, n * pasteTime},
-			{StageEncode, n, n * writeTime},
+			{"decode", n, (n + 1) * readTime}, // it reads once more to see the end
+			{"faces", n, n * trackTime},
+			{"engine", n, n*mouthTime + flushTime},
+			{"composite", n, n * pasteTime},
+			{"encode", n, n * writeTime},
 		}
 		if d := cmp.Diff(want, stats.Stages); d != "" {
 			t.Errorf("(-want +got):\n%s", d)

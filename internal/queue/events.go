@@ -46,6 +46,18 @@ func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Even
 	}, func(_ string, e Event) (bool, error) { return e.Last, f(e) })
 }
 
+// LastEvent returns the sequence number of the latest event of a job, 0 if it has none.
+func (q *Queue) LastEvent(ctx context.Context, id string) (uint64, error) {
+	last, err := q.events.GetLastMsgForSubject(ctx, eventSubject+id)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, q.failure(err)
+	}
+	return last.Sequence, nil
+}
+
 // Follow calls f with all events of all jobs that are written from now on, until
 // ctx ends.
 func (q *Queue) Follow(ctx context.Context, f func(id string, e Event)) error {

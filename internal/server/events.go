@@ -169,7 +169,8 @@ func (s *stream) send(id, kind string, data []byte) error {
 	return s.write(id + "event: " + kind + "\ndata: " + string(data) + "\n\n")
 }
 
-// jobEvents is the stream of one job.
+// jobEvents is the stream of one job. With follow=false it ends after the event that
+// was the latest at its beginning.
 func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 	id := r.PathValue("id")
 	if _, err := s.find(r.Context(), id); err != nil {
@@ -180,6 +181,13 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 		var err error
 		if after, err = strconv.ParseUint(last, 10, 64); err != nil {
 			return refuse(http.StatusBadRequest, "Last-Event-ID is not a number: "+strconv.Quote(last), "leave it out to read all events")
+		}
+	}
+	past, latest := r.URL.Query().Get("follow") == "false", uint64(0)
+	if past {
+		var err error
+		if latest, err = s.o.Queue.LastEvent(r.Context(), id); err != nil {
+			return err
 		}
 	}
 	l, leave := s.hub.follow(id)
@@ -210,7 +218,7 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 			}
 		}
 		n = next
-		if ended {
+		if ended || past && (latest <= after || len(events) > 0 && events[len(events)-1].Sequence >= latest) {
 			return nil
 		}
 		select {

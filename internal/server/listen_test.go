@@ -168,3 +168,35 @@ func FuzzNames(f *testing.F) {
 		_, _ = parseMetadata(s)
 	})
 }
+
+// TestPastEvents: the events of a running job end with the latest one, although the
+// job goes on.
+func TestPastEvents(t *testing.T) {
+	r := newRig(t, nil)
+	j := r.submit()
+	past := func() (data []string) {
+		r.check(r.c.PastEvents(t.Context(), j.ID, func(e client.Event) error {
+			if e.Type != "state" {
+				data = append(data, e.Data)
+			}
+			return nil
+		}))
+		return data
+	}
+	if got := past(); len(got) > 0 {
+		t.Errorf("a job that waits has the events %q", got)
+	}
+	l := r.take()
+	var want []string
+	for _, kind := range []string{"phase", "progress", "progress"} {
+		r.check(l.Event(t.Context(), []byte(`{"type":"`+kind+`","phase":"frames"}`)))
+		want = append(want, `{"phase":"frames","task":0,"type":"`+kind+`"}`)
+		if got := past(); !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	r.finish(l, 0)
+	if got := past(); len(got) != 4 || !strings.Contains(got[3], `"type":"done"`) {
+		t.Errorf("after its end: %q", got)
+	}
+}

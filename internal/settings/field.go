@@ -1,7 +1,7 @@
 package settings
 
 import (
-	"encoding"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -32,9 +32,6 @@ type Field struct {
 
 	index []int
 }
-
-// Flag returns the name of the setting on the command line, without dashes.
-func (f Field) Flag() string { return strings.ReplaceAll(f.Name, "_", "-") }
 
 // Fields returns all settings, in the order in which they are declared.
 func Fields() []Field { return slices.Clone(fields()) }
@@ -92,9 +89,7 @@ func typeOf(t reflect.Type) string {
 		t = t.Elem()
 	}
 	switch {
-	case t == reflect.TypeFor[Time]():
-		return "number"
-	case t.Kind() == reflect.Float64:
+	case t == reflect.TypeFor[Time](), t.Kind() == reflect.Float64:
 		return "number"
 	case t.Kind() == reflect.String:
 		return "string"
@@ -119,32 +114,16 @@ func (f Field) Text(s Settings) string {
 
 // Set parses text into the setting in s.
 func (f Field) Set(s *Settings, text string) error {
+	data := []byte(text)
+	if f.Type == "string" || f.Unit == "s" || f.Unit == "bytes" { // times and sizes parse strings as well
+		data, _ = json.Marshal(text) // a string is always valid
+	}
 	v, _ := f.value(s)
-	to := reflect.New(v.Type()).Elem()
-	target := to
-	if to.Kind() == reflect.Pointer {
-		to.Set(reflect.New(to.Type().Elem()))
-		target = to.Elem()
-	}
-	var err error
-	switch t := target.Addr().Interface().(type) {
-	case encoding.TextUnmarshaler:
-		err = t.UnmarshalText([]byte(text))
-	case *string:
-		*t = text
-	case *int:
-		*t, err = strconv.Atoi(text)
-	case *int64:
-		*t, err = strconv.ParseInt(text, 10, 64)
-	case *float64:
-		*t, err = strconv.ParseFloat(text, 64)
-	default:
-		panic("settings: " + f.Name + " has a type that Set does not know")
-	}
-	if err != nil {
+	to := reflect.New(v.Type())
+	if err := json.Unmarshal(data, to.Interface()); err != nil {
 		return fault.Field(f.Name, strconv.Quote(text), "is not a value of it", f.Help)
 	}
-	v.Set(to)
+	v.Set(to.Elem())
 	return nil
 }
 
@@ -184,13 +163,7 @@ func (f Field) check(s *Settings) error {
 		}
 		return nil
 	}
-	n := 0.0
-	switch {
-	case v.CanFloat():
-		n = v.Float()
-	case v.CanInt():
-		n = float64(v.Int())
-	}
+	n := v.Convert(reflect.TypeFor[float64]()).Float()
 	text := fmt.Sprint(v)
 	switch {
 	case n != n, f.Min != nil && n < *f.Min, f.Max != nil && n > *f.Max:
@@ -243,4 +216,50 @@ func (s Settings) Identity() map[string]string {
 		}
 	}
 	return id
+}
+
+// Schema returns the JSON Schema properties of the settings that a client of the
+// HTTP API may give, by name.
+func Schema() map[string]any {
+	properties := map[string]any{}
+	for _, f := range Remote() {
+		properties[f.Name] = f.schema()
+	}
+	return properties
+}
+
+func (f Field) schema() map[string]any {
+	description := f.Help
+	if f.Otherwise != "" {
+		description += " Default: " + f.Otherwise + "."
+	}
+	switch f.Unit {
+	case "s":
+		description += " A number of seconds, or a string such as \"1:30\"."
+	case "bytes":
+		description += " A number of bytes, or a string such as \"3GB\"."
+	}
+	s := map[string]any{"description": description, "title": f.Title, "type": f.Type}
+	if f.Unit == "s" || f.Unit == "bytes" {
+		s["type"] = []string{f.Type, "string"}
+	}
+	if f.Choices != nil {
+		s["enum"] = f.Choices
+	}
+	if f.Min != nil {
+		s["minimum"] = *f.Min
+	}
+	if f.Max != nil {
+		s["maximum"] = *f.Max
+	}
+	if f.Multiple > 0 {
+		s["multipleOf"] = f.Multiple
+	}
+	if f.Default != "" {
+		s["default"] = f.Default
+		if f.Type != "string" {
+			s["default"] = *bound(f.Default)
+		}
+	}
+	return s
 }

@@ -39,7 +39,7 @@ type ladderCmd struct {
 // Run implements bench ladder.
 func (c *ladderCmd) Run(ctx context.Context) error {
 	for _, path := range c.Plot {
-		if err := chart.CheckPath(path); err != nil { // before the measurement, which can take hours
+		if err := chart.CheckPath("plot", path); err != nil { // before the measurement, which can take hours
 			return err
 		}
 	}

@@ -37,7 +37,7 @@ func InChild(t *testing.T) bool {
 // residentPeak returns the resident size of the process and its peak.
 func residentPeak(t *testing.T) (now, peak int64) {
 	t.Helper()
-	f := memory.SelfStatus("VmRSS", "VmHWM")
+	f := memory.SelfStatus()
 	if f["VmHWM"] == 0 {
 		t.Skip("this system does not report the size of a process")
 	}

@@ -118,7 +118,7 @@ func heavyGraph(t *testing.T) *onnx.Graph {
 
 // limit sets RLIMIT_DATA so that the process can allocate more bytes than it has.
 func limit(t *testing.T, more int64) {
-	have := memory.SelfStatus("VmData")["VmData"]
+	have := memory.SelfStatus()["VmData"]
 	if have == 0 {
 		t.Skip("this system does not report the size of a process")
 	}

@@ -35,7 +35,7 @@ void give(void) { for (int i = 0; i < blocks; i++) free(list[i]); }
 	const taken = 4096 * 16384
 	resident := func() int64 {
 		debug.FreeOSMemory()
-		return memory.SelfStatus("VmRSS")["VmRSS"]
+		return memory.SelfStatus()["VmRSS"]
 	}
 	start := resident()
 	take()

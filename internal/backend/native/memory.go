@@ -64,7 +64,7 @@ func (g *Growth) Memory() backend.Memory {
 
 // resident returns the resident size of the process and its peak.
 func resident() (now, high int64, ok bool) {
-	if f := memory.SelfStatus("VmRSS", "VmHWM"); f["VmRSS"] > 0 {
+	if f := memory.SelfStatus(); f["VmRSS"] > 0 {
 		return f["VmRSS"], max(f["VmHWM"], f["VmRSS"]), true
 	}
 	p, err := process.NewProcess(int32(os.Getpid()))

@@ -9,7 +9,7 @@ import (
 )
 
 // memoryStatus returns a figure of /proc/self/status in bytes, or 0.
-func memoryStatus(field string) int64 { return memory.SelfStatus(field)[field] }
+func memoryStatus(field string) int64 { return memory.SelfStatus()[field] }
 
 // resetPeak sets VmHWM to what is resident now (proc_pid_clear_refs(5)).
 func resetPeak() {
