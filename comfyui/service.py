@@ -187,13 +187,15 @@ def _spawn() -> None:
     # The server ends when its standard input is closed, however this process ends.
     command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
     own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {"start_new_session": True}
+    # Lipstream uses the CUDA libraries of ComfyUI's PyTorch, so that nobody downloads them twice.
+    env = {"LIPSTREAM_PYTHON": sys.executable, **os.environ}
     try:
         out = open(log_path(), "wb")
     except OSError as e:
         raise Failure(f"the server's log {log_path()} cannot be written: {e.strerror}") from None
     with out:
         try:
-            _child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, **own_group)
+            _child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, env=env, **own_group)
         except OSError as e:
             raise Failure(f"{command[0]} cannot be started: {e.strerror}", "check that it is the program for this system") from None
     log.info("lipstream: started %s; its log is %s", " ".join(command), log_path())
