@@ -30,8 +30,9 @@ from fake import Fake
 fake = Fake(int(args[args.index("--listen") + 1].rpartition(":")[2]))
 for ident, name in json.loads(os.environ.get("JOBS", "{}")).items():
     fake.jobs[ident] = {"id": ident, "state": "running", "spec": {"name": name}, "cancel": threading.Event()}
+print("started by", os.environ["LIPSTREAM_PYTHON"], file=sys.stderr, flush=True)
 fake.start()
-print("ready for", os.environ["LIPSTREAM_PYTHON"], file=sys.stderr, flush=True)
+print("ready", file=sys.stderr, flush=True)
 sys.stdin.read()
 while mode == "deaf":
     time.sleep(1)
@@ -72,7 +73,7 @@ class ServiceTest(unittest.TestCase):
         with open(self.seen) as f:
             self.assertEqual([json.loads(x) for x in f], [["serve", "--listen", service.LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]])
         with open(service.log_path()) as f:  # PyTorch's libraries are found by it
-            self.assertIn("ready for " + sys.executable, f.read())
+            self.assertIn("started by " + sys.executable, f.read())
         child.kill()  # connect starts it again
         child.wait()
         service.connect("")
