@@ -9,6 +9,9 @@ import (
 // need estimates the most memory that the engine takes under a plan, in bytes: its
 // networks, the tensors between them, and the frames that it holds.
 //
+// On a device with memory of its own, both halves of guidance are in one call, and the
+// device's own libraries take memory, too.
+//
 // A network takes the weights that the backend has repacked, a constant for each
 // compiled graph, and its feature maps. The factors were measured (docs/memory.md).
 func (c configs) need(o Options, p memory.Plan) int64 {
@@ -27,6 +30,12 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 	flow := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * 4 * skipsUNet
 	if o.Batched {
 		maps, flow = maps*int64(p.Windows), flow*int64(p.Windows)
+	}
+	if o.Resident {
+		if flow = flow / 4 * max(size, 2); o.Guidance > 1 { // the skips have the type of the activations
+			maps *= 2
+		}
+		maps += deviceContext
 	}
 	// The largest graph is compiled before the others are loaded.
 	unet := all + max(all/20, compiling*largest-all) + int64(len(c.parts))*perGraph + maps + flow
@@ -51,11 +60,12 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 
 // The factors of need.
 const (
-	perGraph  = 33 << 20
-	mapsUNet  = 12 // of the largest feature map
-	skipsUNet = 5
-	mapsVAE   = 8
-	compiling = 2 // times the weights of a graph, while it is compiled
+	perGraph      = 33 << 20
+	mapsUNet      = 12 // of the largest feature map
+	skipsUNet     = 5
+	mapsVAE       = 8
+	deviceContext = 900 << 20 // CUDA's context, cuBLAS, cuDNN and their workspaces: not measured yet
+	compiling     = 2         // times the weights of a graph, while it is compiled
 )
 
 func elements(wants []checkpoint.Want) (n int64) {

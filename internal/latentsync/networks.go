@@ -126,6 +126,9 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	}
 	target := network.For(s.o.Backend.Name(), precision.DType())
 	target.Slices = now.Slices
+	if s.o.Resident {
+		target.Activations = target.Compute
+	}
 	graphs, err := m.build(weights, frames, target)
 	if err != nil {
 		return fault.Input.Wrap("build network from "+weights.Path(), err)

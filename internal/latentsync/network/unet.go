@@ -120,10 +120,10 @@ func (u *unet) begin(name string, audio bool) {
 	u.b = u.b.fork(name)
 	u.graphs = append(u.graphs, u.b.Graph)
 	if name != "in" {
-		u.time = u.b.Input("temb", tensor.F32, 1, u.timeDim())
+		u.time = u.b.Input("temb", u.b.Activations, 1, u.timeDim())
 	}
 	if audio {
-		u.audio = u.b.reshape(u.b.Input("audio", tensor.F32, u.Batch*u.Frames, u.Tokens, u.AudioDim), u.Batch*u.Frames*u.Tokens, u.AudioDim)
+		u.audio = u.b.reshape(u.b.input("audio", u.Batch*u.Frames, u.Tokens, u.AudioDim), u.Batch*u.Frames*u.Tokens, u.AudioDim)
 	}
 }
 
@@ -140,9 +140,9 @@ func (u *unet) use(f feature) onnx.Value {
 	}
 	if !u.passed[f] {
 		u.passed[f] = true
-		f.graph.Output(f.name, f.value, tensor.F32, f.n, f.c, f.h, f.w)
+		f.graph.Output(f.name, f.value, u.b.Activations, f.n, f.c, f.h, f.w)
 	}
-	return u.b.Input(f.name, tensor.F32, f.n, f.c, f.h, f.w)
+	return u.b.Input(f.name, u.b.Activations, f.n, f.c, f.h, f.w)
 }
 
 // build writes the graphs. The more of them there are, the less memory
@@ -184,11 +184,11 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 func (u *unet) in() feature {
 	b, c, t := u.b, u.Channels[0], u.timeDim()
 	m := stack{u.Batch * u.Frames, c, u.Latent, u.Latent}
-	x := b.Input("sample", tensor.F32, m.n, u.In, m.h, m.w)
-	e := b.linear(b.Input("time", tensor.F32, 1, c), "time_embedding.linear_1.weight", "time_embedding.linear_1.bias", c, t)
+	x := b.input("sample", m.n, u.In, m.h, m.w)
+	e := b.linear(b.input("time", 1, c), "time_embedding.linear_1.weight", "time_embedding.linear_1.bias", c, t)
 	e = b.linear(b.silu(e), "time_embedding.linear_2.weight", "time_embedding.linear_2.bias", t, t)
 	// Every resnet takes SiLU of the embedding: it is done once, here.
-	b.Output("temb", b.silu(e), tensor.F32, 1, t)
+	b.Output("temb", b.silu(e), b.Activations, 1, t)
 	return u.keep("skip_0", b.conv3(x, "conv_in", u.In, c), m)
 }
 
@@ -247,7 +247,7 @@ func (u *unet) out(deep, s0 feature) {
 	x, m := u.join(u.use(deep), deep.stack, s0)
 	x, m = u.layer(x, m, block, u.Layers, u.Channels[0], true)
 	x = b.silu(b.groupNorm(x, "conv_norm_out", m, u.Frames, epsResnet))
-	b.Output("noise", b.conv3(x, "conv_out", m.c, u.Out), tensor.F32, m.n, u.Out, m.h, m.w)
+	b.output("noise", b.conv3(x, "conv_out", m.c, u.Out), m.n, u.Out, m.h, m.w)
 }
 
 // layer builds a resnet, attention if the level has it, and a motion module.

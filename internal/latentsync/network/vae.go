@@ -5,7 +5,6 @@ import (
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/onnx"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // VAEScale is what latents are multiplied by after encoding and divided by
@@ -61,7 +60,7 @@ type vae struct {
 }
 
 func (v *vae) encoder(m stack) {
-	x := v.Input("image", tensor.F32, m.n, m.c, m.h, m.w)
+	x := v.input("image", m.n, m.c, m.h, m.w)
 	x = v.conv3(x, "encoder.conv_in", m.c, v.Channels[0])
 	m.c = v.Channels[0]
 	for i, c := range v.Channels {
@@ -82,14 +81,14 @@ func (v *vae) encoder(m stack) {
 	half := func(from, to int) onnx.Value {
 		return v.Op("Slice", []onnx.Value{x, v.Ints(int64(from)), v.Ints(int64(to)), v.Ints(1)})
 	}
-	logvar := v.Op("Clip", []onnx.Value{half(v.Latent, 2*v.Latent), v.Floats([]float32{-30}), v.Floats([]float32{20})})
-	v.Output("mean", half(0, v.Latent), tensor.F32, m.n, v.Latent, m.h, m.w)
-	v.Output("logvar", logvar, tensor.F32, m.n, v.Latent, m.h, m.w)
+	logvar := v.Op("Clip", []onnx.Value{half(v.Latent, 2*v.Latent), v.constant([]float32{-30}), v.constant([]float32{20})})
+	v.output("mean", half(0, v.Latent), m.n, v.Latent, m.h, m.w)
+	v.output("logvar", logvar, m.n, v.Latent, m.h, m.w)
 }
 
 func (v *vae) decoder(m stack) {
 	last := len(v.Channels) - 1
-	x := v.Input("latents", tensor.F32, m.n, m.c, m.h, m.w)
+	x := v.input("latents", m.n, m.c, m.h, m.w)
 	x = v.conv(x, "post_quant_conv", m.c, m.c, 1, 1, 0, 0, 0, 0)
 	x = v.conv3(x, "decoder.conv_in", m.c, v.Channels[last])
 	m.c = v.Channels[last]
@@ -105,7 +104,7 @@ func (v *vae) decoder(m stack) {
 		}
 	}
 	x = v.silu(v.groupNorm(x, "decoder.conv_norm_out", m, 1, epsVAE))
-	v.Output("image", v.conv3(x, "decoder.conv_out", m.c, 3), tensor.F32, m.n, 3, m.h, m.w)
+	v.output("image", v.conv3(x, "decoder.conv_out", m.c, 3), m.n, 3, m.h, m.w)
 }
 
 func (v *vae) middle(x onnx.Value, m stack, name string) onnx.Value {

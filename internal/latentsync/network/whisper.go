@@ -5,7 +5,6 @@ import (
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/onnx"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // WhisperConfig is the topology of a Whisper encoder, as its checkpoint shows
@@ -53,7 +52,7 @@ func Whisper(c WhisperConfig, w *checkpoint.File, t Target) (*onnx.Graph, error)
 }
 
 func whisper(c WhisperConfig, b *builder) error {
-	x := b.Input("mel", tensor.F32, 1, c.Mels, 2*c.Context)
+	x := b.input("mel", 1, c.Mels, 2*c.Context)
 	conv := func(x onnx.Value, name string, in int, stride int64) onnx.Value {
 		y := b.Op("Conv", []onnx.Value{x, b.weight(name+".weight", c.State, in, 3), b.weight(name+".bias", c.State)},
 			onnx.Ints("kernel_shape", 3), onnx.Ints("strides", stride), onnx.Ints("pads", 1, 1))
@@ -81,6 +80,6 @@ func whisper(c WhisperConfig, b *builder) error {
 	for i, v := range kept {
 		kept[i] = b.reshape(v, c.Context, 1, c.State)
 	}
-	b.Output("features", b.Op("Concat", kept, onnx.Int("axis", 1)), tensor.F32, c.Context, c.Features(), c.State)
+	b.output("features", b.Op("Concat", kept, onnx.Int("axis", 1)), c.Context, c.Features(), c.State)
 	return b.err
 }
