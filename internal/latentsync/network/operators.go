@@ -81,12 +81,12 @@ func (o *operators) build() {
 		name                    string
 		batch, nq, nk, heads, d int
 	}{
-		{"attention", n, tokens, tokens, 8, 40},
-		{"attention", n, tokens, tokens, 8, 80},
-		{"attention", n, tokens / 4, tokens / 4, 8, 160},
+		{"attention, heads of", n, tokens, tokens, 8, 40},
+		{"attention, heads of", n, tokens, tokens, 8, 80},
+		{"attention, heads of", n, tokens / 4, tokens / 4, 8, 160},
 		{"attention, one head of", 1, tokens, tokens, 1, 512},
-		{"attention to audio,", n, tokens, 50, 8, 40},
-		{"attention over frames,", tokens, 16, 16, 8, 40},
+		{"attention to audio, heads of", n, tokens, 50, 8, 40},
+		{"attention over frames, heads of", tokens, 16, 16, 8, 40},
 	} {
 		o.begin(fmt.Sprintf("%s %d", a.name, a.d))
 		rows := func(name string, n int) onnx.Value { return o.input(name, a.batch*n, a.heads*a.d) }
