@@ -53,7 +53,8 @@ func (k *checkCmd) Run(ctx context.Context, c *console) error {
 type checkTable struct {
 	out   io.Writer
 	facts []check.Fact // not printed yet
-	err   error        // the first
+	last  check.Problem
+	err   error // the first
 }
 
 // print prints to standard output. Paths and messages of libraries can contain control
@@ -139,7 +140,10 @@ func (t *checkTable) Case(c check.Case) {
 	}
 	t.row(cells...)
 	for _, r := range c.Results {
-		if r.Error != "" {
+		if r.Problem == t.last { // a lost device fails all cases alike
+			continue
+		}
+		if t.last = r.Problem; r.Error != "" {
 			t.print("    %s: %s\n", string(r.Precision), r.Error)
 		}
 		if r.Hint != "" {

@@ -179,12 +179,9 @@ func Run(ctx context.Context, system []Fact, o Options) (Report, error) {
 		defer close(w.parts)
 		w.run(ctx, names)
 	}()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-			remove() // and leave the mapping to whoever still reads it
-			report.Interrupted = true
-			return report, fault.Cancelled.Wrap("check the devices", ctx.Err())
 		case part, more := <-w.parts:
 			if !more {
 				err := errors.Join(w.err, weights.Close())
@@ -194,6 +191,9 @@ func Run(ctx context.Context, system []Fact, o Options) (Report, error) {
 			report.add(part, o.Observer)
 		}
 	}
+	remove() // and leave the mapping to whoever still reads it
+	report.Interrupted = true
+	return report, fault.Cancelled.Wrap("check the devices", ctx.Err())
 }
 
 // add adds a part to the report and tells the observer.

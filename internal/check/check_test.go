@@ -9,6 +9,8 @@ import (
 	"flag"
 	"math"
 	"os"
+	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -22,6 +24,7 @@ import (
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -67,6 +70,31 @@ func TestResults(t *testing.T) {
 		}
 	} else if len(known) != len(fresh) {
 		t.Errorf("%d stored results for %d cases: run with -update", len(known), len(fresh))
+	}
+}
+
+// TestF16 computes the cases in f16 as a GPU does: ONNX Runtime's CPU can, although it is
+// slow.
+func TestF16(t *testing.T) {
+	b := open(t, onnxruntime.Name)
+	list, err := tests(weights(t), network.For(b.Name(), tensor.F16))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := results()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range list {
+		got, _, err := c.compute(t.Context(), b, backend.Options{Device: "cpu"}, func() {})
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		_, psnr, err := known[c.name].compare(got[1])
+		t.Logf("%s: %.1f dB", c.name, psnr)
+		if limit := c.limitIn(backend.F16); err != nil || psnr < limit+10 {
+			t.Errorf("%s: %g dB is too near to the limit of %g, %v", c.name, psnr, limit, err)
+		}
 	}
 }
 
@@ -227,6 +255,40 @@ func TestBrokenDevice(t *testing.T) {
 	report.Runtimes[0].Devices = []Device{{Cases: []Case{{Results: []Result{{Status: OK}, {Status: Skipped}}}}}}
 	if err := report.Err(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestMemoryOfACard reads the memory of a card before, at most and after, from files as
+// the kernel has them.
+func TestMemoryOfACard(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("reads /sys")
+	}
+	root := t.TempDir()
+	card := filepath.Join(root, "sys/class/drm/card0")
+	left := func(n string) {
+		for name, text := range map[string]string{"device/vendor": "0x8086", "lmem_total_bytes": "1000", "lmem_avail_bytes": n} {
+			path := filepath.Join(card, name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text+"\n"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left("900")
+	w := &work{meter: memory.NewMeter(memory.Probe{}), gpus: memory.Probe{Root: root}.OpenGPUs()}
+	m := w.watch(backend.Device{ID: "gpu:0"})
+	left("200")
+	m.read()
+	left("850")
+	got := m.done()
+	if got.Card == nil || *got.Card != (Span{Before: 100, Peak: 800, After: 150}) {
+		t.Errorf("card: %+v", got.Card)
+	}
+	if h := got.Host; h.Before <= 0 || h.After <= 0 || h.Peak < h.Before || h.Peak < h.After {
+		t.Errorf("host: %+v", h)
+	}
+	if other := w.watch(backend.Device{ID: "cuda:0"}); other.m.Card != nil {
+		t.Errorf("another card: %+v", other.m.Card)
 	}
 }
 
