@@ -90,7 +90,8 @@ type Result struct {
 	Status    Status            `json:"status"`
 	Problem                     // why it failed or was skipped
 	// Difference is the largest difference to the stored result. PSNR, in dB, is
-	// 20·log10(range/rmse), at most 200. Both are missing if there is no result.
+	// 20·log10(range/rmse), at most 200. In JSON a PSNR is missing if there is no
+	// result, and a difference also if it is 0.
 	Difference float64 `json:"difference,omitempty"`
 	PSNR       float64 `json:"psnr_db,omitempty"`
 	// Limit is the largest difference that passes in f32, and the lowest PSNR that
