@@ -40,12 +40,22 @@ type Opened struct {
 func (o *Opened) Usable(ctx context.Context) ([]backend.Device, error) {
 	list, err := o.Devices()
 	for i, d := range list {
-		if err := usable(ctx, o.Backend, d); err != nil {
-			list[i].Err = incomplete(err, o.library)
-		}
+		list[i].Err = o.Try(ctx, d)
 	}
 	return list, errors.Join(err, ctx.Err())
 }
+
+// Try returns why a device of the backend does not work, or nil.
+func (o *Opened) Try(ctx context.Context, d backend.Device) error {
+	if err := usable(ctx, o.Backend, d); err != nil {
+		return incomplete(err, o.library)
+	}
+	return nil
+}
+
+// Libraries returns the paths of the libraries that were loaded: the backend's, then
+// those that it needs for a GPU.
+func (o *Opened) Libraries() []string { return append([]string{o.library.Path}, o.library.Needed...) }
 
 // opener opens one kind of library.
 type opener struct {
