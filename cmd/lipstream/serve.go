@@ -157,7 +157,6 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = objects.Close() }()
 	if err := q.Share(ctx, "media", objects.URL()); err != nil {
 		return err
 	}
@@ -208,7 +207,7 @@ func (s *serveCmd) thresholds(log *slog.Logger) (memory.MonitorOptions, error) {
 }
 
 // worker creates the worker of this machine.
-func (f workFlags) worker(ctx context.Context, q *queue.Queue, s store.Store, dir string, limits lipstream.Limits, log *slog.Logger) (*worker.Worker, error) {
+func (f workFlags) worker(ctx context.Context, q *queue.Queue, s *store.Store, dir string, limits lipstream.Limits, log *slog.Logger) (*worker.Worker, error) {
 	return worker.New(ctx, worker.Options{
 		Queue: q, Store: s, Dir: dir, Slots: max(0, f.Slots), Memory: int64(f.MemoryLimit), Split: f.Split, Limits: limits, Grace: f.Grace, Log: log,
 	})
@@ -297,7 +296,6 @@ func (x *workerCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = objects.Close() }()
 	w, err := x.worker(ctx, q, objects, dir, lipstream.Limits{}, log)
 	if err != nil {
 		return err

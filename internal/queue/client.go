@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -77,7 +78,7 @@ func (q *Queue) Cancel(ctx context.Context, id string) (Job, error) {
 		}
 		return nil
 	})
-	if err == nil && j.State.Ended() {
+	if err == nil {
 		err = q.end(ctx, j)
 	}
 	return j, err
@@ -129,12 +130,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 
 // partsDone reports whether the join can start.
 func (j *Job) partsDone() bool {
-	for _, t := range j.Tasks {
-		if t.Kind == KindPart && t.State != Done {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(j.Tasks, func(t Task) bool { return t.Kind == KindPart && t.State != Done })
 }
 
 // Remove deletes a job that has ended, and its log. The caller removes its

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -23,9 +24,9 @@ func TestJobFromBeginningToEnd(t *testing.T) {
 		t.Fatalf("%+v", l.Job)
 	}
 	state(t, q, j.ID, Running)
-	check(t, l.Event(t.Context(), []byte(`{"type":"start","output":"/secret/path"}`)))
-	check(t, l.Event(t.Context(), []byte(`{"type":"progress","frame":7}`)))
-	check(t, l.Event(t.Context(), []byte(`{"type":"done"}`))) // the queue's to say
+	check(t, l.Event(t.Context(), lipstream.Event{Type: lipstream.EventStart, Output: "/secret/path"}))
+	check(t, l.Event(t.Context(), lipstream.Event{Type: lipstream.EventProgress, Frame: 7}))
+	check(t, l.Event(t.Context(), lipstream.Event{Type: lipstream.EventDone})) // the queue's to say
 	check(t, l.Frame(t.Context(), Frame{Index: 7, JPEG: []byte("jpeg")}))
 	if f, err := q.Frame(t.Context(), j.ID); err != nil || f.Index != 7 || string(f.JPEG) != "jpeg" {
 		t.Errorf("%+v, %v", f, err)
@@ -323,7 +324,7 @@ func TestRestart(t *testing.T) {
 	if l.Job.ID != urgent.ID {
 		t.Fatalf("took the job of low priority: %+v", l.Job)
 	}
-	check(t, l.Event(t.Context(), []byte(`{"type":"start"}`)))
+	check(t, l.Event(t.Context(), lipstream.Event{Type: lipstream.EventStart}))
 	check(t, q.Close())
 	q = open(t, Options{Dir: dir, Lease: minLease})
 	state(t, q, waiting.ID, Queued)

@@ -1,11 +1,11 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -47,30 +47,9 @@ func (q *Queue) Leave(ctx context.Context, id string) error {
 
 // Workers returns the live workers, ordered by ID.
 func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
-	keys, err := q.workers.Keys(ctx)
-	if errors.Is(err, jetstream.ErrNoKeysFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, q.failure(err)
-	}
-	slices.Sort(keys)
-	var all []Worker
-	for _, k := range keys {
-		e, err := q.workers.Get(ctx, k)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue // gone in between
-		}
-		var w Worker
-		if err == nil {
-			err = json.Unmarshal(e.Value(), &w)
-		}
-		if err != nil {
-			return nil, q.failure(err)
-		}
-		all = append(all, w)
-	}
-	return all, nil
+	return entries(ctx, q, q.workers, func(e jetstream.KeyValueEntry) (w Worker, err error) {
+		return w, json.Unmarshal(e.Value(), &w)
+	})
 }
 
 // Take waits for a task of one of the engines and takes it for a worker: the
@@ -106,10 +85,7 @@ func (q *Queue) first(ctx context.Context, worker string, engines []string) (*Le
 
 // next takes the first task of a line; it returns nil when there is none now.
 func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
-	c, ok := q.lines[line]
-	if !ok {
-		return nil, fault.Internal.New("wait for work "+line, "the line does not exist")
-	}
+	c := q.lines[line]
 	for ctx.Err() == nil {
 		batch, err := c.FetchNoWait(1)
 		if err != nil {
@@ -156,32 +132,24 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	var what verdict
 	lease := NewID()
 	j, err := q.change(ctx, t.Job, func(j *Job) error {
-		what = q.judge(j, t, meta.Sequence.Stream)
-		switch what {
-		case take:
-			now := time.Now().UTC()
-			if j.State = Running; j.Started.IsZero() {
-				j.Started = now
-			}
-			task := &j.Tasks[t.Task]
+		if what = q.judge(j, t, meta.Sequence.Stream); what < take {
+			return errKeep
+		}
+		task := &j.Tasks[t.Task]
+		if what == take {
+			j.State, j.Started = Running, cmp.Or(j.Started, time.Now().UTC())
 			task.State, task.Worker, task.Lease = Running, worker, lease
 			task.Attempts++
-		case giveUp:
+			return nil
+		}
+		task.State, task.Lease = Queued, ""
+		if what == giveUp {
 			j.close(Failed)
-			task := &j.Tasks[t.Task]
-			task.State, task.Lease = Queued, ""
 			j.Problem = &Problem{Dead: true, ExitCode: int(fault.Internal),
 				Message: fmt.Sprintf("given up after %d attempts: the worker %s was lost", task.Attempts, task.Worker),
 				Hint:    "look at the log of the worker, then retry the job"}
-		case stopped:
-			if task := &j.Tasks[t.Task]; task.State == Running {
-				task.State, task.Lease = Queued, ""
-			}
-			if !j.running() {
-				j.close(Cancelled)
-			}
-		default:
-			return errKeep
+		} else if !j.running() {
+			j.close(Cancelled)
 		}
 		return nil
 	})
@@ -201,9 +169,9 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	case completed:
 		err = q.proceed(ctx, j)
 	case giveUp:
-		err = errors.Join(q.end(ctx, j), q.bury(ctx, j))
+		err = q.bury(ctx, j)
 	}
-	if err == nil && j.State.Ended() {
+	if err == nil {
 		err = q.end(ctx, j)
 	}
 	if err == nil {
@@ -216,12 +184,12 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 type verdict int
 
 const (
-	take      verdict = iota
-	drop              // it is not valid, or no longer
-	early             // its record may still appear
-	completed         // the task is done but was not acknowledged
-	giveUp            // there were too many attempts
-	stopped           // the job is being cancelled
+	drop      verdict = iota // it is not valid, or no longer
+	early                    // its record may still appear
+	completed                // the task is done but was not acknowledged
+	take                     // this and the following change the record
+	giveUp                   // there were too many attempts
+	stopped                  // the job is being cancelled
 )
 
 func (q *Queue) judge(j *Job, t ticket, sequence uint64) verdict {

@@ -96,7 +96,7 @@ func TestSlowListener(t *testing.T) {
 	}()
 	r.until(func() bool { return r.s.hub.listeners() == 2 })
 	for range events {
-		r.check(l.Event(t.Context(), []byte(`{"type":"progress","phase":"frames"}`)))
+		r.check(l.Event(t.Context(), lipstream.Event{Type: lipstream.EventProgress, Phase: lipstream.PhaseFrames}))
 	}
 	last := ""
 	for range 3 {

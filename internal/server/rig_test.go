@@ -21,6 +21,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/queue"
@@ -45,7 +46,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	objects, err := store.NewDir(filepath.Join(dir, "media"))
+	objects, err := store.Open(t.Context(), "dir:"+filepath.Join(dir, "media"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,10 +186,10 @@ func (r *rig) take() *queue.Lease {
 func (r *rig) finish(l *queue.Lease, events int) {
 	r.t.Helper()
 	for i := range events {
-		r.check(l.Event(r.t.Context(), fmt.Appendf(nil, `{"type":"progress","phase":"frames","frame":%d,"frames":%d}`, i, events)))
+		r.check(l.Event(r.t.Context(), lipstream.Event{Type: lipstream.EventProgress, Phase: lipstream.PhaseFrames, Frame: int64(i), Frames: int64(events)}))
 	}
 	object := "jobs/" + l.Job.ID + "/result-x.mp4"
-	_, err := r.s.o.Store.Put(r.t.Context(), object, strings.NewReader("0123456789"))
+	err := r.s.o.Store.Put(r.t.Context(), object, strings.NewReader("0123456789"))
 	r.check(err)
 	r.check(l.Done(r.t.Context(), queue.Result{Object: object, Name: "häuser \"x\".mp4", Size: 10, Frames: int64(events), Engine: "preview"}))
 }

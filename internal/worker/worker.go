@@ -29,7 +29,7 @@ import (
 // Options configures a Worker. Queue, Store and Dir are required.
 type Options struct {
 	Queue *queue.Queue
-	Store store.Store
+	Store *store.Store
 	Dir   string // for media and running tasks; used by this worker only
 
 	ID      string   // default: host, process and a random part
@@ -43,18 +43,14 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-const (
-	beat       = 4 * time.Second
-	cacheLimit = 20 << 30 // bytes of media from a remote store
-)
+const beat = 4 * time.Second
 
 // Worker does tasks.
 type Worker struct {
 	o        Options
 	log      *slog.Logger
-	machine  machine
 	memory   *semaphore.Weighted
-	cache    *cache
+	cache    *store.Cache
 	work     string // folder of tasks at work
 	journals string
 	lock     *disk.Lock
@@ -97,33 +93,25 @@ func New(ctx context.Context, o Options) (*Worker, error) {
 		}
 		o.Memory = b.Host
 	}
-	w := &Worker{o: o, log: o.Log, memory: semaphore.NewWeighted(o.Memory), stopping: stopping, often: often, work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
-	if w.log == nil {
-		w.log = slog.New(slog.DiscardHandler)
-	}
-	w.cache = &cache{dir: filepath.Join(o.Dir, "cache"), limit: cacheLimit, store: o.Store, used: map[string]*entry{}}
+	w := &Worker{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), memory: semaphore.NewWeighted(o.Memory), stopping: stopping, often: often,
+		work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
 	w.hard, w.giveBack = context.WithCancel(context.WithoutCancel(ctx))
 	if err := w.own(); err != nil {
 		return nil, err
 	}
+	var devices []queue.Device
 	if len(o.Engines) == 0 {
-		if err := w.ask(ctx, request{Op: opMachine}, func(a answer) { w.machine = *a.Machine }); err != nil {
-			return nil, fault.Missing.Wrap("examine this machine", err, cmp.Or(hintOf(err), "run lipstream doctor"))
+		a, err := w.ask(ctx, request{Op: opMachine}, nil)
+		if err != nil {
+			return nil, fault.Missing.Wrap("examine this machine", err, cmp.Or(fault.HintOf(err), "run lipstream doctor"))
 		}
-		w.o.Engines = w.machine.Engines
+		w.o.Engines, devices = a.Machine.Engines, a.Machine.Devices
 	}
 	w.info = queue.Worker{
 		ID: o.ID, Host: host, PID: os.Getpid(), Version: lipstream.Version(), Started: time.Now().UTC(), Engines: w.o.Engines,
-		Slots: o.Slots, Devices: w.machine.Devices, Memory: o.Memory,
+		Slots: o.Slots, Devices: devices, Memory: o.Memory,
 	}
 	return w, nil
-}
-
-func hintOf(err error) string {
-	if f, ok := errors.AsType[failure](err); ok {
-		return f.Hint
-	}
-	return fault.HintOf(err)
 }
 
 // keyText replaces the characters that NATS does not allow in a key.
@@ -146,10 +134,11 @@ func (w *Worker) own() error {
 	if w.lock, err = store.Own(w.o.Dir); err != nil {
 		return err
 	}
-	for _, dir := range []string{w.work, w.journals, w.cache.dir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fail(err)
-		}
+	if w.cache, err = store.NewCache(filepath.Join(w.o.Dir, "cache"), w.o.Store); err != nil {
+		return err
+	}
+	if err := errors.Join(os.MkdirAll(w.work, 0o700), os.MkdirAll(w.journals, 0o700)); err != nil {
+		return fail(err)
 	}
 	left, err := os.ReadDir(w.work)
 	for _, e := range left {
@@ -246,15 +235,11 @@ func (w *Worker) loop(ctx context.Context) {
 }
 
 // Estimate estimates a job. It does not wait for memory.
-func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (estimate lipstream.Estimate, err error) {
+func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (lipstream.Estimate, error) {
 	job.Limits = w.o.Limits
-	err = w.ask(ctx, request{Op: opEstimate, Job: job}, func(a answer) {
-		if a.Estimate != nil {
-			estimate = *a.Estimate
-		}
-	})
-	if f, ok := errors.AsType[failure](err); ok {
-		return estimate, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate the job", Err: errors.New(f.Message), Hint: f.Hint}
+	a, err := w.ask(ctx, request{Op: opEstimate, Job: job}, nil)
+	if err != nil {
+		return lipstream.Estimate{}, err
 	}
-	return estimate, err
+	return *a.Estimate, nil
 }

@@ -75,7 +75,7 @@ type rig struct {
 	t    *testing.T
 	q    *queue.Queue
 	w    *Worker
-	s    store.Store
+	s    *store.Store
 	dir  string
 	stop func() error // drains
 }
@@ -127,7 +127,7 @@ func (r *rig) submit() queue.Job {
 	j := queue.Job{ID: queue.NewID(), Engine: "preview", Spec: queue.Spec{Name: "x.mp4", Split: -1},
 		Video: queue.Media{Name: "face.png", Object: "uploads/face.png"}, Audio: queue.Media{Name: "v.wav", Object: "uploads/v.wav"}}
 	for object, content := range map[string][]byte{j.Video.Object: demo.Portrait, j.Audio.Object: demo.Speech} {
-		if _, err := r.s.Put(r.t.Context(), object, strings.NewReader(string(content))); err != nil {
+		if err := r.s.Put(r.t.Context(), object, strings.NewReader(string(content))); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -309,50 +309,6 @@ func TestOneFolderOneWorker(t *testing.T) {
 	r := newRig(t, "hang", nil)
 	_, err := New(t.Context(), Options{Queue: r.q, Store: r.s, Dir: r.dir, Engines: []string{"preview"}, Command: []string{os.Args[0]}})
 	if err == nil || !strings.Contains(err.Error(), "another lipstream uses it") {
-		t.Error(err)
-	}
-}
-
-func TestCache(t *testing.T) {
-	q, err := queue.Open(t.Context(), queue.Options{Dir: t.TempDir(), Lead: true, Version: "v"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = q.Close() }()
-	s, err := store.Open(t.Context(), "objects:", q.JetStream())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cache{dir: t.TempDir(), limit: 10, store: s, used: map[string]*entry{}}
-	get := func(name string) (string, func()) {
-		t.Helper()
-		if _, err := s.Put(t.Context(), name, strings.NewReader("12345678")); err != nil {
-			t.Fatal(err)
-		}
-		path, release, err := c.get(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return path, release
-	}
-	a, release := get("a.mp4")
-	b, releaseB := get("b.mp4")
-	releaseB()
-	if err := os.Chtimes(b, time.Now(), time.Now().Add(-time.Minute)); err != nil { // clocks of files are coarse
-		t.Fatal(err)
-	}
-	_, releaseC := get("c.mp4")
-	releaseC()
-	_, releaseD := get("d.mp4")
-	defer releaseD()
-	if _, err := os.Stat(a); err != nil {
-		t.Errorf("what is in use was removed: %v", err)
-	}
-	if _, err := os.Stat(b); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the oldest is still there: %v", err)
-	}
-	release()
-	if _, _, err := c.get(t.Context(), "none"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }
