@@ -115,7 +115,7 @@ type Task struct {
 	Frames   int64  `json:"frames,omitempty"`  // frames of its output
 	NoFace   int64  `json:"no_face,omitempty"` // frames without a usable face
 
-	Sequence uint64 `json:"sequence"` // of its message in the work stream; 0: not sent yet
+	Sequence uint64 `json:"sequence,omitempty"` // of its message in the work stream; 0: not sent yet
 	Lease    string `json:"lease,omitempty"`
 }
 
@@ -131,9 +131,9 @@ type Part struct {
 
 // Result is the video that a job made.
 type Result struct {
-	Object   string  `json:"object"` // its name in the store
-	Name     string  `json:"name"`   // what to call the file
-	Size     int64   `json:"size"`   // bytes
+	Object   string  `json:"object,omitempty"` // its name in the store
+	Name     string  `json:"name"`             // what to call the file
+	Size     int64   `json:"size"`             // bytes
 	SHA256   string  `json:"sha256"`
 	Engine   string  `json:"engine"` // as the video's metadata names it
 	Frames   int64   `json:"frames"`

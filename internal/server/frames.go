@@ -1,11 +1,10 @@
 package server
 
 import (
-	"errors"
+	"cmp"
+	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"os"
 	"strconv"
 	"time"
 
@@ -23,24 +22,24 @@ const (
 // other, rows from top to bottom, without padding. For a job with codec ffv1 and a
 // video of 8-bit RGB, unchanged pixels are bit for bit those of the input.
 func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
-	result, path, err := s.result(r)
+	result, err := s.result(r)
 	if err != nil {
 		return err
 	}
-	first, err := within(r, "first", result.Frames)
+	first, err := within(r, "first", 0, 0, result.Frames)
 	if err != nil {
 		return err
 	}
-	count, err := within(r, "count", result.Frames-first)
+	count, err := within(r, "count", 0, 0, result.Frames-first)
 	if err != nil {
 		return err
 	}
-	if count == 0 {
-		count = result.Frames - first
+	count = cmp.Or(count, result.Frames-first)
+	path, release, err := s.media.Get(r.Context(), result.Object)
+	if err != nil {
+		return goneIfMissing(result.Name, err)
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return gone(result.Name)
-	}
+	defer release()
 	tools, info, err := probe(r.Context(), path, result.Name)
 	if err == nil {
 		err = info.NeedVideo()
@@ -90,15 +89,15 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// within returns a number of a request's query, or 0 if it is not given.
-func within(r *http.Request, name string, most int64) (int64, error) {
+// within returns a number of a request's query, or standard if it is not given.
+func within(r *http.Request, name string, standard, least, most int64) (int64, error) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
-		return 0, nil
+		return standard, nil
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > most {
-		return 0, refuse(http.StatusBadRequest, name+"="+strconv.Quote(text)+" is out of range", "use 0 to "+strconv.FormatInt(most, 10))
+	if err != nil || n < least || n > most {
+		return 0, refuse(http.StatusBadRequest, name+"="+strconv.Quote(text)+" is out of range", fmt.Sprintf("use %d to %d", least, most))
 	}
 	return n, nil
 }

@@ -34,7 +34,7 @@ func (r *rig) encoded(name string, frames int, args ...string) (id, path string,
 	b, err := os.ReadFile(path)
 	r.check(err)
 	object := "jobs/" + j.ID + "/result" + filepath.Ext(name)
-	_, err = r.s.o.Store.Put(r.t.Context(), object, bytes.NewReader(b))
+	err = r.s.o.Store.Put(r.t.Context(), object, bytes.NewReader(b))
 	r.check(err)
 	r.check(l.Done(r.t.Context(), queue.Result{Object: object, Name: name, Size: int64(len(b)), Frames: int64(frames), Engine: "preview"}))
 	return j.ID, r.s.o.Store.Path(object), want

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/queue"
 	"github.com/lipstream/lipstream/testdata/demo"
@@ -40,7 +41,7 @@ func TestListeners(t *testing.T) {
 			}
 		})
 	}
-	r.until(func() bool { return r.s.hub.listeners() == listeners })
+	r.until(func() bool { return r.s.hub.count.Load() == int64(listeners) })
 	r.finish(r.take(), events)
 	all.Wait()
 	for i, ids := range heard {
@@ -59,7 +60,7 @@ func TestListeners(t *testing.T) {
 	if strings.Join(again, " ") != strings.Join(heard[0][41:], " ") {
 		t.Errorf("resumed: %v", again)
 	}
-	r.until(func() bool { return r.s.hub.listeners() == 0 })
+	r.until(func() bool { return r.s.hub.count.Load() == 0 })
 }
 
 // TestSlowListener: one that stops reading is dropped, holds up nobody, and can
@@ -94,7 +95,7 @@ func TestSlowListener(t *testing.T) {
 			return nil
 		})
 	}()
-	r.until(func() bool { return r.s.hub.listeners() == 2 })
+	r.until(func() bool { return r.s.hub.count.Load() == 2 })
 	for range events {
 		r.check(l.Event(t.Context(), lipstream.Event{Type: lipstream.EventProgress, Phase: lipstream.PhaseFrames}))
 	}
@@ -104,7 +105,7 @@ func TestSlowListener(t *testing.T) {
 	}
 	<-all // while the slow one takes nothing
 	conn.expire(t)
-	r.until(func() bool { return r.s.hub.listeners() == 1 })
+	r.until(func() bool { return r.s.hub.count.Load() == 1 })
 	r.finish(l, 0)
 	r.check(<-quick)
 	if len(heard) != events {
@@ -165,6 +166,6 @@ func FuzzNames(f *testing.F) {
 		if d := disposition("inline", name); strings.ContainsAny(d, "\r\n") || strings.Count(d, `"`) != 2 {
 			t.Errorf("%q: %s", s, d)
 		}
-		_, _ = parseMetadata(s)
+		_, _ = fileName(s)
 	})
 }
