@@ -235,7 +235,7 @@ func (s *session) load(ctx context.Context) error {
 // 4 MB of memory. If the engine needs the samples, they are kept on disk.
 func (s *session) listen(ctx context.Context) error {
 	s.r.phase(PhaseListen)
-	src, err := media.OpenAudio(ctx, s.tools, s.job.Audio, s.audio, s.audio.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
+	src, err := media.OpenAudio(ctx, s.tools, s.job.Audio, s.audio, s.audio.DefaultAudio(), audio.SampleRate)
 	if err != nil {
 		return err
 	}

@@ -131,7 +131,7 @@ func pass(t testing.TB, in, out string, change func(*SinkOptions)) *Info {
 	fr := frame.New(f)
 	for {
 		err := src.Read(fr)
-		if errors.Is(err, io.EOF) || info.Video.IsPicture && sink.Frames() == 10 {
+		if errors.Is(err, io.EOF) || info.Video.IsPicture && sink.n == 10 {
 			break
 		}
 		if err != nil {

@@ -49,7 +49,7 @@ func TestRotation(t *testing.T) {
 		x, y float64 // where the white corner is afterwards
 	}{{"90", 0, 0, 0}, {"180", 0, 0, 0}, {"270", 0, 0, 0}} {
 		path := filepath.Join(t.TempDir(), "r.mp4")
-		if major, _, ok := versionNumber(tools(t).Version); ok && major < 6 {
+		if tools(t).olderThan(6, 0) {
 			ff(t, "-i", plain, "-c", "copy", "-metadata:s:v", "rotate="+c.tag, path)
 		} else {
 			ff(t, "-display_rotation", c.tag, "-i", plain, "-c", "copy", path)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,19 +66,16 @@ func parseProbe(data []byte, kind fileKind) (*Info, error) {
 		return nil, fmt.Errorf("ffprobe printed something unexpected: %w", err)
 	}
 	for name := range strings.SplitSeq(a.Format.FormatName, ",") {
-		for _, p := range playlists {
-			if name == p {
-				return nil, errors.New("it is not a media file (" + name + ")")
-			}
+		if slices.Contains(playlists, name) {
+			return nil, errors.New("it is not a media file (" + name + ")")
 		}
 	}
 	info := &Info{
 		Container: a.Format.FormatName,
-		Duration:  parseTime(a.Format.Duration),
+		Duration:  max(0, parseTime(a.Format.Duration)),
 		Start:     parseTime(a.Format.StartTime),
 		demuxer:   kind.demuxer,
 	}
-	info.Duration = max(0, info.Duration)
 	var chosen *probeStream
 	for i := range a.Streams {
 		s := &a.Streams[i]
@@ -243,32 +241,16 @@ const maxTime = 1e6 * time.Hour
 
 // parseTime reads seconds, exactly to the nanosecond.
 func parseTime(s string) time.Duration {
-	whole, frac, _ := strings.Cut(s, ".")
-	neg := strings.HasPrefix(whole, "-")
-	sec, err := strconv.ParseInt(strings.TrimPrefix(whole, "-"), 10, 64)
-	if err != nil || sec < 0 || sec > int64(maxTime/time.Second) {
+	d, err := time.ParseDuration(s + "s")
+	if err != nil || d.Abs() > maxTime {
 		return 0
-	}
-	d := time.Duration(sec) * time.Second
-	if frac = (frac + "000000000")[:9]; frac != "" {
-		if ns, err := strconv.ParseUint(frac, 10, 32); err == nil {
-			d += time.Duration(ns)
-		}
-	}
-	if neg {
-		return -d
 	}
 	return d
 }
 
 // parseClock reads "01:02:03.004000000".
 func parseClock(s string) time.Duration {
-	h, rest, ok1 := strings.Cut(s, ":")
-	m, sec, ok2 := strings.Cut(rest, ":")
-	hours, err1 := strconv.ParseUint(h, 10, 16)
-	minutes, err2 := strconv.ParseUint(m, 10, 16)
-	if !ok1 || !ok2 || err1 != nil || err2 != nil {
-		return 0
-	}
-	return time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + max(0, parseTime(sec))
+	h, rest, _ := strings.Cut(s, ":")
+	m, sec, _ := strings.Cut(rest, ":")
+	return parseTime(h + "h" + m + "m" + sec)
 }

@@ -86,7 +86,7 @@ func BenchmarkSource720p(b *testing.B) {
 	b.SetBytes(int64(len(f.Data)))
 	var src *VideoSource
 	for b.Loop() {
-		if src == nil || src.Frames() == 200 {
+		if src == nil || src.n == 200 {
 			if src != nil {
 				_ = src.Close()
 			}

@@ -35,12 +35,13 @@ func TestSequence(t *testing.T) {
 		},
 	}
 	for mode, at := range index {
-		for _, buffer := range []int{0, 7 * format.Bytes()} {
-			t.Run(fmt.Sprint(mode, buffer), func(t *testing.T) {
-				s, err := NewSequence(t.Context(), tools(t), in, info, SequenceOptions{VideoOptions{Format: format}, buffer}, mode)
+		for _, segment := range []int64{100, 7} {
+			t.Run(fmt.Sprint(mode, segment), func(t *testing.T) {
+				s, err := NewSequence(t.Context(), tools(t), in, info, VideoOptions{Format: format}, mode)
 				if err != nil {
 					t.Fatal(err)
 				}
+				s.segment = segment
 				f := frame.New(format)
 				for i := range 4*v + 3 {
 					if err := s.Read(f); err != nil {
@@ -57,14 +58,14 @@ func TestSequence(t *testing.T) {
 					t.Error(err)
 				}
 				clean(t, filepath.Dir(in))
-				if err := s.Read(f); err == nil && mode != Pad && buffer != 0 {
+				if err := s.Read(f); err == nil && mode != Pad && segment == 7 {
 					t.Error("reads on after Close")
 				}
 			})
 		}
 	}
 	t.Run("shortest", func(t *testing.T) {
-		s, err := NewSequence(t.Context(), tools(t), in, info, SequenceOptions{VideoOptions: VideoOptions{Format: format}}, Shortest)
+		s, err := NewSequence(t.Context(), tools(t), in, info, VideoOptions{Format: format}, Shortest)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +112,7 @@ func TestSequenceStarts(t *testing.T) {
 	format := WorkingFormat(*info.Video)
 	for mode, want := range map[Mode]int{Shortest: 1, Pad: 1, Loop: 2, PingPong: 2} {
 		tl, count := counted(t)
-		s, err := NewSequence(t.Context(), tl, in, info, SequenceOptions{VideoOptions: VideoOptions{Format: format}}, mode)
+		s, err := NewSequence(t.Context(), tl, in, info, VideoOptions{Format: format}, mode)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -128,8 +128,8 @@ func TestNoDuration(t *testing.T) {
 	for err == nil {
 		err = src.Read(f)
 	}
-	if !errors.Is(err, io.EOF) || src.Frames() != 50 || src.Expected() != 0 || src.Short() {
-		t.Errorf("%v: %d frames of %d, short %v", err, src.Frames(), src.Expected(), src.Short())
+	if !errors.Is(err, io.EOF) || src.n != 50 || src.want != 0 || src.Short() {
+		t.Errorf("%v: %d frames of %d, short %v", err, src.n, src.want, src.Short())
 	}
 }
 
@@ -196,7 +196,7 @@ func TestSourceCancelAndClose(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sound, err := OpenAudio(ctx, tools(t), in, info, 0, AudioOptions{})
+		sound, err := OpenAudio(ctx, tools(t), in, info, 0, 16000)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -258,8 +258,8 @@ func TestTruncated(t *testing.T) {
 		err = src.Read(f)
 	}
 	if errors.Is(err, io.EOF) {
-		if !src.Short() || src.Expected() != 100 || src.Frames() < 30 || len(src.Warnings()) == 0 {
-			t.Errorf("short %v, %d of %d frames, warnings %q", src.Short(), src.Frames(), src.Expected(), src.Warnings())
+		if !src.Short() || src.want != 100 || src.n < 30 || len(src.ffmpeg.Stderr()) == 0 {
+			t.Errorf("short %v, %d of %d frames, warnings %q", src.Short(), src.n, src.want, src.ffmpeg.Stderr())
 		}
 	} else {
 		wantFault(t, err, fault.Input)
