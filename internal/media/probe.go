@@ -134,7 +134,7 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 		v.orient(kind.orientation)
 	} else if v != nil {
 		if v.VFR {
-			v.settleRate(ctx, tools, path)
+			v.measureRate(ctx, tools, path)
 		}
 		v.countFrames()
 	}
@@ -190,9 +190,9 @@ func (v *VideoInfo) countFrames() {
 // seconds.
 const ratePackets = 600
 
-// settleRate reads the packets' times of a track whose header has two different
+// measureRate reads the packets' times of a track whose header has two different
 // rates. The track may be VFR, or the header may be slightly wrong.
-func (v *VideoInfo) settleRate(ctx context.Context, tools Tools, path string) {
+func (v *VideoInfo) measureRate(ctx context.Context, tools Tools, path string) {
 	out, err := output(ctx, tools.FFprobe, "-v", "error", "-protocol_whitelist", "file,pipe",
 		"-select_streams", strconv.Itoa(v.Index), "-show_entries", "packet=pts_time", "-read_intervals", fmt.Sprintf("%%+#%d", ratePackets),
 		"-of", "csv=p=0", "-i", fileURL(path))
@@ -227,7 +227,7 @@ func (v *VideoInfo) rateFrom(times []float64) {
 		candidates = append(candidates, Rational{v.header[0].Num, 2 * v.header[0].Den}.reduced())
 	}
 	if median > 0 {
-		candidates = append(candidates, snap(Rational{int64(1e6/median + 0.5), 1e6}))
+		candidates = append(candidates, rateOf(median))
 	}
 	for _, r := range candidates {
 		if !r.Valid() {
@@ -255,12 +255,17 @@ func (v *VideoInfo) rateFrom(times []float64) {
 		}
 	}
 	if median > 0.002 && 2*near >= len(gaps) {
-		v.FrameRate = snap(Rational{int64(1e6*float64(near)/sum + 0.5), 1e6}.reduced())
+		v.FrameRate = rateOf(sum / float64(near))
 		return
 	}
 	if !v.header[1].Valid() && median > 0 {
-		v.FrameRate = snap(Rational{int64(1e6/median + 0.5), 1e6}.reduced())
+		v.FrameRate = rateOf(median)
 	}
+}
+
+// rateOf returns the rate of frames that are a period of seconds apart.
+func rateOf(period float64) Rational {
+	return snap(Rational{int64(1e6/period + 0.5), 1e6}.reduced())
 }
 
 // fileKind is what the first bytes of a file reveal.

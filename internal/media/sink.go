@@ -38,7 +38,6 @@ type SinkOptions struct {
 	CRF      int    // 0: a default of each codec that is visually lossless, 18 for h264
 	Lossless bool   // h264, hevc and vp9; ffv1 always is
 	Preset   string // x264's names for all codecs; empty: DefaultPreset
-	Threads  int    // of the encoder; 0 lets it choose
 
 	Metadata  map[string]string
 	Overwrite bool     // replace an existing output

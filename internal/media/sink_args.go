@@ -27,11 +27,7 @@ func (s *Sink) args(ctx context.Context) ([]string, error) {
 		"-f", "rawvideo", "-pix_fmt", f.PixFmt(), "-video_size", fmt.Sprintf("%dx%d", f.Width, f.Height),
 		"-framerate", o.Rate.String(), "-i", "pipe:0"}
 	video := append([]string{"-vf", strings.Join(s.filters(), ",")}, encode...)
-	if o.Threads > 0 {
-		video = append(video, "-threads:v", strconv.Itoa(o.Threads))
-	}
-	video = append(video, s.tools.fpsMode("cfr")...)
-	video = append(video, "-r", o.Rate.String())
+	video = append(append(video, s.tools.fpsMode("cfr")...), "-r", o.Rate.String())
 	for _, t := range o.Tags.set() {
 		video = append(video, t.option, t.value)
 	}

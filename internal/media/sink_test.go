@@ -151,7 +151,7 @@ func TestSoundFitsFrames(t *testing.T) {
 	write := func(t *testing.T, out, codec string, expected time.Duration) *Info {
 		t.Helper()
 		o := sinkOptions(little)
-		o.Codec, o.Audio, o.Duration, o.Threads = codec, voice, expected, 1
+		o.Codec, o.Audio, o.Duration = codec, voice, expected
 		o.Metadata = map[string]string{"comment": "made by a test"}
 		s := openSink(t, out, o)
 		f := frame.New(little)

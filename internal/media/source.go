@@ -22,8 +22,6 @@ type VideoOptions struct {
 	Rate   Rational      // frames are repeated or dropped to this constant rate
 	Start  time.Duration // snapped to the nearest frame, so that no frame is resampled
 	End    time.Duration // 0: to the end
-	// Threads of the decoder; 0 lets ffmpeg choose. Each holds a frame or more.
-	Threads int
 }
 
 // VideoSource reads the frames of a video or a picture in order. One goroutine
@@ -135,11 +133,7 @@ func seekable(container string) bool {
 
 func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions, first, last int64) ([]string, error) {
 	v := info.Video
-	var args []string
-	if o.Threads > 0 {
-		args = append(args, "-threads", strconv.Itoa(o.Threads))
-	}
-	var filters []string
+	var args, filters []string
 	if v.IsPicture {
 		// orientFilter turns the picture upright, see exif.go.
 		args = append(args, "-noautorotate")

@@ -55,7 +55,7 @@ func (l *Lease) keep() {
 		defer func() { _ = changes.Stop() }()
 	}
 	last := time.Now() // when the server last got a heartbeat
-	look := func(j Job) {
+	check := func(j Job) {
 		switch {
 		case !l.holds(&j):
 			l.cancel(ErrLost)
@@ -72,7 +72,7 @@ func (l *Lease) keep() {
 			stop()
 			switch {
 			case err == nil:
-				if look(j); l.ctx.Err() == nil && l.m.InProgress() == nil {
+				if check(j); l.ctx.Err() == nil && l.m.InProgress() == nil {
 					last = time.Now()
 				}
 			case errors.Is(err, ErrNoJob), time.Since(last) > l.q.o.Lease:
@@ -83,7 +83,7 @@ func (l *Lease) keep() {
 				updates = nil
 			} else if e != nil && e.Operation() == jetstream.KeyValuePut {
 				if j, err := decode(e); err == nil {
-					look(j)
+					check(j)
 				}
 			}
 		}
@@ -228,7 +228,7 @@ func (l *Lease) Fail(ctx context.Context, p Problem, again bool) error {
 		j.close(Failed)
 	})
 	if err == nil && pause == 0 && j.Problem.Dead {
-		err = l.q.bury(ctx, j)
+		err = l.q.deadLetter(ctx, j)
 	}
 	if err != nil || pause == 0 {
 		return l.finish(ctx, j, err)

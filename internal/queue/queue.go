@@ -63,7 +63,7 @@ const (
 	workSubject  = "lipstream.work."
 	eventSubject = "lipstream.events."
 	deadSubject  = "lipstream.dead."
-	bellSubject  = "lipstream.bell" // wakes waiting workers
+	wakeSubject  = "lipstream.wake" // wakes waiting workers
 )
 
 const (
@@ -100,11 +100,11 @@ type Queue struct {
 	lines                        map[string]jetstream.Consumer // by engine.priority
 
 	beat  time.Duration // between two heartbeats of a lease
-	look  time.Duration // see lookEvery
+	poll  time.Duration // see pollEvery
 	pause time.Duration // before the second attempt of a task; it doubles with every further one
 
-	mu   sync.Mutex
-	bell chan struct{} // closed and replaced when there may be work
+	mu     sync.Mutex
+	wakeup chan struct{} // closed and replaced when there may be work
 }
 
 // Open starts or joins a queue. Its errors are of kind Missing (no server
@@ -115,7 +115,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Lease < minLease || o.Attempts < 1 {
 		return nil, fault.Usage.New(op, fmt.Sprintf("a lease of %v with %d attempts is too small", o.Lease, o.Attempts), "use a lease of at least 1s and at least 1 attempt")
 	}
-	q := &Queue{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), look: lookEvery, pause: time.Second, bell: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
+	q := &Queue{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), poll: pollEvery, pause: time.Second, wakeup: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
 	if err := q.open(ctx); err != nil {
 		_ = q.Close()
 		return nil, err
@@ -139,7 +139,7 @@ func (q *Queue) open(ctx context.Context) (err error) {
 	if err := q.setUp(ctx); err != nil {
 		return q.failure(err)
 	}
-	if _, err := q.nc.Subscribe(bellSubject, func(*nats.Msg) { q.ring() }); err != nil {
+	if _, err := q.nc.Subscribe(wakeSubject, func(*nats.Msg) { q.wake() }); err != nil {
 		return q.failure(err)
 	}
 	if q.o.Lead {
@@ -158,7 +158,7 @@ func (q *Queue) connect() (err error) {
 				q.log.Warn("queue: the connection is lost, trying again", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { q.log.Info("queue: connected again"); q.ring() }),
+		nats.ReconnectHandler(func(*nats.Conn) { q.log.Info("queue: connected again"); q.wake() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { q.log.Warn("queue", "error", err) }),
 	}
 	if q.o.Token != "" {
@@ -370,18 +370,18 @@ func (q *Queue) Health(ctx context.Context) error {
 	return q.failure(err)
 }
 
-// ring wakes everybody who waits for work.
-func (q *Queue) ring() {
+// wake wakes everybody who waits for work.
+func (q *Queue) wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	close(q.bell)
-	q.bell = make(chan struct{})
+	close(q.wakeup)
+	q.wakeup = make(chan struct{})
 }
 
-func (q *Queue) rung() <-chan struct{} {
+func (q *Queue) woken() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.bell
+	return q.wakeup
 }
 
 // failure turns an error of NATS into a fault.

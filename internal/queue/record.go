@@ -131,8 +131,8 @@ func (q *Queue) watch(ctx context.Context, bucket jetstream.KeyValue, f func(jet
 	}
 }
 
-// errKeep is returned by the callback of change to leave the record unchanged.
-var errKeep = errors.New("nothing to change")
+// errUnchanged is returned by the callback of change to leave the record unchanged.
+var errUnchanged = errors.New("nothing to change")
 
 // change changes a record by compare-and-swap. It may call f several times, each
 // time with the current record.
@@ -143,7 +143,7 @@ func (q *Queue) change(ctx context.Context, id string, f func(*Job) error) (Job,
 			return j, err
 		}
 		revision := j.Revision
-		if err := f(&j); errors.Is(err, errKeep) {
+		if err := f(&j); errors.Is(err, errUnchanged) {
 			return j, nil
 		} else if err != nil {
 			return j, err

@@ -24,7 +24,7 @@ func open(t *testing.T, o Options) *Queue {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	q.look, q.pause = time.Millisecond, time.Millisecond
+	q.poll, q.pause = time.Millisecond, time.Millisecond
 	return q
 }
 

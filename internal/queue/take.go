@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	// lookEvery is how often a waiting worker looks for work that no bell
-	// announced: tasks of a lost worker, and those whose pause is over.
-	lookEvery = time.Second
-	// settling is how long the record of a job may appear after its message.
-	settling = time.Minute
-	glance   = 300 * time.Millisecond // between two looks for such a record
-	maxPause = 30 * time.Second       // before another attempt of a task
+	// pollEvery is how often a waiting worker looks for work that nobody announced:
+	// tasks of a lost worker, and tasks whose pause is over.
+	pollEvery = time.Second
+	// recordDelay is how long the record of a job may appear after its message.
+	recordDelay = time.Minute
+	recordPoll  = 300 * time.Millisecond // between two attempts to read such a record
+	maxPause    = 30 * time.Second       // before another attempt of a task
 )
 
 // Announce publishes the state of a worker; call it every few seconds. It returns
@@ -57,15 +57,15 @@ func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
 // methods ends it, even after ctx has ended.
 func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lease, error) {
 	for {
-		rung := q.rung()
+		woken := q.woken()
 		if l, err := q.first(ctx, worker, engines); err != nil || l != nil {
 			return l, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, fault.Cancelled.Wrap("wait for work", ctx.Err())
-		case <-rung:
-		case <-time.After(q.look):
+		case <-woken:
+		case <-time.After(q.poll):
 		}
 	}
 }
@@ -89,16 +89,16 @@ func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
 	for ctx.Err() == nil {
 		batch, err := c.FetchNoWait(1)
 		if err != nil {
-			return nil, q.passing(err)
+			return nil, q.lasting(err)
 		}
 		m, ok := <-batch.Messages()
 		if !ok {
-			return nil, q.passing(batch.Error())
+			return nil, q.lasting(batch.Error())
 		}
 		l, err := q.accept(ctx, worker, m)
 		if err != nil {
-			_ = m.NakWithDelay(glance)
-			return nil, q.passing(err)
+			_ = m.NakWithDelay(recordPoll)
+			return nil, q.lasting(err)
 		}
 		if l != nil {
 			return l, nil
@@ -107,9 +107,9 @@ func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
 	return nil, nil
 }
 
-// passing drops errors that pass by themselves, such as those of a server that is
-// restarting.
-func (q *Queue) passing(err error) error {
+// lasting returns an error as a fault. It returns nil for errors that pass by
+// themselves, such as those of a server that is restarting.
+func (q *Queue) lasting(err error) error {
 	if err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting) {
 		return nil
@@ -133,7 +133,7 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	lease := NewID()
 	j, err := q.change(ctx, t.Job, func(j *Job) error {
 		if what = q.judge(j, t, meta.Sequence.Stream); what < take {
-			return errKeep
+			return errUnchanged
 		}
 		task := &j.Tasks[t.Task]
 		if what == take {
@@ -163,13 +163,13 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	case take:
 		return q.lease(ctx, j, t.Task, lease, m), nil
 	case early:
-		if time.Since(meta.Timestamp) < settling {
-			return nil, q.failure(m.NakWithDelay(glance))
+		if time.Since(meta.Timestamp) < recordDelay {
+			return nil, q.failure(m.NakWithDelay(recordPoll))
 		}
 	case completed:
 		err = q.proceed(ctx, j)
 	case giveUp:
-		err = q.bury(ctx, j)
+		err = q.deadLetter(ctx, j)
 	}
 	if err == nil {
 		err = q.end(ctx, j)
@@ -231,7 +231,7 @@ func (q *Queue) proceed(ctx context.Context, j Job) error {
 	}
 	_, err = q.change(ctx, j.ID, func(now *Job) error {
 		if now.Generation != j.Generation || now.Tasks[last].Sequence != 0 {
-			return errKeep
+			return errUnchanged
 		}
 		now.Tasks[last].Sequence = sequence
 		return nil
@@ -240,8 +240,8 @@ func (q *Queue) proceed(ctx context.Context, j Job) error {
 	return err
 }
 
-// bury copies a job that was given up to the stream LIPSTREAM_DEAD, for operators.
-func (q *Queue) bury(ctx context.Context, j Job) error {
+// deadLetter copies a job that was given up to the stream LIPSTREAM_DEAD, for operators.
+func (q *Queue) deadLetter(ctx context.Context, j Job) error {
 	b, err := json.Marshal(j)
 	if err == nil {
 		_, err = q.js.Publish(ctx, deadSubject+j.ID, b, jetstream.WithMsgID(fmt.Sprintf("%s.%d", j.ID, j.Generation)))

@@ -20,10 +20,10 @@ import (
 const (
 	// maxLog bounds the events of a job that are kept in memory for its listeners.
 	maxLog = 20_000
-	// slow is how long one write to a listener may take before it is dropped. It
+	// writeTimeout is how long one write to a listener may take before it is dropped. It
 	// can reconnect with Last-Event-ID.
-	slow      = 20 * time.Second
-	heartbeat = 15 * time.Second
+	writeTimeout = 20 * time.Second
+	heartbeat    = 15 * time.Second
 	// listPause is how long changes of the list are collected before they are sent.
 	listPause = 250 * time.Millisecond
 )
@@ -155,7 +155,7 @@ func (s *stream) write(text string) {
 	if s.err != nil {
 		return
 	}
-	_ = s.c.SetWriteDeadline(time.Now().Add(slow))
+	_ = s.c.SetWriteDeadline(time.Now().Add(writeTimeout))
 	if _, s.err = io.WriteString(s.w, text); s.err == nil {
 		s.err = s.c.Flush()
 	}

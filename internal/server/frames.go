@@ -14,8 +14,8 @@ import (
 const (
 	// decoders is how many clients may read frames at the same time.
 	decoders = 4
-	// queueing is how long another client waits before it is told to try again.
-	queueing = 20 * time.Second
+	// decoderWait is how long another client waits before it is told to try again.
+	decoderWait = 20 * time.Second
 )
 
 // jobFrames answers with the frames of the result as raw RGB24: one after the
@@ -60,7 +60,7 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead || count == 0 {
 		return nil
 	}
-	busy := time.NewTimer(s.queueing)
+	busy := time.NewTimer(s.decoderWait)
 	defer busy.Stop()
 	select {
 	case s.decoders <- struct{}{}:
@@ -77,9 +77,9 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer func() { _ = frames.Close() }()
 	c := http.NewResponseController(w)
-	_ = c.SetWriteDeadline(time.Now().Add(stall))
+	_ = c.SetWriteDeadline(time.Now().Add(idleTimeout))
 	_ = c.Flush() // the client learns the size before the first frame is decoded
-	n, err := io.Copy(&paced{w, c}, frames)
+	n, err := io.Copy(&idleWriter{w, c}, frames)
 	if err != nil || n != size {
 		if r.Context().Err() == nil {
 			s.log.Warn("server: a result's frames ended early", "job", r.PathValue("id"), "bytes", n, "of", size, "error", err)
@@ -102,14 +102,14 @@ func within(r *http.Request, name string, standard, least, most int64) (int64, e
 	return n, nil
 }
 
-// paced aborts an answer whose client reads nothing for too long, because others
+// idleWriter aborts an answer whose client reads nothing for too long, because others
 // wait for its decoder.
-type paced struct {
+type idleWriter struct {
 	w io.Writer
 	c *http.ResponseController
 }
 
-func (p *paced) Write(b []byte) (int, error) {
-	_ = p.c.SetWriteDeadline(time.Now().Add(stall))
+func (p *idleWriter) Write(b []byte) (int, error) {
+	_ = p.c.SetWriteDeadline(time.Now().Add(idleTimeout))
 	return p.w.Write(b)
 }

@@ -113,7 +113,7 @@ func TestFramesSlow(t *testing.T) {
 		t.Skip("it starts nine processes of ffmpeg")
 	}
 	r := newRig(t, nil)
-	r.s.queueing = time.Millisecond
+	r.s.decoderWait = time.Millisecond
 	id, _, _ := r.encoded("a.mkv", 3, "-c:v", "ffv1", "-pix_fmt", "yuv420p")
 	path := "/v1/jobs/" + id + "/frames"
 	var slow []*stalled

@@ -24,8 +24,8 @@ const (
 	cookieName = "lipstream_session"
 	// maxJSON bounds the JSON body of a request, in bytes.
 	maxJSON = 1 << 20
-	// stall is how long a client may neither send nor read.
-	stall = time.Minute
+	// idleTimeout is how long a client may neither send nor read.
+	idleTimeout = time.Minute
 )
 
 // allowedHosts returns the host names that the server answers to. This stops DNS
@@ -86,21 +86,21 @@ func (s *Server) wrap(rt route) http.Handler {
 			s.fail(w, r, refuse(http.StatusUnauthorized, "the token is missing or wrong", "send the header Authorization: Bearer TOKEN with the server's token"))
 			return
 		}
-		r.Body = &patient{r.Body, http.NewResponseController(w)}
+		r.Body = &idleReader{r.Body, http.NewResponseController(w)}
 		if err := rt.handle(w, r); err != nil {
 			s.fail(w, r, err)
 		}
 	})
 }
 
-// patient aborts a request whose client sends nothing for too long.
-type patient struct {
+// idleReader aborts a request whose client sends nothing for too long.
+type idleReader struct {
 	io.ReadCloser
 	c *http.ResponseController
 }
 
-func (p *patient) Read(b []byte) (int, error) {
-	_ = p.c.SetReadDeadline(time.Now().Add(stall))
+func (p *idleReader) Read(b []byte) (int, error) {
+	_ = p.c.SetReadDeadline(time.Now().Add(idleTimeout))
 	n, err := p.ReadCloser.Read(b)
 	if err != nil {
 		// The body is complete; the work itself has no deadline.

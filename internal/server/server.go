@@ -47,19 +47,19 @@ type Options struct {
 
 // Server is the HTTP API. Use its Handler while Run runs.
 type Server struct {
-	o        Options
-	log      *slog.Logger
-	board    *board
-	hub      *hub
-	uploads  *uploads
-	media    *store.Cache
-	metrics  *metrics
-	hosts    map[string]bool
-	estimate chan struct{} // one at a time
-	decoders chan struct{} // see decoders
-	queueing time.Duration // see queueing
-	draining atomic.Bool
-	handler  http.Handler
+	o           Options
+	log         *slog.Logger
+	board       *board
+	hub         *hub
+	uploads     *uploads
+	media       *store.Cache
+	metrics     *metrics
+	hosts       map[string]bool
+	estimate    chan struct{} // one at a time
+	decoders    chan struct{} // see decoders
+	decoderWait time.Duration // see decoderWait
+	draining    atomic.Bool
+	handler     http.Handler
 }
 
 // New returns a server and creates its folders.
@@ -69,7 +69,7 @@ func New(o Options) (*Server, error) {
 	o.MaxStored = cmp.Or(o.MaxStored, 100<<30)
 	o.MaxQueued = cmp.Or(o.MaxQueued, 1000)
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
-	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), queueing: queueing}
+	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), decoderWait: decoderWait}
 	var err error
 	if s.uploads, err = newUploads(filepath.Join(o.Dir, "uploads"), o.MaxUpload, o.MaxStored, o.Log); err != nil {
 		return nil, err

@@ -357,7 +357,7 @@ func (s *Server) getUpload(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if offset == i.Size && i.Media == nil {
-		if i.Media, err = s.look(r.Context(), s.uploads.data(i), i.Name); err != nil {
+		if i.Media, err = s.describe(r.Context(), s.uploads.data(i), i.Name); err != nil {
 			return err
 		}
 		if err := s.uploads.write(i); err != nil {
@@ -382,8 +382,8 @@ func probe(ctx context.Context, path, name string) (media.Tools, *media.Info, er
 	return tools, info, err
 }
 
-// look describes an upload.
-func (s *Server) look(ctx context.Context, path, name string) (*MediaInfo, error) {
+// describe returns the description of an upload.
+func (s *Server) describe(ctx context.Context, path, name string) (*MediaInfo, error) {
 	_, info, err := probe(ctx, path, name)
 	if err != nil {
 		return nil, err

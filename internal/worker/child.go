@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// stopping is how long a process may take to end after the interrupt.
-	stopping = 10 * time.Second
-	maxLine  = 8 << 20 // bytes of an answer
+	// stopGrace is how long a process may take to end after the interrupt.
+	stopGrace = 10 * time.Second
+	maxLine   = 8 << 20 // bytes of an answer
 )
 
 // ask runs a process for a request, calls f with its events and frames, and returns
@@ -38,7 +38,7 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) (last answe
 	}
 	defer func() { _ = in.Close() }()
 	cmd.Stdin = theirs
-	p, out, err := child.StartReader(ctx, cmd, w.stopping)
+	p, out, err := child.StartReader(ctx, cmd, w.stopGrace)
 	_ = theirs.Close()
 	if err != nil {
 		if ctx.Err() != nil {

@@ -90,7 +90,7 @@ func (s *session) do(ctx context.Context, r request) (last answer, err error) {
 		estimate, err := lipstream.DryRun(ctx, r.Job, nil)
 		return answer{Estimate: &estimate}, err
 	case opMachine:
-		m, err := look(ctx)
+		m, err := examine(ctx)
 		return answer{Machine: &m}, err
 	}
 	return last, fault.Usage.New("do the task "+r.Op, "the operation is not known", "use the same version for worker and task")
@@ -104,8 +104,8 @@ func (s *session) frame(p lipstream.Picture) {
 	}
 }
 
-// look returns the engines and devices of this machine.
-func look(ctx context.Context) (machine, error) {
+// examine returns the engines and devices of this machine.
+func examine(ctx context.Context) (machine, error) {
 	var m machine
 	var missing error
 	for _, name := range []string{"openvino", "onnxruntime"} {

@@ -19,8 +19,8 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// patience is how long reporting a task's end to the queue may take.
-const patience = 30 * time.Second
+// reportTimeout is how long reporting a task's end to the queue may take.
+const reportTimeout = 30 * time.Second
 
 // do does a task and reports its end to the queue.
 func (w *Worker) do(l *queue.Lease) {
@@ -28,7 +28,7 @@ func (w *Worker) do(l *queue.Lease) {
 	log.Info("task: started", "attempt", l.Task().Attempts)
 	ctx, cancel := context.WithCancelCause(l.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(w.hard, func() { cancel(errDrained) })()
+	defer context.AfterFunc(w.drained, func() { cancel(errDrained) })()
 	t := &task{w: w, l: l, began: time.Now(), dir: filepath.Join(w.work, fmt.Sprintf("%s-%d", l.Job.ID, l.Index))}
 	err := t.run(ctx)
 	if removeErr := os.RemoveAll(t.dir); removeErr != nil {
@@ -38,7 +38,7 @@ func (w *Worker) do(l *queue.Lease) {
 		log.Info("task: done", "elapsed", time.Since(t.began).Round(time.Millisecond))
 		return
 	}
-	end, stop := context.WithTimeout(context.Background(), patience)
+	end, stop := context.WithTimeout(context.Background(), reportTimeout)
 	defer stop()
 	cause := context.Cause(ctx)
 	switch {
@@ -55,7 +55,7 @@ func (w *Worker) do(l *queue.Lease) {
 		p := problem(err)
 		p.Message = t.byName(p.Message)
 		log.Error("task: failed", "error", p.Message)
-		err = l.Fail(end, *p, again(p))
+		err = l.Fail(end, *p, retryable(p))
 	}
 	if err != nil && !errors.Is(err, queue.ErrLost) {
 		log.Error("task: its end could not be reported, so it will be done again", "error", err)
@@ -235,14 +235,14 @@ func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 	return min(all, previewBytes+previewFrames*int64(frame)), nil
 }
 
-// often is the least time between two progress events of a task.
-const often = 500 * time.Millisecond
+// eventInterval is the least time between two progress events of a task.
+const eventInterval = 500 * time.Millisecond
 
 // event adds an event to the job's log. It skips progress that comes too often.
 func (t *task) event(ctx context.Context, e lipstream.Event) {
 	if e.Type == lipstream.EventProgress {
 		last := e.Frames > 0 && e.Frame == e.Frames
-		if time.Since(t.shown) < t.w.often && e.Phase == t.phase && !last {
+		if time.Since(t.shown) < t.w.eventInterval && e.Phase == t.phase && !last {
 			return
 		}
 		t.shown, t.phase = time.Now(), e.Phase

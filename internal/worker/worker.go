@@ -43,21 +43,21 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-const beat = 4 * time.Second
+const heartbeat = 4 * time.Second
 
 // Worker does tasks.
 type Worker struct {
-	o        Options
-	log      *slog.Logger
-	memory   *semaphore.Weighted
-	cache    *store.Cache
-	work     string // folder of tasks at work
-	journals string
-	lock     *disk.Lock
-	hard     context.Context // ends when tasks at work are to be given back
-	giveBack context.CancelFunc
-	stopping time.Duration // see stopping
-	often    time.Duration // see often
+	o             Options
+	log           *slog.Logger
+	memory        *semaphore.Weighted
+	cache         *store.Cache
+	work          string // folder of tasks at work
+	journals      string
+	lock          *disk.Lock
+	drained       context.Context // ends when tasks at work are to be given back
+	giveBack      context.CancelFunc
+	stopGrace     time.Duration // see stopGrace
+	eventInterval time.Duration // see eventInterval
 
 	mu   sync.Mutex
 	info queue.Worker
@@ -93,10 +93,10 @@ func New(ctx context.Context, o Options) (*Worker, error) {
 		}
 		o.Memory = b.Host
 	}
-	w := &Worker{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), memory: semaphore.NewWeighted(o.Memory), stopping: stopping, often: often,
+	w := &Worker{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), memory: semaphore.NewWeighted(o.Memory), stopGrace: stopGrace, eventInterval: eventInterval,
 		work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
-	w.hard, w.giveBack = context.WithCancel(context.WithoutCancel(ctx))
-	if err := w.own(); err != nil {
+	w.drained, w.giveBack = context.WithCancel(context.WithoutCancel(ctx))
+	if err := w.prepareDir(); err != nil {
 		return nil, err
 	}
 	var devices []queue.Device
@@ -124,12 +124,9 @@ func keyText(s string) string {
 	}, s)
 }
 
-// own creates the folders, locks them against a second worker, and removes the tasks
-// that a crash left behind.
-func (w *Worker) own() error {
-	fail := func(err error) error {
-		return fault.Output.Wrap("use the folder "+w.o.Dir, fault.WithoutPath(err), "choose another folder with `data`")
-	}
+// prepareDir creates the folders, locks them against a second worker, and removes the
+// tasks that a crash left behind.
+func (w *Worker) prepareDir() error {
 	var err error
 	if w.lock, err = store.Own(w.o.Dir); err != nil {
 		return err
@@ -137,14 +134,8 @@ func (w *Worker) own() error {
 	if w.cache, err = store.NewCache(filepath.Join(w.o.Dir, "cache"), w.o.Store); err != nil {
 		return err
 	}
-	if err := errors.Join(os.MkdirAll(w.work, 0o700), os.MkdirAll(w.journals, 0o700)); err != nil {
-		return fail(err)
-	}
-	left, err := os.ReadDir(w.work)
-	for _, e := range left {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(w.work, e.Name())))
-	}
-	return fail(err)
+	err = errors.Join(os.RemoveAll(w.work), os.MkdirAll(w.work, 0o700), os.MkdirAll(w.journals, 0o700))
+	return fault.Output.Wrap("use the folder "+w.o.Dir, fault.WithoutPath(err), "choose another folder with `data`")
 }
 
 // Info returns the description that the worker publishes.
@@ -171,7 +162,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer cancel(nil)
 	over := make(chan struct{})
 	var beats, slots sync.WaitGroup
-	beats.Go(func() { w.live(ctx, over, cancel) })
+	beats.Go(func() { w.announce(ctx, over, cancel) })
 	for range w.o.Slots {
 		slots.Go(func() { w.loop(ctx) })
 	}
@@ -182,7 +173,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	grace.Stop()
 	close(over)
 	beats.Wait()
-	last, stop := context.WithTimeout(context.WithoutCancel(ctx), beat)
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
 	defer stop()
 	if err := w.o.Queue.Leave(last, w.o.ID); err != nil {
 		w.log.Debug("worker", "error", err) // its entry expires
@@ -193,12 +184,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// live publishes the worker's state until over is closed.
-func (w *Worker) live(ctx context.Context, over <-chan struct{}, fail context.CancelCauseFunc) {
-	tick := time.NewTicker(beat)
+// announce publishes the worker's state until over is closed.
+func (w *Worker) announce(ctx context.Context, over <-chan struct{}, fail context.CancelCauseFunc) {
+	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
-		tell, stop := context.WithTimeout(context.WithoutCancel(ctx), beat)
+		tell, stop := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
 		err := w.o.Queue.Announce(tell, w.Info())
 		stop()
 		if errors.Is(err, queue.ErrVersion) {
@@ -223,7 +214,7 @@ func (w *Worker) loop(ctx context.Context) {
 				w.log.Error("worker: no task could be taken, trying again", "error", err)
 				select {
 				case <-ctx.Done():
-				case <-time.After(beat):
+				case <-time.After(heartbeat):
 				}
 			}
 			continue

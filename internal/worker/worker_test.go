@@ -102,9 +102,9 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.often = time.Hour
+	w.eventInterval = time.Hour
 	if how == "stubborn" {
-		w.stopping = time.Millisecond
+		w.stopGrace = time.Millisecond
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
