@@ -184,7 +184,7 @@ func (s *session) probe(ctx context.Context) (err error) {
 	if s.mode, err = media.ParseMode(job.Length); err != nil {
 		return err
 	}
-	if err := media.CheckPart(job.Video, s.video, s.videoOptions()); err != nil {
+	if err := media.CheckPart(s.video, s.videoOptions()); err != nil {
 		return err
 	}
 	return media.CheckEncoding(ctx, s.tools, job.Output, s.sinkOptions())

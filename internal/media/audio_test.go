@@ -43,7 +43,7 @@ func loudness(s []float32) float64 {
 
 func TestAudioSource(t *testing.T) {
 	slow(t)
-	wav := make0(t, args("-f lavfi -i sine=d=2:r=44100 -ac 2 a.wav")...)
+	wav := generate(t, args("-f lavfi -i sine=d=2:r=44100 -ac 2 a.wav")...)
 	if n := len(samples(t, wav, 0, 16000)); n != 32000 {
 		t.Errorf("%d samples", n)
 	}
@@ -51,13 +51,13 @@ func TestAudioSource(t *testing.T) {
 		t.Errorf("%d samples", n)
 	}
 	// Sound on the centre channel alone comes through the mix.
-	six := make0(t, "-f", "lavfi", "-i", "aevalsrc=0|0|sin(2000*t)|0|0|0:c=5.1:d=1:s=48000", "a.wav")
+	six := generate(t, "-f", "lavfi", "-i", "aevalsrc=0|0|sin(2000*t)|0|0|0:c=5.1:d=1:s=48000", "a.wav")
 	if s := samples(t, six, 0, 16000); len(s) != 16000 || loudness(s) < 0.1 {
 		t.Errorf("%d samples, loudness %f", len(s), loudness(s))
 	}
 	// A track that starts late starts with silence, in every container.
 	for _, ext := range []string{"mp4", "mkv", "ts"} {
-		late := make0(t, append(args(testVideo("64x48", "25", "2"), "-itsoffset 0.5 -f lavfi -i sine=d=1:r=48000 -map 0 -map 1 -c:v libx264 -bf 0 -c:a aac"), "a."+ext)...)
+		late := generate(t, append(args(testVideo("64x48", "25", "2"), "-itsoffset 0.5 -f lavfi -i sine=d=1:r=48000 -map 0 -map 1 -c:v libx264 -bf 0 -c:a aac"), "a."+ext)...)
 		s := samples(t, late, 0, 16000)
 		if len(s) < 23500 || len(s) > 25000 || loudness(s[:7500]) > 0.001 || loudness(s[8500:12000]) < 0.05 {
 			t.Errorf("%s: %d samples, loudness %f, then %f", ext, len(s), loudness(s[:min(len(s), 7500)]), loudness(s[min(len(s), 8500):]))
@@ -75,7 +75,7 @@ func TestAudioSource(t *testing.T) {
 			}
 		}
 	}
-	empty := make0(t, args("-f lavfi -i sine=d=1 -t 0 a.wav")...)
+	empty := generate(t, args("-f lavfi -i sine=d=1 -t 0 a.wav")...)
 	info, err := Probe(t.Context(), tools(t), empty)
 	if err == nil {
 		var src *AudioSource

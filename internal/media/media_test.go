@@ -44,17 +44,16 @@ func ff(t testing.TB, args ...string) {
 	}
 }
 
-// make0 makes a small input with ffmpeg and gives its path. The last argument
-// is the name.
-func make0(t testing.TB, args ...string) string {
+// generate makes a small input with ffmpeg and returns its path. The last argument
+// is its name.
+func generate(t testing.TB, args ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), args[len(args)-1])
 	ff(t, append(args[:len(args)-1:len(args)-1], "file:"+path)...)
 	return path
 }
 
-// probed holds what probe has found out, by path, size and time of the last
-// change.
+// probed holds the results of probe, by path, size and time of the last change.
 var probed sync.Map
 
 // probe probes a file, once.
@@ -148,8 +147,8 @@ func pass(t testing.TB, in, out string, change func(*SinkOptions)) *Info {
 	return probe(t, out)
 }
 
-// some returns the cases of a test that a run goes through: the first n, one
-// with -short, all with LIPSTREAM_LONG=1.
+// some returns the cases that a test runs: the first n, one with -short, all with
+// LIPSTREAM_LONG=1.
 func some[T any](n int, cases []T) []T {
 	switch {
 	case long():
@@ -211,7 +210,8 @@ func clean(t testing.TB, dir string) {
 	until(t, func() bool { return len(children(t)) == 0 })
 }
 
-// wantFault checks an error's kind and that it says each text.
+// wantFault checks the kind of an error, and that its message or its hint contains
+// each text.
 func wantFault(t testing.TB, err error, kind fault.Kind, texts ...string) {
 	t.Helper()
 	if err == nil {
@@ -228,7 +228,7 @@ func wantFault(t testing.TB, err error, kind fault.Kind, texts ...string) {
 	}
 }
 
-// testVideo is a moving picture whose frames all differ.
+// testVideo returns the input of a video whose frames all differ.
 func testVideo(size, rate, seconds string) []string {
 	return []string{"-f", "lavfi", "-i", "testsrc2=s=" + size + ":r=" + rate + ":d=" + seconds}
 }
@@ -274,7 +274,7 @@ func TestRoundTrip(t *testing.T) {
 		{"mjpeg avi", args(testVideo("320x240", "25", "0.4"), "-c:v mjpeg a.avi"), nil},
 	}) {
 		t.Run(c.name, func(t *testing.T) {
-			in := make0(t, c.args...)
+			in := generate(t, c.args...)
 			before := probe(t, in)
 			if c.want != nil && !c.want(before.Video) {
 				t.Errorf("source: %+v", before.Video)

@@ -16,7 +16,7 @@ import (
 
 func TestSequence(t *testing.T) {
 	slow(t)
-	in := make0(t, args(testVideo("160x120", "30000/1001", "1"), "-frames:v 20 -c:v libx264 -g 10 a.mp4")...)
+	in := generate(t, args(testVideo("160x120", "30000/1001", "1"), "-frames:v 20 -c:v libx264 -g 10 a.mp4")...)
 	all := readAll(t, in, VideoOptions{})
 	v := len(all)
 	if v != 20 {
@@ -87,7 +87,7 @@ func TestSequence(t *testing.T) {
 	})
 }
 
-// counted are tools whose ffmpeg notes each start; count tells how many.
+// counted returns tools that count how often ffmpeg is started.
 func counted(t *testing.T) (tl Tools, count func() int) {
 	t.Helper()
 	tl = tools(t)
@@ -103,11 +103,11 @@ func counted(t *testing.T) (tl Tools, count func() int) {
 	}
 }
 
-// The end of a video costs no process in Pad, the further passes of a short
-// clip cost one.
+// TestSequenceStarts checks that Pad starts no process at the end of a video, and that
+// further passes of a short clip start only one.
 func TestSequenceStarts(t *testing.T) {
 	slow(t)
-	in := make0(t, args(testVideo("160x120", "25", "1"), "-c:v libx264 a.mp4")...)
+	in := generate(t, args(testVideo("160x120", "25", "1"), "-c:v libx264 a.mp4")...)
 	info := probe(t, in)
 	format := WorkingFormat(*info.Video)
 	for mode, want := range map[Mode]int{Shortest: 1, Pad: 1, Loop: 2, PingPong: 2} {
@@ -125,7 +125,7 @@ func TestSequenceStarts(t *testing.T) {
 				t.Fatal(mode, i, err)
 			}
 			if i == 25 && mode == Pad {
-				// What is gone is not missed.
+				// The file is no longer needed.
 				s.path = filepath.Join(t.TempDir(), "gone.mp4")
 			}
 		}

@@ -43,7 +43,7 @@ func noise(f *frame.Frame, seed uint32) {
 
 func TestContainersAndCodecs(t *testing.T) {
 	slow(t)
-	voice := make0(t, args("-f lavfi -i sine=d=2:r=44100 -ac 2 v.wav")...)
+	voice := generate(t, args("-f lavfi -i sine=d=2:r=44100 -ac 2 v.wav")...)
 	info := probe(t, voice)
 	for _, c := range some(8, []struct {
 		name, codec, video, audio string
@@ -116,7 +116,7 @@ func TestDrivingAudio(t *testing.T) {
 		{"-f lavfi -i sine=d=5:r=44100 -ac 2 -c:a libmp3lame a.mp3", "o.mp4", "aac", 44100, 2},
 	}) {
 		t.Run(c.make+" "+c.out, func(t *testing.T) {
-			info := probe(t, make0(t, args(c.make)...))
+			info := probe(t, generate(t, args(c.make)...))
 			out := filepath.Join(t.TempDir(), c.out)
 			o := sinkOptions(small)
 			o.Audio, o.Duration = info, 2*time.Second
@@ -142,12 +142,13 @@ func TestDrivingAudio(t *testing.T) {
 	}
 }
 
-// The sound follows the frames written, not the length that was expected.
+// TestSoundFitsFrames checks that the sound has the length of the frames written, not
+// the expected length.
 func TestSoundFitsFrames(t *testing.T) {
 	slow(t)
 	little := small
 	little.Width, little.Height = 128, 96
-	voice := probe(t, make0(t, args("-f lavfi -i sine=d=2:r=44100 a.wav")...))
+	voice := probe(t, generate(t, args("-f lavfi -i sine=d=2:r=44100 a.wav")...))
 	write := func(t *testing.T, out, codec string, expected time.Duration) *Info {
 		t.Helper()
 		o := sinkOptions(little)

@@ -46,7 +46,7 @@ func OpenVideo(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	if !o.Rate.Valid() {
 		o.Rate = info.Video.FrameRate
 	}
-	first, last, err := o.part(info, path)
+	first, last, err := o.part(info)
 	if err != nil {
 		return nil, err
 	}
@@ -54,20 +54,17 @@ func OpenVideo(ctx context.Context, tools Tools, path string, info *Info, o Vide
 }
 
 // CheckPart checks, before any work is done, that the video has the part that o
-// asks for. OpenVideo checks it too.
-func CheckPart(path string, info *Info, o VideoOptions) error {
-	_, _, err := o.part(info, path)
+// asks for, at the rate o.Rate. OpenVideo checks it too.
+func CheckPart(info *Info, o VideoOptions) error {
+	_, _, err := o.part(info)
 	return err
 }
 
 // part returns the first frame and the one after the last, on the grid of o.Rate.
-func (o VideoOptions) part(info *Info, path string) (first, last int64, err error) {
+func (o VideoOptions) part(info *Info) (first, last int64, err error) {
 	v := info.Video
 	if v.IsPicture {
 		return 0, 1, nil
-	}
-	if !o.Rate.Valid() {
-		return 0, 0, fault.Internal.New("read video "+path, "no frame rate")
 	}
 	first, last = o.Rate.Frame(o.Start), int64(math.MaxInt64)
 	if o.End > 0 {
@@ -87,11 +84,10 @@ func (o VideoOptions) part(info *Info, path string) (first, last int64, err erro
 // total returns the number of frames of the track on the grid of o.Rate, counted
 // from the start of the file, or 0 if its length is not known.
 func (o VideoOptions) total(v *VideoInfo) int64 {
-	if v.Duration <= 0 || !o.Rate.Valid() {
+	if v.Duration <= 0 {
 		return 0
 	}
-	offset := o.offset(v)
-	return max(1, o.Rate.Frame(time.Duration((v.Start.Seconds()-offset)*1e9)+v.Duration))
+	return max(1, o.Rate.Frame(time.Duration((v.Start.Seconds()-o.offset(v))*1e9)+v.Duration))
 }
 
 // offset returns the fraction of a frame by which the track begins after the
@@ -123,7 +119,7 @@ func openSpan(ctx context.Context, tools Tools, path string, info *Info, o Video
 	return s, err
 }
 
-// seekable are the containers with an index, in which a seek lands on the key
+// seekable reports whether a container has an index, so that a seek lands on the key
 // frame before the wanted time.
 func seekable(container string) bool {
 	return slices.ContainsFunc(strings.Split(container, ","), func(name string) bool {
@@ -135,7 +131,7 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	v := info.Video
 	var args, filters []string
 	if v.IsPicture {
-		// orientFilter turns the picture upright, see exif.go.
+		// orientFilters turn the picture upright, see exif.go.
 		args = append(args, "-noautorotate")
 		if f := orientFilters[v.Orientation]; f != "" {
 			filters = append(filters, f)

@@ -82,7 +82,7 @@ func entries[T any](ctx context.Context, q *Queue, bucket jetstream.KeyValue, de
 	if err == nil {
 		err = q.failure(ctx.Err())
 	}
-	var all []T
+	all := []T{}
 	for _, key := range slices.Sorted(maps.Keys(found)) {
 		all = append(all, found[key])
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // open starts a queue in a folder. By default no lease expires during a test,
-// however slow the machine is, and nobody waits for another look.
+// however slow the machine is, and nobody waits between two attempts to find work.
 func open(t *testing.T, o Options) *Queue {
 	t.Helper()
 	o.Lead, o.Version = true, "v1"
@@ -69,7 +69,7 @@ func messages(t *testing.T, q *Queue) (pending uint64, taken int) {
 	return pending, taken
 }
 
-// nothing checks that no task is left to take beside those that are leased.
+// nothing checks that no task is left except those that are leased.
 func nothing(t *testing.T, q *Queue, leased int) {
 	t.Helper()
 	until(t, func() bool {

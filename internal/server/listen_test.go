@@ -17,7 +17,8 @@ import (
 	"github.com/lipstream/lipstream/testdata/demo"
 )
 
-// TestListeners: a thousand follow one job, and each hears all of it, in order.
+// TestListeners checks that each of a thousand listeners of a job gets all events in
+// order.
 func TestListeners(t *testing.T) {
 	r := newRig(t, nil)
 	j := r.submit()
@@ -49,7 +50,7 @@ func TestListeners(t *testing.T) {
 			t.Fatalf("listener %d heard %d of %d events", i, len(ids), events+1)
 		}
 	}
-	// In the middle of it, from where a listener had come.
+	// A listener that resumes in the middle gets the rest.
 	var again []string
 	r.check(c.Events(t.Context(), j.ID, heard[0][40], func(e client.Event) error {
 		if e.Type != "state" {
@@ -63,8 +64,8 @@ func TestListeners(t *testing.T) {
 	r.until(func() bool { return r.s.hub.count.Load() == 0 })
 }
 
-// TestSlowListener: one that stops reading is dropped, holds up nobody, and can
-// come back where it was.
+// TestSlowListener checks that a listener that stops reading delays nobody, is
+// disconnected, and can resume where it stopped.
 func TestSlowListener(t *testing.T) {
 	r := newRig(t, nil)
 	j := r.submit()

@@ -19,9 +19,6 @@ func (s *Server) devices(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if workers == nil {
-		workers = []queue.Worker{}
-	}
 	return answer(w, http.StatusOK, map[string]any{"workers": workers})
 }
 

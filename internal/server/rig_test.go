@@ -194,7 +194,7 @@ func (r *rig) finish(l *queue.Lease, events int) {
 	r.check(l.Done(r.t.Context(), queue.Result{Object: object, Name: "häuser \"x\".mp4", Size: 10, Frames: int64(events), Engine: "preview"}))
 }
 
-// get sends a request with headers, "Name: value", and gives status and body.
+// get sends a request with headers, "Name: value", and returns the answer and its body.
 func (r *rig) get(method, path string, body string, headers ...string) (*http.Response, string) {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, r.web.URL+path, strings.NewReader(body))
@@ -230,7 +230,7 @@ func (r *rig) status(want int, method, path, body string, headers ...string) str
 }
 
 // stalled is a connection without buffers whose client reads only when the test
-// does. Deadlines do not pass by themselves: expire ends the write at work.
+// does. Deadlines do not pass by themselves: expire ends a blocked write.
 type stalled struct {
 	net.Conn             // of the server
 	client   net.Conn    // of the test
@@ -242,7 +242,7 @@ func (c *stalled) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// expire lets the deadline for writing pass.
+// expire makes the deadline for writing pass.
 func (c *stalled) expire(t *testing.T) {
 	t.Helper()
 	if !c.limited.Load() {

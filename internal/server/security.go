@@ -183,6 +183,11 @@ func decode(what string, r io.Reader, to any) error {
 // underRoot returns the real path of a file that a job names. With all links
 // followed, it must be in one of the allowed folders.
 func (s *Server) underRoot(path string) (string, os.FileInfo, error) {
+	// The same error for a missing file: a client must not learn which exist.
+	refused := fault.Usage.New("use the file "+path, "it is not in a folder that this server allows", "upload it, or add its folder to `root`")
+	if len(s.o.Roots) == 0 || !filepath.IsAbs(path) {
+		return "", nil, refused
+	}
 	real, err := filepath.EvalSymlinks(path)
 	inside := func(root string) bool {
 		root, absErr := filepath.Abs(root)
@@ -190,13 +195,15 @@ func (s *Server) underRoot(path string) (string, os.FileInfo, error) {
 		rel, relErr := filepath.Rel(root, real)
 		return errors.Join(absErr, linkErr, relErr) == nil && filepath.IsLocal(rel)
 	}
-	if err == nil && filepath.IsAbs(path) && slices.ContainsFunc(s.o.Roots, inside) {
-		if st, err := os.Stat(real); err == nil && !st.Mode().IsRegular() {
-			return "", nil, fault.Usage.New("use the file "+path, "it is not a regular file")
-		} else if err == nil {
-			return real, st, nil
-		}
+	if err != nil || !slices.ContainsFunc(s.o.Roots, inside) {
+		return "", nil, refused
 	}
-	// The same error for a missing file: a client must not learn which exist.
-	return "", nil, fault.Usage.New("use the file "+path, "it is not in a folder that this server allows", "upload it, or add its folder to `root`")
+	st, err := os.Stat(real)
+	if err != nil {
+		return "", nil, refused
+	}
+	if !st.Mode().IsRegular() {
+		return "", nil, fault.Usage.New("use the file "+path, "it is not a regular file")
+	}
+	return real, st, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -120,7 +121,7 @@ func (u *uploads) create(name string, size int64) (upload, error) {
 		size = u.maxUpload
 	}
 	if size > u.maxUpload {
-		return upload{}, refuse(http.StatusRequestEntityTooLarge, "the file has "+strconv.FormatInt(size, 10)+" bytes, and "+strconv.FormatInt(u.maxUpload, 10)+" are allowed",
+		return upload{}, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the file has %d bytes, and %d are allowed", size, u.maxUpload),
 			"make it smaller, or ask the operator for a larger `max_upload`")
 	}
 	i := upload{ID: queue.NewID(), Name: cleanName(name), Ext: extOf(cleanName(name)), Size: size, Created: time.Now().UTC()}
@@ -192,6 +193,9 @@ func (u *uploads) append(i upload, offset int64, r io.Reader) (int64, error) {
 		return offset, keepFault(i, err)
 	}
 	n, err := io.Copy(io.NewOffsetWriter(f, offset), io.LimitReader(r, i.Size-offset))
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		err = keepFault(i, err) // of the disk, not of the connection
+	}
 	if err == nil {
 		if more, _ := r.Read(make([]byte, 1)); more > 0 {
 			err = refuse(http.StatusRequestEntityTooLarge, "the file is longer than its Upload-Length", "")
@@ -328,7 +332,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	if at != offset {
 		w.Header().Set("Upload-Offset", strconv.FormatInt(offset, 10))
-		return refuse(http.StatusConflict, "the upload is at "+strconv.FormatInt(offset, 10)+", not at "+strconv.FormatInt(at, 10), "continue at that offset")
+		return refuse(http.StatusConflict, fmt.Sprintf("the upload is at %d, not at %d", offset, at), "continue at that offset")
 	}
 	next, err := s.uploads.append(i, offset, r.Body)
 	s.metrics.received.Add(float64(next - offset))

@@ -23,7 +23,7 @@ func conform(t *testing.T, s *store.Store) {
 	}
 	put := func(name string, b []byte) {
 		t.Helper()
-		// A reader of unknown length, as of an upload.
+		// A reader of unknown length, like that of an upload.
 		err := s.Put(ctx, name, struct{ io.Reader }{bytes.NewReader(b)})
 		if i, statErr := s.Stat(ctx, name); errors.Join(err, statErr) != nil || i.Size != int64(len(b)) || i.Name != name {
 			t.Fatalf("put %s: %+v, %v", name, i, errors.Join(err, statErr))

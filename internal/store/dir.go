@@ -46,7 +46,9 @@ func (d dir) put(_ context.Context, name string, r io.Reader) error {
 	return f.Commit(0o600)
 }
 
-func (d dir) open(_ context.Context, name string) (io.ReadCloser, error) { return os.Open(d.file(name)) }
+func (d dir) open(_ context.Context, name string) (io.ReadCloser, error) {
+	return os.Open(d.file(name))
+}
 
 func (d dir) stat(_ context.Context, name string) (Info, error) {
 	st, err := os.Stat(d.file(name))

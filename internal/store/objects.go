@@ -45,7 +45,9 @@ func (s objects) stat(ctx context.Context, name string) (Info, error) {
 	return Info{i.Name, int64(i.Size), i.ModTime}, nil
 }
 
-func (s objects) remove(ctx context.Context, name string) error { return missing(s.o.Delete(ctx, name)) }
+func (s objects) remove(ctx context.Context, name string) error {
+	return missing(s.o.Delete(ctx, name))
+}
 
 // missing returns fs.ErrNotExist for NATS's error that an object does not exist.
 func missing(err error) error {

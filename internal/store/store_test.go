@@ -70,8 +70,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// fakeS3 is as much of S3 as minio's client uses for a Store: it stands in for
-// a real service.
+// fakeS3 is the part of S3 that minio's client uses for a Store.
 type fakeS3 struct {
 	mu      sync.Mutex
 	objects map[string]object

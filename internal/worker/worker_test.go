@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,18 +24,18 @@ import (
 	"github.com/lipstream/lipstream/testdata/demo"
 )
 
-// asTask makes the test's binary a task's process.
+// asTask is the environment variable that makes the test's binary a task's process.
 const asTask = "LIPSTREAM_TEST_TASK"
 
 func TestMain(m *testing.M) {
 	if how := os.Getenv(asTask); how != "" {
-		os.Exit(task0(how))
+		os.Exit(fakeTask(how))
 	}
 	os.Exit(m.Run())
 }
 
-// task0 is a process that behaves as its environment says.
-func task0(how string) int {
+// fakeTask is a process of a task that behaves as its environment says.
+func fakeTask(how string) int {
 	line, err := bufio.NewReader(os.Stdin).ReadBytes('\n')
 	var r request
 	if err != nil || json.Unmarshal(line, &r) != nil {
@@ -89,7 +90,7 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	// A store elsewhere, so that media are fetched.
+	// A remote store, so that media are fetched.
 	s, err := store.Open(t.Context(), "objects:", q.JetStream())
 	if err != nil {
 		t.Fatal(err)
@@ -110,14 +111,10 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
 	r := &rig{t: t, q: q, w: w, s: s, dir: o.Dir}
-	var err0 error
-	stopped := false
-	r.stop = func() error {
-		if cancel(); !stopped {
-			err0, stopped = <-ended, true
-		}
-		return err0
-	}
+	r.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
 	t.Cleanup(func() { _ = r.stop() })
 	return r
 }
@@ -186,7 +183,7 @@ func TestDone(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// Of a hundred within the least time between two, the first and the last.
+	// Of a hundred events within the interval, only the first and the last.
 	if progress != 2 || all != 3 {
 		t.Errorf("%d progress events of %d", progress, all)
 	}
@@ -252,7 +249,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestDrain: what is at work when the worker is told to end is given back.
+// TestDrain checks that a worker that ends gives back its running tasks.
 func TestDrain(t *testing.T) {
 	r := newRig(t, "hang", func(o *Options) { o.Grace = 100 * time.Millisecond })
 	j := r.submit()
@@ -266,7 +263,7 @@ func TestDrain(t *testing.T) {
 	r.nothingLeft()
 }
 
-// TestMemory: where the memory of one task fits, a second waits.
+// TestMemory checks that a second task waits if the memory is enough for only one.
 func TestMemory(t *testing.T) {
 	r := newRig(t, "hang", func(o *Options) { o.Memory = 600 << 20 })
 	atWork := make(chan string, 10)
