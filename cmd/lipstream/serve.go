@@ -172,7 +172,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	options := server.Options{
 		Queue: q, Store: objects, Dir: dir, Listen: s.Listen, Token: token, Roots: s.Root, AllowHosts: s.AllowHost,
 		MaxUpload: int64(s.MaxUpload), MaxStored: int64(s.MaxStored), MaxQueued: s.MaxQueued, Retention: s.Retention,
-		Limits: limits, Monitor: monitor, Warning: thresholds.Warning, Critical: thresholds.Critical, Page: page, Log: log, Version: lipstream.Version(),
+		Monitor: monitor, Warning: thresholds.Warning, Critical: thresholds.Critical, Page: page, Log: log, Version: lipstream.Version(),
 	}
 	var w *worker.Worker
 	if s.Slots != 0 {

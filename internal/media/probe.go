@@ -23,7 +23,7 @@ type Info struct {
 	Duration  time.Duration // of the longest track; 0 when not known (a picture)
 	Start     time.Duration // time of the first packet; may be negative
 	Video     *VideoInfo    // nil without a video track
-	Audio     []AudioInfo
+	Audio     []AudioInfo   // in the order of the file
 
 	demuxer string // forced when the file is a picture: "png_pipe"
 }
@@ -59,13 +59,10 @@ type VideoInfo struct {
 
 // AudioInfo describes one audio track.
 type AudioInfo struct {
-	Index      int // of the stream in the file
-	Track      int // position among the audio tracks
 	Codec      string
 	SampleRate int
 	Channels   int
-	Layout     string // "stereo", "5.1(side)"; may be empty
-	Bits       int    // of a sample in lossless codecs, else 0
+	Bits       int // of a sample in lossless codecs, else 0
 	Duration   time.Duration
 	Start      time.Duration // counted from Info.Start
 	Language   string

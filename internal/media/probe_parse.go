@@ -43,7 +43,6 @@ type probeStream struct {
 	Bits           int               `json:"bits_per_sample"`
 	SampleRate     string            `json:"sample_rate"`
 	Channels       int               `json:"channels"`
-	Layout         string            `json:"channel_layout"`
 	Disposition    map[string]int    `json:"disposition"`
 	Tags           map[string]string `json:"tags"`
 	SideData       []struct {
@@ -89,11 +88,10 @@ func parseProbe(data []byte, kind fileKind) (*Info, error) {
 				chosen = s
 			}
 		case "audio":
-			track := len(info.Audio)
 			rate, _ := strconv.Atoi(s.SampleRate)
 			start := s.start(info.Start)
 			info.Audio = append(info.Audio, AudioInfo{
-				Index: s.Index, Track: track, Codec: s.CodecName, SampleRate: max(0, rate), Channels: max(0, s.Channels), Layout: s.Layout,
+				Codec: s.CodecName, SampleRate: max(0, rate), Channels: max(0, s.Channels),
 				Bits: s.bits(), Duration: s.duration(start, info.Duration, Rational{}), Start: start,
 				Language: language(s.Tags), Default: s.Disposition["default"] == 1,
 			})

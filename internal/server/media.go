@@ -15,8 +15,8 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// goneIfMissing returns an error that says so if err means that a file no longer exists, else
-// err.
+// goneIfMissing returns err, or an error of status 410 if err means that the file no
+// longer exists.
 func goneIfMissing(name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return refuse(http.StatusGone, name+" is no longer kept", "upload it again")
@@ -42,7 +42,7 @@ func serveFile(w http.ResponseWriter, r *http.Request, path, name string) error 
 	}
 	h := w.Header()
 	h.Set("Content-Disposition", disposition(how, name))
-	// Of any other type is what a browser might run: it only downloads it.
+	// A browser might run other types, so it only downloads them.
 	h.Set("Content-Type", cmp.Or(contentTypes[strings.ToLower(filepath.Ext(name))], "application/octet-stream"))
 	h.Set("ETag", strconv.Quote(strconv.FormatInt(st.ModTime().UnixNano(), 36)+"-"+strconv.FormatInt(st.Size(), 36)))
 	h.Set("Cache-Control", "private, no-cache")

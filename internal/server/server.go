@@ -33,7 +33,6 @@ type Options struct {
 	MaxStored int64         // bytes of all uploads together
 	MaxQueued int           // jobs that have not ended
 	Retention time.Duration // of ended jobs and of uploads
-	Limits    lipstream.Limits
 
 	// Estimate estimates a job; nil: this machine has no worker.
 	Estimate func(context.Context, lipstream.Job) (lipstream.Estimate, error)

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/queue"
 	"github.com/lipstream/lipstream/testdata/demo"
@@ -84,7 +83,7 @@ func TestSession(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.MaxQueued = 1; o.MaxUpload = 10_000_000; o.Limits = lipstream.Limits{} })
+	r := newRig(t, func(o *Options) { o.MaxQueued = 1; o.MaxUpload = 10_000_000 })
 	video, audio := r.upload("a.png", demo.Portrait), r.upload("b.wav", demo.Speech)
 	spec := func(more string) string {
 		return fmt.Sprintf(`{"video":{"upload":%q},"audio":{"upload":%q}%s}`, video, audio, more)

@@ -21,8 +21,8 @@ const (
 )
 
 // ask runs a process for a request, calls f with its events and frames, and returns
-// its last answer. An error in it is returned as an error. When ctx ends, the process
-// is interrupted; it has ended when ask returns.
+// its last answer. f may be nil if there are none. An error in an answer is returned as
+// an error. When ctx ends, the process is interrupted; it has ended when ask returns.
 func (w *Worker) ask(ctx context.Context, r request, f func(answer)) (last answer, err error) {
 	line, err := json.Marshal(r)
 	if err != nil {
