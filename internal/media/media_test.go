@@ -79,6 +79,20 @@ func probe(t testing.TB, path string) *Info {
 	return info
 }
 
+// openVideo opens a video in its working format, until the end of the test, and
+// returns a frame to read into.
+func openVideo(t testing.TB, path string) (*VideoSource, *frame.Frame) {
+	t.Helper()
+	info := probe(t, path)
+	f := frame.New(WorkingFormat(*info.Video))
+	src, err := OpenVideo(t.Context(), tools(t), path, info, VideoOptions{Format: f.Format})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = src.Close() })
+	return src, f
+}
+
 // readAll returns a hash of each frame.
 func readAll(t testing.TB, path string, o VideoOptions) [][32]byte {
 	t.Helper()

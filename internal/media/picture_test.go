@@ -25,17 +25,11 @@ func lumaAt(f *frame.Frame, x, y float64) int {
 
 func firstFrame(t *testing.T, path string) (*Info, *frame.Frame) {
 	t.Helper()
-	info := probe(t, path)
-	f := frame.New(WorkingFormat(*info.Video))
-	src, err := OpenVideo(t.Context(), tools(t), path, info, VideoOptions{Format: f.Format})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src, f := openVideo(t, path)
 	if err := src.Read(f); err != nil {
 		t.Fatal(err)
 	}
-	return info, f
+	return probe(t, path), f
 }
 
 // corner is a black picture whose upper left quarter is white.

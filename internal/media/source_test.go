@@ -119,12 +119,8 @@ func TestNoDuration(t *testing.T) {
 	if v := info.Video; v.Duration != 0 || v.Frames != 0 || v.FrameRate != (Rational{25, 1}) {
 		t.Errorf("%+v", v)
 	}
-	src, err := OpenVideo(t.Context(), tools(t), path, info, VideoOptions{Format: WorkingFormat(*info.Video)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	f := frame.New(src.o.Format)
+	src, f := openVideo(t, path)
+	err := src.Read(f)
 	for err == nil {
 		err = src.Read(f)
 	}
@@ -156,14 +152,9 @@ func TestNames(t *testing.T) {
 func TestSourceKilled(t *testing.T) {
 	slow(t)
 	in := generate(t, args(testVideo("640x480", "25", "3"), "-c:v libx264 -preset ultrafast a.mp4")...)
-	info := probe(t, in)
-	f := frame.New(WorkingFormat(*info.Video))
-	src, err := OpenVideo(t.Context(), tools(t), in, info, VideoOptions{Format: f.Format})
+	src, f := openVideo(t, in)
+	err := src.Read(f)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	if err := src.Read(f); err != nil {
 		t.Fatal(err)
 	}
 	for _, pid := range children(t) {
@@ -247,13 +238,7 @@ func TestTruncated(t *testing.T) {
 	if err := os.WriteFile(in, b[:len(b)*6/10], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	info := probe(t, in)
-	f := frame.New(WorkingFormat(*info.Video))
-	src, err := OpenVideo(t.Context(), tools(t), in, info, VideoOptions{Format: f.Format})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src, f := openVideo(t, in)
 	for err == nil {
 		err = src.Read(f)
 	}
