@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/cuda"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
@@ -231,6 +232,9 @@ func (s *search) failure() error {
 	wantsCUDA := strings.HasPrefix(s.choice.Device, cudaPrefix)
 	switch {
 	case wantsCUDA && !s.cuda && s.choice.Backend != openvino.Name:
+		if _, err := cuda.Read(); err != nil {
+			return fault.Missing.Wrap("use device "+s.choice.Device, err, "install NVIDIA's driver, then run: lipstream runtime install cuda")
+		}
 		return fault.Missing.New("use device "+s.choice.Device, "ONNX Runtime for NVIDIA GPUs is not installed", "run: lipstream runtime install cuda")
 	case len(s.skipped) > 0:
 		return s.skipped[0]
