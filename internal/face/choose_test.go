@@ -2,6 +2,7 @@ package face
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
@@ -37,8 +38,7 @@ func TestChoices(t *testing.T) {
 		}
 	}
 	tr := newTracker(t, "3")
-	out := follow(t, tr, frames[:4])
-	if out[3].Face != nil || tr.Stats().None != 4 {
+	if slices.ContainsFunc(follow(t, tr, frames[:4]), hasFace) {
 		t.Error("a third face of two")
 	}
 }
@@ -74,7 +74,7 @@ func TestNoSwitch(t *testing.T) {
 		frames = append(frames, f)
 	}
 	tr := newTracker(t, "left")
-	tr.cuts.disabled = true
+	tr.cuts = noCuts
 	for i, o := range follow(t, tr, frames) {
 		there := i < 8 || i >= 25+detectEvery
 		if o.Face != nil && o.Face.Points[4].X > 325 {
@@ -108,14 +108,14 @@ func TestChoicesUnequal(t *testing.T) {
 				if o.Face == nil || o.Face.Track != 0 {
 					t.Fatalf("%s, mirrored %v: frame %d: face %v", face, mirrored, i, o.Face != nil)
 				}
-				if w := o.Face.Width(); (w > 150) != big {
+				if w := dist(o.Face.Points[234], o.Face.Points[454]); (w > 150) != big {
 					t.Fatalf("%s, mirrored %v: frame %d: follows the face %.0f wide", face, mirrored, i, w)
 				}
 			}
 		}
 		tr := newTracker(t, "3")
-		if follow(t, tr, frames); tr.Stats().None != len(frames) {
-			t.Errorf("mirrored %v: a third face of two: %+v", mirrored, tr.Stats())
+		if slices.ContainsFunc(follow(t, tr, frames), hasFace) {
+			t.Errorf("mirrored %v: a third face of two", mirrored)
 		}
 	}
 }
@@ -147,13 +147,13 @@ func TestSmallNewcomer(t *testing.T) {
 		frames = append(frames, f)
 	}
 	tr := newTracker(t, "2")
-	tr.cuts.disabled = true
+	tr.cuts = noCuts
 	out := follow(t, tr, frames)
 	if f := out[0].Face; f != nil {
 		t.Error("a second face of one")
 	}
 	if f := out[len(out)-1].Face; f == nil || f.Points[4].X < 900 {
-		t.Errorf("the newcomer is not followed: %+v", tr.Stats())
+		t.Error("the newcomer is not followed")
 	}
 }
 
@@ -180,3 +180,5 @@ func TestParseChoice(t *testing.T) {
 		}
 	}
 }
+
+func hasFace(t Tracked) bool { return t.Face != nil }

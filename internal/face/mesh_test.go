@@ -109,7 +109,7 @@ func inputsGolden(t *testing.T, b backend.Backend) {
 	for _, name := range goldenPictures {
 		g, want := readGolden(t, "mesh/"+name+".safetensors"), readFace(t, name)
 		pic := readPNG(t, "mesh/"+name+".png")
-		if _, err := d.Detect(t.Context(), pic); err != nil {
+		if _, err := d.Level(t.Context(), pic, 0); err != nil {
 			t.Fatal(err)
 		}
 		closeTo(t, name+" detector input", d.input.F32(), g["detector.input"].data, 1.01*2/255)
@@ -129,7 +129,7 @@ func chainGolden(t *testing.T, b backend.Backend) {
 	for _, name := range goldenPictures {
 		want := readFace(t, name)
 		pic := readPNG(t, "mesh/"+name+".png")
-		found, err := d.Detect(t.Context(), pic)
+		found, err := d.Level(t.Context(), pic, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,10 +139,10 @@ func chainGolden(t *testing.T, b backend.Backend) {
 		for i, w := range want.Detections {
 			f := found[i]
 			near(t, name+" score", f.Score, w.Score, 1e-3)
-			for k, v := range []float64{f.X0 / want.Width, f.Y0 / want.Height, f.X1 / want.Width, f.Y1 / want.Height} {
+			for k, v := range []float64{f.Points[0][0] / want.Width, f.Points[0][1] / want.Height, f.Points[1][0] / want.Width, f.Points[1][1] / want.Height} {
 				near(t, name+" box", v, w.Box[k], 2e-4)
 			}
-			for k, v := range f.Keys {
+			for k, v := range f.Points[2:] {
 				near(t, name+" key x", v[0]/want.Width, w.KeyPoints[k][0], 2e-4)
 				near(t, name+" key y", v[1]/want.Height, w.KeyPoints[k][1], 2e-4)
 			}
@@ -292,8 +292,8 @@ func TestROIAffine(t *testing.T) {
 }
 
 func TestGeometry(t *testing.T) {
-	if len(Triangles) != 898 || len(poseBasis) != 33 || len(MouthTriangles) != 18 {
-		t.Fatalf("%d triangles, %d pose points, %d mouth triangles", len(Triangles), len(poseBasis), len(MouthTriangles))
+	if len(Triangles) != 898 || len(poseBasis) != 33 {
+		t.Fatalf("%d triangles, %d pose points", len(Triangles), len(poseBasis))
 	}
 	used := map[uint16]bool{}
 	for _, tr := range Triangles {
@@ -329,8 +329,8 @@ func TestGeometry(t *testing.T) {
 	}
 }
 
-// The mean face turned by known angles gives them back.
-func TestPose(t *testing.T) {
+// TestYaw turns the mean face by known angles.
+func TestYaw(t *testing.T) {
 	for _, want := range [][3]float64{{0, 0, 0}, {0.5, 0, 0}, {-0.5, 0.2, 0}, {0, 0, 0.4}, {0.3, -0.3, -0.7}, {1, 0.1, 2}} {
 		sy, cy := math.Sincos(want[0])
 		sp, cp := math.Sincos(want[1])
@@ -344,10 +344,7 @@ func TestPose(t *testing.T) {
 			y, z = -y, -z
 			p[i] = Point{300 + 10*(cr*x-sr*y), 200 + 10*(sr*x+cr*y), 10 * z}
 		}
-		yaw, pitch, roll := pose(p)
-		for k, v := range []float64{yaw, pitch, roll} {
-			near(t, fmt.Sprint("angle ", k, " of ", want), v, want[k], 1e-6)
-		}
+		near(t, fmt.Sprint("yaw of ", want), yaw(p), want[0], 1e-6)
 	}
 }
 
@@ -357,13 +354,13 @@ func BenchmarkNetworks(b *testing.B) {
 	place(pic, readPNG(b, "portrait.png"), 640, 360, 1, 0)
 	f := frame.New(frame.Format{Width: 1280, Height: 720, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
 	f.FromRGB(pic)
-	found, err := d.Detect(b.Context(), f)
+	found, err := d.Level(b.Context(), f, 0)
 	if err != nil || len(found) == 0 {
 		b.Fatal(found, err)
 	}
 	b.Run("detect", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := d.Detect(b.Context(), f); err != nil {
+			if _, err := d.Level(b.Context(), f, 0); err != nil {
 				b.Fatal(err)
 			}
 		}

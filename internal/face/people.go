@@ -43,14 +43,15 @@ func (o *observation) size() float64          { return math.Sqrt((o.x1 - o.x0) *
 
 // matches reports whether a detection is this face.
 func (o *observation) matches(d Detection) bool {
-	box := Detection{X0: o.x0, Y0: o.y0, X1: o.x1, Y1: o.y1}
+	box := Detection{Points: [8][2]float64{{o.x0, o.y0}, {o.x1, o.y1}}}
 	if overlap(box, d) > sameBox {
 		return true
 	}
 	// In some poses the detector's box is smaller than the mesh. It is enough if
 	// its centre lies in the middle half of the mesh.
 	cx, cy := o.centre()
-	return math.Abs((d.X0+d.X1)/2-cx) < (o.x1-o.x0)/4 && math.Abs((d.Y0+d.Y1)/2-cy) < (o.y1-o.y0)/4
+	p, q := d.Points[0], d.Points[1]
+	return math.Abs((p[0]+q[0])/2-cx) < (o.x1-o.x0)/4 && math.Abs((p[1]+q[1])/2-cy) < (o.y1-o.y0)/4
 }
 
 // person is somebody in the current shot. People are identified by position: a

@@ -6,8 +6,10 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 const sceneW, sceneH = 640, 480
@@ -30,6 +32,9 @@ func scene(portrait *frame.RGB, at ...stage) (*frame.Frame, []frame.Affine) {
 	}
 	return toFrame(p), to
 }
+
+// noCuts makes all frames one shot.
+func noCuts(*frame.Frame) bool { return false }
 
 func newTracker(t testing.TB, face string) *Tracker {
 	t.Helper()
@@ -141,8 +146,8 @@ func TestFollowsMotion(t *testing.T) {
 	if lag := bestLag(x[:], want[:]); lag != 0 {
 		t.Errorf("lag of %d frames", lag)
 	}
-	if s := tr.Stats(); s.Frames != n || s.Faces != n || s.Cuts != 0 {
-		t.Errorf("%+v", s)
+	if len(out) != n {
+		t.Errorf("%d frames of %d are returned", len(out), n)
 	}
 }
 
@@ -243,16 +248,33 @@ func TestStillPictureIsFree(t *testing.T) {
 		copy(f.Data, picture.Data)
 		frames = append(frames, f)
 	}
-	tr := newTracker(t, "")
-	out := follow(t, tr, frames)
-	for i, o := range out {
-		if o.Face != out[0].Face {
-			t.Fatalf("frame %d has a face of its own", i)
+	runs := func(frames []*frame.Frame) (n int) {
+		tr := newTracker(t, "")
+		for _, s := range []*backend.Session{&tr.people.detector.session, &tr.people.mesh.session} {
+			*s = counted{*s, &n}
 		}
+		out := follow(t, tr, frames)
+		for i, o := range out {
+			if o.Face == nil || o.Face != out[0].Face {
+				t.Fatalf("frame %d has a face of its own or none", i)
+			}
+		}
+		return n
 	}
-	if s := tr.Stats(); s.Repeated != 29 || s.Faces != 30 {
-		t.Errorf("%+v", s)
+	if one, all := runs(frames[:1]), runs(frames); one == 0 || all != one {
+		t.Errorf("the networks run %d times for one frame and %d times for all", one, all)
 	}
+}
+
+// counted is a session that counts its runs.
+type counted struct {
+	backend.Session
+	n *int
+}
+
+func (c counted) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[string]*tensor.Tensor, error) {
+	*c.n++
+	return c.Session.Run(ctx, in)
 }
 
 // The next shot has another face elsewhere: a cut, a new track, and nothing
@@ -308,7 +330,7 @@ func TestGaps(t *testing.T) {
 		frames = append(frames, f)
 	}
 	tr := newTracker(t, "")
-	tr.cuts.disabled = true // the board is most of the thumbnail's structure
+	tr.cuts = noCuts // the board is most of the thumbnail's structure
 	out := follow(t, tr, frames)
 	for i, o := range out {
 		switch {
@@ -332,9 +354,6 @@ func TestGaps(t *testing.T) {
 			}
 		}
 	}
-	if s := tr.Stats(); s.None != 10 || s.Bridged != 3 || s.Faces != 34 {
-		t.Errorf("%+v", s)
-	}
 }
 
 // A jump cut in an unchanged room: the same person, at once, on a new track.
@@ -349,7 +368,7 @@ func TestJump(t *testing.T) {
 		frames, to = append(frames, f), append(to, m[0])
 	}
 	tr := newTracker(t, "")
-	tr.cuts.disabled = true
+	tr.cuts = noCuts
 	for i, o := range follow(t, tr, frames) {
 		if o.Face == nil || o.Face.Track != i/10 || o.Cut != (i%10 == 0) {
 			t.Fatalf("frame %d: cut %v, face %+v", i, o.Cut, o.Face)
@@ -368,34 +387,28 @@ func TestUnusable(t *testing.T) {
 	if out[0].Face != nil || out[1].Face != nil {
 		t.Error("a face too small was given out")
 	}
-	if s := tr.Stats(); s.TooSmall+s.None != 2 || s.Faces != 0 {
-		t.Errorf("%+v", s)
-	}
 }
 
-// Each reason not to use a face is counted as what it is.
 func TestUsable(t *testing.T) {
-	fr := frame.New(frame.Format{Width: 640, Height: 480, ShiftX: 1, ShiftY: 1, Depth: 8})
 	for _, c := range []struct {
 		x, scale, yaw float64
-		want          Stats
+		want          bool
 	}{
-		{320, 10, 0, Stats{}},
-		{320, 1, 0, Stats{TooSmall: 1}},
-		{320, 10, 1.1, Stats{Turned: 1}},
-		{320, 10, -1.1, Stats{Turned: 1}},
-		{320, 10, 0.9, Stats{}},
-		{40, 10, 0, Stats{}},
-		{-30, 10, 0, Stats{Outside: 1}},
+		{320, 10, 0, true},
+		{320, 1, 0, false}, // too small
+		{320, 10, 1.1, false},
+		{320, 10, -1.1, false},
+		{320, 10, 0.9, true},
+		{40, 10, 0, true},
+		{-30, 10, 0, false}, // mostly outside
 	} {
 		f := &Face{Points: make([]Point, Points), Yaw: c.yaw}
 		for i := range f.Points {
 			q := Canonical[min(i, MeshPoints-1)]
 			f.Points[i] = Point{c.x + c.scale*q.X, 240 - c.scale*q.Y, -c.scale * q.Z}
 		}
-		var tr Tracker
-		if ok := tr.usable(f, fr); ok != (c.want == Stats{}) || tr.stats != c.want {
-			t.Errorf("%+v: %v, %+v", c, ok, tr.stats)
+		if got := f.usable(640, 480); got != c.want {
+			t.Errorf("%+v: usable %v", c, got)
 		}
 	}
 }
@@ -441,12 +454,13 @@ func BenchmarkTrack720(b *testing.B) {
 	tr := newTracker(b, "")
 	i := 0
 	for b.Loop() {
-		if _, err := tr.Push(b.Context(), frames[i%50]); err != nil {
+		ready, err := tr.Push(b.Context(), frames[i%50])
+		if err != nil {
 			b.Fatal(err)
 		}
+		if len(ready) > 0 && ready[0].Face == nil {
+			b.Error("a frame without a face")
+		}
 		i++
-	}
-	if tr.Stats().None > 0 {
-		b.Errorf("%+v", tr.Stats())
 	}
 }

@@ -110,7 +110,7 @@ func TestRestoreBits(t *testing.T) {
 	small := g["known_face_resized_280x210"].data
 	for _, i := range []int{0, 7, 9} {
 		pic := readPNG(t, "align/picture.png")
-		NewAligner(256).Restore(pic, small, affine(g["fp32.matrices"].data[6*i:]))
+		restoreRGB(NewAligner(256), pic, small, affine(g["fp32.matrices"].data[6*i:]))
 		name := fmt.Sprintf("align/fp32/restored_%02d.png", i)
 		within(t, name, pic.Pix, readPNG(t, name).Pix, 1e-5)
 	}

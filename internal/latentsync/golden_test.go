@@ -160,7 +160,19 @@ func (g *goldenRun) chunk(t *testing.T, e *Engine, number int, frames []*held) {
 	for i, h := range frames {
 		composite := e.painter.composite(h.crop, decoded[i])
 		g.latents, g.face = append(g.latents, latents[0][i]), append(g.face, composite)
-		e.painter.aligner.Restore(g.picture[h.index], e.painter.aligner.Resize(composite), h.matrix)
+		restoreRGB(e.painter.aligner, g.picture[h.index], e.painter.aligner.Resize(composite), h.matrix)
+	}
+}
+
+// restoreRGB pastes a face into an image as the original does, truncated to whole levels.
+func restoreRGB(a *face.Aligner, dst *frame.RGB, values []float32, m frame.Affine) {
+	p := a.Patch(values, m, dst.W, dst.H)
+	for i, s := range p.Alpha {
+		at := dst.Pix[3*((p.Y+i/p.W)*dst.W+p.X+i%p.W):]
+		for c := range 3 {
+			v := float32(s*p.Face[3*i+c]) + float32((1-s)*float32(at[c]))
+			at[c] = byte(min(max(v, 0), 255))
+		}
 	}
 }
 

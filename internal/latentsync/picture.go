@@ -258,7 +258,7 @@ func (l layer) Paste(f *frame.Frame) { l.painter.paint(f, l.matrix, l.crop, l.im
 func (p *painter) paint(f *frame.Frame, m frame.Affine, crop *frame.RGB, picture []float32) {
 	r := p.o.Resolution
 	if p.o.Whole {
-		p.aligner.RestoreFrame(f, p.aligner.Resize(p.composite(crop, picture)), m)
+		p.aligner.Restore(f, p.aligner.Resize(p.composite(crop, picture)), m)
 		return
 	}
 	src := frame.NewRGB(r, r)
