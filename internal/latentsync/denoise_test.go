@@ -54,9 +54,9 @@ func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
 		x = append(x, planes(noise, 4, 4, i, 0, 4)...)
 		sample = append(append(sample, make([]float32, 4*16*16)...), planes(cond, 9, 4, i, 0, 9)...)
 	}
-	w, err := d.begin(x, tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
+	w, err := d.beginWith(x, tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
 	if err == nil {
-		err = d.walk(t.Context(), 0, []*track{w})
+		err = d.run(t.Context(), 0, []*denoising{w})
 	}
 	var out []float32
 	for c := range 4 {
@@ -128,7 +128,7 @@ func TestWindowIsCancelled(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			watch(cancel)
-			if _, err := d.windows(ctx, mask, []task{{frames: frames}}); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
+			if _, err := d.windows(ctx, mask, []input{{frames: frames}}); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
 				t.Errorf("%s: error %v of kind %d", name, err, fault.KindOf(err))
 			}
 		}
@@ -158,7 +158,7 @@ func TestWindowIsCancelled(t *testing.T) {
 		})
 
 		d.o.Steps, d.o.Progress = 1, nil
-		if _, err := d.windows(t.Context(), mask, []task{{frames: frames}}); err != nil {
+		if _, err := d.windows(t.Context(), mask, []input{{frames: frames}}); err != nil {
 			t.Errorf("afterwards: %v", err)
 		}
 	})
@@ -170,7 +170,7 @@ func TestFinite(t *testing.T) {
 	for _, c := range []struct {
 		x    []float32
 		want string
-	}{{nil, ""}, {[]float32{1, 0, -math.MaxFloat32}, ""}, {[]float32{1, nan}, "the network gives NaN"}, {[]float32{inf}, "the network gives -Inf"}} {
+	}{{nil, ""}, {[]float32{1, 0, -math.MaxFloat32}, ""}, {[]float32{1, nan}, "the network returned NaN"}, {[]float32{inf}, "the network returned -Inf"}} {
 		got := ""
 		if err := finite(c.x); err != nil {
 			got = err.Error()

@@ -5,7 +5,6 @@ import (
 	"maps"
 
 	"github.com/lipstream/lipstream/internal/audio"
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
@@ -25,22 +24,18 @@ type features struct {
 }
 
 // model returns Whisper's encoder for one window per call.
-func (f *features) model(file string) model {
-	return model{name: workWhisper, file: func(backend.Precision) string { return file }, precision: exact,
+func (f *features) model() model {
+	return model{name: workWhisper, file: func(f Files) string { return f.Whisper }, precision: exact,
 		build: func(w *checkpoint.File, _ int, t network.Target) ([]*onnx.Graph, error) {
 			return one(network.Whisper(f.config, w, t))
 		}}
 }
 
-// count returns the number of features of the voice (T in docs/spec/latentsync.md 2.2
-// Segmentation).
-func (f *features) count() int64 { return f.voice.MelFrames() / 2 }
-
-// frame returns the tokens of a frame, [tokens, State] (docs/spec/latentsync.md 2.5
-// Per-frame window).
+// frame returns the tokens of a frame, [tokens, State] (docs/spec/latentsync.md,
+// section 2.5).
 func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]float32, error) {
 	out := make([]float32, 0, f.config.Tokens()*f.config.State)
-	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.count()) {
+	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.voice.MelFrames()/2) {
 		v, err := f.at(ctx, k)
 		if err != nil {
 			return nil, err

@@ -20,7 +20,7 @@ func listener(t testing.TB, b backend.Backend) *features {
 		t.Fatal(err)
 	}
 	f := &features{config: config}
-	f.net = networksFor(t, tiny(t, b)).add(f.model(tinyFiles.Whisper))
+	f.net = networksFor(t, tiny(t, b)).add(f.model())
 	return f
 }
 
@@ -51,8 +51,8 @@ func TestTokensGolden(t *testing.T) {
 				Measure: "max abs", Value: golden.MaxAbs(got, want), Limit: 1e-4})
 		}
 		f := whisper.to(voice(t, "speech.wav", 1), false)
-		if f.count() != 150 || f.config.Tokens() != 50 {
-			t.Errorf("%d features, %d tokens a frame", f.count(), f.config.Tokens())
+		if f.voice.MelFrames()/2 != 150 || f.config.Tokens() != 50 {
+			t.Errorf("%d features, %d tokens a frame", f.voice.MelFrames()/2, f.config.Tokens())
 		}
 		chunks := values(t, openGolden(t, "audio/speech.safetensors"), "chunks_selected")
 		n := 50 * 64
@@ -71,10 +71,10 @@ func TestTokensGolden(t *testing.T) {
 
 		long := openGolden(t, "audio/long.safetensors")
 		f = whisper.to(voice(t, "speech.wav", 11), false)
-		for name, frame := range map[string]int64{"chunk_749": 749, "chunk_750": 750, "chunk_last": audio.Windows(f.count()) - 1} {
+		for name, frame := range map[string]int64{"chunk_749": 749, "chunk_750": 750, "chunk_last": audio.Windows(f.voice.MelFrames()/2) - 1} {
 			check("33 s, "+name, f.tokensOf(t, frame), values(t, long, name)[:n])
 		}
-		for name, first := range map[string]int64{"features_first20": 0, "features_1480_1520": 1480, "features_last20": f.count() - 20} {
+		for name, first := range map[string]int64{"features_first20": 0, "features_1480_1520": 1480, "features_last20": f.voice.MelFrames()/2 - 20} {
 			want := values(t, long, name)
 			got = nil
 			for k := first; len(got) < len(want); k++ {

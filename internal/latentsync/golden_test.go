@@ -149,7 +149,7 @@ func (g *goldenRun) chunk(t *testing.T, e *Engine, number int, frames []*held) {
 	for i, h := range frames {
 		conditions[i] = h.condition
 	}
-	latents, err := e.denoiser.windows(t.Context(), e.painter.latent, []task{{frames[0].index, conditions}})
+	latents, err := e.denoiser.windows(t.Context(), e.painter.latent, []input{{frames[0].index, conditions}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,8 +39,6 @@ func TestCheck(t *testing.T) {
 		{func(o *Options) { o.Overlap = 9 }, overlap(9, 16)},
 		{func(o *Options) { o.Plan.Frames, o.Overlap = 1, 1 }, overlap(1, 1)},
 		{func(o *Options) { o.Plan.Tile = 64 }, "`vae_tile`: 64 is too small; set it to 0 for whole frames, or to a multiple of 64 from 128"},
-		{func(o *Options) { o.RateNum = 0 }, "set up latentsync: there is no frame rate; "},
-		{func(o *Options) { o.RateDen = -1 }, "set up latentsync: there is no frame rate; "},
 		{func(o *Options) { o.Sampler = "euler" }, "`sampler`: \"euler\" is not one of its values; choose one of ddim, dpm++"},
 	} {
 		o := valid
@@ -48,11 +46,7 @@ func TestCheck(t *testing.T) {
 		err, got := o.Check(), ""
 		if err != nil {
 			got = err.Error() + "; " + fault.HintOf(err)
-			kind := fault.Usage
-			if strings.HasPrefix(got, "set up") {
-				kind = fault.Internal
-			}
-			if fault.KindOf(err) != kind {
+			if fault.KindOf(err) != fault.Usage {
 				t.Errorf("%s: kind %d", got, fault.KindOf(err))
 			}
 		}

@@ -18,17 +18,24 @@ import (
 
 // painter encodes frames as latents, decodes latents, and pastes them into frames.
 type painter struct {
-	o       Options
-	config  network.VAEConfig
-	encoder *model
-	decoder *model
-	aligner *face.Aligner
-	mask    []float32 // [R, R], 1 keep, 0 generate
-	latent  []float32 // mask at the side of the latents
-	alpha   []float32 // [R, R], of the generated region with its feathered edge
-	// noise fills dst with the random numbers to sample a frame's masked image
-	// (which 0) or reference (which 1) with.
+	o                Options
+	config           network.VAEConfig
+	encoder, decoder half
+	aligner          *face.Aligner
+	mask             []float32 // [R, R], 1 to keep, 0 to generate
+	latent           []float32 // the mask at the size of the latents
+	alpha            []float32 // [R, R], opacity of the generated region with its feathered edge
+	// noise fills dst with the random numbers for a sample of the latents of a
+	// frame's masked image (which 0) or reference (which 1).
 	noise func(dst []float32, frame int64, which int)
+}
+
+// half is half of the VAE, for square images or tiles.
+type half struct {
+	*model
+	input          string
+	outputs        []string
+	channels, unit int // of the input; unit is 1 for latents, and the VAE's factor for pixels
 }
 
 // feather is the width of the soft edge in template units.
@@ -46,35 +53,58 @@ func newPainter(o Options, c network.VAEConfig) *painter {
 	}
 }
 
-// model returns half of the VAE, for square images or tiles. unit is 1 if its input are
-// latents, and the VAE's factor if they are pixels.
-func (p *painter) model(name string, half func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error), unit int) model {
-	return model{name: name, file: p.o.Files.vae, precision: planned,
-		build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
-			side := unit * p.tiling().tile
-			return one(half(p.config, n, side, side, w, t))
-		}}
+// addTo adds the encoder and the decoder to s. It loads nothing.
+func (p *painter) addTo(s *networks) {
+	add := func(h half, name string, graph func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error)) half {
+		h.model = s.add(model{name: name, file: func(f Files) string { return f.VAE }, precision: planned,
+			build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
+				side := h.unit * p.tiling().tile
+				return one(graph(p.config, n, side, side, w, t))
+			}})
+		return h
+	}
+	p.encoder = add(half{input: "image", outputs: []string{"mean", "logvar"}, channels: 3, unit: p.config.Factor()}, workEncoder, network.VAEEncoder)
+	p.decoder = add(half{input: "latents", outputs: []string{"image"}, channels: p.config.Latent, unit: 1}, workDecoder, network.VAEDecoder)
+}
+
+// run runs half of the VAE over n inputs, in tiles or several inputs per call as the plan
+// says, and returns the joined outputs. put fills in input i.
+func (p *painter) run(ctx context.Context, h half, n int, put func(dst []float32, i int)) ([][]float32, error) {
+	t, batch := p.tiling(), 1
+	if t.count() == 1 {
+		batch = h.networks.plan().VAEFrames
+	}
+	if err := h.ready(ctx, batch); err != nil {
+		return nil, err
+	}
+	return t.each(ctx, n, batch, h.channels, h.unit, put, func(in *tensor.Tensor) (outputs []*tensor.Tensor, err error) {
+		flow := network.Flow{h.input: in}
+		if err := h.whole(ctx, flow); err != nil {
+			return nil, err
+		}
+		for _, name := range h.outputs {
+			outputs = append(outputs, flow[name])
+		}
+		return outputs, nil
+	})
 }
 
 // matrix returns the map from the frame to the aligner's crop.
 func (p *painter) matrix(it lip.Item) frame.Affine {
-	anchors := p.o.Anchors
-	if p.o.Whole {
-		if anchors == nil {
-			anchors = func(it lip.Item) face.Anchors { return face.AlignPoints468(it.Face.Points).Round() }
+	anchors := func() face.Anchors {
+		if p.o.Anchors != nil {
+			return p.o.Anchors(it)
 		}
-		return p.aligner.Matrix(anchors(it))
+		return face.AlignPoints468(it.Face.Points).Round()
 	}
-	align := it.Face.Align
-	if anchors != nil {
-		align = face.TemplateAffine(anchors(it))
+	if p.o.Whole {
+		return p.aligner.Matrix(anchors())
 	}
-	return toCrop(align, p.aligner)
-}
-
-// toCrop scales a map to the template of 210 x 280 to the aligner's crop.
-func toCrop(m frame.Affine, a *face.Aligner) frame.Affine {
-	x, y := float64(a.CropW)/face.TemplateW, float64(a.CropH)/face.TemplateH
+	m := it.Face.Align
+	if p.o.Anchors != nil {
+		m = face.TemplateAffine(anchors())
+	}
+	x, y := float64(p.aligner.CropW)/face.TemplateW, float64(p.aligner.CropH)/face.TemplateH
 	return frame.Affine{A: m.A * x, B: m.B * x, C: m.C * x, D: m.D * y, E: m.E * y, F: m.F * y}
 }
 
@@ -94,21 +124,17 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 	if len(frames) == 0 {
 		return nil
 	}
-	picture := func(dst []float32, i int) { // masked and whole alternate
+	got, err := p.run(ctx, p.encoder, 2*len(frames), func(dst []float32, i int) { // masked and whole alternate
 		face.PixelValues(dst, frames[i/2].crop)
 		if i%2 == 0 {
 			face.MaskedPixels(dst, dst, p.mask)
 		}
-	}
-	got := make([][]float32, 0, 2*len(frames))
-	take := func(i int, mean, logvar []float32) {
-		got = append(got, p.draw(mean, logvar, frames[i/2].index, i%2))
-	}
-	if err := p.encodeAll(ctx, 2*len(frames), picture, take); err != nil {
+	})
+	if err != nil {
 		return fault.KindOf(err).Wrap("encode the face", err)
 	}
 	for i, h := range frames {
-		latents := slices.Concat(got[2*i], got[2*i+1])
+		latents := slices.Concat(p.draw(got[2*i], h.index, 0), p.draw(got[2*i+1], h.index, 1))
 		if err := finite(latents); err != nil {
 			return broken("encode", "the face", err)
 		}
@@ -117,61 +143,10 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 	return nil
 }
 
-// encodeAll encodes n images: put fills in image i, take gets the result.
-func (p *painter) encodeAll(ctx context.Context, n int, put func(dst []float32, i int), take func(i int, mean, logvar []float32)) error {
-	r, t := p.o.Resolution, p.tiling()
-	if t.count() == 1 {
-		if err := p.encoder.ready(ctx, p.encoder.networks.plan().VAEFrames); err != nil {
-			return err
-		}
-		return p.batches(ctx, p.encoder, "image", []int{3, r, r}, n, put, func(i int, flow network.Flow, at int) {
-			take(i, part(flow["mean"], at), part(flow["logvar"], at))
-		})
-	}
-	if err := p.encoder.ready(ctx, 1); err != nil {
-		return err
-	}
-	picture := make([]float32, 3*r*r)
-	for i := range n {
-		put(picture, i)
-		both, err := encodeTiled(ctx, func(image *tensor.Tensor) (mean, logvar *tensor.Tensor, err error) {
-			flow := network.Flow{"image": image}
-			err = p.encoder.whole(ctx, flow)
-			return flow["mean"], flow["logvar"], err
-		}, picture, p.config.Factor(), t)
-		if err != nil {
-			return err
-		}
-		take(i, both[:len(both)/2], both[len(both)/2:])
-	}
-	return nil
-}
-
-// batches runs a network over n inputs of a shape, with as many per call as it was
-// loaded for. put fills in an input; take gets the results of the call and the index of
-// the input in it. The last call repeats the last input to be full.
-func (p *painter) batches(ctx context.Context, net *model, input string, shape []int, n int, put func(dst []float32, i int), take func(i int, flow network.Flow, at int)) error {
-	batch := net.frames
-	for from := 0; from < n; from += batch {
-		in := tensor.New(tensor.F32, append([]int{batch}, shape...)...)
-		size := in.Len() / batch
-		for k := range batch {
-			put(in.F32()[k*size:(k+1)*size], min(from+k, n-1))
-		}
-		flow := network.Flow{input: in}
-		if err := net.whole(ctx, flow); err != nil {
-			return err
-		}
-		for k := range min(batch, n-from) {
-			take(from+k, flow, k)
-		}
-	}
-	return nil
-}
-
-// draw returns the scaled mean of the posterior or, with Sample, a sample of it.
-func (p *painter) draw(mean, logvar []float32, index int64, which int) []float32 {
-	z := slices.Clone(mean)
+// draw returns scaled latents from a posterior, mean and logvar: its mean, or with Sample
+// a sample of it.
+func (p *painter) draw(posterior []float32, index int64, which int) []float32 {
+	z, logvar := posterior[:len(posterior)/2], posterior[len(posterior)/2:]
 	if p.o.Sample {
 		noise := make([]float32, len(z))
 		p.noise(noise, index, which)
@@ -185,61 +160,23 @@ func (p *painter) draw(mean, logvar []float32, index int64, which int) []float32
 	return z
 }
 
-// part returns the slice of t that belongs to input at of a batch.
-func part(t *tensor.Tensor, at int) []float32 {
-	n := t.Len() / t.Shape[0]
-	return t.F32()[at*n : (at+1)*n]
-}
-
 // decode returns the images of latents, each [3, R, R] in about -1..1. It does not
 // change the latents.
 func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32, error) {
-	put := func(dst []float32, i int) {
+	images, err := p.run(ctx, p.decoder, len(latents), func(dst []float32, i int) {
 		for k, v := range latents[i] {
 			dst[k] = v / network.VAEScale
 		}
-	}
-	pictures, err := p.decodeAll(ctx, len(latents), put)
+	})
 	if err != nil {
 		return nil, fault.KindOf(err).Wrap("decode the face", err)
 	}
-	for _, picture := range pictures {
-		if err := finite(picture); err != nil {
+	for _, image := range images {
+		if err := finite(image); err != nil {
 			return nil, broken("decode", "the face", err)
 		}
 	}
-	return pictures, nil
-}
-
-// decodeAll decodes n images: put fills in the latents of image i.
-func (p *painter) decodeAll(ctx context.Context, n int, put func(dst []float32, i int)) (pictures [][]float32, err error) {
-	c, t := p.config.Latent, p.tiling()
-	if t.count() == 1 {
-		if err := p.decoder.ready(ctx, p.decoder.networks.plan().VAEFrames); err != nil {
-			return nil, err
-		}
-		err = p.batches(ctx, p.decoder, "latents", []int{c, t.side, t.side}, n, put, func(_ int, flow network.Flow, at int) {
-			pictures = append(pictures, part(flow["image"], at))
-		})
-		return pictures, err
-	}
-	if err := p.decoder.ready(ctx, 1); err != nil {
-		return nil, err
-	}
-	whole := make([]float32, c*t.side*t.side)
-	for i := range n {
-		put(whole, i)
-		picture, err := decodeTiled(ctx, func(latents *tensor.Tensor) (*tensor.Tensor, error) {
-			flow := network.Flow{"latents": latents}
-			err := p.decoder.whole(ctx, flow)
-			return flow["image"], err
-		}, whole, c, t)
-		if err != nil {
-			return nil, err
-		}
-		pictures = append(pictures, picture)
-	}
-	return pictures, nil
+	return images, nil
 }
 
 // layer is a decoded image, to be pasted into the frame from which the crop was
@@ -252,24 +189,18 @@ type layer struct {
 }
 
 // Paste implements lip.Layer.
-func (l layer) Paste(f *frame.Frame) { l.painter.paint(f, l.matrix, l.crop, l.image) }
-
-// paint puts a decoded image into the frame from which the crop was taken.
-func (p *painter) paint(f *frame.Frame, m frame.Affine, crop *frame.RGB, picture []float32) {
-	r := p.o.Resolution
+func (l layer) Paste(f *frame.Frame) {
+	p, r, m := l.painter, l.painter.o.Resolution, l.matrix
 	if p.o.Whole {
-		p.aligner.Restore(f, p.aligner.Resize(p.composite(crop, picture)), m)
+		p.aligner.Restore(f, p.aligner.Resize(p.composite(l.crop, l.image)), m)
 		return
 	}
 	src := frame.NewRGB(r, r)
-	for i := range r * r {
-		for c := range 3 {
-			v := picture[c*r*r+i]*127.5 + 128 // rounds
-			src.Pix[3*i+c] = byte(min(max(v, 0), 255))
-		}
+	for i := range src.Pix {
+		v := l.image[i%3*r*r+i/3]*127.5 + 128 // rounds
+		src.Pix[i] = byte(min(max(v, 0), 255))
 	}
-	// The picture is the crop stretched to r x r; pixel centres are at whole
-	// numbers.
+	// The image is the crop stretched to r x r, with pixel centres at whole numbers.
 	x, y := float64(r)/float64(p.aligner.CropW), float64(r)/float64(p.aligner.CropH)
 	f.Blend(src, p.alpha, frame.Affine{
 		A: m.A * x, B: m.B * x, C: (m.C+0.5)*x - 0.5,
@@ -277,14 +208,13 @@ func (p *painter) paint(f *frame.Frame, m frame.Affine, crop *frame.RGB, picture
 	})
 }
 
-// composite keeps the crop's own pixels outside the generated region (docs/spec/latentsync.md
-// section 7.1): [3, R, R].
-func (p *painter) composite(crop *frame.RGB, picture []float32) []float32 {
-	out := make([]float32, len(picture))
+// composite returns the image, [3, R, R], with the crop's own pixels outside the
+// generated region (docs/spec/latentsync.md, section 7.1).
+func (p *painter) composite(crop *frame.RGB, image []float32) []float32 {
+	out := make([]float32, len(image))
 	face.PixelValues(out, crop)
-	n := len(p.mask)
-	for i, v := range picture {
-		m := p.mask[i%n]
+	for i, v := range image {
+		m := p.mask[i%len(p.mask)]
 		out[i] = v*(1-m) + out[i]*m
 	}
 	return out
