@@ -264,10 +264,10 @@ func TestDamagedWeights(t *testing.T) {
 			file   func(*Options) *string
 			want   string
 		}{
-			{"conv_out.bias", func(o *Options) *string { return &o.Files.UNet }, "denoise frame 0: the network gives NaN"},
-			{"encoder.conv_in.bias", func(o *Options) *string { return &o.Files.VAE }, "encode the face: the network gives NaN"},
-			{"decoder.conv_out.bias", func(o *Options) *string { return &o.Files.VAE }, "decode the face: the network gives NaN"},
-			{"encoder.conv1.bias", func(o *Options) *string { return &o.Files.Whisper }, "listen with Whisper: the network gives NaN"},
+			{"conv_out.bias", func(o *Options) *string { return &o.Files.UNet }, "denoise frame 0: the network returned NaN"},
+			{"encoder.conv_in.bias", func(o *Options) *string { return &o.Files.VAE }, "encode the face: the network returned NaN"},
+			{"decoder.conv_out.bias", func(o *Options) *string { return &o.Files.VAE }, "decode the face: the network returned NaN"},
+			{"encoder.conv1.bias", func(o *Options) *string { return &o.Files.Whisper }, "listen with Whisper: the network returned NaN"},
 		} {
 			o := quick(t, b)
 			o.Plan.Frames, o.Overlap, o.Steps = 1, 0, 1

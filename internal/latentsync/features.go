@@ -46,7 +46,7 @@ func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]
 }
 
 // hop returns the number of features from the start of a window to the start of the next.
-// Overlapping windows share a third.
+// Overlapping windows share a third of their features.
 func (f *features) hop() int64 {
 	if f.overlap {
 		return int64(f.config.Context) * 2 / 3
@@ -57,7 +57,7 @@ func (f *features) hop() int64 {
 // fadeFeatures is the length of the crossfade between two windows.
 const fadeFeatures = audio.FeatureRate
 
-// at returns feature k, [Features, State]. If two windows hold it, at takes it from the
+// at returns feature k, [Features, State]. If two windows contain it, at takes it from the
 // window whose border is farther away, with a crossfade in the middle.
 func (f *features) at(ctx context.Context, k int64) ([]float32, error) {
 	hop, context := f.hop(), int64(f.config.Context)
