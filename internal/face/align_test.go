@@ -53,7 +53,7 @@ func TestMatrixGolden(t *testing.T) {
 	}
 }
 
-// The worked example of the specification, section 3.4.
+// TestMatrixExample computes the example of docs/spec/latentsync.md, section 3.4.
 func TestMatrixExample(t *testing.T) {
 	p := Anchors{{520, 300}, {640, 310}, {575, 380}}
 	m := NewAligner(256).Matrix(p)
@@ -150,14 +150,14 @@ func restoreRGB(a *Aligner, dst *frame.RGB, face []float32, m frame.Affine) {
 	}
 }
 
-// planar is the face as the golden sets take it: [3,h,w] in -1..1.
+// planar returns the face in the layout of the golden sets: [3,h,w] in -1..1.
 func planar(p *frame.RGB) []float32 {
 	v := make([]float32, 3*p.W*p.H)
 	PixelValues(v, p)
 	return v
 }
 
-// everyRow picks rows 0, step, ... of [c,h,w].
+// everyRow returns rows 0, step, ... of [c,h,w].
 func everyRow(v []float32, c, h, w, step int) []float32 {
 	var out []float32
 	for i := range c {
@@ -209,7 +209,7 @@ func TestMaskAlphaInside(t *testing.T) {
 			t.Fatal("a mask without feather is not binary")
 		}
 		if soft[i] > hard[i] {
-			t.Fatal("feather leaves the mask")
+			t.Fatal("the feather extends beyond the mask")
 		}
 		if soft[i] == 1 {
 			full++

@@ -15,7 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// goldenFace is what MediaPipe itself found in a picture.
+// goldenFace holds the results of MediaPipe itself for a picture.
 type goldenFace struct {
 	Width, Height float64
 	Detections    []struct {
@@ -73,7 +73,7 @@ func near(t *testing.T, what string, got, want, tol float64) {
 
 var goldenPictures = []string{"astronaut", "astronaut_rot20"}
 
-// The networks alone, fed with the golden crops.
+// This compares the networks alone, with the golden crops as their input.
 func TestNetworksGolden(t *testing.T) { eachBackend(t, networksGolden) }
 
 func networksGolden(t *testing.T, b backend.Backend) {
@@ -101,7 +101,7 @@ func networksGolden(t *testing.T, b backend.Backend) {
 	}
 }
 
-// The sampling of the inputs: bilinear, rounded, so at most a level away.
+// This compares the crops. They are rounded, so they may differ by a level.
 func TestInputsGolden(t *testing.T) { eachBackend(t, inputsGolden) }
 
 func inputsGolden(t *testing.T, b backend.Backend) {
@@ -121,7 +121,7 @@ func inputsGolden(t *testing.T, b backend.Backend) {
 	}
 }
 
-// The whole chain from the picture to the points.
+// TestChainGolden compares the whole chain, from the picture to the points.
 func TestChainGolden(t *testing.T) { eachBackend(t, chainGolden) }
 
 func chainGolden(t *testing.T, b backend.Backend) {
@@ -176,8 +176,7 @@ func chainGolden(t *testing.T, b backend.Backend) {
 	}
 }
 
-// place draws src, enlarged by s and turned by angle, with its centre at
-// (cx, cy) of a grey picture.
+// place draws src, enlarged by s and turned by angle, with its centre at (cx, cy).
 func place(dst *frame.RGB, src *frame.RGB, cx, cy, s, angle float64) frame.Affine {
 	sin, cos := math.Sincos(angle)
 	to := frame.Affine{A: s * cos, B: -s * sin, D: s * sin, E: s * cos}
@@ -202,7 +201,7 @@ func place(dst *frame.RGB, src *frame.RGB, cx, cy, s, angle float64) frame.Affin
 	return to
 }
 
-// rooms caches grey's pictures, which are slow to make under the race detector.
+// rooms caches the images of grey, which are slow to make under the race detector.
 var rooms sync.Map
 
 func grey(w, h int) *frame.RGB {
@@ -221,8 +220,8 @@ func grey(w, h int) *frame.RGB {
 	return grey(w, h)
 }
 
-// half shrinks a picture by two with a box, so that small faces are no more
-// aliased than a camera would make them.
+// half returns the image at half its size, averaged, so that small faces are not more
+// aliased than those of a camera.
 func half(p *frame.RGB) *frame.RGB {
 	q := frame.NewRGB(p.W/2, p.H/2)
 	for y := range q.H {
@@ -237,7 +236,7 @@ func half(p *frame.RGB) *frame.RGB {
 	return q
 }
 
-// A face of 60 pixels anywhere in a full-HD picture is found, by tiles.
+// The finer levels find a face of 60 pixels anywhere in a full-HD frame.
 func TestSearchFindsSmallFaces(t *testing.T) {
 	backendtest.SkipShort(t)
 	d, m := nets(t)
@@ -263,7 +262,7 @@ func TestSearchFindsSmallFaces(t *testing.T) {
 	p := people{detector: d, mesh: m}
 	for range 20 {
 		if fresh, err := p.next(t.Context(), grey(1920, 1080)); err != nil || len(fresh) > 0 {
-			t.Errorf("an empty picture: %v, %v", fresh, err)
+			t.Errorf("an empty frame: %v, %v", fresh, err)
 		}
 	}
 }
@@ -307,8 +306,8 @@ func TestGeometry(t *testing.T) {
 	if len(used) != MeshPoints {
 		t.Errorf("%d points in triangles", len(used))
 	}
-	// Each inner edge belongs to two triangles in opposite directions, each
-	// outer one lies on the face's oval.
+	// Each inner edge belongs to two triangles, in opposite directions. The outer ones
+	// form the face's oval.
 	edges := map[[2]uint16]int{}
 	for _, tr := range Triangles {
 		for k := range 3 {
@@ -318,7 +317,7 @@ func TestGeometry(t *testing.T) {
 	border := 0
 	for e, n := range edges {
 		if n != 1 {
-			t.Fatalf("edge %v is in %d triangles the same way round", e, n)
+			t.Fatalf("edge %v is in %d triangles in the same direction", e, n)
 		}
 		if edges[[2]uint16{e[1], e[0]}] == 0 {
 			border++

@@ -20,10 +20,10 @@ func toFrame(p *frame.RGB) *frame.Frame {
 	return f
 }
 
-// stage is where the portrait is put in a scene.
+// stage is the place of a portrait in a scene.
 type stage struct{ x, y, scale, angle float64 }
 
-// scene draws portraits into a room of its own pattern.
+// scene draws portraits into a patterned room.
 func scene(portrait *frame.RGB, at ...stage) (*frame.Frame, []frame.Affine) {
 	p := grey(sceneW, sceneH)
 	var to []frame.Affine
@@ -46,7 +46,7 @@ func newTracker(t testing.TB, face string) *Tracker {
 	return trackWith(d, m, Options{Choice: c})
 }
 
-// follow runs all frames through the tracker and checks the order and bound.
+// follow runs all frames through the tracker and checks their order and how many it holds.
 func follow(t testing.TB, tr *Tracker, frames []*frame.Frame) []Tracked {
 	t.Helper()
 	var out []Tracked
@@ -70,13 +70,13 @@ func follow(t testing.TB, tr *Tracker, frames []*frame.Frame) []Tracked {
 	}
 	for i := range out {
 		if out[i].Frame != frames[i] {
-			t.Fatalf("frame %d is not in its place", i)
+			t.Fatalf("frame %d is out of order", i)
 		}
 	}
 	return out
 }
 
-// reference returns the points of the portrait in its own pixels.
+// reference returns the points of the portrait in its pixels.
 func reference(t *testing.T, portrait *frame.RGB) []Point {
 	f, to := scene(portrait, stage{320, 240, 0.9, 0})
 	out := follow(t, newTracker(t, ""), []*frame.Frame{f})
@@ -91,8 +91,8 @@ func reference(t *testing.T, portrait *frame.RGB) []Point {
 	return p
 }
 
-// meanError is the mean distance of the points from where they belong, and
-// that of the mean shift.
+// meanError returns the mean distance of the points from their true places, and the
+// length of the mean shift.
 func meanError(f *Face, ref []Point, to frame.Affine) (points, shift float64) {
 	var sx, sy float64
 	n := float64(len(ref))
@@ -106,8 +106,8 @@ func meanError(f *Face, ref []Point, to frame.Affine) (points, shift float64) {
 	return points, math.Hypot(sx, sy)
 }
 
-// A head that wanders, turns and comes nearer is followed within a pixel and
-// without lag.
+// TestFollowsMotion checks that a head that moves, turns and comes nearer is followed
+// within a pixel and without lag.
 func TestFollowsMotion(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
@@ -151,7 +151,7 @@ func TestFollowsMotion(t *testing.T) {
 	}
 }
 
-// bestLag is the shift of a against b at which their velocities agree best.
+// bestLag returns the shift of a against b at which their velocities agree best.
 func bestLag(a, b []float64) int {
 	best, at := math.Inf(-1), 0
 	for lag := -5; lag <= 5; lag++ {
@@ -166,7 +166,7 @@ func bestLag(a, b []float64) int {
 	return at
 }
 
-// A still with noise: smoothing at least halves the jitter.
+// A noisy still: smoothing at least halves the jitter.
 func TestSmoothingStill(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
@@ -222,7 +222,7 @@ func TestSmoothingStill(t *testing.T) {
 	}
 }
 
-// jitter is the root mean square of the second difference over time.
+// jitter returns the root mean square of the second difference over time.
 func jitter(p [][]Point, pick func(int) bool) float64 {
 	var sum, n float64
 	for t := 1; t+1 < len(p); t++ {
@@ -238,7 +238,8 @@ func jitter(p [][]Point, pick func(int) bool) float64 {
 	return math.Sqrt(sum / n)
 }
 
-// One picture repeated is looked at once, and its face is one object.
+// TestStillPictureIsFree checks that the networks run once for frames with the same
+// content, and that these share a Face.
 func TestStillPictureIsFree(t *testing.T) {
 	portrait := readPNG(t, "portrait.png")
 	picture, _ := scene(portrait, stage{320, 240, 0.9, 0})
@@ -277,8 +278,8 @@ func (c counted) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[str
 	return c.Session.Run(ctx, in)
 }
 
-// The next shot has another face elsewhere: a cut, a new track, and nothing
-// of one shot in the other.
+// TestCutRestarts checks that a cut to a face in another place begins a new track, and that
+// neither shot influences the other.
 func TestCutRestarts(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
@@ -311,8 +312,7 @@ func TestCutRestarts(t *testing.T) {
 	}
 }
 
-// A face that leaves for long comes back as a new track; a short gap is
-// bridged.
+// A face that leaves for long returns as a new track, and a short gap is bridged.
 func TestGaps(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
@@ -320,8 +320,7 @@ func TestGaps(t *testing.T) {
 	gone := func(i int) bool { return i >= 10 && i < 13 || i >= 22 && i < 32 }
 	for i := range 44 {
 		if gone(i) {
-			// Hidden by a grey board rather than cut away, so that the room
-			// stays the same.
+			// A grey board hides the face, so that the room stays the same.
 			f, _ := scene(frame.NewRGB(200, 300), stage{320 + float64(i), 240, 1, 0})
 			frames = append(frames, f)
 			continue
@@ -356,7 +355,8 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// A jump cut in an unchanged room: the same person, at once, on a new track.
+// TestJump checks that a person is followed at once, on a new track, after a jump cut in an
+// unchanged room.
 func TestJump(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
@@ -385,7 +385,7 @@ func TestUnusable(t *testing.T) {
 	tr := newTracker(t, "")
 	out := follow(t, tr, []*frame.Frame{f, toFrame(grey(sceneW, sceneH))})
 	if out[0].Face != nil || out[1].Face != nil {
-		t.Error("a face too small was given out")
+		t.Error("a face that is too small was returned")
 	}
 }
 

@@ -17,8 +17,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// TestCheck: package settings checks the ranges that do not depend on other
-// settings, Check the rest.
+// TestCheck checks the ranges that depend on other settings. Package settings checks the
+// others.
 func TestCheck(t *testing.T) {
 	valid := Defaults()
 	valid.Resolution, valid.RateNum, valid.RateDen = 256, 25, 1
@@ -27,7 +27,7 @@ func TestCheck(t *testing.T) {
 	}
 	for _, c := range []struct {
 		set  func(o *Options)
-		want string // "" for what is allowed
+		want string // "" if it is allowed
 	}{
 		{func(*Options) {}, ""},
 		{func(o *Options) { *o = o.withParity(everything) }, ""},
@@ -87,11 +87,10 @@ func TestParity(t *testing.T) {
 	}
 }
 
-// everything is what the setting `parity` means by all.
+// everything lists the names for which all stands in the setting `parity`.
 var everything = []string{"whisper", "paste", "noise", "cuts", "faces", "all"}
 
-// unloaded is a backend that must not be used: what it is given with is
-// refused before.
+// unloaded is a backend that must not be used, because an error comes before.
 type unloaded struct{ backend.Backend }
 
 // write writes a checkpoint of zeros.
@@ -107,8 +106,7 @@ func write(t testing.TB, wants []checkpoint.Want) string {
 	})
 }
 
-// spoil writes a copy of a checkpoint with the first value of a tensor not a
-// number.
+// spoil writes a copy of a checkpoint in which the first value of a tensor is not a number.
 func spoil(t testing.TB, path, name string) string {
 	t.Helper()
 	f := openPath(t, path)
@@ -145,7 +143,7 @@ func save(t testing.TB, specs []checkpoint.Spec, fill func(i int, w io.Writer) e
 	return out.Name()
 }
 
-// TestWrongCheckpoints: each is named, with what is wrong about it.
+// TestWrongCheckpoints checks that errors name the wrong checkpoint and the cause.
 func TestWrongCheckpoints(t *testing.T) {
 	whisper := func(c network.WhisperConfig) string { return write(t, network.WhisperWants(c)) }
 	vae := func(c network.VAEConfig) string { return write(t, network.VAEWants(c)) }
@@ -189,7 +187,7 @@ func TestWrongCheckpoints(t *testing.T) {
 		file := c.set(&o)
 		_, err := New(t.Context(), o)
 		if err == nil {
-			t.Errorf("%s is taken", file)
+			t.Errorf("%s is accepted", file)
 			continue
 		}
 		t.Logf("%v; %s", err, fault.HintOf(err))

@@ -57,7 +57,7 @@ func TestTiling(t *testing.T) {
 	}
 }
 
-// layouts include tiles that meet, two that overlap, and three over one place.
+// layouts are tilings with adjacent tiles, with two tiles over one place and with three.
 var layouts = []tiling{newTiling(16, 16, 0), newTiling(16, 8, 0), newTiling(16, 9, 2), newTiling(16, 7, 5), newTiling(5, 4, 3)}
 
 func TestTilingWeights(t *testing.T) {
@@ -124,8 +124,8 @@ func eachOf(ctx context.Context, g tiling, in []float32, channels, unit int, run
 	return got[0], nil
 }
 
-// TestTilesLocal: where each value depends on its own place only, tiles give
-// exactly the whole.
+// TestTilesLocal checks that tiles do not change the result of a network whose values
+// depend only on their own place.
 func TestTilesLocal(t *testing.T) {
 	const f = 4
 	for _, g := range layouts {
@@ -212,8 +212,7 @@ func TestTilesFail(t *testing.T) {
 	}
 }
 
-// photo is smooth light over the whole picture with fine detail, [3, r, r] in
-// -1..1.
+// photo returns an image with smooth light and fine detail, [3, r, r] in -1..1.
 func photo(r int) []float32 {
 	v, fine := make([]float32, 3*r*r), randoms(3, 3*r*r)
 	for i := range v {
@@ -224,7 +223,7 @@ func photo(r int) []float32 {
 	return v
 }
 
-// coder is a VAE for squares of so many latents.
+// coder is a VAE for squares of one size.
 type coder struct {
 	config network.VAEConfig
 	run    func(graph int, flow network.Flow) error // 0 encodes, 1 decodes
@@ -283,8 +282,8 @@ func (c coder) decode(t testing.TB, latents []float32, g tiling) []float32 {
 	return got
 }
 
-// TestTilesTiny holds tiles of the tiny VAE, whose weights are random, to what
-// was measured less 2 dB, and checks that one tile is the whole.
+// TestTilesTiny compares tiles of the tiny VAE, whose weights are random, with the whole,
+// and checks that a single tile equals the whole.
 func TestTilesTiny(t *testing.T) {
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		w := openPath(t, tinyFiles.VAE)
@@ -333,7 +332,7 @@ func TestTilesTiny(t *testing.T) {
 func TestTilesFull(t *testing.T) {
 	path := os.Getenv("LIPSTREAM_FULL")
 	if path == "" {
-		t.Skip("LIPSTREAM_FULL names no VAE")
+		t.Skip("LIPSTREAM_FULL does not name a VAE")
 	}
 	if how := os.Getenv("LIPSTREAM_FULL_CHILD"); how != "" {
 		fullChild(t, path, how)
@@ -384,7 +383,7 @@ func TestTilesFull(t *testing.T) {
 	}
 }
 
-// fullChild runs a graph of the full-size VAE in this process alone.
+// fullChild runs a graph of the full-size VAE in a separate process.
 func fullChild(t *testing.T, path, how string) {
 	var graph, size int
 	var precision backend.Precision
@@ -403,7 +402,7 @@ func fullChild(t *testing.T, path, how string) {
 	w.Release()
 	compiled, held := status(t, "VmHWM:"), status(t, "VmRSS:")
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-		t.Fatal(err) // begins a new VmHWM
+		t.Fatal(err) // this resets VmHWM
 	}
 	began := time.Now()
 	var out []float32
@@ -420,7 +419,7 @@ func fullChild(t *testing.T, path, how string) {
 	}
 }
 
-// status is a figure of this process in KiB.
+// status returns a figure of /proc/self/status in KiB.
 func status(t *testing.T, key string) (kib int) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/status")
