@@ -10,7 +10,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// TestChoose follows two people: each choice keeps its person while they move.
+// TestChoices follows two people: each choice keeps its person while they move.
 func TestChoices(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")

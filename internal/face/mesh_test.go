@@ -73,7 +73,7 @@ func near(t *testing.T, what string, got, want, tol float64) {
 
 var goldenPictures = []string{"astronaut", "astronaut_rot20"}
 
-// This compares the networks alone, with the golden crops as their input.
+// TestNetworksGolden compares the networks alone, with the golden crops as their input.
 func TestNetworksGolden(t *testing.T) { eachBackend(t, networksGolden) }
 
 func networksGolden(t *testing.T, b backend.Backend) {
@@ -101,7 +101,7 @@ func networksGolden(t *testing.T, b backend.Backend) {
 	}
 }
 
-// This compares the crops. They are rounded, so they may differ by a level.
+// TestInputsGolden compares the crops. They are rounded, so they may differ by a level.
 func TestInputsGolden(t *testing.T) { eachBackend(t, inputsGolden) }
 
 func inputsGolden(t *testing.T, b backend.Backend) {

@@ -158,15 +158,15 @@ func TestWrongCheckpoints(t *testing.T) {
 		{func(o *Options) string {
 			o.Files.Whisper = whisper(network.WhisperConfig{Mels: 80, Context: 1500, State: 128, Heads: 2, Layers: 1})
 			return o.Files.Whisper
-		}, "its features are 128 wide, the UNet takes 64"},
+		}, "its features are 128 wide, but the UNet takes 64"},
 		{func(o *Options) string {
 			o.Files.Whisper = whisper(network.WhisperConfig{Mels: 128, Context: 1500, State: 64, Heads: 1, Layers: 1})
 			return o.Files.Whisper
-		}, "it listens to 128 bands of frequencies, LatentSync to 80"},
+		}, "it takes 128 frequency bands, but LatentSync uses 80"},
 		{func(o *Options) string {
 			o.Files.VAE = vae(network.VAEConfig{Channels: []int{32, 32, 32, 32}, Layers: 1, Latent: 8})
 			return o.Files.VAE
-		}, "its latents have 8 channels, the UNet takes 4"},
+		}, "its latents have 8 channels, but the UNet takes 4"},
 		{func(o *Options) string {
 			o.Files.VAE = vae(network.VAEConfig{Channels: []int{32, 32, 32, 32, 32}, Layers: 1, Latent: 4})
 			o.Resolution = 64
@@ -175,7 +175,7 @@ func TestWrongCheckpoints(t *testing.T) {
 		{func(o *Options) string {
 			o.Files.UNet = write(t, network.UNetWants(network.UNetConfig{Channels: []int{32, 32}, Layers: 1, In: 13, Out: 4, AudioDim: 64, Heads: 8, Positions: 12}))
 			return o.Files.UNet
-		}, "its positional encoding takes 12 frames, the window has 16"},
+		}, "its positional encoding takes 12 frames, but the window has 16"},
 		{func(o *Options) string { o.Files.UNet = tinyFiles.VAE; return o.Files.UNet }, "not a LatentSync UNet"},
 		{func(o *Options) string { o.Files.VAE = tinyFiles.Whisper; return o.Files.VAE }, "not a VAE in the layout of diffusers"},
 		{func(o *Options) string { o.Files.Whisper = tinyFiles.UNet; return o.Files.Whisper }, "not a Whisper checkpoint"},
