@@ -15,7 +15,7 @@ const (
 )
 
 // Anchors are the three points of the alignment: image-left brow, image-right
-// brow, nose; x, y in picture pixels.
+// brow, nose; x, y in image pixels.
 type Anchors [3][2]float64
 
 // AlignPoints468 returns the anchors from MediaPipe's points, by the table of

@@ -144,7 +144,7 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 	}
 	p.since = 0
 	var done [Levels]bool
-	for _, level := range p.plan(alone) {
+	for _, level := range p.levels(alone) {
 		if level > 0 && alone && len(p.followed()) > 0 {
 			break // the coarser levels were enough
 		}
@@ -177,9 +177,9 @@ func (p *people) doubtful() bool {
 	return len(seen) > 1 && slices.ContainsFunc(seen, func(q *person) bool { return q.score < sureScore })
 }
 
-// plan returns the levels to search now, from coarse to fine; alone means that
+// levels returns the levels to search now, from coarse to fine; alone means that
 // nobody is followed.
-func (p *people) plan(alone bool) []int {
+func (p *people) levels(alone bool) []int {
 	if !alone {
 		p.searched = 0
 		if p.complete && (p.fine >= fineEvery || p.open() && p.fine >= detectEvery) {

@@ -6,16 +6,14 @@ import (
 	"slices"
 )
 
-// Smoothing looks at up to reach frames to either side, never beyond the
-// track. Every estimate is a least-squares polynomial evaluated at the frame
-// itself: a line (with a full window the plain mean, strongest against noise)
-// and a parabola (a Savitzky-Golay filter, which follows turns of the motion).
-// Neither lags. Where the two differ by more than noise can explain, the
-// parabola is used.
+// Smoothing uses up to reach frames on either side, within the track. Each estimate is the
+// value of a least-squares polynomial at the frame itself: a line, which with a full window
+// is the mean and suppresses noise most, and a parabola, a Savitzky-Golay filter, which
+// follows changes of the motion. Neither lags. Where they differ by more than noise can
+// explain, the parabola is used.
 //
-// The head's motion (shift, turn, scale) and the face's own motion are
-// smoothed separately. The mouth, which the engines need exactly, is left alone as
-// soon as it moves.
+// The motion of the head (shift, turn, scale) and that of the face are smoothed
+// separately. A moving mouth is not smoothed, because the engines need it exactly.
 
 // The least noise of the mesh in units of the face's width. Much larger differences are
 // motion, much smaller ones are jitter.
@@ -35,9 +33,9 @@ var isMouth = func() (m [Points]bool) {
 	return m
 }()
 
-// isStable marks the points that do not move with speech. They show the motion of
+// stablePoints lists the points that do not move with speech and so show the motion of
 // the head.
-var isStable = func() (s []int) {
+var stablePoints = func() (s []int) {
 	for _, b := range poseBasis {
 		if !isMouth[b.index] {
 			s = append(s, b.index)
@@ -83,8 +81,8 @@ func hat(n, at, degree int) []float64 {
 	return w
 }
 
-// gain returns the share of a difference of length d to follow: 0 if noise explains
-// it, 1 if it is motion.
+// gain returns the share of a difference d that is motion: near 0 if noise explains it,
+// near 1 if it is much larger.
 func gain(d, noise float64) float64 { return d * d / (d*d + noise*noise) }
 
 // motion is a similarity in the plane of complex numbers: z -> turn·z + shift.
@@ -96,7 +94,7 @@ func motionBetween(p, q []Point) motion {
 	from, to := stableCentre(p), stableCentre(q)
 	var dot complex128
 	var norm float64
-	for _, i := range isStable {
+	for _, i := range stablePoints {
 		u, v := p[i].complex()-from, q[i].complex()-to
 		dot += cmplx.Conj(u) * v
 		norm += real(u)*real(u) + imag(u)*imag(u)
@@ -110,8 +108,8 @@ func motionBetween(p, q []Point) motion {
 
 // stableCentre returns the centre of the stable points.
 func stableCentre(p []Point) (c complex128) {
-	n := float64(len(isStable))
-	for _, i := range isStable {
+	n := float64(len(stablePoints))
+	for _, i := range stablePoints {
 		c += complex(p[i].X/n, p[i].Y/n)
 	}
 	return c
@@ -146,8 +144,8 @@ func smooth(window []*observation, at int) []Point {
 	short := make([]float64, n) // the mouth's: a parabola over two frames to either side
 	copy(short[lo:], hat(hi-lo+1, at-lo, 2))
 
-	// The head: how it got from here to each frame of the window, with the
-	// shift taken at the face's centre, where it does not mix with turn.
+	// The head: its motion from this frame to each frame of the window. The shift is
+	// that of the face's centre, where it is independent of the turn.
 	centre := stableCentre(now)
 	back := make([]motion, n)
 	var l, q motion
@@ -162,17 +160,18 @@ func smooth(window []*observation, at int) []Point {
 		return cmplx.Abs(a.shift-b.shift) + width/2*cmplx.Abs(a.turn-b.turn)
 	}
 	l.approach(q, gain(differ(q, l), rigidNoise*width))
-	// A step (a jump cut that no thumbnail shows) is not a parabola either: far
-	// from the measurement, the measurement is used. It is the identity.
+	// A step (a jump cut that is not visible in thumbnails) is no parabola either. If
+	// the estimate is far from the measurement, which is the identity, the measurement
+	// is used.
 	identity := motion{turn: 1}
 	l.approach(identity, gain(differ(l, identity), rigidStep*width))
 	head := motion{l.turn, l.shift + centre - l.turn*centre}
 
-	// The face: the motion of its points that remains when the head is held still.
+	// The face: the motion of its points that remains without that of the head.
 	// The motion that remains of the stable points is noise.
 	noise := noiseOf(window, back, line)
-	// The mouth is smoothed less: a closed mouth taken for an open one looks worse
-	// than one that trembles.
+	// The mouth is smoothed less, because a closed mouth that looks open is worse than a
+	// trembling one.
 	mouthNoise, shapeNoise := math.Max(mouthNoise*width, 1.2*noise), math.Max(shapeNoise*width, 3*noise)
 	out := make([]Point, len(now))
 	for i := range out {
@@ -206,10 +205,10 @@ func (m *motion) approach(o motion, g float64) {
 }
 
 // noiseOf returns the root mean square movement of the stable points over the window
-// when the head is held still.
+// that remains without the motion of the head.
 func noiseOf(window []*observation, back []motion, line []float64) float64 {
 	var sum float64
-	for _, i := range isStable {
+	for _, i := range stablePoints {
 		var mean Point
 		for k, o := range window {
 			add(&mean, back[k].apply(o.points[i]), line[k])
@@ -219,7 +218,7 @@ func noiseOf(window []*observation, back []motion, line []float64) float64 {
 			sum += d * d
 		}
 	}
-	return math.Sqrt(sum / float64(len(isStable)*len(window)))
+	return math.Sqrt(sum / float64(len(stablePoints)*len(window)))
 }
 
 func add(p *Point, v Point, w float64) {

@@ -46,7 +46,7 @@ type Tracked struct {
 // entry is a frame that waits for later ones.
 type entry struct {
 	frame *frame.Frame
-	obs   *observation // of the chosen person; nil if not seen
+	obs   *observation // of the chosen person; nil if they are not seen
 	shot  int
 	cut   bool
 	track int
@@ -163,8 +163,8 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 		// people.next has searched for everybody by then.
 		t.people.chosen = t.options.Choice.pick(t.people.followed(), w, h)
 	case t.people.chosen.gone > maxGap && len(fresh) > 0:
-		// The chosen person left. Those who were visible at the same time are
-		// other people; only somebody who came later can be the same person.
+		// The chosen person left. People who were visible at the same time are
+		// others; only somebody who appeared later can be the same person.
 		t.people.chosen = t.options.again(fresh, w, h)
 		t.broken = true
 	}
@@ -176,7 +176,7 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	return nil
 }
 
-// again chooses among newcomers. A number may then be too large and is reduced.
+// again chooses among newcomers. A number that is too large for them is reduced.
 func (o Options) again(fresh []*person, w, h int) *person {
 	c := o.Choice
 	fresh = candidates(fresh)

@@ -391,17 +391,17 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 	for i, h := range frames {
 		latents[i] = h.result
 	}
-	var pictures [][]float32
+	var images [][]float32
 	err := e.try(func() (err error) {
-		pictures, err = e.painter.decode(ctx, latents)
+		images, err = e.painter.decode(ctx, latents)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	for i, h := range frames {
-		e.out = append(e.out, e.paint(h.item, h.matrix, h.crop, pictures[i]))
-		e.last = pictures[i]
+		e.out = append(e.out, e.paint(h.item, h.matrix, h.crop, images[i]))
+		e.last = images[i]
 		h.item, h.result = lip.Item{}, nil // later windows need only the condition
 	}
 	return nil
