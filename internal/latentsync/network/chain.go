@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -80,13 +81,13 @@ func (c *Chain) Len() int { return len(c.graphs) }
 // Otherwise one flow after the other passes all graphs, so that only one has tensors
 // between graphs. The sessions check ctx.
 func (c *Chain) Run(ctx context.Context, from, to int, flows ...Flow) error {
-	var groups [][]Flow
-	if c.anyStreamed(from, to) {
-		groups = [][]Flow{flows}
-	} else {
-		groups = slices.Collect(slices.Chunk(flows, 1))
+	together := 1
+	for i := from; i < to; i++ {
+		if c.streamed(i) {
+			together = len(flows)
+		}
 	}
-	for _, group := range groups {
+	for group := range slices.Chunk(flows, together) {
 		for i := from; i < to; i++ {
 			if err := c.pass(ctx, i, group); err != nil {
 				return errors.Join(err, c.release(i))
@@ -97,15 +98,6 @@ func (c *Chain) Run(ctx context.Context, from, to int, flows ...Flow) error {
 		}
 	}
 	return nil
-}
-
-func (c *Chain) anyStreamed(from, to int) bool {
-	for i := from; i < to; i++ {
-		if c.streamed(i) {
-			return true
-		}
-	}
-	return false
 }
 
 // pass runs flows through graph i.
@@ -138,16 +130,14 @@ func (c *Chain) run(ctx context.Context, i int, flow Flow) error {
 	in := make(map[string]*tensor.Tensor)
 	for _, name := range c.graphs[i].InputNames() {
 		if in[name] = flow[name]; in[name] == nil {
-			return fmt.Errorf("network %s needs %q, which was not computed", c.graphs[i].Name(), name)
+			return fmt.Errorf("the input %q of the network %s is missing", name, c.graphs[i].Name())
 		}
 	}
 	out, err := c.sessions[i].Run(ctx, in)
 	if err != nil {
 		return err
 	}
-	for name, t := range out {
-		flow[name] = t
-	}
+	maps.Copy(flow, out)
 	c.drop(flow, in, i)
 	return nil
 }
