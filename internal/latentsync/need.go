@@ -4,6 +4,7 @@ import (
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // need estimates the most memory that the engine takes under a plan, in bytes: its
@@ -12,8 +13,8 @@ import (
 // On a device with memory of its own, both halves of guidance are in one call, and the
 // device's own libraries take memory, too.
 //
-// A network takes the weights that the backend has repacked, a constant for each
-// compiled graph, and its feature maps. The factors were measured (docs/memory.md).
+// A network takes its weights, which the backend repacks, a constant for each compiled
+// graph, and its feature maps. The factors were measured (docs/memory.md).
 func (c configs) need(o Options, p memory.Plan) int64 {
 	precision := planned(p)
 	size := int64(precision.DType().Size())
@@ -61,20 +62,16 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 // The factors of need.
 const (
 	perGraph      = 33 << 20
-	mapsUNet      = 12 // of the largest feature map
+	mapsUNet      = 12 // feature maps held, as multiples of the largest
 	skipsUNet     = 5
 	mapsVAE       = 8
 	deviceContext = 900 << 20 // CUDA's context, cuBLAS, cuDNN and their workspaces: not measured yet
-	compiling     = 2         // times the weights of a graph, while it is compiled
+	compiling     = 2         // memory while a graph is compiled, as a multiple of its weights
 )
 
 func elements(wants []checkpoint.Want) (n int64) {
 	for _, w := range wants {
-		k := int64(1)
-		for _, d := range w.Shape {
-			k *= int64(d)
-		}
-		n += k
+		n += int64(tensor.Volume(w.Shape))
 	}
 	return n
 }

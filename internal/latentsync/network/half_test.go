@@ -12,8 +12,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// TestHalfPrecision measures what half precision costs each network. The
-// limits only catch what is broken: eight bits of mantissa give about 40 dB.
+// TestHalfPrecision measures the error of each network in half precision. The limits only
+// catch gross errors: eight bits of mantissa allow about 40 dB.
 func TestHalfPrecision(t *testing.T) {
 	t.Run("bf16", func(t *testing.T) {
 		b := openBackend(t, openvino.Name)
@@ -37,7 +37,7 @@ func halfPrecision(t *testing.T, b backend.Backend, precision string, to Target,
 	run := func(flow Flow, graphs ...*onnx.Graph) Flow {
 		c, err := Loader{Backend: b, Options: o}.Load(t.Context(), graphs)
 		if fault.KindOf(err) == fault.Usage {
-			t.Skip(err) // this CPU cannot
+			t.Skip(err) // this CPU does not support it
 		}
 		if err != nil {
 			t.Fatal(err)

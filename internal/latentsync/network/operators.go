@@ -30,7 +30,7 @@ func Operators(weights *checkpoint.File, t Target) ([]Operator, error) {
 func OperatorWants() []checkpoint.Want {
 	o := operators{builder: newBuilder("", nil, Target{})}
 	o.build()
-	return o.wished.list
+	return o.wanted.list
 }
 
 // operators are operators under construction.
