@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,76 +23,60 @@ func (w *Want) fits(shape []int) bool {
 		slices.ContainsFunc(w.AnyShape, func(s []int) bool { return slices.Equal(s, shape) })
 }
 
-// names returns all names of w, the current one first.
-func (w *Want) names() []string { return append([]string{w.Name}, w.Aliases...) }
+// lookup returns the tensor of the current name of w or, if that does not exist, of the
+// first alias that does; name is "" if there is none.
+func (f *File) lookup(w *Want) (name string, e entry) {
+	for _, name := range append([]string{w.Name}, w.Aliases...) {
+		if e, ok := f.entries[name]; ok {
+			return name, e
+		}
+	}
+	return "", entry{}
+}
 
 // Find returns the wanted tensor and its name in the file: the current name or, if that
 // does not exist, the first alias that does. A tensor with one of the other shapes is
 // returned in w.Shape. Find returns nil if the file has no such tensor or one with the
 // wrong shape.
 func (f *File) Find(w Want) (name string, t *tensor.Tensor) {
-	for _, name := range w.names() {
-		if e, ok := f.entries[name]; ok {
-			if !w.fits(e.shape) || tensor.Volume(w.Shape) != tensor.Volume(e.shape) {
-				return name, nil
-			}
-			if t = f.Tensor(name); t != nil {
-				t.Shape = slices.Clone(w.Shape)
-			}
-			return name, t
-		}
+	name, e := f.lookup(&w)
+	if name == "" || !w.fits(e.shape) || tensor.Volume(w.Shape) != tensor.Volume(e.shape) {
+		return name, nil
 	}
-	return "", nil
-}
-
-// Misshapen describes a tensor with the wrong shape.
-type Misshapen struct {
-	Name      string
-	Got, Want []int
-}
-
-// BadType describes a tensor of weights whose elements are not floats.
-type BadType struct {
-	Name string
-	Got  tensor.DType
+	if t = f.Tensor(name); t != nil {
+		t.Shape = slices.Clone(w.Shape)
+	}
+	return name, t
 }
 
 // Mismatch describes how a checkpoint differs from what a network expects. All lists are
-// sorted by name.
+// sorted and begin with the names of the tensors.
 type Mismatch struct {
 	Network    string
 	Missing    []string // expected, not in the file
 	Unexpected []string // in the file, not expected
-	Misshapen  []Misshapen
-	BadType    []BadType
+	Misshapen  []string // with the shape in the file and the expected one
+	BadType    []string // with the type, which is no float
 }
 
 // Error returns the counts and the first names of each kind.
 func (m *Mismatch) Error() string {
+	const most = 3
 	var parts []string
-	part := func(what string, n int, name func(i int) string) {
-		const most = 3
-		if n == 0 {
-			return
-		}
-		var names []string
-		for i := range min(n, most) {
-			names = append(names, name(i))
-		}
+	for _, p := range []struct {
+		what  string
+		names []string
+	}{
+		{"missing", m.Missing}, {"unexpected", m.Unexpected}, {"of the wrong shape", m.Misshapen}, {"not floating-point", m.BadType},
+	} {
+		n, names := len(p.names), p.names
 		if n > most {
-			names = append(names, "...")
+			names = append(slices.Clone(names[:most]), "...")
 		}
-		parts = append(parts, fmt.Sprintf("%d %s (%s)", n, what, strings.Join(names, ", ")))
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s (%s)", n, p.what, strings.Join(names, ", ")))
+		}
 	}
-	part("missing", len(m.Missing), func(i int) string { return m.Missing[i] })
-	part("unexpected", len(m.Unexpected), func(i int) string { return printable(m.Unexpected[i]) })
-	part("of the wrong shape", len(m.Misshapen), func(i int) string {
-		s := m.Misshapen[i]
-		return fmt.Sprintf("%s %v instead of %v", s.Name, s.Got, s.Want)
-	})
-	part("not floating-point", len(m.BadType), func(i int) string {
-		return fmt.Sprintf("%s %v", m.BadType[i].Name, m.BadType[i].Got)
-	})
 	return "the tensors are not those of " + m.Network + ": " + strings.Join(parts, ", ")
 }
 
@@ -119,35 +102,29 @@ func (f *File) Check(network string, want []Want, allow func(name string) bool) 
 	found := 0
 	for i := range want {
 		w := &want[i]
-		names := w.names()
-		at := slices.IndexFunc(names, func(n string) bool { _, ok := f.entries[n]; return ok })
-		if at < 0 {
-			m.Missing = append(m.Missing, w.Name)
-			continue
-		}
-		name := names[at]
-		known[name] = true
-		e := f.entries[name]
+		name, e := f.lookup(w)
+		known[name] = name != ""
 		switch {
+		case name == "":
+			m.Missing = append(m.Missing, w.Name)
 		case !w.fits(e.shape):
-			m.Misshapen = append(m.Misshapen, Misshapen{name, slices.Clone(e.shape), slices.Clone(w.Shape)})
-		case e.dtype != tensor.F32 && e.dtype != tensor.F16 && e.dtype != tensor.BF16:
-			m.BadType = append(m.BadType, BadType{name, e.dtype})
+			m.Misshapen = append(m.Misshapen, fmt.Sprintf("%s %v instead of %v", name, e.shape, w.Shape))
+		case exponents[e.dtype] == 0: // no floats
+			m.BadType = append(m.BadType, fmt.Sprintf("%s %v", name, e.dtype))
 		default:
 			found++
 		}
 	}
 	for _, name := range f.names {
 		if !known[name] && (allow == nil || !allow(name)) {
-			m.Unexpected = append(m.Unexpected, name)
+			m.Unexpected = append(m.Unexpected, printable(name))
 		}
 	}
 	if len(m.Missing)+len(m.Unexpected)+len(m.Misshapen)+len(m.BadType) == 0 {
 		return nil
 	}
-	slices.Sort(m.Missing)
-	slices.Sort(m.Unexpected)
-	slices.SortFunc(m.Misshapen, func(a, b Misshapen) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(m.BadType, func(a, b BadType) int { return cmp.Compare(a.Name, b.Name) })
+	for _, list := range [][]string{m.Missing, m.Unexpected, m.Misshapen, m.BadType} {
+		slices.Sort(list)
+	}
 	return fault.Input.Wrap("check the checkpoint "+f.path, m, m.hint(found))
 }

@@ -76,37 +76,27 @@ func (f *File) scan(dtype tensor.DType, offset, n int64) (bad, first int64, err 
 	return bad, first, nil
 }
 
+// exponents are the bits of the exponent in the types of floats.
+var exponents = map[tensor.DType]uint32{tensor.F32: 0x7f800000, tensor.F16: 0x7c00, tensor.BF16: 0x7f80}
+
 // notFinite counts values whose exponent is all ones, and returns the index of the first.
 // It needs no alignment.
 func notFinite(dtype tensor.DType, b []byte) (count, first int64) {
-	width := dtype.Size()
-	exponent := uint32(0)
-	switch dtype {
-	case tensor.F32:
-		exponent = 0x7f800000
-	case tensor.F16:
-		exponent = 0x7c00
-	case tensor.BF16:
-		exponent = 0x7f80
-	default:
+	exponent, width := exponents[dtype], dtype.Size()
+	if exponent == 0 {
 		return 0, 0
 	}
-	note := func(i int) {
-		if count++; count == 1 {
-			first = int64(i)
+	for i := 0; i+width <= len(b); i += width {
+		var v uint32
+		if width == 4 {
+			v = binary.LittleEndian.Uint32(b[i:])
+		} else {
+			v = uint32(binary.LittleEndian.Uint16(b[i:]))
 		}
-	}
-	if width == 4 {
-		for i := 0; i+4 <= len(b); i += 4 {
-			if binary.LittleEndian.Uint32(b[i:])&exponent == exponent {
-				note(i / 4)
+		if v&exponent == exponent {
+			if count++; count == 1 {
+				first = int64(i / width)
 			}
-		}
-		return count, first
-	}
-	for i := 0; i+2 <= len(b); i += 2 {
-		if uint32(binary.LittleEndian.Uint16(b[i:]))&exponent == exponent {
-			note(i / 2)
 		}
 	}
 	return count, first

@@ -1,10 +1,12 @@
 package checkpoint
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 )
 
 // The values of a pickle, in addition to nil, bool, int64, float64 and string.
@@ -21,7 +23,7 @@ type (
 	global string
 	// storage is a persistent id: the bytes that tensors are views of.
 	storage struct {
-		class string // "torch.FloatStorage"
+		class global // "torch.FloatStorage"
 		key   string // of the member data/<key>
 		numel int64
 	}
@@ -38,6 +40,7 @@ type (
 type unpickler struct {
 	in    []byte
 	pos   int
+	err   error // the first; after it, what is read or popped is meaningless
 	stack []any
 	marks []int // positions of marks on the stack
 	memo  map[uint64]any
@@ -47,28 +50,30 @@ type unpickler struct {
 var (
 	errPickleEnd   = errors.New("ends in the middle")
 	errPickleStack = errors.New("takes more values from the stack than it has")
+	errNoContainer = errors.New("adds items to something that is neither list nor dict")
 )
 
 // unpickle reads one pickle and returns its value.
 func unpickle(in []byte) (any, error) {
 	u := &unpickler{in: in, memo: map[uint64]any{}}
 	for range maxOps {
-		op, err := u.byte()
-		if err != nil {
-			return nil, err
+		if u.pos == len(in) {
+			return nil, errPickleEnd
 		}
+		at, op := u.pos, in[u.pos]
+		u.pos++
 		if op == '.' {
 			if len(u.stack) != 1 || len(u.marks) != 0 {
 				return nil, errors.New("stops with more or less than one value")
 			}
 			return u.stack[0], nil
 		}
-		at := u.pos - 1
-		if err := u.step(op); err != nil {
-			if _, ok := errors.AsType[*refusal](err); ok {
-				return nil, err
-			}
-			return nil, fmt.Errorf("%w (opcode %#02x at byte %d)", err, op, at)
+		u.step(op)
+		if _, ok := errors.AsType[*refusal](u.err); ok {
+			return nil, u.err
+		}
+		if u.err != nil {
+			return nil, fmt.Errorf("%w (opcode %#02x at byte %d)", u.err, op, at)
 		}
 		if len(u.stack) > maxStack || len(u.marks) > maxMarks || len(u.memo) > maxMemo {
 			return nil, errors.New("has too many values or is nested too deeply")
@@ -77,71 +82,67 @@ func unpickle(in []byte) (any, error) {
 	return nil, fmt.Errorf("has more than %d opcodes", maxOps)
 }
 
-func (u *unpickler) byte() (byte, error) {
-	b, err := u.take(1)
-	if err != nil {
-		return 0, err
+// fail keeps the first error.
+func (u *unpickler) fail(err error) {
+	if u.err == nil {
+		u.err = err
 	}
-	return b[0], nil
 }
 
 // take returns the next n bytes of the input.
-func (u *unpickler) take(n uint64) ([]byte, error) {
+func (u *unpickler) take(n uint64) []byte {
 	if n > uint64(len(u.in)-u.pos) {
-		return nil, errPickleEnd
+		u.fail(errPickleEnd)
+		return nil
 	}
 	b := u.in[u.pos : u.pos+int(n)]
 	u.pos += int(n)
-	return b, nil
+	return b
 }
 
 // uint reads an unsigned number of n <= 8 bytes.
-func (u *unpickler) uint(n int) (uint64, error) {
-	b, err := u.take(uint64(n))
+func (u *unpickler) uint(n uint64) uint64 {
 	var word [8]byte
-	copy(word[:], b)
-	return binary.LittleEndian.Uint64(word[:]), err
+	copy(word[:], u.take(n))
+	return binary.LittleEndian.Uint64(word[:])
 }
 
 // sized reads a length of n bytes, and then that number of bytes.
-func (u *unpickler) sized(n int) ([]byte, error) {
-	length, err := u.uint(n)
-	if err != nil {
-		return nil, err
-	}
-	return u.take(length)
-}
+func (u *unpickler) sized(n uint64) []byte { return u.take(u.uint(n)) }
 
 // line reads up to a newline.
-func (u *unpickler) line() (string, error) {
-	for i := u.pos; i < len(u.in); i++ {
-		if u.in[i] == '\n' {
-			s := string(u.in[u.pos:i])
-			u.pos = i + 1
-			return s, nil
-		}
+func (u *unpickler) line() string {
+	line, _, ok := bytes.Cut(u.in[u.pos:], []byte("\n"))
+	if !ok {
+		u.fail(errPickleEnd)
 	}
-	return "", errPickleEnd
+	u.take(uint64(len(line)) + 1)
+	return string(line)
+}
+
+// long reads a length of n bytes, and then a number in two's complement of that length.
+func (u *unpickler) long(n uint64) int64 {
+	b := u.sized(n)
+	if len(b) > 8 {
+		u.fail(errors.New("holds an integer of more than 64 bits"))
+	}
+	var word [8]byte
+	if len(b) > 0 && b[len(b)-1] >= 0x80 { // extend the sign
+		word = [8]byte{255, 255, 255, 255, 255, 255, 255, 255}
+	}
+	copy(word[:], b)
+	return int64(binary.LittleEndian.Uint64(word[:]))
 }
 
 func (u *unpickler) push(v any) { u.stack = append(u.stack, v) }
 
-// pop removes the top value, which must be above the last mark.
-func (u *unpickler) pop() (any, error) {
-	if len(u.stack) == u.floor() {
-		return nil, errPickleStack
-	}
-	v := u.stack[len(u.stack)-1]
-	u.stack = u.stack[:len(u.stack)-1]
-	return v, nil
-}
+func (u *unpickler) pop() any { return u.popN(1)[0] }
 
 // top returns the top value without removing it.
-func (u *unpickler) top() (any, error) {
-	if len(u.stack) == u.floor() {
-		return nil, errPickleStack
-	}
-	return u.stack[len(u.stack)-1], nil
+func (u *unpickler) top() any {
+	v := u.pop()
+	u.push(v)
+	return v
 }
 
 // floor returns the height of the stack at the last mark.
@@ -153,211 +154,165 @@ func (u *unpickler) floor() int {
 }
 
 // popMark removes all values above the last mark, and the mark.
-func (u *unpickler) popMark() (tuple, error) {
+func (u *unpickler) popMark() tuple {
 	if len(u.marks) == 0 {
-		return nil, errors.New("has no mark where one is needed")
+		u.fail(errors.New("has no mark where one is needed"))
+		return nil
 	}
-	from := u.floor()
+	items := u.popN(len(u.stack) - u.floor())
 	u.marks = u.marks[:len(u.marks)-1]
-	items := append(tuple(nil), u.stack[from:]...)
-	u.stack = u.stack[:from]
-	return items, nil
+	return items
 }
 
-// popN removes n values.
-func (u *unpickler) popN(n int) (tuple, error) {
-	if len(u.stack)-n < u.floor() {
-		return nil, errPickleStack
-	}
+// popN removes n values, which must be above the last mark.
+func (u *unpickler) popN(n int) tuple {
 	from := len(u.stack) - n
+	if from < u.floor() {
+		u.fail(errPickleStack)
+		return make(tuple, n)
+	}
 	items := append(tuple(nil), u.stack[from:]...)
 	u.stack = u.stack[:from]
-	return items, nil
+	return items
 }
 
-// step executes one opcode. The letters are those of Python's pickletools.
-func (u *unpickler) step(op byte) error {
-	switch op {
+// step executes one opcode.
+func (u *unpickler) step(op byte) {
+	switch op { // the names are those of Python's pickletools
 	case 0x80: // PROTO
-		version, err := u.byte()
-		if err == nil && (version < 2 || version > 5) {
-			err = fmt.Errorf("has protocol %d, and 2 to 5 are supported", version)
+		if version := u.uint(1); version < 2 || version > 5 {
+			u.fail(fmt.Errorf("has protocol %d, and 2 to 5 are supported", version))
 		}
-		return err
 	case 0x95: // FRAME
-		_, err := u.uint(8)
-		return err
-	case '(':
+		u.take(8)
+	case '(': // MARK
 		u.marks = append(u.marks, len(u.stack))
-		return nil
-	case '0': // POP
-		if n := len(u.marks); n > 0 && u.marks[n-1] == len(u.stack) {
-			u.marks = u.marks[:n-1]
-			return nil
+	case '0': // POP, also of a mark
+		if len(u.marks) > 0 && u.floor() == len(u.stack) {
+			u.popMark()
+		} else {
+			u.pop()
 		}
-		_, err := u.pop()
-		return err
 	case '1': // POP_MARK
-		_, err := u.popMark()
-		return err
+		u.popMark()
 	case '2': // DUP
-		v, err := u.top()
-		return u.pushed(v, err)
-	case 'N':
-		return u.pushed(nil, nil)
+		u.push(u.top())
+
+	case 'N': // NONE
+		u.push(nil)
 	case 0x88, 0x89: // NEWTRUE, NEWFALSE
-		return u.pushed(op == 0x88, nil)
-	case 'K', 'M', 'J', 0x8a, 0x8b, 'G':
-		return u.pushed(u.number(op))
-	case 'X', 0x8c, 0x8d, 'U', 'T', 'C', 'B', 0x8e:
-		return u.pushed(u.text(op))
-	case 'q', 'r', 0x94, 'h', 'j':
-		return u.memorise(op)
-	case ')', 0x85, 0x86, 0x87, 't', ']', 'l', '}', 'd', 'a', 'e', 's', 'u':
-		return u.container(op)
-	case 'c', 0x93, 'R', 0x81, 'b', 'Q':
-		return u.object(op)
-	}
-	return errors.New("holds an opcode that is not supported")
-}
+		u.push(op == 0x88)
+	case 'K': // BININT1
+		u.push(int64(u.uint(1)))
+	case 'M': // BININT2
+		u.push(int64(u.uint(2)))
+	case 'J': // BININT
+		u.push(int64(int32(u.uint(4))))
+	case 0x8a: // LONG1
+		u.push(u.long(1))
+	case 0x8b: // LONG4
+		u.push(u.long(4))
+	case 'G': // BINFLOAT, big-endian
+		u.push(math.Float64frombits(bits.ReverseBytes64(u.uint(8))))
+	case 0x8c, 'U': // SHORT_BINUNICODE, SHORT_BINSTRING
+		u.push(string(u.sized(1)))
+	case 'X', 'T': // BINUNICODE, BINSTRING
+		u.push(string(u.sized(4)))
+	case 0x8d: // BINUNICODE8
+		u.push(string(u.sized(8)))
+	case 'C': // SHORT_BINBYTES
+		u.push(bytesValue(u.sized(1)))
+	case 'B': // BINBYTES
+		u.push(bytesValue(u.sized(4)))
+	case 0x8e: // BINBYTES8
+		u.push(bytesValue(u.sized(8)))
 
-// pushed pushes v unless there is an error.
-func (u *unpickler) pushed(v any, err error) error {
-	if err == nil {
-		u.push(v)
-	}
-	return err
-}
+	case 'q': // BINPUT
+		u.memo[u.uint(1)] = u.top()
+	case 'r': // LONG_BINPUT
+		u.memo[u.uint(4)] = u.top()
+	case 0x94: // MEMOIZE
+		u.memo[uint64(len(u.memo))] = u.top()
+	case 'h': // BINGET
+		u.recall(u.uint(1))
+	case 'j': // LONG_BINGET
+		u.recall(u.uint(4))
 
-// number reads BININT1, BININT2, BININT, LONG1, LONG4 or BINFLOAT.
-func (u *unpickler) number(op byte) (any, error) {
-	switch op {
-	case 'K':
-		n, err := u.uint(1)
-		return int64(n), err
-	case 'M':
-		n, err := u.uint(2)
-		return int64(n), err
-	case 'J':
-		n, err := u.uint(4)
-		return int64(int32(uint32(n))), err
-	case 'G':
-		b, err := u.take(8)
-		if err != nil {
-			return nil, err
-		}
-		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
-	}
-	width := 1
-	if op == 0x8b {
-		width = 4
-	}
-	b, err := u.sized(width)
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > 8 {
-		return nil, errors.New("holds an integer of more than 64 bits")
-	}
-	var word [8]byte
-	if len(b) > 0 && b[len(b)-1] >= 0x80 { // two's complement: extend the sign
-		word = [8]byte{255, 255, 255, 255, 255, 255, 255, 255}
-	}
-	copy(word[:], b)
-	return int64(binary.LittleEndian.Uint64(word[:])), nil
-}
-
-// text reads a string or bytes. Python 2's strings count as strings.
-func (u *unpickler) text(op byte) (any, error) {
-	width := 4
-	switch op {
-	case 0x8c, 'U', 'C':
-		width = 1
-	case 0x8d, 0x8e:
-		width = 8
-	}
-	b, err := u.sized(width)
-	if err != nil {
-		return nil, err
-	}
-	if op == 'B' || op == 'C' || op == 0x8e {
-		return bytesValue(b), nil
-	}
-	return string(b), nil
-}
-
-// memorise reads BINPUT, LONG_BINPUT, MEMOIZE, BINGET or LONG_BINGET.
-func (u *unpickler) memorise(op byte) error {
-	key, err := uint64(len(u.memo)), error(nil)
-	switch op {
-	case 'q', 'h':
-		key, err = u.uint(1)
-	case 'r', 'j':
-		key, err = u.uint(4)
-	}
-	if err != nil {
-		return err
-	}
-	if op == 'h' || op == 'j' {
-		v, ok := u.memo[key]
-		if !ok {
-			return fmt.Errorf("recalls value %d, which was never stored", key)
-		}
-		u.push(v)
-		return nil
-	}
-	v, err := u.top()
-	if err == nil {
-		u.memo[key] = v
-	}
-	return err
-}
-
-// container builds or extends a tuple, list or dict.
-func (u *unpickler) container(op byte) error {
-	var items tuple
-	var err error
-	switch op {
+	case ')': // EMPTY_TUPLE
+		u.push(tuple(nil))
 	case 0x85, 0x86, 0x87: // TUPLE1 to TUPLE3
-		items, err = u.popN(int(op-0x85) + 1)
+		u.push(u.popN(int(op-0x85) + 1))
+	case 't': // TUPLE
+		u.push(u.popMark())
+	case ']': // EMPTY_LIST
+		u.push(&list{})
+	case 'l': // LIST
+		u.push(&list{u.popMark()})
 	case 'a': // APPEND
-		items, err = u.popN(1)
+		u.appendItems(u.popN(1))
+	case 'e': // APPENDS
+		u.appendItems(u.popMark())
+	case '}': // EMPTY_DICT
+		u.push(&dict{})
+	case 'd': // DICT
+		items := u.popMark()
+		u.push(&dict{})
+		u.setItems(items)
 	case 's': // SETITEM
-		items, err = u.popN(2)
-	case 't', 'l', 'd', 'e', 'u':
-		items, err = u.popMark()
+		u.setItems(u.popN(2))
+	case 'u': // SETITEMS
+		u.setItems(u.popMark())
+
+	case 'c': // GLOBAL
+		u.push(u.findGlobal(u.line(), u.line()))
+	case 0x93: // STACK_GLOBAL
+		wrong := errors.New("has a name of a global that is not a string")
+		name := u.popN(2)
+		u.push(u.findGlobal(as[string](u, name[0], wrong), as[string](u, name[1], wrong)))
+	case 'R', 0x81: // REDUCE, NEWOBJ
+		wrong := errors.New("calls something that is not a function, or without a tuple of arguments")
+		call := u.popN(2)
+		u.push(u.reduce(as[global](u, call[0], wrong), as[tuple](u, call[1], wrong)))
+	case 'b': // BUILD: attributes, such as a state dict's _metadata, are not weights
+		u.pop()
+		as[*dict](u, u.top(), errors.New("sets attributes of something that is not a dict"))
+	case 'Q': // BINPERSID
+		u.push(u.newStorage(u.pop()))
+	default:
+		u.fail(errors.New("holds an opcode that is not supported"))
 	}
-	if err != nil {
-		return err
+}
+
+// as returns v if it has the type T. Otherwise it fails with the error wrong.
+func as[T any](u *unpickler, v any, wrong error) T {
+	t, ok := v.(T)
+	if !ok {
+		u.fail(wrong)
 	}
-	switch op {
-	case ')', 0x85, 0x86, 0x87, 't':
-		u.push(items)
-		return nil
-	case ']', 'l':
-		u.push(&list{items})
-		return nil
-	case '}', 'd':
-		d := &dict{}
-		u.push(d)
-		return d.set(items)
+	return t
+}
+
+// recall pushes a value of the memo.
+func (u *unpickler) recall(key uint64) {
+	v, ok := u.memo[key]
+	if !ok {
+		u.fail(fmt.Errorf("recalls value %d, which was never stored", key))
 	}
-	target, err := u.top()
-	if err != nil {
-		return err
+	u.push(v)
+}
+
+// appendItems adds items to the list at the top of the stack.
+func (u *unpickler) appendItems(items tuple) {
+	if l := as[*list](u, u.top(), errNoContainer); l != nil {
+		l.items = append(l.items, items...)
 	}
-	switch target := target.(type) {
-	case *list:
-		if op == 'a' || op == 'e' {
-			target.items = append(target.items, items...)
-			return nil
-		}
-	case *dict:
-		if op == 's' || op == 'u' {
-			return target.set(items)
-		}
+}
+
+// setItems sets pairs of keys and values in the dict at the top of the stack.
+func (u *unpickler) setItems(pairs tuple) {
+	if d := as[*dict](u, u.top(), errNoContainer); d != nil {
+		u.fail(d.set(pairs))
 	}
-	return errors.New("adds items to something that is neither list nor dict")
 }
 
 // set sets pairs of keys and values. A key that is set again keeps its position.

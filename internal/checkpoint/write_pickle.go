@@ -3,9 +3,7 @@ package checkpoint
 import (
 	"encoding/binary"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -19,35 +17,27 @@ type pickler struct{ b []byte }
 func torchPickle(top []Entry, stateKey string, specs []Spec) ([]byte, error) {
 	p := &pickler{b: []byte("\x80\x02")}
 	seen := map[string]bool{}
+	if stateKey != "" {
+		seen[stateKey] = true
+		p.raw("}(")
+	} else {
+		for _, s := range specs {
+			seen[s.Name] = true
+		}
+		p.orderedDict()
+	}
 	for _, e := range top {
 		if seen[e.Key] {
 			return nil, fmt.Errorf("checkpoint: key %s occurs twice", quote(e.Key))
 		}
 		seen[e.Key] = true
-	}
-	if stateKey == "" {
-		for _, s := range specs {
-			if seen[s.Name] {
-				return nil, fmt.Errorf("checkpoint: %s is both a tensor and a scalar", quote(s.Name))
-			}
-		}
-		p.global("collections", "OrderedDict")
-		p.raw(")R(")
-	} else {
-		if seen[stateKey] {
-			return nil, fmt.Errorf("checkpoint: key %s occurs twice", quote(stateKey))
-		}
-		p.raw("}(")
-	}
-	for _, e := range top {
 		if err := p.entry(e); err != nil {
 			return nil, err
 		}
 	}
 	if stateKey != "" {
 		p.text(stateKey)
-		p.global("collections", "OrderedDict")
-		p.raw(")R(")
+		p.orderedDict()
 	}
 	for i := range specs {
 		p.text(specs[i].Name)
@@ -66,6 +56,12 @@ func torchPickle(top []Entry, stateKey string, specs []Spec) ([]byte, error) {
 func (p *pickler) raw(opcodes string) { p.b = append(p.b, opcodes...) }
 
 func (p *pickler) global(module, name string) { p.raw("c" + module + "\n" + name + "\n") }
+
+// orderedDict begins an OrderedDict; its items and SETITEMS follow.
+func (p *pickler) orderedDict() {
+	p.global("collections", "OrderedDict")
+	p.raw(")R(")
+}
 
 func (p *pickler) text(s string) {
 	p.b = binary.LittleEndian.AppendUint32(append(p.b, 'X'), uint32(len(s)))
@@ -86,20 +82,11 @@ func (p *pickler) entry(e Entry) error {
 		return fmt.Errorf("checkpoint: %s cannot be a key: it must have at most %d bytes of UTF-8", quote(e.Key), maxKey)
 	}
 	p.text(e.Key)
-	return p.value(e.Key, e.Value)
-}
-
-// value writes the value of a key.
-func (p *pickler) value(key string, value any) error {
-	switch v := value.(type) {
+	switch v := e.Value.(type) {
 	case nil:
 		p.raw("N")
 	case bool:
-		if v {
-			p.raw("\x88")
-		} else {
-			p.raw("\x89")
-		}
+		p.raw(map[bool]string{true: "\x88", false: "\x89"}[v])
 	case int:
 		p.integer(int64(v))
 	case int64:
@@ -116,14 +103,8 @@ func (p *pickler) value(key string, value any) error {
 			}
 		}
 		p.raw("u")
-	case map[string]any:
-		var entries []Entry
-		for _, k := range slices.Sorted(maps.Keys(v)) {
-			entries = append(entries, Entry{k, v[k]})
-		}
-		return p.value(key, entries)
 	default:
-		return fmt.Errorf("checkpoint: a %T cannot be written under the key %s", v, quote(key))
+		return fmt.Errorf("checkpoint: a %T cannot be written under the key %s", v, quote(e.Key))
 	}
 	return nil
 }

@@ -46,7 +46,7 @@ func fillSample(i int, w io.Writer) error {
 
 var sampleTop = []Entry{
 	{"global_step", 123}, {"lr", 1e-5}, {"best", true}, {"big", int64(-1) << 40}, {"none", nil},
-	{"dims", map[string]any{"n_mels": 80, "inner": []Entry{{"name", "tiny"}}}},
+	{"dims", []Entry{{"inner", []Entry{{"name", "tiny"}}}, {"n_mels", 80}}},
 }
 
 func torchSample(t testing.TB, stateKey string) []byte {

@@ -10,8 +10,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// Entry is a key of a dict and its value: nil, bool, int, int64, float64, string, []Entry or
-// map[string]any (a nested dict, sorted by key).
+// Entry is a key of a dict and its value: nil, bool, int, int64, float64, string or
+// []Entry (a nested dict).
 type Entry struct {
 	Key   string
 	Value any
