@@ -1,5 +1,5 @@
-// Command exactness makes docs/exactness.md out of what the golden tests
-// measured: make exactness.
+// Command exactness makes docs/exactness.md from the measurements of the golden tests. Use
+// it through the Makefile: make exactness.
 package main
 
 import (
@@ -55,10 +55,11 @@ func run(args []string) error {
 		rows = append(rows, m)
 	}
 	if len(rows) == 0 {
-		return fmt.Errorf("%s holds no measurements", args[0])
+		return fmt.Errorf("%s has no measurements", args[0])
 	}
+	order := map[string]int{golden.PSNR: 1} // comparisons in float32 come first
 	slices.SortStableFunc(rows, func(a, b golden.Measurement) int {
-		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.Module, b.Module), cmp.Compare(a.Case, b.Case), cmp.Compare(a.Backend, b.Backend))
+		return cmp.Or(cmp.Compare(order[a.Measure], order[b.Measure]), cmp.Compare(a.Module, b.Module), cmp.Compare(a.Case, b.Case), cmp.Compare(a.Backend, b.Backend))
 	})
 	rows = slices.CompactFunc(rows, func(a, b golden.Measurement) bool {
 		a.Value, b.Value = 0, 0
@@ -70,12 +71,4 @@ func run(args []string) error {
 		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %.3g | %.3g |\n", m.Module, m.Case, m.Backend, m.Precision, m.Measure, m.Value, m.Limit)
 	}
 	return out.Flush()
-}
-
-// order puts the comparisons in float32 first.
-func order(m golden.Measurement) int {
-	if m.Measure == golden.PSNR {
-		return 1
-	}
-	return 0
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// findRegions finds the region that the engine generates in each frame of the
-// clip's first window.
+// findRegions finds the region that the engine generates in each frame of the first
+// window of the clip.
 func (l *ladder) findRegions(ctx context.Context) error {
 	nets, err := runtimes.Open(ctx, l.Backend)
 	if err != nil {
@@ -30,8 +30,8 @@ func (l *ladder) findRegions(ctx context.Context) error {
 	return err
 }
 
-// psnr compares the generated region of two outputs over the frames of one
-// window: luma, in dB. exact is true if no sample of any plane differs.
+// psnr compares the luma of the generated region in two outputs over the frames of one
+// window, in dB. exact reports whether all samples of all planes are equal.
 func (l *ladder) psnr(ctx context.Context, base, out string) (db float64, exact bool, err error) {
 	var sides [2]*media.VideoSource
 	var frames [2]*frame.Frame
@@ -48,7 +48,7 @@ func (l *ladder) psnr(ctx context.Context, base, out string) (db float64, exact 
 	for n, region := range l.regions {
 		for i, path := range paths {
 			if err := sides[i].Read(frames[i]); errors.Is(err, io.EOF) {
-				return 0, false, fault.Internal.New("compare "+path, fmt.Sprintf("it ends after %d frames of %d", n, l.Frames))
+				return 0, false, fault.Internal.New("compare "+path, fmt.Sprintf("it ends after %d of %d frames", n, l.Frames))
 			} else if err != nil {
 				return 0, false, err
 			}

@@ -1,8 +1,8 @@
 package ladder
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,7 +13,7 @@ import (
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// LoopResult is what the original's loop took in PyTorch. Memory is in bytes.
+// LoopResult is the time and memory of the original's loop in PyTorch. Memory is in bytes.
 type LoopResult struct {
 	Peer          string    `json:"peer"`
 	Version       string    `json:"version"`
@@ -24,47 +24,37 @@ type LoopResult struct {
 	StepSeconds   []float64 `json:"step_seconds"`
 	Median        float64   `json:"median_step_seconds"`
 	Steps         int       `json:"window_steps"`
-	Seconds       float64   `json:"seconds_per_window"` // the median step's, so many times
+	Seconds       float64   `json:"seconds_per_window"` // all steps at the median time of one
 	PeakRSS       int64     `json:"peak_rss_bytes"`
 	AnonymousPeak int64     `json:"peak_rss_anon_bytes"`
 }
 
-// loop times the original's loop, unless the work folder has it.
+// loop measures the original's loop, unless the work folder has its result.
 func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
-	threads := l.Threads
-	if threads == 0 {
-		threads = runtime.NumCPU()
-	}
 	args := []string{"--checkpoint", l.unet, "--steps", strconv.Itoa(l.Steps), "--steps-measured", strconv.Itoa(l.PeerSteps),
-		"--frames", strconv.Itoa(l.Frames), "--latent", strconv.Itoa(l.Resolution / latentFactor), "--threads", strconv.Itoa(threads)}
+		"--frames", strconv.Itoa(l.Frames), "--latent", strconv.Itoa(l.Resolution / latentFactor), "--threads", strconv.Itoa(cmp.Or(l.Threads, runtime.NumCPU()))}
 	text := ""
 	for _, name := range []string{lab.LoopScript, lab.TorchScript, "measure.py"} {
 		b, err := os.ReadFile(filepath.Join(l.PeerScripts, name))
 		if err != nil {
-			return nil, fault.Missing.Wrap("read the peer "+l.PeerScripts, err, "set `peer_scripts` to the folder tools/bench/peers")
+			return nil, fault.Missing.Wrap("read the scripts in "+l.PeerScripts, err, "set `peer_scripts` to the folder tools/bench/peers")
 		}
 		text += string(b)
 	}
-	var kept struct {
-		Key  string      `json:"key"`
-		Loop *LoopResult `json:"loop"`
-	}
-	path, key := filepath.Join(l.Work, "loop.json"), textSum(append([]string{l.sum, l.Peers, text}, args...)...)
-	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &kept) == nil && kept.Key == key && kept.Loop != nil {
-		return kept.Loop, nil
-	}
-	l.Progress(fmt.Sprintf("PyTorch: %d of %d steps", l.PeerSteps+1, l.Steps))
-	r := &LoopResult{}
-	if err := l.Peer.Run(ctx, r, lab.LoopScript, args...); err != nil {
-		return nil, err
-	}
-	if r.Seconds <= 0 {
-		return nil, fault.Internal.New("read the result of "+lab.LoopScript, "it has no times")
-	}
-	l.Progress(fmt.Sprintf("PyTorch: %.2f s per window", r.Seconds))
-	kept.Key, kept.Loop = key, r
-	return r, keep(path, kept)
+	path := filepath.Join(l.Work, "loop.json")
+	return cached(path, path, textSum(append([]string{l.sum, l.Peers, text}, args...)...), func() (*LoopResult, error) {
+		l.progress(fmt.Sprintf("PyTorch: %d of %d steps", l.PeerSteps+1, l.Steps))
+		r := &LoopResult{}
+		if err := l.Peer.Run(ctx, r, lab.LoopScript, args...); err != nil {
+			return nil, err
+		}
+		if r.Seconds <= 0 {
+			return nil, fault.Internal.New("read the result of "+lab.LoopScript, "it has no times")
+		}
+		l.progress(fmt.Sprintf("PyTorch: %.2f s per window", r.Seconds))
+		return r, nil
+	})
 }
 
-// latentFactor is the width of a latent in pixels, in the published VAE.
+// latentFactor is the width of a latent of the published VAE, in pixels.
 const latentFactor = 8

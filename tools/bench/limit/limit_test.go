@@ -36,7 +36,7 @@ func TestFigures(t *testing.T) {
 		"anonymous memory": func(r *Report) { r.Jobs[0].Samples = 0 },
 		"swap":             func(r *Report) { r.Jobs[0].Swap = 1 },
 		"300 B, exit code": func(r *Report) { r.Refused.ExitCode = 0 },
-		"refused within":   func(r *Report) { r.Refused.Elapsed = 31 },
+		"failed after":     func(r *Report) { r.Refused.Elapsed = 31 },
 	} {
 		refused := *r.Refused
 		bad := &Report{Jobs: []Result{good}, Refused: &refused}
@@ -65,12 +65,13 @@ func TestMeasure(t *testing.T) {
 	}
 	program, models, runs := labtest.Setup(t)
 	var groups []string
-	o := Options{Binary: lab.Binary{Program: program}, Models: models, Limits: []Size{512 << 20}, Frames: 3, Steps: 2, Progress: func(line string) {
+	o := Options{Binary: lab.Binary{Program: program}, Models: models, Limits: []Size{512 << 20}, Frames: 3, Steps: 2}
+	progress := func(line string) {
 		if _, dir, ok := strings.Cut(line, ": in "); ok {
 			groups = append(groups, dir)
 		}
-	}}
-	r, err := Measure(t.Context(), o)
+	}
+	r, err := o.Measure(t.Context(), progress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,14 +85,14 @@ func TestMeasure(t *testing.T) {
 
 	none := o
 	none.Models = "nowhere"
-	if _, err := Measure(t.Context(), none); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "nowhere") {
+	if _, err := none.Measure(t.Context(), progress); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("without checkpoints: %v", err)
 	}
 
 	// A job that fails is a result; its exit code and its message are kept.
 	t.Setenv(labtest.Broken, "none")
 	o.Limits, o.TooSmall = nil, 256<<20
-	r, err = Measure(t.Context(), o)
+	r, err = o.Measure(t.Context(), progress)
 	if err != nil {
 		t.Fatal(err)
 	}
