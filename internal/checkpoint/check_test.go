@@ -140,7 +140,7 @@ func TestFinite(t *testing.T) {
 	g := open(t, torchSample(t, ""))
 	total := int64(0)
 	for i := range sample {
-		total += sample[i].size()
+		total += sample[i].Size()
 	}
 	last := int64(0)
 	err = g.Finite(t.Context(), func(done, of int64) {

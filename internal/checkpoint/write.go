@@ -20,8 +20,8 @@ type Spec struct {
 	Shape []int
 }
 
-// size returns the length of the tensor in bytes.
-func (s *Spec) size() int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
+// Size returns the length of the tensor in bytes.
+func (s *Spec) Size() int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
 
 // checkSpecs returns an error for tensors that this package could not read.
 func checkSpecs(specs []Spec) error {
@@ -70,7 +70,7 @@ func (e *exactly) Write(p []byte) (int, error) {
 
 // writeTensor calls fill to write the i-th tensor and checks its length.
 func writeTensor(w io.Writer, s *Spec, i int, fill func(i int, w io.Writer) error) error {
-	e := &exactly{w, s.size()}
+	e := &exactly{w, s.Size()}
 	if err := fill(i, e); err != nil {
 		return fmt.Errorf("tensor %s: %w", quote(s.Name), err)
 	}
@@ -133,8 +133,8 @@ func safetensorsHeader(meta map[string]string, specs []Spec, order []int) ([]byt
 			DType   string   `json:"dtype"`
 			Shape   []int    `json:"shape"`
 			Offsets [2]int64 `json:"data_offsets"`
-		}{strings.ToUpper(s.DType.String()), append([]int{}, s.Shape...), [2]int64{offset, offset + s.size()}})
-		offset += s.size()
+		}{strings.ToUpper(s.DType.String()), append([]int{}, s.Shape...), [2]int64{offset, offset + s.Size()}})
+		offset += s.Size()
 	}
 	b = append(b, '}')
 	for len(b)%8 != 0 {

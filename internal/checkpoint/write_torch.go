@@ -50,7 +50,7 @@ func WriteTorch(w io.Writer, top []Entry, stateKey string, specs []Spec, fill fu
 		}
 	}
 	for i := range specs {
-		member, err := out.create("data/"+strconv.Itoa(i), specs[i].size())
+		member, err := out.create("data/"+strconv.Itoa(i), specs[i].Size())
 		if err != nil {
 			return err
 		}

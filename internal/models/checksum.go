@@ -44,9 +44,8 @@ func recall(path string, st fs.FileInfo) (sum string, ok bool) {
 	if err != nil {
 		return "", false
 	}
-	data, err := os.ReadFile(note)
 	var r remembered
-	if err != nil || json.Unmarshal(data, &r) != nil || r.Path != abs || r.Size != st.Size() || !r.Modified.Equal(st.ModTime()) {
+	if readJSON(note, &r) != nil || r.Path != abs || r.Size != st.Size() || !r.Modified.Equal(st.ModTime()) {
 		return "", false
 	}
 	return r.SHA256, isSum(r.SHA256)
@@ -86,28 +85,31 @@ func hashFile(ctx context.Context, path string, progress func(done int64)) (stri
 		return "", readFault(path, err)
 	}
 	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for done := int64(0); ; {
-		if err := ctx.Err(); err != nil {
-			return "", fault.Cancelled.Wrap("check "+path, err)
-		}
-		n, err := f.Read(buf)
-		h.Write(buf[:n])
-		if done += int64(n); progress != nil {
-			progress(done)
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return "", readFault(path, err)
-		}
+	_, err = io.CopyBuffer(io.MultiWriter(h, &counter{progress: progress}), disk.Reader(ctx, f), make([]byte, 1<<20))
+	if err != nil && ctx.Err() != nil {
+		return "", fault.Cancelled.Wrap("check "+path, err)
+	}
+	if err != nil {
+		return "", readFault(path, err)
 	}
 	sum := hex.EncodeToString(h.Sum(nil))
 	if after, err := f.Stat(); err == nil && after.Size() == st.Size() && after.ModTime().Equal(st.ModTime()) {
 		remember(path, st, sum)
 	}
 	return sum, nil
+}
+
+// counter counts the bytes that are written to it. progress may be nil.
+type counter struct {
+	done     int64
+	progress func(done int64)
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	if c.done += int64(len(b)); c.progress != nil {
+		c.progress(c.done)
+	}
+	return len(b), nil
 }
 
 func readFault(path string, err error) error {

@@ -33,7 +33,6 @@ var versionFolders = []string{"latentsync-1.6", "latentsync-1.5"}
 
 // Set is a complete set of checkpoints.
 type Set struct {
-	Dir                string  // the folder with the UNet
 	UNet, Whisper, VAE string  // paths
 	Version            Version // as far as it is known without reading the UNet; see Identify
 }
@@ -48,19 +47,16 @@ func Find(dir string) (Set, error) {
 	if len(missing) == 0 {
 		return s, nil
 	}
-	what := map[Kind]string{UNet: "the UNet (" + places[UNet][0] + ")", Whisper: "Whisper (" + places[Whisper][0] + ")", VAE: "the VAE (" + places[VAE][0] + ")"}
-	var names []string
+	var names, pull []string
 	for _, k := range missing {
-		names = append(names, what[k])
+		name := map[Kind]string{UNet: "the UNet", Whisper: "Whisper", VAE: "the VAE"}[k]
+		names = append(names, name+" ("+places[k][0]+")")
+		pull = append(pull, "lipstream models pull "+string(k))
 	}
-	pull := version16 // with all others
-	if !slices.Contains(missing, UNet) {
-		pull = string(missing[0])
-		for _, k := range missing[1:] {
-			pull += " && lipstream models pull " + string(k)
-		}
+	if missing[0] == UNet {
+		pull = []string{"lipstream models pull " + version16} // with the others
 	}
-	return s, fault.Missing.New("find the checkpoints of LatentSync in "+dir, "missing: "+strings.Join(names, ", "), "run: lipstream models pull "+pull)
+	return s, fault.Missing.New("find the checkpoints of LatentSync in "+dir, "missing: "+strings.Join(names, ", "), "run: "+strings.Join(pull, " && "))
 }
 
 // Installed reports whether Find finds a complete set.
@@ -70,54 +66,44 @@ func Installed(dir string) bool {
 }
 
 func find(dir string) (s Set, missing []Kind) {
-	s.Dir = dir
-	for _, d := range append([]string{dir}, below(dir)...) {
-		if s.UNet = first(d, UNet); s.UNet != "" {
-			s.Dir = d
-			break
+	s.UNet = first(UNet, withVersions(dir)...)
+	var shared []string
+	if s.UNet != "" {
+		shared = append(shared, filepath.Dir(s.UNet))
+		if st, err := os.Stat(s.UNet); err == nil {
+			s.Version, _ = quickVersion(s.UNet, st)
 		}
 	}
-	shared := []string{s.Dir, dir}
+	shared = append(shared, dir)
 	if slices.Contains(versionFolders, filepath.Base(dir)) {
 		shared = append(shared, filepath.Dir(dir))
 	}
-	for _, d := range shared {
-		if s.Whisper == "" {
-			s.Whisper = first(d, Whisper)
+	s.Whisper, s.VAE = first(Whisper, shared...), first(VAE, shared...)
+	for _, f := range []Row{{Kind: UNet, Path: s.UNet}, {Kind: Whisper, Path: s.Whisper}, {Kind: VAE, Path: s.VAE}} {
+		if f.Path == "" {
+			missing = append(missing, f.Kind)
 		}
-		if s.VAE == "" {
-			s.VAE = first(d, VAE)
-		}
-	}
-	if s.UNet == "" {
-		missing = append(missing, UNet)
-	} else if st, err := os.Stat(s.UNet); err == nil {
-		s.Version, _ = quickVersion(s.UNet, st)
-	}
-	if s.Whisper == "" {
-		missing = append(missing, Whisper)
-	}
-	if s.VAE == "" {
-		missing = append(missing, VAE)
 	}
 	return s, missing
 }
 
-// below returns the folders of the versions in dir.
-func below(dir string) []string {
-	var dirs []string
+// withVersions returns dir and the folders of the versions in it.
+func withVersions(dir string) []string {
+	dirs := []string{dir}
 	for _, v := range versionFolders {
 		dirs = append(dirs, filepath.Join(dir, v))
 	}
 	return dirs
 }
 
-// first returns the first file of a kind in a folder, or "".
-func first(dir string, kind Kind) string {
-	for _, p := range places[kind] {
-		path := filepath.Join(dir, filepath.FromSlash(p))
-		if st, err := os.Stat(path); err == nil && !st.IsDir() {
-			return path
+// first returns the first file of a kind in the folders, or "".
+func first(kind Kind, dirs ...string) string {
+	for _, dir := range dirs {
+		for _, p := range places[kind] {
+			path := filepath.Join(dir, filepath.FromSlash(p))
+			if st, err := os.Stat(path); err == nil && !st.IsDir() {
+				return path
+			}
 		}
 	}
 	return ""

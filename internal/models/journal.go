@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -56,11 +57,11 @@ type partWriter struct {
 func openPart(ctx context.Context, p *preparation, head journalHead) (*partWriter, error) {
 	w := &partWriter{p: p, head: head}
 	var err error
-	if w.file, err = os.OpenFile(p.part(), os.O_CREATE|os.O_RDWR, 0o644); err != nil {
+	if w.file, err = os.OpenFile(p.out.part, os.O_CREATE|os.O_RDWR, 0o644); err != nil {
 		return nil, p.outputFault(err)
 	}
 	w.out = p.wrap(w.file)
-	if was, done := readJournal(p.journal(), head); len(done) > 0 {
+	if was, done := readJournal(p.out.state, head); len(done) > 0 {
 		if done, err = w.verify(ctx, done); err != nil {
 			w.close()
 			return nil, err
@@ -113,28 +114,17 @@ func readJournal(path string, want journalHead) (head journalHead, done []stretc
 // verify reads the part file and returns the sections, from the first on, that agree
 // with the journal.
 func (w *partWriter) verify(ctx context.Context, done []stretch) ([]stretch, error) {
-	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
-		return nil, w.p.outputFault(err)
-	}
-	buf := make([]byte, 1<<20)
-	begin := int64(0)
+	begin, buf := int64(0), make([]byte, 1<<20)
 	for i, s := range done {
-		crc := uint32(0)
-		for at := begin; at < s.End; {
-			if err := ctx.Err(); err != nil {
-				return nil, fault.Cancelled.Wrap(opPrepare+" "+w.p.path, err)
-			}
-			n, err := w.file.Read(buf[:min(int64(len(buf)), s.End-at)])
-			if errors.Is(err, io.EOF) {
-				return done[:i], nil
-			}
-			if err != nil {
-				return nil, w.p.outputFault(err)
-			}
-			crc = crc32.Update(crc, castagnoli, buf[:n])
-			at += int64(n)
+		crc := crc32.New(castagnoli)
+		n, err := io.CopyBuffer(crc, disk.Reader(ctx, io.NewSectionReader(w.file, begin, s.End-begin)), buf)
+		if err != nil && ctx.Err() != nil {
+			return nil, fault.Cancelled.Wrap(opPrepare+" "+w.p.path, err)
 		}
-		if crc != s.CRC {
+		if err != nil {
+			return nil, w.p.outputFault(err)
+		}
+		if n != s.End-begin || crc.Sum32() != s.CRC {
 			return done[:i], nil
 		}
 		begin = s.End
@@ -144,7 +134,7 @@ func (w *partWriter) verify(ctx context.Context, done []stretch) ([]stretch, err
 
 // rewriteJournal replaces the journal by one of the sections that are kept.
 func (w *partWriter) rewriteJournal() (err error) {
-	if w.journal, err = os.Create(w.p.journal()); err != nil {
+	if w.journal, err = os.Create(w.p.out.state); err != nil {
 		return err
 	}
 	recent := w.done
@@ -233,7 +223,7 @@ func (w *partWriter) finish(ctx context.Context) error {
 		return err
 	}
 	if len(good) < len(w.done) || w.lastDone() != w.pos {
-		w.p.discard()
+		w.p.out.discard()
 		return fmt.Errorf("tensor %q differs after it was written", w.done[min(len(good), len(w.done)-1)].Tensor)
 	}
 	return nil

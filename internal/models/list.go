@@ -23,8 +23,8 @@ type Row struct {
 // not known yet has the zero Version.
 func List(ctx context.Context, dir string) []Row {
 	var rows []Row
-	for _, d := range append([]string{dir}, below(dir)...) {
-		if path := first(d, UNet); path != "" {
+	for _, d := range withVersions(dir) {
+		if path := first(UNet, d); path != "" {
 			rows = append(rows, row(ctx, UNet, path))
 		}
 	}
@@ -32,20 +32,14 @@ func List(ctx context.Context, dir string) []Row {
 		rows = append(rows, Row{Kind: UNet, Hint: "run: lipstream models pull " + version16})
 	}
 	set, _ := find(dir)
-	for _, k := range []struct {
-		kind Kind
-		path string
-	}{{Whisper, set.Whisper}, {VAE, set.VAE}} {
-		if k.path == "" {
-			rows = append(rows, Row{Kind: k.kind, Hint: "run: lipstream models pull " + string(k.kind)})
-			continue
-		}
-		rows = append(rows, row(ctx, k.kind, k.path))
-	}
-	return rows
+	return append(rows, row(ctx, Whisper, set.Whisper), row(ctx, VAE, set.VAE))
 }
 
+// row describes a checkpoint; path is "" if it is missing.
 func row(ctx context.Context, kind Kind, path string) Row {
+	if path == "" {
+		return Row{Kind: kind, Hint: "run: lipstream models pull " + string(kind)}
+	}
 	if abs, err := filepath.Abs(path); err == nil {
 		path = abs
 	}

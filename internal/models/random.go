@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"strings"
-	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -37,10 +36,9 @@ func (n *normals) fill(w io.Writer, s checkpoint.Spec, seed uint64, wrote func(b
 	for at, total := 0, tensor.Volume(s.Shape); at < total; at += len(n.buf) {
 		v := n.buf[:min(len(n.buf), total-at)]
 		value(v, at)
-		b := unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v))
-		if s.DType == tensor.F16 {
-			tensor.F32ToF16(n.out[:], v)
-			b = n.out[:2*len(v)]
+		b, err := narrow(n.out[:], v, s.DType)
+		if err != nil {
+			return err
 		}
 		if _, err := w.Write(b); err != nil {
 			return err
@@ -66,19 +64,18 @@ func (n *normals) values(s checkpoint.Spec, seed uint64) func(v []float32, at in
 	if len(s.Shape) > 0 {
 		width = s.Shape[len(s.Shape)-1]
 	}
+	positions := func(position func(pos, channel, channels int) float32) func([]float32, int) {
+		return func(v []float32, at int) {
+			for i := range v {
+				v[i] = position((at+i)/width, (at+i)%width, width)
+			}
+		}
+	}
 	switch {
 	case strings.HasSuffix(s.Name, ".pos_encoder.pe"):
-		return func(v []float32, at int) {
-			for i := range v {
-				v[i] = unetPosition((at+i)/width, (at+i)%width, width)
-			}
-		}
+		return positions(unetPosition)
 	case isBuffer(s.Name):
-		return func(v []float32, at int) {
-			for i := range v {
-				v[i] = whisperPosition((at+i)/width, (at+i)%width, width)
-			}
-		}
+		return positions(whisperPosition)
 	case strings.HasSuffix(s.Name, ".bias"):
 		return constant(0)
 	case len(s.Shape) <= 1: // the weights of normalisations

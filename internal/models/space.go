@@ -18,10 +18,13 @@ func FreeSpace(path string) (int64, error) {
 	return int64(min(u.Free, 1<<62)), nil
 }
 
-// enough returns an error if free reports less than need bytes in dir, for writing
-// subject. If the free space is unknown, it returns nil. in says where in the message:
-// "" or a text that begins with a space.
+// enough returns an error if free (nil for FreeSpace) reports less than need bytes in dir,
+// for writing subject. If the free space is unknown, it returns nil. in says where in the
+// message: "" or a text that begins with a space.
 func enough(free func(dir string) (int64, error), dir string, need int64, subject, in, hint string) error {
+	if free == nil {
+		free = FreeSpace
+	}
 	n, err := free(dir)
 	if err != nil || n >= need {
 		return nil

@@ -78,9 +78,6 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 	if o.Progress == nil {
 		o.Progress = func(done, total int64) {}
 	}
-	if o.free == nil {
-		o.free = FreeSpace
-	}
 	files := synthFiles(t, o.DType)
 	total := int64(0)
 	for _, f := range files {
@@ -89,7 +86,7 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 			return nil, fault.Output.New("write "+path, "it already exists", "set `dir` to another folder, or delete it")
 		}
 		for _, s := range f.specs {
-			total += sizeOf(s)
+			total += s.Size()
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
