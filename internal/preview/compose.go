@@ -25,10 +25,7 @@ func (l *layer) render(f *field, in *interior, ps *pose, own *plate) {
 	}
 	l.Rectangle = box.Intersect(f.Rectangle)
 	n := l.Dx() * l.Dy()
-	if cap(l.c) < n {
-		l.c, l.alpha, l.seam = make([]colour, n), make([]float32, n), make([]float32, n)
-	}
-	l.c, l.alpha, l.seam = l.c[:n], l.alpha[:n], l.seam[:n]
+	l.c, l.alpha, l.seam = resize(l.c, n), resize(l.alpha, n), resize(l.seam, n)
 	if own.best == 0 {
 		own = nil
 	}
