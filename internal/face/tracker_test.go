@@ -8,13 +8,14 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 )
 
 const sceneW, sceneH = 640, 480
 
 func toFrame(p *frame.RGB) *frame.Frame {
 	f := frame.New(frame.Format{Width: p.W, Height: p.H, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
-	f.FromRGB(p)
+	frametest.Fill(f, p)
 	return f
 }
 

@@ -45,13 +45,3 @@ func (f Format) fromRGB() (m fromRGB, yZero, cZero float32) {
 	}
 	return m, float32(c.yZero), float32(c.cZero)
 }
-
-// FromRGB fills the frame from a picture of its size; chroma is the filtered
-// mean at its site. It is how pictures and test material become frames.
-func (f *Frame) FromRGB(src *RGB) {
-	alpha := make([]float32, src.W*src.H)
-	for i := range alpha {
-		alpha[i] = 1
-	}
-	f.Blend(src, alpha, Affine{A: 1, E: 1})
-}

@@ -221,11 +221,3 @@ func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
 		}
 	}
 }
-
-// Region converts the rectangle of w x h pixels at (x0, y0) without resampling
-// luma; what lies outside the picture repeats its edge.
-func (f *Frame) Region(x0, y0, w, h int) *RGB {
-	p := NewRGB(w, h)
-	f.Warp(p, Affine{A: 1, C: float64(x0), E: 1, F: float64(y0)}, Replicate, 0)
-	return p
-}
