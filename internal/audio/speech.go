@@ -2,6 +2,7 @@ package audio
 
 import (
 	"math"
+	"slices"
 	"sort"
 )
 
@@ -69,11 +70,7 @@ func findSpeech(levels []uint8) (s speech) {
 			spans[len(spans)-1].to = at
 		}
 	}
-	for _, p := range spans {
-		if p.to-p.from >= shortest {
-			s.spans = append(s.spans, p)
-		}
-	}
+	s.spans = slices.DeleteFunc(spans, func(p span) bool { return p.to-p.from < shortest })
 	return s
 }
 

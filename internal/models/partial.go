@@ -2,11 +2,15 @@ package models
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 
+	gopsutil "github.com/shirou/gopsutil/v4/disk"
+
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
 )
 
 // partial is a file that is written beside its final path, so that a later run can resume
@@ -53,4 +57,27 @@ func (p *partial) commit() error {
 	_ = disk.SyncDir(filepath.Dir(p.path)) // some file systems cannot
 	_ = os.Remove(p.state)                 // it is meaningless without the part file
 	return nil
+}
+
+// FreeSpace returns how many bytes this user can still write to the disk of path.
+func FreeSpace(path string) (int64, error) {
+	u, err := gopsutil.Usage(path)
+	if err != nil {
+		return 0, err
+	}
+	return int64(min(u.Free, 1<<62)), nil
+}
+
+// enough returns an error if free (nil for FreeSpace) reports less than need bytes in dir,
+// for writing subject. If the free space is unknown, it returns nil. in says where in the
+// message: "" or a text that begins with a space.
+func enough(free func(dir string) (int64, error), dir string, need int64, subject, in, hint string) error {
+	if free == nil {
+		free = FreeSpace
+	}
+	n, err := free(dir)
+	if err != nil || n >= need {
+		return nil
+	}
+	return fault.Output.New("write "+subject, fmt.Sprintf("%s are free%s, but %s are needed", memory.Size(max(n, 0)), in, memory.Size(need)), hint)
 }

@@ -330,15 +330,17 @@ func (d *download) accept(resp *http.Response, offset int64) (int64, error) {
 	case http.StatusRequestedRangeNotSatisfiable:
 		d.file.discard()
 		return 0, errors.New("the file on the server is shorter than the part file")
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "set HF_TOKEN to a token with access to it, or `base_url` to another server")
-	case http.StatusNotFound, http.StatusGone:
-		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "check `base_url`: the server must have the paths of huggingface.co")
 	default:
-		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout {
-			return 0, errors.New("the server answers " + resp.Status)
+		answer := "the server answers " + resp.Status
+		switch code := resp.StatusCode; {
+		case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
+			return 0, errors.New(answer)
+		case code == http.StatusUnauthorized, code == http.StatusForbidden:
+			return 0, d.fault(fault.Missing, answer, "set HF_TOKEN to a token with access to it, or `base_url` to another server")
+		case code == http.StatusNotFound, code == http.StatusGone:
+			return 0, d.fault(fault.Missing, answer, "check `base_url`: the server must have the paths of huggingface.co")
 		}
-		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "set `base_url` to another server")
+		return 0, d.fault(fault.Missing, answer, "set `base_url` to another server")
 	}
 	return offset, d.checkLinked(resp)
 }

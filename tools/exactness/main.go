@@ -32,7 +32,7 @@ of products in float16 but computes them in float32: no GPU could be run here.
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "exactness:", err)
 		os.Exit(1)
 	}
 }

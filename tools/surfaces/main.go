@@ -10,7 +10,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -51,13 +50,16 @@ func update(name string, old []byte) ([]byte, error) {
 // openAPI replaces the settings in the schema Spec. The rest of the document is written by
 // hand and does not change.
 func openAPI(doc []byte) ([]byte, error) {
-	from, to, err := find(doc, "components", "schemas", "Spec", "properties")
-	if err != nil {
-		return nil, err
-	}
+	properties := json.RawMessage(doc)
 	var old map[string]json.RawMessage
-	if err := json.Unmarshal(doc[from:to], &old); err != nil {
-		return nil, err
+	for _, key := range []string{"components", "schemas", "Spec", "properties", ""} {
+		old = nil
+		if err := json.Unmarshal(properties, &old); err != nil {
+			return nil, fmt.Errorf("read the schema Spec: %w", err)
+		}
+		if key != "" {
+			properties = old[key]
+		}
 	}
 	var list []string
 	add := func(name string, schema any) error {
@@ -76,39 +78,7 @@ func openAPI(doc []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return indent(slices.Concat(doc[:from], []byte("{"+strings.Join(list, ",")+"}"), doc[to:]))
-}
-
-// find returns the offsets in doc at which the value at a path of keys begins and ends.
-func find(doc []byte, path ...string) (from, to int, err error) {
-	d := json.NewDecoder(bytes.NewReader(doc))
-	for _, want := range path {
-		if _, err := d.Token(); err != nil { // the brace
-			return 0, 0, err
-		}
-		for {
-			key, err := d.Token()
-			if err != nil {
-				return 0, 0, err
-			}
-			if key == want {
-				break
-			}
-			if key == json.Delim('}') {
-				return 0, 0, errors.New("the document has no " + want)
-			}
-			var skipped json.RawMessage
-			if err := d.Decode(&skipped); err != nil {
-				return 0, 0, err
-			}
-		}
-	}
-	var value json.RawMessage
-	if err := d.Decode(&value); err != nil {
-		return 0, 0, err
-	}
-	to = int(d.InputOffset())
-	return to - len(value), to, nil
+	return indent(bytes.Replace(doc, properties, []byte("{"+strings.Join(list, ",")+"}"), 1))
 }
 
 // inputs returns the settings for the ComfyUI nodes in the form of GET /v1/options. The

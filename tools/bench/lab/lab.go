@@ -60,21 +60,16 @@ type Clip struct {
 	Pauses string // speech followed by silence
 }
 
-// ClipIn returns the paths of the clip's files in dir.
-func ClipIn(dir string) Clip {
-	return Clip{filepath.Join(dir, "clip.mkv"), filepath.Join(dir, "voice.wav"), filepath.Join(dir, "pauses.wav")}
-}
-
-// Make writes the files of the clip, which has the given number of frames. Pauses
-// falls silent after speech frames.
-func (c Clip) Make(ctx context.Context, tools media.Tools, frames, speech int) error {
+// MakeClip writes the files of a clip with the given number of frames to dir. Pauses falls
+// silent after speech frames.
+func MakeClip(ctx context.Context, tools media.Tools, dir string, frames, speech int) (Clip, error) {
 	// At 1 s the demo voice begins to speak for 1.5 s without a pause.
 	const voiceFrom = "1"
-	dir := filepath.Dir(c.Video)
+	c := Clip{filepath.Join(dir, "clip.mkv"), filepath.Join(dir, "voice.wav"), filepath.Join(dir, "pauses.wav")}
 	portrait, voice := filepath.Join(dir, "portrait.png"), filepath.Join(dir, "speech.wav")
 	for path, data := range map[string][]byte{portrait: demo.Portrait, voice: demo.Speech} {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
-			return fault.Output.Wrap("write "+path, fault.WithoutPath(err))
+			return c, fault.Output.Wrap("write "+path, fault.WithoutPath(err))
 		}
 	}
 	length := Seconds(frames)
@@ -84,10 +79,10 @@ func (c Clip) Make(ctx context.Context, tools media.Tools, frames, speech int) e
 		{"-ss", voiceFrom, "-t", Seconds(speech), "-i", voice, "-af", "apad", "-t", length, "-c:a", "pcm_s16le", c.Pauses},
 	} {
 		if _, err := bench.FFmpeg(ctx, tools, args...); err != nil {
-			return err
+			return c, err
 		}
 	}
-	return nil
+	return c, nil
 }
 
 // Flags returns arguments for lipstream from pairs of a flag and its value. It leaves

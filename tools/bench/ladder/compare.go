@@ -1,10 +1,15 @@
 package ladder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
 
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
 	"github.com/lipstream/lipstream/internal/bench"
@@ -58,3 +63,49 @@ func (l *ladder) psnr(ctx context.Context, base, out string) (db float64, exact 
 	}
 	return inside.Luma(l.format.Depth), inside.Exact(), nil
 }
+
+// LoopResult is the time and memory of the original's loop in PyTorch. Memory is in bytes.
+type LoopResult struct {
+	Peer          string    `json:"peer"`
+	Version       string    `json:"version"`
+	DType         string    `json:"dtype"`
+	Frames        int       `json:"frames"`
+	Latent        int       `json:"latent"`
+	Load          float64   `json:"load_seconds"`
+	StepSeconds   []float64 `json:"step_seconds"`
+	Median        float64   `json:"median_step_seconds"`
+	Steps         int       `json:"window_steps"`
+	Seconds       float64   `json:"seconds_per_window"` // all steps at the median time of one
+	PeakRSS       int64     `json:"peak_rss_bytes"`
+	AnonymousPeak int64     `json:"peak_rss_anon_bytes"`
+}
+
+// loop measures the original's loop, unless the work folder has its result.
+func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
+	args := []string{"--checkpoint", l.unet, "--steps", strconv.Itoa(l.Steps), "--steps-measured", strconv.Itoa(l.PeerSteps),
+		"--frames", strconv.Itoa(l.Frames), "--latent", strconv.Itoa(l.Resolution / latentFactor), "--threads", strconv.Itoa(cmp.Or(l.Threads, runtime.NumCPU()))}
+	text := ""
+	for _, name := range []string{lab.LoopScript, lab.TorchScript, "measure.py"} {
+		b, err := os.ReadFile(filepath.Join(l.PeerScripts, name))
+		if err != nil {
+			return nil, fault.Missing.Wrap("read the scripts in "+l.PeerScripts, err, "set `peer_scripts` to the folder tools/bench/peers")
+		}
+		text += string(b)
+	}
+	path := filepath.Join(l.Work, "loop.json")
+	return cached(path, path, textSum(append([]string{l.sum, l.Peers, text}, args...)...), func() (*LoopResult, error) {
+		l.progress(fmt.Sprintf("PyTorch: %d of %d steps", l.PeerSteps+1, l.Steps))
+		r := &LoopResult{}
+		if err := l.Peer.Run(ctx, r, lab.LoopScript, args...); err != nil {
+			return nil, err
+		}
+		if r.Seconds <= 0 {
+			return nil, fault.Internal.New("read the result of "+lab.LoopScript, "it has no times")
+		}
+		l.progress(fmt.Sprintf("PyTorch: %.2f s per window", r.Seconds))
+		return r, nil
+	})
+}
+
+// latentFactor is the width of a latent of the published VAE, in pixels.
+const latentFactor = 8

@@ -92,7 +92,6 @@ func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, e
 	} else if err := os.MkdirAll(l.Work, 0o755); err != nil {
 		return nil, fault.Output.Wrap("write the results to "+l.Work, fault.WithoutPath(err), "set `work` to another folder")
 	}
-	l.clip = lab.ClipIn(l.Work)
 	program, err := os.ReadFile(o.Program)
 	if err != nil {
 		return nil, fault.Internal.Wrap("read "+o.Program, fault.WithoutPath(err))
@@ -111,7 +110,7 @@ func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, e
 	l.report = &Report{Machine: bench.ThisMachine(tools), Models: o.Models, Version: version.String(), Resolution: l.Resolution,
 		Backend: o.Backend, Threads: o.Threads, Steps: o.Steps, Quick: o.Quick, Frames: o.Frames}
 	// The clip is long enough for every row. Pauses falls silent after the first window.
-	if err := l.clip.Make(ctx, tools, 5*l.Frames, l.Frames); err != nil {
+	if l.clip, err = lab.MakeClip(ctx, tools, l.Work, 5*l.Frames, l.Frames); err != nil {
 		return nil, err
 	}
 	// This comes before anything slow, so that a missing runtime is reported immediately.

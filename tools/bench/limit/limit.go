@@ -101,9 +101,9 @@ func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, e
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	report := &Report{Machine: bench.ThisMachine(tools), Models: o.Models, Steps: o.Steps}
-	r := &run{Options: o, progress: progress, tools: tools, clip: lab.ClipIn(dir), dir: dir, report: report}
+	r := &run{Options: o, progress: progress, tools: tools, dir: dir, report: report}
 	frames := o.Frames + bench.ClipRate
-	if err := r.clip.Make(ctx, tools, frames, frames); err != nil {
+	if r.clip, err = lab.MakeClip(ctx, tools, dir, frames, frames); err != nil {
 		return nil, err
 	}
 	for _, limit := range o.Limits {

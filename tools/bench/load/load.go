@@ -86,8 +86,8 @@ func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, e
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	c := lab.ClipIn(dir)
-	if err := c.Make(ctx, tools, bench.ClipRate, bench.ClipRate); err != nil {
+	c, err := lab.MakeClip(ctx, tools, dir, bench.ClipRate, bench.ClipRate)
+	if err != nil {
 		return nil, err
 	}
 	video := filepath.Join(dir, "small.mp4")
