@@ -70,7 +70,11 @@ func unpickle(in []byte) (any, error) {
 			}
 			return u.stack[0], nil
 		}
-		u.step(op)
+		if run := opcodes[op]; run != nil {
+			run(u)
+		} else {
+			u.fail(errors.New("holds an opcode that is not supported"))
+		}
 		if _, ok := errors.AsType[*refusal](u.err); ok {
 			return nil, u.err
 		}
@@ -178,111 +182,85 @@ func (u *unpickler) popN(n int) tuple {
 	return items
 }
 
-// step executes one opcode.
-func (u *unpickler) step(op byte) {
-	switch op { // the names are those of Python's pickletools
-	case 0x80: // PROTO
+// opcodes are the opcodes that are supported, with the names of Python's pickletools.
+var opcodes = [256]func(u *unpickler){
+	0x80: func(u *unpickler) { // PROTO
 		if version := u.uint(1); version < 2 || version > 5 {
 			u.fail(fmt.Errorf("has protocol %d, and 2 to 5 are supported", version))
 		}
-	case 0x95: // FRAME
-		u.take(8)
-	case '(': // MARK
-		u.marks = append(u.marks, len(u.stack))
-	case '0': // POP, also of a mark
+	},
+	0x95: func(u *unpickler) { u.take(8) },                               // FRAME
+	'(':  func(u *unpickler) { u.marks = append(u.marks, len(u.stack)) }, // MARK
+	'0': func(u *unpickler) { // POP, of the mark if it is on top
 		if len(u.marks) > 0 && u.floor() == len(u.stack) {
 			u.popMark()
 		} else {
 			u.pop()
 		}
-	case '1': // POP_MARK
-		u.popMark()
-	case '2': // DUP
-		u.push(u.top())
+	},
+	'1': func(u *unpickler) { u.popMark() },     // POP_MARK
+	'2': func(u *unpickler) { u.push(u.top()) }, // DUP
 
-	case 'N': // NONE
-		u.push(nil)
-	case 0x88, 0x89: // NEWTRUE, NEWFALSE
-		u.push(op == 0x88)
-	case 'K': // BININT1
-		u.push(int64(u.uint(1)))
-	case 'M': // BININT2
-		u.push(int64(u.uint(2)))
-	case 'J': // BININT
-		u.push(int64(int32(u.uint(4))))
-	case 0x8a: // LONG1
-		u.push(u.long(1))
-	case 0x8b: // LONG4
-		u.push(u.long(4))
-	case 'G': // BINFLOAT, big-endian
-		u.push(math.Float64frombits(bits.ReverseBytes64(u.uint(8))))
-	case 0x8c, 'U': // SHORT_BINUNICODE, SHORT_BINSTRING
-		u.push(string(u.sized(1)))
-	case 'X', 'T': // BINUNICODE, BINSTRING
-		u.push(string(u.sized(4)))
-	case 0x8d: // BINUNICODE8
-		u.push(string(u.sized(8)))
-	case 'C': // SHORT_BINBYTES
-		u.push(bytesValue(u.sized(1)))
-	case 'B': // BINBYTES
-		u.push(bytesValue(u.sized(4)))
-	case 0x8e: // BINBYTES8
-		u.push(bytesValue(u.sized(8)))
+	'N':  func(u *unpickler) { u.push(nil) },                                                  // NONE
+	0x88: func(u *unpickler) { u.push(true) },                                                 // NEWTRUE
+	0x89: func(u *unpickler) { u.push(false) },                                                // NEWFALSE
+	'K':  func(u *unpickler) { u.push(int64(u.uint(1))) },                                     // BININT1
+	'M':  func(u *unpickler) { u.push(int64(u.uint(2))) },                                     // BININT2
+	'J':  func(u *unpickler) { u.push(int64(int32(u.uint(4)))) },                              // BININT
+	0x8a: func(u *unpickler) { u.push(u.long(1)) },                                            // LONG1
+	0x8b: func(u *unpickler) { u.push(u.long(4)) },                                            // LONG4
+	'G':  func(u *unpickler) { u.push(math.Float64frombits(bits.ReverseBytes64(u.uint(8)))) }, // BINFLOAT, big-endian
+	'U':  func(u *unpickler) { u.push(string(u.sized(1))) },                                   // SHORT_BINSTRING
+	'T':  func(u *unpickler) { u.push(string(u.sized(4))) },                                   // BINSTRING
+	0x8c: func(u *unpickler) { u.push(string(u.sized(1))) },                                   // SHORT_BINUNICODE
+	'X':  func(u *unpickler) { u.push(string(u.sized(4))) },                                   // BINUNICODE
+	0x8d: func(u *unpickler) { u.push(string(u.sized(8))) },                                   // BINUNICODE8
+	'C':  func(u *unpickler) { u.push(bytesValue(u.sized(1))) },                               // SHORT_BINBYTES
+	'B':  func(u *unpickler) { u.push(bytesValue(u.sized(4))) },                               // BINBYTES
+	0x8e: func(u *unpickler) { u.push(bytesValue(u.sized(8))) },                               // BINBYTES8
 
-	case 'q': // BINPUT
-		u.memo[u.uint(1)] = u.top()
-	case 'r': // LONG_BINPUT
-		u.memo[u.uint(4)] = u.top()
-	case 0x94: // MEMOIZE
-		u.memo[uint64(len(u.memo))] = u.top()
-	case 'h': // BINGET
-		u.recall(u.uint(1))
-	case 'j': // LONG_BINGET
-		u.recall(u.uint(4))
+	'q':  func(u *unpickler) { u.memo[u.uint(1)] = u.top() },           // BINPUT
+	'r':  func(u *unpickler) { u.memo[u.uint(4)] = u.top() },           // LONG_BINPUT
+	0x94: func(u *unpickler) { u.memo[uint64(len(u.memo))] = u.top() }, // MEMOIZE
+	'h':  func(u *unpickler) { u.recall(u.uint(1)) },                   // BINGET
+	'j':  func(u *unpickler) { u.recall(u.uint(4)) },                   // LONG_BINGET
 
-	case ')': // EMPTY_TUPLE
-		u.push(tuple(nil))
-	case 0x85, 0x86, 0x87: // TUPLE1 to TUPLE3
-		u.push(u.popN(int(op-0x85) + 1))
-	case 't': // TUPLE
-		u.push(u.popMark())
-	case ']': // EMPTY_LIST
-		u.push(&list{})
-	case 'l': // LIST
-		u.push(&list{u.popMark()})
-	case 'a': // APPEND
-		u.appendItems(u.popN(1))
-	case 'e': // APPENDS
-		u.appendItems(u.popMark())
-	case '}': // EMPTY_DICT
-		u.push(&dict{})
-	case 'd': // DICT
+	')':  func(u *unpickler) { u.push(tuple(nil)) },         // EMPTY_TUPLE
+	0x85: func(u *unpickler) { u.push(u.popN(1)) },          // TUPLE1
+	0x86: func(u *unpickler) { u.push(u.popN(2)) },          // TUPLE2
+	0x87: func(u *unpickler) { u.push(u.popN(3)) },          // TUPLE3
+	't':  func(u *unpickler) { u.push(u.popMark()) },        // TUPLE
+	']':  func(u *unpickler) { u.push(&list{}) },            // EMPTY_LIST
+	'l':  func(u *unpickler) { u.push(&list{u.popMark()}) }, // LIST
+	'a':  func(u *unpickler) { u.appendItems(u.popN(1)) },   // APPEND
+	'e':  func(u *unpickler) { u.appendItems(u.popMark()) }, // APPENDS
+	'}':  func(u *unpickler) { u.push(&dict{}) },            // EMPTY_DICT
+	'd': func(u *unpickler) { // DICT
 		items := u.popMark()
 		u.push(&dict{})
 		u.setItems(items)
-	case 's': // SETITEM
-		u.setItems(u.popN(2))
-	case 'u': // SETITEMS
-		u.setItems(u.popMark())
+	},
+	's': func(u *unpickler) { u.setItems(u.popN(2)) },   // SETITEM
+	'u': func(u *unpickler) { u.setItems(u.popMark()) }, // SETITEMS
 
-	case 'c': // GLOBAL
-		u.push(u.findGlobal(u.line(), u.line()))
-	case 0x93: // STACK_GLOBAL
-		wrong := errors.New("has a name of a global that is not a string")
-		name := u.popN(2)
+	'c': func(u *unpickler) { u.push(u.findGlobal(u.line(), u.line())) }, // GLOBAL
+	0x93: func(u *unpickler) { // STACK_GLOBAL
+		wrong, name := errors.New("has a name of a global that is not a string"), u.popN(2)
 		u.push(u.findGlobal(as[string](u, name[0], wrong), as[string](u, name[1], wrong)))
-	case 'R', 0x81: // REDUCE, NEWOBJ
-		wrong := errors.New("calls something that is not a function, or without a tuple of arguments")
-		call := u.popN(2)
-		u.push(u.reduce(as[global](u, call[0], wrong), as[tuple](u, call[1], wrong)))
-	case 'b': // BUILD: attributes, such as a state dict's _metadata, are not weights
+	},
+	'R':  (*unpickler).call, // REDUCE
+	0x81: (*unpickler).call, // NEWOBJ
+	'b': func(u *unpickler) { // BUILD: attributes, such as a state dict's _metadata, are not weights
 		u.pop()
 		as[*dict](u, u.top(), errors.New("sets attributes of something that is not a dict"))
-	case 'Q': // BINPERSID
-		u.push(u.newStorage(u.pop()))
-	default:
-		u.fail(errors.New("holds an opcode that is not supported"))
-	}
+	},
+	'Q': func(u *unpickler) { u.push(u.newStorage(u.pop())) }, // BINPERSID
+}
+
+func (u *unpickler) call() {
+	wrong := errors.New("calls something that is not a function, or without a tuple of arguments")
+	call := u.popN(2)
+	u.push(u.reduce(as[global](u, call[0], wrong), as[tuple](u, call[1], wrong)))
 }
 
 // as returns v if it has the type T. Otherwise it fails with the error wrong.

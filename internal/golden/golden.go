@@ -5,6 +5,7 @@ package golden
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"sync"
@@ -46,18 +47,13 @@ func Check(t testing.TB, m Measurement) {
 	if path == "" {
 		return
 	}
-	line, err := json.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
 	writing.Lock()
 	defer writing.Unlock()
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = errors.Join(json.NewEncoder(f).Encode(m), f.Close())
 	}
-	defer f.Close()
-	if _, err := f.Write(append(line, '\n')); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 }

@@ -19,33 +19,26 @@ import (
 // remembered is the SHA-256 of a file as it was computed once. It is valid as long as
 // size and time of the file do not change.
 type remembered struct {
-	Path     string    `json:"path"`
 	Size     int64     `json:"size"`
 	Modified time.Time `json:"modified"`
 	SHA256   string    `json:"sha256"`
 }
 
 // noteOf returns the file that stores the sum of path.
-func noteOf(path string) (note, abs string, err error) {
-	if abs, err = filepath.Abs(path); err != nil {
-		return "", "", err
+func noteOf(path string) (note string, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
 	}
 	dir, err := disk.UserDir("", "checksums")
-	if err != nil {
-		return "", "", err
-	}
 	key := sha256.Sum256([]byte(abs))
-	return filepath.Join(dir, hex.EncodeToString(key[:16])+".json"), abs, nil
+	return filepath.Join(dir, hex.EncodeToString(key[:16])+".json"), err
 }
 
 // recall returns the stored SHA-256 of a file, without reading the file.
 func recall(path string, st fs.FileInfo) (sum string, ok bool) {
-	note, abs, err := noteOf(path)
-	if err != nil {
-		return "", false
-	}
 	var r remembered
-	if readJSON(note, &r) != nil || r.Path != abs || r.Size != st.Size() || !r.Modified.Equal(st.ModTime()) {
+	if note, err := noteOf(path); err != nil || readJSON(note, &r) != nil || r.Size != st.Size() || !r.Modified.Equal(st.ModTime()) {
 		return "", false
 	}
 	return r.SHA256, isSum(r.SHA256)
@@ -53,11 +46,9 @@ func recall(path string, st fs.FileInfo) (sum string, ok bool) {
 
 // remember stores a sum. If that fails, it must be computed again.
 func remember(path string, st fs.FileInfo, sum string) {
-	note, abs, err := noteOf(path)
-	if err != nil {
-		return
+	if note, err := noteOf(path); err == nil {
+		_ = writeJSON(note, remembered{st.Size(), st.ModTime(), sum})
 	}
-	_ = writeJSON(note, remembered{abs, st.Size(), st.ModTime(), sum})
 }
 
 // fileSum returns the SHA-256 of a file, the stored one if it is valid. progress may be

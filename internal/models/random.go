@@ -53,13 +53,6 @@ func (n *normals) fill(w io.Writer, s checkpoint.Spec, seed uint64, wrote func(b
 // values returns a function that fills v with the values of a tensor from index at on.
 // It must be called for one piece after the other.
 func (n *normals) values(s checkpoint.Spec, seed uint64) func(v []float32, at int) {
-	constant := func(c float32) func([]float32, int) {
-		return func(v []float32, _ int) {
-			for i := range v {
-				v[i] = c
-			}
-		}
-	}
 	width := 0
 	if len(s.Shape) > 0 {
 		width = s.Shape[len(s.Shape)-1]
@@ -77,9 +70,13 @@ func (n *normals) values(s checkpoint.Spec, seed uint64) func(v []float32, at in
 	case isBuffer(s.Name):
 		return positions(whisperPosition)
 	case strings.HasSuffix(s.Name, ".bias"):
-		return constant(0)
+		return func(v []float32, _ int) { clear(v) }
 	case len(s.Shape) <= 1: // the weights of normalisations
-		return constant(1)
+		return func(v []float32, _ int) {
+			for i := range v {
+				v[i] = 1
+			}
+		}
 	}
 	scale := float32(1 / math.Sqrt(float64(tensor.Volume(s.Shape[1:]))))
 	h := fnv.New64a()

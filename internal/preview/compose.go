@@ -19,9 +19,7 @@ type layer struct {
 func (l *layer) render(f *field, in *interior, ps *pose, own *plate) {
 	box := image.Rectangle{}
 	for k := range columns {
-		for _, p := range [2]vec{in.upper[k], in.lower[k]} {
-			box = box.Union(around(ps.toPixels(p), 3))
-		}
+		box = box.Union(around(3, ps.toPixels(in.upper[k]), ps.toPixels(in.lower[k])))
 	}
 	l.Rectangle = box.Intersect(f.Rectangle)
 	n := l.Dx() * l.Dy()

@@ -193,9 +193,7 @@ func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float6
 	}
 	lipBox := image.Rectangle{}
 	for k := range columns {
-		for _, i := range [2]uint16{upperLip[0][k], lowerLip[0][k]} {
-			lipBox = lipBox.Union(around(to[i], 8))
-		}
+		lipBox = lipBox.Union(around(8, to[upperLip[0][k]], to[lowerLip[0][k]]))
 	}
 	// Unfolded creases and the border of the mouth's opening.
 	for range 3 {
@@ -208,10 +206,11 @@ func facing(t [3]vec) bool {
 	return (t[1].x-t[0].x)*(t[2].y-t[0].y)-(t[1].y-t[0].y)*(t[2].x-t[0].x) < 0
 }
 
-// around returns the square of pixels up to r from p.
-func around(p vec, r int) image.Rectangle {
-	c := image.Pt(int(p.x), int(p.y))
-	return image.Rectangle{c.Sub(image.Pt(r, r)), c.Add(image.Pt(r+1, r+1))}
+// around returns the box of the pixels up to r from two points.
+func around(r int, p, q vec) image.Rectangle {
+	a, b := image.Pt(int(p.x), int(p.y)), image.Pt(int(q.x), int(q.y))
+	one := image.Rect(0, 0, 1, 1)
+	return one.Add(a).Union(one.Add(b)).Inset(-r)
 }
 
 // inset moves the places where the lips are read from, by mesh point in

@@ -196,12 +196,10 @@ func (t *plate) learn(src *lips, read func(vec) colour) {
 			}
 			if seen > 0 {
 				c := read(p)
-				for n := range 3 {
-					t.c[i][n] += (c[n] - t.c[i][n]) * rate
-				}
 				if t.seen[i] == 0 {
 					t.c[i] = c
 				}
+				t.c[i] = mix(t.c[i], c, float64(rate))
 			}
 			t.seen[i] += (seen - t.seen[i]) * rate
 		}

@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -83,15 +82,12 @@ func hog() {
 
 // startHog starts a program that keeps every processor busy until ctx ends.
 func startHog(ctx context.Context) (*child.Process, error) {
-	cmd := exec.Command("stress-ng", "--quiet", "--cpu", strconv.Itoa(runtime.NumCPU()))
-	if _, err := exec.LookPath("stress-ng"); err != nil {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		cmd = exec.Command(self)
-		cmd.Env = append(os.Environ(), hogVariable+"=1")
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
 	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), hogVariable+"=1")
 	return child.Start(ctx, cmd, 0)
 }
 

@@ -51,15 +51,16 @@ func update(name string, old []byte) ([]byte, error) {
 // hand and does not change.
 func openAPI(doc []byte) ([]byte, error) {
 	properties := json.RawMessage(doc)
-	var old map[string]json.RawMessage
-	for _, key := range []string{"components", "schemas", "Spec", "properties", ""} {
-		old = nil
-		if err := json.Unmarshal(properties, &old); err != nil {
+	for _, key := range []string{"components", "schemas", "Spec", "properties"} {
+		object := map[string]json.RawMessage{}
+		if err := json.Unmarshal(properties, &object); err != nil {
 			return nil, fmt.Errorf("read the schema Spec: %w", err)
 		}
-		if key != "" {
-			properties = old[key]
-		}
+		properties = object[key]
+	}
+	var old map[string]json.RawMessage
+	if err := json.Unmarshal(properties, &old); err != nil {
+		return nil, fmt.Errorf("read the schema Spec: %w", err)
 	}
 	var list []string
 	add := func(name string, schema any) error {

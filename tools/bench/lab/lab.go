@@ -136,15 +136,15 @@ func Sample(interval time.Duration, f func()) (stop func()) {
 	quit := make(chan struct{})
 	var sampler sync.WaitGroup
 	sampler.Go(func() {
-		for ended := false; !ended; {
+		for {
 			f()
 			select {
 			case <-quit:
-				ended = true
+				f()
+				return
 			case <-time.After(interval):
 			}
 		}
-		f()
 	})
 	return sync.OnceFunc(func() {
 		close(quit)

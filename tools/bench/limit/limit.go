@@ -151,7 +151,16 @@ func (o *run) job(ctx context.Context, limit int64) (r *Result, err error) {
 	name := memory.Size(limit)
 	o.progress(fmt.Sprintf("%s: in %s", name, group.Dir))
 	r = &Result{Limit: limit}
-	stop := watch(group, r)
+	var watchErr error
+	stop := lab.Sample(limitSample, func() {
+		u, err := group.Usage()
+		if watchErr = cmp.Or(watchErr, err); err != nil {
+			return
+		}
+		r.Samples++
+		r.Anonymous, r.Swap = max(r.Anonymous, u.Anonymous), max(r.Swap, u.Swap)
+		r.Peak, r.Failures, r.Killed = u.Peak, u.Failures, u.Killed // the kernel only increases them
+	})
 	follow := o.progress.Follow(name)
 	j, err := bench.RunJob(ctx, group.Command(o.Program, args...), func(e lipstream.Event) {
 		follow(e)
@@ -160,7 +169,7 @@ func (o *run) job(ctx context.Context, limit int64) (r *Result, err error) {
 			r.Notes = append(r.Notes, e.Type+": "+e.Message)
 		}
 	})
-	watchErr := stop()
+	stop()
 	if ctx.Err() != nil {
 		return nil, err
 	}
@@ -184,25 +193,6 @@ func (o *run) job(ctx context.Context, limit int64) (r *Result, err error) {
 	r.Frames, err = countFrames(ctx, o.tools, out)
 	o.progress(fmt.Sprintf("%s: %.2f s per window, at most %s of anonymous memory", name, r.Seconds, memory.Size(r.Anonymous)))
 	return r, err
-}
-
-// watch samples the memory of a group into r until stop is called, which returns the
-// first error.
-func watch(g *cgroup.Group, r *Result) (stop func() error) {
-	var failed error
-	end := lab.Sample(limitSample, func() {
-		u, err := g.Usage()
-		if failed = cmp.Or(failed, err); err != nil {
-			return
-		}
-		r.Samples++
-		r.Anonymous, r.Swap = max(r.Anonymous, u.Anonymous), max(r.Swap, u.Swap)
-		r.Peak, r.Failures, r.Killed = u.Peak, u.Failures, u.Killed // the kernel only increases them
-	})
-	return func() error {
-		end()
-		return failed
-	}
 }
 
 // countFrames decodes a video and counts its frames.

@@ -4,6 +4,7 @@ package unet
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -220,18 +221,22 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = closed(err, b.Close) }()
+	defer func() { err = errors.Join(err, b.Close()) }()
 	runtime.GC()
-	resetPeak() // making and converting the checkpoint does not count
-	anonymous := watchAnonymous()
-	defer anonymous()
+	// Set VmHWM to what is resident now (proc_pid_clear_refs(5)). If this fails, the peak
+	// includes making and converting the checkpoint.
+	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+	// The kernel does not record the peak of RssAnon, so it is sampled, as measure.py does.
+	var peak int64
+	stop := lab.Sample(50*time.Millisecond, func() { peak = max(peak, memoryStatus("RssAnon")) })
+	defer stop()
 
 	began := time.Now()
 	weights, err := checkpoint.Open(u.weights)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = closed(err, weights.Close) }()
+	defer func() { err = errors.Join(err, weights.Close()) }()
 	config, err := network.DetectUNet(weights)
 	if err != nil {
 		return r, err
@@ -246,7 +251,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = closed(err, chain.Close) }()
+	defer func() { err = errors.Join(err, chain.Close()) }()
 	r = Result{Peer: "lipstream", Version: b.Name(), Load: time.Since(began).Seconds(), AnonymousLoad: memoryStatus("RssAnon")}
 	if v, ok := b.(interface{ Version() string }); ok {
 		r.Version += " " + v.Version()
@@ -269,16 +274,10 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 		r.Steps = append(r.Steps, seconds)
 	}
 	r.Median = bench.Median(r.Steps)
-	r.Anonymous, r.AnonymousPeak, r.PeakRSS = memoryStatus("RssAnon"), anonymous(), memoryStatus("VmHWM")
+	r.Anonymous, r.PeakRSS = memoryStatus("RssAnon"), memoryStatus("VmHWM")
+	stop()
+	r.AnonymousPeak = peak
 	return r, u.dump(net, b.Name())
-}
-
-// closed calls c and returns the first error.
-func closed(err error, c func() error) error {
-	if e := c(); err == nil && e != nil {
-		return fault.Internal.Wrap("close the network", e)
-	}
-	return err
 }
 
 // step computes the network once. Its inputs are those of the peers and need no random
@@ -301,21 +300,3 @@ func step(ctx context.Context, chain *network.Chain, net *network.UNet) error {
 
 // memoryStatus returns a figure of /proc/self/status in bytes, or 0.
 func memoryStatus(field string) int64 { return memory.SelfStatus(field)[field] }
-
-// resetPeak sets VmHWM to what is resident now (proc_pid_clear_refs(5)).
-func resetPeak() {
-	// If this fails, the peak includes everything before.
-	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
-}
-
-// watchAnonymous samples RssAnon every 50 ms, as tools/bench/peers/measure.py does,
-// because the kernel does not record its peak. stop returns the peak and may be called
-// more than once.
-func watchAnonymous() (stop func() int64) {
-	var peak int64
-	end := lab.Sample(50*time.Millisecond, func() { peak = max(peak, memoryStatus("RssAnon")) })
-	return func() int64 {
-		end()
-		return peak
-	}
-}
