@@ -207,6 +207,18 @@ func (p Peer) Check(scripts ...string) error {
 	return nil
 }
 
+// Timing is the result of a script, with what the scripts have in common. Memory is in bytes
+// and of its process; 0 if the system does not report it.
+type Timing struct {
+	Peer          string    `json:"peer"`
+	Version       string    `json:"version"`
+	Load          float64   `json:"load_seconds"` // from opening the checkpoint until it can run
+	Steps         []float64 `json:"step_seconds"`
+	Median        float64   `json:"median_step_seconds"`
+	PeakRSS       int64     `json:"peak_rss_bytes"`
+	AnonymousPeak int64     `json:"peak_rss_anon_bytes"`
+}
+
 // Run runs a script and decodes the line of JSON that it prints.
 func (p Peer) Run(ctx context.Context, result any, script string, args ...string) error {
 	path := filepath.Join(p.PeerScripts, script)

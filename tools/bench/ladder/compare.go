@@ -64,20 +64,12 @@ func (l *ladder) psnr(ctx context.Context, base, out string) (db float64, exact 
 	return inside.Luma(l.format.Depth), inside.Exact(), nil
 }
 
-// LoopResult is the time and memory of the original's loop in PyTorch. Memory is in bytes.
+// LoopResult is the time and memory of the original's loop in PyTorch.
 type LoopResult struct {
-	Peer          string    `json:"peer"`
-	Version       string    `json:"version"`
-	DType         string    `json:"dtype"`
-	Frames        int       `json:"frames"`
-	Latent        int       `json:"latent"`
-	Load          float64   `json:"load_seconds"`
-	StepSeconds   []float64 `json:"step_seconds"`
-	Median        float64   `json:"median_step_seconds"`
-	Steps         int       `json:"window_steps"`
-	Seconds       float64   `json:"seconds_per_window"` // all steps at the median time of one
-	PeakRSS       int64     `json:"peak_rss_bytes"`
-	AnonymousPeak int64     `json:"peak_rss_anon_bytes"`
+	lab.Timing
+	DType       string  `json:"dtype"`
+	WindowSteps int     `json:"window_steps"`
+	Seconds     float64 `json:"seconds_per_window"` // all steps at the median time of one
 }
 
 // loop measures the original's loop, unless the work folder has its result.

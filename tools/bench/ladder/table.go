@@ -131,8 +131,8 @@ func (r *Report) WriteTable(w io.Writer) error {
 		rows = append(rows, row.cells())
 	}
 	if l := r.Loop; l != nil {
-		steps := strconv.Itoa(len(l.StepSeconds))
-		rows = append(rows, []string{"PyTorch " + l.Version + ", f32", strconv.Itoa(l.Steps), steps, seconds(l.Seconds), "", "", memory.Size(l.PeakRSS), memory.Size(l.AnonymousPeak), "", "", "", ""})
+		steps := strconv.Itoa(len(l.Timing.Steps))
+		rows = append(rows, []string{"PyTorch " + l.Version + ", f32", strconv.Itoa(l.WindowSteps), steps, seconds(l.Seconds), "", "", memory.Size(l.PeakRSS), memory.Size(l.AnonymousPeak), "", "", "", ""})
 	}
 	heading := fmt.Sprintf("%s\n%s (%s), %d pixels, windows of %d frames\n\n", m, r.Version, r.Models, r.Resolution, r.Frames)
 	return lab.WriteReport(w, heading, rows, r.remarks()+"\n", r.Figures)

@@ -31,25 +31,15 @@ const limitSample = 100 * time.Millisecond
 // Options configures Measure.
 type Options struct {
 	lab.Binary
-	Models     string `required:"" placeholder:"FOLDER" help:"Folder with the checkpoints."`
-	Limits     []Size `default:"3GB,4GB,6GB" placeholder:"SIZE" help:"Memory limits to run a job under, each in a new control group. Default: 3GB,4GB,6GB."`
-	TooSmall   Size   `default:"300MB" placeholder:"SIZE" help:"A limit under which the job must fail immediately; 0 for none. Default: 300MB."`
-	Steps      int    `placeholder:"N" help:"Denoising steps. Default: those of the profile."`
-	Frames     int    `default:"16" placeholder:"N" help:"Frames of the video."`
-	Resolution int    `placeholder:"256|512" help:"Resolution of the face. Default: that of the checkpoint."`
-	Profile    string `default:"auto" placeholder:"NAME" help:"Profile of the job, as for lipstream run."`
-	Backend    string `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"Runtime of the networks."`
-	Threads    int    `placeholder:"N" help:"CPU threads of the networks."`
-}
-
-// Size is a number of bytes, such as 3GB or 512MiB.
-type Size int64
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (s *Size) UnmarshalText(text []byte) error {
-	n, err := memory.ParseSize(string(text))
-	*s = Size(n)
-	return err
+	Models     string           `required:"" placeholder:"FOLDER" help:"Folder with the checkpoints."`
+	Limits     []lipstream.Size `default:"3GB,4GB,6GB" placeholder:"SIZE" help:"Memory limits to run a job under, each in a new control group. Default: 3GB,4GB,6GB."`
+	TooSmall   lipstream.Size   `default:"300MB" placeholder:"SIZE" help:"A limit under which the job must fail immediately; 0 for none. Default: 300MB."`
+	Steps      int              `placeholder:"N" help:"Denoising steps. Default: those of the profile."`
+	Frames     int              `default:"16" placeholder:"N" help:"Frames of the video."`
+	Resolution int              `placeholder:"256|512" help:"Resolution of the face. Default: that of the checkpoint."`
+	Profile    string           `default:"auto" placeholder:"NAME" help:"Profile of the job, as for lipstream run."`
+	Backend    string           `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"Runtime of the networks."`
+	Threads    int              `placeholder:"N" help:"CPU threads of the networks."`
 }
 
 // Result is the result of a job under a limit. Memory is in bytes and includes that of

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/tools/bench/cgroup"
@@ -65,7 +66,7 @@ func TestMeasure(t *testing.T) {
 	}
 	program, models, runs := labtest.Setup(t)
 	var groups []string
-	o := Options{Binary: lab.Binary{Program: program}, Models: models, Limits: []Size{512 << 20}, Frames: 3, Steps: 2}
+	o := Options{Binary: lab.Binary{Program: program}, Models: models, Limits: []lipstream.Size{512 << 20}, Frames: 3, Steps: 2}
 	progress := func(line string) {
 		if _, dir, ok := strings.Cut(line, ": in "); ok {
 			groups = append(groups, dir)
@@ -108,15 +109,5 @@ func TestMeasure(t *testing.T) {
 	}
 	if len(groups) != 2 {
 		t.Errorf("groups %v", groups)
-	}
-}
-
-func TestSize(t *testing.T) {
-	var s Size
-	if err := s.UnmarshalText([]byte("3GB")); err != nil || s != 3e9 {
-		t.Errorf("%d, %v", s, err)
-	}
-	if err := s.UnmarshalText([]byte("much")); err == nil {
-		t.Error("no error")
 	}
 }

@@ -59,20 +59,13 @@ type Options struct {
 	lab.Peer
 }
 
-// Result is the time and memory of one implementation. Memory is in bytes and of its
-// process; 0 if the system does not report it.
+// Result is the time and memory of one implementation.
 type Result struct {
-	Peer          string    `json:"peer"`
-	Version       string    `json:"version"`
-	Load          float64   `json:"load_seconds"`   // from opening the checkpoint until it can run
-	Warmup        float64   `json:"warmup_seconds"` // the first step
-	Steps         []float64 `json:"step_seconds"`
-	Median        float64   `json:"median_step_seconds"`
-	PeakRSS       int64     `json:"peak_rss_bytes"`
-	Anonymous     int64     `json:"rss_anon_bytes"` // after the last step
-	AnonymousPeak int64     `json:"peak_rss_anon_bytes"`
-	AnonymousLoad int64     `json:"rss_anon_after_load_bytes,omitempty"`
-	AnonymousStep int64     `json:"rss_anon_after_first_step_bytes,omitempty"`
+	lab.Timing
+	Warmup        float64 `json:"warmup_seconds"` // the first step
+	Anonymous     int64   `json:"rss_anon_bytes"` // after the last step
+	AnonymousLoad int64   `json:"rss_anon_after_load_bytes,omitempty"`
+	AnonymousStep int64   `json:"rss_anon_after_first_step_bytes,omitempty"`
 }
 
 // Report is the result of Measure.
@@ -252,7 +245,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, chain.Close()) }()
-	r = Result{Peer: "lipstream", Version: b.Name(), Load: time.Since(began).Seconds(), AnonymousLoad: memoryStatus("RssAnon")}
+	r.Peer, r.Version, r.Load, r.AnonymousLoad = "lipstream", b.Name(), time.Since(began).Seconds(), memoryStatus("RssAnon")
 	if v, ok := b.(interface{ Version() string }); ok {
 		r.Version += " " + v.Version()
 	}

@@ -206,8 +206,8 @@ func TestRefused(t *testing.T) {
 // TestGoals: the goals are those of one measurement only.
 func TestGoals(t *testing.T) {
 	r := &Report{Channels: []int{320, 640, 1280, 1280}, Backend: "openvino", Precision: "bf16", Frames: 16, Latent: 32,
-		Peers: []Result{{Peer: "lipstream", Load: 6, Steps: []float64{10}, Median: 10, PeakRSS: 6e9, Anonymous: 3e9},
-			{Peer: "openvino", Median: 10}, {Peer: "torch", Median: 12}}}
+		Peers: []Result{{Timing: lab.Timing{Peer: "lipstream", Load: 6, Steps: []float64{10}, Median: 10, PeakRSS: 6e9}, Anonymous: 3e9},
+			{Timing: lab.Timing{Peer: "openvino", Median: 10}}, {Timing: lab.Timing{Peer: "torch", Median: 12}}}}
 	if got := strings.Join(bench.Missed(r.figures()), "; "); got != "load; peak memory; step relative to torch" {
 		t.Error(got)
 	}
