@@ -131,12 +131,9 @@ func quickVersion(path string, st fs.FileInfo) (Version, bool) {
 	if s := readSidecar(path, st); s != nil && (s.SHA256 == "" || s.Modified.Equal(st.ModTime())) {
 		return s.toVersion(), true
 	}
-	if sum, ok := recall(path, st); ok {
-		if v := versionOfSum(sum); v.Name != "" {
-			return v, true
-		}
-	}
-	return Version{}, false
+	sum, _ := recall(path, st)
+	v := versionOfSum(sum)
+	return v, v.Name != ""
 }
 
 // quickSum returns the SHA-256 of a checkpoint if it is known without reading the file.

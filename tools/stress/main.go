@@ -141,17 +141,12 @@ func stress(ctx context.Context, rounds int, file string, command []string) (fai
 	return failed, os.WriteFile(file, []byte(text), 0o644)
 }
 
-// event is a line of the output of go test -json (see go doc test2json).
-type event struct {
-	Action, Package, Test, Output string
-}
-
 // read counts the tests of a round, and copies the output of failed tests to log.
 func (r *round) read(events io.Reader, log io.Writer) error {
 	output := map[string][]string{} // of tests that have not ended
 	inTest := map[string]bool{}     // packages with a failed test
 	for dec := json.NewDecoder(events); ; {
-		var e event
+		var e struct{ Action, Package, Test, Output string } // see go doc test2json
 		if err := dec.Decode(&e); err == io.EOF {
 			return nil
 		} else if err != nil {

@@ -35,11 +35,7 @@ const (
 	goalResident  = 5e9
 )
 
-const (
-	maxSteps  = 1000
-	maxLatent = 128
-	timestep  = 501 // in the middle of the sampling
-)
+const timestep = 501 // in the middle of the sampling
 
 // Options configures Measure.
 type Options struct {
@@ -129,8 +125,8 @@ func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, e
 
 // check returns an error if an option is wrong, and sets the defaults.
 func (o *Options) check() error {
-	err := cmp.Or(lab.In("frames", o.Frames, 1, network.Published().Positions), lab.In("latent", o.Latent, 8, maxLatent),
-		lab.In("batch", o.Batch, 1, 2), lab.In("steps", o.Steps, 1, maxSteps), lab.In("threads", o.Threads, 0, 1024),
+	err := cmp.Or(lab.In("frames", o.Frames, 1, network.Published().Positions), lab.In("latent", o.Latent, 8, 128),
+		lab.In("batch", o.Batch, 1, 2), lab.In("steps", o.Steps, 1, 1000), lab.In("threads", o.Threads, 0, 1024),
 		o.Peer.Check(lab.OpenVINOScript, lab.TorchScript))
 	switch {
 	case err != nil:
