@@ -54,12 +54,10 @@ func remember(path string, st fs.FileInfo, sum string) {
 // fileSum returns the SHA-256 of a file, the stored one if it is valid. progress may be
 // nil; it is called with the number of bytes read.
 func fileSum(ctx context.Context, path string, progress func(done int64)) (string, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return "", readFault(path, err)
-	}
-	if sum, ok := recall(path, st); ok {
-		return sum, nil
+	if st, err := os.Stat(path); err == nil {
+		if sum, ok := recall(path, st); ok {
+			return sum, nil
+		}
 	}
 	return hashFile(ctx, path, progress)
 }

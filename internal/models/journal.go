@@ -50,6 +50,7 @@ type partWriter struct {
 	crc    uint32 // of the current section
 	name   string
 	done   []stretch // synced
+	synced int64     // their end
 	recent []stretch // written, but not synced
 }
 
@@ -157,6 +158,9 @@ func (w *partWriter) note(head any, stretches []stretch) error {
 		err = w.journal.Sync()
 	}
 	w.done = append(w.done, stretches...)
+	for _, s := range stretches {
+		w.synced = s.End
+	}
 	return err
 }
 
@@ -180,17 +184,10 @@ func (w *partWriter) begin(name string) {
 // end completes the tensor.
 func (w *partWriter) end() error {
 	w.noteWritten()
-	if len(w.recent) == 0 || w.pos-max(w.skip, w.lastDone()) < w.p.piece {
+	if len(w.recent) == 0 || w.pos-w.synced < w.p.piece {
 		return nil
 	}
 	return w.sync()
-}
-
-func (w *partWriter) lastDone() int64 {
-	if len(w.done) == 0 {
-		return 0
-	}
-	return w.done[len(w.done)-1].End
 }
 
 func (w *partWriter) noteWritten() {
@@ -222,7 +219,7 @@ func (w *partWriter) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(good) < len(w.done) || w.lastDone() != w.pos {
+	if len(good) < len(w.done) || w.synced != w.pos {
 		w.p.out.discard()
 		return fmt.Errorf("tensor %q differs after it was written", w.done[min(len(good), len(w.done)-1)].Tensor)
 	}

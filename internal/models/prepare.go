@@ -123,8 +123,8 @@ func (o *PrepareOptions) defaults() {
 	o.piece = cmp.Or(o.piece, 64<<20)
 }
 
-// Prepared returns the converted file of a checkpoint, if it exists and the checkpoint
-// has not changed since. It reads no weights.
+// Prepared returns the path of the converted file of a checkpoint. ok is false if it does
+// not exist or the checkpoint has changed since. It reads no weights.
 func Prepared(_ context.Context, path string, dtype tensor.DType) (file string, ok bool) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -135,10 +135,7 @@ func Prepared(_ context.Context, path string, dtype tensor.DType) (file string, 
 		return "", false
 	}
 	file, err = preparedFile(sum, dtype)
-	if err != nil || !ready(file, sum, dtype) {
-		return "", false
-	}
-	return file, true
+	return file, err == nil && ready(file, sum, dtype)
 }
 
 // preparedFile returns the path of the converted file of the checkpoint with this

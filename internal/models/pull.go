@@ -247,6 +247,9 @@ func (d *download) client() *http.Client {
 
 // checkLinked compares the SHA-256 that the hub sends with the known one.
 func (d *download) checkLinked(r *http.Response) error {
+	if r == nil {
+		return nil
+	}
 	sum := strings.Trim(strings.TrimPrefix(r.Header.Get("X-Linked-Etag"), "W/"), `"`)
 	if isSum(sum) && !strings.EqualFold(sum, d.sha256) {
 		return d.fault(fault.Input, "the server has a file with SHA-256 "+sum+", and that of the published file is "+d.sha256,

@@ -15,6 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
@@ -75,7 +76,7 @@ type LoopResult struct {
 // loop measures the original's loop, unless the work folder has its result.
 func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
 	args := []string{"--checkpoint", l.unet, "--steps", strconv.Itoa(l.Steps), "--steps-measured", strconv.Itoa(l.PeerSteps),
-		"--frames", strconv.Itoa(l.Frames), "--latent", strconv.Itoa(l.Resolution / latentFactor), "--threads", strconv.Itoa(cmp.Or(l.Threads, runtime.NumCPU()))}
+		"--frames", strconv.Itoa(l.Frames), "--latent", strconv.Itoa(l.Resolution / network.PublishedVAE().Factor()), "--threads", strconv.Itoa(cmp.Or(l.Threads, runtime.NumCPU()))}
 	text := ""
 	for _, name := range []string{lab.LoopScript, lab.TorchScript, "measure.py"} {
 		b, err := os.ReadFile(filepath.Join(l.PeerScripts, name))
@@ -98,6 +99,3 @@ func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
 		return r, nil
 	})
 }
-
-// latentFactor is the width of a latent of the published VAE, in pixels.
-const latentFactor = 8

@@ -25,9 +25,6 @@ import (
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// limitSample is how often a group's memory is read.
-const limitSample = 100 * time.Millisecond
-
 // Options configures Measure.
 type Options struct {
 	lab.Binary
@@ -142,7 +139,7 @@ func (o *run) job(ctx context.Context, limit int64) (r *Result, err error) {
 	o.progress(fmt.Sprintf("%s: in %s", name, group.Dir))
 	r = &Result{Limit: limit}
 	var watchErr error
-	stop := lab.Sample(limitSample, func() {
+	stop := lab.Sample(100*time.Millisecond, func() {
 		u, err := group.Usage()
 		if watchErr = cmp.Or(watchErr, err); err != nil {
 			return
@@ -202,10 +199,6 @@ func countFrames(ctx context.Context, tools media.Tools, path string) (n int64, 
 	}
 }
 
-// refusedWithin is the time in seconds within which a job must fail that has too little
-// memory.
-const refusedWithin = 30.0
-
 // figures compares the jobs with their goals.
 func (r *Report) figures(frames int64) []bench.Figure {
 	var out []bench.Figure
@@ -226,7 +219,7 @@ func (r *Report) figures(frames int64) []bench.Figure {
 		name := memory.Size(j.Limit)
 		out = append(out,
 			bench.Figure{Key: "refused", Name: name + ", exit code", Value: float64(j.ExitCode), Min: new(float64(fault.Memory)), Max: new(float64(fault.Memory)), Note: j.Message},
-			bench.Figure{Key: "refused_within", Name: name + ", failed after", Value: j.Elapsed, Unit: bench.Seconds, Max: new(refusedWithin)})
+			bench.Figure{Key: "refused_within", Name: name + ", failed after", Value: j.Elapsed, Unit: bench.Seconds, Max: new(30.0)})
 	}
 	return out
 }
