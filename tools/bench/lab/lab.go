@@ -182,8 +182,8 @@ func (p Progress) Follow(name string) func(lipstream.Event) {
 
 // Peer is another implementation to compare with.
 type Peer struct {
-	Peers       string `placeholder:"PYTHON" help:"Also measure other implementations, with the Python of an environment made by tools/bench/peers/setup.sh."`
-	PeerScripts string `default:"tools/bench/peers" placeholder:"FOLDER" help:"Folder with the scripts that run the other implementations."`
+	Peers       string `placeholder:"PYTHON" help:"Also measure other implementations, with the Python of an environment made by tools/peers/setup.sh."`
+	PeerScripts string `default:"tools/peers" placeholder:"FOLDER" help:"Folder with the scripts that run the other implementations."`
 }
 
 // The scripts of the peers.
@@ -225,7 +225,7 @@ func (p Peer) Run(ctx context.Context, result any, script string, args ...string
 	out, err := child.Output(ctx, exec.Command(p.Peers, append([]string{path}, args...)...), bench.Grace, 1<<20)
 	if err != nil {
 		return fault.Missing.Wrap("run the peer "+path, err,
-			"make the Python environment with tools/bench/peers/setup.sh PATH and set `peers` to PATH/bin/python")
+			"make the Python environment with tools/peers/setup.sh PATH and set `peers` to PATH/bin/python")
 	}
 	if err := json.Unmarshal(out, result); err != nil {
 		return fault.Internal.Wrap("read the result of "+path, fmt.Errorf("%q: %w", out, err))

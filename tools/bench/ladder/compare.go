@@ -81,7 +81,7 @@ func (l *ladder) loop(ctx context.Context) (*LoopResult, error) {
 	for _, name := range []string{lab.LoopScript, lab.TorchScript, "measure.py"} {
 		b, err := os.ReadFile(filepath.Join(l.PeerScripts, name))
 		if err != nil {
-			return nil, fault.Missing.Wrap("read the scripts in "+l.PeerScripts, err, "set `peer_scripts` to the folder tools/bench/peers")
+			return nil, fault.Missing.Wrap("read the scripts in "+l.PeerScripts, err, "set `peer_scripts` to the folder tools/peers")
 		}
 		text += string(b)
 	}

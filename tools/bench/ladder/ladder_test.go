@@ -35,7 +35,7 @@ func near(a, b float64) bool { return math.Abs(a-b) < 1e-9*max(1, math.Abs(b)) }
 func TestMeasure(t *testing.T) {
 	program, models, runs := labtest.Setup(t)
 	o := Options{Binary: lab.Binary{Program: program}, Models: models, Steps: 20, Frames: 4, PeerSteps: 1, Backend: "openvino",
-		Work: filepath.Join(t.TempDir(), "work"), Peer: lab.Peer{Peers: program, PeerScripts: "../peers"}}
+		Work: filepath.Join(t.TempDir(), "work"), Peer: lab.Peer{Peers: program, PeerScripts: "../../peers"}}
 	t.Setenv(labtest.Broken, "model")
 	o.Quick, o.Rows = 2, []string{"bf16", "dpm", "frames", "windows2", "vae-tile", "model", "all"}
 	r, err := o.Measure(t.Context(), func(string) {})

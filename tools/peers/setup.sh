@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes a Python environment for the peers at PATH, from requirements.txt.
-# Usage: tools/bench/peers/setup.sh PATH   (the variable PYTHON selects another python3)
+# Usage: tools/peers/setup.sh PATH   (the variable PYTHON selects another python3)
 set -eu
 if [ $# -ne 1 ]; then
 	echo "usage: $0 PATH" >&2
