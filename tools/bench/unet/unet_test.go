@@ -64,7 +64,7 @@ func options(t *testing.T, name string) Options {
 	t.Setenv("XDG_CACHE_HOME", cache)
 	t.Setenv("HOME", cache)
 	return Options{Size: "tiny", Backend: name, Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 2,
-		Peer: lab.Peer{PeerScripts: "../peers"}}
+		Peer: lab.Peer{PeerScripts: "../../peers"}}
 }
 
 func TestMeasure(t *testing.T) {
@@ -191,7 +191,7 @@ func TestRefused(t *testing.T) {
 		"no such file":          func(o *Options) { o.Checkpoint = "nowhere.pt" },
 		"`size`: huge is":       func(o *Options) { o.Size = "huge" },
 		"find the peer nowhere": func(o *Options) { o.Peers, o.PeerScripts = "python3", "nowhere" },
-		"f16 is a precision":    func(o *Options) { o.Peers, o.PeerScripts, o.Precision = "python3", "../peers", backend.F16 },
+		"f16 is a precision":    func(o *Options) { o.Peers, o.PeerScripts, o.Precision = "python3", "../../peers", backend.F16 },
 		"f8":                    func(o *Options) { o.Precision = "f8" },
 	} {
 		o := good
