@@ -91,10 +91,10 @@ func typeOf(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[Time](), t.Kind() == reflect.Float64:
 		return "number"
-	case t.Kind() == reflect.String:
-		return "string"
+	case t == reflect.TypeFor[Size](), t.Kind() == reflect.Int, t.Kind() == reflect.Int64:
+		return "integer"
 	}
-	return "integer"
+	return "string"
 }
 
 // value returns the field in s, which is addressable, and whether it was given.

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"encoding"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -63,11 +62,6 @@ func (t *Time) UnmarshalJSON(data []byte) error {
 // Size is an amount of memory in bytes. In JSON it is a number; as text, and in
 // JSON strings, "3GB", "3GiB" or "512M".
 type Size int64
-
-var (
-	_ encoding.TextUnmarshaler = (*Size)(nil)
-	_ json.Unmarshaler         = (*Size)(nil)
-)
 
 // String returns the size with a unit: "2.8 GiB".
 func (s Size) String() string { return memory.Size(int64(s)) }
