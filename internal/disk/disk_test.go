@@ -243,3 +243,18 @@ func TestLockIsExclusive(t *testing.T) {
 		}
 	})
 }
+
+// TestTempName: the journal removes hidden files by their names, so both must agree.
+func TestTempName(t *testing.T) {
+	for _, path := range []string{"a.mp4", filepath.Join(t.TempDir(), "b c.tar.mkv"), "noext", ".hidden.mov", strings.Repeat("é", 200) + ".mp4", "line\nbreak.mp4", "bad\xff.mp4"} {
+		for range 50 {
+			name := TempName(path)
+			if filepath.Dir(name) != filepath.Dir(path) || filepath.Ext(name) != filepath.Ext(path) && filepath.Ext(path) != "" || !IsTempName(filepath.Base(name)) || len(filepath.Base(name)) > 255 {
+				t.Fatalf("%q for %q", name, path)
+			}
+		}
+		if IsTempName(filepath.Base(path)) {
+			t.Errorf("%q is a temporary name", path)
+		}
+	}
+}

@@ -29,10 +29,6 @@ const lockWait = 500 * time.Millisecond
 
 var keyForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
 
-// temporaryForm is the form of the names of hidden files that become the output:
-// .<name>.lipstream-<process>-<12 hex digits><extension>
-var temporaryForm = regexp.MustCompile(`(?s)^\..*\.lipstream-[0-9]+-[0-9a-f]{12}(\.[^./\\]+)?$`)
-
 // lockFolder creates the folder if it does not exist, and locks it.
 func lockFolder(dir, folder string) (*disk.Lock, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
@@ -168,7 +164,7 @@ func touched(folder string) time.Time {
 
 // isTemporary reports whether path is the absolute path of a hidden temporary file.
 func isTemporary(path string) bool {
-	return filepath.IsAbs(path) && filepath.Clean(path) == path && temporaryForm.MatchString(filepath.Base(path))
+	return filepath.IsAbs(path) && filepath.Clean(path) == path && disk.IsTempName(filepath.Base(path))
 }
 
 // removeNoted removes the files that are noted and reports whether all are removed. It

@@ -2,15 +2,14 @@ package media
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/lipstream/lipstream/internal/child"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -65,7 +64,7 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 		}
 	}
 	// Only an attempt shows whether the permissions suffice.
-	temp := tempName(path)
+	temp := disk.TempName(path)
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fault.Output.Wrap(op, fmt.Errorf("the folder %s cannot be written: %w", dir, fault.WithoutPath(err)), "choose another folder")
@@ -93,19 +92,6 @@ func followLinks(path string) (string, error) {
 		at = to
 	}
 	return "", fault.Output.New(writeOp+" "+path, "it is a link that leads to itself", "choose another name for the output")
-}
-
-// tempName returns a hidden name in the folder of path, so that the rename stays
-// within one file system.
-func tempName(path string) string {
-	ext := filepath.Ext(path)
-	name := strings.TrimSuffix(filepath.Base(path), ext)
-	// Names have at most 255 bytes on most file systems.
-	for len(name) > 100 || !utf8.ValidString(name) && len(name) > 0 {
-		_, n := utf8.DecodeLastRuneInString(name)
-		name = name[:len(name)-n]
-	}
-	return filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.lipstream-%d-%s%s", name, os.Getpid(), rand.Text()[:12], ext))
 }
 
 // outputFault explains to the user why the file could not be written.

@@ -108,7 +108,7 @@ func newSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Sin
 		return nil, err
 	}
 	path, err = followLinks(path)
-	return &Sink{ctx: ctx, tools: tools, path: path, op: writeOp + " " + path, o: o, cont: cont, temp: tempName(path)}, err
+	return &Sink{ctx: ctx, tools: tools, path: path, op: writeOp + " " + path, o: o, cont: cont, temp: disk.TempName(path)}, err
 }
 
 // start starts ffmpeg.
@@ -248,7 +248,7 @@ func (s *Sink) refit() error {
 		return nil
 	}
 	s.o.Duration = long
-	to := tempName(s.path)
+	to := disk.TempName(s.path)
 	args, err := s.copyArgs(to)
 	if err != nil {
 		return err
