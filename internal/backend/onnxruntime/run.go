@@ -118,7 +118,7 @@ func (s *session) execute(ctx context.Context, values, results []handle) error {
 	inNames, outNames := append(s.inNames, nil), append(s.outNames, nil)
 	var err error
 	measure := s.growth.MeasureRun
-	if s.allocator != nil {
+	if s.counts {
 		measure = func(f func()) { f() } // the allocator counts exactly
 	}
 	measure(func() {
@@ -206,7 +206,7 @@ func (s *session) Memory() backend.Memory {
 // stats returns how much the allocator has taken from the system, and the most that
 // was in use.
 func (s *session) stats() (held, high int64, ok bool) {
-	if s.allocator == nil {
+	if s.allocator == nil || s.allocator.shared { // a plugin's may lack the function
 		return 0, 0, false
 	}
 	a := s.b.api

@@ -58,7 +58,14 @@ var (
 		return orNil(openvino.Open(ctx, l.Path))
 	}}
 	onnxRuntime = opener{onnxruntime.Name, func(ctx context.Context, l wheels.Library) (backend.Backend, error) {
-		return orNil(onnxruntime.Open(ctx, l.Path, l.Needed...))
+		b, err := onnxruntime.Open(ctx, l.Path, l.Needed...)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range wheels.Plugins() {
+			b.Register(p.Runtime, p.Path, p.Needed...)
+		}
+		return b, nil
 	}}
 )
 

@@ -1,0 +1,38 @@
+package onnxruntime
+
+import (
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+)
+
+// openWebGPU opens the library with the plugin for WebGPU on SwiftShader.
+func openWebGPU(t *testing.T) *Backend {
+	t.Helper()
+	plugin := backendtest.SoftwareGPU(t)
+	b := open(t)
+	b.Register(plugin.Runtime, plugin.Path, plugin.Needed...)
+	return b
+}
+
+func TestWebGPUConformance(t *testing.T) {
+	backendtest.SkipShort(t)
+	backendtest.SoftwareGPU(t) // or skip
+	backendtest.Run(t, func(t *testing.T) backend.Backend { return backendtest.OnDevice(openWebGPU(t), "webgpu:0") })
+}
+
+// TestWebGPUCheck computes what a job tries a device with.
+func TestWebGPUCheck(t *testing.T) {
+	b := openWebGPU(t)
+	list, err := b.Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list {
+		t.Logf("%+v", d)
+	}
+	if err := backend.Check(t.Context(), b, "webgpu:0"); err != nil {
+		t.Error(err)
+	}
+}
