@@ -69,12 +69,15 @@ func SoftwareGPU(t testing.TB) wheels.Library {
 }
 
 // OnDevice returns a Backend like b that loads on the named device what is to be loaded
-// on the CPU, so that Run checks that device.
-func OnDevice(b backend.Backend, device string) backend.Backend { return onDevice{b, device} }
+// on the CPU, so that Run checks that device. half is whether the device has float16.
+func OnDevice(b backend.Backend, device string, half bool) backend.Backend {
+	return onDevice{b, device, half}
+}
 
 type onDevice struct {
 	backend.Backend
 	device string
+	half   bool
 }
 
 func (d onDevice) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {

@@ -3,7 +3,6 @@ package onnxruntime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
@@ -25,12 +24,42 @@ type provider struct {
 	// single is true for a provider that chooses the GPU itself, whichever of its
 	// devices a session is given.
 	single bool
+	// turn is held during each call if all sessions share one context that is not safe
+	// for concurrent use.
+	turn turn
+}
+
+// turn lets one caller in at a time. A nil turn lets all in.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	if t == nil {
+		return nil
+	}
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) give() {
+	if t != nil {
+		<-t
+	}
+}
+
+// turnOf returns the turn of a device.
+func turnOf(device string) turn {
+	plugin, _, _ := strings.Cut(device, ":")
+	return providers[plugin].turn
 }
 
 // providers are the plugins, by the names of their runtimes.
 var providers = map[string]provider{
 	wheels.WebGPU: {
-		name: "WebGpuExecutionProvider", title: "WebGPU", single: true,
+		name: "WebGpuExecutionProvider", title: "WebGPU", single: true, turn: make(turn, 1),
 		hint: "install the GPU's driver and, on Linux, the Vulkan loader (Debian and Ubuntu: apt-get install libvulkan1), or use device cpu",
 	},
 	wheels.TensorRTRTX: {
@@ -146,44 +175,49 @@ func (b *Backend) pluginAllocator(on target) *allocator {
 	return &allocator{a: a, handle: h, shared: true}
 }
 
-// explain returns the error of a session on a plugin's device for the user.
-func (t target) explain(err error) error {
+// explain returns an error of a session on the named device for the user.
+func explain(device string, err error) error {
+	plugin, _, _ := strings.Cut(device, ":")
 	status, ok := errors.AsType[*backend.Status](err)
-	if !ok || t.plugin == 0 {
-		return err
-	}
-	plugin, _, _ := strings.Cut(t.id, ":")
-	switch {
-	case strings.Contains(status.Text, "Failed to get a WebGPU adapter"):
-		return fault.Missing.Wrap("use device "+t.id, errors.New("its driver offers no GPU that it can use"), providers[plugin].hint)
-	case strings.Contains(status.Text, "requires f16 but the device does not support it"):
-		return fault.Field("precision", string(backend.F16), fmt.Sprintf("is not supported by device %s", t.id), "set `precision` to f32")
+	if p, known := providers[plugin]; ok && known {
+		switch {
+		case strings.Contains(status.Text, "Failed to get a WebGPU adapter"):
+			return fault.Missing.New("use device "+device, "its driver offers no GPU that "+p.title+" can use", p.hint)
+		case strings.Contains(status.Text, "requires f16 but the device does not support it"):
+			return fault.Field("precision", string(backend.F16), "is not supported by device "+device, "set `precision` to f32")
+		}
 	}
 	return err
 }
 
-// upload copies a tensor to a plugin's device. err is that of finding the device.
-func (b *Backend) upload(ctx context.Context, on target, t *tensor.Tensor, err error) (backend.Value, error) {
-	if err != nil {
-		return nil, err
+// upload copies a tensor to a plugin's device.
+func (b *Backend) upload(ctx context.Context, on target, t *tensor.Tensor) (backend.Value, error) {
+	fail := func(err error) (backend.Value, error) {
+		return nil, backend.Fault(fault.Internal, "copy a tensor to", on.id, err, "")
 	}
 	s := &session{Session: native.NewSession("copy"), b: b, device: on.id, allocator: b.pluginAllocator(on)}
 	if s.allocator == nil {
-		return nil, fault.Internal.New("copy a tensor to "+on.id, "the plugin has no allocator")
+		return fail(errors.New("the plugin has no allocator"))
+	}
+	turn := turnOf(on.id)
+	if err := turn.take(ctx); err != nil {
+		return fail(err)
 	}
 	p := backend.Port{Name: "copy", DType: t.DType, Shape: t.Shape}
 	var to handle
-	if err := s.allocate(p, &to); err != nil {
-		return nil, backend.Fault(fault.Internal, "copy a tensor to", on.id, err, "")
+	err := s.allocate(p, &to)
+	turn.give()
+	if err != nil {
+		return fail(err)
 	}
 	v, err := s.newValue(to, p)
 	if err != nil {
 		b.api.releaseValue(to)
-		return nil, err
+		return fail(err)
 	}
 	if err := v.transfer(ctx, t, true); err != nil {
 		_ = v.Close()
-		return nil, err
+		return fail(err)
 	}
 	return v, nil
 }
@@ -191,31 +225,32 @@ func (b *Backend) upload(ctx context.Context, on target, t *tensor.Tensor, err e
 // download copies a tensor from a plugin's device.
 func (v *value) download(ctx context.Context) (*tensor.Tensor, error) {
 	t := tensor.New(v.dtype, v.shape...)
-	return t, v.transfer(ctx, t, false)
+	if err := v.transfer(ctx, t, false); err != nil {
+		return nil, backend.Fault(fault.Internal, "copy a tensor from", v.device, err, "")
+	}
+	return t, nil
 }
 
-// transfer copies between t and the device.
+// transfer copies t to a tensor on a plugin's device with up, else from it.
 func (v *value) transfer(ctx context.Context, t *tensor.Tensor, up bool) error {
+	turn := turnOf(v.device)
+	if err := turn.take(ctx); err != nil {
+		return err
+	}
+	defer turn.give()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	op := "copy a tensor from"
-	if up {
-		op = "copy a tensor to"
-	}
 	if v.handle == 0 {
-		return fault.Internal.New(op+" "+v.device, "it is closed")
+		return errors.New("it is closed")
 	}
-	if err := ctx.Err(); err != nil {
-		return fault.Cancelled.Wrap(op+" "+v.device, err)
-	}
-	if len(t.Data) == 0 {
-		return nil
+	if err := ctx.Err(); err != nil || len(t.Data) == 0 {
+		return err
 	}
 	a := v.b.api
-	var host handle
 	s := session{b: v.b}
+	var host handle
 	if err := s.wrap(t, &host); err != nil {
-		return fault.Internal.Wrap(op+" "+v.device, err)
+		return err
 	}
 	defer a.releaseValue(host)
 	from, to := v.handle, host
@@ -224,8 +259,5 @@ func (v *value) transfer(ctx context.Context, t *tensor.Tensor, up bool) error {
 	}
 	err := a.check(a.copyTensors(v.b.env, &from, &to, 0, 1))
 	runtime.KeepAlive(t)
-	if err != nil {
-		return backend.Fault(fault.Internal, op, v.device, err, "")
-	}
-	return nil
+	return err
 }

@@ -19,7 +19,7 @@ func openWebGPU(t *testing.T) *Backend {
 func TestWebGPUConformance(t *testing.T) {
 	backendtest.SkipShort(t)
 	backendtest.SoftwareGPU(t) // or skip
-	backendtest.Run(t, func(t *testing.T) backend.Backend { return backendtest.OnDevice(openWebGPU(t), "webgpu:0") })
+	backendtest.Run(t, func(t *testing.T) backend.Backend { return backendtest.OnDevice(openWebGPU(t), "webgpu:0", false) })
 }
 
 // TestWebGPUCheck computes what a job tries a device with.

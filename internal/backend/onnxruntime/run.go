@@ -26,7 +26,14 @@ func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 // RunValues computes the model once. Outputs that are kept stay in the memory of the
 // device.
 func (s *session) RunValues(ctx context.Context, in map[string]backend.Value, keep func(string) bool) (map[string]backend.Value, error) {
-	return native.Compute(ctx, &s.Session, in, func() (map[string]backend.Value, error) { return s.run(ctx, in, keep) })
+	return native.Compute(ctx, &s.Session, in, func() (map[string]backend.Value, error) {
+		turn := turnOf(s.device)
+		if err := turn.take(ctx); err != nil {
+			return nil, err
+		}
+		defer turn.give()
+		return s.run(ctx, in, keep)
+	})
 }
 
 func (s *session) run(ctx context.Context, in map[string]backend.Value, keep func(string) bool) (map[string]backend.Value, error) {
@@ -76,7 +83,7 @@ func (s *session) run(ctx context.Context, in map[string]backend.Value, keep fun
 		}
 	}
 	if err := s.execute(ctx, values, results); err != nil {
-		return nil, err
+		return nil, explain(s.device, err)
 	}
 	runtime.KeepAlive(in) // the values point into the tensors
 	out := make(map[string]backend.Value, len(s.Out))
@@ -234,6 +241,9 @@ func (s *session) stats() (held, high int64, ok bool) {
 // more than once.
 func (s *session) Close() error {
 	defer s.Acquire()()
+	turn := turnOf(s.device)
+	_ = turn.take(context.Background()) // it never ends
+	defer turn.give()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

@@ -89,6 +89,12 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err != nil {
 		return err
 	}
+	s.device = on.id
+	turn := turnOf(s.device)
+	if err := turn.take(ctx); err != nil {
+		return err
+	}
+	defer turn.give()
 	if o.Profile {
 		if err := s.startProfile(options); err != nil {
 			return err
@@ -135,7 +141,7 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		<-flagged
 	}
 	if err != nil {
-		return on.explain(err)
+		return explain(on.id, err)
 	}
 	if err := a.check(a.createRunOptions(&s.options)); err != nil {
 		return err
@@ -155,7 +161,6 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	}
 	s.exact = !on.cpu()
 	s.resident = s.allocator != nil && (!on.cpu() || o.Resident)
-	s.device = on.id
 	if s.In, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
 		return err
 	}
@@ -214,8 +219,8 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, on target, 
 	if on.cpu() && o.Precision != backend.Auto && o.Precision != backend.F32 {
 		return 0, on, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a CPU", "set `precision` to f32, or use the openvino backend")
 	}
-	if o.Precision == backend.BF16 {
-		// CUDA's convolution has no kernel for it below operator set 22, and WebGPU
+	if o.Precision != backend.Auto && o.Precision != backend.F32 && o.Precision != backend.F16 {
+		// CUDA's convolution has no kernel for bf16 below operator set 22, and WebGPU
 		// has no such type.
 		return 0, on, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a GPU", "set `precision` to f16")
 	}
@@ -245,7 +250,7 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, on target, 
 	case on.cuda >= 0:
 		err = b.appendCUDA(options, on.cuda, o)
 	case on.plugin != 0:
-		err = on.explain(a.check(a.appendPlugin(options, b.env, &on.plugin, 1, nil, nil, 0)))
+		err = explain(on.id, a.check(a.appendPlugin(options, b.env, &on.plugin, 1, nil, nil, 0)))
 	}
 	return options, on, err
 }

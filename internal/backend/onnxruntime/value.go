@@ -75,6 +75,9 @@ func (v *value) Host(ctx context.Context) (*tensor.Tensor, error) {
 
 // Close releases the tensor.
 func (v *value) Close() error {
+	turn := turnOf(v.device)
+	_ = turn.take(context.Background()) // it never ends
+	defer turn.give()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.handle != 0 {
@@ -113,8 +116,12 @@ func (b *Backend) Upload(ctx context.Context, device string, t *tensor.Tensor) (
 	if device == "cpu" {
 		return backend.InHost(t), nil
 	}
-	if on, err := b.device(device); err != nil || on.plugin != 0 {
-		return b.upload(ctx, on, t, err)
+	on, err := b.device(device)
+	if err != nil {
+		return nil, err
+	}
+	if on.plugin != 0 {
+		return b.upload(ctx, on, t)
 	}
 	return b.copy(ctx, device, backend.InHost(t), func(string) bool { return true })
 }
