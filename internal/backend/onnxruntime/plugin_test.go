@@ -5,12 +5,13 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/gputest"
 )
 
 // openWebGPU opens the library with the plugin for WebGPU on SwiftShader.
 func openWebGPU(t *testing.T) *Backend {
 	t.Helper()
-	plugin := backendtest.SoftwareGPU(t)
+	plugin := gputest.SwiftShader(t)
 	b := open(t)
 	b.Register(plugin.Runtime, plugin.Path, plugin.Needed...)
 	return b
@@ -18,7 +19,7 @@ func openWebGPU(t *testing.T) *Backend {
 
 func TestWebGPUConformance(t *testing.T) {
 	backendtest.SkipShort(t)
-	backendtest.SoftwareGPU(t) // or skip
+	gputest.SwiftShader(t) // or skip
 	backendtest.Run(t, func(t *testing.T) backend.Backend { return backendtest.OnDevice(openWebGPU(t), "webgpu:0", false) })
 }
 

@@ -140,7 +140,9 @@ func (s *session) execute(ctx context.Context, values, results []handle) error {
 		if clear := a.check(a.unsetTerminate(options)); clear != nil {
 			return clear
 		}
-		if err != nil {
+		// A GPU may have taken in all of the work already. Then the Run ends only when
+		// that is done, as if it had not been stopped.
+		if err != nil || s.device != "cpu" {
 			return ctx.Err()
 		}
 	}
