@@ -17,6 +17,7 @@ RACE += ./cmd/lipstream           # the progress line, followers of logs, the pa
 RACE += ./internal/backend/native      # starts the thread that loads libraries
 RACE += ./internal/backend/onnxruntime # several callers of a session
 RACE += ./internal/backend/openvino    # several callers of a session
+RACE += ./internal/check          # the devices compute beside Run
 RACE += ./internal/child          # reaps processes while others stop and read them
 RACE += ./internal/doctor         # checks run beside a timeout
 RACE += ./internal/job            # the report samples memory while the job runs

@@ -29,6 +29,7 @@ const module = "github.com/lipstream/lipstream"
 // A new package must be added here before this test passes.
 var layers = [][]string{
 	{"cmd", "tools", "e2e", "examples"},
+	{"internal/check"},
 	{"internal/server", "internal/worker", "internal/doctor", "internal/bench"},
 	{"internal/client"},
 	{"internal/web", "comfyui"},

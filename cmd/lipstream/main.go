@@ -33,6 +33,7 @@ type cli struct {
 	Runtime runtimeCmd `cmd:"" help:"Install and list the inference runtimes."`
 	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list LatentSync checkpoints."`
 	Doctor  doctorCmd  `cmd:"" help:"Check what is installed and what is missing."`
+	Check   checkCmd   `cmd:"" help:"Compute on each device and compare with known results."`
 	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`
 	Monitor monitorCmd `cmd:"" help:"Watch the memory of GPUs, host and control group."`
 	ComfyUI comfyuiCmd `cmd:"" name:"comfyui" help:"Install the ComfyUI nodes."`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -116,7 +117,18 @@ type readingLine struct {
 	Utilisation *float64  `json:"utilisation,omitempty"` // 0 to 1: processors of the host, GPUs
 	Temperature float64   `json:"temperature_celsius,omitempty"`
 	Power       float64   `json:"power_watts,omitempty"`
+	// Processes are those that compute on an NVIDIA GPU.
+	Processes []readingProcess `json:"processes,omitempty"`
 }
+
+type readingProcess struct {
+	PID  int    `json:"pid"`
+	Name string `json:"name,omitempty"`
+	Used int64  `json:"used_bytes"`
+}
+
+// maxProcesses is the most processes of a GPU that a line of text names.
+const maxProcesses = 2
 
 // readingLines returns all watched memories, then the GPUs that share the host's memory.
 func readingLines(r memory.Reading) []readingLine {
@@ -134,6 +146,9 @@ func readingLines(r memory.Reading) []readingLine {
 	add := func(l readingLine) {
 		if g, ok := gpus[l.Source]; ok {
 			l.Name, l.Utilisation, l.Temperature, l.Power = oneLine(g.Name, maxErrorLine), share(g.Utilisation), g.Temperature, g.Power
+			for _, p := range g.Processes {
+				l.Processes = append(l.Processes, readingProcess{p.PID, oneLine(p.Name, 30), p.Used})
+			}
 			delete(gpus, l.Source)
 		} else if l.Source == "host" {
 			l.Utilisation = share(r.CPU)
@@ -172,6 +187,13 @@ func (l readingLine) text() string {
 	}
 	if l.Power > 0 {
 		s += fmt.Sprintf(", %.0f W", l.Power)
+	}
+	for i, p := range l.Processes {
+		if i == maxProcesses {
+			s += fmt.Sprintf(", %d more", len(l.Processes)-i)
+			break
+		}
+		s += fmt.Sprintf(", %s %s", cmp.Or(p.Name, "process "+strconv.Itoa(p.PID)), memory.Size(p.Used))
 	}
 	if l.Level != "" && l.Level != memory.Normal.String() {
 		s += ", " + strings.ToUpper(l.Level)

@@ -25,7 +25,8 @@ func gpuReading() memory.Reading {
 	return memory.Reading{
 		Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), CPU: 0.5,
 		GPUs: []memory.GPU{
-			{Vendor: "nvidia", Name: "RTX\x1b[31m 4090", Total: 24 * gib, Used: 19 * gib, Utilisation: 0.83, Temperature: 71, Power: 412.5},
+			{Vendor: "nvidia", Name: "RTX\x1b[31m 4090", Total: 24 * gib, Used: 19 * gib, Utilisation: 0.83, Temperature: 71, Power: 412.5,
+				Processes: []memory.GPUProcess{{PID: 1, Name: "python", Used: 12 * gib}, {PID: 2, Used: 6 * gib}, {PID: 3, Used: gib}}},
 			{Vendor: "intel", Name: "Iris", Shared: true, Utilisation: -1},
 		},
 		Watched: []memory.Watched{
@@ -44,7 +45,7 @@ func TestReadingLines(t *testing.T) {
 	}
 	wantTexts := []string{
 		"host 4.0 GiB of 16.0 GiB (25%), 50% busy",
-		"nvidia:0 RTX 4090 19.0 GiB of 24.0 GiB (79%), 83% busy, 71 °C, 412 W, CRITICAL",
+		"nvidia:0 RTX 4090 19.0 GiB of 24.0 GiB (79%), 83% busy, 71 °C, 412 W, python 12.0 GiB, process 2 6.0 GiB, 1 more, CRITICAL",
 		"pid:7 1.0 GiB",
 		"intel:0 Iris",
 	}

@@ -149,7 +149,6 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = objects.Close() }()
 	if err := q.Share(ctx, "media", objects.URL()); err != nil {
 		return err
 	}
@@ -167,7 +166,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	options := server.Options{
 		Queue: q, Store: objects, Dir: dir, Listen: s.Listen, Token: token, Roots: s.Root, AllowHosts: s.AllowHost,
 		MaxUpload: int64(s.MaxUpload), MaxStored: int64(s.MaxStored), MaxQueued: s.MaxQueued, Retention: s.Retention,
-		Limits: limits, Monitor: monitor, Warning: warning, Critical: critical, Page: page, Log: log, Version: lipstream.Version(),
+		Monitor: monitor, Warning: warning, Critical: critical, Page: page, Log: log, Version: lipstream.Version(),
 	}
 	var w *worker.Worker
 	if s.Slots != 0 {
@@ -184,7 +183,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 }
 
 // worker creates the worker of this machine.
-func (f workFlags) worker(ctx context.Context, q *queue.Queue, s store.Store, dir string, limits lipstream.Limits, log *slog.Logger) (*worker.Worker, error) {
+func (f workFlags) worker(ctx context.Context, q *queue.Queue, s *store.Store, dir string, limits lipstream.Limits, log *slog.Logger) (*worker.Worker, error) {
 	return worker.New(ctx, worker.Options{
 		Queue: q, Store: s, Dir: dir, Slots: max(0, f.Slots), Memory: int64(f.MemoryLimit), Split: f.Split, Limits: limits, Grace: f.Grace, Log: log,
 	})
@@ -273,7 +272,6 @@ func (x *workerCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = objects.Close() }()
 	w, err := x.worker(ctx, q, objects, dir, lipstream.Limits{}, log)
 	if err != nil {
 		return err

@@ -159,7 +159,7 @@ func openSurfaces(t *testing.T) surfaces {
 	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Lead: true, Version: "test"})
 	check(err)
 	t.Cleanup(func() { _ = q.Close() })
-	objects, err := store.NewDir(filepath.Join(dir, "media"))
+	objects, err := store.Open(t.Context(), "dir:"+filepath.Join(dir, "media"), nil)
 	check(err)
 	s, err := server.New(server.Options{Queue: q, Store: objects, Dir: dir, Listen: "127.0.0.1:8448", Roots: []string{root}, Version: "test"})
 	check(err)

@@ -122,7 +122,7 @@ func listen(ctx context.Context, tools media.Tools, path string, info *media.Inf
 	if err := info.NeedAudio(); err != nil {
 		return nil, err
 	}
-	src, err := media.OpenAudio(ctx, tools, path, info, info.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
+	src, err := media.OpenAudio(ctx, tools, path, info, info.DefaultAudio(), audio.SampleRate)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, 
 	}
 	format := media.WorkingFormat(*info.Video)
 	seq, err := media.NewSequence(ctx, s.tools, s.o.Source, info,
-		media.SequenceOptions{VideoOptions: media.VideoOptions{Format: format, Rate: s.rate, Start: s.o.Start}}, mode)
+		media.VideoOptions{Format: format, Rate: s.rate, Start: s.o.Start}, mode)
 	if err != nil {
 		return nil, frame.Format{}, err
 	}

@@ -4,12 +4,14 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,11 +45,8 @@ type Job struct {
 const op = "ask the server"
 
 // do sends a request and returns a successful answer. The caller closes its body.
-func (c *Client) do(ctx context.Context, method, path string, header http.Header, body io.Reader, length int64) (*http.Response, error) {
-	server := strings.TrimSuffix(c.Server, "/")
-	if server == "" {
-		server = DefaultServer
-	}
+func (c *Client) do(ctx context.Context, method, path string, header http.Header, body io.Reader) (*http.Response, error) {
+	server := cmp.Or(strings.TrimSuffix(c.Server, "/"), DefaultServer)
 	if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fault.Usage.New(op+" "+server, "it is not an address", "write http://host:8448")
 	}
@@ -55,24 +54,16 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	if err != nil {
 		return nil, fault.Usage.Wrap(op+" "+server, err)
 	}
-	for k, v := range header {
-		r.Header[k] = v
-	}
-	if body != nil && length >= 0 {
-		r.ContentLength = length
+	maps.Copy(r.Header, header)
+	if s, ok := body.(*io.SectionReader); ok {
+		r.ContentLength = s.Size()
 	}
 	if c.Token != "" {
 		r.Header.Set("Authorization", "Bearer "+c.Token)
 	}
-	h := c.HTTP
-	if h == nil {
-		h = http.DefaultClient
-	}
-	answer, err := h.Do(r)
+	answer, err := cmp.Or(c.HTTP, http.DefaultClient).Do(r)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
+		err = cmp.Or(ctx.Err(), err)
 		hint := ""
 		if _, ok := errors.AsType[*net.OpError](err); ok {
 			hint = "check that lipstream serve is running there"
@@ -98,14 +89,8 @@ func problem(server string, a *http.Response) error {
 	if json.Unmarshal(b, &p) != nil || p.Title == "" {
 		p.Title, p.Hint = a.Status, "check that lipstream serve runs at this address"
 	}
-	if p.Detail == "" {
-		p.Detail = p.Title
-	}
-	kind := fault.Kind(p.ExitCode)
-	if kind == 0 {
-		kind = fault.Internal
-	}
-	return &fault.Error{Kind: kind, Op: op + " " + server, Err: statusError{a.StatusCode, p.Detail}, Hint: p.Hint}
+	kind := cmp.Or(fault.Kind(p.ExitCode), fault.Internal)
+	return &fault.Error{Kind: kind, Op: op + " " + server, Err: statusError{a.StatusCode, cmp.Or(p.Detail, p.Title)}, Hint: p.Hint}
 }
 
 // statusError keeps the status of an answer.
@@ -125,16 +110,16 @@ func Status(err error) int {
 // call sends and receives JSON; in and out may be nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
-	header, length := http.Header{}, int64(-1)
+	header := http.Header{}
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
 			return fault.Internal.Wrap(op+" "+path, err)
 		}
-		body, length = bytes.NewReader(b), int64(len(b))
+		body = bytes.NewReader(b)
 		header.Set("Content-Type", "application/json")
 	}
-	answer, err := c.do(ctx, method, path, header, body, length)
+	answer, err := c.do(ctx, method, path, header, body)
 	if err != nil {
 		return err
 	}
@@ -200,7 +185,7 @@ func (c *Client) Fetch(ctx context.Context, id, path string, overwrite bool) err
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fail(err)
 	}
-	answer, err := c.do(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(id)+"/result", nil, nil, 0)
+	answer, err := c.do(ctx, http.MethodGet, "/v1/jobs/"+url.PathEscape(id)+"/result", nil, nil)
 	if err != nil {
 		return err
 	}
@@ -230,7 +215,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // Get writes the content at a path of the server to w.
 func (c *Client) Get(ctx context.Context, path string, w io.Writer) error {
-	answer, err := c.do(ctx, http.MethodGet, path, nil, nil, 0)
+	answer, err := c.do(ctx, http.MethodGet, path, nil, nil)
 	if err != nil {
 		return err
 	}

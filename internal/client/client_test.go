@@ -44,7 +44,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// TestEventsResume: a stream that breaks is taken up again behind the last event.
+// TestEventsResume checks that a broken stream is resumed after the last event.
 func TestEventsResume(t *testing.T) {
 	var calls atomic.Int32
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +75,7 @@ func TestEventsResume(t *testing.T) {
 	}
 }
 
-// TestUploadResumes: of a piece whose connection breaks nothing comes twice.
+// TestUploadResumes checks that nothing is sent twice after a connection broke.
 func TestUploadResumes(t *testing.T) {
 	var have []byte
 	broke := false

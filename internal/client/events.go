@@ -23,9 +23,6 @@ type Event struct {
 	Data string // JSON, one line
 }
 
-// ErrEnough ends Events without an error.
-var ErrEnough = errors.New("enough")
-
 // Events calls f with the events of a job after an event's ID ("": from the first)
 // to its last, in order. It reconnects when a connection breaks, and returns f's
 // error.
@@ -41,8 +38,6 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 			return f(e)
 		})
 		switch {
-		case errors.Is(err, ErrEnough):
-			return nil
 		case ctx.Err() != nil:
 			return fault.Cancelled.Wrap("follow job "+id, ctx.Err())
 		case err == nil && last:
@@ -85,7 +80,7 @@ func (c *Client) follow(ctx context.Context, path, after string, f func(Event) e
 	if after != "" {
 		h.Set("Last-Event-ID", after)
 	}
-	answer, err := c.do(ctx, http.MethodGet, path, h, nil, 0)
+	answer, err := c.do(ctx, http.MethodGet, path, h, nil)
 	if err != nil {
 		return err
 	}

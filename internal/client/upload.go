@@ -39,23 +39,25 @@ func (c *Client) Upload(ctx context.Context, path string, progress func(sent, si
 	h := tus.Clone()
 	h.Set("Upload-Length", strconv.FormatInt(st.Size(), 10))
 	h.Set("Upload-Metadata", "filename "+base64.StdEncoding.EncodeToString([]byte(filepath.Base(path))))
-	answer, err := c.do(ctx, http.MethodPost, "/v1/uploads", h, nil, 0)
+	answer, err := c.do(ctx, http.MethodPost, "/v1/uploads", h, nil)
 	if err != nil {
 		return "", err
 	}
 	_ = answer.Body.Close()
-	place := answer.Header.Get("Location")
-	if i := strings.LastIndex(place, "/"); i < 0 || i == len(place)-1 {
+	location := answer.Header.Get("Location")
+	if id = location[strings.LastIndex(location, "/")+1:]; id == "" {
 		return "", fault.Internal.New(op+" /v1/uploads", "the answer has no Location")
-	} else {
-		id = place[i+1:]
 	}
-	place = "/v1/uploads/" + id
+	place := "/v1/uploads/" + id
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
 	for sent, failed := int64(0), 0; sent < st.Size(); {
-		if progress != nil {
-			progress(sent, st.Size())
-		}
-		next, err := c.patch(ctx, place, f, sent, min(piece, st.Size()-sent))
+		progress(sent, st.Size())
+		h := tus.Clone()
+		h.Set("Content-Type", "application/offset+octet-stream")
+		h.Set("Upload-Offset", strconv.FormatInt(sent, 10))
+		next, err := c.offset(ctx, http.MethodPatch, place, h, io.NewSectionReader(f, sent, min(piece, st.Size()-sent)))
 		if err == nil {
 			sent, failed = next, 0
 			continue
@@ -63,36 +65,20 @@ func (c *Client) Upload(ctx context.Context, path string, progress func(sent, si
 		if failed++; failed > retries || Status(err) != 0 && Status(err) != http.StatusConflict || !pause(ctx, time.Duration(failed)*200*time.Millisecond) {
 			return "", err
 		}
-		if next, err := c.offset(ctx, place); err == nil {
+		if next, err := c.offset(ctx, http.MethodHead, place, tus, nil); err == nil {
 			sent = next
 		}
 	}
-	if progress != nil {
-		progress(st.Size(), st.Size())
-	}
+	progress(st.Size(), st.Size())
 	return id, nil
 }
 
-func (c *Client) patch(ctx context.Context, place string, f io.ReaderAt, from, n int64) (int64, error) {
-	h := tus.Clone()
-	h.Set("Content-Type", "application/offset+octet-stream")
-	h.Set("Upload-Offset", strconv.FormatInt(from, 10))
-	answer, err := c.do(ctx, http.MethodPatch, place, h, io.NewSectionReader(f, from, n), n)
+// offset sends a request about an upload and returns how many bytes the server has.
+func (c *Client) offset(ctx context.Context, method, place string, h http.Header, body io.Reader) (int64, error) {
+	answer, err := c.do(ctx, method, place, h, body)
 	if err != nil {
 		return 0, err
 	}
-	return offsetOf(answer)
-}
-
-func (c *Client) offset(ctx context.Context, place string) (int64, error) {
-	answer, err := c.do(ctx, http.MethodHead, place, tus.Clone(), nil, 0)
-	if err != nil {
-		return 0, err
-	}
-	return offsetOf(answer)
-}
-
-func offsetOf(answer *http.Response) (int64, error) {
 	_ = answer.Body.Close()
 	n, err := strconv.ParseInt(answer.Header.Get("Upload-Offset"), 10, 64)
 	return n, fault.Internal.Wrap(op+" /v1/uploads", err)

@@ -6,26 +6,26 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// Size of the template for a model of 256 pixels, and what LatentSync's crop
-// is stretched from (docs/spec/latentsync.md 3.4 Alignment matrix). A model of R pixels has a crop of
-// int(R·TemplateW/256) x int(R·TemplateH/256).
+// The size of the template for a model of 256 pixels. A model of R pixels has a crop of
+// int(R·TemplateW/256) x int(R·TemplateH/256), which LatentSync stretches to R x R
+// (docs/spec/latentsync.md, section 3.4).
 const (
 	TemplateW = 210
 	TemplateH = 280
 )
 
 // Anchors are the three points of the alignment: image-left brow, image-right
-// brow, nose; x, y in picture pixels.
+// brow, nose; x, y in image pixels.
 type Anchors [3][2]float64
 
 // AlignPoints468 returns the anchors from MediaPipe's points, by the table of
-// LatentSync 1.0; nothing is rounded.
+// LatentSync 1.0, without rounding.
 func AlignPoints468(p []Point) Anchors {
 	return Anchors{meanOf(p, alignP0), meanOf(p, alignP1), meanOf(p, alignP2)}
 }
 
-// Round rounds to whole pixels, half to even, which LatentSync does between
-// landmarks and matrix.
+// Round rounds to whole pixels, half to even, as LatentSync does between landmarks and
+// matrix.
 func (a Anchors) Round() Anchors {
 	for i := range a {
 		a[i] = [2]float64{math.RoundToEven(a[i][0]), math.RoundToEven(a[i][1])}
@@ -43,10 +43,10 @@ func meanOf(p []Point, indices []int) [2]float64 {
 	return [2]float64{x / n, y / n}
 }
 
-// similarity is the closed form of 3.4 for the template enlarged rho times
-// (2.8 for 256), in the original's float32 arithmetic: standard deviations give
-// the scale, an orthogonal fit of the normalised points the rotation. bias is
-// what remains at the nose, in normalised units.
+// similarity returns the map from the image to the template enlarged rho times (2.8 for
+// 256), in the original's float32 arithmetic (docs/spec/latentsync.md, section 3.4). The
+// scale comes from standard deviations, the rotation from an orthogonal fit of the
+// normalised points. bias is the error that remains at the nose, in normalised units.
 func similarity(p Anchors, rho float64) (m frame.Affine, bias [2]float32) {
 	a, c1, s1 := normalise(p)
 	b, c2, s2 := normalise(Anchors{{17 * rho, 20 * rho}, {58 * rho, 20 * rho}, {37.5 * rho, 40 * rho}})
@@ -77,8 +77,8 @@ func similarity(p Anchors, rho float64) (m frame.Affine, bias [2]float32) {
 	return m, [2]float32{b[2][0] - a[2][0], b[2][1] - a[2][1]}
 }
 
-// normalise centres the points and divides by the unbiased deviation over all
-// six centred coordinates, which torch computes in float64.
+// normalise subtracts the centre c from the points and divides by s, the unbiased
+// deviation of all six centred coordinates, which torch computes in float64.
 func normalise(p Anchors) (q [3][2]float32, c [2]float32, s float32) {
 	for i := range c {
 		c[i] = (float32(p[0][i]) + float32(p[1][i]) + float32(p[2][i])) / 3
@@ -104,15 +104,15 @@ func normalise(p Anchors) (q [3][2]float32, c [2]float32, s float32) {
 	return q, c, s
 }
 
-// TemplateAffine maps the picture to the template of 210 x 280 by the anchors,
-// without LatentSync's bias and roundings.
+// TemplateAffine returns the map from the image to the template of 210 x 280, without
+// LatentSync's bias and rounding.
 func TemplateAffine(a Anchors) frame.Affine {
 	m, _ := similarity(a, TemplateW/75.0)
 	return m
 }
 
-// Aligner does LatentSync's alignment for one model size, in the original's
-// float32 arithmetic (warp32.go): matrix, crop, restore. The matrix depends on the
+// Aligner computes LatentSync's matrices, crops faces and restores them, for one model
+// size and in the original's float32 arithmetic (warp32.go). A matrix depends on the
 // earlier frames of the job.
 type Aligner struct {
 	Resolution   int // of the model: 256 or 512
@@ -121,22 +121,21 @@ type Aligner struct {
 	rho     float64
 	bias    [2]float32
 	hasBias bool
-	lanczos [2]*lanczos // columns, rows
-	bicubic [2]*bicubic
+	lanczos [2]axis[int32] // columns, rows
+	bicubic [2]axis[float32]
 }
 
 // NewAligner returns an aligner for a model of resolution x resolution pixels.
 func NewAligner(resolution int) *Aligner {
 	rho := float64(resolution) / 256 * 2.8
 	a := &Aligner{Resolution: resolution, rho: rho, CropW: int(75 * rho), CropH: int(100 * rho)}
-	a.lanczos = [2]*lanczos{newLanczos(a.CropW, resolution), newLanczos(a.CropH, resolution)}
-	a.bicubic = [2]*bicubic{newBicubic(resolution, a.CropW), newBicubic(resolution, a.CropH)}
+	a.lanczos = [2]axis[int32]{newLanczos(a.CropW, resolution), newLanczos(a.CropH, resolution)}
+	a.bicubic = [2]axis[float32]{newBicubic(resolution, a.CropW), newBicubic(resolution, a.CropH)}
 	return a
 }
 
-// Matrix returns the map from the picture to the crop of CropW x CropH, its
-// elements of float32, and advances the bias: call it once for each frame, in
-// order.
+// Matrix returns the map from the image to the crop of CropW x CropH, with elements of
+// float32. Call it once for each frame, in order: it smooths the bias over the frames.
 func (a *Aligner) Matrix(p Anchors) frame.Affine {
 	m, b := similarity(p, a.rho)
 	if a.hasBias {
@@ -150,18 +149,35 @@ func (a *Aligner) Matrix(p Anchors) frame.Affine {
 	return m
 }
 
-// Reset forgets the bias: at the start of a job, and after a cut where exact
-// parity with the original is not wanted.
+// Reset forgets the bias, as after a cut; the original does not.
 func (a *Aligner) Reset() { a.bias, a.hasBias = [2]float32{}, false }
 
-// Crop cuts the aligned face out of the picture (3.5): bilinear, truncated,
-// 127 where nothing covers it, then Lanczos to Resolution x Resolution.
+// Crop cuts the aligned face out of the image and resizes it to Resolution x Resolution
+// (docs/spec/latentsync.md, section 3.5): first bilinearly, truncated, with 127 beyond
+// the image, then with Lanczos weights.
 func (a *Aligner) Crop(src frame.Source, m frame.Affine) *frame.RGB {
 	crop := a.warp(src, m)
-	return resizeLanczos(crop, a.lanczos[0], a.lanczos[1])
+	n := crop.W * crop.H
+	in := make([]int32, 3*n)
+	for i, v := range crop.Pix {
+		in[i%3*n+i/3] = int32(v)
+	}
+	out := resize(in, 3, a.lanczos[0], a.lanczos[1])
+	dst := frame.NewRGB(a.Resolution, a.Resolution)
+	n = dst.W * dst.H
+	for i := range dst.Pix {
+		dst.Pix[i] = lanczosByte(out[i%3*n+i/3])
+	}
+	return dst
 }
 
-// warp is the crop of CropW x CropH before the stretch.
+// Resize resizes a face from the model, [3,R,R] planar, to the crop,
+// [3,CropH,CropW], and does not clamp it (docs/spec/latentsync.md, section 7.2).
+func (a *Aligner) Resize(face []float32) []float32 {
+	return resize(face, 3, a.bicubic[0], a.bicubic[1])
+}
+
+// warp returns the crop of CropW x CropH before it is resized.
 func (a *Aligner) warp(src frame.Source, m frame.Affine) *frame.RGB {
 	dst := frame.NewRGB(a.CropW, a.CropH)
 	for i := range dst.Pix {
@@ -176,43 +192,26 @@ func (a *Aligner) warp(src frame.Source, m frame.Affine) *frame.RGB {
 	if !ok {
 		return dst
 	}
-	pic, ox, oy := part(src, inv, a.CropW, a.CropH)
-	if pic == nil {
+	region, x0, y0 := region(src, inv, a.CropW, a.CropH)
+	if region == nil {
 		return dst
 	}
+	image := samples[byte]{region.Pix, x0, y0, region.W, region.H, 3, 1}
 	for v := range dst.H {
 		for u := range dst.W {
-			x, y := warp.at(u, v)
-			if !(x > -1 && y > -1 && x < float32(sw) && y < float32(sh)) {
-				continue
-			}
-			ix, iy, weights := bilinear(x, y)
-			ix, iy = ix-ox, iy-oy
-			var sum [3]float32
-			var cov float32
-			for k, w := range weights {
-				jx, jy := ix+k&1, iy+k>>1
-				if uint(jx) >= uint(pic.W) || uint(jy) >= uint(pic.H) {
-					continue
-				}
-				cov += w
-				p := pic.Pix[3*(jy*pic.W+jx):]
-				sum[0] = fma32(w, float32(p[0]), sum[0])
-				sum[1] = fma32(w, float32(p[1]), sum[1])
-				sum[2] = fma32(w, float32(p[2]), sum[2])
-			}
+			sum, cover := image.at(warp.at(u, v))
 			q := dst.Pix[3*(v*dst.W+u):]
 			for c := range 3 {
-				q[c] = byte(min(max(sum[c]+float32((1-cov)*127), 0), 255))
+				q[c] = byte(min(max(sum[c]+float32((1-cover)*127), 0), 255))
 			}
 		}
 	}
 	return dst
 }
 
-// part returns the pixels of src that the w x h rectangle mapped by m can touch,
-// and their offset; nil when there are none. A *frame.RGB is used as it is.
-func part(src frame.Source, m frame.Affine, w, h int) (pic *frame.RGB, x0, y0 int) {
+// region returns the pixels of src that the w x h rectangle mapped by m can touch,
+// and their offset, or nil if there are none. A *frame.RGB is used whole.
+func region(src frame.Source, m frame.Affine, w, h int) (pixels *frame.RGB, x0, y0 int) {
 	if p, ok := src.(*frame.RGB); ok {
 		return p, 0, 0
 	}
@@ -221,23 +220,23 @@ func part(src frame.Source, m frame.Affine, w, h int) (pic *frame.RGB, x0, y0 in
 	if x0 >= x1 || y0 >= y1 {
 		return nil, 0, 0
 	}
-	pic = frame.NewRGB(x1-x0, y1-y0)
-	src.Warp(pic, frame.Affine{A: 1, C: float64(x0), E: 1, F: float64(y0)}, frame.Replicate, 0)
-	return pic, x0, y0
+	pixels = frame.NewRGB(x1-x0, y1-y0)
+	src.Warp(pixels, frame.Affine{A: 1, C: float64(x0), E: 1, F: float64(y0)}, frame.Replicate, 0)
+	return pixels, x0, y0
 }
 
-// mappedBox is the half-open box of the pixels of a sw x sh picture within
-// margin of the w x h rectangle mapped by m.
+// mappedBox returns the half-open box of the pixels of a sw x sh image within margin of
+// the w x h rectangle mapped by m.
 func mappedBox(m frame.Affine, w, h, sw, sh, margin int) (x0, y0, x1, y1 int) {
-	lx, ly, hx, hy := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
+	var corners []Point
 	for _, u := range []float64{-1, float64(w)} {
 		for _, v := range []float64{-1, float64(h)} {
 			x, y := m.Apply(u, v)
-			lx, hx = math.Min(lx, x), math.Max(hx, x)
-			ly, hy = math.Min(ly, y), math.Max(hy, y)
+			corners = append(corners, Point{X: x, Y: y})
 		}
 	}
-	limit := func(v float64, n int) int { return int(math.Min(math.Max(v, 0), float64(n))) }
+	left, top, right, bottom := bounds(corners)
+	limit := func(v float64, n int) int { return int(min(max(v, 0), float64(n))) }
 	d := float64(margin)
-	return limit(math.Floor(lx)-d, sw), limit(math.Floor(ly)-d, sh), limit(math.Ceil(hx)+d+1, sw), limit(math.Ceil(hy)+d+1, sh)
+	return limit(math.Floor(left)-d, sw), limit(math.Floor(top)-d, sh), limit(math.Ceil(right)+d+1, sw), limit(math.Ceil(bottom)+d+1, sh)
 }

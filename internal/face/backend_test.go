@@ -12,7 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 )
 
-// installed are the backends whose library is on this machine, working or not.
+// installed returns the backends whose library is on this machine, whether it works or not.
 func installed(t testing.TB) []string {
 	t.Helper()
 	var names []string
@@ -31,7 +31,8 @@ func installed(t testing.TB) []string {
 	return names
 }
 
-// backends are those that the tests share, by name. They compile each network once.
+// backends holds the backends that the tests share, by name. They compile each network
+// once.
 var backends = map[string]*backendtest.Cached{}
 
 func open(t testing.TB, name string) backend.Backend {
@@ -41,7 +42,7 @@ func open(t testing.TB, name string) backend.Backend {
 	}
 	b, err := runtimes.Open(context.WithoutCancel(t.Context()), runtimes.Choice{Backend: name, Device: "cpu"})
 	if err != nil {
-		t.Fatal(err) // it is installed, so this is no reason to skip
+		t.Fatal(err) // it is installed, so this must not be skipped
 	}
 	backends[name] = backendtest.NewCached(b)
 	return backends[name]
@@ -66,7 +67,7 @@ func eachBackend(t *testing.T, run func(t *testing.T, b backend.Backend)) {
 	}
 }
 
-// nets returns the networks on that backend, which closes them.
+// nets returns the networks. Their backend closes them.
 func nets(t testing.TB) (*Detector, *Mesh) {
 	t.Helper()
 	b := openBackend(t)

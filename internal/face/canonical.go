@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// MediaPipe's face geometry: the mean face, its triangles, and which points
-// say most about the head's pose. The file is upstream's own, byte for byte.
+// MediaPipe's face geometry: the mean face, its triangles, and the points that show
+// the head's pose best. The file is upstream's own, byte for byte.
 //
 //go:embed models/geometry_pipeline_metadata_landmarks.binarypb
 var geometryFile []byte
@@ -23,18 +23,17 @@ const MeshPoints = 468
 // cover the whole face without a hole, mouth and eyes included. All have the
 // same orientation.
 //
-// MouthTriangles are the indices in Triangles of those that fill the opening
-// between the lips (all three corners on LipsInner).
-var Canonical, Triangles, MouthTriangles, poseBasis = loadGeometry(geometryFile)
+// poseBasis lists the points that show the head's pose.
+var Canonical, Triangles, poseBasis = loadGeometry(geometryFile)
 
-// poseWeight says how much a point tells about the head's pose: more where it
-// moves little with the expression.
+// poseWeight is the weight of a point in the head's pose: more where it moves little
+// with the expression.
 type poseWeight struct {
 	index  int
 	weight float64
 }
 
-func loadGeometry(file []byte) (canonical [MeshPoints]Point, triangles [][3]uint16, mouth []int, basis []poseWeight) {
+func loadGeometry(file []byte) (canonical [MeshPoints]Point, triangles [][3]uint16, basis []poseWeight) {
 	var floats []float32
 	var indices []uint64
 	protoFields(file, func(field int, _ uint64, sub []byte) {
@@ -65,25 +64,15 @@ func loadGeometry(file []byte) (canonical [MeshPoints]Point, triangles [][3]uint
 		v := floats[5*i : 5*i+3]
 		canonical[i] = Point{float64(v[0]), float64(v[1]), float64(v[2])}
 	}
-	for i := 0; i < len(indices); i += 3 {
-		t := [3]uint16{uint16(indices[i]), uint16(indices[i+1]), uint16(indices[i+2])}
-		inner := 0
-		for _, p := range t {
-			if slices.Contains(LipsInner, int(p)) {
-				inner++
-			}
-		}
-		if inner == 3 {
-			mouth = append(mouth, len(triangles))
-		}
-		triangles = append(triangles, t)
+	for t := range slices.Chunk(indices, 3) {
+		triangles = append(triangles, [3]uint16{uint16(t[0]), uint16(t[1]), uint16(t[2])})
 	}
-	return canonical, triangles, mouth, basis
+	return canonical, triangles, basis
 }
 
 // protoFields calls f for each field of a protobuf message that holds nothing
-// but varints, 32-bit values and messages. The file is embedded, so that a
-// malformed one is a defect of the build and may panic.
+// but varints, 32-bit values and messages. It panics if the message is malformed,
+// because the file is embedded.
 func protoFields(b []byte, f func(field int, v uint64, sub []byte)) {
 	for len(b) > 0 {
 		key, n := binary.Uvarint(b)

@@ -9,7 +9,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Choice says which of several faces a Tracker follows.
+// Choice selects one of several faces for a Tracker to follow.
 type Choice struct {
 	rule string // "largest", "center", "left", "right" or "" for number
 	n    int    // 1-based, from the left
@@ -27,34 +27,28 @@ func ParseChoice(s string) (Choice, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil || n < 1 {
 		return Choice{}, fault.Field("face", s, "is not a choice of face",
-			"choose largest, center, left, right, or the number of the face, counted from the left, from 1")
+			"choose largest, center, left, right, or the number of the face, counted from 1 on the left")
 	}
 	return Choice{n: n}, nil
 }
 
 // candidates returns the people without those whose faces are too small to be
-// used, such as a distant crowd, and without doubtful detections. If nobody would
-// be left, it keeps them.
+// used, such as a distant crowd, and without uncertain detections, unless nobody would
+// remain.
 func candidates(seen []*person) []*person {
-	for _, keep := range []func(*person) bool{
-		func(q *person) bool { return !tooSmall(q.obs.points) },
-		func(q *person) bool { return q.score >= sureScore },
+	for _, bad := range []func(*person) bool{
+		func(q *person) bool { return tooSmall(q.obs.points) },
+		func(q *person) bool { return q.score < sureScore },
 	} {
-		var left []*person
-		for _, q := range seen {
-			if keep(q) {
-				left = append(left, q)
-			}
-		}
-		if len(left) > 0 {
-			seen = left
+		if good := slices.DeleteFunc(slices.Clone(seen), bad); len(good) > 0 {
+			seen = good
 		}
 	}
 	return seen
 }
 
-// pick returns the chosen one of the people seen in a frame of w x h pixels, or
-// nil if there is none yet.
+// pick returns the person who the choice selects among those seen in a frame of w x h
+// pixels, or nil.
 func (c Choice) pick(seen []*person, w, h int) *person {
 	seen = candidates(seen)
 	if len(seen) == 0 || c.n > len(seen) {

@@ -11,12 +11,12 @@ import (
 // changes brightness but not structure, a pan moves it, a cut replaces it.
 const (
 	thumbW, thumbH = 32, 18
-	thumbShift     = 3    // cells: how far a pan may move between two frames
-	flatDeviation  = 2.5  // 8-bit levels: a thumbnail with less has no structure
-	cutStructure   = 0.25 // least loss of correlation that can be a cut
-	cutScore       = 0.4  // least score, and
-	cutRatio       = 4    // times the recent mean
-	cutCeiling     = 0.8  // a score that is a cut in the wildest motion
+	thumbShift     = 3    // cells that a pan may move between two frames
+	flatDeviation  = 2.5  // in 8-bit levels: a thumbnail with less has no structure
+	cutStructure   = 0.25 // least loss of correlation of a cut
+	cutScore       = 0.4  // least score of a cut
+	cutRatio       = 4    // least score of a cut as a multiple of the recent mean
+	cutCeiling     = 0.8  // a higher score is a cut whatever the recent mean
 )
 
 type thumb struct {
@@ -108,8 +108,6 @@ func (t *thumb) chroma(o *thumb) float64 {
 type cutFinder struct {
 	last   *thumb  // the last frame that had structure
 	recent float64 // running mean of the scores
-	// disabled makes every frame part of one shot.
-	disabled bool
 }
 
 // Cuts finds the scene cuts of a video as a Tracker does, but without faces. The
@@ -134,9 +132,6 @@ func (c *Cuts) Next(f *frame.Frame) bool {
 // white) never do: the first frame after them is compared with the last one
 // before, so that a flash or a dip to black within a shot is not a cut.
 func (c *cutFinder) next(f *frame.Frame) bool {
-	if c.disabled {
-		return false
-	}
 	t := newThumb(f)
 	if t.flat {
 		return false

@@ -7,8 +7,8 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// world is an endless landscape, 320 x 180 of it at a time: kind picks one,
-// (x, y) the camera's place.
+// world returns 320 x 180 pixels of an endless landscape. kind selects the landscape, (x, y)
+// is the place of the camera.
 func world(kind int, x, y, zoom float64) *frame.RGB {
 	p := frame.NewRGB(128, 72)
 	k := float64(kind)
@@ -102,7 +102,7 @@ func TestCuts(t *testing.T) {
 			}
 		}
 	}
-	// A dissolve may count as a cut somewhere in it, once.
+	// A dissolve may contain one cut, anywhere.
 	var f cutFinder
 	n := 0
 	for i := range 40 {
@@ -112,7 +112,7 @@ func TestCuts(t *testing.T) {
 		}
 	}
 	if n > 1 {
-		t.Errorf("a dissolve makes %d cuts", n)
+		t.Errorf("a dissolve contains %d cuts", n)
 	}
 }
 

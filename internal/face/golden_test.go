@@ -71,8 +71,8 @@ func readPNG(t testing.TB, path string) *frame.RGB {
 	return frametest.FromImage(m)
 }
 
-// compare fails when more than 1 % of the values differ or one by more than
-// limit levels, and logs what it saw.
+// compare fails the test if more than 1 % of the values differ, or one by more than limit
+// levels.
 func compare(t *testing.T, name string, got, want []byte, limit int) {
 	t.Helper()
 	if len(got) != len(want) {
@@ -92,7 +92,7 @@ func compare(t *testing.T, name string, got, want []byte, limit int) {
 	}
 }
 
-// closeTo fails when a value is further than tol from what is wanted.
+// closeTo fails the test if a value differs by more than tol.
 func closeTo(t *testing.T, name string, got, want []float32, tol float64) {
 	t.Helper()
 	if len(got) != len(want) {

@@ -1,47 +1,31 @@
 package face
 
-// Index lists into Face.Points (MediaPipe's mesh). "Left" and "Right" mean sides
-// of the image, as everywhere in this package. Neighbours in a contour are edges
-// of the mesh.
+// FaceOval is the closed outline of the face, clockwise from the top of the
+// forehead. Like all lists here it holds indices into Face.Points (MediaPipe's mesh).
+// "Left" and "right" mean sides of the image, as everywhere in this package.
+var FaceOval = []int{
+	10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
+	148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+}
+
+// The contours of the eyes, closed, and the irises: centre, right, top, left, bottom.
 var (
-	// LipsInner is the closed inner lip contour, from 78 along the lower lip to
-	// 308 and back; mouth opening is the distance 13-14.
-	LipsInner = []int{
-		78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191,
-	}
-	// FaceOval is the closed outline of the face, clockwise from the top of the
-	// forehead.
-	FaceOval = []int{
-		10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152,
-		148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-	}
-	// EyeLeft is the closed contour of the eye on the image-left side.
-	EyeLeft = []int{
-		33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246,
-	}
-	// EyeRight is the closed contour of the eye on the image-right side.
-	EyeRight = []int{
-		263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466,
-	}
-	// IrisLeft is centre, right, top, left and bottom of the image-left iris.
-	IrisLeft = []int{
-		468, 469, 470, 471, 472,
-	}
-	// IrisRight is the same of the image-right iris.
-	IrisRight = []int{
-		473, 474, 475, 476, 477,
-	}
+	eyeLeft   = []int{33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246}
+	eyeRight  = []int{263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466}
+	irisLeft  = []int{468, 469, 470, 471, 472}
+	irisRight = []int{473, 474, 475, 476, 477}
 )
 
-// The points whose means are the three alignment points of LatentSync
-// (models/README, section 4): brow centres and nose.
+// The points whose means are the three alignment points of LatentSync: brow centres
+// and nose.
 var (
 	alignP0 = []int{71, 63, 105, 66, 107}
 	alignP1 = []int{336, 296, 334, 293, 301}
 	alignP2 = []int{168, 197, 5, 4, 75, 97, 2, 326, 305}
 )
 
-// Where the refined points of the attention network go, in its tensors' order.
+// The indices of the points that the attention network refines, in the order of its
+// tensors.
 var (
 	attentionLips = []int{
 		61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409, 78,

@@ -15,7 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// goldenFace is what MediaPipe itself found in a picture.
+// goldenFace holds the results of MediaPipe itself for a picture.
 type goldenFace struct {
 	Width, Height float64
 	Detections    []struct {
@@ -73,7 +73,7 @@ func near(t *testing.T, what string, got, want, tol float64) {
 
 var goldenPictures = []string{"astronaut", "astronaut_rot20"}
 
-// The networks alone, fed with the golden crops.
+// TestNetworksGolden compares the networks alone, with the golden crops as their input.
 func TestNetworksGolden(t *testing.T) { eachBackend(t, networksGolden) }
 
 func networksGolden(t *testing.T, b backend.Backend) {
@@ -101,7 +101,7 @@ func networksGolden(t *testing.T, b backend.Backend) {
 	}
 }
 
-// The sampling of the inputs: bilinear, rounded, so at most a level away.
+// TestInputsGolden compares the crops. They are rounded, so they may differ by a level.
 func TestInputsGolden(t *testing.T) { eachBackend(t, inputsGolden) }
 
 func inputsGolden(t *testing.T, b backend.Backend) {
@@ -109,7 +109,7 @@ func inputsGolden(t *testing.T, b backend.Backend) {
 	for _, name := range goldenPictures {
 		g, want := readGolden(t, "mesh/"+name+".safetensors"), readFace(t, name)
 		pic := readPNG(t, "mesh/"+name+".png")
-		if _, err := d.Detect(t.Context(), pic); err != nil {
+		if _, err := d.Level(t.Context(), pic, 0); err != nil {
 			t.Fatal(err)
 		}
 		closeTo(t, name+" detector input", d.input.F32(), g["detector.input"].data, 1.01*2/255)
@@ -121,7 +121,7 @@ func inputsGolden(t *testing.T, b backend.Backend) {
 	}
 }
 
-// The whole chain from the picture to the points.
+// TestChainGolden compares the whole chain, from the picture to the points.
 func TestChainGolden(t *testing.T) { eachBackend(t, chainGolden) }
 
 func chainGolden(t *testing.T, b backend.Backend) {
@@ -129,7 +129,7 @@ func chainGolden(t *testing.T, b backend.Backend) {
 	for _, name := range goldenPictures {
 		want := readFace(t, name)
 		pic := readPNG(t, "mesh/"+name+".png")
-		found, err := d.Detect(t.Context(), pic)
+		found, err := d.Level(t.Context(), pic, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -139,10 +139,10 @@ func chainGolden(t *testing.T, b backend.Backend) {
 		for i, w := range want.Detections {
 			f := found[i]
 			near(t, name+" score", f.Score, w.Score, 1e-3)
-			for k, v := range []float64{f.X0 / want.Width, f.Y0 / want.Height, f.X1 / want.Width, f.Y1 / want.Height} {
+			for k, v := range []float64{f.Points[0][0] / want.Width, f.Points[0][1] / want.Height, f.Points[1][0] / want.Width, f.Points[1][1] / want.Height} {
 				near(t, name+" box", v, w.Box[k], 2e-4)
 			}
-			for k, v := range f.Keys {
+			for k, v := range f.Points[2:] {
 				near(t, name+" key x", v[0]/want.Width, w.KeyPoints[k][0], 2e-4)
 				near(t, name+" key y", v[1]/want.Height, w.KeyPoints[k][1], 2e-4)
 			}
@@ -176,8 +176,7 @@ func chainGolden(t *testing.T, b backend.Backend) {
 	}
 }
 
-// place draws src, enlarged by s and turned by angle, with its centre at
-// (cx, cy) of a grey picture.
+// place draws src, enlarged by s and turned by angle, with its centre at (cx, cy).
 func place(dst *frame.RGB, src *frame.RGB, cx, cy, s, angle float64) frame.Affine {
 	sin, cos := math.Sincos(angle)
 	to := frame.Affine{A: s * cos, B: -s * sin, D: s * sin, E: s * cos}
@@ -202,7 +201,7 @@ func place(dst *frame.RGB, src *frame.RGB, cx, cy, s, angle float64) frame.Affin
 	return to
 }
 
-// rooms caches grey's pictures, which are slow to make under the race detector.
+// rooms caches the images of grey, which are slow to make under the race detector.
 var rooms sync.Map
 
 func grey(w, h int) *frame.RGB {
@@ -221,8 +220,8 @@ func grey(w, h int) *frame.RGB {
 	return grey(w, h)
 }
 
-// half shrinks a picture by two with a box, so that small faces are no more
-// aliased than a camera would make them.
+// half returns the image at half its size, averaged, so that small faces are not more
+// aliased than those of a camera.
 func half(p *frame.RGB) *frame.RGB {
 	q := frame.NewRGB(p.W/2, p.H/2)
 	for y := range q.H {
@@ -237,7 +236,7 @@ func half(p *frame.RGB) *frame.RGB {
 	return q
 }
 
-// A face of 60 pixels anywhere in a full-HD picture is found, by tiles.
+// The finer levels find a face of 60 pixels anywhere in a full-HD frame.
 func TestSearchFindsSmallFaces(t *testing.T) {
 	backendtest.SkipShort(t)
 	d, m := nets(t)
@@ -263,7 +262,7 @@ func TestSearchFindsSmallFaces(t *testing.T) {
 	p := people{detector: d, mesh: m}
 	for range 20 {
 		if fresh, err := p.next(t.Context(), grey(1920, 1080)); err != nil || len(fresh) > 0 {
-			t.Errorf("an empty picture: %v, %v", fresh, err)
+			t.Errorf("an empty frame: %v, %v", fresh, err)
 		}
 	}
 }
@@ -292,8 +291,8 @@ func TestROIAffine(t *testing.T) {
 }
 
 func TestGeometry(t *testing.T) {
-	if len(Triangles) != 898 || len(poseBasis) != 33 || len(MouthTriangles) != 18 {
-		t.Fatalf("%d triangles, %d pose points, %d mouth triangles", len(Triangles), len(poseBasis), len(MouthTriangles))
+	if len(Triangles) != 898 || len(poseBasis) != 33 {
+		t.Fatalf("%d triangles, %d pose points", len(Triangles), len(poseBasis))
 	}
 	used := map[uint16]bool{}
 	for _, tr := range Triangles {
@@ -307,8 +306,8 @@ func TestGeometry(t *testing.T) {
 	if len(used) != MeshPoints {
 		t.Errorf("%d points in triangles", len(used))
 	}
-	// Each inner edge belongs to two triangles in opposite directions, each
-	// outer one lies on the face's oval.
+	// Each inner edge belongs to two triangles, in opposite directions. The outer ones
+	// form the face's oval.
 	edges := map[[2]uint16]int{}
 	for _, tr := range Triangles {
 		for k := range 3 {
@@ -318,7 +317,7 @@ func TestGeometry(t *testing.T) {
 	border := 0
 	for e, n := range edges {
 		if n != 1 {
-			t.Fatalf("edge %v is in %d triangles the same way round", e, n)
+			t.Fatalf("edge %v is in %d triangles in the same direction", e, n)
 		}
 		if edges[[2]uint16{e[1], e[0]}] == 0 {
 			border++
@@ -329,8 +328,8 @@ func TestGeometry(t *testing.T) {
 	}
 }
 
-// The mean face turned by known angles gives them back.
-func TestPose(t *testing.T) {
+// TestYaw turns the mean face by known angles.
+func TestYaw(t *testing.T) {
 	for _, want := range [][3]float64{{0, 0, 0}, {0.5, 0, 0}, {-0.5, 0.2, 0}, {0, 0, 0.4}, {0.3, -0.3, -0.7}, {1, 0.1, 2}} {
 		sy, cy := math.Sincos(want[0])
 		sp, cp := math.Sincos(want[1])
@@ -344,10 +343,7 @@ func TestPose(t *testing.T) {
 			y, z = -y, -z
 			p[i] = Point{300 + 10*(cr*x-sr*y), 200 + 10*(sr*x+cr*y), 10 * z}
 		}
-		yaw, pitch, roll := pose(p)
-		for k, v := range []float64{yaw, pitch, roll} {
-			near(t, fmt.Sprint("angle ", k, " of ", want), v, want[k], 1e-6)
-		}
+		near(t, fmt.Sprint("yaw of ", want), yaw(p), want[0], 1e-6)
 	}
 }
 
@@ -357,13 +353,13 @@ func BenchmarkNetworks(b *testing.B) {
 	place(pic, readPNG(b, "portrait.png"), 640, 360, 1, 0)
 	f := frame.New(frame.Format{Width: 1280, Height: 720, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
 	f.FromRGB(pic)
-	found, err := d.Detect(b.Context(), f)
+	found, err := d.Level(b.Context(), f, 0)
 	if err != nil || len(found) == 0 {
 		b.Fatal(found, err)
 	}
 	b.Run("detect", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := d.Detect(b.Context(), f); err != nil {
+			if _, err := d.Level(b.Context(), f, 0); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	detectEvery = 10 // frames between searches for more faces while following one
-	searchEvery = 5  // frames between searches for small faces while there is nobody, one level each
-	fineEvery   = 40 // frames between searches for small newcomers besides the chosen one, one level each
-	maxPeople   = 6  // followed at once
-	maxKnown    = 24 // remembered in one shot
-	sameBox     = 0.3
+	detectEvery = 10  // frames between searches for more faces while following one
+	searchEvery = 5   // frames between searches for small faces while following nobody, one level each
+	fineEvery   = 40  // frames between searches for small newcomers while following somebody, one level each
+	maxPeople   = 6   // most people followed at once
+	maxKnown    = 24  // most people remembered in one shot
+	sameBox     = 0.3 // least overlap of the boxes of one face
 
-	// sureScore is the score from which a detection is sure. Below it are real
-	// faces, but also collars and patterns, which the mesh does not always reject.
-	// A real face scores more than this on some level.
+	// sureScore is the least score of a certain detection. Real faces can score less,
+	// but so do collars and patterns, which the mesh does not always reject. On some
+	// level a real face scores more.
 	sureScore = 0.7
 )
 
-// observation is a face as the networks see it in one frame. Frames that repeat
-// a picture share it, and it never changes.
+// observation is a face as the networks see it in one frame. Frames with the same content
+// share it, and it never changes.
 type observation struct {
 	points         []Point
 	score          float64
@@ -41,26 +41,34 @@ func newObservation(p []Point, score float64) *observation {
 func (o *observation) centre() (x, y float64) { return (o.x0 + o.x1) / 2, (o.y0 + o.y1) / 2 }
 func (o *observation) size() float64          { return math.Sqrt((o.x1 - o.x0) * (o.y1 - o.y0)) }
 
+// apart returns the distance of the centres.
+func (o *observation) apart(b *observation) float64 {
+	x, y := o.centre()
+	bx, by := b.centre()
+	return math.Hypot(x-bx, y-by)
+}
+
 // matches reports whether a detection is this face.
 func (o *observation) matches(d Detection) bool {
-	box := Detection{X0: o.x0, Y0: o.y0, X1: o.x1, Y1: o.y1}
+	box := Detection{Points: [8][2]float64{{o.x0, o.y0}, {o.x1, o.y1}}}
 	if overlap(box, d) > sameBox {
 		return true
 	}
 	// In some poses the detector's box is smaller than the mesh. It is enough if
 	// its centre lies in the middle half of the mesh.
 	cx, cy := o.centre()
-	return math.Abs((d.X0+d.X1)/2-cx) < (o.x1-o.x0)/4 && math.Abs((d.Y0+d.Y1)/2-cy) < (o.y1-o.y0)/4
+	p, q := d.Points[0], d.Points[1]
+	return math.Abs((p[0]+q[0])/2-cx) < (o.x1-o.x0)/4 && math.Abs((p[1]+q[1])/2-cy) < (o.y1-o.y0)/4
 }
 
 // person is somebody in the current shot. People are identified by position: a
 // face that is lost and found again near the same place is the same person.
 type person struct {
-	obs    *observation // the last
-	before *observation // of the frame before; nil if not seen in it
+	obs    *observation // the last one
+	before *observation // the one in the frame before obs, or nil
 	score  float64      // of the best detection
 	gone   int          // frames since obs; 0 while followed
-	jumped bool         // has reappeared in this frame, too far away for a motion
+	jumped bool         // has reappeared in this frame, farther away than a face can move
 }
 
 // expected returns where to look for the face in the next frame. The mesh works
@@ -79,36 +87,30 @@ func (q *person) expected() ROI {
 	return r
 }
 
-// people follows everybody in the shot.
+// people follows all faces in the shot.
 type people struct {
 	detector *Detector
 	mesh     *Mesh
-	complete bool      // the choice considers everybody, however small, not just the largest
+	complete bool      // the choice considers all faces, however small, not just the largest
 	all      []*person // followed or lost, in the order of their appearance
 	chosen   *person   // never forgotten
 	since    int       // frames since the detector ran
 	searched int       // frames without anybody, in a row
-	fine     int       // frames since a finer level ran beside somebody followed
-	level    int       // the last of these
+	fine     int       // frames since a finer level ran while somebody was followed
+	level    int       // the last finer level that ran then
 }
 
 func (p *people) reset() {
 	*p = people{detector: p.detector, mesh: p.mesh, complete: p.complete}
 }
 
-// open reports whether somebody has to be chosen, because nobody was yet or the
-// chosen person has left.
+// open reports whether somebody has to be chosen, because nobody has been chosen yet or
+// the chosen person has left.
 func (p *people) open() bool { return p.chosen == nil || p.chosen.gone > maxGap }
 
 // followed returns the people seen in this frame.
 func (p *people) followed() []*person {
-	var seen []*person
-	for _, q := range p.all {
-		if q.gone == 0 {
-			seen = append(seen, q)
-		}
-	}
-	return seen
+	return slices.DeleteFunc(slices.Clone(p.all), func(q *person) bool { return q.gone > 0 })
 }
 
 // next observes one frame. It returns the people who are new in it.
@@ -142,7 +144,7 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 	}
 	p.since = 0
 	var done [Levels]bool
-	for _, level := range p.plan(alone) {
+	for _, level := range p.levels(alone) {
 		if level > 0 && alone && len(p.followed()) > 0 {
 			break // the coarser levels were enough
 		}
@@ -154,8 +156,8 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 	if !p.open() || len(fresh) == 0 || !p.complete && !p.doubtful() {
 		return fresh, nil
 	}
-	// Somebody is about to be chosen: either by position, which needs everybody,
-	// or among detections that may not all be faces.
+	// Somebody is about to be chosen: either by position, for which all faces must be
+	// known, or among detections that may not all be faces.
 	for level, ran := range done {
 		if ran {
 			continue
@@ -175,9 +177,9 @@ func (p *people) doubtful() bool {
 	return len(seen) > 1 && slices.ContainsFunc(seen, func(q *person) bool { return q.score < sureScore })
 }
 
-// plan returns the levels to search now, from coarse to fine; alone means that
+// levels returns the levels to search now, from coarse to fine; alone means that
 // nobody is followed.
-func (p *people) plan(alone bool) []int {
+func (p *people) levels(alone bool) []int {
 	if !alone {
 		p.searched = 0
 		if p.complete && (p.fine >= fineEvery || p.open() && p.fine >= detectEvery) {
@@ -189,19 +191,15 @@ func (p *people) plan(alone bool) []int {
 	}
 	p.searched++
 	switch {
-	case p.searched == 1: // a new shot, or a face just lost: look for it everywhere
-		all := make([]int, Levels)
-		for i := range all {
-			all[i] = i
-		}
-		return all
+	case p.searched == 1: // a new shot, or a face just lost: search on all levels
+		return []int{0, 1, 2, 3}
 	case p.searched%searchEvery == 0:
 		return []int{1 + p.searched/searchEvery%(Levels-1)}
 	}
 	return []int{0}
 }
 
-// search runs one level of the detector and appends who is new to fresh.
+// search runs one level of the detector and appends new people to fresh.
 func (p *people) search(ctx context.Context, f frame.Source, level int, fresh []*person) ([]*person, error) {
 	found, err := p.detector.Level(ctx, f, level)
 	if err != nil {
@@ -222,8 +220,8 @@ func (p *people) search(ctx context.Context, f frame.Source, level int, fresh []
 	return fresh, nil
 }
 
-// thin stops following the smallest faces if a choice among everybody left more
-// than can be followed. They are remembered, so that they do not count as new.
+// thin stops following the smallest faces if there are more than can be followed, as after
+// a choice among all faces. It remembers them, so that they do not count as new.
 func (p *people) thin() {
 	seen := p.followed()
 	if len(seen) <= maxPeople {
@@ -243,18 +241,15 @@ func (p *people) thin() {
 
 // known reports whether a detection is somebody who is already followed.
 func (p *people) known(d Detection) bool {
-	for _, q := range p.all {
-		if q.gone == 0 && q.obs.matches(d) {
-			q.score = math.Max(q.score, d.Score)
-			return true
-		}
+	i := slices.IndexFunc(p.all, func(q *person) bool { return q.gone == 0 && q.obs.matches(d) })
+	if i >= 0 {
+		p.all[i].score = max(p.all[i].score, d.Score)
 	}
-	return false
+	return i >= 0
 }
 
-// meet runs the mesh on a detection. It returns the person if it is somebody new,
-// and nil if it is not a face, somebody already followed, or a lost person who is
-// back.
+// meet runs the mesh on a detection. It returns the person if the face is new, and nil if
+// it is not a face, already followed, or that of a lost person who is back.
 func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person, error) {
 	seen := p.followed()
 	limit := maxPeople
@@ -278,11 +273,11 @@ func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person
 		o = again
 	}
 	if slices.ContainsFunc(seen, func(q *person) bool { return sameFace(q.obs, o) }) {
-		return nil, nil // the mesh found its way to somebody known
+		return nil, nil // the mesh has moved to a face that is already followed
 	}
 	if q := p.returned(o); q != nil {
 		q.jumped = !plausible(q.obs, o)
-		q.obs, q.gone, q.score = o, 0, math.Max(q.score, d.Score)
+		q.obs, q.gone, q.score = o, 0, max(q.score, d.Score)
 		return nil, nil
 	}
 	q := &person{obs: o, score: d.Score}
@@ -291,24 +286,25 @@ func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person
 	return q, nil
 }
 
-// forget drops the person who has been lost for the longest time if there are too
-// many, so that a long shot does not fill the memory.
+// forget drops the person who has been lost for the longest time if too many people are
+// remembered, so that a long shot does not fill the memory.
 func (p *people) forget() {
 	if len(p.all) <= maxKnown {
 		return
 	}
-	worst := -1
-	for i, q := range p.all {
-		if q != p.chosen && q.gone > 0 && (worst < 0 || q.gone > p.all[worst].gone) {
-			worst = i
+	lost := func(q *person) int {
+		if q == p.chosen {
+			return 0
 		}
+		return q.gone
 	}
-	if worst >= 0 {
-		p.all = slices.Delete(p.all, worst, worst+1)
+	longest := slices.MaxFunc(p.all, func(a, b *person) int { return cmp.Compare(lost(a), lost(b)) })
+	if lost(longest) > 0 {
+		p.all = slices.DeleteFunc(p.all, func(q *person) bool { return q == longest })
 	}
 }
 
-// look runs the mesh. It returns nil if there is no face.
+// look runs the mesh. It returns nil if it finds no face.
 func (p *people) look(ctx context.Context, f frame.Source, roi ROI) (*observation, error) {
 	if !(roi.Size >= 8) || math.IsInf(roi.Size, 0) {
 		return nil, nil
@@ -331,20 +327,14 @@ func (p *people) look(ctx context.Context, f frame.Source, roi ROI) (*observatio
 // plausible reports whether a face can have moved from a to b between two frames.
 func plausible(a, b *observation) bool {
 	ratio := b.size() / a.size()
-	ax, ay := a.centre()
-	bx, by := b.centre()
-	return ratio > 0.6 && ratio < 1.7 && math.Hypot(ax-bx, ay-by) < 0.6*a.size()
+	return ratio > 0.6 && ratio < 1.7 && a.apart(b) < 0.6*a.size()
 }
 
 // merge drops the later of two people whose meshes have ended up on one face.
 func (p *people) merge() {
-	for i := 0; i < len(p.all); i++ {
-		for j := i + 1; j < len(p.all); j++ {
-			a, b := p.all[i], p.all[j]
-			if a.gone > 0 || b.gone > 0 {
-				continue
-			}
-			if sameFace(a.obs, b.obs) {
+	for i, a := range p.all {
+		for _, b := range p.all[i+1:] {
+			if a.gone == 0 && b.gone == 0 && sameFace(a.obs, b.obs) {
 				b.gone = 1
 			}
 		}
@@ -353,24 +343,17 @@ func (p *people) merge() {
 
 // sameFace reports whether two meshes lie on the same face.
 func sameFace(a, b *observation) bool {
-	ax, ay := a.centre()
-	bx, by := b.centre()
-	return math.Hypot(ax-bx, ay-by) < 0.25*math.Min(a.size(), b.size())
+	return a.apart(b) < 0.25*min(a.size(), b.size())
 }
 
-// returned returns the lost person nearest to o, if there is one close enough and
-// of about the same size.
+// returned returns the lost person nearest to o who is close enough and about as large,
+// or nil.
 func (p *people) returned(o *observation) *person {
 	var best *person
-	x, y := o.centre()
 	nearest := 1.5 * o.size()
 	for _, q := range p.all {
-		if q.gone == 0 {
-			continue
-		}
-		qx, qy := q.obs.centre()
 		ratio := q.obs.size() / o.size()
-		if d := math.Hypot(x-qx, y-qy); d < nearest && ratio > 0.5 && ratio < 2 {
+		if d := o.apart(q.obs); q.gone > 0 && d < nearest && ratio > 0.5 && ratio < 2 {
 			best, nearest = q, d
 		}
 	}

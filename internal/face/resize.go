@@ -1,23 +1,20 @@
 package face
 
-import (
-	"math"
+import "math"
 
-	"github.com/lipstream/lipstream/internal/frame"
-)
-
-// lanczos has the weights of OpenCV's INTER_LANCZOS4 for bytes along one axis:
-// 8 taps of 11-bit integers for each output position (3.5).
-type lanczos struct {
-	in, out int
-	tap     []int32 // 8 per output, clamped input positions
-	weight  []int32 // 8 per output; need not sum to 2048
+// axis holds the weights by which an axis is resized: output i is the sum of
+// weight[i][k] times input first[i]+k.
+type axis[T int32 | float32] struct {
+	in     int
+	first  []int
+	weight [][]T
 }
 
-// newLanczos follows OpenCV's float32 steps, which decide near-ties (golden
-// README, point 1).
-func newLanczos(in, out int) *lanczos {
-	l := &lanczos{in: in, out: out, tap: make([]int32, 8*out), weight: make([]int32, 8*out)}
+// newLanczos returns the weights of OpenCV's INTER_LANCZOS4 for bytes: 8 taps of 11-bit
+// integers, whose sum is not always 2048 (docs/spec/latentsync.md, section 3.5). It
+// follows OpenCV's float32 steps, because they decide how near-ties are rounded.
+func newLanczos(in, out int) axis[int32] {
+	a := axis[int32]{in, make([]int, out), make([][]int32, out)}
 	scale := float64(in) / float64(out)
 	for i := range out {
 		f := float32((float64(i)+0.5)*scale - 0.5)
@@ -28,8 +25,8 @@ func newLanczos(in, out int) *lanczos {
 			c[3] = 1
 		} else {
 			var sum float32
-			// sinc(t)·sinc(t/4) but for a factor, by OpenCV's way around eight
-			// sines, whose rounding decides ties.
+			// The weights are sinc(t)·sinc(t/4), but for a common factor. OpenCV
+			// derives the eight sines from two, and that rounding decides ties.
 			sin, cos := math.Sincos(-(float64(frac) + 3) * math.Pi / 4)
 			for k, turn := range lanczosTurns {
 				y := -(float64(frac) + 3 - float64(k)) * math.Pi / 4
@@ -41,12 +38,13 @@ func newLanczos(in, out int) *lanczos {
 				c[k] *= r
 			}
 		}
-		for k := range c {
-			l.tap[8*i+k] = int32(min(max(base-3+k, 0), in-1))
-			l.weight[8*i+k] = int32(math.RoundToEven(float64(c[k] * 2048)))
+		lo, hi := max(base-3, 0), min(base+4, in-1)
+		a.first[i], a.weight[i] = lo, make([]int32, hi-lo+1)
+		for k, v := range c { // taps beyond the ends count for the first or last input
+			a.weight[i][min(max(base-3+k, lo), hi)-lo] += int32(math.RoundToEven(float64(v * 2048)))
 		}
 	}
-	return l
+	return a
 }
 
 // lanczosTurns[k]·(sin y, cos y) is, but for its sign, the sine of the angle y of
@@ -56,56 +54,15 @@ var lanczosTurns = [8][2]float64{
 	{-1, 0}, {math.Sqrt2 / 2, math.Sqrt2 / 2}, {0, -1}, {-math.Sqrt2 / 2, math.Sqrt2 / 2},
 }
 
-// resizeLanczos stretches src by the two axes' weights.
-func resizeLanczos(src *frame.RGB, cols, rows *lanczos) *frame.RGB {
-	wide := make([]int32, 3*cols.out*src.H)
-	for y := range src.H {
-		line := src.Pix[3*y*src.W : 3*(y+1)*src.W]
-		out := wide[3*y*cols.out : 3*(y+1)*cols.out]
-		for x := range cols.out {
-			var r, g, b int32
-			tap, weight := cols.tap[8*x:8*x+8], cols.weight[8*x:8*x+8]
-			for k, w := range weight {
-				p := line[3*tap[k] : 3*tap[k]+3]
-				r += w * int32(p[0])
-				g += w * int32(p[1])
-				b += w * int32(p[2])
-			}
-			out[3*x], out[3*x+1], out[3*x+2] = r, g, b
-		}
-	}
-	dst := frame.NewRGB(cols.out, rows.out)
-	n := 3 * cols.out
-	for y := range rows.out {
-		var line [8][]int32
-		tap, weight := rows.tap[8*y:8*y+8], rows.weight[8*y:8*y+8]
-		for k := range line {
-			line[k] = wide[n*int(tap[k]) : n*int(tap[k])+n]
-		}
-		out := dst.Pix[n*y : n*y+n]
-		for i := range out {
-			var v int32
-			for k, w := range weight {
-				v += w * line[k][i]
-			}
-			out[i] = byte(min(max((v+1<<21)>>22, 0), 255))
-		}
-	}
-	return dst
-}
+// lanczosByte rounds a value that was resized with the integer weights of both axes.
+func lanczosByte(v int32) byte { return byte(min(max((v+1<<21)>>22, 0), 255)) }
 
-// bicubic has the weights of torchvision's antialiased bicubic along one axis
-// (7.2).
-type bicubic struct {
-	in, out int
-	first   []int
-	weight  [][]float32
-}
-
-func newBicubic(in, out int) *bicubic {
-	b := &bicubic{in: in, out: out, first: make([]int, out), weight: make([][]float32, out)}
+// newBicubic returns the weights of torchvision's antialiased bicubic
+// (docs/spec/latentsync.md, section 7.2).
+func newBicubic(in, out int) axis[float32] {
+	a := axis[float32]{in, make([]int, out), make([][]float32, out)}
 	scale := float64(in) / float64(out)
-	stretch := math.Max(scale, 1)
+	stretch := max(scale, 1)
 	support := 2 * stretch
 	for i := range out {
 		centre := scale * (float64(i) + 0.5)
@@ -121,12 +78,12 @@ func newBicubic(in, out int) *bicubic {
 		for j := range w {
 			w[j] = float32(float64(w[j]) / sum)
 		}
-		b.first[i], b.weight[i] = lo, w
+		a.first[i], a.weight[i] = lo, w
 	}
-	return b
+	return a
 }
 
-// keys is the cubic convolution kernel with a = -0.5.
+// keys is the cubic convolution kernel of Keys with a = -0.5.
 func keys(x float64) float64 {
 	const a = -0.5
 	x = math.Abs(x)
@@ -139,30 +96,24 @@ func keys(x float64) float64 {
 	return 0
 }
 
-// Resize brings a face from the model, [3,R,R] planar, to the crop,
-// [3,CropH,CropW]: antialiased bicubic, not clamped (7.2).
-func (a *Aligner) Resize(face []float32) []float32 {
-	return resizeBicubic(face, 3, a.bicubic[0], a.bicubic[1])
-}
-
-// resizeBicubic resizes [channels, rows.in, cols.in], columns first.
-func resizeBicubic(src []float32, channels int, cols, rows *bicubic) []float32 {
-	wide := make([]float32, channels*rows.in*cols.out)
+// resize resizes an image, [channels, rows.in, cols.in], columns first.
+func resize[T int32 | float32](src []T, channels int, cols, rows axis[T]) []T {
+	n, height := len(cols.first), len(rows.first)
+	wide := make([]T, channels*rows.in*n)
 	for y := range channels * rows.in {
 		line := src[y*cols.in : (y+1)*cols.in]
 		for x, weight := range cols.weight {
-			var v float32
+			var v T
 			for k, p := range line[cols.first[x] : cols.first[x]+len(weight)] {
 				v += weight[k] * p
 			}
-			wide[y*cols.out+x] = v
+			wide[y*n+x] = v
 		}
 	}
-	n := cols.out
-	dst := make([]float32, channels*rows.out*n)
+	dst := make([]T, channels*height*n)
 	for c := range channels {
 		for y, weight := range rows.weight {
-			out := dst[(c*rows.out+y)*n : (c*rows.out+y+1)*n]
+			out := dst[(c*height+y)*n : (c*height+y+1)*n]
 			for k, w := range weight {
 				line := wide[(c*rows.in+rows.first[y]+k)*n:]
 				for x := range out {

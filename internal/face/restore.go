@@ -6,18 +6,18 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// Patch is a face on its way back into the picture: the part of the picture
-// that it covers, with its soft mask (3.8).
+// Patch is a face mapped back to the image, with its soft mask.
 type Patch struct {
-	X, Y, W, H int       // the rectangle of the picture
+	X, Y, W, H int       // the part of the image that it covers
 	Face       []float32 // [H,W,3], 0..255, already multiplied by the coverage
-	Alpha      []float32 // [H,W], the blurred mask s
+	Alpha      []float32 // [H,W], the blurred mask
 }
 
-// Patch maps the face, [3,CropH,CropW] in -1..1 as Resize gives it, by the
-// matrix of its crop into a picture of w x h pixels, and makes the soft mask:
-// coverage, a 2x2 erosion, an erosion by a twentieth of the face's extent and
-// a Gaussian blur. It is nil when nothing of the face is inside the picture.
+// Patch maps the face, [3,CropH,CropW] in -1..1 as returned by Resize, into an image of
+// w x h pixels; m is the matrix of its crop. It computes the soft mask: coverage, a
+// 2x2 erosion, an erosion by a twentieth of the face's extent, and a Gaussian blur
+// (docs/spec/latentsync.md, section 3.8). It returns nil if nothing of the face is
+// inside the image.
 func (a *Aligner) Patch(face []float32, m frame.Affine, w, h int) *Patch {
 	inv, ok := m.Invert()
 	if !ok {
@@ -31,103 +31,52 @@ func (a *Aligner) Patch(face []float32, m frame.Affine, w, h int) *Patch {
 	if !ok {
 		return nil
 	}
-	// The box holds everything covered and, around it, as much of the picture
-	// as the filters can see, so that they behave as over the whole picture.
+	// The box holds everything covered and, around it, as much of the image as the
+	// filters can see, so that they behave as over the whole image.
 	lim := 2 + int(math.Hypot(float64(a.CropW+1), float64(a.CropH+1))*math.Sqrt(math.Abs(inv.A*inv.E-inv.B*inv.D)))/20
 	x0, y0, x1, y1 := mappedBox(inv, a.CropW, a.CropH, w, h, lim+2)
 	if x0 >= x1 || y0 >= y1 {
 		return nil
 	}
 	p := &Patch{X: x0, Y: y0, W: x1 - x0, H: y1 - y0}
-	p.Face = make([]float32, 3*p.W*p.H)
-	cover := make([]float32, p.W*p.H)
-	a.unwarp(p, cover, face, warp)
-
+	cover := a.unwarp(p, face, warp)
 	e := erode(cover, p.W, p.H, 1, 0) // rows y-1..y, columns x-1..x
 	var area float64
-	for _, v := range e {
-		area += float64(v)
-	}
 	for i, v := range e {
-		p.Face[3*i] *= v
-		p.Face[3*i+1] *= v
-		p.Face[3*i+2] *= v
+		area += float64(v)
+		for c := range 3 {
+			p.Face[3*i+c] *= v
+		}
 	}
 	g := int(sqrt32(float32(area))) / 20
-	var c []float32
+	before, after := g, g-1
 	if g == 0 {
-		c = erode(e, p.W, p.H, 1, 1) // OpenCV's answer to an empty kernel
-	} else {
-		c = erode(e, p.W, p.H, g, g-1)
+		before, after = 1, 1 // as OpenCV does for an empty kernel
 	}
-	p.Alpha = blur(c, p.W, p.H, g)
+	p.Alpha = blur(erode(e, p.W, p.H, before, after), p.W, p.H, g)
 	return p
 }
 
-// unwarp fills p.Face with the face sampled through warp, 127 (in the units of the
-// face, so white after the clamp) where it does not cover, and cover with the
-// bilinear coverage.
-func (a *Aligner) unwarp(p *Patch, cover, face []float32, warp *warper) {
-	n := a.CropW * a.CropH
-	for y := range p.H {
-		for x := range p.W {
-			at := y*p.W + x
-			u, v := warp.at(x+p.X, y+p.Y)
-			out := p.Face[3*at : 3*at+3]
-			if !(u > -1 && v > -1 && u < float32(a.CropW) && v < float32(a.CropH)) {
-				out[0], out[1], out[2] = 255, 255, 255
-				continue
-			}
-			iu, iv, weights := bilinear(u, v)
-			var sum [3]float32
-			var cov float32
-			for k, w := range weights {
-				ju, jv := iu+k&1, iv+k>>1
-				if uint(ju) >= uint(a.CropW) || uint(jv) >= uint(a.CropH) {
-					continue
-				}
-				i := jv*a.CropW + ju
-				cov += w
-				sum[0] = fma32(w, face[i], sum[0])
-				sum[1] = fma32(w, face[n+i], sum[1])
-				sum[2] = fma32(w, face[2*n+i], sum[2])
-			}
-			cover[at] = cov
-			for c, s := range sum {
-				s = (s+float32((1-cov)*127))/2 + 0.5
-				out[c] = min(max(s, 0), 1) * 255
-			}
+// unwarp fills p.Face with the face sampled through warp, and returns the bilinear
+// coverage. Beyond the face the value is 127, which is white, because the face's own
+// values are -1..1.
+func (a *Aligner) unwarp(p *Patch, face []float32, warp *warper) (cover []float32) {
+	p.Face, cover = make([]float32, 3*p.W*p.H), make([]float32, p.W*p.H)
+	image := samples[float32]{face, 0, 0, a.CropW, a.CropH, 1, a.CropW * a.CropH}
+	for i := range cover {
+		sum, covered := image.at(warp.at(p.X+i%p.W, p.Y+i/p.W))
+		cover[i] = covered
+		for c, s := range sum {
+			s = (s+float32((1-covered)*127))/2 + 0.5
+			p.Face[3*i+c] = min(max(s, 0), 1) * 255
 		}
 	}
+	return cover
 }
 
-// Restore pastes the face into the picture as the original does, truncation
-// included (3.8).
-func (a *Aligner) Restore(dst *frame.RGB, face []float32, m frame.Affine) {
-	p := a.Patch(face, m, dst.W, dst.H)
-	if p == nil {
-		return
-	}
-	for y := range p.H {
-		row := dst.Pix[3*((y+p.Y)*dst.W+p.X):]
-		for x := range p.W {
-			at := y*p.W + x
-			s := p.Alpha[at]
-			if s == 0 {
-				continue
-			}
-			for c := range 3 {
-				v := float32(s*p.Face[3*at+c]) + float32((1-s)*float32(row[3*x+c]))
-				row[3*x+c] = byte(min(max(v, 0), 255))
-			}
-		}
-	}
-}
-
-// RestoreFrame pastes the face into a video frame with the same soft mask, but
-// in the frame's own planes, so that what the mask does not touch stays bit
-// for bit.
-func (a *Aligner) RestoreFrame(f *frame.Frame, face []float32, m frame.Affine) {
+// Restore pastes the face into a frame with the original's soft mask. It works on the
+// frame's own planes, so that nothing outside the mask changes.
+func (a *Aligner) Restore(f *frame.Frame, face []float32, m frame.Affine) {
 	p := a.Patch(face, m, f.Width, f.Height)
 	if p == nil {
 		return
@@ -139,8 +88,8 @@ func (a *Aligner) RestoreFrame(f *frame.Frame, face []float32, m frame.Affine) {
 	f.Blend(src, p.Alpha, frame.Affine{A: 1, C: float64(-p.X), E: 1, F: float64(-p.Y)})
 }
 
-// erode is the minimum over rows y-before..y+after and the same columns; what
-// is outside is ignored.
+// erode returns the minimum over rows y-before..y+after and the same columns. It
+// ignores what is outside.
 func erode(src []float32, w, h, before, after int) []float32 {
 	tmp := make([]float32, w*h)
 	dst := make([]float32, w*h)
@@ -162,8 +111,8 @@ func erode(src []float32, w, h, before, after int) []float32 {
 	return dst
 }
 
-// slidingMin is dst[i] = min of src[i-before..i+after], with a monotonic queue
-// q as long as src.
+// slidingMin sets dst[i] to the minimum of src[i-before..i+after]. q is a monotonic
+// queue, at least as long as src.
 func slidingMin(dst, src []float32, q []int, before, after int) {
 	head, tail, next := 0, 0, 0
 	for i := range src {
@@ -181,8 +130,8 @@ func slidingMin(dst, src []float32, q []int, before, after int) {
 	}
 }
 
-// blur is the Gaussian of 2g+1 taps and deviation 0.3(g-1)+0.8, the picture
-// reflected at its edges without repeating them.
+// blur convolves the image with gaussian(g), reflected at its edges without repeating
+// them.
 func blur(src []float32, w, h, g int) []float32 {
 	if g == 0 {
 		return src // one tap
@@ -217,7 +166,7 @@ func accumulate(dst, src []float32, c float32) {
 	}
 }
 
-// gaussian is kornia's kernel of 2g+1 taps and deviation 0.3(g-1)+0.8.
+// gaussian returns kornia's kernel of 2g+1 taps and deviation 0.3(g-1)+0.8.
 func gaussian(g int) []float32 {
 	kernel := make([]float32, 2*g+1)
 	sigma := float32(0.3*float64(g-1) + 0.8)
@@ -232,9 +181,9 @@ func gaussian(g int) []float32 {
 	return kernel
 }
 
-// torchSum adds a row as torch does with vectors of eight: four vectors at a
-// time into four sums, what is left of the vectors into the first, and the
-// row's end before the elements of the total.
+// torchSum adds up a row in the order of torch with vectors of eight. Four vectors at a
+// time go into four sums, the remaining vectors into the first sum. The total begins
+// with the values that fill no vector.
 func torchSum(row []float32) float32 {
 	const lanes = 8
 	n := len(row) / lanes

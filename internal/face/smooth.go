@@ -2,22 +2,21 @@ package face
 
 import (
 	"math"
+	"math/cmplx"
 	"slices"
 )
 
-// Smoothing looks at up to reach frames to either side, never beyond the
-// track. Every estimate is a least-squares polynomial evaluated at the frame
-// itself: a line (with a full window the plain mean, strongest against noise)
-// and a parabola (a Savitzky-Golay filter, which follows turns of the motion).
-// Neither lags. Where the two differ by more than noise can explain, the
-// parabola is used.
+// Smoothing uses up to reach frames on either side, within the track. Each estimate is the
+// value of a least-squares polynomial at the frame itself: a line, which with a full window
+// is the mean and suppresses noise most, and a parabola, a Savitzky-Golay filter, which
+// follows changes of the motion. Neither lags. Where they differ by more than noise can
+// explain, the parabola is used.
 //
-// The head's motion (shift, turn, scale) and the face's own motion are
-// smoothed separately. The mouth, which the engines need exactly, is left alone as
-// soon as it moves.
+// The motion of the head (shift, turn, scale) and that of the face are smoothed
+// separately. A moving mouth is not smoothed, because the engines need it exactly.
 
-// Least noise of the mesh in units of the face's width: differences well above
-// are motion, well below are jitter.
+// The least noise of the mesh in units of the face's width. Much larger differences are
+// motion, much smaller ones are jitter.
 const (
 	rigidNoise = 0.002
 	rigidStep  = 0.02
@@ -34,9 +33,9 @@ var isMouth = func() (m [Points]bool) {
 	return m
 }()
 
-// isStable marks the points that do not move with speech. They show the motion of
+// stablePoints lists the points that do not move with speech and so show the motion of
 // the head.
-var isStable = func() (s []int) {
+var stablePoints = func() (s []int) {
 	for _, b := range poseBasis {
 		if !isMouth[b.index] {
 			s = append(s, b.index)
@@ -45,8 +44,8 @@ var isStable = func() (s []int) {
 	return s
 }()
 
-// hat returns the weights w, so that sum w[i]·y[i] is the value at the frame at
-// of the least-squares polynomial of the degree through samples 0..n-1.
+// hat returns weights w such that the sum of w[i]·y[i] is the value at sample at of the
+// least-squares polynomial through the samples y[0..n-1].
 func hat(n, at, degree int) []float64 {
 	degree = min(degree, n-1)
 	m := degree + 1
@@ -82,51 +81,54 @@ func hat(n, at, degree int) []float64 {
 	return w
 }
 
-// gain returns the share of a difference of length d to follow: 0 if noise explains
-// it, 1 if it is motion.
+// gain returns the share of a difference d that is motion: near 0 if noise explains it,
+// near 1 if it is much larger.
 func gain(d, noise float64) float64 { return d * d / (d*d + noise*noise) }
 
-// motion is a similarity in the plane: scale·turn and shift, z -> (a+ib)z + c.
-type motion struct{ a, b, cx, cy float64 }
+// motion is a similarity in the plane of complex numbers: z -> turn·z + shift.
+type motion struct{ turn, shift complex128 }
 
 // motionBetween returns the least-squares similarity from the stable points of p to
 // those of q.
 func motionBetween(p, q []Point) motion {
-	var px, py, qx, qy float64
-	n := float64(len(isStable))
-	for _, i := range isStable {
-		px, py = px+p[i].X/n, py+p[i].Y/n
-		qx, qy = qx+q[i].X/n, qy+q[i].Y/n
-	}
-	var dot, cross, norm float64
-	for _, i := range isStable {
-		ux, uy, vx, vy := p[i].X-px, p[i].Y-py, q[i].X-qx, q[i].Y-qy
-		dot += ux*vx + uy*vy
-		cross += ux*vy - uy*vx
-		norm += ux*ux + uy*uy
+	from, to := stableCentre(p), stableCentre(q)
+	var dot complex128
+	var norm float64
+	for _, i := range stablePoints {
+		u, v := p[i].complex()-from, q[i].complex()-to
+		dot += cmplx.Conj(u) * v
+		norm += real(u)*real(u) + imag(u)*imag(u)
 	}
 	if norm == 0 {
-		return motion{a: 1}
+		return motion{turn: 1}
 	}
-	m := motion{a: dot / norm, b: cross / norm}
-	m.cx = qx - (m.a*px - m.b*py)
-	m.cy = qy - (m.b*px + m.a*py)
-	return m
+	turn := complex(real(dot)/norm, imag(dot)/norm)
+	return motion{turn, to - turn*from}
 }
 
+// stableCentre returns the centre of the stable points.
+func stableCentre(p []Point) (c complex128) {
+	n := float64(len(stablePoints))
+	for _, i := range stablePoints {
+		c += complex(p[i].X/n, p[i].Y/n)
+	}
+	return c
+}
+
+func (p Point) complex() complex128 { return complex(p.X, p.Y) }
+
 func (m motion) apply(p Point) Point {
-	return Point{m.a*p.X - m.b*p.Y + m.cx, m.b*p.X + m.a*p.Y + m.cy, p.Z * math.Hypot(m.a, m.b)}
+	z := m.turn*p.complex() + m.shift
+	return Point{real(z), imag(z), p.Z * cmplx.Abs(m.turn)}
 }
 
 func (m motion) inverse() motion {
-	d := m.a*m.a + m.b*m.b
+	d := real(m.turn)*real(m.turn) + imag(m.turn)*imag(m.turn)
 	if d == 0 {
-		return motion{a: 1}
+		return motion{turn: 1}
 	}
-	v := motion{a: m.a / d, b: -m.b / d}
-	v.cx = -(v.a*m.cx - v.b*m.cy)
-	v.cy = -(v.b*m.cx + v.a*m.cy)
-	return v
+	turn := complex(real(m.turn)/d, -imag(m.turn)/d)
+	return motion{turn, -(turn * m.shift)}
 }
 
 // smooth returns the smoothed points of window[at].
@@ -142,45 +144,34 @@ func smooth(window []*observation, at int) []Point {
 	short := make([]float64, n) // the mouth's: a parabola over two frames to either side
 	copy(short[lo:], hat(hi-lo+1, at-lo, 2))
 
-	// The head: how it got from here to each frame of the window, with the
-	// shift taken at the face's centre, where it does not mix with turn.
-	var cx, cy float64
-	for _, i := range isStable {
-		cx += now[i].X / float64(len(isStable))
-		cy += now[i].Y / float64(len(isStable))
-	}
+	// The head: its motion from this frame to each frame of the window. The shift is
+	// that of the face's centre, where it is independent of the turn.
+	centre := stableCentre(now)
 	back := make([]motion, n)
-	var l, q [4]float64
+	var l, q motion
 	for k, o := range window {
 		m := motionBetween(now, o.points)
 		back[k] = m.inverse()
-		c := m.apply(Point{X: cx, Y: cy})
-		for j, v := range [4]float64{m.a, m.b, c.X - cx, c.Y - cy} {
-			l[j] += line[k] * v
-			q[j] += parabola[k] * v
-		}
+		m.shift = m.turn*centre + m.shift - centre
+		l.add(m, line[k])
+		q.add(m, parabola[k])
 	}
-	d := math.Hypot(q[2]-l[2], q[3]-l[3]) + width/2*math.Hypot(q[0]-l[0], q[1]-l[1])
-	g := gain(d, rigidNoise*width)
-	for j := range l {
-		l[j] += g * (q[j] - l[j])
+	differ := func(a, b motion) float64 {
+		return cmplx.Abs(a.shift-b.shift) + width/2*cmplx.Abs(a.turn-b.turn)
 	}
-	// A step (a jump cut that no thumbnail shows) is not a parabola either: far
-	// from the measurement, the measurement is used. It is the identity.
-	d = math.Hypot(l[2], l[3]) + width/2*math.Hypot(l[0]-1, l[1])
-	g = gain(d, rigidStep*width)
-	for j, v := range [4]float64{1, 0, 0, 0} {
-		l[j] += g * (v - l[j])
-	}
-	head := motion{a: l[0], b: l[1]}
-	head.cx = cx + l[2] - (head.a*cx - head.b*cy)
-	head.cy = cy + l[3] - (head.b*cx + head.a*cy)
+	l.approach(q, gain(differ(q, l), rigidNoise*width))
+	// A step (a jump cut that is not visible in thumbnails) is no parabola either. If
+	// the estimate is far from the measurement, which is the identity, the measurement
+	// is used.
+	identity := motion{turn: 1}
+	l.approach(identity, gain(differ(l, identity), rigidStep*width))
+	head := motion{l.turn, l.shift + centre - l.turn*centre}
 
-	// The face: the motion of its points that remains when the head is held still.
-	// What remains of the stable points is the noise of this picture.
+	// The face: the motion of its points that remains without that of the head.
+	// The motion that remains of the stable points is noise.
 	noise := noiseOf(window, back, line)
-	// The mouth is smoothed less: a closed mouth taken for an open one looks worse
-	// than one that trembles.
+	// The mouth is smoothed less, because a closed mouth that looks open is worse than a
+	// trembling one.
 	mouthNoise, shapeNoise := math.Max(mouthNoise*width, 1.2*noise), math.Max(shapeNoise*width, 3*noise)
 	out := make([]Point, len(now))
 	for i := range out {
@@ -202,11 +193,22 @@ func smooth(window []*observation, at int) []Point {
 	return out
 }
 
-// noiseOf is the root mean square, per point, of what the stable points do
-// over the window when the head is held still.
+// add adds w·o to m.
+func (m *motion) add(o motion, w float64) {
+	m.turn += complex(w*real(o.turn), w*imag(o.turn))
+	m.shift += complex(w*real(o.shift), w*imag(o.shift))
+}
+
+// approach moves m the share g of the way to o.
+func (m *motion) approach(o motion, g float64) {
+	m.add(motion{o.turn - m.turn, o.shift - m.shift}, g)
+}
+
+// noiseOf returns the root mean square movement of the stable points over the window
+// that remains without the motion of the head.
 func noiseOf(window []*observation, back []motion, line []float64) float64 {
 	var sum float64
-	for _, i := range isStable {
+	for _, i := range stablePoints {
 		var mean Point
 		for k, o := range window {
 			add(&mean, back[k].apply(o.points[i]), line[k])
@@ -216,17 +218,13 @@ func noiseOf(window []*observation, back []motion, line []float64) float64 {
 			sum += d * d
 		}
 	}
-	return math.Sqrt(sum / float64(len(isStable)*len(window)))
+	return math.Sqrt(sum / float64(len(stablePoints)*len(window)))
 }
 
 func add(p *Point, v Point, w float64) {
-	p.X += w * v.X
-	p.Y += w * v.Y
-	p.Z += w * v.Z
+	*p = Point{p.X + w*v.X, p.Y + w*v.Y, p.Z + w*v.Z}
 }
 
 func lerp(p *Point, to Point, g float64) {
-	p.X += g * (to.X - p.X)
-	p.Y += g * (to.Y - p.Y)
-	p.Z += g * (to.Z - p.Z)
+	add(p, Point{to.X - p.X, to.Y - p.Y, to.Z - p.Z}, g)
 }

@@ -18,7 +18,7 @@ func TestHat(t *testing.T) {
 	for i, w := range hat(7, 3, 1) {
 		near(t, fmt.Sprint("mean ", i), w, 1.0/7, 1e-12)
 	}
-	// At the ends of a track a line must come out as it is.
+	// At the ends of a track a line must not change.
 	for n := 1; n <= 7; n++ {
 		for at := range n {
 			for degree := range 3 {
@@ -68,8 +68,8 @@ func smoothAll(o []*observation) [][]Point {
 	return out
 }
 
-// A mouth that speaks at five openings a second keeps nine tenths of its
-// movement, in phase, while the head's noise is smoothed away.
+// A mouth that opens five times a second keeps nine tenths of its movement, in phase,
+// while the noise of the head is smoothed.
 func TestSmoothingKeepsTheMouth(t *testing.T) {
 	const n = 100
 	mouth := func(i int) float64 { return 5 + 5*math.Sin(2*math.Pi*5*float64(i)/25+0.4) }
@@ -84,15 +84,15 @@ func TestSmoothingKeepsTheMouth(t *testing.T) {
 		cross += a * b
 	}
 	if part := cross / in; part < 0.9 || part > 1.1 {
-		t.Errorf("%.2f of the mouth's movement is left", part)
+		t.Errorf("%.2f of the mouth's movement remains", part)
 	}
 	if cross/math.Sqrt(in*res) < 0.98 {
-		t.Errorf("the mouth's movement correlates by %.3f", cross/math.Sqrt(in*res))
+		t.Errorf("the mouth's movement has a correlation of %.3f", cross/math.Sqrt(in*res))
 	}
 }
 
-// Uniform motion passes unchanged, even at the ends of the track; a sudden
-// stop is rounded by less than a twentieth of the step.
+// Smoothing does not change uniform motion, even at the ends of the track. It rounds a
+// sudden stop by less than a twentieth of the step.
 func TestSmoothingMotion(t *testing.T) {
 	still := func(int) float64 { return 0 }
 	line := func(i int) float64 { return 7 * float64(i) }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/frame"
@@ -20,11 +21,11 @@ const (
 	maxGap = 3 // frames without the face that are bridged
 )
 
-// What makes a face unusable.
+// The limits of a usable face.
 const (
 	MinWidth   = 32                 // pixels between the ears
 	MaxYaw     = 60 * math.Pi / 180 // beyond it one half of the mouth is hidden
-	minVisible = 0.6                // part of the points inside the picture
+	minVisible = 0.6                // least share of the points inside the frame
 )
 
 // Options configures a Tracker.
@@ -36,29 +37,16 @@ type Options struct {
 // Tracked is a frame that the tracker has finished.
 type Tracked struct {
 	Frame *frame.Frame
-	Face  *Face // nil if there is none that can be used
+	Face  *Face // nil if the frame has no usable face
 	// Cut is true on the first frame of a shot (except the very first) and
 	// where the face's track begins.
 	Cut bool
 }
 
-// Stats counts the frames that a tracker has returned.
-type Stats struct {
-	Frames   int // all
-	Faces    int // with a usable face
-	Bridged  int // with a usable face whose points are interpolated
-	None     int // without any face
-	TooSmall int // with a face narrower than MinWidth
-	Turned   int // with a face turned by more than MaxYaw
-	Outside  int // with a face mostly outside of the picture
-	Cuts     int // scene cuts
-	Repeated int // identical to the frame before, so not analysed again
-}
-
 // entry is a frame that waits for later ones.
 type entry struct {
 	frame *frame.Frame
-	obs   *observation // of the chosen person; nil if not seen
+	obs   *observation // of the chosen person; nil if they are not seen
 	shot  int
 	cut   bool
 	track int
@@ -69,18 +57,17 @@ type entry struct {
 type Tracker struct {
 	options Options
 	people  people
-	cuts    cutFinder
+	cuts    func(*frame.Frame) bool // reports whether a frame begins a new shot
 	shot    int
 	track   int  // of the last entry with a face; -1 before the first
 	broken  bool // the next observation begins a new track
-	repeats int  // of the last frame's picture
+	repeats int  // how often the last frame has been repeated
 	queue   []entry
 	past    []entry // the last reach entries returned, without their frames
-	stats   Stats
 
-	lastFace *Face // returned last, with the observation of its window
-	lastObs  *observation
-	emitted  int // track returned last
+	lastFace *Face
+	lastObs  *observation // the only one that lastFace was smoothed from, or nil
+	emitted  int          // track of the last usable face returned
 }
 
 // NewTracker loads the networks.
@@ -101,9 +88,10 @@ func NewTracker(ctx context.Context, b backend.Backend, o Options) (*Tracker, er
 
 // trackWith returns a tracker with networks that are already loaded.
 func trackWith(d *Detector, m *Mesh, o Options) *Tracker {
-	t := &Tracker{options: o, track: -1, emitted: -1, broken: true}
-	t.people = people{detector: d, mesh: m, complete: o.Choice.rule != "largest"}
-	return t
+	return &Tracker{
+		people:  people{detector: d, mesh: m, complete: o.Choice.rule != "largest"},
+		options: o, cuts: new(cutFinder).next, track: -1, emitted: -1, broken: true,
+	}
 }
 
 // Close frees the networks. It drops the frames still held.
@@ -111,9 +99,6 @@ func (t *Tracker) Close() error {
 	t.queue = nil
 	return errors.Join(t.people.detector.Close(), t.people.mesh.Close())
 }
-
-// Stats returns counts of the frames returned so far.
-func (t *Tracker) Stats() Stats { return t.stats }
 
 // Push takes the next frame and returns those that are ready, in order: none at
 // first, then one per call. The frame must not be changed until it is returned.
@@ -125,11 +110,7 @@ func (t *Tracker) Push(ctx context.Context, f *frame.Frame) ([]Tracked, error) {
 	if err := t.observe(ctx, f); err != nil {
 		return nil, err
 	}
-	var ready []Tracked
-	for len(t.queue) > LookAhead {
-		ready = append(ready, t.emit())
-	}
-	return ready, nil
+	return t.emit(LookAhead), nil
 }
 
 // Flush returns the frames still held. The next Push begins a new video.
@@ -137,12 +118,9 @@ func (t *Tracker) Flush(ctx context.Context) ([]Tracked, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	var ready []Tracked
-	for len(t.queue) > 0 {
-		ready = append(ready, t.emit())
-	}
+	ready := t.emit(0)
 	t.newShot()
-	t.cuts = cutFinder{}
+	t.cuts = new(cutFinder).next
 	return ready, nil
 }
 
@@ -157,12 +135,11 @@ func (t *Tracker) newShot() {
 func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	// The previous frame is still in the queue, so nobody has edited it yet.
 	if n := len(t.queue); n > 0 && same(t.queue[n-1].frame, f) {
-		// Without a face, a repeated picture is searched until every level of the
+		// Without a face, a repeated frame is searched until every level of the
 		// search has had its turn, because one may find what another missed.
 		t.repeats++
 		if e := t.queue[n-1]; e.obs != nil || t.repeats > Levels*searchEvery {
 			e.frame, e.cut = f, false
-			t.stats.Repeated++
 			t.append(e)
 			return nil
 		}
@@ -170,10 +147,9 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 		t.repeats = 0
 	}
 	e := entry{frame: f, track: -1}
-	if t.cuts.next(f) {
+	if t.cuts(f) {
 		t.newShot()
 		e.cut = true
-		t.stats.Cuts++
 	}
 	e.shot = t.shot
 	fresh, err := t.people.next(ctx, f)
@@ -187,8 +163,8 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 		// people.next has searched for everybody by then.
 		t.people.chosen = t.options.Choice.pick(t.people.followed(), w, h)
 	case t.people.chosen.gone > maxGap && len(fresh) > 0:
-		// The chosen person left. Those who were visible at the same time are
-		// other people; only somebody who came later can be the same person.
+		// The chosen person left. People who were visible at the same time are
+		// others; only somebody who appeared later can be the same person.
 		t.people.chosen = t.options.again(fresh, w, h)
 		t.broken = true
 	}
@@ -200,7 +176,7 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	return nil
 }
 
-// again chooses among newcomers. A number may then be too large and is reduced.
+// again chooses among newcomers. A number that is too large for them is reduced.
 func (o Options) again(fresh []*person, w, h int) *person {
 	c := o.Choice
 	fresh = candidates(fresh)
@@ -239,12 +215,12 @@ func (t *Tracker) append(e entry) {
 	t.queue[last].track = t.track
 }
 
-// between interpolates two observations.
-func between(a, b *observation, part float64) *observation {
+// between interpolates two observations; share is that of b.
+func between(a, b *observation, share float64) *observation {
 	p := make([]Point, len(a.points))
 	for i, u := range a.points {
 		v := b.points[i]
-		p[i] = Point{u.X + part*(v.X-u.X), u.Y + part*(v.Y-u.Y), u.Z + part*(v.Z-u.Z)}
+		p[i] = Point{u.X + share*(v.X-u.X), u.Y + share*(v.Y-u.Y), u.Z + share*(v.Z-u.Z)}
 	}
 	o := newObservation(p, math.Min(a.score, b.score))
 	o.bridged = true
@@ -264,64 +240,61 @@ func same(a, b *frame.Frame) bool {
 	return true
 }
 
-// emit takes the first entry out of the queue.
-func (t *Tracker) emit() Tracked {
+// emit returns the first entries of the queue, all but the last keep.
+func (t *Tracker) emit(keep int) (ready []Tracked) {
+	for len(t.queue) > keep {
+		ready = append(ready, t.next())
+	}
+	return ready
+}
+
+// next takes the first entry out of the queue.
+func (t *Tracker) next() Tracked {
 	e := t.queue[0]
 	out := Tracked{Frame: e.frame, Cut: e.cut}
-	t.stats.Frames++
-	if e.obs == nil {
-		t.stats.None++
-	} else {
-		face := t.smoothed(e)
-		if t.usable(face, e.frame) {
+	if e.obs != nil {
+		if face := t.smoothed(e); face.usable(e.frame.Size()) {
 			out.Face = face
-			t.stats.Faces++
-			if face.Bridged {
-				t.stats.Bridged++
-			}
-			if e.track != t.emitted {
-				out.Cut = true
-				t.emitted = e.track
-			}
+			out.Cut = out.Cut || e.track != t.emitted
+			t.emitted = e.track
 		}
 	}
 	e.frame = nil
-	if len(t.past) == reach {
-		copy(t.past, t.past[1:])
-		t.past = t.past[:reach-1]
-	}
 	t.past = append(t.past, e)
-	n := copy(t.queue, t.queue[1:])
-	t.queue[n] = entry{} // releases the frame
-	t.queue = t.queue[:n]
+	t.past = slices.Delete(t.past, 0, max(len(t.past)-reach, 0))
+	t.queue = slices.Delete(t.queue, 0, 1) // releases the frame
 	return out
 }
 
 // smoothed returns the Face of e, the first in the queue, from the observations
 // around it that belong to its track.
 func (t *Tracker) smoothed(e entry) *Face {
-	window := []*observation{e.obs}
+	at := len(t.past)
+	around := slices.Concat(t.past, t.queue[:min(1+reach, len(t.queue))])
+	belongs := func(o entry) bool { return o.obs != nil && o.track == e.track }
+	first, last := at, at
+	for first > 0 && belongs(around[first-1]) {
+		first--
+	}
+	for last+1 < len(around) && belongs(around[last+1]) {
+		last++
+	}
+	var window []*observation
 	still := true
-	at := 0
-	for i := len(t.past) - 1; i >= 0 && t.past[i].obs != nil && t.past[i].track == e.track; i-- {
-		window = append([]*observation{t.past[i].obs}, window...)
-		still = still && t.past[i].obs == e.obs
-		at++
+	for _, o := range around[first : last+1] {
+		window = append(window, o.obs)
+		still = still && o.obs == e.obs
 	}
-	for i := 1; i <= reach && i < len(t.queue) && t.queue[i].obs != nil && t.queue[i].track == e.track; i++ {
-		window = append(window, t.queue[i].obs)
-		still = still && t.queue[i].obs == e.obs
-	}
-	if still && t.lastObs == e.obs && t.lastFace != nil && t.lastFace.Track == e.track {
+	if still && t.lastObs == e.obs && t.lastFace.Track == e.track {
 		return t.lastFace
 	}
 	f := &Face{Track: e.track, Score: e.obs.score, Bridged: e.obs.bridged}
-	f.Points = smooth(window, at)
-	f.Yaw, f.Pitch, f.Roll = pose(f.Points)
+	f.Points = smooth(window, at-first)
+	f.Yaw = yaw(f.Points)
 	f.Align = TemplateAffine(AlignPoints468(f.Points))
-	t.lastFace, t.lastObs = nil, nil
-	if still {
-		t.lastFace, t.lastObs = f, e.obs
+	t.lastFace, t.lastObs = f, e.obs
+	if !still {
+		t.lastObs = nil
 	}
 	return f
 }
@@ -332,23 +305,14 @@ func tooSmall(p []Point) bool {
 	return math.Max(dist(p[234], p[454]), 0.75*dist(p[10], p[152])) < MinWidth
 }
 
-// usable reports whether the face can be used. If not, it counts the reason.
-func (t *Tracker) usable(f *Face, fr *frame.Frame) bool {
+// usable reports whether a face in a frame of w x h pixels is large enough, not turned
+// away, and inside the frame.
+func (f *Face) usable(w, h int) bool {
 	inside := 0
 	for _, p := range f.Points {
-		if p.X >= 0 && p.Y >= 0 && p.X < float64(fr.Width) && p.Y < float64(fr.Height) {
+		if p.X >= 0 && p.Y >= 0 && p.X < float64(w) && p.Y < float64(h) {
 			inside++
 		}
 	}
-	switch {
-	case tooSmall(f.Points):
-		t.stats.TooSmall++
-	case math.Abs(f.Yaw) > MaxYaw:
-		t.stats.Turned++
-	case float64(inside) < minVisible*float64(len(f.Points)):
-		t.stats.Outside++
-	default:
-		return true
-	}
-	return false
+	return !tooSmall(f.Points) && math.Abs(f.Yaw) <= MaxYaw && float64(inside) >= minVisible*float64(len(f.Points))
 }

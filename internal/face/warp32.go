@@ -6,16 +6,16 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// This file is the float32 arithmetic of the original's alignment, operation
-// by operation: truncation to whole levels turns a difference in the last bit
-// into one of a level, and the networks amplify that. Mirrored are torch 2.x on
-// a CPU with AVX2 or AVX-512 and kornia 0.8.0.
+// This file repeats the float32 arithmetic of the original's alignment operation by
+// operation. Values are truncated to whole levels, so a difference in the last bit can
+// become one of a level, which the networks amplify. The reference is torch 2.x on a CPU
+// with AVX2 or AVX-512, and kornia 0.8.0.
 //
-// Go may fuse x*y + z into one rounding; the conversions float32(x*y) forbid
-// it. Where torch fuses, fma32 does.
+// Go may compute x*y + z with one rounding; the conversion float32(x*y) prevents that.
+// fma32 is used where torch rounds once.
 
-// fma32 is x·y + z, rounded once. The product is exact in float64; the second
-// rounding matters only where the sum lies within 2^-53 of a tie.
+// fma32 returns x·y + z, rounded once. The product is exact in float64. The sum is rounded
+// to float64 first, which matters only within 2^-53 of a tie.
 func fma32(x, y, z float32) float32 { return float32(float64(x)*float64(y) + float64(z)) }
 
 func sqrt32(v float32) float32        { return float32(math.Sqrt(float64(v))) }
@@ -24,7 +24,7 @@ func sign32(size, of float32) float32 { return float32(math.Copysign(float64(siz
 
 type mat2 [2][2]float32
 
-// mulT is a·bᵀ.
+// mulT returns a·bᵀ.
 func (a mat2) mulT(b mat2) (m mat2) {
 	for i := range m {
 		for j := range m[i] {
@@ -34,11 +34,11 @@ func (a mat2) mulT(b mat2) (m mat2) {
 	return m
 }
 
-// svd2 returns U and V of a = U·diag(s)·Vᵀ with s falling, as LAPACK's sgesdd does
-// for 2 x 2: a Householder reflection makes a upper triangular (sgebd2), a pair
-// of rotations diagonal (sbdsqr).
+// svd2 returns U and V of a = U·diag(s)·Vᵀ with s descending, as LAPACK's sgesdd computes
+// them for 2 x 2: a Householder reflection makes a upper triangular (sgebd2), and two
+// rotations make it diagonal (sbdsqr).
 func svd2(a mat2) (u, v mat2) {
-	// slarfg and slarf: I - tau·(1,h)·(1,h)ᵀ, which takes the left column to (d0,0).
+	// slarfg and slarf: I - tau·(1,h)·(1,h)ᵀ turns the left column into (d0,0).
 	d0, e, d1 := a[0][0], a[0][1], a[1][1]
 	var tau, h float32
 	if low := a[1][0]; low != 0 {
@@ -51,7 +51,7 @@ func svd2(a mat2) (u, v mat2) {
 	}
 	u, v = mat2{{1, 0}, {0, 1}}, mat2{{1, 0}, {0, 1}}
 	s0, s1 := d0, d1
-	// sbdsqr takes e for zero below 10 epsilon of a bound of the smaller value.
+	// sbdsqr treats e as zero below 10 epsilon of a bound of the smaller value.
 	least := abs32(d0)
 	if least != 0 {
 		least = min(least, abs32(d1)*(least/(least+abs32(e))))
@@ -74,7 +74,7 @@ func svd2(a mat2) (u, v mat2) {
 			v[i][0], v[i][1] = v[i][1], v[i][0]
 		}
 	}
-	if tau != 0 { // sormbr: the reflection back onto u
+	if tau != 0 { // sormbr: apply the reflection to u
 		for j := range 2 {
 			w := u[0][j] + float32(h*u[1][j])
 			u[0][j] -= float32(tau * w)
@@ -84,15 +84,15 @@ func svd2(a mat2) (u, v mat2) {
 	return u, v
 }
 
-// norm32 is LAPACK's slapy2, the length of (x, y), y not zero.
+// norm32 returns the length of (x, y), y not zero, as LAPACK's slapy2 does.
 func norm32(x, y float32) float32 {
 	x, y = abs32(x), abs32(y)
 	long, q := max(x, y), min(x, y)/max(x, y)
 	return long * sqrt32(1+float32(q*q))
 }
 
-// slasv2 is LAPACK's decomposition of the triangle f, g over 0, h: the smaller
-// and the larger singular value with signs, and the sines and cosines of the
+// slasv2 decomposes the matrix with the rows (f, g) and (0, h), as LAPACK does. It returns
+// the smaller and the larger singular value with signs, and the sines and cosines of the
 // right and the left rotation.
 func slasv2(f, g, h float32) (ssmin, ssmax, sinR, cosR, sinL, cosL float32) {
 	ft, fa, ht, ha := f, abs32(f), h, abs32(h)
@@ -109,7 +109,7 @@ func slasv2(f, g, h float32) (ssmin, ssmax, sinR, cosR, sinL, cosL float32) {
 	switch {
 	case ga == 0:
 		ssmin, ssmax, cl, cr = ha, fa, 1, 1
-	case ga > fa && fa/ga < 0x1p-24: // g outweighs all
+	case ga > fa && fa/ga < 0x1p-24: // g is much larger than f and h
 		largest, ssmax = 'g', ga
 		if ha > 1 {
 			ssmin = fa / (ga / ha)
@@ -166,7 +166,7 @@ func slasv2(f, g, h float32) (ssmin, ssmax, sinR, cosR, sinL, cosL float32) {
 
 type mat3 [3][3]float32
 
-// homography is kornia's convert_affinematrix_to_homography.
+// homography does what kornia's convert_affinematrix_to_homography does.
 func homography(m frame.Affine) mat3 {
 	return mat3{
 		{float32(m.A), float32(m.B), float32(m.C)},
@@ -175,7 +175,7 @@ func homography(m frame.Affine) mat3 {
 	}
 }
 
-// mul is torch's product of small matrices: sums from left to right.
+// mul returns a·b, added up from left to right, as torch does for small matrices.
 func (a mat3) mul(b mat3) (m mat3) {
 	for i := range m {
 		for j := range m[i] {
@@ -187,9 +187,10 @@ func (a mat3) mul(b mat3) (m mat3) {
 	return m
 }
 
-// invert is torch.linalg.inv: LU with row pivots, then the columns of the unit
-// matrix one by one; pivots divide by their reciprocals. It reports false for a
-// matrix that has no inverse.
+// invert does what torch.linalg.inv does: it decomposes the matrix into LU with row
+// pivots, then solves for the columns of the unit matrix one by one. It multiplies by the
+// reciprocals of the pivots instead of dividing. It reports false for a matrix that has
+// no inverse.
 func (a mat3) invert() (inv mat3, ok bool) {
 	inv = mat3{{1, 0, 0}, {0, 1, 0}, {0, 0, 1}}
 	var reciprocal [3]float32
@@ -229,23 +230,15 @@ func (a mat3) invert() (inv mat3, ok bool) {
 	return inv, true
 }
 
-// toUnit is kornia's normal_transform_pixel: from pixels of a w x h picture to -1..1.
+// toUnit returns the map from pixels of a w x h image to -1..1, as kornia's
+// normal_transform_pixel does. It is not finite for a side of 1.
 func toUnit(w, h int) mat3 {
-	scale := func(n int) float32 {
-		if n == 1 {
-			return float32(2) / float32(1e-14)
-		}
-		return 2 / float32(n-1)
-	}
-	return mat3{{scale(w), 0, -1}, {0, scale(h), -1}, {0, 0, 1}}
+	return mat3{{2 / float32(w-1), 0, -1}, {0, 2 / float32(h-1), -1}, {0, 0, 1}}
 }
 
-// linspace is torch.linspace(-1, 1, n), which comes from both ends.
+// linspace does what torch.linspace(-1, 1, n) does, which counts from both ends.
 func linspace(n int) []float32 {
 	v := make([]float32, n)
-	if n == 1 {
-		return v
-	}
 	step := 2 / float32(n-1)
 	for i := range v {
 		if i < n/2 {
@@ -257,16 +250,16 @@ func linspace(n int) []float32 {
 	return v
 }
 
-// warper is kornia's warp_affine up to the sampling: it says where in the source
-// each pixel of the result lies.
+// warper does what kornia's warp_affine does before sampling: it computes the place in
+// the source of each pixel of the result.
 type warper struct {
 	xs, ys []float32     // columns and rows of the result, -1..1
 	t      [2][3]float32 // from those to the source, -1..1
-	sx, sy float32       // from there to pixels: half the size less one
+	sx, sy float32       // from there to pixels: half of the size less one
 }
 
-// newWarper is for the map m from a source of sw x sh pixels to a result of
-// w x h. It reports false where m has no inverse.
+// newWarper returns the warper for the map m from a source of sw x sh pixels to a result
+// of w x h. It reports false if m has no inverse or a side is 1.
 func newWarper(m mat3, sw, sh, w, h int) (p *warper, ok bool) {
 	pixels, ok := toUnit(sw, sh).invert()
 	if !ok {
@@ -282,19 +275,39 @@ func newWarper(m mat3, sw, sh, w, h int) (p *warper, ok bool) {
 	}, true
 }
 
-// at is affine_grid for the pixel u, v of the result and grid_sample's step back
-// to pixels.
+// at returns the place in the source of pixel u, v of the result, as affine_grid and
+// grid_sample compute it.
 func (p *warper) at(u, v int) (x, y float32) {
 	x = float32(p.xs[u]*p.t[0][0]) + float32(p.ys[v]*p.t[0][1]) + p.t[0][2]
 	y = float32(p.xs[u]*p.t[1][0]) + float32(p.ys[v]*p.t[1][1]) + p.t[1][2]
 	return float32((x + 1) * p.sx), float32((y + 1) * p.sy)
 }
 
-// bilinear returns the upper left of the four pixels around x, y and their
-// weights: upper left, upper right, lower left, lower right.
-func bilinear(x, y float32) (ix, iy int, weights [4]float32) {
+// samples is an image to sample, or the part of it whose upper left pixel is (x0, y0).
+// The values of a pixel lie channel apart, the values of neighbouring pixels lie pixel
+// apart.
+type samples[T byte | float32] struct {
+	pix            []T
+	x0, y0, w, h   int
+	pixel, channel int
+}
+
+// at returns the bilinear mean of the four pixels around x, y, where those beyond the
+// image count as 0, and the weight of those inside.
+func (s *samples[T]) at(x, y float32) (sum [3]float32, cover float32) {
 	fx, fy := float32(math.Floor(float64(x))), float32(math.Floor(float64(y)))
-	w, n := x-fx, y-fy
-	e, s := 1-w, 1-n
-	return int(fx), int(fy), [4]float32{float32(s * e), float32(s * w), float32(n * e), float32(n * w)}
+	right, lower := x-fx, y-fy
+	left, upper := 1-right, 1-lower
+	for k, weight := range [4]float32{float32(upper * left), float32(upper * right), float32(lower * left), float32(lower * right)} {
+		jx, jy := int(fx)-s.x0+k&1, int(fy)-s.y0+k>>1
+		if uint(jx) >= uint(s.w) || uint(jy) >= uint(s.h) {
+			continue
+		}
+		cover += weight
+		at := (jy*s.w + jx) * s.pixel
+		for c := range sum {
+			sum[c] = fma32(weight, float32(s.pix[at+c*s.channel]), sum[c])
+		}
+	}
+	return sum, cover
 }

@@ -12,8 +12,8 @@ import (
 	exactness "github.com/lipstream/lipstream/internal/golden"
 )
 
-// float32Golden is what the original's alignment gives with torch 2.15 and
-// kornia 0.8.0 on a CPU, after that reproduced the golden sets bit for bit.
+// float32Golden holds results of the original's alignment with torch 2.15 and kornia 0.8.0
+// on a CPU, which reproduced the golden sets bit for bit.
 type float32Golden struct {
 	Points   [][6]float64        // three points each, among them mirrored ones and lines
 	Matrices [][6]float32        // of resolution 256, without history
@@ -49,7 +49,7 @@ func sum(p *frame.RGB) string {
 	return hex.EncodeToString(s[:])
 }
 
-// TestMatrixBits holds the matrices to the last bit.
+// TestMatrixBits compares the matrices bit by bit.
 func TestMatrixBits(t *testing.T) {
 	g := readFloat32(t)
 	for i, p := range g.Points {
@@ -60,8 +60,8 @@ func TestMatrixBits(t *testing.T) {
 	}
 }
 
-// TestWarpBits holds the crops before Lanczos to the last bit, by the
-// original's matrices and by ours.
+// TestWarpBits compares the crops before Lanczos bit by bit, with the original's matrices
+// and with ours.
 func TestWarpBits(t *testing.T) {
 	want := readFloat32(t)
 	g := readGolden(t, "align/align.safetensors")
@@ -78,7 +78,7 @@ func TestWarpBits(t *testing.T) {
 	}
 }
 
-// TestEndToEndBits is the alignment of the frames of the end-to-end goldens.
+// TestEndToEndBits compares the alignment of the frames of the end-to-end goldens.
 func TestEndToEndBits(t *testing.T) {
 	const e2e = "../../../testdata/latentsync/e2e/"
 	want := readFloat32(t)
@@ -103,21 +103,21 @@ func TestEndToEndBits(t *testing.T) {
 	}
 }
 
-// TestRestoreBits restores the very face that the original restored: what
-// differs then is the restore's.
+// TestRestoreBits restores the same face as the original, so that only the restore can
+// differ.
 func TestRestoreBits(t *testing.T) {
 	g := readGolden(t, "align/align.safetensors")
 	small := g["known_face_resized_280x210"].data
 	for _, i := range []int{0, 7, 9} {
 		pic := readPNG(t, "align/picture.png")
-		NewAligner(256).Restore(pic, small, affine(g["fp32.matrices"].data[6*i:]))
+		restoreRGB(NewAligner(256), pic, small, affine(g["fp32.matrices"].data[6*i:]))
 		name := fmt.Sprintf("align/fp32/restored_%02d.png", i)
 		within(t, name, pic.Pix, readPNG(t, name).Pix, 1e-5)
 	}
 }
 
-// within fails when more than the part limit of the values differ, or one by
-// more than a level.
+// within fails the test if a larger share than limit of the values differ, or one by more
+// than a level.
 func within(t *testing.T, name string, got, want []byte, limit float64) {
 	t.Helper()
 	diff := 0
@@ -132,7 +132,7 @@ func within(t *testing.T, name string, got, want []byte, limit float64) {
 	}
 	t.Logf("%s: %d of %d values differ", name, diff, len(got))
 	if float64(diff) > limit*float64(len(got)) {
-		t.Errorf("%s: %d of %d values differ, want at most the part %g", name, diff, len(got), limit)
+		t.Errorf("%s: %d of %d values differ, want at most a share of %g", name, diff, len(got), limit)
 	}
 }
 
@@ -141,8 +141,8 @@ func TestWarpSingular(t *testing.T) {
 	crop := a.Crop(pic, a.Matrix(Anchors{{7, 7}, {7, 7}, {7, 7}}))
 	for _, v := range crop.Pix {
 		if v != 127 {
-			t.Fatalf("a face without extent: %d, want the fill 127", v)
+			t.Fatalf("a face without size: %d, want the fill value 127", v)
 		}
 	}
-	a.Crop(frame.NewRGB(1, 1), a.Matrix(Anchors{{0, 0}, {9, 0}, {4, 9}})) // the narrowest picture
+	a.Crop(frame.NewRGB(1, 1), a.Matrix(Anchors{{0, 0}, {9, 0}, {4, 9}})) // the smallest image
 }

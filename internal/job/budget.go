@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
-	"strconv"
-	"strings"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -32,12 +30,12 @@ type budget struct {
 func newBudget(job Job, device backend.Device, format frame.Format) (budget, error) {
 	var b budget
 	probe := memory.Probe{}
-	if vendor := vendorOf(device.ID); vendor != "" {
+	if device.Vendor() != "" {
 		gpus, err := probe.GPUs()
 		if err != nil && len(gpus) == 0 {
 			return b, fault.Missing.Wrap("read the memory of "+device.ID, err)
 		}
-		b.gpu = findGPU(gpus, vendor, device)
+		b.gpu = device.GPU(gpus)
 	}
 	var err error
 	if b.Budget, err = probe.Budget(int64(job.MemoryLimit), b.gpu); err != nil {
@@ -67,30 +65,6 @@ func newBudget(job Job, device backend.Device, format frame.Format) (budget, err
 			"raise `memory_limit`, or use a smaller video, whose frames take less")
 	}
 	return b, nil
-}
-
-// vendorOf returns the maker of the GPU behind a device's ID, or "" for a CPU.
-func vendorOf(id string) string {
-	kind, _, _ := strings.Cut(id, ":")
-	return map[string]string{"cuda": "nvidia", "tensorrt": "nvidia", "gpu": "intel", "rocm": "amd", "migraphx": "amd"}[kind]
-}
-
-// findGPU returns the GPU that a device is, or nil if its memory is not known or is that
-// of the host. NVIDIA's are compared by their UUID: CUDA_VISIBLE_DEVICES makes the
-// numbers differ.
-func findGPU(gpus []memory.GPU, vendor string, device backend.Device) *memory.GPU {
-	_, number, _ := strings.Cut(device.ID, ":")
-	n, _ := strconv.Atoi(number) // a device without a number is the first
-	for _, g := range gpus {
-		same := g.Index == n
-		if g.UUID != "" && device.UUID != "" {
-			same = strings.EqualFold(g.UUID, device.UUID)
-		}
-		if g.Vendor == vendor && same && !g.Shared && g.Total > 0 {
-			return &g
-		}
-	}
-	return nil
 }
 
 // share returns what the engine may use.

@@ -184,7 +184,7 @@ func (s *session) probe(ctx context.Context) (err error) {
 	if s.mode, err = media.ParseMode(job.Length); err != nil {
 		return err
 	}
-	if err := media.CheckPart(job.Video, s.video, s.videoOptions()); err != nil {
+	if err := media.CheckPart(s.video, s.videoOptions()); err != nil {
 		return err
 	}
 	return media.CheckEncoding(ctx, s.tools, job.Output, s.sinkOptions())
@@ -280,7 +280,7 @@ func hint(err error) string {
 // 4 MB of memory. If the engine needs the samples, they are kept on disk.
 func (s *session) listen(ctx context.Context) error {
 	s.r.phase(PhaseListen)
-	src, err := media.OpenAudio(ctx, s.tools, s.job.Audio, s.audio, s.audio.DefaultAudio(), media.AudioOptions{SampleRate: audio.SampleRate, Channels: 1})
+	src, err := media.OpenAudio(ctx, s.tools, s.job.Audio, s.audio, s.audio.DefaultAudio(), audio.SampleRate)
 	if err != nil {
 		return err
 	}

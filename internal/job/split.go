@@ -48,7 +48,7 @@ func (s *session) sequence(ctx context.Context) (*media.Sequence, error) {
 	if lead := s.job.part().Lead; lead > 0 && !s.video.Video.IsPicture {
 		o.Start = s.rate.Time(s.rate.Frame(o.Start) + lead)
 	}
-	return media.NewSequence(ctx, s.tools, s.job.Video, s.video, media.SequenceOptions{VideoOptions: o}, s.mode)
+	return media.NewSequence(ctx, s.tools, s.job.Video, s.video, o, s.mode)
 }
 
 // Where a video may be split.

@@ -19,7 +19,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// tinyDenoiser is a denoiser with the tiny UNet, not compiled yet.
+// tinyDenoiser returns a denoiser with the tiny UNet, which is not compiled yet.
 func tinyDenoiser(t testing.TB, o Options, side int) *denoiser {
 	t.Helper()
 	config, err := network.DetectUNet(openPath(t, o.Files.UNet))
@@ -32,7 +32,7 @@ func tinyDenoiser(t testing.TB, o Options, side int) *denoiser {
 	return d
 }
 
-// planes takes channels from..to-1 of frame i out of (1, c, f, n).
+// planes returns channels from..to-1 of frame i of (1, c, f, n).
 func planes(x []float32, c, f, i, from, to int) []float32 {
 	n := len(x) / (c * f)
 	var out []float32
@@ -43,9 +43,8 @@ func planes(x []float32, c, f, i, from, to int) []float32 {
 	return out
 }
 
-// sixSteps denoises the input of the original's six steps and gives latents as
-// it has them, (1, 4, 4, 16, 16). (Its mask is not one: random, and another for
-// each frame.)
+// sixSteps denoises the input of the original's six steps and returns the latents in its
+// layout, (1, 4, 4, 16, 16). The mask there is random and differs between frames.
 func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
 	t.Helper()
 	if err := d.net.ready(t.Context(), 4); err != nil {
@@ -57,12 +56,12 @@ func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
 	for i := range 4 {
 		sample = append(append(sample, planes(noise, 4, 4, i, 0, 4)...), planes(cond, 9, 4, i, 0, 9)...)
 	}
-	w, err := d.begin(t.Context(), tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
+	w, err := d.beginWith(t.Context(), tensor.FromF32(sample, 4, 13, 16, 16), tensor.FromF32(audio, 4, 50, 64))
 	if err != nil {
 		return nil, err
 	}
-	defer w.close()
-	if err := d.walk(t.Context(), 0, []*track{w}); err != nil {
+	defer func() { _ = w.close() }()
+	if err := d.run(t.Context(), 0, []*denoising{w}); err != nil {
 		return nil, err
 	}
 	x, err := w.result(t.Context())
@@ -71,13 +70,13 @@ func (d *denoiser) sixSteps(t testing.TB) ([]float32, error) {
 	}
 	var out []float32
 	for c := range 4 {
-		out = append(out, planes(x, 4, 4, c, 0, 4)...) // frames and channels change places
+		out = append(out, planes(x, 4, 4, c, 0, 4)...) // swaps frames and channels
 	}
-	return out, nil
+	return out, err
 }
 
-// TestDeepCacheGolden: 1e-3, latents reaching several units. Skipping the deep
-// layers in two of three steps moves the original's latents by 4.9.
+// TestDeepCacheGolden compares latents, which reach several units, within 1e-3. Skipping
+// the deep layers in two of three steps changes the original's latents by 4.9.
 func TestDeepCacheGolden(t *testing.T) {
 	file := openGolden(t, "unet/deepcache.safetensors")
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
@@ -99,9 +98,8 @@ func TestDeepCacheGolden(t *testing.T) {
 	})
 }
 
-// TestHalfPrecisionLatents measures what bfloat16 costs after six steps. Random
-// weights amplify rounding about tenfold, so that the limit only catches what
-// is broken.
+// TestHalfPrecisionLatents measures the error of bfloat16 after six steps. Random weights
+// amplify rounding about tenfold, so the limit only catches gross errors.
 func TestHalfPrecisionLatents(t *testing.T) {
 	file := openGolden(t, "unet/deepcache.safetensors")
 	o := tiny(t, openBackend(t, openvino.Name))
@@ -109,7 +107,7 @@ func TestHalfPrecisionLatents(t *testing.T) {
 	d := tinyDenoiser(t, o, 16)
 	got, err := d.sixSteps(t)
 	if fault.KindOf(err) == fault.Usage {
-		t.Skip(err) // this CPU cannot
+		t.Skip(err) // this CPU does not support it
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -118,9 +116,8 @@ func TestHalfPrecisionLatents(t *testing.T) {
 		Measure: golden.PSNR, Value: golden.Ratio(got, values(t, file, "plain.latents_5")), Limit: 35})
 }
 
-// TestWindowIsCancelled stops a window between two steps, before the first and from
-// another goroutine,
-// and goes on with the same network.
+// TestWindowIsCancelled cancels a window between two steps, before the first step and from
+// another goroutine, and then uses the same network again.
 func TestWindowIsCancelled(t *testing.T) {
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		o := tiny(t, b)
@@ -139,14 +136,14 @@ func TestWindowIsCancelled(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			watch(cancel)
-			if _, err := d.windows(ctx, mask, []task{{frames: frames}}); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
+			if _, err := d.windows(ctx, mask, []input{{frames: frames}}); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
 				t.Errorf("%s: error %v of kind %d", name, err, fault.KindOf(err))
 			}
 		}
 		stop("between steps", func(cancel func()) {
 			d.o.Progress = func(_ int64, k, _ int) {
 				if cancel(); k > 1 {
-					t.Errorf("step %d after the end", k)
+					t.Errorf("step %d after the cancellation", k)
 				}
 			}
 		})
@@ -162,15 +159,15 @@ func TestWindowIsCancelled(t *testing.T) {
 				case 2:
 					<-cancelled
 				default:
-					t.Errorf("step %d after the end", k)
+					t.Errorf("step %d after the cancellation", k)
 				}
 			}
 			go func() { <-begun; cancel(); close(cancelled) }()
 		})
 
 		d.o.Steps, d.o.Progress = 1, nil
-		if _, err := d.windows(t.Context(), mask, []task{{frames: frames}}); err != nil {
-			t.Errorf("afterwards: %v", err)
+		if _, err := d.windows(t.Context(), mask, []input{{frames: frames}}); err != nil {
+			t.Errorf("after the cancellations: %v", err)
 		}
 	})
 }
@@ -181,7 +178,7 @@ func TestFinite(t *testing.T) {
 	for _, c := range []struct {
 		x    []float32
 		want string
-	}{{nil, ""}, {[]float32{1, 0, -math.MaxFloat32}, ""}, {[]float32{1, nan}, "the network gives NaN"}, {[]float32{inf}, "the network gives -Inf"}} {
+	}{{nil, ""}, {[]float32{1, 0, -math.MaxFloat32}, ""}, {[]float32{1, nan}, "the network returned NaN"}, {[]float32{inf}, "the network returned -Inf"}} {
 		got := ""
 		if err := finite(c.x); err != nil {
 			got = err.Error()
@@ -214,13 +211,13 @@ func TestResidentLatents(t *testing.T) {
 				}
 				return v
 			}
-			var list []task
+			var list []input
 			for range 2 {
 				var frames []condition
 				for range 2 {
 					frames = append(frames, condition{latents: values(8 * 16 * 16), tokens: values(50 * 64)})
 				}
-				list = append(list, task{frames: frames})
+				list = append(list, input{frames: frames})
 			}
 			mask, start := values(16*16), values(4*16*16)
 			var results [2][][][]float32

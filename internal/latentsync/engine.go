@@ -3,7 +3,7 @@ package latentsync
 import (
 	"context"
 	"errors"
-	"strconv"
+	"fmt"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
@@ -25,7 +25,7 @@ type Engine struct {
 	painter  *painter
 	denoiser *denoiser
 	needs    func(memory.Plan) int64 // estimates the most memory that a plan takes, in bytes
-	longest  int                     // frames of a window, also of an earlier run with more memory
+	longest  int                     // most frames of a window, also in an earlier run with more memory
 	pace     pace
 
 	shot  shot
@@ -76,16 +76,17 @@ func (e *Engine) assemble(c configs) {
 		d.net.batch = s.plan().Windows
 	}
 	p := newPainter(o, c.vae)
-	p.encoder, p.decoder = s.add(p.model(workEncoder, network.VAEEncoder, c.vae.Factor())), s.add(p.model(workDecoder, network.VAEDecoder, 1))
+	p.addTo(s)
 	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
-	f.net = s.add(f.model(o.Files.Whisper))
+	f.net = s.add(f.model())
 	e.denoiser, e.painter, e.features = d, p, f
 }
 
 // planned returns the precision of the UNet and the VAE.
 func planned(p memory.Plan) backend.Precision { return backend.Precision(p.Precision) }
 
-// exact returns the precision of Whisper, which is too fast to gain from half precision.
+// exact returns the precision of Whisper, which is f32 on a CPU: half precision would not
+// make it noticeably faster.
 func exact(p memory.Plan) backend.Precision {
 	if planned(p) == backend.BF16 {
 		return backend.F32
@@ -103,7 +104,7 @@ func (e *Engine) load(ctx context.Context) error {
 	for _, n := range []struct {
 		*model
 		frames int
-	}{{e.denoiser.net, plan.Frames}, {e.painter.encoder, plan.VAEFrames}, {e.painter.decoder, plan.VAEFrames}, {e.features.net, 1}} {
+	}{{e.denoiser.net, plan.Frames}, {e.painter.encoder.model, plan.VAEFrames}, {e.painter.decoder.model, plan.VAEFrames}, {e.features.net, 1}} {
 		if err := n.ready(ctx, n.frames); err != nil {
 			return err
 		}
@@ -121,37 +122,21 @@ type configs struct {
 
 // open opens and checks the checkpoints.
 func (e *Engine) open() (c configs, err error) {
-	precision := planned(e.networks.plan())
-	unet, err := e.networks.open(e.o.Files.unet(precision))
-	if err != nil {
+	files := e.o.Files.in(planned(e.networks.plan()))
+	if c.unet, err = detect(e.networks, files.UNet, network.DetectUNet); err != nil {
 		return c, err
 	}
-	vae, err := e.networks.open(e.o.Files.vae(precision))
-	if err != nil {
+	if c.vae, err = detect(e.networks, files.VAE, network.DetectVAE); err != nil {
 		return c, err
 	}
-	whisper, err := e.networks.open(e.o.Files.Whisper)
-	if err != nil {
+	if c.whisper, err = detect(e.networks, files.Whisper, network.DetectWhisper); err != nil {
 		return c, err
 	}
-	if c.unet, err = network.DetectUNet(unet); err != nil {
-		return c, err
-	}
-	if c.vae, err = network.DetectVAE(vae); err != nil {
-		return c, err
-	}
-	if c.whisper, err = network.DetectWhisper(whisper); err != nil {
-		return c, err
-	}
-	return c, c.count(unet)
-}
-
-// count fills in parts.
-func (c *configs) count(weights *checkpoint.File) error {
+	weights := e.networks.files[files.UNet]
 	shape := network.UNetShape{Batch: 1, Frames: 1, Latent: 1 << len(c.unet.Channels), Tokens: c.whisper.Tokens()}
 	u, err := network.NewUNet(c.unet, shape, weights, network.Target{})
 	if err != nil {
-		return fault.Input.Wrap("build network from "+weights.Path(), err)
+		return c, fault.Input.Wrap("build a network from "+weights.Path(), err)
 	}
 	for _, g := range u.Graphs {
 		n := int64(0)
@@ -160,26 +145,35 @@ func (c *configs) count(weights *checkpoint.File) error {
 		}
 		c.parts = append(c.parts, n)
 	}
-	return nil
+	return c, nil
+}
+
+// detect opens a checkpoint, checks it, and returns the topology of its network.
+func detect[C any](s *networks, path string, config func(*checkpoint.File) (C, error)) (c C, err error) {
+	f, err := s.open(path)
+	if err != nil {
+		return c, err
+	}
+	return config(f)
 }
 
 // fit returns an error if the checkpoints do not fit each other or the options.
 func (c configs) fit(o Options) error {
-	apart := func(subject, cause, hint string) error {
-		return fault.Input.New("use checkpoints "+subject, cause, hint)
+	misfit := func(path, hint, format string, a ...any) error {
+		return fault.Input.New("use the checkpoint "+path, fmt.Sprintf(format, a...), hint)
 	}
 	switch {
 	case c.whisper.Mels != audio.MelBands:
-		return apart(o.Files.Whisper, "it listens to "+strconv.Itoa(c.whisper.Mels)+" bands of frequencies, LatentSync to "+strconv.Itoa(audio.MelBands), "take Whisper tiny")
+		return misfit(o.Files.Whisper, "choose Whisper tiny", "it takes %d frequency bands, but LatentSync uses %d", c.whisper.Mels, audio.MelBands)
 	case c.unet.AudioDim != c.whisper.State:
-		return apart(o.Files.Whisper, "its features are "+strconv.Itoa(c.whisper.State)+" wide, the UNet takes "+strconv.Itoa(c.unet.AudioDim),
-			"Whisper tiny (384) belongs to LatentSync 1.5 and 1.6, small (768) to some others")
+		return misfit(o.Files.Whisper, "use Whisper tiny (384) for LatentSync 1.5 and 1.6; some others take small (768)",
+			"its features are %d wide, but the UNet takes %d", c.whisper.State, c.unet.AudioDim)
 	case c.unet.Out != c.vae.Latent:
-		return apart(o.Files.VAE, "its latents have "+strconv.Itoa(c.vae.Latent)+" channels, the UNet takes "+strconv.Itoa(c.unet.Out), "take stabilityai/sd-vae-ft-mse")
+		return misfit(o.Files.VAE, "choose stabilityai/sd-vae-ft-mse", "its latents have %d channels, but the UNet takes %d", c.vae.Latent, c.unet.Out)
 	case o.Plan.Frames > c.unet.Positions:
-		return apart(o.Files.UNet, "its positional encoding takes "+strconv.Itoa(c.unet.Positions)+" frames, the window has "+strconv.Itoa(o.Plan.Frames), "use a smaller `frames_per_window`")
+		return misfit(o.Files.UNet, "use a smaller `frames_per_window`", "its positional encoding takes %d frames, but the window has %d", c.unet.Positions, o.Plan.Frames)
 	case o.Resolution/c.vae.Factor()%(1<<(len(c.unet.Channels)-1)) != 0:
-		return apart(o.Files.UNet, "its levels do not divide "+strconv.Itoa(o.Resolution)+" pixels", "set `resolution` to 256 or 512")
+		return misfit(o.Files.UNet, "set `resolution` to 256 or 512", "its levels do not divide %d pixels", o.Resolution)
 	}
 	return nil
 }
@@ -215,8 +209,8 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 		}
 	}
 	if it.Face == nil && e.o.NeedFace {
-		return nil, fault.NoFace.New("find a face in frame "+strconv.Itoa(int(it.Frame.Index)), "there is none that can be used",
-			"leave faces out of `parity`, and such frames stay as they are")
+		return nil, fault.NoFace.New(fmt.Sprintf("find a face in frame %d", it.Frame.Index), "it has no usable face",
+			"leave faces out of `parity` to keep such frames unchanged")
 	}
 	if it.Face == nil {
 		if err := e.end(ctx); err != nil {
@@ -231,6 +225,27 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	}
 	e.shot.add(&held{item: it, index: it.Frame.Index, matrix: m, crop: e.painter.aligner.Crop(it.Frame, m)})
 	return e.out, e.advance(ctx, false)
+}
+
+// passSilence outputs a frame of a long silence without denoising it, if the options say
+// so. It reports whether it did.
+func (e *Engine) passSilence(ctx context.Context, it lip.Item, m frame.Affine) (bool, error) {
+	hold := e.o.Silence == SilenceHold
+	switch {
+	case !hold && e.o.Silence != SilencePass, e.o.Quiet == nil, !e.o.Quiet(it.Frame.Index):
+		return false, nil
+	case hold && e.last == nil && len(e.shot.covered) == 0:
+		return false, nil // no mouth has been painted yet
+	}
+	if err := e.complete(ctx); err != nil {
+		return false, err
+	}
+	if hold {
+		it = e.paint(it, m, e.painter.aligner.Crop(it.Frame, m), e.last)
+	}
+	e.out = append(e.out, it)
+	e.networks.note(workRest, 1, 0, 0)
+	return true, nil
 }
 
 // Flush implements lip.Engine. It finishes the last shot.
@@ -282,7 +297,7 @@ func (e *Engine) advance(ctx context.Context, end bool) error {
 			if err := e.retreat(err); err != nil {
 				return err
 			}
-			continue // in windows of the size that the new plan has
+			continue // the new plan may have windows of another size
 		}
 		if err != nil {
 			return err
@@ -329,17 +344,17 @@ func (e *Engine) chunk(ctx context.Context, list []window) ([][][]float32, error
 		return latents, nil
 	}
 	list = list[recalled:]
-	tasks := make([]task, len(list))
+	inputs := make([]input, len(list))
 	for i, w := range list {
 		if err := e.observe(ctx, w.frames); err != nil {
 			return nil, err
 		}
-		tasks[i].first = w.frames[0].index
+		inputs[i].first = w.frames[0].index
 		for _, h := range w.frames {
-			tasks[i].frames = append(tasks[i].frames, h.condition)
+			inputs[i].frames = append(inputs[i].frames, h.condition)
 		}
 	}
-	fresh, err := e.denoiser.windows(ctx, e.painter.latent, tasks)
+	fresh, err := e.denoiser.windows(ctx, e.painter.latent, inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -376,17 +391,17 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 	for i, h := range frames {
 		latents[i] = h.result
 	}
-	var pictures [][]float32
+	var images [][]float32
 	err := e.try(func() (err error) {
-		pictures, err = e.painter.decode(ctx, latents)
+		images, err = e.painter.decode(ctx, latents)
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	for i, h := range frames {
-		e.out = append(e.out, e.paint(h.item, h.matrix, h.crop, pictures[i]))
-		e.last = pictures[i]
+		e.out = append(e.out, e.paint(h.item, h.matrix, h.crop, images[i]))
+		e.last = images[i]
 		h.item, h.result = lip.Item{}, nil // later windows need only the condition
 	}
 	return nil

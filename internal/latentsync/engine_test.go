@@ -22,8 +22,8 @@ import (
 	"github.com/lipstream/lipstream/internal/lip/liptest"
 )
 
-// portrait is the demo's picture, halved, with its face as the mesh network
-// finds it.
+// portrait returns the demo's picture at half its size, with its face as found by the
+// mesh network.
 func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 	t.Helper()
 	file, err := os.Open("../../testdata/demo/portrait.png")
@@ -58,7 +58,7 @@ func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 	return f, fc
 }
 
-// quick are Lipstream's own options, made small.
+// quick returns Lipstream's own options with small values.
 func quick(t testing.TB, b backend.Backend) Options {
 	o := Defaults()
 	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Plan.Frames, o.Overlap = b, "cpu", tinyFiles, 128, 2, 3, 1
@@ -67,8 +67,8 @@ func quick(t testing.TB, b backend.Backend) Options {
 	return o
 }
 
-// TestConformance checks the mask at 256 pixels, the least resolution that checkpoints
-// exist for: with fewer, its edge is coarser than the suite allows. The rest takes 128.
+// TestConformance checks the mask at 256 pixels, the lowest resolution of checkpoints. With
+// fewer pixels its edge is coarser than the suite allows. The other checks use 128.
 func TestConformance(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -84,12 +84,12 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// shotOf gives frames from..to-1 of a face. Another nod moves its nose.
+// shotOf returns frames from..to-1 of a face, whose front is moved down by nod.
 func shotOf(picture *frame.Frame, fc *face.Face, from, to int64, nod float64) []lip.Item {
 	moved := *fc
 	moved.Points = append([]face.Point(nil), fc.Points...)
 	for i, p := range moved.Points {
-		if p.Z < 0 { // what is in front
+		if p.Z < 0 { // the front of the face
 			moved.Points[i].Y += nod
 		}
 	}
@@ -128,8 +128,8 @@ func finish(done []lip.Item) {
 	}
 }
 
-// apart is how much the luma of two shots differs: at most, and in dB of its
-// range.
+// apart returns the largest difference between the luma of two shots, and the ratio in dB
+// of its range to the difference.
 func apart(a, b []lip.Item) (most int, ratio float64) {
 	var x, y []float32
 	for i := range a {
@@ -142,13 +142,14 @@ func apart(a, b []lip.Item) (most int, ratio float64) {
 	return most, golden.Ratio(x, y)
 }
 
-// TestSeedsAndBackends: a seed gives the same frames to the bit, another seed
-// others; backends at f32 differ by one level at most, bfloat16 by a little.
+// TestSeedsAndBackends checks that a seed always produces the same frames and another seed
+// produces others, that backends in f32 differ by at most one level, and that bfloat16
+// differs little.
 func TestSeedsAndBackends(t *testing.T) {
 	picture, fc := portrait(t)
 	run := func(set func(*Options), b backend.Backend) ([]lip.Item, error) {
 		o := quick(t, b)
-		o.Sample, o.Plan.Frames = true, 4 // a window of which is compiled for other tests too
+		o.Sample, o.Plan.Frames = true, 4 // other tests compile windows of 4 as well
 		set(&o)
 		e, err := New(t.Context(), o)
 		if err != nil {
@@ -175,10 +176,10 @@ func TestSeedsAndBackends(t *testing.T) {
 	again := must(run(func(*Options) {}, ort))
 	other := must(run(func(o *Options) { o.Seed++ }, ort))
 	if most, _ := apart(first, again); most != 0 {
-		t.Errorf("the same seed gives frames that differ by %d", most)
+		t.Errorf("the same seed produces frames that differ by %d", most)
 	}
 	if most, _ := apart(first, other); most < 10 {
-		t.Errorf("another seed gives frames that differ by %d", most)
+		t.Errorf("another seed produces frames that differ by %d", most)
 	}
 	most, ratio := apart(first, must(run(func(*Options) {}, ov)))
 	t.Logf("backends: by at most %d levels, %.1f dB", most, ratio)
@@ -193,12 +194,12 @@ func TestSeedsAndBackends(t *testing.T) {
 	most, ratio = apart(must(half, err), first)
 	t.Logf("bf16: by at most %d levels, %.1f dB", most, ratio)
 	if ratio < 30 {
-		t.Errorf("bf16 gives frames %g dB from f32's", ratio)
+		t.Errorf("bf16 produces frames %g dB from those of f32", ratio)
 	}
 }
 
-// TestShotStandsAlone: what comes after a cut, a gap or a change of person is
-// what it would be without anything before.
+// TestShotStandsAlone checks that frames after a cut, a gap or a change of person do not
+// depend on the frames before.
 func TestShotStandsAlone(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -219,14 +220,14 @@ func TestShotStandsAlone(t *testing.T) {
 					}
 				},
 			} {
-				if !whole && name != "a cut" { // only Whole has a state of its own
+				if !whole && name != "a cut" { // only Whole keeps a state
 					continue
 				}
 				before, after := shotOf(picture, fc, 30, 33, 12), shotOf(picture, fc, 40, 43, 0)
 				between(before, after)
 				process(t, e, append(before, after...))
 				if most, _ := apart(after, alone); most != 0 {
-					t.Errorf("whole %v: frames after %s differ from the shot's alone by %d", whole, name, most)
+					t.Errorf("whole %v: frames after %s differ by %d from those of the shot alone", whole, name, most)
 				}
 				if last := before[2]; last.Face == nil || last.Face.Score == 0 {
 					if !bytes.Equal(last.Frame.Data, picture.Data) {
@@ -235,7 +236,7 @@ func TestShotStandsAlone(t *testing.T) {
 				}
 			}
 		}
-		// As the original, which knows no cuts.
+		// Like the original, which does not detect cuts.
 		e.o.IgnoreCuts = true
 		items := shotOf(picture, fc, 0, 3, 0)
 		items[1].Cut = true
@@ -245,17 +246,17 @@ func TestShotStandsAlone(t *testing.T) {
 		for i, it := range items {
 			done, err := e.Push(t.Context(), it)
 			if want := map[int]int{2: 2}[i]; err != nil || len(done) != want {
-				t.Errorf("with cuts ignored frame %d gives %d, %v; want %d", i, len(done), err, want)
+				t.Errorf("with cuts ignored, frame %d returns %d, %v; want %d", i, len(done), err, want)
 			}
 		}
 		if done, err := e.Flush(t.Context()); err != nil || len(done) != 1 {
-			t.Errorf("with cuts ignored Flush gives %d, %v", len(done), err)
+			t.Errorf("with cuts ignored, Flush returns %d, %v", len(done), err)
 		}
 	})
 }
 
-// TestDamagedWeights: a network that gives what is no number ends the job and
-// paints nothing.
+// TestDamagedWeights checks that a network whose output is not a number ends the job before
+// anything is painted.
 func TestDamagedWeights(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -264,10 +265,10 @@ func TestDamagedWeights(t *testing.T) {
 			file   func(*Options) *string
 			want   string
 		}{
-			{"conv_out.bias", func(o *Options) *string { return &o.Files.UNet }, "denoise frame 0: the network gives NaN"},
-			{"encoder.conv_in.bias", func(o *Options) *string { return &o.Files.VAE }, "encode the face: the network gives NaN"},
-			{"decoder.conv_out.bias", func(o *Options) *string { return &o.Files.VAE }, "decode the face: the network gives NaN"},
-			{"encoder.conv1.bias", func(o *Options) *string { return &o.Files.Whisper }, "listen with Whisper: the network gives NaN"},
+			{"conv_out.bias", func(o *Options) *string { return &o.Files.UNet }, "denoise frame 0: the network returned NaN"},
+			{"encoder.conv_in.bias", func(o *Options) *string { return &o.Files.VAE }, "encode the face: the network returned NaN"},
+			{"decoder.conv_out.bias", func(o *Options) *string { return &o.Files.VAE }, "decode the face: the network returned NaN"},
+			{"encoder.conv1.bias", func(o *Options) *string { return &o.Files.Whisper }, "listen with Whisper: the network returned NaN"},
 		} {
 			o := quick(t, b)
 			o.Plan.Frames, o.Overlap, o.Steps = 1, 0, 1
@@ -285,8 +286,8 @@ func TestDamagedWeights(t *testing.T) {
 	})
 }
 
-// TestEngineIsCancelled: a job that is stopped within a window, or before the
-// networks are compiled, closes cleanly.
+// TestEngineIsCancelled checks that a job closes cleanly if it is cancelled within a window
+// or before the networks are compiled.
 func TestEngineIsCancelled(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -295,7 +296,7 @@ func TestEngineIsCancelled(t *testing.T) {
 		o := quick(t, b)
 		o.Steps, o.Progress = 50, func(_ int64, step, _ int) {
 			if cancel(); step > 1 {
-				t.Errorf("step %d after the end", step)
+				t.Errorf("step %d after the cancellation", step)
 			}
 		}
 		e := open(t, o)

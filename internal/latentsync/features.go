@@ -5,7 +5,6 @@ import (
 	"maps"
 
 	"github.com/lipstream/lipstream/internal/audio"
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
@@ -25,22 +24,18 @@ type features struct {
 }
 
 // model returns Whisper's encoder for one window per call.
-func (f *features) model(file string) model {
-	return model{name: workWhisper, file: func(backend.Precision) string { return file }, precision: exact,
+func (f *features) model() model {
+	return model{name: workWhisper, file: func(f Files) string { return f.Whisper }, precision: exact,
 		build: func(w *checkpoint.File, _ int, t network.Target) ([]*onnx.Graph, error) {
 			return one(network.Whisper(f.config, w, t))
 		}}
 }
 
-// count returns the number of features of the voice (T in docs/spec/latentsync.md 2.2
-// Segmentation).
-func (f *features) count() int64 { return f.voice.MelFrames() / 2 }
-
-// frame returns the tokens of a frame, [tokens, State] (docs/spec/latentsync.md 2.5
-// Per-frame window).
+// frame returns the tokens of a frame, [tokens, State] (docs/spec/latentsync.md,
+// section 2.5).
 func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]float32, error) {
 	out := make([]float32, 0, f.config.Tokens()*f.config.State)
-	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.count()) {
+	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.voice.MelFrames()/2) {
 		v, err := f.at(ctx, k)
 		if err != nil {
 			return nil, err
@@ -51,7 +46,7 @@ func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]
 }
 
 // hop returns the number of features from the start of a window to the start of the next.
-// Overlapping windows share a third.
+// Overlapping windows share a third of their features.
 func (f *features) hop() int64 {
 	if f.overlap {
 		return int64(f.config.Context) * 2 / 3
@@ -62,7 +57,7 @@ func (f *features) hop() int64 {
 // fadeFeatures is the length of the crossfade between two windows.
 const fadeFeatures = audio.FeatureRate
 
-// at returns feature k, [Features, State]. If two windows hold it, at takes it from the
+// at returns feature k, [Features, State]. If two windows contain it, at takes it from the
 // window whose border is farther away, with a crossfade in the middle.
 func (f *features) at(ctx context.Context, k int64) ([]float32, error) {
 	hop, context := f.hop(), int64(f.config.Context)

@@ -12,7 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 )
 
-// listener loads the tiny Whisper: features without a voice.
+// listener returns features of the tiny Whisper, without a voice.
 func listener(t testing.TB, b backend.Backend) *features {
 	t.Helper()
 	config, err := network.DetectWhisper(openPath(t, tinyFiles.Whisper))
@@ -20,11 +20,11 @@ func listener(t testing.TB, b backend.Backend) *features {
 		t.Fatal(err)
 	}
 	f := &features{config: config}
-	f.net = networksFor(t, tiny(t, b)).add(f.model(tinyFiles.Whisper))
+	f.net = networksFor(t, tiny(t, b)).add(f.model())
 	return f
 }
 
-// to gives the features of a voice, from the same network.
+// to returns features of a voice, from the same network.
 func (f features) to(voice *audio.Voice, overlap bool) *features {
 	f.voice, f.overlap, f.windows = voice, overlap, map[int64][]float32{}
 	return &f
@@ -39,9 +39,8 @@ func (f *features) tokensOf(t testing.TB, frame int64) []float32 {
 	return v
 }
 
-// TestTokensGolden compares with the original's conditioning of single frames,
-// also across the border of Whisper's windows at 30 s: 1e-4, the features
-// reaching 6.8.
+// TestTokensGolden compares the tokens of frames with the original's, also across the
+// border of Whisper's windows at 30 s, within 1e-4. The features reach 6.8.
 func TestTokensGolden(t *testing.T) {
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		whisper := listener(t, b)
@@ -51,8 +50,8 @@ func TestTokensGolden(t *testing.T) {
 				Measure: "max abs", Value: golden.MaxAbs(got, want), Limit: 1e-4})
 		}
 		f := whisper.to(voice(t, "speech.wav", 1), false)
-		if f.count() != 150 || f.config.Tokens() != 50 {
-			t.Errorf("%d features, %d tokens a frame", f.count(), f.config.Tokens())
+		if f.voice.MelFrames()/2 != 150 || f.config.Tokens() != 50 {
+			t.Errorf("%d features, %d tokens per frame", f.voice.MelFrames()/2, f.config.Tokens())
 		}
 		chunks := values(t, openGolden(t, "audio/speech.safetensors"), "chunks_selected")
 		n := 50 * 64
@@ -71,10 +70,10 @@ func TestTokensGolden(t *testing.T) {
 
 		long := openGolden(t, "audio/long.safetensors")
 		f = whisper.to(voice(t, "speech.wav", 11), false)
-		for name, frame := range map[string]int64{"chunk_749": 749, "chunk_750": 750, "chunk_last": audio.Windows(f.count()) - 1} {
+		for name, frame := range map[string]int64{"chunk_749": 749, "chunk_750": 750, "chunk_last": audio.Windows(f.voice.MelFrames()/2) - 1} {
 			check("33 s, "+name, f.tokensOf(t, frame), values(t, long, name)[:n])
 		}
-		for name, first := range map[string]int64{"features_first20": 0, "features_1480_1520": 1480, "features_last20": f.count() - 20} {
+		for name, first := range map[string]int64{"features_first20": 0, "features_1480_1520": 1480, "features_last20": f.voice.MelFrames()/2 - 20} {
 			want := values(t, long, name)
 			got = nil
 			for k := first; len(got) < len(want); k++ {
@@ -89,8 +88,8 @@ func TestTokensGolden(t *testing.T) {
 	})
 }
 
-// TestWhisperOverlap: the original's windows of 30 s make a jump at their
-// border; those that overlap do not, and are the original's for 24 s.
+// TestWhisperOverlap checks that features jump at the border of the original's windows of
+// 30 s, but not with windows that overlap, and that both agree for the first 24 s.
 func TestWhisperOverlap(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		whisper := listener(t, b)
@@ -144,7 +143,7 @@ func TestWhisperOverlap(t *testing.T) {
 	})
 }
 
-// distance is the root of the mean square difference.
+// distance returns the root mean square difference.
 func distance(a, b []float32) float64 {
 	var sum float64
 	for i := range a {
@@ -154,8 +153,8 @@ func distance(a, b []float32) float64 {
 	return math.Sqrt(sum / float64(len(a)))
 }
 
-// TestFewWindowsAreKept goes through a voice of three minutes, with and
-// without stretches in which nobody asks, and back to the start.
+// TestFewWindowsAreKept reads the tokens of a voice of three minutes, with and without
+// gaps, and then those of the start again.
 func TestFewWindowsAreKept(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		f := listener(t, b).to(voice(t, "speech.wav", 60), true)
@@ -177,7 +176,7 @@ func TestFewWindowsAreKept(t *testing.T) {
 	})
 }
 
-// TestHush: noise where nobody speaks is heard as digital silence is.
+// TestHush checks that noise without speech is heard as digital silence.
 func TestHush(t *testing.T) {
 	const from, to = 1.0, 1.5 // of the noise, in seconds
 	noise := func(level float32) []float32 {
@@ -221,7 +220,7 @@ func TestHush(t *testing.T) {
 	})
 }
 
-// TestFramesOfAnyRate: a frame's tokens depend on its time only.
+// TestFramesOfAnyRate checks that the tokens of a frame depend only on its time.
 func TestFramesOfAnyRate(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		f := listener(t, b).to(voice(t, "speech.wav", 1), true)
@@ -231,7 +230,7 @@ func TestFramesOfAnyRate(t *testing.T) {
 				t.Fatal(err)
 			}
 			if d := golden.MaxAbs(got, f.tokensOf(t, r[3])); d != 0 {
-				t.Errorf("frame %d at %s a second differs from frame %d at 25 by %g", r[2], fmt.Sprint(r[0], "/", r[1]), r[3], d)
+				t.Errorf("frame %d at %s per second differs from frame %d at 25 by %g", r[2], fmt.Sprint(r[0], "/", r[1]), r[3], d)
 			}
 		}
 	})

@@ -21,7 +21,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame/frametest"
 )
 
-// goldens are outputs of the original program; the README there says how
+// goldens is the folder with outputs of the original program. Its README describes how
 // they were made.
 const goldens = "../../testdata/latentsync"
 
@@ -43,10 +43,11 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// backends are those that the tests share, by name. They compile each network once.
+// backends holds the backends that the tests share, by name. They compile each network
+// once.
 var backends = map[string]*backendtest.Cached{}
 
-// long reports whether long tests are wanted.
+// long reports whether long tests run.
 func long() bool { return os.Getenv(backendtest.LongVariable) == "1" }
 
 // onEach runs a test on each backend.
@@ -123,7 +124,7 @@ func values(t testing.TB, f *checkpoint.File, name string) []float32 {
 	return v.F32()
 }
 
-// recording reads a golden 16-bit recording.
+// recording returns the samples of a golden recording of 16 bits.
 func recording(t testing.TB, name string) []float32 {
 	t.Helper()
 	wav, err := os.ReadFile(filepath.Join(goldens, "audio", name))
@@ -137,7 +138,7 @@ func recording(t testing.TB, name string) []float32 {
 	return samples
 }
 
-// voice is a golden recording, repeated.
+// voice returns a golden recording, repeated.
 func voice(t testing.TB, name string, times int) *audio.Voice {
 	t.Helper()
 	return spool(t, recording(t, name), times)
@@ -182,11 +183,11 @@ func picture(t testing.TB, name string) *frame.RGB {
 	return frametest.FromImage(img)
 }
 
-// tiny are the options of the golden runs.
+// tiny returns the options of the golden runs.
 func tiny(t testing.TB, b backend.Backend) Options {
 	o := Defaults().withParity(everything)
 	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.DeepCache = b, "cpu", tinyFiles, 128, 3, 0
-	o.Threads = 1 // more of them cost time at these sizes
+	o.Threads = 1 // more threads are slower at these sizes
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech_short.wav", 1)
 	return o
 }

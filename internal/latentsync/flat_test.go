@@ -8,23 +8,23 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// resident is this process's anonymous memory after everything that is free was
-// given back, in bytes; 0 where the system does not tell.
+// resident returns the anonymous memory of this process in bytes, after all free memory was
+// returned to the system. It returns 0 if the system does not report it.
 func resident(e *Engine) int64 {
 	e.giveBack()
 	return memory.SelfStatus()["RssAnon"]
 }
 
-// TestMemoryIsFlat: over 80 windows, 200 in a long run, memory stays within 5 % of
-// what it was when all networks had run, and goes back when the engine is closed. It
-// runs in a process of its own, in which no other test leaves memory.
+// TestMemoryIsFlat checks that over 80 windows, 200 in a long run, memory stays within 5 %
+// of its value after all networks have run, and falls when the engine is closed. It runs
+// in a separate process, in which no other test leaves memory.
 func TestMemoryIsFlat(t *testing.T) {
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		if !backendtest.InChild(t) {
 			return
 		}
 		picture, fc := portrait(t)
-		o := quick(t, b.Backend) // which really closes its sessions
+		o := quick(t, b.Backend) // not the cached one, which leaves sessions open
 		o.Resolution, o.Plan.Frames, o.Overlap, o.Steps, o.Guidance = 64, 2, 0, 1, 1
 		e, err := New(t.Context(), o)
 		if err != nil {
@@ -37,7 +37,7 @@ func TestMemoryIsFlat(t *testing.T) {
 		var early, least, most int64
 		items := shotOf(picture, fc, 0, 2, 3)
 		for windows := int64(0); windows < last; windows++ {
-			for i := range items { // the frames are used again, as from a pool
+			for i := range items { // the frames are reused, as in a pool
 				items[i].Frame.Index = 2*windows + int64(i)
 				if _, err := e.Push(t.Context(), lip.Item{Frame: items[i].Frame, Face: items[i].Face}); err != nil {
 					t.Fatal(err)
@@ -48,7 +48,7 @@ func TestMemoryIsFlat(t *testing.T) {
 			}
 			now := resident(e)
 			if now == 0 {
-				t.Skip("the system does not tell")
+				t.Skip("the system does not report it")
 			}
 			if early == 0 {
 				early, least, most = now, now, now

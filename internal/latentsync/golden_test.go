@@ -14,14 +14,14 @@ import (
 	"github.com/lipstream/lipstream/internal/lip"
 )
 
-// TestEndToEndGolden runs the whole of the original's pipeline on its own
-// frames: alignment, Whisper, VAE, denoising, composite, restore.
+// TestEndToEndGolden runs the original's whole pipeline on its own frames: alignment,
+// Whisper, VAE, denoising, composite, restore.
 //
-// Runs whose input names the conditions that the original's UNet got are fed
-// with those, and then held to the tolerances of golden/README: latents 1e-3
-// of a range of 15, generated faces 2e-3 of a range of 8. (Guidance and the
-// number of steps do not change the conditions, so that runs can share them.)
-// All runs are held to frames within one level of 255 on 99.9 % of the values.
+// Runs with the field fed take the conditions of the original's UNet as their input. For
+// them the tolerances of testdata/latentsync/README.md hold: latents 1e-3 of a range of
+// 15, generated faces 2e-3 of a range of 8. (Guidance and the number of steps do not
+// change the conditions, so runs can share them.) In all runs 99.9 % of the values of the
+// frames must be within one level of 255.
 func TestEndToEndGolden(t *testing.T) {
 	const conditions = "r128_g15_mean"
 	small := []goldenRun{
@@ -35,7 +35,7 @@ func TestEndToEndGolden(t *testing.T) {
 		{name: "r256_g15_mean", steps: 3, guidance: 1.5, frames: []int{0, 5, 15}},
 	}
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
-		if b.Name() == "openvino" { // one run shows that it computes the same
+		if b.Name() == "openvino" { // one run is enough to compare the backends
 			playAll(t, b, 128, 24, small[:1])
 			return
 		}
@@ -55,13 +55,13 @@ func seq(n int) []int {
 // goldenRun is a run of the original.
 type goldenRun struct {
 	name      string
-	fed       string // the run whose UNet inputs replace the latents of the pictures
+	fed       string // the run whose UNet inputs replace the latents of the frames; may be empty
 	sample    bool
 	steps     int
 	deepCache int
 	guidance  float64
-	faces     []int // that the file holds
-	frames    []int // that there are as pictures
+	faces     []int // frames whose faces are in the file
+	frames    []int // frames that exist as PNG files
 
 	file    *checkpoint.File
 	frame   []*held
@@ -70,7 +70,7 @@ type goldenRun struct {
 	picture []*frame.RGB // of each frame
 }
 
-// set gives e the options of the run and its random numbers.
+// set sets the options and the random numbers of the run in e.
 func (g *goldenRun) set(t testing.TB, e *Engine) {
 	e.painter.o.Sample = g.sample
 	e.denoiser.o.Steps, e.denoiser.o.DeepCache, e.denoiser.o.Guidance = g.steps, g.deepCache, g.guidance
@@ -82,9 +82,9 @@ func (g *goldenRun) set(t testing.TB, e *Engine) {
 	}
 }
 
-// playAll is the original's order of things for the first 16 or all 24 frames,
-// with the parts of one engine: the chunk of 16 frames of every run, then that
-// of 8, so that the UNet is compiled twice.
+// playAll makes the first 16 or all 24 frames in the order of the original, with the parts
+// of one engine. It makes the chunk of 16 frames of all runs first, then that of 8, so
+// that the UNet is compiled only twice.
 func playAll(t *testing.T, b backend.Backend, resolution, frames int, runs []goldenRun) {
 	runs = slices.Clone(runs)
 	o := tiny(t, b)
@@ -99,7 +99,7 @@ func playAll(t *testing.T, b backend.Backend, resolution, frames int, runs []gol
 		return golden.Anchors106(p)
 	}
 	e := open(t, o)
-	// The original aligns each of its 20 inputs once and then goes back and
+	// The original aligns each of its 20 inputs once and then plays them back and
 	// forth.
 	var inputs [20]*frame.RGB
 	var matrices [20]frame.Affine
@@ -149,7 +149,7 @@ func (g *goldenRun) chunk(t *testing.T, e *Engine, number int, frames []*held) {
 	for i, h := range frames {
 		conditions[i] = h.condition
 	}
-	latents, err := e.denoiser.windows(t.Context(), e.painter.latent, []task{{frames[0].index, conditions}})
+	latents, err := e.denoiser.windows(t.Context(), e.painter.latent, []input{{frames[0].index, conditions}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,11 +160,23 @@ func (g *goldenRun) chunk(t *testing.T, e *Engine, number int, frames []*held) {
 	for i, h := range frames {
 		composite := e.painter.composite(h.crop, decoded[i])
 		g.latents, g.face = append(g.latents, latents[0][i]), append(g.face, composite)
-		e.painter.aligner.Restore(g.picture[h.index], e.painter.aligner.Resize(composite), h.matrix)
+		restoreRGB(e.painter.aligner, g.picture[h.index], e.painter.aligner.Resize(composite), h.matrix)
 	}
 }
 
-// feed takes the frames' latents from a UNet input, (1, 13, f, h, w).
+// restoreRGB pastes a face into an image as the original does, truncated to whole levels.
+func restoreRGB(a *face.Aligner, dst *frame.RGB, values []float32, m frame.Affine) {
+	p := a.Patch(values, m, dst.W, dst.H)
+	for i, s := range p.Alpha {
+		at := dst.Pix[3*((p.Y+i/p.W)*dst.W+p.X+i%p.W):]
+		for c := range 3 {
+			v := float32(s*p.Face[3*i+c]) + float32((1-s)*float32(at[c]))
+			at[c] = byte(min(max(v, 0), 255))
+		}
+	}
+}
+
+// feed sets the latents of frames from an input of the UNet, (1, 13, f, h, w).
 func feed(chunk []*held, x []float32) {
 	n := len(x) / (13 * len(chunk))
 	for i, h := range chunk {
@@ -185,7 +197,7 @@ func (g *goldenRun) compare(t *testing.T, backend string) {
 		}
 		golden.Check(t, golden.Measurement{Module: module, Case: name, Backend: backend, Precision: "f32", Measure: measure, Value: value, Limit: limit})
 	}
-	off, all := 0, 0 // values of the pictures
+	off, all := 0, 0 // values of the frames
 	for _, i := range g.frames {
 		for k, v := range picture(t, fmt.Sprintf("%s_%02d.png", g.name, i)).Pix {
 			if d := int(v) - int(g.picture[i].Pix[k]); d < -1 || d > 1 {
@@ -205,7 +217,7 @@ func (g *goldenRun) compare(t *testing.T, backend string) {
 	for k, i := range g.faces {
 		n := len(g.face[i])
 		for j, v := range g.face[i] {
-			if mask[j%len(mask)] == 0 { // generated; the rest is the crop's own
+			if mask[j%len(mask)] == 0 { // generated; the rest comes from the crop
 				most = max(most, golden.MaxAbs([]float32{v}, faces[k*n+j:][:1]))
 			}
 		}

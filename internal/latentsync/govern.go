@@ -27,8 +27,8 @@ func (e *Engine) plan(c configs) error {
 	chosen, ok := memory.Choose(ladder, fits)
 	if !ok {
 		least := memory.Size(e.needs(chosen))
-		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+"), but may use only "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
-			"give it "+least+", or do not set `offload`, `frames_per_window`, `vae_tile` and `precision`")
+		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+") but may use only "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
+			"allow it "+least+", or do not set `offload`, `frames_per_window`, `vae_tile` and `precision`")
 	}
 	if chosen.Offload != memory.OffloadNone && o.Allowed.Windows {
 		for n := o.InFlight; n > chosen.Windows; n /= 2 {
@@ -47,7 +47,7 @@ func (e *Engine) plan(c configs) error {
 func (e *Engine) retreat(failed error) error {
 	from := e.networks.plan()
 	if _, ok := e.networks.governor.Failed(); !ok {
-		return fault.Memory.Wrap("go on with "+e.o.Name(), failed, "give the job more memory, or do not set `offload`, `frames_per_window` and `vae_tile`")
+		return fault.Memory.Wrap("continue with "+e.o.Name(), failed, "give the job more memory, or do not set `offload`, `frames_per_window` and `vae_tile`")
 	}
 	err := e.changed(from, "out of memory: "+failed.Error())
 	e.giveBack()
@@ -70,11 +70,12 @@ func (e *Engine) try(f func() error) error {
 // settle is called after windows have been finished. It returns unused memory and adapts
 // the plan to the memory that is left.
 func (e *Engine) settle(windows int) error {
-	e.pace.windows(windows, e.networks)
-	if every := e.o.ShrinkEvery; every > 0 && e.pace.due(&e.pace.shrunk, every) {
+	e.pace.add(windows, e.networks)
+	due := func(every int) bool { return every > 0 && e.pace.windows/every > (e.pace.windows-windows)/every }
+	if due(e.o.ShrinkEvery) {
 		e.networks.shrink()
 	}
-	if every := e.o.ReturnEvery; every > 0 && e.pace.due(&e.pace.returned, every) {
+	if due(e.o.ReturnEvery) {
 		e.giveBack()
 	}
 	if e.o.Level == nil {
@@ -85,7 +86,7 @@ func (e *Engine) settle(windows int) error {
 	if _, changed := e.networks.governor.Step(level); !changed {
 		return nil
 	}
-	why := "there is room again"
+	why := "memory is free again"
 	if level >= memory.Critical {
 		why = "memory is short"
 	}
@@ -130,7 +131,7 @@ func (e *Engine) size() (int, error) {
 	}
 	var p memory.Plan
 	if err := json.Unmarshal(r.Plan, &p); err != nil || p.Frames < 1 {
-		return 0, misfit("one of its plans cannot be read")
+		return 0, misfit("a plan in its journal cannot be read")
 	}
 	return p.Frames, nil
 }
@@ -177,16 +178,16 @@ func (e *Engine) record(w window, latents [][]float32) error {
 
 // pace counts windows, and the time that the networks were running.
 type pace struct {
-	shrunk, returned int // windows since then
+	windows int
 
 	mu           sync.Mutex // guards what follows
 	began, ended time.Time  // of the steady state
 	busy         [2]time.Duration
 }
 
-func (p *pace) windows(n int, s *networks) {
-	p.shrunk += n
-	p.returned += n
+// add counts n windows that have just been finished.
+func (p *pace) add(n int, s *networks) {
+	p.windows += n
 	now, busy := time.Now(), s.spent(workWhisper)+s.spent(workEncoder)+s.spent(workUNet)+s.spent(workDecoder)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -194,15 +195,6 @@ func (p *pace) windows(n int, s *networks) {
 		p.began, p.busy[0] = now, busy
 	}
 	p.ended, p.busy[1] = now, busy
-}
-
-// due reports whether count has reached every, and if so resets it.
-func (p *pace) due(count *int, every int) bool {
-	if *count < every {
-		return false
-	}
-	*count = 0
-	return true
 }
 
 // Report implements lip.Engine.

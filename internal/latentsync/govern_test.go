@@ -16,15 +16,14 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// small are options whose jobs of a few frames have several windows and whose
-// UNet is streamed and not.
+// small returns options for jobs of a few frames with several windows.
 func small(t testing.TB, b backend.Backend) Options {
 	o := quick(t, b)
 	o.Plan.Frames, o.Overlap, o.Guidance, o.DeepCache = 4, 1, 1.5, 2
 	return o
 }
 
-// calls gives how often a part of the work was done.
+// calls returns how often a kind of work was done.
 func calls(e *Engine, name string) int64 {
 	for _, w := range e.networks.work {
 		if w.Name == name {
@@ -34,8 +33,8 @@ func calls(e *Engine, name string) int64 {
 	return 0
 }
 
-// TestPlansAreExact: whatever the plan does to save memory without touching the
-// picture leaves it as it was, up to a level.
+// TestPlansAreExact checks that plans that must not change the frames change them by at
+// most one level.
 func TestPlansAreExact(t *testing.T) {
 	picture, fc := portrait(t)
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
@@ -67,19 +66,19 @@ func TestPlansAreExact(t *testing.T) {
 				t.Errorf("%s: frames differ by %d", name, most)
 			}
 		}
-		batched = true // of 2 windows a call is full, of 3 it is filled up
+		batched = true // a call is full with 2 windows, and filled up with 3
 		for _, windows := range []int{2, 3} {
 			if windows == 3 && b.Name() == openvino.Name && !long() {
 				continue // compiling takes long
 			}
 			if most, _ := apart(run(func(p *memory.Plan) { p.Windows = windows }), base); most > 1 {
-				t.Errorf("%d windows a call: frames differ by %d", windows, most)
+				t.Errorf("%d windows per call: frames differ by %d", windows, most)
 			}
 		}
 	})
 }
 
-// TestTiles: a VAE that works in tiles gives other pictures, but the same face.
+// TestTiles checks that a VAE that works in tiles changes the frames little.
 func TestTiles(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -97,14 +96,15 @@ func TestTiles(t *testing.T) {
 		most, ratio := apart(run(192), whole)
 		t.Logf("tiles of 192 of 256 pixels: by at most %d levels, %.1f dB", most, ratio)
 		if most == 0 || ratio < 30 {
-			t.Errorf("tiles give frames %d levels, %.1f dB away", most, ratio)
+			t.Errorf("tiles change frames by %d levels, %.1f dB", most, ratio)
 		}
 	})
 }
 
-// TestEveryAllocationFails lets calls of the backend fail once, from loading to the
-// last picture: each of them in a long run, else every fifth and those at the ends. The job goes on with a cheaper plan; where that does not
-// touch the picture, the result is the same.
+// TestEveryAllocationFails lets calls of the backend fail once, from loading to the last
+// image: all of them in a long run, otherwise every fifth and those at the ends. It checks
+// that the job continues with a cheaper plan, and that the frames are the same if that
+// plan must not change them.
 func TestEveryAllocationFails(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -148,23 +148,23 @@ func TestEveryAllocationFails(t *testing.T) {
 				t.Errorf("call %d fails: frames differ by %d", k, most)
 			}
 		}
-		// Two failures in a row take two concessions; all there are, three.
+		// Two failures in a row take two of the three reductions.
 		if items, _, plans, err := run(sites/2, 2, exact); err != nil || len(plans) != 2 || plans[1].Offload != memory.OffloadModel {
 			t.Errorf("two failures: %v, plans %v", err, plans)
 		} else if most, _ := apart(items, base); most > 1 {
 			t.Errorf("two failures: frames differ by %d", most)
 		}
 		if _, _, plans, err := run(sites/2, 100, exact); fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" || len(plans) != 3 {
-			t.Errorf("no end of failures: %v, plans %v", err, plans)
+			t.Errorf("all calls fail: %v, plans %v", err, plans)
 		}
 		if _, _, plans, err := run(1, 1, memory.Reductions{}); fault.KindOf(err) != fault.Memory || len(plans) != 0 {
-			t.Errorf("nothing to give up: %v, plans %v", err, plans)
+			t.Errorf("no reduction is allowed: %v, plans %v", err, plans)
 		}
 	})
 }
 
-// TestPlanAfterFailedLoading: if an allocation fails while the networks are
-// loaded, the engine reports the plan that it goes on with.
+// TestPlanAfterFailedLoading checks that the engine reports the plan with which it
+// continues if an allocation fails while the networks are loaded.
 func TestPlanAfterFailedLoading(t *testing.T) {
 	faulty := backendtest.NewFaulty(openBackend(t, "onnxruntime"))
 	o := small(t, faulty)
@@ -177,7 +177,7 @@ func TestPlanAfterFailedLoading(t *testing.T) {
 	if got := e.Report().Plan; got == nil || *got != want {
 		t.Errorf("the report has the plan %v, want %v", got, want)
 	}
-	if e.Hold() != best { // the best plan may come back
+	if e.Hold() != best { // the best plan may be restored
 		t.Errorf("Hold is %d, want %d", e.Hold(), best)
 	}
 	estimate, err := e.Estimate(t.Context(), 30, 2)
@@ -186,14 +186,14 @@ func TestPlanAfterFailedLoading(t *testing.T) {
 	}
 }
 
-// pushAll gives an engine all frames and takes them back.
+// pushAll sends all frames through an engine.
 func pushAll(ctx context.Context, e *Engine, items []lip.Item) error {
 	next := 0
 	check := func(done []lip.Item, err error) error {
 		finish(done)
 		for _, it := range done {
 			if it.Frame != items[next].Frame {
-				return fmt.Errorf("frame %d comes out as number %d", it.Frame.Index, next)
+				return fmt.Errorf("frame %d is returned as number %d", it.Frame.Index, next)
 			}
 			next++
 		}
@@ -213,7 +213,7 @@ func pushAll(ctx context.Context, e *Engine, items []lip.Item) error {
 	return nil
 }
 
-// TestSmallerWindowsMidway: a failure in the middle of a shot makes its later
+// TestSmallerWindowsMidway checks that a failure in the middle of a shot makes its later
 // windows smaller.
 func TestSmallerWindowsMidway(t *testing.T) {
 	picture, fc := portrait(t)
@@ -243,8 +243,8 @@ func TestSmallerWindowsMidway(t *testing.T) {
 	})
 }
 
-// TestBudget: the plan fits the budget, and a budget that nothing fits is
-// refused with what would do.
+// TestBudget checks that the plan fits the budget, and that the error for a budget that is
+// too small names one that is large enough.
 func TestBudget(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		o := quick(t, b)
@@ -268,8 +268,8 @@ func TestBudget(t *testing.T) {
 	})
 }
 
-// TestLevels: beyond its budget the job goes on with less, and back when there
-// is room.
+// TestLevels checks that a job uses less memory while memory is short, and more when it is
+// free again.
 func TestLevels(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -289,9 +289,9 @@ func TestLevels(t *testing.T) {
 	})
 }
 
-// TestResume stops a job at each of its windows, and in the middle of one, and
-// goes on with it: the frames are those of the job that nobody stopped, and no
-// window is denoised twice.
+// TestResume stops a job at each of its windows, and in the middle of one, and resumes it.
+// It checks that the frames are those of a job that was not stopped, and that no window is
+// denoised twice.
 func TestResume(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -356,8 +356,8 @@ func TestResume(t *testing.T) {
 	})
 }
 
-// TestResumeWithLessMemory goes on with a job whose first windows were larger
-// than what there is memory for now.
+// TestResumeWithLessMemory resumes a job whose first windows were larger than the memory
+// allows now.
 func TestResumeWithLessMemory(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -408,7 +408,7 @@ func TestResumeWithLessMemory(t *testing.T) {
 			}
 		}
 		if done, err := e.Flush(t.Context()); err != nil || len(done) != held {
-			t.Errorf("Flush gives %d of %d, %v", len(done), held, err)
+			t.Errorf("Flush returns %d of %d, %v", len(done), held, err)
 		}
 		if calls(e, workRecall) < 2 {
 			t.Errorf("%d windows of the earlier run", calls(e, workRecall))
@@ -424,8 +424,8 @@ func marked(items []lip.Item) []lip.Item {
 	return items
 }
 
-// TestSilence: a long silence costs nothing when the mouth is held or the frames
-// pass.
+// TestSilence checks that no window is denoised in a long silence if the mouth is held or
+// the frames pass.
 func TestSilence(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
@@ -446,9 +446,9 @@ func TestSilence(t *testing.T) {
 			t.Errorf("windows: speak %d, hold %d, pass %d", all, some, least)
 		}
 		if most, _ := apart(hold[:3], speak[:3]); most != 0 {
-			t.Errorf("hold: a shot's first frames, where there is no mouth to be held, differ by %d", most)
+			t.Errorf("hold: the first frames of a shot, before any mouth was painted, differ by %d", most)
 		}
-		// The face stands still, and so does the mouth from the last one painted.
+		// The face does not move, and neither does the mouth after the last one painted.
 		if most, _ := apart(hold[7:8], hold[19:20]); most != 0 {
 			t.Errorf("hold: the mouth moves by %d", most)
 		}

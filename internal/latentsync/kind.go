@@ -25,7 +25,7 @@ func (Kind) Name() string { return settings.EngineLatentSync }
 // Describe returns one sentence for people.
 func (Kind) Describe() string { return "Best; generates a new mouth with LatentSync's networks" }
 
-// Check returns an error if the settings make no sense.
+// Check returns an error if the settings are invalid.
 func (Kind) Check(s settings.Settings) error {
 	_, err := newOptions(s.WithDefaults())
 	return err
@@ -35,7 +35,7 @@ func (Kind) Check(s settings.Settings) error {
 func (Kind) Ready(s settings.Settings) (why string, ok bool) {
 	dir, err := modelsDir(s)
 	if err != nil {
-		return "there is no folder to look for checkpoints in", false
+		return "the folder of the checkpoints is not known", false
 	}
 	if !models.Installed(dir) {
 		return "there is no LatentSync checkpoint in " + dir, false
@@ -58,19 +58,15 @@ func (Kind) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
 		Window: o.Plan.Frames, Overlap: o.Overlap,
 		Open: func(ctx context.Context, h lip.Host) (lip.Engine, error) { return o.open(ctx, s, h) },
 	}
-	if o.exactLength() {
+	if o.Short {
 		m.Unsplittable = true
 		m.Frames = func(v *audio.Voice) int64 { return audio.Windows(v.MelFrames() / 2) }
 	}
 	return m, nil
 }
 
-// exactLength reports whether the output has as many frames as the original's,
-// which counts Whisper's features.
-func (o Options) exactLength() bool { return o.Short }
-
-// newOptions returns the options that follow from the settings, which have their
-// defaults. What depends on the checkpoints and on the job is left out.
+// newOptions returns the options that follow from settings with defaults. find and open
+// fill in what depends on the checkpoints and on the job.
 func newOptions(s settings.Settings) (Options, error) {
 	o, l, m := Defaults(), s.LatentSync, s.Memory
 	p := findProfile(l.Profile)
@@ -88,18 +84,15 @@ func newOptions(s settings.Settings) (Options, error) {
 	if l.Precision != "auto" {
 		o.Plan.Precision = l.Precision
 	}
-	names, err := parseParity(l.Parity)
-	if err != nil {
+	var err error
+	if o.parity, err = parseParity(l.Parity); err != nil {
 		return o, err
 	}
-	o.parity = names
-	o = o.withParity(names)
-	check := o
-	check.RateNum, check.RateDen = 1, 1 // comes from the inputs
-	return o, check.Check()
+	o = o.withParity(o.parity)
+	return o, o.Check()
 }
 
-// given returns the value of a setting, or another if it was not given.
+// given returns the value of a setting, or another if the setting is nil.
 func given[T any](setting *T, otherwise T) T {
 	if setting == nil {
 		return otherwise
@@ -107,8 +100,8 @@ func given[T any](setting *T, otherwise T) T {
 	return *setting
 }
 
-// plans returns the plan that a job begins with, and what may be reduced of it:
-// nothing that the user has set.
+// plans returns the plan that a job begins with, and the allowed reductions, which are
+// those of values that the user has not set.
 func plans(m settings.Memory, p profile, usual memory.Plan) (memory.Plan, memory.Reductions) {
 	best := func(set *int, profile, usual int) int { return given(set, cmp.Or(profile, usual)) }
 	plan := memory.Plan{
@@ -119,20 +112,20 @@ func plans(m settings.Memory, p profile, usual memory.Plan) (memory.Plan, memory
 		Slices:    best(m.AttentionSlices, p.plan.Slices, usual.Slices),
 		Offload:   cmp.Or(memory.Offload(m.Offload), p.plan.Offload, usual.Offload),
 	}
-	may := memory.Reductions{
+	allowed := memory.Reductions{
 		Windows: m.Windows == nil && p.plan.Windows == 0, Frames: m.FramesPerWindow == nil,
 		VAEFrames: m.VAEFrames == nil, Offload: m.Offload == "",
 	}
 	if m.VAETile == nil {
-		may.Tile = reducedTile
+		allowed.Tile = reducedTile
 	}
 	if m.AttentionSlices == nil {
-		may.Slices = reducedSlices
+		allowed.Slices = reducedSlices
 	}
-	return plan, may
+	return plan, allowed
 }
 
-// What a job that is short of memory uses.
+// The values of a job that is short of memory.
 const (
 	reducedTile   = 256 // pixels
 	reducedSlices = 4   // only on devices that do not fuse attention
@@ -146,7 +139,7 @@ func modelsDir(s settings.Settings) (string, error) {
 	return models.Dir()
 }
 
-// find finds the checkpoints and settles version and resolution.
+// find finds the checkpoints and sets the version and the resolution.
 func (o *Options) find(ctx context.Context, s settings.Settings) error {
 	dir, err := modelsDir(s)
 	if err != nil {
@@ -161,12 +154,12 @@ func (o *Options) find(ctx context.Context, s settings.Settings) error {
 		return err
 	}
 	if o.Resolution = cmp.Or(o.Resolution, version.Resolution); o.Resolution == 0 {
-		// If the file is a web page, half a download or another network, that is
-		// what to say, not that the version is missing.
+		// A file that is a web page, half a download or another network deserves a
+		// more precise error.
 		if _, err := models.Inspect(ctx, set.UNet, models.InspectOptions{}); err != nil {
 			return err
 		}
-		return fault.Usage.New("use checkpoint "+set.UNet, "its tensors fit LatentSync 1.5 and 1.6, and nothing says which of them it is",
+		return fault.Usage.New("use the checkpoint "+set.UNet, "it can be LatentSync 1.5 or 1.6, whose tensors are alike",
 			"set `resolution` to 256 for 1.5, or to 512 for 1.6")
 	}
 	if err := version.CheckResolution(o.Resolution); err != nil {
@@ -188,14 +181,14 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 		at := h.Rate.Time(frame).Seconds()
 		return h.Voice.Quiet(at-quietMargin, at+quietMargin)
 	}
-	o = o.withParity(o.parity) // the original has no speech gate
-	requested := o.Plan.Precision != "" || o.exactLength()
-	if err := o.settlePrecision(ctx, findProfile(s.Profile).half, requested, h.Warn); err != nil {
+	o = o.withParity(o.parity) // it removes Speech and Quiet
+	requested := o.Plan.Precision != "" || o.Short
+	if err := o.setPrecision(ctx, findProfile(s.Profile).half, requested, h.Warn); err != nil {
 		return nil, err
 	}
 	for _, tile := range []*int{&o.Plan.Tile, &o.Allowed.Tile} {
 		if o.Resolution <= *tile {
-			*tile = 0 // a face is no larger than a tile
+			*tile = 0 // the face is no larger than a tile
 		}
 	}
 	o.share(h)
@@ -212,7 +205,7 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 	return New(ctx, o)
 }
 
-// share takes the budget of the job.
+// share sets the options that follow from the budget of the job.
 func (o *Options) share(h lip.Host) {
 	b := h.Budget
 	o.Budget, o.BudgetFrom, o.Reserved = b.Bytes, b.From, b.Reserved
@@ -226,19 +219,21 @@ func (o *Options) share(h lip.Host) {
 	o.InFlight = max(2, memory.Windows(o.Budget))
 }
 
-// settlePrecision settles the precision of the plan: as requested, or by the
-// profile and the device. If there are half-precision copies of the checkpoints,
-// it uses them; if not, it warns how to make them. A plan in f32 may be reduced to
-// copies that exist.
-func (o *Options) settlePrecision(ctx context.Context, half, requested bool, warn func(string)) error {
-	p, err := Precision(o.Backend, o.Device, backend.Precision(o.Plan.Precision), half)
-	if err != nil {
-		return err
+// setPrecision sets the precision of the plan: the requested one, or one that depends on
+// the profile and the device. It uses half-precision copies of the checkpoints if they
+// exist. Otherwise it warns that they can be made. A plan in f32 may be reduced to
+// existing copies.
+func (o *Options) setPrecision(ctx context.Context, half, requested bool, warn func(string)) error {
+	p, err := backend.Precision(o.Plan.Precision), error(nil)
+	if p == backend.Auto {
+		if p, err = autoPrecision(o.Backend, o.Device, half); err != nil {
+			return err
+		}
 	}
 	o.Plan.Precision = string(p)
 	lower := p
 	if p == backend.F32 && !requested {
-		if lower, err = Precision(o.Backend, o.Device, backend.Auto, true); err != nil {
+		if lower, err = autoPrecision(o.Backend, o.Device, true); err != nil {
 			return err
 		}
 	}
@@ -268,6 +263,6 @@ func (o *Options) settlePrecision(ctx context.Context, half, requested bool, war
 	return nil
 }
 
-// quietMargin is how far a frame lies from any speech if it is within a long
-// silence, in seconds: lips begin to open before speech and close after it.
+// quietMargin is the least distance of a frame in a long silence from any speech, in
+// seconds: lips begin to open before speech and close after it.
 const quietMargin = 0.4

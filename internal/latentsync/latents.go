@@ -13,8 +13,10 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// latents are those of a track, from noise to the last step.
+// latents are those of a denoising, from noise to the last step.
 type latents interface {
+	// timesteps returns the UNet's timestep of each step.
+	timesteps() []int
 	// sample returns the UNet's input. It is valid until the next step.
 	sample() backend.Value
 	// step computes step k from the noise that the UNet has predicted for each branch.
@@ -74,8 +76,11 @@ func (l *hostLatents) step(ctx context.Context, k int, noise []backend.Value) er
 			eps[i] = u + l.guidance*(eps[i]-u)
 		}
 	}
-	return l.sampler.Step(k, l.x, eps)
+	l.sampler.Step(k, l.x, eps)
+	return nil
 }
+
+func (l *hostLatents) timesteps() []int { return l.sampler.Timesteps() }
 
 func (l *hostLatents) result(context.Context) ([]float32, error) { return l.x, nil }
 func (l *hostLatents) close() error                              { return nil }
@@ -90,7 +95,7 @@ type deviceLatents struct {
 
 // stepModel is the network of the steps, for so many frames.
 func (d *denoiser) stepModel() model {
-	return model{name: workSampler, precision: exact, file: d.o.Files.unet, small: true,
+	return model{name: workSampler, precision: exact, file: func(f Files) string { return f.UNet }, small: true,
 		build: func(_ *checkpoint.File, frames int, _ network.Target) ([]*onnx.Graph, error) {
 			return []*onnx.Graph{network.Step(network.StepShape{
 				Frames: frames, Out: d.config.Out, In: d.config.In, Latent: d.latent, Guidance: d.halves() > 1,
@@ -98,9 +103,9 @@ func (d *denoiser) stepModel() model {
 		}}
 }
 
-// onDevice begins a track whose latents stay on the device. The branch is both halves of
-// guidance.
-func (d *denoiser) onDevice(ctx context.Context, s sampler.Sampler, in, audio *tensor.Tensor) (*track, error) {
+// onDevice returns a denoising whose latents stay on the device. Its one branch is both
+// halves of guidance.
+func (d *denoiser) onDevice(ctx context.Context, s sampler.Sampler, in, audio *tensor.Tensor) (*denoising, error) {
 	if err := d.steps.ready(ctx, in.Shape[0]); err != nil {
 		return nil, err
 	}
@@ -109,7 +114,7 @@ func (d *denoiser) onDevice(ctx context.Context, s sampler.Sampler, in, audio *t
 		in = join(in, in)
 	}
 	l := &deviceLatents{d: d, sampler: s}
-	t := &track{latents: l, branches: []*branch{{}}}
+	t := &denoising{latents: l, branches: []*branch{{}}}
 	var errs []error
 	upload := func(v *tensor.Tensor) backend.Value {
 		value, err := d.o.Backend.Upload(ctx, d.o.Device, v)
@@ -126,19 +131,18 @@ func (d *denoiser) onDevice(ctx context.Context, s sampler.Sampler, in, audio *t
 	return t, nil
 }
 
+func (l *deviceLatents) timesteps() []int { return l.sampler.Timesteps() }
+
 func (l *deviceLatents) sample() backend.Value { return l.in }
 
 func (l *deviceLatents) step(ctx context.Context, k int, noise []backend.Value) error {
-	f, err := l.sampler.Factors(k)
-	if err != nil {
-		return err
-	}
+	f := l.sampler.Factors(k)
 	factors := tensor.FromF32([]float32{f.Noise, f.Signal, f.Keep, f.Clean, f.Eps, f.Half, f.Slope, float32(l.d.o.Guidance)}, network.StepFactors)
 	flow := network.NewDeviceFlow(map[string]backend.Value{
 		"x": l.x, "last": l.x0, "rest": l.rest, "noise": noise[0], "factors": backend.InHost(factors),
 	})
 	end := k == len(l.sampler.Timesteps())-1
-	err = l.d.steps.runOn(ctx, 0, 1, func(output string) bool { return !end || output != "next" }, flow)
+	err := l.d.steps.runOn(ctx, 0, 1, func(output string) bool { return !end || output != "next" }, flow)
 	if err == nil {
 		old := []backend.Value{l.x, l.x0, l.in}
 		l.x, l.x0, l.in = flow.Take("next"), flow.Take("x0"), flow.Take("sample")

@@ -4,13 +4,17 @@ import (
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // need estimates the most memory that the engine takes under a plan, in bytes: its
 // networks, the tensors between them, and the frames that it holds.
 //
-// A network takes the weights that the backend has repacked, a constant for each
-// compiled graph, and its feature maps. The factors were measured (docs/memory.md).
+// On a device with memory of its own, both halves of guidance are in one call, and the
+// device's own libraries take memory, too.
+//
+// A network takes its weights, which the backend repacks, a constant for each compiled
+// graph, and its feature maps. The factors were measured (docs/memory.md).
 func (c configs) need(o Options, p memory.Plan) int64 {
 	precision := planned(p)
 	size := int64(precision.DType().Size())
@@ -27,6 +31,12 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 	flow := int64(p.Frames) * latent * int64(c.unet.Channels[0]) * 4 * skipsUNet
 	if o.Batched {
 		maps, flow = maps*int64(p.Windows), flow*int64(p.Windows)
+	}
+	if o.Resident {
+		if flow = flow / 4 * max(size, 2); o.Guidance > 1 { // the skips have the type of the activations
+			maps *= 2
+		}
+		maps += deviceContext
 	}
 	// The largest graph is compiled before the others are loaded.
 	unet := all + max(all/20, compiling*largest-all) + int64(len(c.parts))*perGraph + maps + flow
@@ -51,20 +61,17 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 
 // The factors of need.
 const (
-	perGraph  = 33 << 20
-	mapsUNet  = 12 // of the largest feature map
-	skipsUNet = 5
-	mapsVAE   = 8
-	compiling = 2 // times the weights of a graph, while it is compiled
+	perGraph      = 33 << 20
+	mapsUNet      = 12 // feature maps held, as multiples of the largest
+	skipsUNet     = 5
+	mapsVAE       = 8
+	deviceContext = 900 << 20 // CUDA's context, cuBLAS, cuDNN and their workspaces: not measured yet
+	compiling     = 2         // memory while a graph is compiled, as a multiple of its weights
 )
 
 func elements(wants []checkpoint.Want) (n int64) {
 	for _, w := range wants {
-		k := int64(1)
-		for _, d := range w.Shape {
-			k *= int64(d)
-		}
-		n += k
+		n += int64(tensor.Volume(w.Shape))
 	}
 	return n
 }

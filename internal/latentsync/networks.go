@@ -3,6 +3,7 @@ package latentsync
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 	"github.com/lipstream/lipstream/internal/onnx"
 )
 
-// The names of the kinds of work in lip.Work.
+// The kinds of work: the values of lip.Work.Name.
 const (
 	workWhisper = "Whisper"
 	workEncoder = "VAE encoder"
@@ -58,24 +59,20 @@ type model struct {
 	name     string
 	// build returns the graphs for a number of frames per call.
 	build func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error)
-	// file returns the path of the weights in a precision.
-	file func(backend.Precision) string
+	// file returns the path of the weights.
+	file func(Files) string
 	// precision returns the precision of the network under a plan.
 	precision func(memory.Plan) backend.Precision
-	// parts reports that the network can be streamed.
-	parts bool
-	// small reports that the network takes hardly any memory, so that others need not
-	// make room for it.
-	small bool
 
-	// batch is the number of windows per call; 0 is the same as 1.
-	batch int
+	small      bool // takes hardly any memory, so that others need not make room for it
+	streamable bool // its graphs can be loaded one after the other
+	batch      int  // windows per call; 0 is the same as 1
 
-	// What chain was built for:
-	chain  *network.Chain
-	frames int
-	many   int // batch
-	plan   memory.Plan
+	chain  *network.Chain // nil if the network is not loaded
+	loaded struct {       // what chain was loaded for
+		frames, batch int
+		plan          memory.Plan
+	}
 }
 
 // one returns g as the only graph of a network.
@@ -106,29 +103,33 @@ func (s *networks) open(path string) (*checkpoint.File, error) {
 func (m *model) ready(ctx context.Context, frames int) error {
 	s := m.networks
 	now := s.plan()
-	plan := now
-	plan.Windows, plan.Frames, plan.VAEFrames = 0, 0, 0 // graphs depend on them only through frames
-	if m.chain != nil && m.frames == frames && m.many == m.batch && m.plan == plan {
+	wanted := m.loaded
+	wanted.frames, wanted.batch, wanted.plan = frames, m.batch, now
+	wanted.plan.Windows, wanted.plan.Frames, wanted.plan.VAEFrames = 0, 0, 0 // graphs depend on them only through frames
+	if m.chain != nil && m.loaded == wanted {
 		return nil
 	}
 	if err := m.Close(); err != nil {
 		return err
 	}
 	if now.Offload != memory.OffloadNone && !m.small {
-		if err := s.clear(m); err != nil {
+		if err := s.clear(); err != nil {
 			return err
 		}
 	}
 	precision := m.precision(now)
-	weights, err := s.open(m.file(precision))
+	weights, err := s.open(m.file(s.o.Files.in(precision)))
 	if err != nil {
 		return err
 	}
 	target := network.For(s.o.Backend.Name(), precision.DType())
 	target.Slices = now.Slices
+	if s.o.Resident {
+		target.Activations = target.Compute
+	}
 	graphs, err := m.build(weights, frames, target)
 	if err != nil {
-		return fault.Input.Wrap("build network from "+weights.Path(), err)
+		return fault.Input.Wrap("build a network from "+weights.Path(), err)
 	}
 	loader := network.Loader{
 		Backend: s.o.Backend,
@@ -138,11 +139,11 @@ func (m *model) ready(ctx context.Context, frames int) error {
 			s.note(workLoad, 1, took, 0)
 		},
 	}
-	if m.parts && now.Offload == memory.OffloadSequential {
+	if m.streamable && now.Offload == memory.OffloadSequential {
 		// The first and the last graph are small, and DeepCache runs them alone.
 		loader.Streamed = func(i int) bool { return i > 0 && i < len(graphs)-1 }
 	}
-	m.frames, m.many, m.plan = frames, m.batch, plan
+	m.loaded = wanted
 	m.chain, err = loader.Load(ctx, graphs)
 	return err
 }
@@ -156,7 +157,8 @@ func (m *model) timed(calls int, f func() error) error {
 	return err
 }
 
-// runOn is run for tensors that can stay on the device.
+// runOn runs the graphs from (inclusive) to to (exclusive), with tensors that can stay on
+// the device.
 func (m *model) runOn(ctx context.Context, from, to int, keep func(string) bool, flows ...*network.DeviceFlow) error {
 	return m.timed(len(flows), func() error { return m.chain.RunOn(ctx, from, to, keep, flows...) })
 }
@@ -176,19 +178,13 @@ func (m *model) Close() error {
 	return err
 }
 
-// clear closes all networks except one, and returns their memory to the system.
-func (s *networks) clear(but *model) error {
+// clear closes all networks, and returns their memory to the system.
+func (s *networks) clear() error {
 	var errs []error
-	freed := false
 	for _, m := range s.models {
-		if m != but && m.chain != nil && !(m.small && but != nil) {
-			errs = append(errs, m.Close())
-			freed = true
-		}
+		errs = append(errs, m.Close())
 	}
-	if freed {
-		native.ReturnFree()
-	}
+	native.ReturnFree()
 	return errors.Join(errs...)
 }
 
@@ -205,14 +201,14 @@ func (s *networks) shrink() {
 // again at their next use.
 func (s *networks) changed(from memory.Plan) error {
 	if now := s.plan(); now.Offload != from.Offload || now.Precision != from.Precision {
-		return s.clear(nil)
+		return s.clear()
 	}
 	return nil
 }
 
 // Close closes the networks, then the checkpoints.
 func (s *networks) Close() error {
-	errs := []error{s.clear(nil)}
+	errs := []error{s.clear()}
 	for path, f := range s.files {
 		errs = append(errs, f.Close())
 		delete(s.files, path)
@@ -220,27 +216,25 @@ func (s *networks) Close() error {
 	return errors.Join(errs...)
 }
 
-// note adds calls and the time that they took to the kind of work, and updates the most
+// note adds calls, and the time that they took, to a kind of work, and updates the most
 // memory that it held.
 func (s *networks) note(name string, calls int64, took time.Duration, held int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.work {
-		if w := &s.work[i]; w.Name == name {
-			w.Calls += calls
-			w.Busy += took
-			w.Memory = max(w.Memory, held)
-		}
-	}
+	w := s.find(name)
+	w.Calls += calls
+	w.Busy += took
+	w.Memory = max(w.Memory, held)
 }
 
+// find returns the kind of work. The caller holds mu.
+func (s *networks) find(name string) *lip.Work {
+	return &s.work[slices.IndexFunc(s.work, func(w lip.Work) bool { return w.Name == name })]
+}
+
+// spent returns the time that a kind of work took.
 func (s *networks) spent(name string) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, w := range s.work {
-		if w.Name == name {
-			return w.Busy
-		}
-	}
-	return 0
+	return s.find(name).Busy
 }

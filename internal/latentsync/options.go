@@ -7,6 +7,7 @@ package latentsync
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,10 +21,17 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// Samplers by name.
+// The values of Options.Sampler.
 const (
 	DDIM = "ddim"
 	DPM  = "dpm++" // DPM-Solver++ 2M
+)
+
+// The values of Options.Silence: what happens to the mouth in a long silence.
+const (
+	SilenceSpeak = "speak" // frames are denoised like all others; the network closes the mouth
+	SilenceHold  = "hold"  // the mouth stays as it was when the silence began, which costs nothing
+	SilencePass  = "pass"  // frames are not changed
 )
 
 // Options configures an engine. Backend, Files, Resolution, Voice and the frame
@@ -43,24 +51,24 @@ type Options struct {
 	Plan    memory.Plan
 	Allowed memory.Reductions
 	// Budget is the memory that the job may use, in bytes of the memory that the
-	// device computes in; 0 is no limit. Reserved is the part of it that others
-	// use, and BudgetFrom says for people where the limit comes from.
+	// device computes in; 0 is no limit. Reserved is the part of it that the rest of
+	// the job uses. BudgetFrom tells the user where the limit comes from.
 	Budget, Reserved int64
 	BudgetFrom       string
-	// FrameBytes is the size of a frame that the engine holds; 0 if frames are not
+	// FrameBytes is the size of a frame that the engine holds, or 0 if frames are not
 	// held in the memory that Budget limits.
 	FrameBytes int64
-	// InFlight is the most windows in flight where networks do not stay loaded:
-	// more windows share the loading. Plan.Windows is raised up to it as far as
-	// the budget and Allowed permit.
+	// InFlight is the most windows in flight if networks do not stay loaded, because
+	// more windows share the loading. Plan.Windows is raised up to it as far as the
+	// budget and Allowed permit.
 	InFlight int
-	// Batched makes one call of the UNet of the windows in flight, for devices
-	// that one window does not keep busy.
+	// Batched runs the UNet once for all windows in flight, for devices that one
+	// window does not keep busy.
 	Batched bool
 	// Level reports how short memory is; it may be nil.
 	Level func() memory.Level
-	// Replanned is called when another plan comes into force, and why; it may be
-	// nil.
+	// Replanned is called when another plan comes into force, with the reason; it
+	// may be nil.
 	Replanned func(p memory.Plan, why string)
 	// ShrinkEvery is the number of windows after which the backend frees memory
 	// that it does not use, and ReturnEvery the number after which Go and the C
@@ -68,47 +76,50 @@ type Options struct {
 	ShrinkEvery, ReturnEvery int
 
 	Files      Files
-	Version    string // "1.5", "1.6": for the name only
+	Version    string // "1.5", "1.6": only for the name
 	Resolution int    // of the face: 256 for LatentSync 1.5, 512 for 1.6
 
 	Sampler   string  // DDIM or DPM
 	Steps     int     // of denoising, 1 to 100
-	Guidance  float64 // classifier-free guidance scale, at least 1; 1 does without the unconditional pass
-	DeepCache int     // a full pass every so many steps; 0 and 1: each step
+	Guidance  float64 // classifier-free guidance scale, at least 1; 1 omits the unconditional pass
+	DeepCache int     // every how many steps the whole UNet runs; 0 and 1 are every step
 	Seed      int64   // of the initial latents
 
 	Voice            *audio.Voice
 	RateNum, RateDen int64 // frames per second of the video
 
-	Overlap int // frames of a window shared with the one before, and blended; of small windows at most half
+	// Overlap is the number of frames that a window shares with the one before,
+	// where they are crossfaded. Windows with fewer than 2·Overlap frames share half.
+	Overlap int
 	// Speech returns how much speech there is at a time in seconds, 0 to 1. Where
 	// it returns 0, the network hears silence instead of noise. If it is nil, the
-	// network hears the voice as it is.
+	// network hears the voice unchanged.
 	Speech func(seconds float64) float64
 	// Silence is what happens to frames in a long silence: SilenceSpeak (or ""),
 	// SilenceHold or SilencePass.
 	Silence string
 	// Quiet reports whether a frame lies within a long silence; it may be nil.
 	Quiet func(frame int64) bool
-	// WhisperOverlap lets Whisper's windows of 30 s overlap, so that they leave no
-	// seam.
+	// WhisperOverlap lets Whisper's windows of 30 s overlap, which avoids a jump
+	// between them.
 	WhisperOverlap bool
 	// Whole pastes the whole crop back with LatentSync's own soft border and
-	// aligns with its roundings. Otherwise only the generated region is pasted,
+	// aligns with its rounding. Otherwise only the generated region is pasted,
 	// with a feathered edge.
 	Whole bool
-	// Short denoises windows at the end of a shot with as many frames as are
-	// left, as the original does; otherwise they are filled up.
+	// Short denoises windows at the end of a shot with as many frames as remain, as
+	// the original does, and makes the output as long as the original's, which counts
+	// Whisper's features. Otherwise such windows are filled up.
 	Short bool
 	// IgnoreCuts lets windows run across cuts and from one face to another.
 	IgnoreCuts bool
 	// NeedFace makes a frame without a face an error, of kind NoFace.
 	NeedFace bool
-	// Sample draws the latents of pictures from the VAE's posterior, as the
-	// original does, instead of taking its mean.
+	// Sample draws the latents of images from the VAE's posterior, as the original
+	// does, instead of taking its mean.
 	Sample bool
 
-	// Anchors returns the points that a face is aligned by; if it is nil, they come
+	// Anchors returns the points by which a face is aligned. If it is nil, they come
 	// from the 478 points of the face.
 	Anchors func(lip.Item) face.Anchors
 	// Progress is called after each denoising step; it may be nil. frame is the
@@ -118,7 +129,7 @@ type Options struct {
 	// it may be nil.
 	Journal *journal.Journal
 
-	parity []string // names of the original's behaviours that the settings ask for
+	parity []string // behaviours of the original that the settings request
 }
 
 // Files holds the paths of the checkpoints. LowerUNet and LowerVAE are copies of
@@ -130,18 +141,12 @@ type Files struct {
 	LowerVAE           string
 }
 
-func (f Files) unet(p backend.Precision) string {
+// in returns the files for networks in a precision.
+func (f Files) in(p backend.Precision) Files {
 	if f.Lower != "" && p == f.Lower {
-		return f.LowerUNet
+		f.UNet, f.VAE = f.LowerUNet, f.LowerVAE
 	}
-	return f.UNet
-}
-
-func (f Files) vae(p backend.Precision) string {
-	if f.Lower != "" && p == f.Lower {
-		return f.LowerVAE
-	}
-	return f.VAE
+	return f
 }
 
 // Defaults returns the options that do not depend on the job.
@@ -156,8 +161,8 @@ func Defaults() Options {
 // Name returns the name of the engine: "latentsync 1.6".
 func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Version) }
 
-// Check returns an error of kind Usage if the options make no sense. Ranges that
-// do not depend on other settings are checked by package settings.
+// Check returns an error of kind Usage if the options are invalid. Package settings
+// checks the ranges that do not depend on other settings.
 func (o Options) Check() error {
 	p := o.Plan
 	switch {
@@ -165,8 +170,6 @@ func (o Options) Check() error {
 		return fault.Field("overlap", strconv.Itoa(o.Overlap), fmt.Sprintf("is out of range for windows of %d frames", p.Frames), "choose a value from 0 to half of `frames_per_window`")
 	case p.Tile != 0 && p.Tile < minTile:
 		return fault.Field("vae_tile", strconv.Itoa(p.Tile), "is too small", fmt.Sprintf("set it to 0 for whole frames, or to a multiple of 64 from %d", minTile))
-	case o.RateNum <= 0 || o.RateDen <= 0:
-		return fault.Internal.New("set up latentsync", "there is no frame rate")
 	}
 	_, err := o.sampler()
 	return err
@@ -175,10 +178,10 @@ func (o Options) Check() error {
 // minTile is the smallest side of the VAE's tiles, in pixels.
 const minTile = 128
 
-// overlap of windows of so many frames.
+// overlap returns the overlap of windows of so many frames.
 func (o Options) overlap(frames int) int { return min(o.Overlap, frames/2) }
 
-// hold is how many frames the engine keeps back under a plan.
+// hold returns how many frames the engine holds under a plan.
 func (o Options) hold(p memory.Plan) int {
 	overlap := o.overlap(p.Frames)
 	return overlap + p.Windows*(p.Frames-overlap) - 1
@@ -189,30 +192,25 @@ func (o Options) sampler() (sampler.Sampler, error) {
 	case DDIM:
 		return sampler.NewDDIM(o.Steps)
 	case DPM:
-		return sampler.NewDPMSolver(o.Steps, sampler.Linspace)
+		return sampler.NewDPMSolver(o.Steps)
 	}
 	return nil, fault.Field("sampler", strconv.Quote(o.Sampler), "is not one of its values", "choose one of "+DDIM+", "+DPM)
 }
 
-// Precision settles what Auto means on a device: f16 on a GPU; on a CPU f32,
-// where every backend gives the same result, or with half the half precision
-// that the CPU computes in, if there is one.
-func Precision(b backend.Backend, device string, p backend.Precision, half bool) (backend.Precision, error) {
-	if p != backend.Auto {
-		return p, nil
-	}
+// autoPrecision returns the precision that Auto stands for on a device: f16 on a GPU; on
+// a CPU f32, in which every backend computes the same result, or with half the half
+// precision of the CPU, if it has one.
+func autoPrecision(b backend.Backend, device string, half bool) (backend.Precision, error) {
 	list, err := b.Devices()
 	if err != nil {
-		return p, err
+		return "", err
 	}
-	for _, d := range list {
-		switch {
-		case d.ID != cmp.Or(device, list[0].ID):
-		case d.ID != "cpu":
-			return backend.F16, nil
-		case half && d.Half != "":
-			return d.Half, nil
-		}
+	i := slices.IndexFunc(list, func(d backend.Device) bool { return d.ID == cmp.Or(device, list[0].ID) })
+	switch {
+	case i >= 0 && list[i].ID != "cpu":
+		return backend.F16, nil
+	case i >= 0 && half:
+		return cmp.Or(list[i].Half, backend.F32), nil
 	}
 	return backend.F32, nil
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// TestCheck: package settings checks the ranges that do not depend on other
-// settings, Check the rest.
+// TestCheck checks the ranges that depend on other settings. Package settings checks the
+// others.
 func TestCheck(t *testing.T) {
 	valid := Defaults()
 	valid.Resolution, valid.RateNum, valid.RateDen = 256, 25, 1
@@ -27,7 +27,7 @@ func TestCheck(t *testing.T) {
 	}
 	for _, c := range []struct {
 		set  func(o *Options)
-		want string // "" for what is allowed
+		want string // "" if it is allowed
 	}{
 		{func(*Options) {}, ""},
 		{func(o *Options) { *o = o.withParity(everything) }, ""},
@@ -39,8 +39,6 @@ func TestCheck(t *testing.T) {
 		{func(o *Options) { o.Overlap = 9 }, overlap(9, 16)},
 		{func(o *Options) { o.Plan.Frames, o.Overlap = 1, 1 }, overlap(1, 1)},
 		{func(o *Options) { o.Plan.Tile = 64 }, "`vae_tile`: 64 is too small; set it to 0 for whole frames, or to a multiple of 64 from 128"},
-		{func(o *Options) { o.RateNum = 0 }, "set up latentsync: there is no frame rate; "},
-		{func(o *Options) { o.RateDen = -1 }, "set up latentsync: there is no frame rate; "},
 		{func(o *Options) { o.Sampler = "euler" }, "`sampler`: \"euler\" is not one of its values; choose one of ddim, dpm++"},
 	} {
 		o := valid
@@ -48,11 +46,7 @@ func TestCheck(t *testing.T) {
 		err, got := o.Check(), ""
 		if err != nil {
 			got = err.Error() + "; " + fault.HintOf(err)
-			kind := fault.Usage
-			if strings.HasPrefix(got, "set up") {
-				kind = fault.Internal
-			}
-			if fault.KindOf(err) != kind {
+			if fault.KindOf(err) != fault.Usage {
 				t.Errorf("%s: kind %d", got, fault.KindOf(err))
 			}
 		}
@@ -93,11 +87,10 @@ func TestParity(t *testing.T) {
 	}
 }
 
-// everything is what the setting `parity` means by all.
+// everything lists the names for which all stands in the setting `parity`.
 var everything = []string{"whisper", "paste", "noise", "cuts", "faces", "all"}
 
-// unloaded is a backend that must not be used: what it is given with is
-// refused before.
+// unloaded is a backend that must not be used, because an error comes before.
 type unloaded struct{ backend.Backend }
 
 // write writes a checkpoint of zeros.
@@ -113,8 +106,7 @@ func write(t testing.TB, wants []checkpoint.Want) string {
 	})
 }
 
-// spoil writes a copy of a checkpoint with the first value of a tensor not a
-// number.
+// spoil writes a copy of a checkpoint in which the first value of a tensor is not a number.
 func spoil(t testing.TB, path, name string) string {
 	t.Helper()
 	f := openPath(t, path)
@@ -151,7 +143,7 @@ func save(t testing.TB, specs []checkpoint.Spec, fill func(i int, w io.Writer) e
 	return out.Name()
 }
 
-// TestWrongCheckpoints: each is named, with what is wrong about it.
+// TestWrongCheckpoints checks that errors name the wrong checkpoint and the cause.
 func TestWrongCheckpoints(t *testing.T) {
 	whisper := func(c network.WhisperConfig) string { return write(t, network.WhisperWants(c)) }
 	vae := func(c network.VAEConfig) string { return write(t, network.VAEWants(c)) }
@@ -166,15 +158,15 @@ func TestWrongCheckpoints(t *testing.T) {
 		{func(o *Options) string {
 			o.Files.Whisper = whisper(network.WhisperConfig{Mels: 80, Context: 1500, State: 128, Heads: 2, Layers: 1})
 			return o.Files.Whisper
-		}, "its features are 128 wide, the UNet takes 64"},
+		}, "its features are 128 wide, but the UNet takes 64"},
 		{func(o *Options) string {
 			o.Files.Whisper = whisper(network.WhisperConfig{Mels: 128, Context: 1500, State: 64, Heads: 1, Layers: 1})
 			return o.Files.Whisper
-		}, "it listens to 128 bands of frequencies, LatentSync to 80"},
+		}, "it takes 128 frequency bands, but LatentSync uses 80"},
 		{func(o *Options) string {
 			o.Files.VAE = vae(network.VAEConfig{Channels: []int{32, 32, 32, 32}, Layers: 1, Latent: 8})
 			return o.Files.VAE
-		}, "its latents have 8 channels, the UNet takes 4"},
+		}, "its latents have 8 channels, but the UNet takes 4"},
 		{func(o *Options) string {
 			o.Files.VAE = vae(network.VAEConfig{Channels: []int{32, 32, 32, 32, 32}, Layers: 1, Latent: 4})
 			o.Resolution = 64
@@ -183,7 +175,7 @@ func TestWrongCheckpoints(t *testing.T) {
 		{func(o *Options) string {
 			o.Files.UNet = write(t, network.UNetWants(network.UNetConfig{Channels: []int{32, 32}, Layers: 1, In: 13, Out: 4, AudioDim: 64, Heads: 8, Positions: 12}))
 			return o.Files.UNet
-		}, "its positional encoding takes 12 frames, the window has 16"},
+		}, "its positional encoding takes 12 frames, but the window has 16"},
 		{func(o *Options) string { o.Files.UNet = tinyFiles.VAE; return o.Files.UNet }, "not a LatentSync UNet"},
 		{func(o *Options) string { o.Files.VAE = tinyFiles.Whisper; return o.Files.VAE }, "not a VAE in the layout of diffusers"},
 		{func(o *Options) string { o.Files.Whisper = tinyFiles.UNet; return o.Files.Whisper }, "not a Whisper checkpoint"},
@@ -195,7 +187,7 @@ func TestWrongCheckpoints(t *testing.T) {
 		file := c.set(&o)
 		_, err := New(t.Context(), o)
 		if err == nil {
-			t.Errorf("%s is taken", file)
+			t.Errorf("%s is accepted", file)
 			continue
 		}
 		t.Logf("%v; %s", err, fault.HintOf(err))

@@ -9,7 +9,7 @@ import (
 	"github.com/lipstream/lipstream/internal/settings"
 )
 
-// parity lists the behaviours of the original that the setting `parity` can name.
+// parity lists the behaviours of the original that the setting `parity` can select.
 var parity = []struct {
 	name string
 	set  func(o *Options)
@@ -19,9 +19,9 @@ var parity = []struct {
 	{"noise", func(o *Options) { o.Speech, o.Quiet = nil, nil }},
 	{"cuts", func(o *Options) { o.IgnoreCuts = true }},
 	{"faces", func(o *Options) { o.NeedFace = true }},
-	// The rest comes with settings.ParityAll only: windows that do not overlap and
-	// are short at the end, the posterior's random numbers, and nothing that would
-	// change images for the sake of memory.
+	// Only settings.ParityAll selects the rest: windows that do not overlap and are
+	// short at the end, samples of the posterior, and no reduction of memory that
+	// changes images.
 	{settings.ParityAll, func(o *Options) {
 		o.Overlap, o.Short, o.Sample = 0, true, true
 		o.Allowed.Frames, o.Allowed.Tile, o.Allowed.Precision = false, 0, ""
@@ -29,7 +29,7 @@ var parity = []struct {
 }
 
 // parseParity returns the names in the value of the setting, or an error of kind
-// Usage. With settings.ParityAll these are all names.
+// Usage. settings.ParityAll stands for all names.
 func parseParity(value string) ([]string, error) {
 	if value == "" {
 		return nil, nil
@@ -41,7 +41,7 @@ func parseParity(value string) ([]string, error) {
 	names := strings.Split(value, ",")
 	for _, name := range names {
 		if !slices.Contains(all, name) {
-			return nil, fault.Field("parity", strconv.Quote(name), "is not a behaviour of the original that can be chosen", "choose all, or a list of "+strings.Join(all[:len(all)-1], ", "))
+			return nil, fault.Field("parity", strconv.Quote(name), "is not a behaviour of the original", "choose all, or a list of "+strings.Join(all[:len(all)-1], ", "))
 		}
 	}
 	if slices.Contains(names, settings.ParityAll) {
@@ -50,7 +50,7 @@ func parseParity(value string) ([]string, error) {
 	return names, nil
 }
 
-// withParity returns the options with the behaviours of the original by name.
+// withParity returns the options with the named behaviours of the original.
 func (o Options) withParity(names []string) Options {
 	for _, p := range parity {
 		if slices.Contains(names, p.name) {

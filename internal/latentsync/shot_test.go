@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestShotSchedule runs the schedule of every shot of 1 to 70 frames without
-// networks: each window gives each of its frames the window's number.
+// TestShotSchedule runs the schedule of shots of 1 to 70 frames without networks. The
+// latents of a window are its number.
 func TestShotSchedule(t *testing.T) {
 	for _, size := range []int{16, 8, 3, 1} {
 		for overlap := 0; overlap <= size/2; overlap++ {
@@ -60,7 +60,7 @@ func (r *shotRun) run(n int) {
 	r.take(len(s.waiting))
 	s.reset()
 	if r.given != n {
-		r.t.Fatalf("%d of %d frames came out", r.given, n)
+		r.t.Fatalf("%d of %d frames are finished", r.given, n)
 	}
 	sum := 0
 	for i, f := range fresh {
@@ -76,8 +76,7 @@ func (r *shotRun) run(n int) {
 	}
 }
 
-// window checks w, which is the one after so many frames, and gives its frames
-// latents: the number of the window, from 1.
+// window checks w and returns its latents: the number of the window, from 1.
 func (r *shotRun) window(w window, total int) {
 	t, s := r.t, &r.shot
 	r.runs++
@@ -117,8 +116,7 @@ func (r *shotRun) window(w window, total int) {
 			fail("place %d should be the mirrored frame %d", real+i, k)
 		}
 	}
-	// The rule of the passage: frames that wait go over to the new window in
-	// equal steps.
+	// The crossfade goes from the window before to this one in equal steps.
 	wait := len(s.waiting) - w.fresh
 	for i := range real {
 		at := total - real + i
@@ -143,17 +141,17 @@ func (r *shotRun) window(w window, total int) {
 	r.take(s.blend(w, latents, r.overlap))
 }
 
-// take checks the frames that come out: in order, with their latents.
+// take checks that finished frames are in order and have the right latents.
 func (r *shotRun) take(n int) {
 	for _, h := range r.shot.take(n) {
 		if h.index != int64(r.given) {
-			r.t.Fatalf("%d frames: frame %d comes out as number %d", r.n, h.index, r.given)
+			r.t.Fatalf("%d frames: frame %d is finished as number %d", r.n, h.index, r.given)
 		}
 		if len(h.result) != 1 || math.Abs(float64(h.result[0])-r.want[h.index]) > 1e-5 {
 			r.t.Fatalf("%d frames: frame %d has latents %v, want %v", r.n, h.index, h.result, r.want[h.index])
 		}
-		// What is out may be written over; conditions stay while covered holds
-		// them.
+		// Finished frames may be overwritten, but conditions stay while covered
+		// holds them.
 		h.item.Frame, h.crop = nil, nil
 		r.given++
 	}
@@ -167,8 +165,8 @@ func indices(frames []*held) []int64 {
 	return out
 }
 
-// TestPassage states the weights of a passage in numbers.
-func TestPassage(t *testing.T) {
+// TestCrossfade checks the weights of a crossfade in numbers.
+func TestCrossfade(t *testing.T) {
 	s := shot{keep: 8}
 	var got []float32
 	window := func(w window, value float32) {

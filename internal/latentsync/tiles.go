@@ -2,24 +2,21 @@ package latentsync
 
 import (
 	"context"
-	"fmt"
-	"slices"
 
-	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // tiling divides a square of latents, and its image, into overlapping square tiles for
 // the VAE. A call then takes only the memory of a tile.
 //
-// The result is not exact. The VAE's group norm and its attention see a tile
-// instead of the picture: each tile has its own mean and contrast, which shows
-// as a shift of brightness and colour from tile to tile, and its borders are
-// padded with zeros. Blending over the overlap makes steps into slopes; it does
-// not remove them. How large they are depends on the weights and the picture.
+// The result is not exact. The VAE's group norm and its attention see a tile instead of
+// the image: each tile has its own mean and contrast, which shows as a shift of
+// brightness and colour from tile to tile, and its borders are padded with zeros.
+// Blending over the overlap turns steps into slopes but does not remove them. How large
+// they are depends on the weights and the image.
 type tiling struct {
 	side, tile int   // of the whole and of a tile, in latents
-	starts     []int // of the tiles, the same for rows and columns, ascending
+	starts     []int // where the tiles begin, the same for rows and columns, ascending
 }
 
 // newTiling divides side latents into the smallest number of evenly spaced tiles that
@@ -46,7 +43,7 @@ func (t tiling) at(i int) (row, column int) { return i / len(t.starts), i % len(
 
 // cut copies tile i out of src, [channels, unit·side, unit·side], into dst,
 // [channels, unit·tile, unit·tile]. unit is 1 for latents and the VAE's factor
-// for pictures.
+// for images.
 func (t tiling) cut(dst, src []float32, unit, i int) {
 	side, tile := unit*t.side, unit*t.tile
 	row, column := t.at(i)
@@ -121,51 +118,55 @@ func (m *mosaic) add(tile []float32, i int) {
 	}
 }
 
-// decodeTiled decodes latents, [channels, side, side], tile by tile. run decodes
-// (1, channels, tile, tile) to (1, 3, f·tile, f·tile); its error is returned as
-// it is. ctx is looked at before each tile. The result is [3, f·side, f·side].
-func decodeTiled(ctx context.Context, run func(latents *tensor.Tensor) (*tensor.Tensor, error), latents []float32, channels int, t tiling) ([]float32, error) {
-	return t.each(ctx, run, latents, channels, 1)
-}
-
-// encodeTiled encodes a picture, [3, factor·side, factor·side], tile by tile. run
-// encodes (1, 3, factor·tile, factor·tile) to mean and logvar, both (1, Latent,
-// tile, tile). The result is the mean, then the logvar: [2·Latent, side, side].
-func encodeTiled(ctx context.Context, run func(image *tensor.Tensor) (mean, logvar *tensor.Tensor, err error), picture []float32, factor int, t tiling) ([]float32, error) {
-	return t.each(ctx, func(image *tensor.Tensor) (*tensor.Tensor, error) {
-		mean, logvar, err := run(image)
-		if err != nil {
-			return nil, err
-		}
-		both := slices.Concat(mean.F32(), logvar.F32())
-		return tensor.FromF32(both, 1, len(both)/(t.tile*t.tile), t.tile, t.tile), nil
-	}, picture, 3, factor)
-}
-
-// each runs over the tiles of in, [channels, unit·side, unit·side], and joins
-// the results.
-func (t tiling) each(ctx context.Context, run func(*tensor.Tensor) (*tensor.Tensor, error), in []float32, channels, unit int) ([]float32, error) {
-	if want := channels * unit * t.side * unit * t.side; len(in) != want {
-		return nil, fault.Internal.New("divide into tiles the face", fmt.Sprintf("%d values where there should be %d", len(in), want))
-	}
+// each runs a network over the tiles of n squares, [channels, unit·side, unit·side], with
+// batch tiles per call, and returns its joined outputs: for each square the channels
+// of all outputs. put fills in square i. run takes (batch, channels, unit·tile,
+// unit·tile) and returns outputs that are square too. The last call repeats the last tile
+// to be full. each checks ctx before each call.
+func (t tiling) each(ctx context.Context, n, batch, channels, unit int, put func(dst []float32, i int), run func(*tensor.Tensor) ([]*tensor.Tensor, error)) ([][]float32, error) {
+	side, tile, count := unit*t.side, unit*t.tile, t.count()
+	square := make([]float32, channels*side*side)
+	results := make([][]float32, n)
 	var m *mosaic
-	for i := range t.count() {
+	for from := 0; from < n*count; from += batch {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		tile := tensor.New(tensor.F32, 1, channels, unit*t.tile, unit*t.tile)
-		t.cut(tile.F32(), in, unit, i)
-		got, err := run(tile)
+		in := tensor.New(tensor.F32, batch, channels, tile, tile)
+		for k := range batch {
+			at := min(from+k, n*count-1)
+			if at%count == 0 {
+				put(square, at/count)
+			}
+			t.cut(batchItem(in, k), square, unit, at%count)
+		}
+		outputs, err := run(in)
 		if err != nil {
 			return nil, err
 		}
-		if s := got.Shape; len(s) != 4 || s[0] != 1 || s[2] == 0 || s[2] != s[3] || s[2]%t.tile != 0 || m != nil && (s[2] != m.unit*t.tile || s[1]*len(m.sum) != len(m.out)) {
-			return nil, fault.Internal.New("join tiles the face", fmt.Sprintf("the VAE gave a tile of shape %v for one of %v", s, tile.Shape))
+		for k := range min(batch, n*count-from) {
+			var values []float32
+			for _, o := range outputs {
+				values = append(values, batchItem(o, k)...)
+			}
+			i, at := (from+k)/count, (from+k)%count
+			if count == 1 {
+				results[i] = values
+				continue
+			}
+			if at == 0 {
+				length := outputs[0].Shape[2]
+				m = t.mosaic(len(values)/(length*length), length/t.tile)
+				results[i] = m.out
+			}
+			m.add(values, at)
 		}
-		if m == nil {
-			m = t.mosaic(got.Shape[1], got.Shape[2]/t.tile)
-		}
-		m.add(got.F32(), i)
 	}
-	return m.out, nil
+	return results, nil
+}
+
+// batchItem returns the values of t that belong to item i of a batch.
+func batchItem(t *tensor.Tensor, i int) []float32 {
+	n := t.Len() / t.Shape[0]
+	return t.F32()[i*n : (i+1)*n]
 }

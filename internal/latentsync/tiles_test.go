@@ -18,7 +18,6 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/checkpoint"
-	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -58,7 +57,7 @@ func TestTiling(t *testing.T) {
 	}
 }
 
-// layouts include tiles that meet, two that overlap, and three over one place.
+// layouts are tilings with adjacent tiles, with two tiles over one place and with three.
 var layouts = []tiling{newTiling(16, 16, 0), newTiling(16, 8, 0), newTiling(16, 9, 2), newTiling(16, 7, 5), newTiling(5, 4, 3)}
 
 func TestTilingWeights(t *testing.T) {
@@ -116,35 +115,44 @@ func randoms(seed uint64, n int) []float32 {
 	return v
 }
 
-// TestTilesLocal: where each value depends on its own place only, tiles give
-// exactly the whole.
+// eachOf runs a network over the tiles of one square.
+func eachOf(ctx context.Context, g tiling, in []float32, channels, unit int, run func(*tensor.Tensor) ([]*tensor.Tensor, error)) ([]float32, error) {
+	got, err := g.each(ctx, 1, 1, channels, unit, func(dst []float32, _ int) { copy(dst, in) }, run)
+	if err != nil {
+		return nil, err
+	}
+	return got[0], nil
+}
+
+// TestTilesLocal checks that tiles do not change the result of a network whose values
+// depend only on their own place.
 func TestTilesLocal(t *testing.T) {
 	const f = 4
 	for _, g := range layouts {
 		z := tensor.FromF32(randoms(1, 3*g.side*g.side), 1, 3, g.side, g.side)
 		calls := 0
-		got, err := decodeTiled(t.Context(), func(x *tensor.Tensor) (*tensor.Tensor, error) {
+		got, err := eachOf(t.Context(), g, z.F32(), 3, 1, func(x *tensor.Tensor) ([]*tensor.Tensor, error) {
 			calls++
-			return enlarge(x, f), nil
-		}, z.F32(), 3, g)
+			return []*tensor.Tensor{enlarge(x, f)}, nil
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if whole := enlarge(z, f); !slices.Equal(got, whole.F32()) || calls != g.count() {
 			t.Errorf("%+v: decoding in %d tiles differs", g, calls)
 		}
-		picture := tensor.FromF32(randoms(2, 3*f*f*g.side*g.side), 1, 3, f*g.side, f*g.side)
-		got, err = encodeTiled(t.Context(), func(x *tensor.Tensor) (mean, logvar *tensor.Tensor, err error) {
-			mean, logvar = reduce(x, f), reduce(x, f)
+		image := tensor.FromF32(randoms(2, 3*f*f*g.side*g.side), 1, 3, f*g.side, f*g.side)
+		got, err = eachOf(t.Context(), g, image.F32(), 3, f, func(x *tensor.Tensor) ([]*tensor.Tensor, error) {
+			mean, logvar := reduce(x, f), reduce(x, f)
 			for i := range logvar.F32() {
 				logvar.F32()[i] *= 2
 			}
-			return mean, logvar, nil
-		}, picture.F32(), f, g)
+			return []*tensor.Tensor{mean, logvar}, nil
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		mean := reduce(picture, f).F32()
+		mean := reduce(image, f).F32()
 		want := slices.Clone(mean)
 		for _, v := range mean {
 			want = append(want, 2*v)
@@ -155,37 +163,56 @@ func TestTilesLocal(t *testing.T) {
 	}
 }
 
+// TestTilesBatched runs several tiles per call, over the border between two squares.
+func TestTilesBatched(t *testing.T) {
+	const n, batch = 5, 3
+	for _, g := range layouts {
+		squares := make([][]float32, n)
+		for i := range squares {
+			squares[i] = randoms(uint64(i), 2*g.side*g.side)
+		}
+		calls := 0
+		got, err := g.each(t.Context(), n, batch, 2, 1, func(dst []float32, i int) { copy(dst, squares[i]) }, func(x *tensor.Tensor) ([]*tensor.Tensor, error) {
+			calls++
+			if !slices.Equal(x.Shape, []int{batch, 2, g.tile, g.tile}) {
+				t.Errorf("%+v: a call with %v", g, x.Shape)
+			}
+			return []*tensor.Tensor{x}, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range squares {
+			if !slices.Equal(got[i], squares[i]) {
+				t.Errorf("%+v: square %d differs", g, i)
+			}
+		}
+		if want := (n*g.count() + batch - 1) / batch; calls != want {
+			t.Errorf("%+v: %d calls, want %d", g, calls, want)
+		}
+	}
+}
+
 func TestTilesFail(t *testing.T) {
 	g := newTiling(8, 4, 0)
 	z := make([]float32, 3*64)
 	ctx, cancel := context.WithCancel(t.Context())
 	calls := 0
-	_, err := decodeTiled(ctx, func(x *tensor.Tensor) (*tensor.Tensor, error) {
+	_, err := eachOf(ctx, g, z, 3, 1, func(x *tensor.Tensor) ([]*tensor.Tensor, error) {
 		calls++
 		cancel()
-		return x, nil
-	}, z, 3, g)
+		return []*tensor.Tensor{x}, nil
+	})
 	if !errors.Is(err, context.Canceled) || calls != 1 {
 		t.Errorf("cancelled in the first tile: %v after %d", err, calls)
 	}
 	broken := errors.New("no memory")
-	if _, err = decodeTiled(t.Context(), func(*tensor.Tensor) (*tensor.Tensor, error) { return nil, broken }, z, 3, g); !errors.Is(err, broken) {
+	if _, err = eachOf(t.Context(), g, z, 3, 1, func(*tensor.Tensor) ([]*tensor.Tensor, error) { return nil, broken }); !errors.Is(err, broken) {
 		t.Errorf("a failed tile: %v", err)
-	}
-	if _, err = decodeTiled(t.Context(), nil, z[1:], 3, g); fault.KindOf(err) != fault.Internal {
-		t.Errorf("a value too few: %v", err)
-	}
-	calls = 0
-	if _, err = decodeTiled(t.Context(), func(x *tensor.Tensor) (*tensor.Tensor, error) {
-		calls++
-		return enlarge(x, calls), nil
-	}, z, 3, g); fault.KindOf(err) != fault.Internal || !strings.Contains(err.Error(), "[1 3 8 8]") {
-		t.Errorf("tiles of different sizes: %v", err)
 	}
 }
 
-// photo is smooth light over the whole picture with fine detail, [3, r, r] in
-// -1..1.
+// photo returns an image with smooth light and fine detail, [3, r, r] in -1..1.
 func photo(r int) []float32 {
 	v, fine := make([]float32, 3*r*r), randoms(3, 3*r*r)
 	for i := range v {
@@ -196,7 +223,7 @@ func photo(r int) []float32 {
 	return v
 }
 
-// coder is a VAE for squares of so many latents.
+// coder is a VAE for squares of one size.
 type coder struct {
 	config network.VAEConfig
 	run    func(graph int, flow network.Flow) error // 0 encodes, 1 decodes
@@ -231,11 +258,11 @@ func newCoder(t testing.TB, b backend.Backend, w *checkpoint.File, precision bac
 
 func (c coder) encode(t testing.TB, picture []float32, g tiling) []float32 {
 	t.Helper()
-	got, err := encodeTiled(t.Context(), func(x *tensor.Tensor) (mean, logvar *tensor.Tensor, err error) {
+	got, err := eachOf(t.Context(), g, picture, 3, c.config.Factor(), func(x *tensor.Tensor) ([]*tensor.Tensor, error) {
 		flow := network.Flow{"image": x}
-		err = c.run(0, flow)
-		return flow["mean"], flow["logvar"], err
-	}, picture, c.config.Factor(), g)
+		err := c.run(0, flow)
+		return []*tensor.Tensor{flow["mean"], flow["logvar"]}, err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,19 +271,19 @@ func (c coder) encode(t testing.TB, picture []float32, g tiling) []float32 {
 
 func (c coder) decode(t testing.TB, latents []float32, g tiling) []float32 {
 	t.Helper()
-	got, err := decodeTiled(t.Context(), func(x *tensor.Tensor) (*tensor.Tensor, error) {
+	got, err := eachOf(t.Context(), g, latents, c.config.Latent, 1, func(x *tensor.Tensor) ([]*tensor.Tensor, error) {
 		flow := network.Flow{"latents": x}
 		err := c.run(1, flow)
-		return flow["image"], err
-	}, latents, c.config.Latent, g)
+		return []*tensor.Tensor{flow["image"]}, err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return got
 }
 
-// TestTilesTiny holds tiles of the tiny VAE, whose weights are random, to what
-// was measured less 2 dB, and checks that one tile is the whole.
+// TestTilesTiny compares tiles of the tiny VAE, whose weights are random, with the whole,
+// and checks that a single tile equals the whole.
 func TestTilesTiny(t *testing.T) {
 	onEach(t, func(t *testing.T, b *backendtest.Cached) {
 		w := openPath(t, tinyFiles.VAE)
@@ -305,7 +332,7 @@ func TestTilesTiny(t *testing.T) {
 func TestTilesFull(t *testing.T) {
 	path := os.Getenv("LIPSTREAM_FULL")
 	if path == "" {
-		t.Skip("LIPSTREAM_FULL names no VAE")
+		t.Skip("LIPSTREAM_FULL does not name a VAE")
 	}
 	if how := os.Getenv("LIPSTREAM_FULL_CHILD"); how != "" {
 		fullChild(t, path, how)
@@ -356,7 +383,7 @@ func TestTilesFull(t *testing.T) {
 	}
 }
 
-// fullChild runs a graph of the full-size VAE in this process alone.
+// fullChild runs a graph of the full-size VAE in a separate process.
 func fullChild(t *testing.T, path, how string) {
 	var graph, size int
 	var precision backend.Precision
@@ -375,7 +402,7 @@ func fullChild(t *testing.T, path, how string) {
 	w.Release()
 	compiled, held := status(t, "VmHWM:"), status(t, "VmRSS:")
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-		t.Fatal(err) // begins a new VmHWM
+		t.Fatal(err) // this resets VmHWM
 	}
 	began := time.Now()
 	var out []float32
@@ -392,7 +419,7 @@ func fullChild(t *testing.T, path, how string) {
 	}
 }
 
-// status is a figure of this process in KiB.
+// status returns a figure of /proc/self/status in KiB.
 func status(t *testing.T, key string) (kib int) {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/status")

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -20,6 +21,10 @@ type container struct {
 	lossy  string   // audio encoder for lossy sources
 	exact  string   // audio encoder for lossless sources
 }
+
+// Containers returns the file extensions that an output may have, the usual one
+// first.
+func Containers() []string { return []string{".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"} }
 
 var containers = map[string]container{
 	".mp4":  {"mp4", []string{"h264", "hevc", "av1", "vp9"}, []string{"aac", "mp3", "ac3", "eac3", "alac"}, "aac", "aac"},
@@ -54,10 +59,7 @@ var presets = []string{"ultrafast", "superfast", "veryfast", "faster", "fast", "
 // chooseCodec returns the codec and its encoder. It checks that the container
 // and ffmpeg support the wish.
 func chooseCodec(ctx context.Context, tools Tools, path string, c container, wish string, f frame.Format) (codec, encoder string, err error) {
-	codec = wish
-	if codec == "" {
-		codec = c.video[0]
-	}
+	codec = cmp.Or(wish, c.video[0])
 	names, ok := encoderNames[codec]
 	if !ok {
 		return "", "", fault.Field("codec", codec, "is not a known codec", "choose one of h264, hevc, vp9, av1, prores, ffv1")
@@ -83,54 +85,33 @@ func chooseCodec(ctx context.Context, tools Tools, path string, c container, wis
 
 // videoCodecArgs returns the arguments for the video encoder.
 func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
-	preset := o.Preset
-	if preset == "" {
-		preset = DefaultPreset
-	}
+	preset := cmp.Or(o.Preset, DefaultPreset)
 	speed := slices.Index(presets, preset)
 	if speed < 0 {
 		return nil, fault.Field("preset", preset, "is not a known preset", "choose one of "+strings.Join(presets, ", "))
 	}
-	crf := func(standard int) string {
-		if o.CRF > 0 {
-			return strconv.Itoa(o.CRF)
-		}
-		return strconv.Itoa(standard)
-	}
 	args := []string{"-c:v", encoder, "-pix_fmt", pixFmt}
+	crf := 24             // visually lossless
+	var lossless []string // options without any loss
 	switch encoder {
 	case "libx264":
 		args = append(args, "-preset", preset)
-		if o.Lossless {
-			// Some builds reject -crf 0 at high bit depths, so this uses x264's own
-			// option.
-			return append(args, "-qp", "0"), nil
-		}
-		return append(args, "-crf", crf(18)), nil
+		crf = 18
+		lossless = []string{"-qp", "0"} // some builds reject -crf 0 at high bit depths
 	case "libx265":
-		args = append(args, "-preset", preset, "-tag:v", "hvc1")
 		params := "log-level=error"
 		if o.Lossless {
-			return append(args, "-x265-params", params+":lossless=1"), nil
+			params += ":lossless=1"
 		}
-		return append(args, "-crf", crf(20), "-x265-params", params), nil
+		args = append(args, "-preset", preset, "-tag:v", "hvc1", "-x265-params", params)
+		crf, lossless = 20, []string{} // params says it
 	case "libvpx-vp9":
-		args = append(args, "-deadline", "good", "-cpu-used", strconv.Itoa(max(0, min(8, 8-speed))), "-row-mt", "1", "-b:v", "0")
-		if o.Lossless {
-			return append(args, "-lossless", "1"), nil
-		}
-		return append(args, "-crf", crf(24)), nil
-	case "libsvtav1", "libaom-av1":
-		args = append(args, "-crf", crf(24))
-		if encoder == "libsvtav1" {
-			args = append(args, "-preset", strconv.Itoa(max(4, 12-speed)))
-		} else {
-			args = append(args, "-b:v", "0", "-row-mt", "1", "-cpu-used", strconv.Itoa(max(2, min(8, 9-speed))))
-		}
-		if o.Lossless {
-			return nil, fault.Field("codec", "av1", "has no lossless mode in Lipstream", "choose ffv1, h264, hevc or vp9")
-		}
-		return args, nil
+		args = append(args, "-deadline", "good", "-cpu-used", strconv.Itoa(8-speed), "-row-mt", "1", "-b:v", "0")
+		lossless = []string{"-lossless", "1"}
+	case "libsvtav1":
+		args = append(args, "-preset", strconv.Itoa(12-speed))
+	case "libaom-av1":
+		args = append(args, "-b:v", "0", "-row-mt", "1", "-cpu-used", strconv.Itoa(max(2, min(8, 9-speed))))
 	case "prores_ks":
 		profile, pf := "3", "yuv422p10le"
 		if strings.HasPrefix(pixFmt, "yuv444p") {
@@ -140,7 +121,13 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 	case "ffv1":
 		return append(args, "-level", "3", "-slicecrc", "1"), nil
 	}
-	return args, nil
+	if !o.Lossless {
+		return append(args, "-crf", strconv.Itoa(cmp.Or(o.CRF, crf))), nil
+	}
+	if lossless == nil {
+		return nil, fault.Field("codec", "av1", "has no lossless mode in Lipstream", "choose ffv1, h264, hevc or vp9")
+	}
+	return append(args, lossless...), nil
 }
 
 // aacRates are the sample rates of AAC, the highest first.
@@ -149,9 +136,8 @@ var aacRates = []int{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 160
 // audioCodecArgs returns the arguments for encoding an audio track. The sample
 // rate and the channels stay as they are if the codec supports them.
 func audioCodecArgs(c container, a AudioInfo) []string {
-	lossless := strings.HasPrefix(a.Codec, "pcm_") || a.Codec == "flac" || a.Codec == "alac" || a.Codec == "wavpack" || a.Codec == "truehd"
 	name := c.lossy
-	if lossless {
+	if strings.HasPrefix(a.Codec, "pcm_") || slices.Contains([]string{"flac", "alac", "wavpack", "truehd"}, a.Codec) {
 		name = c.exact
 	}
 	switch name {
@@ -169,8 +155,12 @@ func audioCodecArgs(c container, a AudioInfo) []string {
 			return []string{"-c:a", "flac", "-sample_fmt", format}
 		}
 	case "libopus":
+		family := "0" // mono and stereo
+		if a.Channels > 2 {
+			family = "1"
+		}
 		// Opus supports 48 kHz and a few fractions of it.
-		return []string{"-c:a", "libopus", "-ar", "48000", "-b:a", strconv.Itoa(max(128, 96*a.Channels)) + "k", "-mapping_family", opusFamily(a.Channels)}
+		return []string{"-c:a", "libopus", "-ar", "48000", "-b:a", strconv.Itoa(max(128, 96*a.Channels)) + "k", "-mapping_family", family}
 	}
 	rate := aacRates[0]
 	for _, r := range aacRates {
@@ -185,13 +175,6 @@ func audioCodecArgs(c container, a AudioInfo) []string {
 		args = append(args, "-ac", "2")
 	}
 	return args
-}
-
-func opusFamily(channels int) string {
-	if channels <= 2 {
-		return "0"
-	}
-	return "1"
 }
 
 // opusLayout returns the filter that names the channels as Opus does, or "".

@@ -8,8 +8,8 @@ import (
 // The orientation of pictures is read here, because versions of ffmpeg differ in
 // the formats that they turn upright.
 
-// exifOrientation finds the EXIF block of a JPEG, PNG or WebP file and gives
-// its orientation, 1 to 8; 1 (upright) when there is none.
+// exifOrientation returns the orientation in the EXIF block of a JPEG, PNG or WebP
+// file, 1 to 8; 1 (upright) if there is none.
 func exifOrientation(head []byte) int {
 	switch {
 	case bytes.HasPrefix(head, []byte("\xff\xd8")):
@@ -86,23 +86,6 @@ func (v *VideoInfo) orient(o int) {
 	v.Rotation = [...]int{0, 0, 0, 180, 180, 90, 90, 270, 270}[v.Orientation]
 }
 
-// orientFilter returns the filter that turns a picture upright.
-func orientFilter(o int) string {
-	switch o {
-	case 2:
-		return "hflip"
-	case 3:
-		return "hflip,vflip"
-	case 4:
-		return "vflip"
-	case 5:
-		return "transpose=cclock_flip"
-	case 6:
-		return "transpose=clock"
-	case 7:
-		return "transpose=clock_flip"
-	case 8:
-		return "transpose=cclock"
-	}
-	return ""
-}
+// orientFilters are the filters that turn a picture upright, by EXIF orientation.
+var orientFilters = [...]string{2: "hflip", 3: "hflip,vflip", 4: "vflip",
+	5: "transpose=cclock_flip", 6: "transpose=clock", 7: "transpose=clock_flip", 8: "transpose=cclock"}

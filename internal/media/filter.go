@@ -32,8 +32,7 @@ func toFormat(v *VideoInfo, f frame.Format) (filters []string, pixFmt string) {
 	}
 	scale := fmt.Sprintf("scale=%d:%d:%s", f.Width, f.Height, scaleFlags)
 	if v.PixFmt != pixFmt {
-		r := rangeName(f.FullRange)
-		scale += ":in_range=" + rangeName(v.ColorRange == "pc") + ":out_range=" + r
+		scale += ":in_range=" + rangeName(v.ColorRange == "pc") + ":out_range=" + rangeName(f.FullRange)
 	}
 	return []string{scale, "format=" + pixFmt}, pixFmt
 }
@@ -68,8 +67,7 @@ func throughRGB(v *VideoInfo, f frame.Format) []string {
 
 // scaleMatrix returns the scale filter's name of a matrix.
 func scaleMatrix(space string) string {
-	switch space {
-	case "bt2020nc", "bt2020c":
+	if space == "bt2020nc" || space == "bt2020c" {
 		return "bt2020"
 	}
 	return space

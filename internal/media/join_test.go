@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// TestJoinKeepsTime: what containers round does not add up over the parts.
+// TestJoinKeepsTime checks that the rounding of times by containers does not add up
+// over the parts.
 func TestJoinKeepsTime(t *testing.T) {
 	slow(t)
 	const frames = 31 // 1.034367 s, which MP4 and Matroska round to 1.034 s

@@ -44,17 +44,16 @@ func ff(t testing.TB, args ...string) {
 	}
 }
 
-// make0 makes a small input with ffmpeg and gives its path. The last argument
-// is the name.
-func make0(t testing.TB, args ...string) string {
+// generate makes a small input with ffmpeg and returns its path. The last argument
+// is its name.
+func generate(t testing.TB, args ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), args[len(args)-1])
 	ff(t, append(args[:len(args)-1:len(args)-1], "file:"+path)...)
 	return path
 }
 
-// probed holds what probe has found out, by path, size and time of the last
-// change.
+// probed holds the results of probe, by path, size and time of the last change.
 var probed sync.Map
 
 // probe probes a file, once.
@@ -78,6 +77,20 @@ func probe(t testing.TB, path string) *Info {
 	}
 	probed.Store(key, info)
 	return info
+}
+
+// openVideo opens a video in its working format, until the end of the test, and
+// returns a frame to read into.
+func openVideo(t testing.TB, path string) (*VideoSource, *frame.Frame) {
+	t.Helper()
+	info := probe(t, path)
+	f := frame.New(WorkingFormat(*info.Video))
+	src, err := OpenVideo(t.Context(), tools(t), path, info, VideoOptions{Format: f.Format})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = src.Close() })
+	return src, f
 }
 
 // readAll returns a hash of each frame.
@@ -131,7 +144,7 @@ func pass(t testing.TB, in, out string, change func(*SinkOptions)) *Info {
 	fr := frame.New(f)
 	for {
 		err := src.Read(fr)
-		if errors.Is(err, io.EOF) || info.Video.IsPicture && sink.Frames() == 10 {
+		if errors.Is(err, io.EOF) || info.Video.IsPicture && sink.n == 10 {
 			break
 		}
 		if err != nil {
@@ -148,8 +161,8 @@ func pass(t testing.TB, in, out string, change func(*SinkOptions)) *Info {
 	return probe(t, out)
 }
 
-// some returns the cases of a test that a run goes through: the first n, one
-// with -short, all with LIPSTREAM_LONG=1.
+// some returns the cases that a test runs: the first n, one with -short, all with
+// LIPSTREAM_LONG=1.
 func some[T any](n int, cases []T) []T {
 	switch {
 	case long():
@@ -211,7 +224,8 @@ func clean(t testing.TB, dir string) {
 	until(t, func() bool { return len(children(t)) == 0 })
 }
 
-// wantFault checks an error's kind and that it says each text.
+// wantFault checks the kind of an error, and that its message or its hint contains
+// each text.
 func wantFault(t testing.TB, err error, kind fault.Kind, texts ...string) {
 	t.Helper()
 	if err == nil {
@@ -228,7 +242,7 @@ func wantFault(t testing.TB, err error, kind fault.Kind, texts ...string) {
 	}
 }
 
-// testVideo is a moving picture whose frames all differ.
+// testVideo returns the input of a video whose frames all differ.
 func testVideo(size, rate, seconds string) []string {
 	return []string{"-f", "lavfi", "-i", "testsrc2=s=" + size + ":r=" + rate + ":d=" + seconds}
 }
@@ -274,7 +288,7 @@ func TestRoundTrip(t *testing.T) {
 		{"mjpeg avi", args(testVideo("320x240", "25", "0.4"), "-c:v mjpeg a.avi"), nil},
 	}) {
 		t.Run(c.name, func(t *testing.T) {
-			in := make0(t, c.args...)
+			in := generate(t, c.args...)
 			before := probe(t, in)
 			if c.want != nil && !c.want(before.Video) {
 				t.Errorf("source: %+v", before.Video)

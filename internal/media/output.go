@@ -3,7 +3,6 @@ package media
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -39,37 +38,37 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Dir(path)
+	op, dir := writeOp+" "+path, filepath.Dir(path)
 	st, err := os.Stat(dir)
 	switch {
 	case os.IsNotExist(err):
-		return fault.Output.New(writeOp+" "+path, "the folder "+dir+" does not exist", "create it first")
+		return fault.Output.New(op, "the folder "+dir+" does not exist", "create it first")
 	case err != nil:
-		return fault.Output.Wrap(writeOp+" "+path, err)
+		return fault.Output.Wrap(op, err)
 	case !st.IsDir():
-		return fault.Output.New(writeOp+" "+path, dir+" is not a folder")
+		return fault.Output.New(op, dir+" is not a folder")
 	}
 	if st, err := os.Lstat(path); err == nil {
 		if st.IsDir() {
-			return fault.Output.New(writeOp+" "+path, "it is a directory", "choose a file name")
+			return fault.Output.New(op, "it is a directory", "choose a file name")
 		}
 		for _, in := range inputs {
 			if ist, err := os.Stat(in); err == nil && os.SameFile(st, ist) {
-				return fault.Output.New(writeOp+" "+path, "the output is the same file as the input "+in, "choose another name for the output")
+				return fault.Output.New(op, "the output is the same file as the input "+in, "choose another name for the output")
 			}
 		}
 		if !overwrite {
-			return fault.Output.New(writeOp+" "+path, "the file exists already", "use `overwrite` to replace it")
+			return fault.Output.New(op, "the file exists already", "use `overwrite` to replace it")
 		}
 		if !st.Mode().IsRegular() {
-			return fault.Output.New(writeOp+" "+path, "it is not a regular file", "choose another name")
+			return fault.Output.New(op, "it is not a regular file", "choose another name")
 		}
 	}
 	// Only an attempt shows whether the permissions suffice.
 	temp := tempName(path)
 	f, err := os.OpenFile(temp, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fault.Output.Wrap(writeOp+" "+path, fmt.Errorf("the folder %s cannot be written: %w", dir, unpath(err)), "choose another folder")
+		return fault.Output.Wrap(op, fmt.Errorf("the folder %s cannot be written: %w", dir, fault.WithoutPath(err)), "choose another folder")
 	}
 	_ = f.Close()
 	return os.Remove(temp)
@@ -79,19 +78,15 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 // that is the target, even if it does not exist yet; the link stays.
 func followLinks(path string) (string, error) {
 	for at, n := path, 0; n < 40; n++ {
-		st, err := os.Lstat(at)
-		if err != nil || st.Mode()&os.ModeSymlink == 0 {
-			return at, nil
-		}
 		to, err := os.Readlink(at)
-		if err != nil {
-			return "", fault.Output.Wrap(writeOp+" "+path, unpath(err))
+		if err != nil { // it is not a link, or does not exist
+			return at, nil
 		}
 		if !filepath.IsAbs(to) {
 			// The folder may be a link itself, from which ".." leads elsewhere.
 			dir, err := filepath.EvalSymlinks(filepath.Dir(at))
 			if err != nil {
-				return "", fault.Output.Wrap(writeOp+" "+path, unpath(err))
+				return "", fault.Output.Wrap(writeOp+" "+path, fault.WithoutPath(err))
 			}
 			to = filepath.Join(dir, to)
 		}
@@ -110,13 +105,11 @@ func tempName(path string) string {
 		_, n := utf8.DecodeLastRuneInString(name)
 		name = name[:len(name)-n]
 	}
-	var random [6]byte
-	_, _ = rand.Read(random[:]) // it cannot fail
-	return filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.lipstream-%d-%s%s", name, os.Getpid(), hex.EncodeToString(random[:]), ext))
+	return filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.lipstream-%d-%s%s", name, os.Getpid(), rand.Text()[:12], ext))
 }
 
 // outputFault explains to the user why the file could not be written.
-func outputFault(path string, err error, stderr []string) error {
+func outputFault(op string, err error, stderr []string) error {
 	text := strings.Join(stderr, "\n")
 	for _, known := range [][3]string{
 		{"No space left on device", "the disk is full", "free some space, or write to another disk"},
@@ -125,24 +118,14 @@ func outputFault(path string, err error, stderr []string) error {
 		{"Read-only file system", "the file system is read-only", "write to another disk"},
 	} {
 		if strings.Contains(text, known[0]) {
-			return &fault.Error{Kind: fault.Output, Op: writeOp + " " + path, Err: &explained{known[1], err}, Hint: known[2]}
+			return fault.Output.Wrap(op, &explained{known[1], err}, known[2])
 		}
 	}
-	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
-		if x.Signal == fileSizeSignal {
-			return &fault.Error{Kind: fault.Output, Op: writeOp + " " + path, Hint: "raise ulimit -f",
-				Err: &explained{"the file has reached the process's size limit", err}}
-		}
-		return fault.Internal.Wrap(writeOp+" "+path, err, exitHint(err))
+	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal == fileSizeSignal {
+		return fault.Output.Wrap(op, &explained{"the file has reached the process's size limit", err}, "raise ulimit -f")
 	}
-	return fault.Output.Wrap(writeOp+" "+path, err)
+	if killed(err) {
+		return fault.Internal.Wrap(op, err, killedHint)
+	}
+	return fault.Output.Wrap(op, err)
 }
-
-// explained is an error with a better text.
-type explained struct {
-	text string
-	err  error
-}
-
-func (e *explained) Error() string { return e.text }
-func (e *explained) Unwrap() error { return e.err }

@@ -186,7 +186,7 @@ func TestSinkCancel(t *testing.T) {
 	s = openSink(t, filepath.Join(dir, "a.mp4"), sinkOptions(small))
 	err = feed(t, s, func(i int) {
 		if i == 10 {
-			go s.Abort()
+			go s.Close()
 		}
 	})
 	wantFault(t, err, fault.Cancelled)

@@ -11,7 +11,8 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// lumaAt returns the mean luma of a small square, as a share of the picture.
+// lumaAt returns the mean luma of a small square around a point, whose coordinates are
+// shares of the width and the height.
 func lumaAt(f *frame.Frame, x, y float64) int {
 	cx, cy, sum := int(x*float64(f.Width)), int(y*float64(f.Height)), 0
 	for dy := -2; dy <= 2; dy++ {
@@ -24,17 +25,11 @@ func lumaAt(f *frame.Frame, x, y float64) int {
 
 func firstFrame(t *testing.T, path string) (*Info, *frame.Frame) {
 	t.Helper()
-	info := probe(t, path)
-	f := frame.New(WorkingFormat(*info.Video))
-	src, err := OpenVideo(t.Context(), tools(t), path, info, VideoOptions{Format: f.Format})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
+	src, f := openVideo(t, path)
 	if err := src.Read(f); err != nil {
 		t.Fatal(err)
 	}
-	return info, f
+	return probe(t, path), f
 }
 
 // corner is a black picture whose upper left quarter is white.
@@ -42,14 +37,14 @@ const corner = "color=black:s=64x48:r=25:d=0.4,drawbox=w=32:h=24:c=white:t=fill"
 
 func TestRotation(t *testing.T) {
 	slow(t)
-	plain := make0(t, args("-f lavfi -i", corner, "-c:v libx264 -pix_fmt yuv420p a.mp4")...)
+	plain := generate(t, args("-f lavfi -i", corner, "-c:v libx264 -pix_fmt yuv420p a.mp4")...)
 	for _, c := range []struct {
 		tag  string
 		turn int
 		x, y float64 // where the white corner is afterwards
 	}{{"90", 0, 0, 0}, {"180", 0, 0, 0}, {"270", 0, 0, 0}} {
 		path := filepath.Join(t.TempDir(), "r.mp4")
-		if major, _, ok := versionNumber(tools(t).Version); ok && major < 6 {
+		if tools(t).olderThan(6, 0) {
 			ff(t, "-i", plain, "-c", "copy", "-metadata:s:v", "rotate="+c.tag, path)
 		} else {
 			ff(t, "-display_rotation", c.tag, "-i", plain, "-c", "copy", path)
@@ -66,7 +61,7 @@ func TestRotation(t *testing.T) {
 				t.Errorf("rotate=%s, rotation %d: at %v white is %v", c.tag, v.Rotation, p, white)
 			}
 		}
-		// What goes out is upright and has no rotation any more.
+		// The output is upright and has no rotation.
 		out := pass(t, path, filepath.Join(t.TempDir(), "o.mp4"), nil)
 		if out.Video.Rotation != 0 || out.Video.Width != v.Width {
 			t.Errorf("output %+v", out.Video)
@@ -91,7 +86,7 @@ func withExif(t *testing.T, path string, orientation byte) {
 func TestExifOrientation(t *testing.T) {
 	slow(t)
 	want := map[int][2]float64{1: {.25, .25}, 2: {.75, .25}, 3: {.75, .75}, 4: {.25, .75}, 5: {.25, .25}, 6: {.75, .25}, 7: {.75, .75}, 8: {.25, .75}}
-	plain := make0(t, args("-f lavfi -i", corner, "-frames:v 1 -update 1 a.jpg")...)
+	plain := generate(t, args("-f lavfi -i", corner, "-frames:v 1 -update 1 a.jpg")...)
 	for o := 1; o <= 8; o++ {
 		path := filepath.Join(t.TempDir(), "o.jpg")
 		if err := os.Link(plain, path); err != nil {
@@ -163,7 +158,7 @@ func TestAlphaOverBlack(t *testing.T) {
 		"-c:v qtrle a.mov", "-c:v ffv1 -pix_fmt yuva420p a.mkv",
 	} {
 		t.Run(c, func(t *testing.T) {
-			in := make0(t, args([]string{"-f", "lavfi", "-i", half}, c)...)
+			in := generate(t, args([]string{"-f", "lavfi", "-i", half}, c)...)
 			info, f := firstFrame(t, in)
 			if !info.Video.HasAlpha {
 				t.Errorf("%+v", info.Video)

@@ -23,7 +23,7 @@ type Info struct {
 	Duration  time.Duration // of the longest track; 0 when not known (a picture)
 	Start     time.Duration // time of the first packet; may be negative
 	Video     *VideoInfo    // nil without a video track
-	Audio     []AudioInfo
+	Audio     []AudioInfo   // in the order of the file
 
 	demuxer string // forced when the file is a picture: "png_pipe"
 }
@@ -59,13 +59,10 @@ type VideoInfo struct {
 
 // AudioInfo describes one audio track.
 type AudioInfo struct {
-	Index      int // of the stream in the file
-	Track      int // position among the audio tracks
 	Codec      string
 	SampleRate int
 	Channels   int
-	Layout     string // "stereo", "5.1(side)"; may be empty
-	Bits       int    // of a sample in lossless codecs, else 0
+	Bits       int // of a sample in lossless codecs, else 0
 	Duration   time.Duration
 	Start      time.Duration // counted from Info.Start
 	Language   string
@@ -92,26 +89,21 @@ func (i *Info) NeedAudio() error {
 // DefaultAudio returns the track that a player would choose, by its position
 // among the audio tracks, or -1 if there is none.
 func (i *Info) DefaultAudio() int {
-	for t := range i.Audio {
-		if i.Audio[t].Default {
-			return t
-		}
+	if t := slices.IndexFunc(i.Audio, func(a AudioInfo) bool { return a.Default }); t >= 0 {
+		return t
 	}
 	return min(len(i.Audio), 1) - 1
 }
 
 // Probe finds out what a file contains. It never follows a playlist or a URL.
 func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
-	const op = "read"
-	if err := regular(op, path); err != nil {
+	op := strings.TrimSpace("read " + path)
+	kind, err := sniff(op, path)
+	if err != nil {
 		return nil, err
 	}
-	kind, err := sniff(path)
-	if err != nil {
-		return nil, fault.Input.Wrap(op+" "+path, unpath(err))
-	}
 	if kind.refuse != "" {
-		return nil, fault.Input.New(op+" "+path, kind.refuse, kind.hint)
+		return nil, fault.Input.New(op, kind.refuse, kind.hint)
 	}
 	args := []string{"-v", "error", "-protocol_whitelist", "file,pipe"}
 	if kind.demuxer != "" {
@@ -119,34 +111,27 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	}
 	args = append(args, "-of", "json", "-show_format", "-show_streams", "-i", fileURL(path))
 	out, err := output(ctx, tools.FFprobe, args...)
-	heic := func(err error) error {
-		return &fault.Error{Kind: fault.Input, Op: op + " " + path, Hint: "convert it to JPEG or PNG first",
-			Err: &explained{"this HEIC picture cannot be read by ffmpeg", err}}
-	}
-	if x, ok := errors.AsType[*child.ExitError](err); ok && kind.heic && x.Signal == 0 {
-		return nil, heic(err)
-	}
 	if err != nil {
-		return nil, probeFault(path, err, kind)
+		return nil, probeFault(op, err, kind)
 	}
 	// Several images are the tiles of one picture; a single tile is of no use.
 	if kind.heic && bytes.Count(out, []byte(`"codec_type": "video"`)) != 1 {
-		return nil, heic(errors.New("it is stored in tiles, or it is missing"))
+		return nil, heicFault(op, errors.New("it is stored in tiles, or it is missing"))
 	}
 	info, err := parseProbe(out, kind)
 	if err != nil {
-		return nil, fault.Input.Wrap(op+" "+path, err)
+		return nil, fault.Input.Wrap(op, err)
 	}
 	info.Path = path
 	v := info.Video
 	if v == nil && len(info.Audio) == 0 {
-		return nil, fault.Input.New(op+" "+path, "it is not a media file: it has neither video nor sound", "check that the file plays in a video player")
+		return nil, fault.Input.New(op, "it is not a media file: it has neither video nor sound", playHint)
 	}
 	if v != nil && v.IsPicture {
 		v.orient(kind.orientation)
 	} else if v != nil {
 		if v.VFR {
-			v.settleRate(ctx, tools, path)
+			v.measureRate(ctx, tools, path)
 		}
 		v.countFrames()
 	}
@@ -154,44 +139,37 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 }
 
 // probeFault explains to the user why ffprobe could not read the file.
-func probeFault(path string, err error, kind fileKind) error {
-	const op = "read"
+func probeFault(op string, err error, kind fileKind) error {
 	x, ok := errors.AsType[*child.ExitError](err)
 	if !ok {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
 			return fault.Missing.Wrap("run ffprobe", err, installHint())
 		}
-		return fault.Input.Wrap(op+" "+path, err)
+		return fault.Input.Wrap(op, err)
 	}
 	text := strings.Join(x.Stderr, "\n")
 	switch {
 	case x.Signal != 0:
-		return fault.Internal.Wrap(op+" "+path, err)
+		return fault.Internal.Wrap(op, err)
+	case kind.heic:
+		return heicFault(op, err)
 	case kind.boxes && strings.Contains(text, "moov atom not found"):
-		return &fault.Error{Kind: fault.Input, Op: op + " " + path, Err: &incompleteError{err},
-			Hint: "copy or download the file again; a recording that was broken off has to be repaired first"}
+		return fault.Input.Wrap(op, &explained{"the file is incomplete: its index (the moov atom) is missing", err},
+			"copy or download the file again; a recording that was broken off has to be repaired first")
 	case strings.Contains(text, "Invalid data found"), strings.Contains(text, "Not yet implemented"):
-		return &fault.Error{Kind: fault.Input, Op: op + " " + path, Err: &notMediaError{err},
-			Hint: "check that the file plays in a video player"}
+		return fault.Input.Wrap(op, &explained{"it is not a media file that ffmpeg can read, or it is damaged", err}, playHint)
 	}
-	return fault.Input.Wrap(op+" "+path, err, openHint)
+	return fault.Input.Wrap(op, err, openHint)
 }
 
-const openHint = "check that the file opens in a viewer"
-
-type incompleteError struct{ error }
-
-func (incompleteError) Error() string {
-	return "the file is incomplete: its index (the moov atom) is missing"
+func heicFault(op string, err error) error {
+	return fault.Input.Wrap(op, &explained{"this HEIC picture cannot be read by ffmpeg", err}, "convert it to JPEG or PNG first")
 }
-func (e incompleteError) Unwrap() error { return e.error }
 
-type notMediaError struct{ error }
-
-func (notMediaError) Error() string {
-	return "it is not a media file that ffmpeg can read, or it is damaged"
-}
-func (e notMediaError) Unwrap() error { return e.error }
+const (
+	openHint = "check that the file opens in a viewer or a player"
+	playHint = "check that the file plays in a video player"
+)
 
 // countFrames sets Frames if the container does not say. It stays unknown for a
 // file without a length, as browsers record them.
@@ -209,9 +187,9 @@ func (v *VideoInfo) countFrames() {
 // seconds.
 const ratePackets = 600
 
-// settleRate reads the packets' times of a track whose header has two different
+// measureRate reads the packets' times of a track whose header has two different
 // rates. The track may be VFR, or the header may be slightly wrong.
-func (v *VideoInfo) settleRate(ctx context.Context, tools Tools, path string) {
+func (v *VideoInfo) measureRate(ctx context.Context, tools Tools, path string) {
 	out, err := output(ctx, tools.FFprobe, "-v", "error", "-protocol_whitelist", "file,pipe",
 		"-select_streams", strconv.Itoa(v.Index), "-show_entries", "packet=pts_time", "-read_intervals", fmt.Sprintf("%%+#%d", ratePackets),
 		"-of", "csv=p=0", "-i", fileURL(path))
@@ -246,7 +224,7 @@ func (v *VideoInfo) rateFrom(times []float64) {
 		candidates = append(candidates, Rational{v.header[0].Num, 2 * v.header[0].Den}.reduced())
 	}
 	if median > 0 {
-		candidates = append(candidates, snap(Rational{int64(1e6/median + 0.5), 1e6}))
+		candidates = append(candidates, rateOf(median))
 	}
 	for _, r := range candidates {
 		if !r.Valid() {
@@ -274,12 +252,17 @@ func (v *VideoInfo) rateFrom(times []float64) {
 		}
 	}
 	if median > 0.002 && 2*near >= len(gaps) {
-		v.FrameRate = snap(Rational{int64(1e6*float64(near)/sum + 0.5), 1e6}.reduced())
+		v.FrameRate = rateOf(sum / float64(near))
 		return
 	}
 	if !v.header[1].Valid() && median > 0 {
-		v.FrameRate = snap(Rational{int64(1e6/median + 0.5), 1e6}.reduced())
+		v.FrameRate = rateOf(median)
 	}
+}
+
+// rateOf returns the rate of frames that are a period of seconds apart.
+func rateOf(period float64) Rational {
+	return snap(Rational{int64(1e6/period + 0.5), 1e6}.reduced())
 }
 
 // fileKind is what the first bytes of a file reveal.
@@ -292,20 +275,33 @@ type fileKind struct {
 	refuse, hint string
 }
 
-// sniff distinguishes pictures from videos. It refuses playlists, because a file
-// from a stranger must not make us read other files.
-func sniff(path string) (fileKind, error) {
+// sniff distinguishes pictures from videos. It refuses what is not a file that can be
+// read more than once, and playlists, because a file from a stranger must not make us
+// read other files.
+func sniff(op, path string) (fileKind, error) {
+	st, err := os.Stat(path)
+	switch {
+	case path == "":
+		return fileKind{}, fault.Input.New(op, "no file was named")
+	case os.IsNotExist(err):
+		return fileKind{}, fault.Input.New(op, "there is no such file", "check the path")
+	case err != nil:
+		return fileKind{}, fault.Input.Wrap(op, fault.WithoutPath(err))
+	case st.IsDir():
+		return fileKind{}, fault.Input.New(op, "it is a directory, not a media file")
+	case !st.Mode().IsRegular():
+		return fileKind{}, fault.Input.New(op, "it is not a regular file", "save it as a file first, because it is read more than once")
+	case st.Size() == 0:
+		return fileKind{}, fault.Input.New(op, "the file is empty")
+	}
 	f, err := os.Open(path)
 	if err != nil {
-		return fileKind{}, err
+		return fileKind{}, fault.Input.Wrap(op, fault.WithoutPath(err), "check its permissions")
 	}
 	defer f.Close()
 	// EXIF may follow a colour profile; 256 KiB reach that far.
 	head, err := io.ReadAll(io.LimitReader(f, 256<<10))
-	if err != nil {
-		return fileKind{}, err
-	}
-	return sniffBytes(head, strings.ToLower(path)), nil
+	return sniffBytes(head, strings.ToLower(path)), fault.Input.Wrap(op, fault.WithoutPath(err))
 }
 
 func sniffBytes(head []byte, name string) fileKind {
@@ -342,10 +338,6 @@ func sniffBytes(head []byte, name string) fileKind {
 		return fileKind{refuse: "this is a playlist, not a media file", hint: "choose the media file itself"}
 	}
 	// ffmpeg assumes that any file named .mp4 is one.
-	for _, box := range []string{"ftyp", "moov", "mdat", "wide", "free", "skip", "pnot"} {
-		if is(4, box) {
-			return fileKind{boxes: true}
-		}
-	}
-	return fileKind{}
+	boxes := []string{"ftyp", "moov", "mdat", "wide", "free", "skip", "pnot"}
+	return fileKind{boxes: slices.ContainsFunc(boxes, func(box string) bool { return is(4, box) })}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,7 +43,6 @@ type probeStream struct {
 	Bits           int               `json:"bits_per_sample"`
 	SampleRate     string            `json:"sample_rate"`
 	Channels       int               `json:"channels"`
-	Layout         string            `json:"channel_layout"`
 	Disposition    map[string]int    `json:"disposition"`
 	Tags           map[string]string `json:"tags"`
 	SideData       []struct {
@@ -65,19 +65,16 @@ func parseProbe(data []byte, kind fileKind) (*Info, error) {
 		return nil, fmt.Errorf("ffprobe printed something unexpected: %w", err)
 	}
 	for name := range strings.SplitSeq(a.Format.FormatName, ",") {
-		for _, p := range playlists {
-			if name == p {
-				return nil, errors.New("it is not a media file (" + name + ")")
-			}
+		if slices.Contains(playlists, name) {
+			return nil, errors.New("it is not a media file (" + name + ")")
 		}
 	}
 	info := &Info{
 		Container: a.Format.FormatName,
-		Duration:  parseTime(a.Format.Duration),
+		Duration:  max(0, parseTime(a.Format.Duration)),
 		Start:     parseTime(a.Format.StartTime),
 		demuxer:   kind.demuxer,
 	}
-	info.Duration = max(0, info.Duration)
 	var chosen *probeStream
 	for i := range a.Streams {
 		s := &a.Streams[i]
@@ -91,11 +88,10 @@ func parseProbe(data []byte, kind fileKind) (*Info, error) {
 				chosen = s
 			}
 		case "audio":
-			track := len(info.Audio)
 			rate, _ := strconv.Atoi(s.SampleRate)
 			start := s.start(info.Start)
 			info.Audio = append(info.Audio, AudioInfo{
-				Index: s.Index, Track: track, Codec: s.CodecName, SampleRate: max(0, rate), Channels: max(0, s.Channels), Layout: s.Layout,
+				Codec: s.CodecName, SampleRate: max(0, rate), Channels: max(0, s.Channels),
 				Bits: s.bits(), Duration: s.duration(start, info.Duration, Rational{}), Start: start,
 				Language: language(s.Tags), Default: s.Disposition["default"] == 1,
 			})
@@ -243,32 +239,16 @@ const maxTime = 1e6 * time.Hour
 
 // parseTime reads seconds, exactly to the nanosecond.
 func parseTime(s string) time.Duration {
-	whole, frac, _ := strings.Cut(s, ".")
-	neg := strings.HasPrefix(whole, "-")
-	sec, err := strconv.ParseInt(strings.TrimPrefix(whole, "-"), 10, 64)
-	if err != nil || sec < 0 || sec > int64(maxTime/time.Second) {
+	d, err := time.ParseDuration(s + "s")
+	if err != nil || d.Abs() > maxTime {
 		return 0
-	}
-	d := time.Duration(sec) * time.Second
-	if frac = (frac + "000000000")[:9]; frac != "" {
-		if ns, err := strconv.ParseUint(frac, 10, 32); err == nil {
-			d += time.Duration(ns)
-		}
-	}
-	if neg {
-		return -d
 	}
 	return d
 }
 
 // parseClock reads "01:02:03.004000000".
 func parseClock(s string) time.Duration {
-	h, rest, ok1 := strings.Cut(s, ":")
-	m, sec, ok2 := strings.Cut(rest, ":")
-	hours, err1 := strconv.ParseUint(h, 10, 16)
-	minutes, err2 := strconv.ParseUint(m, 10, 16)
-	if !ok1 || !ok2 || err1 != nil || err2 != nil {
-		return 0
-	}
-	return time.Duration(hours)*time.Hour + time.Duration(minutes)*time.Minute + max(0, parseTime(sec))
+	h, rest, _ := strings.Cut(s, ":")
+	m, sec, _ := strings.Cut(rest, ":")
+	return parseTime(h + "h" + m + "m" + sec)
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// TestDiesWithUs kills a process like ours with -9 and waits for its ffmpeg to
-// end too.
+// TestDiesWithUs kills a process that writes a video with -9 and waits for its ffmpeg
+// to end too.
 func TestDiesWithUs(t *testing.T) {
 	if out := os.Getenv("LIPSTREAM_TEST_SINK"); out != "" {
 		s := openSink(t, out, sinkOptions(small))
@@ -57,7 +57,7 @@ func TestDiesWithUs(t *testing.T) {
 		t.Fatal("no child")
 	}
 	until(t, func() bool {
-		// Whoever adopted it may not have reaped it yet.
+		// Its new parent may not have reaped it yet.
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		return errors.Is(err, os.ErrNotExist) || strings.Contains(string(stat), ") Z ") || errors.Is(err, syscall.ESRCH)
 	})
@@ -80,13 +80,13 @@ func TestSummary(t *testing.T) {
 }
 
 func BenchmarkSource720p(b *testing.B) {
-	in := make0(b, args(testVideo("1280x720", "25", "8"), "-c:v libx264 -preset veryfast a.mp4")...)
+	in := generate(b, args(testVideo("1280x720", "25", "8"), "-c:v libx264 -preset veryfast a.mp4")...)
 	info := probe(b, in)
 	f := frame.New(WorkingFormat(*info.Video))
 	b.SetBytes(int64(len(f.Data)))
 	var src *VideoSource
 	for b.Loop() {
-		if src == nil || src.Frames() == 200 {
+		if src == nil || src.n == 200 {
 			if src != nil {
 				_ = src.Close()
 			}

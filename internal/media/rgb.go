@@ -3,18 +3,15 @@ package media
 import (
 	"context"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 
-	"github.com/lipstream/lipstream/internal/child"
-	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
 // CodecFormat returns the working format for an encoder. It is WorkingFormat,
 // except for RGB video that is encoded without loss (ffv1). That becomes 4:4:4 with
-// 10 bits and limited range, which RGBReader converts back to the same 8-bit RGB.
+// 10 bits and limited range, which OpenRGB converts back to the same 8-bit RGB.
 // (RGB of more bits is reduced to 8; alpha is dropped.)
 func CodecFormat(v VideoInfo, codec string) frame.Format {
 	f := WorkingFormat(v)
@@ -24,18 +21,11 @@ func CodecFormat(v VideoInfo, codec string) frame.Format {
 	return f
 }
 
-// RGBReader reads a video as RGB24: frames one after the other, rows from top to
-// bottom, three bytes a pixel without padding.
-type RGBReader struct {
-	ctx    context.Context
-	path   string
-	ffmpeg *child.Process
-	out    *os.File
-}
-
 // OpenRGB starts reading count frames from frame first (counted from 0) of a video
-// of constant rate, as Lipstream writes them. A count of 0 reads up to the end.
-func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, count int64) (*RGBReader, error) {
+// of constant rate, as Lipstream writes them. A count of 0 reads up to the end. The
+// video is read as RGB24: frames one after the other, rows from top to bottom, three
+// bytes a pixel without padding. The end is io.EOF only if ffmpeg has succeeded.
+func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, count int64) (io.ReadCloser, error) {
 	if err := info.NeedVideo(); err != nil {
 		return nil, err
 	}
@@ -46,7 +36,7 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	}
 	// Without the planar step swscale takes a shortcut that is not exact.
 	filters := []string{in, "format=gbrp", "scale=" + scaleFlags, "format=rgb24"}
-	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
+	var args []string
 	if first > 0 {
 		// Seek to half a frame before it; ffmpeg drops what comes earlier. The track
 		// may begin later than the file (Matroska with AAC: 21 ms).
@@ -58,31 +48,5 @@ func OpenRGB(ctx context.Context, tools Tools, path string, info *Info, first, c
 	if count > 0 {
 		args = append(args, "-frames:v", strconv.FormatInt(count, 10))
 	}
-	p, out, err := startReader(ctx, tools, append(args, "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"))
-	if err != nil {
-		return nil, fault.Missing.Wrap("run ffmpeg", err)
-	}
-	return &RGBReader{ctx: ctx, path: path, ffmpeg: p, out: out}, nil
-}
-
-// Read returns io.EOF only if ffmpeg succeeded.
-func (r *RGBReader) Read(p []byte) (int, error) {
-	n, err := r.out.Read(p)
-	if err != io.EOF {
-		return n, err
-	}
-	if err := r.ctx.Err(); err != nil {
-		return n, fault.Cancelled.Wrap("read video "+r.path, err)
-	}
-	if err := wait(r.ffmpeg); err != nil {
-		return n, exitKind(err, fault.Input).Wrap("read video "+r.path, err, exitHint(err))
-	}
-	return n, io.EOF
-}
-
-// Close ends ffmpeg.
-func (r *RGBReader) Close() error {
-	kill(r.ffmpeg)
-	_ = r.out.Close()
-	return nil
+	return openReader(ctx, tools, "read video "+path, append(args, "-f", "rawvideo", "-pix_fmt", "rgb24"))
 }

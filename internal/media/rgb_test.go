@@ -12,7 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// TestExactRGB: any 8-bit RGB goes into ffv1 and comes back as it was.
+// TestExactRGB checks that ffv1 returns any 8-bit RGB unchanged.
 func TestExactRGB(t *testing.T) {
 	slow(t)
 	const width, height, frames = 322, 242, 12

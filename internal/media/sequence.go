@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/lipstream/lipstream/internal/fault"
@@ -22,41 +24,25 @@ const (
 	PingPong             // backwards, then forwards, forever
 )
 
+var modes = []string{"shortest", "pad", "loop", "pingpong"}
+
 // String returns the mode's name in the settings of a job.
-func (m Mode) String() string {
-	switch m {
-	case Pad:
-		return "pad"
-	case Loop:
-		return "loop"
-	case PingPong:
-		return "pingpong"
-	}
-	return "shortest"
-}
+func (m Mode) String() string { return modes[m] }
 
 // ParseMode is the inverse of String.
 func ParseMode(s string) (Mode, error) {
-	for _, m := range []Mode{Shortest, Pad, Loop, PingPong} {
-		if m.String() == s {
-			return m, nil
-		}
+	if m := slices.Index(modes, s); m >= 0 {
+		return Mode(m), nil
 	}
-	return 0, fault.Field("length", s, "is not a known mode", "choose one of shortest, pad, loop, pingpong")
-}
-
-// SequenceOptions configures a Sequence.
-type SequenceOptions struct {
-	VideoOptions
-	// Buffer is the size in bytes of the buffer for reading backwards; 0 means
-	// 64 MiB. It always holds a few frames. A smaller buffer means more seeking,
-	// because each piece is decoded from the key frame before it.
-	Buffer int
+	return 0, fault.Field("length", s, "is not a known mode", "choose one of "+strings.Join(modes, ", "))
 }
 
 const (
-	defaultBuffer = 64 << 20
-	minSegment    = 4
+	// buffer is the size in bytes of the buffer for reading backwards. A smaller one
+	// would mean more seeking, because each piece is decoded from the key frame before
+	// it.
+	buffer     = 64 << 20
+	minSegment = 4 // frames that it holds at least
 )
 
 // Sequence reads a video that continues after its end, as its Mode says. Its
@@ -67,13 +53,12 @@ type Sequence struct {
 	tools Tools
 	path  string
 	info  *Info
-	o     SequenceOptions
+	o     VideoOptions
 	mode  Mode
 
-	first   int64 // of the part, on the grid of o.Rate
-	length  int64 // of one pass; 0 until its end has been seen
-	short   bool
-	warn    []string
+	first   int64          // of the part, on the grid of o.Rate
+	length  int64          // of one pass; 0 until its end has been seen
+	short   bool           // see Short
 	back    bool           // reading backwards
 	at      int64          // frames given in this pass
 	held    []*frame.Frame // the piece that is in memory
@@ -88,18 +73,15 @@ type Sequence struct {
 }
 
 // NewSequence opens the video and starts reading it forward.
-func NewSequence(ctx context.Context, tools Tools, path string, info *Info, o SequenceOptions, mode Mode) (*Sequence, error) {
-	if o.Buffer <= 0 {
-		o.Buffer = defaultBuffer
-	}
-	src, err := OpenVideo(ctx, tools, path, info, o.VideoOptions)
+func NewSequence(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions, mode Mode) (*Sequence, error) {
+	src, err := OpenVideo(ctx, tools, path, info, o)
 	if err != nil {
 		return nil, err
 	}
-	o.VideoOptions = src.o // with the rate filled in
+	o = src.o // with the rate filled in
 	s := &Sequence{ctx: ctx, tools: tools, path: path, info: info, o: o, mode: mode, src: src}
 	s.first = o.Rate.Frame(o.Start)
-	s.segment = max(minSegment, int64(o.Buffer/max(1, o.Format.Bytes())))
+	s.segment = max(minSegment, int64(buffer/max(1, o.Format.Bytes())))
 	return s, nil
 }
 
@@ -109,10 +91,6 @@ func (s *Sequence) Length() int64 { return s.length }
 // Short reports whether more than 5 % of the frames that the file promised are
 // missing. It is known once the end of the video was read.
 func (s *Sequence) Short() bool { return s.short }
-
-// Warnings returns ffmpeg's messages about damage in the file. They are known
-// once the end of the video was read.
-func (s *Sequence) Warnings() []string { return s.warn }
 
 // Read fills f with the next frame. It returns io.EOF only in the mode Shortest.
 func (s *Sequence) Read(f *frame.Frame) error {
@@ -129,10 +107,8 @@ func (s *Sequence) Read(f *frame.Frame) error {
 		if !errors.Is(err, io.EOF) || s.mode == Shortest && s.length > 0 {
 			return err
 		}
-		src := s.source()
-		s.length, s.short, s.warn = s.at, src.Short(), src.Warnings()
-		s.back = s.mode == PingPong
-		s.at = 0
+		s.length, s.short = s.at, s.source().Short()
+		s.at, s.back = 0, s.mode == PingPong
 	}
 }
 
@@ -154,10 +130,10 @@ func (s *Sequence) again(f *frame.Frame) error {
 	if err := s.ctx.Err(); err != nil {
 		return fault.Cancelled.Wrap("read video "+s.path, err)
 	}
+	if f.Format != s.o.Format {
+		return fault.Internal.New("read video "+s.path, "the frame has another format than the source")
+	}
 	if s.mode == Pad {
-		if f.Format != s.o.Format {
-			return s.otherFormat()
-		}
 		copy(f.Data, s.last.Data)
 		return nil
 	}
@@ -204,15 +180,8 @@ func (s *Sequence) fromMemory(f *frame.Frame, n int64) error {
 			return err
 		}
 	}
-	if f.Format != s.o.Format {
-		return s.otherFormat()
-	}
 	copy(f.Data, s.held[n-s.heldAt].Data)
 	return nil
-}
-
-func (s *Sequence) otherFormat() error {
-	return fault.Internal.New("read video "+s.path, "the frame has another format than the source")
 }
 
 // fetch reads the piece that ends with frame n.
@@ -248,7 +217,7 @@ func (s *Sequence) open(from, to int64) error {
 	if err := s.source().Close(); err != nil {
 		return err
 	}
-	src, err := openSpan(s.ctx, s.tools, s.path, s.info, s.o.VideoOptions, s.first+from, s.first+to)
+	src, err := openSpan(s.ctx, s.tools, s.path, s.info, s.o, s.first+from, s.first+to)
 	if err != nil {
 		return err
 	}

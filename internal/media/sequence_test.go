@@ -16,7 +16,7 @@ import (
 
 func TestSequence(t *testing.T) {
 	slow(t)
-	in := make0(t, args(testVideo("160x120", "30000/1001", "1"), "-frames:v 20 -c:v libx264 -g 10 a.mp4")...)
+	in := generate(t, args(testVideo("160x120", "30000/1001", "1"), "-frames:v 20 -c:v libx264 -g 10 a.mp4")...)
 	all := readAll(t, in, VideoOptions{})
 	v := len(all)
 	if v != 20 {
@@ -35,12 +35,13 @@ func TestSequence(t *testing.T) {
 		},
 	}
 	for mode, at := range index {
-		for _, buffer := range []int{0, 7 * format.Bytes()} {
-			t.Run(fmt.Sprint(mode, buffer), func(t *testing.T) {
-				s, err := NewSequence(t.Context(), tools(t), in, info, SequenceOptions{VideoOptions{Format: format}, buffer}, mode)
+		for _, segment := range []int64{100, 7} {
+			t.Run(fmt.Sprint(mode, segment), func(t *testing.T) {
+				s, err := NewSequence(t.Context(), tools(t), in, info, VideoOptions{Format: format}, mode)
 				if err != nil {
 					t.Fatal(err)
 				}
+				s.segment = segment
 				f := frame.New(format)
 				for i := range 4*v + 3 {
 					if err := s.Read(f); err != nil {
@@ -57,14 +58,14 @@ func TestSequence(t *testing.T) {
 					t.Error(err)
 				}
 				clean(t, filepath.Dir(in))
-				if err := s.Read(f); err == nil && mode != Pad && buffer != 0 {
+				if err := s.Read(f); err == nil && mode != Pad && segment == 7 {
 					t.Error("reads on after Close")
 				}
 			})
 		}
 	}
 	t.Run("shortest", func(t *testing.T) {
-		s, err := NewSequence(t.Context(), tools(t), in, info, SequenceOptions{VideoOptions: VideoOptions{Format: format}}, Shortest)
+		s, err := NewSequence(t.Context(), tools(t), in, info, VideoOptions{Format: format}, Shortest)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,7 +87,7 @@ func TestSequence(t *testing.T) {
 	})
 }
 
-// counted are tools whose ffmpeg notes each start; count tells how many.
+// counted returns tools that count how often ffmpeg is started.
 func counted(t *testing.T) (tl Tools, count func() int) {
 	t.Helper()
 	tl = tools(t)
@@ -102,16 +103,16 @@ func counted(t *testing.T) (tl Tools, count func() int) {
 	}
 }
 
-// The end of a video costs no process in Pad, the further passes of a short
-// clip cost one.
+// TestSequenceStarts checks that Pad starts no process at the end of a video, and that
+// further passes of a short clip start only one.
 func TestSequenceStarts(t *testing.T) {
 	slow(t)
-	in := make0(t, args(testVideo("160x120", "25", "1"), "-c:v libx264 a.mp4")...)
+	in := generate(t, args(testVideo("160x120", "25", "1"), "-c:v libx264 a.mp4")...)
 	info := probe(t, in)
 	format := WorkingFormat(*info.Video)
 	for mode, want := range map[Mode]int{Shortest: 1, Pad: 1, Loop: 2, PingPong: 2} {
 		tl, count := counted(t)
-		s, err := NewSequence(t.Context(), tl, in, info, SequenceOptions{VideoOptions: VideoOptions{Format: format}}, mode)
+		s, err := NewSequence(t.Context(), tl, in, info, VideoOptions{Format: format}, mode)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -124,7 +125,7 @@ func TestSequenceStarts(t *testing.T) {
 				t.Fatal(mode, i, err)
 			}
 			if i == 25 && mode == Pad {
-				// What is gone is not missed.
+				// The file is no longer needed.
 				s.path = filepath.Join(t.TempDir(), "gone.mp4")
 			}
 		}

@@ -1,6 +1,7 @@
 package media
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,8 +29,6 @@ type SinkOptions struct {
 
 	Audio      *Info // file of the driving audio; nil: no sound
 	AudioTrack int   // position among its audio tracks
-	AudioStart time.Duration
-	AudioEnd   time.Duration // 0: its end
 	// Duration is the expected length of the video. The sound is padded with
 	// silence or cut to it. If the frames written have another length, Commit
 	// fits the sound again. 0 leaves the sound as long as it is.
@@ -39,7 +38,6 @@ type SinkOptions struct {
 	CRF      int    // 0: a default of each codec that is visually lossless, 18 for h264
 	Lossless bool   // h264, hevc and vp9; ffv1 always is
 	Preset   string // x264's names for all codecs; empty: DefaultPreset
-	Threads  int    // of the encoder; 0 lets it choose
 
 	Metadata  map[string]string
 	Overwrite bool     // replace an existing output
@@ -53,12 +51,13 @@ type Sink struct {
 	ctx    context.Context
 	tools  Tools
 	path   string
+	op     string // for errors: "write video a.mp4"
 	temp   string
 	o      SinkOptions
 	cont   container
 	codec  string         // of the video
 	ffmpeg *child.Process // set under mu
-	in     *os.File
+	in     *os.File       // of the frames; nil when Join writes
 	n      int64
 	err    error // sticky
 
@@ -72,13 +71,31 @@ const writeOp = "write video"
 // OpenSink checks that path can be written and starts ffmpeg, which writes a
 // hidden file in the same folder.
 func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Sink, error) {
-	cont, err := containerOf(path)
+	s, err := newSink(ctx, tools, path, o)
 	if err != nil {
 		return nil, err
 	}
-	if !o.Rate.Valid() || o.Format.Bytes() <= 0 {
-		return nil, fault.Internal.New(writeOp+" "+path, "no frame rate or no format")
+	args, err := s.args(ctx)
+	if err != nil {
+		return nil, err
 	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, fault.Internal.Wrap(s.op, err)
+	}
+	enlarge(w)
+	s.in = w
+	err = s.start(args, r)
+	_ = r.Close()
+	if err != nil {
+		_ = w.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// newSink checks the place of the output.
+func newSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Sink, error) {
 	inputs := o.Inputs
 	if o.Audio != nil {
 		inputs = append([]string{o.Audio.Path}, inputs...)
@@ -86,31 +103,26 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	if err := CheckOutput(path, o.Overwrite, inputs...); err != nil {
 		return nil, err
 	}
-	if path, err = followLinks(path); err != nil {
-		return nil, err
-	}
-	s := &Sink{ctx: ctx, tools: tools, path: path, o: o, cont: cont, temp: tempName(path)}
-	args, err := s.args(ctx)
+	cont, err := containerOf(path)
 	if err != nil {
 		return nil, err
 	}
-	r, w, err := os.Pipe()
-	if err != nil {
-		return nil, fault.Internal.Wrap(writeOp+" "+path, err)
+	path, err = followLinks(path)
+	return &Sink{ctx: ctx, tools: tools, path: path, op: writeOp + " " + path, o: o, cont: cont, temp: tempName(path)}, err
+}
+
+// start starts ffmpeg.
+func (s *Sink) start(args []string, stdin *os.File) (err error) {
+	cmd := s.tools.ffmpeg(args)
+	if stdin != nil {
+		cmd.Stdin = stdin
 	}
-	enlarge(w)
-	s.in = w
-	cmd := command(tools.FFmpeg, args...)
-	cmd.Stdin = r
-	s.ffmpeg, err = child.Start(ctx, cmd, 0)
-	_ = r.Close()
-	if err != nil {
-		_ = w.Close()
-		return nil, fault.Missing.Wrap("run ffmpeg", err)
+	if s.ffmpeg, err = child.Start(s.ctx, cmd, 0); err != nil {
+		return fault.Missing.Wrap("run ffmpeg", err)
 	}
 	// A cancelled job leaves no file even if nobody calls Close.
-	s.stop = context.AfterFunc(ctx, func() { _ = s.Close() })
-	return s, nil
+	s.stop = context.AfterFunc(s.ctx, func() { _ = s.Close() })
+	return nil
 }
 
 // Write encodes a frame. f may be reused as soon as it returns.
@@ -119,7 +131,7 @@ func (s *Sink) Write(f *frame.Frame) error {
 		return s.err
 	}
 	if f.Format != s.o.Format {
-		return fault.Internal.New(writeOp+" "+s.path, "the frame has another format than the output")
+		return fault.Internal.New(s.op, "the frame has another format than the output")
 	}
 	if _, err := s.in.Write(f.Data); err != nil {
 		s.err = s.failure(err)
@@ -133,19 +145,13 @@ func (s *Sink) Write(f *frame.Frame) error {
 // Temp returns the name of the hidden file that holds the output until Commit.
 func (s *Sink) Temp() string { return s.temp }
 
-// Frames returns the number of frames written.
-func (s *Sink) Frames() int64 { return s.n }
-
 // failure returns the reason why ffmpeg accepts no more frames.
 func (s *Sink) failure(err error) error {
-	if ctxErr := s.ctx.Err(); ctxErr != nil {
-		return fault.Cancelled.Wrap(writeOp+" "+s.path, ctxErr)
-	}
 	s.mu.Lock()
-	closed := s.closed
+	cancelled := s.cancelled()
 	s.mu.Unlock()
-	if closed {
-		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
+	if cancelled != nil {
+		return cancelled
 	}
 	// The pipe broke because ffmpeg is ending. If it does not end, it is killed.
 	select {
@@ -156,7 +162,17 @@ func (s *Sink) failure(err error) error {
 	if exit := wait(s.ffmpeg); exit != nil {
 		err = exit
 	}
-	return outputFault(s.path, err, s.ffmpeg.Stderr())
+	return outputFault(s.op, err, s.ffmpeg.Stderr())
+}
+
+// cancelled returns an error if the job was cancelled or the sink was closed. The
+// caller holds mu.
+func (s *Sink) cancelled() error {
+	err := s.ctx.Err()
+	if s.closed {
+		err = cmp.Or(err, context.Canceled)
+	}
+	return fault.Cancelled.Wrap(s.op, err)
 }
 
 // Commit completes the file and moves it to its name. After an error the
@@ -166,17 +182,15 @@ func (s *Sink) Commit() error {
 		return s.err
 	}
 	if s.n == 0 {
-		s.err = fault.Internal.New(writeOp+" "+s.path, "no frame was written")
+		s.err = fault.Internal.New(s.op, "no frame was written")
+	} else {
+		s.err = s.commit()
+	}
+	if s.err != nil {
 		_ = s.Close()
 		return s.err
 	}
-	err := s.commit()
-	if err != nil {
-		s.err = err
-		_ = s.Close()
-		return err
-	}
-	s.err = fault.Internal.New(writeOp+" "+s.path, "the output is already complete")
+	s.err = fault.Internal.New(s.op, "the output is already complete")
 	s.stop()
 	return nil
 }
@@ -186,21 +200,21 @@ func (s *Sink) commit() error {
 	_ = s.in.Close()
 	exit := wait(s.ffmpeg)
 	if err := s.ctx.Err(); err != nil {
-		return fault.Cancelled.Wrap(writeOp+" "+s.path, err)
+		return fault.Cancelled.Wrap(s.op, err)
 	}
 	stderr := s.ffmpeg.Stderr()
-	if exit != nil {
-		return outputFault(s.path, exit, stderr)
-	}
 	// Some versions exit with 0 when the last bytes did not fit on the disk.
-	if err := outputFault(s.path, errors.New("incomplete"), stderr); strings.Contains(strings.Join(stderr, "\n"), "Error writing trailer") {
-		return err
+	if exit == nil && strings.Contains(strings.Join(stderr, "\n"), "Error writing trailer") {
+		exit = errors.New("incomplete")
+	}
+	if exit != nil {
+		return outputFault(s.op, exit, stderr)
 	}
 	if err := s.refit(); err != nil {
 		return err
 	}
 	if err := s.verify(); err != nil {
-		return outputFault(s.path, fmt.Errorf("the file that ffmpeg wrote cannot be read back: %w", err), stderr)
+		return outputFault(s.op, fmt.Errorf("the file that ffmpeg wrote cannot be read back: %w", err), stderr)
 	}
 	f, err := os.OpenFile(s.temp, os.O_RDWR, 0)
 	if err == nil {
@@ -208,8 +222,8 @@ func (s *Sink) commit() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
+	if err := s.cancelled(); err != nil {
+		return err
 	}
 	if err == nil {
 		err = place(s.temp, s.path, s.o.Overwrite)
@@ -219,7 +233,7 @@ func (s *Sink) commit() error {
 		if errors.Is(err, os.ErrExist) {
 			hint = "use `overwrite` to replace it"
 		}
-		return fault.Output.Wrap(writeOp+" "+s.path, unpath(err), hint)
+		return fault.Output.Wrap(s.op, fault.WithoutPath(err), hint)
 	}
 	s.closed = true
 	return nil
@@ -244,7 +258,7 @@ func (s *Sink) refit() error {
 	if !s.closed {
 		var p *child.Process
 		// Close ends it like the first one.
-		if p, err = child.Start(s.ctx, command(s.tools.FFmpeg, args...), 0); err == nil {
+		if p, err = child.Start(s.ctx, s.tools.ffmpeg(args), 0); err == nil {
 			s.ffmpeg = p
 		}
 	}
@@ -254,29 +268,24 @@ func (s *Sink) refit() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch ctxErr := s.ctx.Err(); {
-	case ctxErr != nil:
-		return fault.Cancelled.Wrap(writeOp+" "+s.path, ctxErr)
-	case s.closed:
-		return fault.Cancelled.Wrap(writeOp+" "+s.path, context.Canceled)
-	case err != nil:
-		return outputFault(s.path, err, s.ffmpeg.Stderr())
+	if err := s.cancelled(); err != nil {
+		return err
 	}
-	if err := os.Rename(to, s.temp); err != nil {
-		return fault.Output.Wrap(writeOp+" "+s.path, unpath(err))
+	if err != nil {
+		return outputFault(s.op, err, s.ffmpeg.Stderr())
 	}
-	return nil
+	return fault.Output.Wrap(s.op, fault.WithoutPath(os.Rename(to, s.temp)))
 }
 
 // verify reads the finished file's header back: its video has to be as long as
 // what was written.
 func (s *Sink) verify() error {
 	info, err := Probe(s.ctx, s.tools, s.temp)
+	if err == nil {
+		err = info.NeedVideo()
+	}
 	if err != nil {
 		return err
-	}
-	if info.Video == nil {
-		return errors.New("it has no video")
 	}
 	want := s.o.Rate.Time(s.n)
 	if d := info.Video.Duration; d > 0 && d < want-max(want/100, s.o.Rate.Time(2)) {
@@ -309,9 +318,6 @@ func place(temp, path string, overwrite bool) error {
 	return nil
 }
 
-// Abort is Close.
-func (s *Sink) Abort() error { return s.Close() }
-
 // Close without Commit kills ffmpeg and removes the temporary file; after
 // Commit it does nothing.
 func (s *Sink) Close() error {
@@ -322,9 +328,9 @@ func (s *Sink) Close() error {
 	}
 	s.closed = true
 	kill(s.ffmpeg)
-	_ = s.in.Close()
+	_ = s.in.Close() // nothing if it is nil
 	if err := os.Remove(s.temp); err != nil && !os.IsNotExist(err) {
-		return fault.Output.Wrap(writeOp+" "+s.path, err)
+		return fault.Output.Wrap(s.op, fault.WithoutPath(err))
 	}
 	return nil
 }

@@ -3,17 +3,15 @@ package media
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// args is ffmpeg's command line.
+// args returns ffmpeg's arguments for encoding frames from its standard input.
 func (s *Sink) args(ctx context.Context) ([]string, error) {
-	o := &s.o
-	f := o.Format
+	o, f := &s.o, s.o.Format
 	codec, encoder, err := chooseCodec(ctx, s.tools, s.path, s.cont, o.Codec, f)
 	if err != nil {
 		return nil, err
@@ -23,66 +21,47 @@ func (s *Sink) args(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := append(quiet(),
+	in := []string{
 		// The whitelist comes first: it is meant for this input.
 		"-protocol_whitelist", "file,pipe", "-thread_queue_size", "2",
 		"-f", "rawvideo", "-pix_fmt", f.PixFmt(), "-video_size", fmt.Sprintf("%dx%d", f.Width, f.Height),
-		"-framerate", o.Rate.String(), "-i", "pipe:0")
-	sound, err := s.audioArgs(&args)
-	if err != nil {
-		return nil, err
+		"-framerate", o.Rate.String(), "-i", "pipe:0"}
+	video := append([]string{"-vf", strings.Join(s.filters(), ",")}, encode...)
+	video = append(append(video, s.tools.fpsMode("cfr")...), "-r", o.Rate.String())
+	for _, t := range o.Tags.set() {
+		video = append(video, t.option, t.value)
 	}
-	args = append(args, "-map", "0:v:0")
-	args = append(args, sound...)
-	args = append(args, "-vf", strings.Join(s.filters(), ","))
-	args = append(args, encode...)
-	if o.Threads > 0 {
-		args = append(args, "-threads:v", strconv.Itoa(o.Threads))
-	}
-	args = append(args, s.tools.fpsMode("cfr")...)
-	args = append(args, "-r", o.Rate.String())
-	for _, t := range [][2]string{{"-color_range", o.Tags.Range}, {"-colorspace", o.Tags.Space},
-		{"-color_primaries", o.Tags.Primaries}, {"-color_trc", o.Tags.Transfer}} {
-		if t[1] != "" {
-			args = append(args, t[0], t[1])
-		}
-	}
-	return append(args, s.muxArgs(s.temp)...), nil
+	return s.muxArgs(in, video, s.temp)
 }
 
-// copyArgs is the command line that copies the finished pictures to a file
-// beside them and makes the sound anew, as long as o.Duration says.
+// copyArgs returns the arguments that copy the finished pictures to another file and
+// make the sound anew, as long as o.Duration says.
 func (s *Sink) copyArgs(to string) ([]string, error) {
 	info, err := Probe(s.ctx, s.tools, s.temp)
+	if err == nil {
+		err = info.NeedVideo()
+	}
 	if err != nil {
 		return nil, err
 	}
-	if info.Video == nil {
-		return nil, fault.Output.New(writeOp+" "+s.path, "the file that ffmpeg wrote has no video")
-	}
-	args := quiet()
+	var in []string
 	// Matroska has moved the pictures behind the priming of its sound; the new
 	// sound brings its own.
 	if at := info.Start + info.Video.Start; at != 0 {
-		args = append(args, "-itsoffset", seconds(-at.Seconds()))
+		in = append(in, "-itsoffset", seconds(-at.Seconds()))
 	}
-	args = append(args, "-protocol_whitelist", "file,pipe", "-i", fileURL(s.temp))
-	sound, err := s.audioArgs(&args)
+	return s.muxArgs(append(in, "-protocol_whitelist", "file,pipe", "-i", fileURL(s.temp)), []string{"-c:v", "copy"}, to)
+}
+
+// muxArgs returns the arguments that write a video and the sound to a file. in is the
+// input of the video, and video holds the options for it.
+func (s *Sink) muxArgs(in, video []string, to string) ([]string, error) {
+	o := &s.o
+	soundIn, sound, err := s.audioArgs()
 	if err != nil {
 		return nil, err
 	}
-	args = append(args, "-map", "0:v:0")
-	args = append(args, sound...)
-	args = append(args, "-c:v", "copy")
-	return append(args, s.muxArgs(to)...), nil
-}
-
-func quiet() []string { return []string{"-hide_banner", "-nostdin", "-loglevel", "error", "-n"} }
-
-// muxArgs are the options of the output file and its name.
-func (s *Sink) muxArgs(to string) []string {
-	o := &s.o
-	args := []string{"-map_metadata", "-1", "-map_chapters", "-1"}
+	args := slices.Concat(in, soundIn, []string{"-map", "0:v:0"}, sound, video, []string{"-map_metadata", "-1", "-map_chapters", "-1"})
 	if s.cont.format == "mp4" || s.cont.format == "mov" {
 		flags := "+faststart+write_colr"
 		for k := range o.Metadata {
@@ -99,7 +78,7 @@ func (s *Sink) muxArgs(to string) []string {
 	for k, v := range o.Metadata {
 		args = append(args, "-metadata", k+"="+v)
 	}
-	return append(args, "-f", s.cont.format, fileURL(to))
+	return append(args, "-f", s.cont.format, fileURL(to)), nil
 }
 
 // mp4Keys are the metadata keys that MP4 defines.
@@ -109,71 +88,63 @@ var mp4Keys = map[string]bool{"title": true, "comment": true, "artist": true, "d
 // filters returns filters that tag the frames with their colours before the
 // encoder, so that no version of ffmpeg converts them.
 func (s *Sink) filters() []string {
-	t, set := s.o.Tags, []string{}
-	for _, p := range [][2]string{{"range", t.Range}, {"colorspace", t.Space}, {"color_primaries", t.Primaries}, {"color_trc", t.Transfer}} {
-		if p[1] != "" {
-			set = append(set, p[0]+"="+p[1])
-		}
-	}
 	sar := s.o.SampleAspect
 	if !sar.Valid() {
 		sar = Rational{1, 1}
 	}
 	// The default limit of 100 would turn 32011/32044 into 1/1.
 	out := []string{"setsar=" + sar.String() + ":max=65535"}
-	if len(set) > 0 {
-		out = append(out, "setparams="+strings.Join(set, ":"))
+	var params []string
+	for _, t := range s.o.Tags.set() {
+		params = append(params, t.param+"="+t.value)
+	}
+	if len(params) > 0 {
+		out = append(out, "setparams="+strings.Join(params, ":"))
 	}
 	return out
+}
+
+// tag is a colour tag: ffmpeg's option for it, the parameter of its filter setparams,
+// and the value.
+type tag struct{ option, param, value string }
+
+// set returns the tags that are known.
+func (t Tags) set() []tag {
+	all := []tag{{"-color_range", "range", t.Range}, {"-colorspace", "colorspace", t.Space},
+		{"-color_primaries", "color_primaries", t.Primaries}, {"-color_trc", "color_trc", t.Transfer}}
+	return slices.DeleteFunc(all, func(t tag) bool { return t.value == "" })
 }
 
 // copySlack is how far a copied track may end from the video's end: a packet
 // or two.
 const copySlack = 60 * time.Millisecond
 
-// audioArgs adds the audio input to args and returns the audio options of the
+// audioArgs returns the arguments for the audio input, and the audio options of the
 // output.
-func (s *Sink) audioArgs(args *[]string) ([]string, error) {
+func (s *Sink) audioArgs() (in, out []string, err error) {
 	o, cont := &s.o, s.cont
 	if o.Audio == nil {
-		return nil, nil
+		return nil, nil, nil
 	}
-	if err := o.Audio.NeedAudio(); err != nil {
-		return nil, err
+	a, err := o.Audio.track(o.AudioTrack)
+	if err != nil {
+		return nil, nil, err
 	}
-	if o.AudioTrack < 0 || o.AudioTrack >= len(o.Audio.Audio) {
-		return nil, fault.Usage.New(writeOp+" "+o.Audio.Path, fmt.Sprintf("the file has no audio track %d", o.AudioTrack), "choose a track, counted from 0")
-	}
-	a := o.Audio.Audio[o.AudioTrack]
-	out := []string{"-map", "1:a:" + strconv.Itoa(o.AudioTrack)}
+	out = []string{"-map", "1:a:" + strconv.Itoa(o.AudioTrack)}
 	if a.Language != "" {
 		out = append(out, "-metadata:s:a:0", "language="+a.Language)
 	}
 	// A copy cannot be cut or padded to the sample, so only a track that fits
-	// already is copied.
-	fits := o.AudioStart == 0 && (o.AudioEnd == 0 || o.AudioEnd >= a.Start+a.Duration)
-	if o.Duration > 0 {
-		fits = fits && a.Duration > 0 && (a.Start+a.Duration-o.Duration).Abs() <= copySlack
+	// already is copied. In MPEG-TS a copy would lose the offset between sound and
+	// picture.
+	fits := o.Duration <= 0 || a.Duration > 0 && (a.Start+a.Duration-o.Duration).Abs() <= copySlack
+	if fits && (a.Start < time.Millisecond || seekable(o.Audio.Container)) && slices.Contains(cont.copies, a.Codec) {
+		return inputArgs(o.Audio, o.Audio.Path), append(out, "-c:a", "copy"), nil
 	}
-	// In MPEG-TS a copy would lose the offset between sound and picture.
-	fits = fits && (a.Start < time.Millisecond || seekable(o.Audio.Container))
-	if fits {
-		for _, c := range cont.copies {
-			if c == a.Codec {
-				*args = append(*args, inputArgs(o.Audio, o.Audio.Path)...)
-				return append(out, "-c:a", "copy"), nil
-			}
-		}
-	}
-	end := o.AudioEnd
-	if end >= a.Start+a.Duration && a.Duration > 0 {
-		end = 0
-	}
-	*args = append(*args, audioInput(o.Audio, o.Audio.Path, o.AudioStart)...)
-	filters := audioFilters(o.Audio, o.AudioStart, end, o.Duration)
+	filters := audioFilters(o.Audio, o.Duration)
 	if f := opusLayout(a); f != "" && cont.lossy == "libopus" {
 		filters = append(filters, f)
 	}
 	out = append(out, "-af", strings.Join(filters, ","))
-	return append(out, audioCodecArgs(cont, a)...), nil
+	return audioInput(o.Audio), append(out, audioCodecArgs(cont, a)...), nil
 }

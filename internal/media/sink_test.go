@@ -43,7 +43,7 @@ func noise(f *frame.Frame, seed uint32) {
 
 func TestContainersAndCodecs(t *testing.T) {
 	slow(t)
-	voice := make0(t, args("-f lavfi -i sine=d=2:r=44100 -ac 2 v.wav")...)
+	voice := generate(t, args("-f lavfi -i sine=d=2:r=44100 -ac 2 v.wav")...)
 	info := probe(t, voice)
 	for _, c := range some(8, []struct {
 		name, codec, video, audio string
@@ -102,25 +102,24 @@ func TestDrivingAudio(t *testing.T) {
 	slow(t)
 	for _, c := range some(6, []struct {
 		make, out   string
-		start, end  time.Duration
 		codec       string
 		rate, chans int
 	}{
-		{"-f lavfi -i sine=d=2:r=22050 -c:a aac a.m4a", "o.mp4", 0, 0, "aac", 22050, 1},
-		{"-f lavfi -i sine=d=2:r=48000 -ac 6 -c:a ac3 a.ac3", "o.mp4", 0, 0, "ac3", 48000, 6},
-		{"-f lavfi -i sine=d=2:r=48000 -ac 6 -c:a ac3 a.ac3", "o.webm", 0, 0, "opus", 48000, 6},
-		{"-f lavfi -i sine=d=2:r=192000 a.wav", "o.mp4", 0, 0, "aac", 96000, 1},
-		{"-f lavfi -i sine=d=1:r=44100 -ac 2 -c:a libmp3lame a.mp3", "o.mkv", 0, 0, "aac", 44100, 2},
-		{"-f lavfi -i sine=d=5:r=44100 -c:a flac a.flac", "o.mkv", 500 * time.Millisecond, 1500 * time.Millisecond, "flac", 44100, 1},
-		{"-f lavfi -i sine=d=2:r=48000 -ac 6 a.wav", "o.mp4", 0, 0, "aac", 48000, 6},
-		{"-f lavfi -i sine=d=2:r=8000 a.wav", "o.mp4", 0, 0, "aac", 8000, 1},
-		{"-f lavfi -i sine=d=5:r=44100 -ac 2 -c:a libmp3lame a.mp3", "o.mp4", 0, 0, "aac", 44100, 2},
+		{"-f lavfi -i sine=d=2:r=22050 -c:a aac a.m4a", "o.mp4", "aac", 22050, 1},
+		{"-f lavfi -i sine=d=2:r=48000 -ac 6 -c:a ac3 a.ac3", "o.mp4", "ac3", 48000, 6},
+		{"-f lavfi -i sine=d=2:r=48000 -ac 6 -c:a ac3 a.ac3", "o.webm", "opus", 48000, 6},
+		{"-f lavfi -i sine=d=2:r=192000 a.wav", "o.mp4", "aac", 96000, 1},
+		{"-f lavfi -i sine=d=1:r=44100 -ac 2 -c:a libmp3lame a.mp3", "o.mkv", "aac", 44100, 2},
+		{"-f lavfi -i sine=d=5:r=44100 -c:a flac a.flac", "o.mkv", "flac", 44100, 1},
+		{"-f lavfi -i sine=d=2:r=48000 -ac 6 a.wav", "o.mp4", "aac", 48000, 6},
+		{"-f lavfi -i sine=d=2:r=8000 a.wav", "o.mp4", "aac", 8000, 1},
+		{"-f lavfi -i sine=d=5:r=44100 -ac 2 -c:a libmp3lame a.mp3", "o.mp4", "aac", 44100, 2},
 	}) {
 		t.Run(c.make+" "+c.out, func(t *testing.T) {
-			info := probe(t, make0(t, args(c.make)...))
+			info := probe(t, generate(t, args(c.make)...))
 			out := filepath.Join(t.TempDir(), c.out)
 			o := sinkOptions(small)
-			o.Audio, o.AudioStart, o.AudioEnd, o.Duration = info, c.start, c.end, 2*time.Second
+			o.Audio, o.Duration = info, 2*time.Second
 			s := openSink(t, out, o)
 			f := frame.New(small)
 			for range 50 {
@@ -143,16 +142,17 @@ func TestDrivingAudio(t *testing.T) {
 	}
 }
 
-// The sound follows the frames written, not the length that was expected.
+// TestSoundFitsFrames checks that the sound has the length of the frames written, not
+// the expected length.
 func TestSoundFitsFrames(t *testing.T) {
 	slow(t)
 	little := small
 	little.Width, little.Height = 128, 96
-	voice := probe(t, make0(t, args("-f lavfi -i sine=d=2:r=44100 a.wav")...))
+	voice := probe(t, generate(t, args("-f lavfi -i sine=d=2:r=44100 a.wav")...))
 	write := func(t *testing.T, out, codec string, expected time.Duration) *Info {
 		t.Helper()
 		o := sinkOptions(little)
-		o.Codec, o.Audio, o.Duration, o.Threads = codec, voice, expected, 1
+		o.Codec, o.Audio, o.Duration = codec, voice, expected
 		o.Metadata = map[string]string{"comment": "made by a test"}
 		s := openSink(t, out, o)
 		f := frame.New(little)

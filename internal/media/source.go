@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -24,28 +22,19 @@ type VideoOptions struct {
 	Rate   Rational      // frames are repeated or dropped to this constant rate
 	Start  time.Duration // snapped to the nearest frame, so that no frame is resampled
 	End    time.Duration // 0: to the end
-	// Threads of the decoder; 0 lets ffmpeg choose. Each holds a frame or more.
-	Threads int
 }
 
 // VideoSource reads the frames of a video or a picture in order. One goroutine
 // may call Read; another may call Close.
 type VideoSource struct {
-	ctx  context.Context
-	path string
+	*reader
 	o    VideoOptions
 	want int64 // frames expected; 0 when not known
+	n    int64 // frames read
+	err  error // sticky
 
 	picture bool
 	still   *frame.Frame // a picture, read once
-
-	mu       sync.Mutex // guards what Close touches
-	ffmpeg   *child.Process
-	out      *os.File
-	closed   bool
-	n        int64
-	err      error // sticky
-	warnings []string
 }
 
 // OpenVideo starts reading the video track, or the picture, that info
@@ -57,7 +46,7 @@ func OpenVideo(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	if !o.Rate.Valid() {
 		o.Rate = info.Video.FrameRate
 	}
-	first, last, err := o.part(info, path)
+	first, last, err := o.part(info)
 	if err != nil {
 		return nil, err
 	}
@@ -65,20 +54,17 @@ func OpenVideo(ctx context.Context, tools Tools, path string, info *Info, o Vide
 }
 
 // CheckPart checks, before any work is done, that the video has the part that o
-// asks for. OpenVideo checks it too.
-func CheckPart(path string, info *Info, o VideoOptions) error {
-	_, _, err := o.part(info, path)
+// asks for, at the rate o.Rate. OpenVideo checks it too.
+func CheckPart(info *Info, o VideoOptions) error {
+	_, _, err := o.part(info)
 	return err
 }
 
 // part returns the first frame and the one after the last, on the grid of o.Rate.
-func (o VideoOptions) part(info *Info, path string) (first, last int64, err error) {
+func (o VideoOptions) part(info *Info) (first, last int64, err error) {
 	v := info.Video
 	if v.IsPicture {
 		return 0, 1, nil
-	}
-	if !o.Rate.Valid() {
-		return 0, 0, fault.Internal.New("read video "+path, "no frame rate")
 	}
 	first, last = o.Rate.Frame(o.Start), int64(math.MaxInt64)
 	if o.End > 0 {
@@ -98,11 +84,10 @@ func (o VideoOptions) part(info *Info, path string) (first, last int64, err erro
 // total returns the number of frames of the track on the grid of o.Rate, counted
 // from the start of the file, or 0 if its length is not known.
 func (o VideoOptions) total(v *VideoInfo) int64 {
-	if v.Duration <= 0 || !o.Rate.Valid() {
+	if v.Duration <= 0 {
 		return 0
 	}
-	offset := o.offset(v)
-	return max(1, o.Rate.Frame(time.Duration((v.Start.Seconds()-offset)*1e9)+v.Duration))
+	return max(1, o.Rate.Frame(time.Duration((v.Start.Seconds()-o.offset(v))*1e9)+v.Duration))
 }
 
 // offset returns the fraction of a frame by which the track begins after the
@@ -119,7 +104,7 @@ func (o VideoOptions) offset(v *VideoInfo) float64 {
 // openSpan starts reading frames first to last-1 of the track at o.Rate.
 func openSpan(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions, first, last int64) (*VideoSource, error) {
 	v := info.Video
-	s := &VideoSource{ctx: ctx, path: path, o: o, picture: v.IsPicture}
+	s := &VideoSource{o: o, picture: v.IsPicture}
 	if total := o.total(v); !v.IsPicture && total > 0 {
 		s.want = max(0, min(last, total)-first)
 		if first == 0 && last >= total && o.Rate == v.FrameRate && !v.VFR {
@@ -130,35 +115,25 @@ func openSpan(ctx context.Context, tools Tools, path string, info *Info, o Video
 	if err != nil {
 		return nil, err
 	}
-	if s.ffmpeg, s.out, err = startReader(ctx, tools, args); err != nil {
-		return nil, fault.Missing.Wrap("run ffmpeg", err)
-	}
-	return s, nil
+	s.reader, err = openReader(ctx, tools, "read video "+path, args)
+	return s, err
 }
 
-// seekable are the containers with an index, in which a seek lands on the key
+// seekable reports whether a container has an index, so that a seek lands on the key
 // frame before the wanted time.
 func seekable(container string) bool {
-	for name := range strings.SplitSeq(container, ",") {
-		switch name {
-		case "mov", "mp4", "matroska", "webm":
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(strings.Split(container, ","), func(name string) bool {
+		return slices.Contains([]string{"mov", "mp4", "matroska", "webm"}, name)
+	})
 }
 
 func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o VideoOptions, first, last int64) ([]string, error) {
 	v := info.Video
-	args := []string{"-hide_banner", "-nostdin", "-loglevel", "error"}
-	if o.Threads > 0 {
-		args = append(args, "-threads", strconv.Itoa(o.Threads))
-	}
-	var filters []string
+	var args, filters []string
 	if v.IsPicture {
-		// orientFilter turns the picture upright, see exif.go.
+		// orientFilters turn the picture upright, see exif.go.
 		args = append(args, "-noautorotate")
-		if f := orientFilter(v.Orientation); f != "" {
+		if f := orientFilters[v.Orientation]; f != "" {
 			filters = append(filters, f)
 		}
 	} else {
@@ -186,9 +161,8 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	}
 	toward, pixFmt := toFormat(v, o.Format)
 	filters = append(filters, toward...)
-	if v.HasAlpha && (v.Codec == "vp9" || v.Codec == "vp8") {
-		// ffmpeg's own decoders ignore the alpha.
-		name := map[string]string{"vp9": "libvpx-vp9", "vp8": "libvpx"}[v.Codec]
+	// ffmpeg's own decoders ignore the alpha.
+	if name := map[string]string{"vp9": "libvpx-vp9", "vp8": "libvpx"}[v.Codec]; v.HasAlpha && name != "" {
 		ok, err := tools.has(ctx, "-decoders", name)
 		if err != nil {
 			return nil, err
@@ -203,7 +177,7 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	if n := last - first; last != math.MaxInt64 {
 		args = append(args, "-frames:v", strconv.FormatInt(n, 10))
 	}
-	return append(args, "-f", "rawvideo", "-pix_fmt", pixFmt, "pipe:1"), nil
+	return append(args, "-f", "rawvideo", "-pix_fmt", pixFmt), nil
 }
 
 // inputArgs returns the arguments for the input. They only allow local files.
@@ -222,114 +196,42 @@ func (s *VideoSource) Read(f *frame.Frame) error {
 		return s.err
 	}
 	if f.Format != s.o.Format {
-		return fault.Internal.New("read video "+s.path, "the frame has another format than the source")
+		return fault.Internal.New(s.op, "the frame has another format than the source")
 	}
 	if s.still != nil {
-		if err := s.ctx.Err(); err != nil {
-			return fault.Cancelled.Wrap("read video "+s.path, err)
-		}
 		copy(f.Data, s.still.Data)
-		return nil
+		return fault.Cancelled.Wrap(s.op, s.ctx.Err())
 	}
-	n, err := io.ReadFull(s.out, f.Data)
-	if err == nil {
-		s.n++
-		if s.picture {
-			s.still = frame.New(f.Format)
-			copy(s.still.Data, f.Data)
-			s.end()
-		}
-		return nil
+	if _, err := io.ReadFull(s.reader, f.Data); err != nil {
+		s.err = s.ended(err)
+		return s.err
 	}
-	s.err = s.ended(n, err)
-	return s.err
-}
-
-// end releases ffmpeg.
-func (s *VideoSource) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	_ = s.out.Close()
-	kill(s.ffmpeg)
+	s.n++
+	if s.picture {
+		s.still = frame.New(f.Format)
+		copy(s.still.Data, f.Data)
+		return s.reader.Close()
+	}
+	return nil
 }
 
 // ended returns the reason why no frame follows.
-func (s *VideoSource) ended(got int, err error) error {
-	const op = "read video"
-	s.mu.Lock()
-	closed := s.closed
-	s.mu.Unlock()
-	if closed {
-		return fault.Cancelled.Wrap(op+" "+s.path, context.Canceled)
+func (s *VideoSource) ended(err error) error {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return fault.Internal.New(s.op, "ffmpeg stopped within a frame")
 	}
-	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		s.ffmpeg.Kill() // after a broken pipe ffmpeg could wait for us forever
-	}
-	exit := wait(s.ffmpeg)
-	_ = s.out.Close()
-	s.warnings = s.ffmpeg.Stderr()
-	if ctxErr := s.ctx.Err(); ctxErr != nil {
-		return fault.Cancelled.Wrap(op+" "+s.path, ctxErr)
-	}
-	if exit != nil {
-		hint := exitHint(exit)
-		if hint == "" {
-			hint = openHint
-		}
-		return exitKind(exit, fault.Input).Wrap(op+" "+s.path, exit, hint)
-	}
-	if got > 0 {
-		return fault.Internal.New(op+" "+s.path, "ffmpeg stopped within a frame")
-	}
-	if s.n == 0 {
+	if errors.Is(err, io.EOF) && s.n == 0 {
 		cause := "no frame can be decoded"
-		if w := summary(s.warnings); w != "" {
+		if w := summary(s.ffmpeg.Stderr()); w != "" {
 			cause += ": " + w
 		}
-		return fault.Input.New(op+" "+s.path, cause, "check that the file plays in a video player")
+		return fault.Input.New(s.op, cause, playHint)
 	}
-	return io.EOF
+	return err
 }
-
-// exitKind returns the kind of a child's failure. An exit code says that the file
-// is at fault; a signal does not.
-func exitKind(err error, own fault.Kind) fault.Kind {
-	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
-		return fault.Internal
-	}
-	return own
-}
-
-func exitHint(err error) string {
-	if x, ok := errors.AsType[*child.ExitError](err); ok && x.Signal != 0 {
-		return "if the machine ran out of memory, end other programs or make the video smaller"
-	}
-	return ""
-}
-
-// Frames returns the number of frames read so far.
-func (s *VideoSource) Frames() int64 { return s.n }
-
-// Expected returns the number of frames according to the file, or 0 if it does
-// not say.
-func (s *VideoSource) Expected() int64 { return s.want }
 
 // Short reports, once Read has returned io.EOF, whether more than 5 % of the
 // expected frames are missing because the file is truncated or damaged.
 func (s *VideoSource) Short() bool {
 	return errors.Is(s.err, io.EOF) && s.want > 1 && s.n*100 < s.want*95
-}
-
-// Warnings returns the last lines that ffmpeg printed about damage in the file.
-// They are known once Read has returned io.EOF.
-func (s *VideoSource) Warnings() []string { return s.warnings }
-
-// Close kills ffmpeg and waits for it. A blocked Read returns an error.
-func (s *VideoSource) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	kill(s.ffmpeg)
-	_ = s.out.Close()
-	return nil
 }

@@ -1,8 +1,8 @@
 package media
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,11 +42,11 @@ func FindTools(ctx context.Context) (Tools, error) {
 	if err != nil {
 		return Tools{}, fault.Missing.Wrap("run "+t.FFmpeg, err, installHint())
 	}
-	var ok bool
-	if t.Version, ok = parseVersion(string(out)); !ok {
+	m := versionLine.FindSubmatch(out)
+	if m == nil {
 		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "this program is not ffmpeg", installHint())
 	}
-	if major, minor, ok := versionNumber(t.Version); ok && (major < 4 || major == 4 && minor < 4) {
+	if t.Version = string(m[1]); t.olderThan(4, 4) {
 		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "version "+t.Version+" is too old, Lipstream needs 4.4 or newer", installHint())
 	}
 	return t, nil
@@ -54,17 +54,9 @@ func FindTools(ctx context.Context) (Tools, error) {
 
 func findTool(name, env string) (string, error) {
 	given := os.Getenv(env)
-	look := name
-	if given != "" {
-		look = given
-	}
-	path, err := exec.LookPath(look)
+	path, err := exec.LookPath(cmp.Or(given, name))
 	if err == nil {
-		// A relative path would break if the process changed its folder.
-		if abs, err := filepath.Abs(path); err == nil {
-			return abs, nil
-		}
-		return path, nil
+		return filepath.Abs(path) // a relative path would break if the process changed its folder
 	}
 	if given != "" {
 		return "", fault.Missing.New("find "+name+" "+given, "there is no such program",
@@ -95,34 +87,28 @@ func installHint() string {
 	return "install it: " + line
 }
 
-var versionLine = regexp.MustCompile(`(?m)^ffmpeg version (\S+)`)
+var (
+	versionLine    = regexp.MustCompile(`(?m)^ffmpeg version (\S+)`)
+	versionNumbers = regexp.MustCompile(`^n?(\d+)\.(\d+)`)
+)
 
-func parseVersion(out string) (string, bool) {
-	m := versionLine.FindStringSubmatch(out)
+// olderThan reports whether ffmpeg is older than a version. Its own may read
+// "5.1.9-0+deb12u1" or "n7.1"; a build from git, such as "N-109000-gabcdef", counts
+// as new.
+func (t Tools) olderThan(major, minor int) bool {
+	m := versionNumbers.FindStringSubmatch(t.Version)
 	if m == nil {
-		return "", false
+		return false
 	}
-	return m[1], true
-}
-
-var versionNumbers = regexp.MustCompile(`^n?(\d+)\.(\d+)`)
-
-// versionNumber reads "5.1.9-0+deb12u1" or "n7.1". A build from git, such as
-// "N-109000-gabcdef", has no number: ok is false, and the build counts as new.
-func versionNumber(v string) (major, minor int, ok bool) {
-	m := versionNumbers.FindStringSubmatch(v)
-	if m == nil {
-		return 0, 0, false
-	}
-	major, err1 := strconv.Atoi(m[1])
-	minor, err2 := strconv.Atoi(m[2])
-	return major, minor, err1 == nil && err2 == nil
+	a, _ := strconv.Atoi(m[1])
+	b, _ := strconv.Atoi(m[2])
+	return a < major || a == major && b < minor
 }
 
 // fpsMode returns the option for how input frames become output frames. It was
 // renamed in ffmpeg 5.1, and the old name was removed after ffmpeg 7.
 func (t Tools) fpsMode(mode string) []string {
-	if major, minor, ok := versionNumber(t.Version); ok && (major < 5 || major == 5 && minor < 1) {
+	if t.olderThan(5, 1) {
 		return []string{"-vsync", mode}
 	}
 	return []string{"-fps_mode", mode}
@@ -156,43 +142,5 @@ func (t Tools) has(ctx context.Context, kind, name string) (bool, error) {
 // an option or a ":" for a protocol.
 func fileURL(path string) string { return "file:" + path }
 
-// regular checks, before ffmpeg runs, that path is a file that can be read more
-// than once.
-func regular(op, path string) error {
-	st, err := os.Stat(path)
-	switch {
-	case path == "":
-		return fault.Input.New(op, "no file was named")
-	case os.IsNotExist(err):
-		return fault.Input.New(op+" "+path, "there is no such file", "check the path")
-	case err != nil:
-		return fault.Input.Wrap(op+" "+path, unpath(err))
-	case st.IsDir():
-		return fault.Input.New(op+" "+path, "it is a directory, not a media file")
-	case !st.Mode().IsRegular():
-		return fault.Input.New(op+" "+path, "it is not a regular file", "save it as a file first, because it is read more than once")
-	case st.Size() == 0:
-		return fault.Input.New(op+" "+path, "the file is empty")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fault.Input.Wrap(op+" "+path, unpath(err), "check its permissions")
-	}
-	return f.Close()
-}
-
-// unpath removes the path from an error, because the error around it names it.
-func unpath(err error) error {
-	if pe, ok := err.(*os.PathError); ok {
-		return pe.Err
-	}
-	if le, ok := err.(*os.LinkError); ok {
-		return le.Err
-	}
-	return err
-}
-
 // seconds formats a time for ffmpeg, which keeps microseconds.
 func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 6, 64) }
-
-func secondsOf[D ~int64](d D) string { return fmt.Sprintf("%d.%06d", d/1e9, d%1e9/1e3) }

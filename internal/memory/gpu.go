@@ -28,6 +28,16 @@ type GPU struct {
 	// Temperature of the chip in degrees Celsius and Power in watts are 0 if they
 	// cannot be read.
 	Temperature, Power float64
+	// Processes are those that compute on an NVIDIA GPU, the largest first. In a
+	// container the driver may report the numbers of the host, or no processes.
+	Processes []GPUProcess
+}
+
+// GPUProcess is a process that computes on a GPU.
+type GPUProcess struct {
+	PID  int
+	Name string // of its program; "" if it cannot be read
+	Used int64  // bytes of the GPU's memory
 }
 
 // ID returns the name of the GPU within the machine, such as "nvidia:0".

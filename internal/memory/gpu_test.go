@@ -112,6 +112,16 @@ int nvmlDeviceGetTemperature(void *d, int sensor, unsigned int *t) {
   *t = 71;
   return 0;
 }
+typedef struct { unsigned int pid; unsigned long long used; unsigned int gpu, compute; } process;
+int nvmlDeviceGetComputeRunningProcesses_v3(void *d, unsigned int *n, process *p) {
+  if (d != (void *)0x1000ul) return 3;
+  if (*n < 3) return 7;
+  *n = 3;
+  p[0] = (process){2147483646u, 1000, 0, 0};
+  p[1] = (process){2147483645u, ~0ull, 0, 0};
+  p[2] = (process){2147483644u, 2000, 0, 0};
+  return 0;
+}
 int nvmlDeviceGetUUID(void *d, char *s, unsigned int n) {
   if (d != (void *)0x1000ul) return 3;
   strncpy(s, "GPU-8d2c", n);
@@ -145,13 +155,14 @@ func buildStub(t *testing.T, flags ...string) string {
 func TestNVML(t *testing.T) {
 	want := []GPU{
 		{Vendor: "nvidia", Index: 0, Name: "NVIDIA GeForce RTX 5090", Driver: "570.86.10", Total: 34190917632, Used: 4190917632,
-			UUID: "GPU-8d2c", Utilisation: 0.83, Temperature: 71, Power: 412.5},
+			UUID: "GPU-8d2c", Utilisation: 0.83,
+			Processes: []GPUProcess{{PID: 2147483644, Used: 2000}, {PID: 2147483646, Used: 1000}}, Temperature: 71, Power: 412.5},
 		{Vendor: "nvidia", Index: 2, Name: "NVIDIA GPU 2", Driver: "570.86.10", Total: 34190917632, Used: 4190917632, Utilisation: -1},
 		{Vendor: "nvidia", Index: 3, Name: "NVIDIA GB10", Driver: "570.86.10", Shared: true, Utilisation: -1, Temperature: 71},
 	}
 	t.Run("all", func(t *testing.T) { checkNVML(t, want) })
 	for i := range want {
-		want[i].Utilisation, want[i].Temperature, want[i].Power, want[i].UUID = -1, 0, 0, ""
+		want[i].Utilisation, want[i].Temperature, want[i].Power, want[i].UUID, want[i].Processes = -1, 0, 0, "", nil
 	}
 	t.Run("without the functions that are nice to have", func(t *testing.T) { checkNVML(t, want, "-DBARE") })
 }

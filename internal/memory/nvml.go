@@ -4,10 +4,14 @@ package memory
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/ebitengine/purego"
+	"github.com/shirou/gopsutil/v4/process"
 )
 
 // nvmlReturn is nvmlReturn_t, an enum.
@@ -34,6 +38,18 @@ type nvmlMemory struct{ total, free, _ uint64 }
 //
 //	typedef struct { unsigned int gpu, memory; } nvmlUtilization_t;
 type nvmlUtilization struct{ gpu, _ uint32 }
+
+// nvmlProcess is nvmlProcessInfo_v2_t:
+//
+//	typedef struct { unsigned int pid; unsigned long long usedGpuMemory; unsigned int gpuInstanceId, computeInstanceId; } nvmlProcessInfo_t;
+type nvmlProcess struct {
+	pid  uint32
+	used uint64 // all ones if it is not known, as on Windows with a display
+	_, _ uint32
+}
+
+// nvmlMaxProcesses bounds how many processes of a GPU are read.
+const nvmlMaxProcesses = 128
 
 // nvmlTemperatureGPU is NVML_TEMPERATURE_GPU, the sensor on the chip.
 const nvmlTemperatureGPU int32 = 0
@@ -64,6 +80,8 @@ type nvml struct {
 	utilization func(device uintptr, u *nvmlUtilization) nvmlReturn
 	// nvmlReturn_t nvmlDeviceGetTemperature(nvmlDevice_t device, nvmlTemperatureSensors_t sensor, unsigned int *temp);
 	temperature func(device uintptr, sensor int32, degrees *uint32) nvmlReturn
+	// nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *infos);
+	processes func(device uintptr, count *uint32, infos *nvmlProcess) nvmlReturn
 	// nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length);
 	uuid func(device uintptr, uuid *byte, length uint32) nvmlReturn
 	// nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int *power);
@@ -106,6 +124,7 @@ func openNVML(name string) (*nvml, error) {
 		{"nvmlDeviceGetTemperature", &n.temperature, true},
 		{"nvmlDeviceGetPowerUsage", &n.power, true},
 		{"nvmlDeviceGetUUID", &n.uuid, true},
+		{"nvmlDeviceGetComputeRunningProcesses_v3", &n.processes, true},
 	} {
 		// RegisterFunc panics if the symbol does not exist.
 		address, err := lib.symbol(s.name)
@@ -177,6 +196,7 @@ func (n *nvml) list() ([]GPU, error) {
 
 // condition reads the UUID, utilisation, temperature and power, as far as the device reports them.
 func (n *nvml) condition(device uintptr, g *GPU) {
+	g.Processes = n.running(device)
 	id := make([]byte, nvmlNameLength)
 	if n.uuid != nil && n.uuid(device, &id[0], nvmlNameLength) == nvmlSuccess {
 		g.UUID = cString(id)
@@ -193,6 +213,30 @@ func (n *nvml) condition(device uintptr, g *GPU) {
 	if n.power != nil && n.power(device, &v) == nvmlSuccess {
 		g.Power = float64(v) / 1000
 	}
+}
+
+// running lists the processes that compute on a device, the largest first.
+func (n *nvml) running(device uintptr) []GPUProcess {
+	if n.processes == nil {
+		return nil
+	}
+	infos, count := make([]nvmlProcess, nvmlMaxProcesses), uint32(nvmlMaxProcesses)
+	if n.processes(device, &count, &infos[0]) != nvmlSuccess || count > nvmlMaxProcesses {
+		return nil
+	}
+	var list []GPUProcess
+	for _, p := range infos[:count] {
+		if p.used == math.MaxUint64 {
+			continue
+		}
+		g := GPUProcess{PID: int(p.pid), Used: int64(p.used)}
+		if running, err := process.NewProcess(int32(p.pid)); err == nil {
+			g.Name, _ = running.Name() // of another user it cannot be read
+		}
+		list = append(list, g)
+	}
+	slices.SortStableFunc(list, func(a, b GPUProcess) int { return cmp.Compare(b.Used, a.Used) })
+	return list
 }
 
 func (n *nvml) close() error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,7 +36,7 @@ func (q *Queue) send(ctx context.Context, j Job, task int) (uint64, error) {
 
 // announceWork wakes all workers.
 func (q *Queue) announceWork() {
-	_ = q.nc.Publish(bellSubject, nil) // workers that miss it look once a second
+	_ = q.nc.Publish(wakeSubject, nil) // workers that miss it look for work once a second
 }
 
 // Submit puts a job into the queue. It uses the job's ID (see NewID), Priority,
@@ -70,14 +71,14 @@ func (q *Queue) Submit(ctx context.Context, j Job) (Job, error) {
 func (q *Queue) Cancel(ctx context.Context, id string) (Job, error) {
 	j, err := q.change(ctx, id, func(j *Job) error {
 		if j.State.Ended() || j.Cancelling {
-			return errKeep
+			return errUnchanged
 		}
 		if j.Cancelling = true; !j.running() {
 			j.close(Cancelled)
 		}
 		return nil
 	})
-	if err == nil && j.State.Ended() {
+	if err == nil {
 		err = q.end(ctx, j)
 	}
 	return j, err
@@ -89,11 +90,11 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 	if err != nil {
 		return j, err
 	}
-	again := func() bool { return j.State == Failed || j.State == Cancelled }
+	restartable := func() bool { return j.State == Failed || j.State == Cancelled }
 	refuse := func() error {
 		return fault.Usage.New("retry job "+id, "it is "+string(j.State), "retry only failed and cancelled jobs")
 	}
-	if !again() {
+	if !restartable() {
 		return j, refuse()
 	}
 	j.Generation++
@@ -112,7 +113,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 		return j, q.failure(err)
 	}
 	j, err = q.change(ctx, id, func(now *Job) error {
-		if j = *now; !again() || now.Generation != generation-1 || len(now.Tasks) != len(sequences) {
+		if j = *now; !restartable() || now.Generation != generation-1 || len(now.Tasks) != len(sequences) {
 			return refuse()
 		}
 		now.State, now.Problem, now.Ended, now.Generation = Queued, nil, time.Time{}, generation
@@ -129,12 +130,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 
 // partsDone reports whether the join can start.
 func (j *Job) partsDone() bool {
-	for _, t := range j.Tasks {
-		if t.Kind == KindPart && t.State != Done {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(j.Tasks, func(t Task) bool { return t.Kind == KindPart && t.State != Done })
 }
 
 // Remove deletes a job that has ended, and its log. The caller removes its

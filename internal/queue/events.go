@@ -3,7 +3,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,7 +42,7 @@ func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Even
 	}
 	return q.consume(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects: []string{subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
-	}, func(_ string, e Event) (bool, error) { return e.Last, f(e) })
+	}, func(_ string, e Event) (last bool, err error) { return e.Last, f(e) })
 }
 
 // LastEvent returns the sequence number of the latest event of a job, 0 if it has none.
@@ -67,8 +66,8 @@ func (q *Queue) Follow(ctx context.Context, f func(id string, e Event)) error {
 	})
 }
 
-// consume calls f with events until f returns true or an error, or ctx ends.
-func (q *Queue) consume(ctx context.Context, o jetstream.OrderedConsumerConfig, f func(id string, e Event) (bool, error)) error {
+// consume calls f with events until f returns last or an error, or ctx ends.
+func (q *Queue) consume(ctx context.Context, o jetstream.OrderedConsumerConfig, f func(id string, e Event) (last bool, err error)) error {
 	c, err := q.js.OrderedConsumer(ctx, eventStream, o)
 	if err != nil {
 		return q.failure(err)
@@ -95,14 +94,17 @@ func (q *Queue) consume(ctx context.Context, o jetstream.OrderedConsumerConfig, 
 			return q.failure(err)
 		}
 		e := Event{Sequence: meta.Sequence.Stream, Data: m.Data(), Last: m.Headers().Get(lastHeader) != ""}
-		if end, err := f(strings.TrimPrefix(m.Subject(), eventSubject), e); end || err != nil {
+		if last, err := f(strings.TrimPrefix(m.Subject(), eventSubject), e); last || err != nil {
 			return err
 		}
 	}
 }
 
-// end writes the last event of an ended job, unless the log has it already.
+// end writes the last event of a job if it has ended, unless the log has it already.
 func (q *Queue) end(ctx context.Context, j Job) error {
+	if !j.State.Ended() {
+		return nil
+	}
 	subject := eventSubject + j.ID
 	last, err := q.events.GetLastMsgForSubject(ctx, subject)
 	if err == nil && last.Header.Get(lastHeader) != "" {
@@ -143,16 +145,17 @@ var ErrNoFrame = errors.New("no frame of it has been made yet")
 
 // Frame returns the latest frame of a job.
 func (q *Queue) Frame(ctx context.Context, id string) (Frame, error) {
-	none := &fault.Error{Kind: fault.Input, Op: "show job " + id, Err: ErrNoFrame}
+	none := fault.Input.Wrap("show job "+id, ErrNoFrame)
 	if !validID(id) {
 		return Frame{}, none
 	}
 	e, err := q.frames.Get(ctx, id)
-	if errors.Is(err, jetstream.ErrKeyNotFound) || err == nil && len(e.Value()) < 8 {
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return Frame{}, none
 	}
-	if err != nil {
-		return Frame{}, q.failure(err)
+	var f Frame
+	if err == nil {
+		err = json.Unmarshal(e.Value(), &f)
 	}
-	return Frame{Index: int64(binary.BigEndian.Uint64(e.Value())), JPEG: e.Value()[8:]}, nil
+	return f, q.failure(err)
 }

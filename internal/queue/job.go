@@ -2,6 +2,8 @@ package queue
 
 import (
 	"time"
+
+	"github.com/lipstream/lipstream"
 )
 
 // State is the state of a job.
@@ -40,6 +42,30 @@ type Media struct {
 	Path   string `json:"path,omitempty"`   // a file that the workers can read
 	Size   int64  `json:"size"`             // bytes
 }
+
+// Source names an input of a job in a request: an upload's id, or a path under
+// a folder that the server allows.
+type Source struct {
+	Upload string `json:"upload,omitempty"`
+	Path   string `json:"path,omitempty"`
+}
+
+// Spec is what to make: the body of a request for a job. The settings stand beside
+// the other fields in its JSON; those that were not given have their defaults.
+type Spec struct {
+	Video    Source   `json:"video"`
+	Audio    Source   `json:"audio"`
+	Name     string   `json:"name,omitempty"` // of the file of the result; its extension chooses the container
+	Priority Priority `json:"priority,omitempty"`
+	// Split is the length of the parts into which a long video is split, in
+	// seconds; 0 leaves it to the worker, -1 does not split.
+	Split float64 `json:"split,omitempty"`
+
+	lipstream.Settings
+}
+
+// Job returns the job to do. Its inputs and output are up to the caller.
+func (s Spec) Job() lipstream.Job { return lipstream.Job{Settings: s.Settings} }
 
 // Job is a job as the queue stores it and the API shows it.
 type Job struct {
@@ -89,7 +115,7 @@ type Task struct {
 	Frames   int64  `json:"frames,omitempty"`  // frames of its output
 	NoFace   int64  `json:"no_face,omitempty"` // frames without a usable face
 
-	Sequence uint64 `json:"sequence"` // of its message in the work stream; 0: not sent yet
+	Sequence uint64 `json:"sequence,omitempty"` // of its message in the work stream; 0: not sent yet
 	Lease    string `json:"lease,omitempty"`
 }
 
@@ -105,9 +131,9 @@ type Part struct {
 
 // Result is the video that a job made.
 type Result struct {
-	Object   string  `json:"object"` // its name in the store
-	Name     string  `json:"name"`   // what to call the file
-	Size     int64   `json:"size"`   // bytes
+	Object   string  `json:"object,omitempty"` // its name in the store
+	Name     string  `json:"name"`             // what to call the file
+	Size     int64   `json:"size"`             // bytes
 	SHA256   string  `json:"sha256"`
 	Engine   string  `json:"engine"` // as the video's metadata names it
 	Frames   int64   `json:"frames"`

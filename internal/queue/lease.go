@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,7 +55,7 @@ func (l *Lease) keep() {
 		defer func() { _ = changes.Stop() }()
 	}
 	last := time.Now() // when the server last got a heartbeat
-	look := func(j Job) {
+	check := func(j Job) {
 		switch {
 		case !l.holds(&j):
 			l.cancel(ErrLost)
@@ -73,7 +72,7 @@ func (l *Lease) keep() {
 			stop()
 			switch {
 			case err == nil:
-				if look(j); l.ctx.Err() == nil && l.m.InProgress() == nil {
+				if check(j); l.ctx.Err() == nil && l.m.InProgress() == nil {
 					last = time.Now()
 				}
 			case errors.Is(err, ErrNoJob), time.Since(last) > l.q.o.Lease:
@@ -84,11 +83,17 @@ func (l *Lease) keep() {
 				updates = nil
 			} else if e != nil && e.Operation() == jetstream.KeyValuePut {
 				if j, err := decode(e); err == nil {
-					look(j)
+					check(j)
 				}
 			}
 		}
 	}
+}
+
+// stop ends the heartbeats.
+func (l *Lease) stop() {
+	l.cancel(nil)
+	<-l.done
 }
 
 // holds reports whether the record names this lease.
@@ -106,28 +111,26 @@ func (l *Lease) ID() string { return l.id }
 // cause is ErrCancelled or ErrLost.
 func (l *Lease) Context() context.Context { return l.ctx }
 
-// Event adds a lipstream.Event in JSON to the job's log. It ignores the events
-// that end a job: the queue writes them.
-func (l *Lease) Event(ctx context.Context, data []byte) error {
-	var e map[string]any
-	if err := json.Unmarshal(data, &e); err != nil {
-		return fault.Internal.Wrap("write the log of job "+l.Job.ID, err)
-	}
-	if e["type"] == lipstream.EventDone || e["type"] == lipstream.EventError {
+// Event adds an event to the job's log. It ignores the events that end a job: the
+// queue writes them.
+func (l *Lease) Event(ctx context.Context, e lipstream.Event) error {
+	if e.Type == lipstream.EventDone || e.Type == lipstream.EventError {
 		return nil
 	}
-	e["task"] = l.Index
-	delete(e, "output") // a path on the worker's machine
+	e.Output = "" // a path on the worker's machine
 	b, err := json.Marshal(e)
 	if err == nil {
-		_, err = l.q.js.Publish(ctx, eventSubject+l.Job.ID, b)
+		_, err = l.q.js.Publish(ctx, eventSubject+l.Job.ID, fmt.Appendf(nil, `{"task":%d,%s`, l.Index, b[1:]))
 	}
 	return l.q.failure(err)
 }
 
 // Frame stores a frame of the running job. Only the latest is kept.
 func (l *Lease) Frame(ctx context.Context, f Frame) error {
-	_, err := l.q.frames.Put(ctx, l.Job.ID, append(binary.BigEndian.AppendUint64(nil, uint64(f.Index)), f.JPEG...))
+	b, err := json.Marshal(f)
+	if err == nil {
+		_, err = l.q.frames.Put(ctx, l.Job.ID, b)
+	}
 	return l.q.failure(err)
 }
 
@@ -155,9 +158,8 @@ func (l *Lease) change(ctx context.Context, f func(*Job, *Task)) (Job, error) {
 func (l *Lease) finish(ctx context.Context, j Job, err error) error {
 	ctx, stop := detached(ctx)
 	defer stop()
-	l.cancel(nil)
-	<-l.done
-	if err == nil && j.State.Ended() {
+	l.stop()
+	if err == nil {
 		err = l.q.end(ctx, j)
 	}
 	if err == nil {
@@ -225,27 +227,18 @@ func (l *Lease) Fail(ctx context.Context, p Problem, again bool) error {
 		j.Problem = &p
 		j.close(Failed)
 	})
+	if err == nil && pause == 0 && j.Problem.Dead {
+		err = l.q.deadLetter(ctx, j)
+	}
 	if err != nil || pause == 0 {
-		if err == nil && j.Problem.Dead {
-			err = l.q.bury(ctx, j)
-		}
 		return l.finish(ctx, j, err)
 	}
-	l.warn(ctx, fmt.Sprintf("attempt %d failed, the next begins in %v: %s", l.Task().Attempts, pause, p.Message), p.Hint)
-	l.cancel(nil)
-	<-l.done
-	return l.q.failure(l.m.NakWithDelay(pause))
-}
-
-// warn adds a warning to the job's log.
-func (l *Lease) warn(ctx context.Context, message, hint string) {
-	b, err := json.Marshal(lipstream.Event{Type: lipstream.EventWarning, Time: time.Now(), Message: message, Hint: hint})
-	if err == nil {
-		err = l.Event(ctx, b)
-	}
-	if err != nil {
+	message := fmt.Sprintf("attempt %d failed, the next begins in %v: %s", l.Task().Attempts, pause, p.Message)
+	if err := l.Event(ctx, lipstream.Event{Type: lipstream.EventWarning, Time: time.Now(), Message: message, Hint: p.Hint}); err != nil {
 		l.q.log.Warn("queue", "error", err)
 	}
+	l.stop()
+	return l.q.failure(l.m.NakWithDelay(pause))
 }
 
 // Release returns the task to the queue as if it had not been taken.
@@ -256,8 +249,7 @@ func (l *Lease) Release(ctx context.Context) error {
 			j.State = Queued
 		}
 	})
-	l.cancel(nil)
-	<-l.done
+	l.stop()
 	if err == nil {
 		err = l.q.failure(l.m.Nak())
 		l.q.announceWork()

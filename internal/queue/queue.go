@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"strconv"
 	"sync"
 	"time"
 
@@ -61,7 +63,7 @@ const (
 	workSubject  = "lipstream.work."
 	eventSubject = "lipstream.events."
 	deadSubject  = "lipstream.dead."
-	bellSubject  = "lipstream.bell" // wakes waiting workers
+	wakeSubject  = "lipstream.wake" // wakes waiting workers
 )
 
 const (
@@ -98,11 +100,11 @@ type Queue struct {
 	lines                        map[string]jetstream.Consumer // by engine.priority
 
 	beat  time.Duration // between two heartbeats of a lease
-	look  time.Duration // see lookEvery
+	poll  time.Duration // see pollEvery
 	pause time.Duration // before the second attempt of a task; it doubles with every further one
 
-	mu   sync.Mutex
-	bell chan struct{} // closed and replaced when there may be work
+	mu     sync.Mutex
+	wakeup chan struct{} // closed and replaced when there may be work
 }
 
 // Open starts or joins a queue. Its errors are of kind Missing (no server
@@ -113,10 +115,7 @@ func Open(ctx context.Context, o Options) (*Queue, error) {
 	if o.Lease < minLease || o.Attempts < 1 {
 		return nil, fault.Usage.New(op, fmt.Sprintf("a lease of %v with %d attempts is too small", o.Lease, o.Attempts), "use a lease of at least 1s and at least 1 attempt")
 	}
-	q := &Queue{o: o, log: o.Log, look: lookEvery, pause: time.Second, bell: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
-	if q.log == nil {
-		q.log = slog.New(slog.DiscardHandler)
-	}
+	q := &Queue{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), poll: pollEvery, pause: time.Second, wakeup: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
 	if err := q.open(ctx); err != nil {
 		_ = q.Close()
 		return nil, err
@@ -140,7 +139,7 @@ func (q *Queue) open(ctx context.Context) (err error) {
 	if err := q.setUp(ctx); err != nil {
 		return q.failure(err)
 	}
-	if _, err := q.nc.Subscribe(bellSubject, func(*nats.Msg) { q.ring() }); err != nil {
+	if _, err := q.nc.Subscribe(wakeSubject, func(*nats.Msg) { q.wake() }); err != nil {
 		return q.failure(err)
 	}
 	if q.o.Lead {
@@ -159,7 +158,7 @@ func (q *Queue) connect() (err error) {
 				q.log.Warn("queue: the connection is lost, trying again", "error", err)
 			}
 		}),
-		nats.ReconnectHandler(func(*nats.Conn) { q.log.Info("queue: connected again"); q.ring() }),
+		nats.ReconnectHandler(func(*nats.Conn) { q.log.Info("queue: connected again"); q.wake() }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { q.log.Warn("queue", "error", err) }),
 	}
 	if q.o.Token != "" {
@@ -185,6 +184,42 @@ func (q *Queue) connect() (err error) {
 	return nil
 }
 
+// embed starts NATS with JetStream in this process.
+func embed(o Options) (*server.Server, error) {
+	c := &server.Options{
+		ServerName: "lipstream", JetStream: true, StoreDir: o.Dir, NoSigs: true, NoLog: true, NoSystemAccount: true,
+		DontListen: o.Listen == "", SyncInterval: 10 * time.Second, Authorization: o.Token, DisableJetStreamBanner: true,
+	}
+	if o.Listen != "" {
+		host, port, err := net.SplitHostPort(o.Listen)
+		if err == nil {
+			c.Port, err = strconv.Atoi(port)
+		}
+		if err != nil {
+			return nil, fault.Usage.Wrap("listen for workers on "+o.Listen, err, "write host:port, such as 0.0.0.0:4222")
+		}
+		if c.Host = host; c.Port == 0 {
+			c.Port = server.RANDOM_PORT
+		}
+	}
+	s, err := server.NewServer(c)
+	if err != nil {
+		return nil, fault.Internal.Wrap("start the queue in "+o.Dir, err)
+	}
+	// Start does not report why it could not listen.
+	go s.Start()
+	if !s.ReadyForConnections(2 * connecting) {
+		s.Shutdown()
+		s.WaitForShutdown()
+		hint := "check the free space on the disk"
+		if o.Listen != "" {
+			hint = "check whether another program uses " + o.Listen
+		}
+		return nil, fault.Output.New("start the queue in "+o.Dir, "it does not start", hint)
+	}
+	return s, nil
+}
+
 // Close closes the connection and stops the embedded server.
 func (q *Queue) Close() error {
 	if q.nc != nil {
@@ -206,29 +241,23 @@ func (q *Queue) agree(ctx context.Context) (err error) {
 		return q.failure(err)
 	}
 	if q.o.Lead {
-		for key, value := range map[string]string{"version": q.o.Version, "lease": q.o.Lease.String(), "attempts": fmt.Sprint(q.o.Attempts)} {
-			if _, err := q.about.PutString(ctx, key, value); err != nil {
-				return q.failure(err)
-			}
-		}
-		return nil
+		return errors.Join(q.Share(ctx, "version", q.o.Version), q.Share(ctx, "lease", q.o.Lease.String()), q.Share(ctx, "attempts", strconv.Itoa(q.o.Attempts)))
 	}
 	if err := q.sameVersion(ctx); err != nil {
 		return err
 	}
-	for key, set := range map[string]func(string) error{
-		"lease":    func(s string) (err error) { q.o.Lease, err = time.ParseDuration(s); return err },
-		"attempts": func(s string) error { _, err := fmt.Sscan(s, &q.o.Attempts); return err },
-	} {
-		e, err := q.about.Get(ctx, key)
-		if err == nil {
-			err = set(string(e.Value()))
-		}
-		if err != nil {
-			return q.failure(err)
-		}
+	lease, err := q.Shared(ctx, "lease")
+	if err == nil {
+		q.o.Lease, err = time.ParseDuration(lease)
 	}
-	return nil
+	attempts := ""
+	if err == nil {
+		attempts, err = q.Shared(ctx, "attempts")
+	}
+	if err == nil {
+		q.o.Attempts, err = strconv.Atoi(attempts)
+	}
+	return q.failure(err)
 }
 
 // ErrVersion is the cause when the lead has another version.
@@ -236,18 +265,15 @@ var ErrVersion = errors.New("the server is another version of Lipstream")
 
 // sameVersion returns an error of kind Missing when the lead has another version.
 func (q *Queue) sameVersion(ctx context.Context) error {
-	e, err := q.about.Get(ctx, "version")
+	v, err := q.Shared(ctx, "version")
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return fault.Missing.New(op, "no lipstream server has used these NATS servers yet", "start lipstream serve first")
 	}
-	if err != nil {
-		return q.failure(err)
-	}
-	if v := string(e.Value()); v != q.o.Version {
-		return fault.Missing.Wrap("work for the server", fmt.Errorf("%w: %s, and this is %s", ErrVersion, v, q.o.Version),
+	if err == nil && v != q.o.Version {
+		err = fault.Missing.Wrap("work for the server", fmt.Errorf("%w: %s, and this is %s", ErrVersion, v, q.o.Version),
 			"install the same version on both")
 	}
-	return nil
+	return err
 }
 
 // Shared returns a setting of the server that workers need, such as where the
@@ -275,25 +301,25 @@ func (q *Queue) bucket(ctx context.Context, c jetstream.KeyValueConfig) (jetstre
 
 // setUp creates the streams, buckets and consumers.
 func (q *Queue) setUp(ctx context.Context) (err error) {
-	for _, b := range []struct {
-		to     *jetstream.KeyValue
-		config jetstream.KeyValueConfig
-	}{
-		{&q.jobs, jetstream.KeyValueConfig{Bucket: jobBucket}},
-		{&q.workers, jetstream.KeyValueConfig{Bucket: workerBucket, TTL: workersFor, Storage: jetstream.MemoryStorage}},
-		{&q.frames, jetstream.KeyValueConfig{Bucket: frameBucket, TTL: framesFor, Storage: jetstream.MemoryStorage}},
-	} {
-		if *b.to, err = q.bucket(ctx, b.config); err != nil {
-			return err
+	bucket := func(c jetstream.KeyValueConfig) (kv jetstream.KeyValue) {
+		if err == nil {
+			kv, err = q.bucket(ctx, c)
 		}
+		return kv
 	}
-	if q.work, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: workStream, Subjects: []string{workSubject + ">"}, Retention: jetstream.WorkQueuePolicy}); err != nil {
-		return err
+	stream := func(c jetstream.StreamConfig) (s jetstream.Stream) {
+		if err == nil {
+			s, err = q.js.CreateOrUpdateStream(ctx, c)
+		}
+		return s
 	}
-	if q.events, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: eventStream, Subjects: []string{eventSubject + ">"}, MaxMsgsPerSubject: maxEvents, AllowDirect: true}); err != nil {
-		return err
-	}
-	if _, err = q.js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: deadStream, Subjects: []string{deadSubject + ">"}, MaxAge: deadFor}); err != nil {
+	q.jobs = bucket(jetstream.KeyValueConfig{Bucket: jobBucket})
+	q.workers = bucket(jetstream.KeyValueConfig{Bucket: workerBucket, TTL: workersFor, Storage: jetstream.MemoryStorage})
+	q.frames = bucket(jetstream.KeyValueConfig{Bucket: frameBucket, TTL: framesFor, Storage: jetstream.MemoryStorage})
+	q.work = stream(jetstream.StreamConfig{Name: workStream, Subjects: []string{workSubject + ">"}, Retention: jetstream.WorkQueuePolicy})
+	q.events = stream(jetstream.StreamConfig{Name: eventStream, Subjects: []string{eventSubject + ">"}, MaxMsgsPerSubject: maxEvents, AllowDirect: true})
+	stream(jetstream.StreamConfig{Name: deadStream, Subjects: []string{deadSubject + ">"}, MaxAge: deadFor})
+	if err != nil {
 		return err
 	}
 	for _, engine := range engines {
@@ -317,7 +343,7 @@ func (q *Queue) setUp(ctx context.Context) (err error) {
 func (q *Queue) repair(ctx context.Context) error {
 	jobs, err := q.Jobs(ctx)
 	for _, j := range jobs {
-		if err == nil && j.State.Ended() {
+		if err == nil {
 			err = q.end(ctx, j)
 		}
 	}
@@ -344,18 +370,18 @@ func (q *Queue) Health(ctx context.Context) error {
 	return q.failure(err)
 }
 
-// ring wakes everybody who waits for work.
-func (q *Queue) ring() {
+// wake wakes everybody who waits for work.
+func (q *Queue) wake() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	close(q.bell)
-	q.bell = make(chan struct{})
+	close(q.wakeup)
+	q.wakeup = make(chan struct{})
 }
 
-func (q *Queue) rung() <-chan struct{} {
+func (q *Queue) woken() <-chan struct{} {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.bell
+	return q.wakeup
 }
 
 // failure turns an error of NATS into a fault.

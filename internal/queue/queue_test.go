@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -23,9 +24,9 @@ func TestJobFromBeginningToEnd(t *testing.T) {
 		t.Fatalf("%+v", l.Job)
 	}
 	state(t, q, j.ID, Running)
-	check(t, l.Event(t.Context(), []byte(`{"type":"start","output":"/secret/path"}`)))
-	check(t, l.Event(t.Context(), []byte(`{"type":"progress","frame":7}`)))
-	check(t, l.Event(t.Context(), []byte(`{"type":"done"}`))) // the queue's to say
+	check(t, l.Event(t.Context(), lipstream.Event{Type: lipstream.EventStart, Output: "/secret/path"}))
+	check(t, l.Event(t.Context(), lipstream.Event{Type: lipstream.EventProgress, Frame: 7}))
+	check(t, l.Event(t.Context(), lipstream.Event{Type: lipstream.EventDone})) // the queue's to say
 	check(t, l.Frame(t.Context(), Frame{Index: 7, JPEG: []byte("jpeg")}))
 	if f, err := q.Frame(t.Context(), j.ID); err != nil || f.Index != 7 || string(f.JPEG) != "jpeg" {
 		t.Errorf("%+v, %v", f, err)
@@ -88,8 +89,8 @@ func TestPriorities(t *testing.T) {
 	}
 }
 
-// abandon makes a lease that of a worker that was killed: nobody keeps it alive,
-// and nobody gives it back.
+// abandon leaves a lease as a killed worker does: nobody keeps it alive or gives it
+// back.
 func abandon(l *Lease) {
 	l.cancel(errors.New("killed"))
 	<-l.done
@@ -117,7 +118,7 @@ func TestLeaseExpires(t *testing.T) {
 	}
 }
 
-// TestLeaseIsKept: a worker with a task tells the server that it is alive.
+// TestLeaseIsKept checks that a worker with a task reports that it is alive.
 func TestLeaseIsKept(t *testing.T) {
 	t.Parallel()
 	q := open(t, Options{})
@@ -145,7 +146,7 @@ func TestWorkerLost(t *testing.T) {
 	if second.Job.ID != j.ID || second.Task().Attempts != 2 {
 		t.Fatalf("%+v", second.Job)
 	}
-	// The first was not dead, after all: what it did does not count.
+	// The first worker was not dead after all, but its result does not count.
 	if err := first.Done(t.Context(), Result{Object: "zombie"}); !errors.Is(err, ErrLost) {
 		t.Errorf("zombie: %v", err)
 	}
@@ -164,7 +165,7 @@ func TestWorkerLost(t *testing.T) {
 	if types, _ := log(t, q, j.ID, 0); types[len(types)-1] != "error" {
 		t.Errorf("%v", types)
 	}
-	// The operator mends the workers and retries.
+	// The operator repairs the workers and retries.
 	if j, err = q.Retry(t.Context(), j.ID); err != nil || j.State != Queued || j.Tasks[0].Attempts != 0 {
 		t.Fatalf("%+v, %v", j, err)
 	}
@@ -236,7 +237,7 @@ func TestCancel(t *testing.T) {
 	}
 	check(t, l.Cancelled(t.Context()))
 	state(t, q, atWork.ID, Cancelled)
-	// Of a worker that was killed, too.
+	// The same for a worker that was killed.
 	orphan := submit(t, q, "")
 	killed := mustTake(t, q, "w")
 	abandon(killed)
@@ -284,7 +285,7 @@ func TestSplitAndJoin(t *testing.T) {
 	nothing(t, q, 0)
 }
 
-// TestRetryKeepsParts: what is done is not done again.
+// TestRetryKeepsParts checks that finished parts are not done again.
 func TestRetryKeepsParts(t *testing.T) {
 	t.Parallel()
 	q := open(t, Options{})
@@ -323,7 +324,7 @@ func TestRestart(t *testing.T) {
 	if l.Job.ID != urgent.ID {
 		t.Fatalf("took the job of low priority: %+v", l.Job)
 	}
-	check(t, l.Event(t.Context(), []byte(`{"type":"start"}`)))
+	check(t, l.Event(t.Context(), lipstream.Event{Type: lipstream.EventStart}))
 	check(t, q.Close())
 	q = open(t, Options{Dir: dir, Lease: minLease})
 	state(t, q, waiting.ID, Queued)
@@ -378,7 +379,7 @@ func TestRemote(t *testing.T) {
 	}
 }
 
-// TestManyWorkers: every job is done once, whoever takes it.
+// TestManyWorkers checks that every job is done once.
 func TestManyWorkers(t *testing.T) {
 	t.Parallel()
 	q := open(t, Options{Attempts: 50})

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base32"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -18,22 +20,21 @@ import (
 // ErrNoJob is the cause when a job does not exist.
 var ErrNoJob = errors.New("the job does not exist")
 
-var idEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+const idDigits = "0123456789abcdefghjkmnpqrstvwxyz"
+
+var idEncoding = base32.NewEncoding(idDigits).WithPadding(base32.NoPadding)
 
 // NewID returns a new job ID: 18 letters and digits that sort by time.
 func NewID() string {
-	b := make([]byte, 11)
-	ms := time.Now().UnixMilli()
-	for i := range 6 {
-		b[i] = byte(ms >> (8 * (5 - i)))
-	}
+	b := binary.BigEndian.AppendUint64(nil, uint64(time.Now().UnixMilli()))[2:]
+	b = append(b, make([]byte, 5)...)
 	_, _ = rand.Read(b[6:])
 	return idEncoding.EncodeToString(b)
 }
 
 // validID reports whether id has the form of NewID and so is safe in a subject.
 func validID(id string) bool {
-	return len(id) == 18 && strings.Trim(id, "0123456789abcdefghjkmnpqrstvwxyz") == ""
+	return len(id) == 18 && strings.Trim(id, idDigits) == ""
 }
 
 func noJob(id string) error {
@@ -57,43 +58,60 @@ func (q *Queue) Job(ctx context.Context, id string) (Job, error) {
 
 func decode(e jetstream.KeyValueEntry) (Job, error) {
 	var j Job
-	if err := json.Unmarshal(e.Value(), &j); err != nil {
-		return j, fault.Internal.Wrap("read the record of job "+e.Key(), err)
-	}
+	err := json.Unmarshal(e.Value(), &j)
 	j.Revision = e.Revision()
-	return j, nil
+	return j, fault.Internal.Wrap("read the record of job "+e.Key(), err)
 }
 
 // Jobs returns all jobs, the newest first.
 func (q *Queue) Jobs(ctx context.Context) ([]Job, error) {
-	w, err := q.jobs.WatchAll(ctx, jetstream.IgnoreDeletes())
-	if err != nil {
-		return nil, q.failure(err)
-	}
-	defer func() { _ = w.Stop() }()
-	var all []Job
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, q.failure(ctx.Err())
-		case e, ok := <-w.Updates():
-			if !ok || e == nil { // the end of the existing records
-				slices.SortFunc(all, func(a, b Job) int { return strings.Compare(b.ID, a.ID) })
-				return all, nil
-			}
-			j, err := decode(e)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, j)
+	all, err := entries(ctx, q, q.jobs, decode)
+	slices.Reverse(all)
+	return all, err
+}
+
+// entries returns the decoded entries of a bucket, ordered by key.
+func entries[T any](ctx context.Context, q *Queue, bucket jetstream.KeyValue, decode func(jetstream.KeyValueEntry) (T, error)) ([]T, error) {
+	found := map[string]T{}
+	err := q.watch(ctx, bucket, func(e jetstream.KeyValueEntry) (more bool, err error) {
+		if e != nil && e.Operation() == jetstream.KeyValuePut {
+			found[e.Key()], err = decode(e)
 		}
+		return e != nil, err
+	})
+	if err == nil {
+		err = q.failure(ctx.Err())
 	}
+	all := []T{}
+	for _, key := range slices.Sorted(maps.Keys(found)) {
+		all = append(all, found[key])
+	}
+	return all, err
 }
 
 // Watch calls f with every job and then with every change, until ctx ends. When a
 // job was removed, j is nil.
 func (q *Queue) Watch(ctx context.Context, f func(id string, j *Job)) error {
-	w, err := q.jobs.WatchAll(ctx)
+	return q.watch(ctx, q.jobs, func(e jetstream.KeyValueEntry) (bool, error) {
+		switch {
+		case e == nil:
+		case e.Operation() != jetstream.KeyValuePut:
+			f(e.Key(), nil)
+		default:
+			if j, err := decode(e); err == nil {
+				f(j.ID, &j)
+			} else {
+				q.log.Error("queue", "error", err)
+			}
+		}
+		return true, nil
+	})
+}
+
+// watch calls f with every entry of a bucket, with nil after the last of them, and
+// then with every change. It ends when f returns false or an error, or when ctx ends.
+func (q *Queue) watch(ctx context.Context, bucket jetstream.KeyValue, f func(jetstream.KeyValueEntry) (more bool, err error)) error {
+	w, err := bucket.WatchAll(ctx)
 	if err != nil {
 		return q.failure(err)
 	}
@@ -103,25 +121,18 @@ func (q *Queue) Watch(ctx context.Context, f func(id string, j *Job)) error {
 		case <-ctx.Done():
 			return nil
 		case e, ok := <-w.Updates():
-			switch {
-			case !ok:
+			if !ok {
 				return nil
-			case e == nil:
-			case e.Operation() != jetstream.KeyValuePut:
-				f(e.Key(), nil)
-			default:
-				if j, err := decode(e); err == nil {
-					f(j.ID, &j)
-				} else {
-					q.log.Error("queue", "error", err)
-				}
+			}
+			if more, err := f(e); err != nil || !more {
+				return q.failure(err)
 			}
 		}
 	}
 }
 
-// errKeep is returned by the callback of change to leave the record unchanged.
-var errKeep = errors.New("nothing to change")
+// errUnchanged is returned by the callback of change to leave the record unchanged.
+var errUnchanged = errors.New("nothing to change")
 
 // change changes a record by compare-and-swap. It may call f several times, each
 // time with the current record.
@@ -132,7 +143,7 @@ func (q *Queue) change(ctx context.Context, id string, f func(*Job) error) (Job,
 			return j, err
 		}
 		revision := j.Revision
-		if err := f(&j); errors.Is(err, errKeep) {
+		if err := f(&j); errors.Is(err, errUnchanged) {
 			return j, nil
 		} else if err != nil {
 			return j, err
@@ -142,19 +153,10 @@ func (q *Queue) change(ctx context.Context, id string, f func(*Job) error) (Job,
 			return j, fault.Internal.Wrap("write the record of job "+id, err)
 		}
 		j.Revision, err = q.jobs.Update(ctx, id, b, revision)
-		if err == nil {
-			return j, nil
-		}
-		if !outdated(err) {
+		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) { // otherwise somebody else has changed it
 			return j, q.failure(err)
 		}
 	}
-}
-
-// outdated reports whether somebody else changed the record first.
-func outdated(err error) bool {
-	var api *jetstream.APIError
-	return errors.Is(err, jetstream.ErrKeyExists) || errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
 
 // running reports whether a worker holds any of the job's tasks.

@@ -9,7 +9,7 @@ import (
 )
 
 // open starts a queue in a folder. By default no lease expires during a test,
-// however slow the machine is, and nobody waits for another look.
+// however slow the machine is, and nobody waits between two attempts to find work.
 func open(t *testing.T, o Options) *Queue {
 	t.Helper()
 	o.Lead, o.Version = true, "v1"
@@ -24,7 +24,7 @@ func open(t *testing.T, o Options) *Queue {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	q.look, q.pause = time.Millisecond, time.Millisecond
+	q.poll, q.pause = time.Millisecond, time.Millisecond
 	return q
 }
 
@@ -69,7 +69,7 @@ func messages(t *testing.T, q *Queue) (pending uint64, taken int) {
 	return pending, taken
 }
 
-// nothing checks that no task is left to take beside those that are leased.
+// nothing checks that no task is left except those that are leased.
 func nothing(t *testing.T, q *Queue, leased int) {
 	t.Helper()
 	until(t, func() bool {

@@ -1,11 +1,11 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -15,13 +15,13 @@ import (
 )
 
 const (
-	// lookEvery is how often a waiting worker looks for work that no bell
-	// announced: tasks of a lost worker, and those whose pause is over.
-	lookEvery = time.Second
-	// settling is how long the record of a job may appear after its message.
-	settling = time.Minute
-	glance   = 300 * time.Millisecond // between two looks for such a record
-	maxPause = 30 * time.Second       // before another attempt of a task
+	// pollEvery is how often a waiting worker looks for work that nobody announced:
+	// tasks of a lost worker, and tasks whose pause is over.
+	pollEvery = time.Second
+	// recordDelay is how long the record of a job may appear after its message.
+	recordDelay = time.Minute
+	recordPoll  = 300 * time.Millisecond // between two attempts to read such a record
+	maxPause    = 30 * time.Second       // before another attempt of a task
 )
 
 // Announce publishes the state of a worker; call it every few seconds. It returns
@@ -47,30 +47,9 @@ func (q *Queue) Leave(ctx context.Context, id string) error {
 
 // Workers returns the live workers, ordered by ID.
 func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
-	keys, err := q.workers.Keys(ctx)
-	if errors.Is(err, jetstream.ErrNoKeysFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, q.failure(err)
-	}
-	slices.Sort(keys)
-	var all []Worker
-	for _, k := range keys {
-		e, err := q.workers.Get(ctx, k)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue // gone in between
-		}
-		var w Worker
-		if err == nil {
-			err = json.Unmarshal(e.Value(), &w)
-		}
-		if err != nil {
-			return nil, q.failure(err)
-		}
-		all = append(all, w)
-	}
-	return all, nil
+	return entries(ctx, q, q.workers, func(e jetstream.KeyValueEntry) (w Worker, err error) {
+		return w, json.Unmarshal(e.Value(), &w)
+	})
 }
 
 // Take waits for a task of one of the engines and takes it for a worker: the
@@ -78,15 +57,15 @@ func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
 // methods ends it, even after ctx has ended.
 func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lease, error) {
 	for {
-		rung := q.rung()
+		woken := q.woken()
 		if l, err := q.first(ctx, worker, engines); err != nil || l != nil {
 			return l, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, fault.Cancelled.Wrap("wait for work", ctx.Err())
-		case <-rung:
-		case <-time.After(q.look):
+		case <-woken:
+		case <-time.After(q.poll):
 		}
 	}
 }
@@ -106,23 +85,20 @@ func (q *Queue) first(ctx context.Context, worker string, engines []string) (*Le
 
 // next takes the first task of a line; it returns nil when there is none now.
 func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
-	c, ok := q.lines[line]
-	if !ok {
-		return nil, fault.Internal.New("wait for work "+line, "the line does not exist")
-	}
+	c := q.lines[line]
 	for ctx.Err() == nil {
 		batch, err := c.FetchNoWait(1)
 		if err != nil {
-			return nil, q.passing(err)
+			return nil, q.lasting(err)
 		}
 		m, ok := <-batch.Messages()
 		if !ok {
-			return nil, q.passing(batch.Error())
+			return nil, q.lasting(batch.Error())
 		}
 		l, err := q.accept(ctx, worker, m)
 		if err != nil {
-			_ = m.NakWithDelay(glance)
-			return nil, q.passing(err)
+			_ = m.NakWithDelay(recordPoll)
+			return nil, q.lasting(err)
 		}
 		if l != nil {
 			return l, nil
@@ -131,9 +107,9 @@ func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
 	return nil, nil
 }
 
-// passing drops errors that pass by themselves, such as those of a server that is
-// restarting.
-func (q *Queue) passing(err error) error {
+// lasting returns an error as a fault. It returns nil for errors that pass by
+// themselves, such as those of a server that is restarting.
+func (q *Queue) lasting(err error) error {
 	if err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting) {
 		return nil
@@ -156,32 +132,24 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	var what verdict
 	lease := NewID()
 	j, err := q.change(ctx, t.Job, func(j *Job) error {
-		what = q.judge(j, t, meta.Sequence.Stream)
-		switch what {
-		case take:
-			now := time.Now().UTC()
-			if j.State = Running; j.Started.IsZero() {
-				j.Started = now
-			}
-			task := &j.Tasks[t.Task]
+		if what = q.judge(j, t, meta.Sequence.Stream); what < take {
+			return errUnchanged
+		}
+		task := &j.Tasks[t.Task]
+		if what == take {
+			j.State, j.Started = Running, cmp.Or(j.Started, time.Now().UTC())
 			task.State, task.Worker, task.Lease = Running, worker, lease
 			task.Attempts++
-		case giveUp:
+			return nil
+		}
+		task.State, task.Lease = Queued, ""
+		if what == giveUp {
 			j.close(Failed)
-			task := &j.Tasks[t.Task]
-			task.State, task.Lease = Queued, ""
 			j.Problem = &Problem{Dead: true, ExitCode: int(fault.Internal),
 				Message: fmt.Sprintf("given up after %d attempts: the worker %s was lost", task.Attempts, task.Worker),
 				Hint:    "look at the log of the worker, then retry the job"}
-		case stopped:
-			if task := &j.Tasks[t.Task]; task.State == Running {
-				task.State, task.Lease = Queued, ""
-			}
-			if !j.running() {
-				j.close(Cancelled)
-			}
-		default:
-			return errKeep
+		} else if !j.running() {
+			j.close(Cancelled)
 		}
 		return nil
 	})
@@ -195,15 +163,15 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	case take:
 		return q.lease(ctx, j, t.Task, lease, m), nil
 	case early:
-		if time.Since(meta.Timestamp) < settling {
-			return nil, q.failure(m.NakWithDelay(glance))
+		if time.Since(meta.Timestamp) < recordDelay {
+			return nil, q.failure(m.NakWithDelay(recordPoll))
 		}
 	case completed:
 		err = q.proceed(ctx, j)
 	case giveUp:
-		err = errors.Join(q.end(ctx, j), q.bury(ctx, j))
+		err = q.deadLetter(ctx, j)
 	}
-	if err == nil && j.State.Ended() {
+	if err == nil {
 		err = q.end(ctx, j)
 	}
 	if err == nil {
@@ -216,12 +184,12 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 type verdict int
 
 const (
-	take      verdict = iota
-	drop              // it is not valid, or no longer
-	early             // its record may still appear
-	completed         // the task is done but was not acknowledged
-	giveUp            // there were too many attempts
-	stopped           // the job is being cancelled
+	drop      verdict = iota // it is not valid, or no longer
+	early                    // its record may still appear
+	completed                // the task is done but was not acknowledged
+	take                     // this and the following change the record
+	giveUp                   // there were too many attempts
+	stopped                  // the job is being cancelled
 )
 
 func (q *Queue) judge(j *Job, t ticket, sequence uint64) verdict {
@@ -263,7 +231,7 @@ func (q *Queue) proceed(ctx context.Context, j Job) error {
 	}
 	_, err = q.change(ctx, j.ID, func(now *Job) error {
 		if now.Generation != j.Generation || now.Tasks[last].Sequence != 0 {
-			return errKeep
+			return errUnchanged
 		}
 		now.Tasks[last].Sequence = sequence
 		return nil
@@ -272,8 +240,8 @@ func (q *Queue) proceed(ctx context.Context, j Job) error {
 	return err
 }
 
-// bury copies a job that was given up to the stream LIPSTREAM_DEAD, for operators.
-func (q *Queue) bury(ctx context.Context, j Job) error {
+// deadLetter copies a job that was given up to the stream LIPSTREAM_DEAD, for operators.
+func (q *Queue) deadLetter(ctx context.Context, j Job) error {
 	b, err := json.Marshal(j)
 	if err == nil {
 		_, err = q.js.Publish(ctx, deadSubject+j.ID, b, jetstream.WithMsgID(fmt.Sprintf("%s.%d", j.ID, j.Generation)))

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -94,20 +95,20 @@ func (b *board) event(id string, q queue.Event) {
 
 // view returns the job as the API shows it.
 func (e *entry) view() jobView {
-	j := e.job
-	v := jobView{Job: j, Video: mediaView{j.Video.Name, j.Video.Size}, Audio: mediaView{j.Audio.Name, j.Audio.Size}, Tasks: []taskView{}}
-	base := "/v1/jobs/" + j.ID
-	v.Links = links{Events: base + "/events", Preview: base + "/preview", Video: base + "/video", Audio: base + "/audio"}
-	for _, t := range j.Tasks {
-		v.Tasks = append(v.Tasks, taskView{t.Kind, t.State, t.Part, t.Attempts, t.Worker, t.Frames})
+	base := "/v1/jobs/" + e.job.ID
+	v := jobView{Job: e.job, Links: links{Events: base + "/events", Preview: base + "/preview", Video: base + "/video", Audio: base + "/audio"}}
+	// The rest is only for workers.
+	v.Video, v.Audio = queue.Media{Name: v.Video.Name, Size: v.Video.Size}, queue.Media{Name: v.Audio.Name, Size: v.Audio.Size}
+	v.Tasks = []queue.Task{}
+	for _, t := range e.job.Tasks {
+		v.Tasks = append(v.Tasks, queue.Task{Kind: t.Kind, State: t.State, Part: t.Part, Attempts: t.Attempts, Worker: t.Worker, Frames: t.Frames})
 	}
-	if j.Result != nil {
-		r := *j.Result
-		r.Object = ""
-		v.Result = &resultView{Result: r}
+	if v.Result != nil {
+		v.Result = new(*v.Result)
+		v.Result.Object = ""
 		v.Links.Result = base + "/result"
 	}
-	if j.State == queue.Running {
+	if v.State == queue.Running {
 		v.Progress = e.progress()
 	}
 	return v
@@ -115,39 +116,36 @@ func (e *entry) view() jobView {
 
 // progress returns the progress of all tasks together.
 func (e *entry) progress() *progressView {
-	var p *progressView
+	var p progressView
 	for i, t := range e.job.Tasks {
 		v, ok := e.latest[i]
-		if t.State != queue.Running || !ok {
-			if t.State == queue.Done && t.Kind == queue.KindPart {
-				if p == nil {
-					p = &progressView{Phase: lipstream.PhaseFrames}
-				}
-				p.Frame += t.Frames
-			}
-			continue
-		}
-		if p == nil {
-			p = &progressView{}
-		}
-		p.Phase = v.Phase
-		p.Frame += v.Frame
-		p.FPS += v.FPS
-		p.ETA = max(p.ETA, v.ETA.Seconds())
-		p.MemoryNow += v.MemoryNow
-		p.MemoryPeak = max(p.MemoryPeak, v.MemoryPeak)
-		p.NoFace += v.NoFace
-		p.Step, p.Steps = v.Step, v.Steps
-		p.Frames = max(p.Frames, v.Frames)
-	}
-	if p != nil && len(e.job.Tasks) > 1 {
-		// Of the whole job: where the last part begins, and what is known of it.
-		if last := e.job.Tasks[len(e.job.Tasks)-2]; last.Part != nil {
-			p.Frames = last.Part.From + max(last.Frames, e.latest[len(e.job.Tasks)-2].Frames, last.Part.From/int64(max(1, len(e.job.Tasks)-2)))
-			p.ETA = 0
+		switch {
+		case t.State == queue.Done && t.Kind == queue.KindPart:
+			p.Phase = cmp.Or(p.Phase, lipstream.PhaseFrames)
+			p.Frame += t.Frames
+		case t.State == queue.Running && ok:
+			p.Phase = v.Phase
+			p.Frame += v.Frame
+			p.FPS += v.FPS
+			p.ETA = max(p.ETA, v.ETA.Seconds())
+			p.MemoryNow += v.MemoryNow
+			p.MemoryPeak = max(p.MemoryPeak, v.MemoryPeak)
+			p.NoFace += v.NoFace
+			p.Step, p.Steps = v.Step, v.Steps
+			p.Frames = max(p.Frames, v.Frames)
 		}
 	}
-	return p
+	if p.Phase == "" {
+		return nil // no task has reported anything
+	}
+	if at := len(e.job.Tasks) - 2; at > 0 {
+		// A job in parts: all frames up to the last part, and those of the last part as
+		// far as they are known, or as many as the others have.
+		last := e.job.Tasks[at]
+		p.Frames = last.Part.From + max(last.Frames, e.latest[at].Frames, last.Part.From/int64(at))
+		p.ETA = 0
+	}
+	return &p
 }
 
 // get returns a job, or false if the board does not have it.
@@ -235,34 +233,11 @@ func (b *board) all() []queue.Job {
 	return list
 }
 
-// jobView is a job's JSON: fields of the same name hide those of queue.Job.
+// jobView is a job's JSON.
 type jobView struct {
 	queue.Job
-	Video    mediaView     `json:"video"`
-	Audio    mediaView     `json:"audio"`
-	Tasks    []taskView    `json:"tasks"`
-	Result   *resultView   `json:"result,omitempty"`
 	Progress *progressView `json:"progress,omitempty"`
 	Links    links         `json:"links"`
-}
-
-type mediaView struct {
-	Name string `json:"name"`
-	Size int64  `json:"size"`
-}
-
-type taskView struct {
-	Kind     queue.Kind  `json:"kind"`
-	State    queue.State `json:"state"`
-	Part     *queue.Part `json:"part,omitempty"`
-	Attempts int         `json:"attempts"`
-	Worker   string      `json:"worker,omitempty"`
-	Frames   int64       `json:"frames,omitempty"`
-}
-
-type resultView struct {
-	queue.Result
-	Object string `json:"object,omitempty"` // stays empty: it hides the store's name
 }
 
 type progressView struct {

@@ -6,9 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/queue"
@@ -17,17 +20,20 @@ import (
 const (
 	// maxLog bounds the events of a job that are kept in memory for its listeners.
 	maxLog = 20_000
-	// slow is how long one write to a listener may take before it is dropped. It
+	// writeTimeout is how long one write to a listener may take before it is dropped. It
 	// can reconnect with Last-Event-ID.
-	slow      = 20 * time.Second
-	heartbeat = 15 * time.Second
+	writeTimeout = 20 * time.Second
+	heartbeat    = 15 * time.Second
 	// listPause is how long changes of the list are collected before they are sent.
 	listPause = 250 * time.Millisecond
 )
 
+// reader is the type of Queue.Events.
+type reader func(ctx context.Context, id string, after uint64, f func(queue.Event) error) error
+
 // hub reads the log of each followed job once, for all its listeners.
 type hub struct {
-	read func(ctx context.Context, id string, after uint64, f func(queue.Event) error) error
+	read reader
 
 	life context.Context // of all streams
 	end  context.CancelFunc
@@ -35,7 +41,7 @@ type hub struct {
 	mu    sync.Mutex
 	logs  map[string]*jobLog
 	wg    sync.WaitGroup
-	count int // listeners, of the list too
+	count atomic.Int64 // listeners, of the list too
 }
 
 // jobLog is the log of one job.
@@ -50,7 +56,7 @@ type jobLog struct {
 	ended   bool          // nothing more will be read
 }
 
-func newHub(read func(context.Context, string, uint64, func(queue.Event) error) error) *hub {
+func newHub(read reader) *hub {
 	h := &hub{read: read, logs: map[string]*jobLog{}}
 	h.life, h.end = context.WithCancel(context.Background())
 	return h
@@ -68,11 +74,11 @@ func (h *hub) follow(id string) (l *jobLog, leave func()) {
 		h.wg.Go(func() { l.fill(ctx, h.read, id) })
 	}
 	l.listeners++
-	h.count++
+	h.count.Add(1)
 	return l, func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.count--
+		h.count.Add(-1)
 		if l.listeners--; l.listeners == 0 {
 			l.cancel()
 			if h.logs[id] == l {
@@ -96,35 +102,26 @@ func (h *hub) close() {
 	h.wg.Wait()
 }
 
-func (h *hub) add(n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.count += n
-}
-
-func (h *hub) listeners() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.count
-}
-
-func (l *jobLog) fill(ctx context.Context, read func(context.Context, string, uint64, func(queue.Event) error) error, id string) {
-	// A failure ends the streams; their clients reconnect.
+// fill reads the log. A failure ends the streams; their clients reconnect.
+func (l *jobLog) fill(ctx context.Context, read reader, id string) {
 	_ = read(ctx, id, 0, func(e queue.Event) error {
 		e.Data = bytes.Clone(e.Data)
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.events = append(l.events, e)
-		if n := len(l.events) - maxLog; n > 0 {
-			l.events, l.dropped = append([]queue.Event{}, l.events[n+maxLog/10:]...), l.dropped+n+maxLog/10
-		}
-		close(l.changed)
-		l.changed = make(chan struct{})
+		l.change(func() {
+			l.events = append(l.events, e)
+			if n := len(l.events) - maxLog; n > 0 {
+				l.events, l.dropped = slices.Clone(l.events[n+maxLog/10:]), l.dropped+n+maxLog/10
+			}
+		})
 		return nil
 	})
+	l.change(func() { l.ended = true })
+}
+
+// change calls f and wakes everybody who waits for a change.
+func (l *jobLog) change(f func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.ended = true
+	f()
 	close(l.changed)
 	l.changed = make(chan struct{})
 }
@@ -138,10 +135,11 @@ func (l *jobLog) from(n int) (events []queue.Event, next int, ended bool, change
 	return events, l.dropped + len(l.events), l.ended, l.changed
 }
 
-// stream writes server-sent events.
+// stream writes server-sent events, until the first error.
 type stream struct {
-	w http.ResponseWriter
-	c *http.ResponseController
+	w   http.ResponseWriter
+	c   *http.ResponseController
+	err error
 }
 
 func openStream(w http.ResponseWriter) *stream {
@@ -150,23 +148,24 @@ func openStream(w http.ResponseWriter) *stream {
 	head.Set("Cache-Control", "no-store")
 	head.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
-	return &stream{w, http.NewResponseController(w)}
+	return &stream{w: w, c: http.NewResponseController(w)}
 }
 
-func (s *stream) write(text string) error {
-	_ = s.c.SetWriteDeadline(time.Now().Add(slow))
-	if _, err := s.w.Write([]byte(text)); err != nil {
-		return err
+func (s *stream) write(text string) {
+	if s.err != nil {
+		return
 	}
-	return s.c.Flush()
+	_ = s.c.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if _, s.err = io.WriteString(s.w, text); s.err == nil {
+		s.err = s.c.Flush()
+	}
 }
 
-// send writes one event; id may be empty.
-func (s *stream) send(id, kind string, data []byte) error {
-	if id != "" {
-		id = "id: " + id + "\n"
-	}
-	return s.write(id + "event: " + kind + "\ndata: " + string(data) + "\n\n")
+// send writes an event with a value in JSON.
+func (s *stream) send(kind string, v any) {
+	b, err := json.Marshal(v)
+	s.err = cmp.Or(s.err, err)
+	s.write("event: " + kind + "\ndata: " + string(b) + "\n\n")
 }
 
 // jobEvents is the stream of one job. With follow=false it ends after the event that
@@ -196,30 +195,21 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	var seen uint64 // version of the record
-	for n := 0; ; {
+	for n := 0; out.err == nil; {
 		view, version, recordChanged := s.board.record(id)
 		if version > seen {
 			seen = version
-			b, err := json.Marshal(view)
-			if err != nil {
-				return nil
-			}
-			if out.send("", "state", b) != nil {
-				return nil
-			}
+			out.send("state", view)
 		}
 		events, next, ended, changed := l.from(n)
 		for _, e := range events {
-			if e.Sequence <= after {
-				continue
-			}
-			if out.send(strconv.FormatUint(e.Sequence, 10), kindOf(e.Data), e.Data) != nil {
-				return nil
+			if e.Sequence > after {
+				out.write(fmt.Sprintf("id: %d\nevent: %s\ndata: %s\n\n", e.Sequence, kindOf(e.Data), e.Data))
 			}
 		}
 		n = next
 		if ended || past && (latest <= after || len(events) > 0 && events[len(events)-1].Sequence >= latest) {
-			return nil
+			break
 		}
 		select {
 		case <-r.Context().Done():
@@ -227,11 +217,10 @@ func (s *Server) jobEvents(w http.ResponseWriter, r *http.Request) error {
 		case <-changed:
 		case <-recordChanged:
 		case <-tick.C:
-			if out.write(": still here\n\n") != nil {
-				return nil
-			}
+			out.write(": still here\n\n")
 		}
 	}
+	return nil
 }
 
 func kindOf(data []byte) string {
@@ -246,43 +235,40 @@ func kindOf(data []byte) string {
 
 // listEvents is the stream of all jobs: all of them first, then changes.
 func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) error {
-	s.hub.add(1)
-	defer s.hub.add(-1)
+	s.hub.count.Add(1)
+	defer s.hub.count.Add(-1)
 	out := openStream(w)
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
-	var version uint64
-	for first := true; ; first = false {
-		jobs, gone, now, changed := s.board.since(version)
-		for _, j := range jobs {
-			b, err := json.Marshal(j)
-			if err != nil || out.send("", "job", b) != nil {
-				return nil
-			}
-		}
-		for _, id := range gone {
-			if !first && out.send("", "removed", fmt.Appendf(nil, `{"id":%q}`, id)) != nil {
-				return nil
-			}
-		}
-		if version = now; first && out.write("event: listed\ndata: {}\n\n") != nil {
-			return nil
-		}
+	jobs, _, version, changed := s.board.since(0)
+	for _, j := range jobs {
+		out.send("job", j)
+	}
+	out.send("listed", struct{}{})
+	for out.err == nil {
 		select {
 		case <-r.Context().Done():
 			return nil
 		case <-s.hub.life.Done():
 			return nil
 		case <-tick.C:
-			if out.write(": still here\n\n") != nil {
-				return nil
-			}
+			out.write(": still here\n\n")
+			continue
 		case <-changed:
-			select {
-			case <-r.Context().Done():
-				return nil
-			case <-time.After(listPause):
-			}
+		}
+		select {
+		case <-r.Context().Done():
+			return nil
+		case <-time.After(listPause):
+		}
+		var gone []string
+		jobs, gone, version, changed = s.board.since(version)
+		for _, j := range jobs {
+			out.send("job", j)
+		}
+		for _, id := range gone {
+			out.send("removed", map[string]string{"id": id})
 		}
 	}
+	return nil
 }

@@ -1,11 +1,10 @@
 package server
 
 import (
-	"errors"
+	"cmp"
+	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
-	"os"
 	"strconv"
 	"time"
 
@@ -15,32 +14,32 @@ import (
 const (
 	// decoders is how many clients may read frames at the same time.
 	decoders = 4
-	// queueing is how long another client waits before it is told to try again.
-	queueing = 20 * time.Second
+	// decoderWait is how long another client waits before it is told to try again.
+	decoderWait = 20 * time.Second
 )
 
 // jobFrames answers with the frames of the result as raw RGB24: one after the
 // other, rows from top to bottom, without padding. For a job with codec ffv1 and a
 // video of 8-bit RGB, unchanged pixels are bit for bit those of the input.
 func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
-	result, path, err := s.result(r)
+	result, err := s.result(r)
 	if err != nil {
 		return err
 	}
-	first, err := within(r, "first", result.Frames)
+	first, err := within(r, "first", 0, 0, result.Frames)
 	if err != nil {
 		return err
 	}
-	count, err := within(r, "count", result.Frames-first)
+	count, err := within(r, "count", 0, 0, result.Frames-first)
 	if err != nil {
 		return err
 	}
-	if count == 0 {
-		count = result.Frames - first
+	count = cmp.Or(count, result.Frames-first)
+	path, release, err := s.media.Get(r.Context(), result.Object)
+	if err != nil {
+		return goneIfMissing(result.Name, err)
 	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return gone(result.Name)
-	}
+	defer release()
 	tools, info, err := probe(r.Context(), path, result.Name)
 	if err == nil {
 		err = info.NeedVideo()
@@ -61,7 +60,7 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodHead || count == 0 {
 		return nil
 	}
-	busy := time.NewTimer(s.queueing)
+	busy := time.NewTimer(s.decoderWait)
 	defer busy.Stop()
 	select {
 	case s.decoders <- struct{}{}:
@@ -78,9 +77,9 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer func() { _ = frames.Close() }()
 	c := http.NewResponseController(w)
-	_ = c.SetWriteDeadline(time.Now().Add(stall))
+	_ = c.SetWriteDeadline(time.Now().Add(idleTimeout))
 	_ = c.Flush() // the client learns the size before the first frame is decoded
-	n, err := io.Copy(&paced{w, c}, frames)
+	n, err := io.Copy(&idleWriter{w, c}, frames)
 	if err != nil || n != size {
 		if r.Context().Err() == nil {
 			s.log.Warn("server: a result's frames ended early", "job", r.PathValue("id"), "bytes", n, "of", size, "error", err)
@@ -90,27 +89,27 @@ func (s *Server) jobFrames(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// within returns a number of a request's query, or 0 if it is not given.
-func within(r *http.Request, name string, most int64) (int64, error) {
+// within returns a number of a request's query, or standard if it is not given.
+func within(r *http.Request, name string, standard, least, most int64) (int64, error) {
 	text := r.URL.Query().Get(name)
 	if text == "" {
-		return 0, nil
+		return standard, nil
 	}
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 || n > most {
-		return 0, refuse(http.StatusBadRequest, name+"="+strconv.Quote(text)+" is out of range", "use 0 to "+strconv.FormatInt(most, 10))
+	if err != nil || n < least || n > most {
+		return 0, refuse(http.StatusBadRequest, name+"="+strconv.Quote(text)+" is out of range", fmt.Sprintf("use %d to %d", least, most))
 	}
 	return n, nil
 }
 
-// paced aborts an answer whose client reads nothing for too long, because others
+// idleWriter aborts an answer whose client reads nothing for too long, because others
 // wait for its decoder.
-type paced struct {
+type idleWriter struct {
 	w io.Writer
 	c *http.ResponseController
 }
 
-func (p *paced) Write(b []byte) (int, error) {
-	_ = p.c.SetWriteDeadline(time.Now().Add(stall))
+func (p *idleWriter) Write(b []byte) (int, error) {
+	_ = p.c.SetWriteDeadline(time.Now().Add(idleTimeout))
 	return p.w.Write(b)
 }

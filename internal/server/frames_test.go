@@ -16,7 +16,7 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// encoded is a job whose result is a video that ffmpeg made, with its frames as
+// encoded makes a job whose result is a video by ffmpeg. It returns the frames as
 // RGB24.
 func (r *rig) encoded(name string, frames int, args ...string) (id, path string, want []byte) {
 	r.t.Helper()
@@ -34,13 +34,13 @@ func (r *rig) encoded(name string, frames int, args ...string) (id, path string,
 	b, err := os.ReadFile(path)
 	r.check(err)
 	object := "jobs/" + j.ID + "/result" + filepath.Ext(name)
-	_, err = r.s.o.Store.Put(r.t.Context(), object, bytes.NewReader(b))
+	err = r.s.o.Store.Put(r.t.Context(), object, bytes.NewReader(b))
 	r.check(err)
 	r.check(l.Done(r.t.Context(), queue.Result{Object: object, Name: name, Size: int64(len(b)), Frames: int64(frames), Engine: "preview"}))
 	return j.ID, r.s.o.Store.Path(object), want
 }
 
-// TestFrames: any range of a result's frames, whatever holds them.
+// TestFrames reads ranges of a result's frames from several containers and codecs.
 func TestFrames(t *testing.T) {
 	r := newRig(t, nil)
 	const frames, one = 70, 130 * 98 * 3
@@ -71,7 +71,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// TestFramesRefused: what cannot be given is not begun.
+// TestFramesRefused checks that requests that cannot be answered in full get an error.
 func TestFramesRefused(t *testing.T) {
 	r := newRig(t, nil)
 	waiting := r.submit()
@@ -86,7 +86,7 @@ func TestFramesRefused(t *testing.T) {
 	if a, _ := r.get("HEAD", path+"?first=10", ""); a.StatusCode != 200 || a.ContentLength != 20*130*98*3 || len(r.s.decoders) != 0 {
 		t.Errorf("HEAD: %d, %d bytes", a.StatusCode, a.ContentLength)
 	}
-	// A part of the file is not taken for all of it.
+	// Half of the file is not mistaken for all of it.
 	b, err := os.ReadFile(file)
 	r.check(err)
 	r.check(os.WriteFile(file, b[:len(b)/2], 0o600))
@@ -106,14 +106,14 @@ func TestFramesRefused(t *testing.T) {
 	}
 }
 
-// TestFramesSlow: clients that take nothing keep out others only until their time
-// is over, and leave no ffmpeg behind.
+// TestFramesSlow checks that clients that read nothing block others only until their
+// time is over, and that they leave no ffmpeg behind.
 func TestFramesSlow(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it starts nine processes of ffmpeg")
 	}
 	r := newRig(t, nil)
-	r.s.queueing = time.Millisecond
+	r.s.decoderWait = time.Millisecond
 	id, _, _ := r.encoded("a.mkv", 3, "-c:v", "ffv1", "-pix_fmt", "yuv420p")
 	path := "/v1/jobs/" + id + "/frames"
 	var slow []*stalled

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,9 +33,14 @@ func (s *Server) find(ctx context.Context, id string) (jobView, error) {
 	if err != nil {
 		return jobView{}, err
 	}
-	s.board.set(id, &j)
-	v, _ := s.board.get(id)
-	return v, nil
+	return s.show(j), nil
+}
+
+// show puts the record of a job on the board and returns its view.
+func (s *Server) show(j queue.Job) jobView {
+	s.board.set(j.ID, &j)
+	v, _ := s.board.get(j.ID)
+	return v
 }
 
 func (s *Server) getJob(w http.ResponseWriter, r *http.Request) error {
@@ -51,19 +55,15 @@ const defaultLimit, maxLimit = 100, 1000
 
 func (s *Server) listJobs(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	limit := defaultLimit
-	if text := q.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxLimit {
-			return refuse(http.StatusBadRequest, "limit="+strconv.Quote(text)+" is out of range", "use 1 to "+strconv.Itoa(maxLimit))
-		}
-		limit = n
+	limit, err := within(r, "limit", defaultLimit, 1, maxLimit)
+	if err != nil {
+		return err
 	}
 	state := q.Get("state")
 	if state != "" && !slices.Contains([]queue.State{queue.Queued, queue.Running, queue.Done, queue.Failed, queue.Cancelled}, queue.State(state)) {
 		return refuse(http.StatusBadRequest, "state="+strconv.Quote(state)+" is not known", "use queued, running, done, failed or cancelled")
 	}
-	return answer(w, http.StatusOK, map[string]any{"jobs": s.board.list(state, q.Get("before"), limit)})
+	return answer(w, http.StatusOK, map[string]any{"jobs": s.board.list(state, q.Get("before"), int(limit))})
 }
 
 func (s *Server) createJob(w http.ResponseWriter, r *http.Request) error {
@@ -101,87 +101,68 @@ func (s *Server) createJob(w http.ResponseWriter, r *http.Request) error {
 		}
 		return err
 	}
-	s.board.set(j.ID, &j)
 	w.Header().Set("Location", "/v1/jobs/"+j.ID)
-	v, _ := s.board.get(j.ID)
-	return answer(w, http.StatusCreated, v)
+	return answer(w, http.StatusCreated, s.show(j))
 }
 
 // readForm reads the files and the specification of a form in any order.
 func (s *Server) readForm(r *http.Request, boundary string) (spec queue.Spec, made []upload, err error) {
 	form := multipart.NewReader(r.Body, boundary)
-	seen := map[string]bool{}
+	seen := map[string]queue.Source{}
 	for {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
+			spec.Video, spec.Audio = cmp.Or(seen["video"], spec.Video), cmp.Or(seen["audio"], spec.Audio)
 			return spec, made, nil
 		}
 		if err != nil {
 			return spec, made, refuse(http.StatusBadRequest, "the form cannot be read: "+err.Error(), "")
 		}
 		name := part.FormName()
-		if seen[name] {
+		if _, ok := seen[name]; ok {
 			return spec, made, refuse(http.StatusBadRequest, "the field "+strconv.Quote(name)+" appears twice", "send it once")
 		}
-		seen[name] = true
+		var i upload
 		switch name {
 		case "spec":
-			d := json.NewDecoder(io.LimitReader(part, maxJSON))
-			d.DisallowUnknownFields()
-			video, audio := spec.Video, spec.Audio
-			if err := d.Decode(&spec); err != nil {
-				return spec, made, refuse(http.StatusBadRequest, "the field spec is not a valid job: "+err.Error(), "see /v1/openapi.json")
-			}
-			if video.Upload != "" {
-				spec.Video = video
-			}
-			if audio.Upload != "" {
-				spec.Audio = audio
-			}
+			err = decode("the field spec", io.LimitReader(part, maxJSON), &spec)
 		case "video", "audio":
-			i, err := s.receive(part)
-			if err != nil {
-				return spec, made, err
-			}
-			made = append(made, i)
-			if name == "video" {
-				spec.Video = queue.Source{Upload: i.ID}
-			} else {
-				spec.Audio = queue.Source{Upload: i.ID}
+			if i, err = s.receive(part); err == nil {
+				made = append(made, i)
 			}
 		default:
-			return spec, made, refuse(http.StatusBadRequest, "the field "+strconv.Quote(name)+" is not known", "the fields are video, audio and spec")
+			err = refuse(http.StatusBadRequest, "the field "+strconv.Quote(name)+" is not known", "the fields are video, audio and spec")
 		}
+		if err != nil {
+			return spec, made, err
+		}
+		seen[name] = queue.Source{Upload: i.ID}
 	}
 }
 
 // receive stores a file of a form.
 func (s *Server) receive(part *multipart.Part) (upload, error) {
-	i, err := s.uploads.create(part.FileName(), -1)
+	u := s.uploads
+	i, err := u.create(part.FileName(), -1)
 	if err != nil {
 		return i, err
 	}
-	n, err := s.uploads.append(i, 0, part)
+	n, err := u.append(i, 0, part)
 	s.metrics.received.Add(float64(n))
 	if err == nil && n == 0 {
 		err = refuse(http.StatusBadRequest, "the file "+strconv.Quote(i.Name)+" is empty", "choose another file")
 	}
+	u.mu.Lock()
+	u.stored -= i.Size - n // now that the size is known
+	u.mu.Unlock()
+	i.Size = n
 	if err == nil {
-		i, err = s.uploads.shrink(i, n)
+		err = keepFault(i, u.write(i))
 	}
 	if err != nil {
-		s.uploads.remove(i)
+		u.remove(i)
 	}
 	return i, err
-}
-
-// shrink corrects the size of an upload whose size was not known.
-func (u *uploads) shrink(i upload, size int64) (upload, error) {
-	u.mu.Lock()
-	u.stored -= i.Size - size
-	u.mu.Unlock()
-	i.Size = size
-	return i, fault.Output.Wrap("keep upload "+i.Name, u.write(i), "check the free space on the server's disk")
 }
 
 // prepare checks a specification and returns its job, with the inputs where the
@@ -192,10 +173,10 @@ func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error
 		return j, refuse(http.StatusBadRequest, fmt.Sprintf("priority %q is not known", spec.Priority), "use high, normal or low")
 	}
 	var err error
-	if j.Video, err = s.media(ctx, "video", spec.Video); err != nil {
+	if j.Video, err = s.publish(ctx, "video", spec.Video); err != nil {
 		return j, err
 	}
-	if j.Audio, err = s.media(ctx, "audio", spec.Audio); err != nil {
+	if j.Audio, err = s.publish(ctx, "audio", spec.Audio); err != nil {
 		return j, err
 	}
 	if spec.Name == "" {
@@ -236,30 +217,25 @@ func (s *Server) engine(ctx context.Context, asked string) (string, error) {
 	return lipstream.EnginePreview, nil
 }
 
-// media finds an input and puts it where the workers can read it.
-func (s *Server) media(ctx context.Context, what string, src queue.Source) (queue.Media, error) {
-	var m queue.Media
+// input returns an input of a request as a file on this machine, and the name that
+// its object has if workers need a copy.
+func (s *Server) input(what string, src queue.Source) (m queue.Media, object string, err error) {
 	switch {
 	case (src.Upload == "") == (src.Path == ""):
-		return m, refuse(http.StatusBadRequest, what+" needs either an upload or a path", "upload the file: POST /v1/uploads")
+		return m, "", refuse(http.StatusBadRequest, what+" needs either an upload or a path", "upload the file: POST /v1/uploads")
 	case src.Path != "":
 		path, st, err := s.underRoot(src.Path)
 		if err != nil {
-			return m, err
+			return m, "", err
 		}
-		m = queue.Media{Name: cleanName(filepath.Base(src.Path)), Path: path, Size: st.Size()}
 		sum := sha256.Sum256(fmt.Append(nil, path, st.Size(), st.ModTime()))
-		return m, s.publish(ctx, &m, "paths/"+hex.EncodeToString(sum[:16])+extOf(path))
+		return queue.Media{Name: cleanName(filepath.Base(src.Path)), Path: path, Size: st.Size()}, "paths/" + hex.EncodeToString(sum[:16]) + extOf(path), nil
 	}
 	i, offset, err := s.uploads.find(src.Upload)
-	if err != nil {
-		return m, err
+	if err == nil && offset != i.Size {
+		err = refuse(http.StatusConflict, fmt.Sprintf("%s: only %d of %d bytes have been uploaded", i.Name, offset, i.Size), "complete the upload first")
 	}
-	if offset != i.Size {
-		return m, refuse(http.StatusConflict, fmt.Sprintf("%s: only %d of %d bytes have been uploaded", i.Name, offset, i.Size), "complete the upload first")
-	}
-	m = queue.Media{Name: i.Name, Path: s.uploads.data(i), Size: i.Size}
-	return m, s.publish(ctx, &m, "uploads/"+i.ID+i.Ext)
+	return queue.Media{Name: i.Name, Path: s.uploads.data(i), Size: i.Size}, "uploads/" + i.ID + i.Ext, err
 }
 
 func extOf(path string) string {
@@ -269,23 +245,25 @@ func extOf(path string) string {
 	return ""
 }
 
-// publish puts a file into the store if workers cannot read it from this machine.
-func (s *Server) publish(ctx context.Context, m *queue.Media, object string) error {
-	if s.o.Store.Path(object) != "" {
-		return nil
+// publish returns an input of a job. It puts the file into the store if workers
+// cannot read it from this machine.
+func (s *Server) publish(ctx context.Context, what string, src queue.Source) (queue.Media, error) {
+	m, object, err := s.input(what, src)
+	if err != nil || s.o.Store.Path(object) != "" {
+		return m, err
 	}
 	if st, err := s.o.Store.Stat(ctx, object); err != nil || st.Size != m.Size {
 		f, err := os.Open(m.Path)
 		if err != nil {
-			return fault.Input.Wrap("read "+m.Name, fault.WithoutPath(err))
+			return m, fault.Input.Wrap("read "+m.Name, fault.WithoutPath(err))
 		}
 		defer func() { _ = f.Close() }()
-		if _, err := s.o.Store.Put(ctx, object, f); err != nil {
-			return err
+		if err := s.o.Store.Put(ctx, object, f); err != nil {
+			return m, err
 		}
 	}
 	m.Object, m.Path = object, ""
-	return nil
+	return m, nil
 }
 
 func (s *Server) deleteJob(w http.ResponseWriter, r *http.Request) error {
@@ -299,9 +277,7 @@ func (s *Server) deleteJob(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		s.board.set(id, &j)
-		v, _ := s.board.get(id)
-		return answer(w, http.StatusAccepted, v)
+		return answer(w, http.StatusAccepted, s.show(j))
 	}
 	if err := s.removeJob(r.Context(), id); err != nil {
 		return err
@@ -319,7 +295,7 @@ func (s *Server) removeJob(ctx context.Context, id string) error {
 	list, err := s.o.Store.List(ctx, "jobs/"+id+"/")
 	for _, o := range list {
 		err = errors.Join(err, s.o.Store.Delete(ctx, o.Name))
-		s.results.drop(o.Name)
+		s.media.Remove(o.Name)
 	}
 	return err
 }
@@ -338,9 +314,7 @@ func (s *Server) retryJob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.hub.forget(id)
-	s.board.set(id, &j)
-	v, _ = s.board.get(id)
-	return answer(w, http.StatusAccepted, v)
+	return answer(w, http.StatusAccepted, s.show(j))
 }
 
 func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
@@ -354,21 +328,16 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	if err := spec.CheckRemote(); err != nil {
 		return err
 	}
-	job := spec.Job()
-	var err error
-	var names []string // pairs of path and name, for a strings.Replacer
-	for _, in := range []struct {
-		what string
-		src  queue.Source
-		to   *string
-	}{{"video", spec.Video, &job.Video}, {"audio", spec.Audio, &job.Audio}} {
-		if *in.to, err = s.localPath(in.what, in.src); err != nil {
-			return err
-		}
-		if i, _, err := s.uploads.find(in.src.Upload); err == nil {
-			names = append(names, *in.to, i.Name)
-		}
+	video, _, err := s.input("video", spec.Video)
+	if err != nil {
+		return err
 	}
+	audio, _, err := s.input("audio", spec.Audio)
+	if err != nil {
+		return err
+	}
+	job := spec.Job()
+	job.Video, job.Audio = video.Path, audio.Path
 	job.Output = filepath.Join(s.uploads.dir, "estimate"+cmp.Or(strings.ToLower(filepath.Ext(spec.Name)), ".mp4")) // never written
 	if err := job.Check(); err != nil {
 		return err
@@ -382,26 +351,13 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	plan, err := s.o.Estimate(r.Context(), job)
 	if f, ok := errors.AsType[*fault.Error](err); ok && f.Err != nil {
 		named := *f
-		named.Err = errors.New(strings.NewReplacer(names...).Replace(f.Err.Error()))
+		named.Err = errors.New(strings.NewReplacer(video.Path, video.Name, audio.Path, audio.Name).Replace(f.Err.Error()))
 		return &named
 	}
 	if err != nil {
 		return err
 	}
 	return answer(w, http.StatusOK, plan)
-}
-
-// localPath returns an input's file on this machine.
-func (s *Server) localPath(what string, src queue.Source) (string, error) {
-	if src.Path != "" && src.Upload == "" {
-		path, _, err := s.underRoot(src.Path)
-		return path, err
-	}
-	i, offset, err := s.uploads.find(src.Upload)
-	if err == nil && offset != i.Size {
-		err = refuse(http.StatusConflict, "the upload of the "+what+" is not complete", "complete the upload first")
-	}
-	return s.uploads.data(i), err
 }
 
 // inUse returns the uploads of jobs that have not ended.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"net/http"
@@ -18,57 +19,33 @@ func (s *Server) devices(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if workers == nil {
-		workers = []queue.Worker{}
-	}
 	return answer(w, http.StatusOK, map[string]any{"workers": workers})
-}
-
-type thresholdView struct {
-	Share float64 `json:"share,omitempty"`
-	Bytes int64   `json:"bytes,omitempty"`
-}
-
-type readingView struct {
-	Time    time.Time     `json:"time"`
-	Watched []watchedView `json:"watched"`
-}
-
-type watchedView struct {
-	Name  string `json:"name"`
-	Used  int64  `json:"used"`
-	Total int64  `json:"total"`
-	Level string `json:"level"`
-}
-
-func viewOf(r memory.Reading) readingView {
-	v := readingView{Time: r.Time.UTC().Truncate(time.Millisecond), Watched: []watchedView{}}
-	for _, m := range r.Watched {
-		v.Watched = append(v.Watched, watchedView{m.Name, m.Used, m.Total, m.Level.String()})
-	}
-	return v
 }
 
 // memoryHistory answers with the readings of the monitor, including the latest.
 func (s *Server) memoryHistory(w http.ResponseWriter, _ *http.Request) error {
-	history := []readingView{}
+	type object map[string]any
 	readings := s.o.Monitor.History()
 	if now := s.o.Monitor.Now(); !now.Time.IsZero() && (len(readings) == 0 || readings[len(readings)-1].Time.Before(now.Time)) {
 		readings = append(slices.Clone(readings), now)
 	}
+	history := []object{}
 	for _, r := range readings {
-		history = append(history, viewOf(r))
-	}
-	view := func(t, fallback memory.Threshold) thresholdView {
-		if t == (memory.Threshold{}) {
-			t = fallback
+		watched := []object{}
+		for _, m := range r.Watched {
+			watched = append(watched, object{"name": m.Name, "used": m.Used, "total": m.Total, "level": m.Level.String()})
 		}
-		return thresholdView{t.Fraction, t.Bytes}
+		history = append(history, object{"time": r.Time.UTC().Truncate(time.Millisecond), "watched": watched})
 	}
-	return answer(w, http.StatusOK, map[string]any{
-		"interval_s": memory.DefaultInterval.Seconds(),
-		"warning":    view(s.o.Warning, memory.DefaultWarning), "critical": view(s.o.Critical, memory.DefaultCritical),
-		"history": history,
+	threshold := func(t memory.Threshold) object {
+		if t.Bytes > 0 {
+			return object{"bytes": t.Bytes}
+		}
+		return object{"share": t.Fraction}
+	}
+	return answer(w, http.StatusOK, object{
+		"interval_s": memory.DefaultInterval.Seconds(), "history": history,
+		"warning": threshold(cmp.Or(s.o.Warning, memory.DefaultWarning)), "critical": threshold(cmp.Or(s.o.Critical, memory.DefaultCritical)),
 	})
 }
 
@@ -133,19 +110,8 @@ func (s *Server) openAPI(w http.ResponseWriter, _ *http.Request) error {
 // sweepEvery is how often old jobs and uploads are removed.
 const sweepEvery = 10 * time.Minute
 
-// keep removes ended jobs, their results and unused uploads that are older than the
+// sweep removes ended jobs, their results and unused uploads that are older than the
 // retention. It touches nothing else.
-func (s *Server) keep(ctx context.Context) error {
-	for {
-		s.sweep(ctx, time.Now().Add(-s.o.Retention))
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(sweepEvery):
-		}
-	}
-}
-
 func (s *Server) sweep(ctx context.Context, before time.Time) {
 	for _, j := range s.board.all() {
 		if j.State.Ended() && j.Ended.Before(before) && ctx.Err() == nil {

@@ -3,14 +3,11 @@ package server
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/lipstream/lipstream/internal/queue"
 )
 
 // metrics serves Prometheus. Jobs, workers and memory are read at every scrape.
@@ -64,7 +61,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for state, n := range m.s.board.count() {
 		gauge(jobsDesc, float64(n), string(state))
 	}
-	gauge(listenersDesc, float64(m.s.hub.listeners()))
+	gauge(listenersDesc, float64(m.s.hub.count.Load()))
 	m.s.uploads.mu.Lock()
 	stored := m.s.uploads.stored
 	m.s.uploads.mu.Unlock()
@@ -76,9 +73,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	var workers []queue.Worker
-	var err error
-	if workers, err = m.s.o.Queue.Workers(ctx); err != nil {
+	workers, err := m.s.o.Queue.Workers(ctx)
+	if err != nil {
 		m.s.log.Warn("server: the metrics of workers are missing", "error", err)
 	}
 	for _, w := range workers {
@@ -90,25 +86,5 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 
 // measure returns a handler that measures the time of requests.
 func (m *metrics) measure(pattern string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began, c := time.Now(), &counted{ResponseWriter: w, code: http.StatusOK}
-		defer func() {
-			m.requests.WithLabelValues(pattern, strconv.Itoa(c.code)).Observe(time.Since(began).Seconds())
-		}()
-		next.ServeHTTP(c, r)
-	})
+	return promhttp.InstrumentHandlerDuration(m.requests.MustCurryWith(prometheus.Labels{"route": pattern}), next)
 }
-
-// counted remembers the status.
-type counted struct {
-	http.ResponseWriter
-	code int
-}
-
-func (c *counted) WriteHeader(code int) {
-	c.code = code
-	c.ResponseWriter.WriteHeader(code)
-}
-
-// Unwrap is for http.ResponseController.
-func (c *counted) Unwrap() http.ResponseWriter { return c.ResponseWriter }

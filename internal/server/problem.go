@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -24,13 +25,19 @@ type problem struct {
 
 // statusError is an error with an HTTP status.
 type statusError struct {
-	status       int
-	detail, hint string
+	error
+	status int
 }
 
-func (e *statusError) Error() string { return e.detail }
+func (e *statusError) Unwrap() error { return e.error }
 
-func refuse(status int, detail, hint string) error { return &statusError{status, detail, hint} }
+func refuse(status int, detail, hint string) error {
+	kind := fault.Usage
+	if status >= http.StatusInternalServerError {
+		kind = fault.Internal
+	}
+	return &statusError{kind.New("", detail, hint), status}
+}
 
 var (
 	errNoRoute  = refuse(http.StatusNotFound, "nothing is at this address, or it does not allow this method", "see /v1/openapi.json")
@@ -39,14 +46,10 @@ var (
 
 // statusOf returns the HTTP status for an error.
 func statusOf(err error) int {
-	var s *statusError
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &s):
+	if s, ok := errors.AsType[*statusError](err); ok {
 		return s.status
-	case errors.As(err, &tooLarge):
-		return http.StatusRequestEntityTooLarge
-	case errors.Is(err, queue.ErrNoJob), errors.Is(err, queue.ErrNoFrame), errors.Is(err, fs.ErrNotExist):
+	}
+	if errors.Is(err, queue.ErrNoJob) || errors.Is(err, queue.ErrNoFrame) || errors.Is(err, fs.ErrNotExist) {
 		return http.StatusNotFound
 	}
 	return fault.KindOf(err).HTTPStatus()
@@ -55,21 +58,8 @@ func statusOf(err error) int {
 // fail writes an error as the answer.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status := statusOf(err)
-	p := problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Instance: r.URL.Path, Detail: err.Error(), Hint: fault.HintOf(err)}
-	var se *statusError
-	if errors.As(err, &se) {
-		p.Detail, p.Hint = se.detail, se.hint
-	}
-	if p.Title == "" {
-		p.Title = "Client Closed Request"
-	}
-	if _, ok := errors.AsType[*fault.Error](err); ok {
-		p.ExitCode = fault.KindOf(err).ExitCode()
-	} else if status >= 400 && status < 500 {
-		p.ExitCode = fault.Usage.ExitCode()
-	} else {
-		p.ExitCode = fault.Internal.ExitCode()
-	}
+	p := problem{Type: "about:blank", Title: cmp.Or(http.StatusText(status), "Client Closed Request"), Status: status, Instance: r.URL.Path,
+		Detail: err.Error(), Hint: fault.HintOf(err), ExitCode: fault.KindOf(err).ExitCode()}
 	if status >= 500 && status != http.StatusServiceUnavailable {
 		s.log.Error("server: a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/queue"
@@ -45,7 +46,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	objects, err := store.NewDir(filepath.Join(dir, "media"))
+	objects, err := store.Open(t.Context(), "dir:"+filepath.Join(dir, "media"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,15 +186,15 @@ func (r *rig) take() *queue.Lease {
 func (r *rig) finish(l *queue.Lease, events int) {
 	r.t.Helper()
 	for i := range events {
-		r.check(l.Event(r.t.Context(), fmt.Appendf(nil, `{"type":"progress","phase":"frames","frame":%d,"frames":%d}`, i, events)))
+		r.check(l.Event(r.t.Context(), lipstream.Event{Type: lipstream.EventProgress, Phase: lipstream.PhaseFrames, Frame: int64(i), Frames: int64(events)}))
 	}
 	object := "jobs/" + l.Job.ID + "/result-x.mp4"
-	_, err := r.s.o.Store.Put(r.t.Context(), object, strings.NewReader("0123456789"))
+	err := r.s.o.Store.Put(r.t.Context(), object, strings.NewReader("0123456789"))
 	r.check(err)
 	r.check(l.Done(r.t.Context(), queue.Result{Object: object, Name: "häuser \"x\".mp4", Size: 10, Frames: int64(events), Engine: "preview"}))
 }
 
-// get sends a request with headers, "Name: value", and gives status and body.
+// get sends a request with headers, "Name: value", and returns the answer and its body.
 func (r *rig) get(method, path string, body string, headers ...string) (*http.Response, string) {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, r.web.URL+path, strings.NewReader(body))
@@ -229,7 +230,7 @@ func (r *rig) status(want int, method, path, body string, headers ...string) str
 }
 
 // stalled is a connection without buffers whose client reads only when the test
-// does. Deadlines do not pass by themselves: expire ends the write at work.
+// does. Deadlines do not pass by themselves: expire ends a blocked write.
 type stalled struct {
 	net.Conn             // of the server
 	client   net.Conn    // of the test
@@ -241,7 +242,7 @@ func (c *stalled) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// expire lets the deadline for writing pass.
+// expire makes the deadline for writing pass.
 func (c *stalled) expire(t *testing.T) {
 	t.Helper()
 	if !c.limited.Load() {

@@ -7,13 +7,15 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
-
-	"os"
 
 	"github.com/lipstream/lipstream/internal/fault"
 )
@@ -22,8 +24,8 @@ const (
 	cookieName = "lipstream_session"
 	// maxJSON bounds the JSON body of a request, in bytes.
 	maxJSON = 1 << 20
-	// stall is how long a client may neither send nor read.
-	stall = time.Minute
+	// idleTimeout is how long a client may neither send nor read.
+	idleTimeout = time.Minute
 )
 
 // allowedHosts returns the host names that the server answers to. This stops DNS
@@ -84,27 +86,22 @@ func (s *Server) wrap(rt route) http.Handler {
 			s.fail(w, r, refuse(http.StatusUnauthorized, "the token is missing or wrong", "send the header Authorization: Bearer TOKEN with the server's token"))
 			return
 		}
-		r.Body = &patient{readCloser: r.Body, c: http.NewResponseController(w)}
+		r.Body = &idleReader{r.Body, http.NewResponseController(w)}
 		if err := rt.handle(w, r); err != nil {
 			s.fail(w, r, err)
 		}
 	})
 }
 
-// patient aborts a request whose client sends nothing for too long.
-type patient struct {
-	readCloser
+// idleReader aborts a request whose client sends nothing for too long.
+type idleReader struct {
+	io.ReadCloser
 	c *http.ResponseController
 }
 
-type readCloser = interface {
-	Read([]byte) (int, error)
-	Close() error
-}
-
-func (p *patient) Read(b []byte) (int, error) {
-	_ = p.c.SetReadDeadline(time.Now().Add(stall))
-	n, err := p.readCloser.Read(b)
+func (p *idleReader) Read(b []byte) (int, error) {
+	_ = p.c.SetReadDeadline(time.Now().Add(idleTimeout))
+	n, err := p.ReadCloser.Read(b)
 	if err != nil {
 		// The body is complete; the work itself has no deadline.
 		_ = p.c.SetReadDeadline(time.Time{})
@@ -132,11 +129,7 @@ func (s *Server) isToken(given string) bool {
 
 // sessionKey signs the cookies of this process. After a restart the page asks for
 // the token again.
-var sessionKey = func() []byte {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b)
-	return b
-}()
+var sessionKey = []byte(rand.Text())
 
 // session returns the cookie's value. It proves the token without containing it.
 func (s *Server) session() string {
@@ -166,18 +159,23 @@ func (s *Server) deleteSession(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// readJSON decodes the body. Unknown fields are errors.
+// readJSON decodes the body of a request.
 func readJSON(w http.ResponseWriter, r *http.Request, to any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxJSON))
+	return decode("the body", http.MaxBytesReader(w, r.Body, maxJSON), to)
+}
+
+// decode decodes what r holds. Unknown fields are errors.
+func decode(what string, r io.Reader, to any) error {
+	d := json.NewDecoder(r)
 	d.DisallowUnknownFields()
 	if err := d.Decode(to); err != nil {
-		if statusOf(err) == http.StatusRequestEntityTooLarge {
-			return err
+		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			return refuse(http.StatusRequestEntityTooLarge, what+" is too large", "")
 		}
-		return refuse(http.StatusBadRequest, "the body is not valid JSON for this request: "+err.Error(), "see /v1/openapi.json")
+		return refuse(http.StatusBadRequest, what+" is not valid JSON for this request: "+err.Error(), "see /v1/openapi.json")
 	}
 	if d.More() {
-		return refuse(http.StatusBadRequest, "the body has more than one JSON value", "send one")
+		return refuse(http.StatusBadRequest, what+" has more than one JSON value", "send one")
 	}
 	return nil
 }
@@ -185,36 +183,27 @@ func readJSON(w http.ResponseWriter, r *http.Request, to any) error {
 // underRoot returns the real path of a file that a job names. With all links
 // followed, it must be in one of the allowed folders.
 func (s *Server) underRoot(path string) (string, os.FileInfo, error) {
-	const op = "use the file"
-	not := func() (string, os.FileInfo, error) {
-		// The same error for a missing file: a client must not learn which exist.
-		return "", nil, fault.Usage.New(op+" "+path, "it is not in a folder that this server allows", "upload it, or add its folder to `root`")
-	}
-	if len(s.o.Roots) == 0 || !filepath.IsAbs(path) || strings.ContainsRune(path, 0) {
-		return not()
+	// The same error for a missing file: a client must not learn which exist.
+	refused := fault.Usage.New("use the file "+path, "it is not in a folder that this server allows", "upload it, or add its folder to `root`")
+	if len(s.o.Roots) == 0 || !filepath.IsAbs(path) {
+		return "", nil, refused
 	}
 	real, err := filepath.EvalSymlinks(path)
+	inside := func(root string) bool {
+		root, absErr := filepath.Abs(root)
+		root, linkErr := filepath.EvalSymlinks(root)
+		rel, relErr := filepath.Rel(root, real)
+		return errors.Join(absErr, linkErr, relErr) == nil && filepath.IsLocal(rel)
+	}
+	if err != nil || !slices.ContainsFunc(s.o.Roots, inside) {
+		return "", nil, refused
+	}
+	st, err := os.Stat(real)
 	if err != nil {
-		return not()
+		return "", nil, refused
 	}
-	for _, root := range s.o.Roots {
-		if root, err = filepath.Abs(root); err != nil {
-			continue
-		}
-		if root, err = filepath.EvalSymlinks(root); err != nil {
-			continue
-		}
-		if rel, err := filepath.Rel(root, real); err != nil || !filepath.IsLocal(rel) {
-			continue
-		}
-		st, err := os.Stat(real)
-		if err != nil {
-			return not()
-		}
-		if !st.Mode().IsRegular() {
-			return "", nil, fault.Usage.New(op+" "+path, "it is not a regular file")
-		}
-		return real, st, nil
+	if !st.Mode().IsRegular() {
+		return "", nil, fault.Usage.New("use the file "+path, "it is not a regular file")
 	}
-	return not()
+	return real, st, nil
 }

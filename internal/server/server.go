@@ -8,10 +8,9 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -22,7 +21,7 @@ import (
 // Options configures a Server. Queue, Store, Dir and Monitor are required.
 type Options struct {
 	Queue *queue.Queue
-	Store store.Store
+	Store *store.Store
 	Dir   string // for uploads and copies of results
 
 	Listen     string   // host:port of the server
@@ -34,7 +33,6 @@ type Options struct {
 	MaxStored int64         // bytes of all uploads together
 	MaxQueued int           // jobs that have not ended
 	Retention time.Duration // of ended jobs and of uploads
-	Limits    lipstream.Limits
 
 	// Estimate estimates a job; nil: this machine has no worker.
 	Estimate func(context.Context, lipstream.Job) (lipstream.Estimate, error)
@@ -48,36 +46,34 @@ type Options struct {
 
 // Server is the HTTP API. Use its Handler while Run runs.
 type Server struct {
-	o        Options
-	log      *slog.Logger
-	board    *board
-	hub      *hub
-	uploads  *uploads
-	results  *results
-	metrics  *metrics
-	hosts    map[string]bool
-	estimate chan struct{} // one at a time
-	decoders chan struct{} // see decoders
-	queueing time.Duration // see queueing
-	draining atomic.Bool
-	handler  http.Handler
+	o           Options
+	log         *slog.Logger
+	board       *board
+	hub         *hub
+	uploads     *uploads
+	media       *store.Cache
+	metrics     *metrics
+	hosts       map[string]bool
+	estimate    chan struct{} // one at a time
+	decoders    chan struct{} // see decoders
+	decoderWait time.Duration // see decoderWait
+	draining    atomic.Bool
+	handler     http.Handler
 }
 
 // New returns a server and creates its folders.
 func New(o Options) (*Server, error) {
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
+	o.Log = cmp.Or(o.Log, slog.New(slog.DiscardHandler))
 	o.MaxUpload = cmp.Or(o.MaxUpload, 8<<30)
 	o.MaxStored = cmp.Or(o.MaxStored, 100<<30)
 	o.MaxQueued = cmp.Or(o.MaxQueued, 1000)
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
-	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), queueing: queueing}
+	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), decoderWait: decoderWait}
 	var err error
 	if s.uploads, err = newUploads(filepath.Join(o.Dir, "uploads"), o.MaxUpload, o.MaxStored, o.Log); err != nil {
 		return nil, err
 	}
-	if s.results, err = newResults(filepath.Join(o.Dir, "results"), o.Store); err != nil {
+	if s.media, err = store.NewCache(filepath.Join(o.Dir, "results"), o.Store); err != nil {
 		return nil, err
 	}
 	s.hub = newHub(o.Queue.Events)
@@ -96,44 +92,49 @@ func (s *Server) Drain() { s.draining.Store(true) }
 // Run follows the queue and removes jobs and uploads older than the retention,
 // until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.again(ctx, func() error { return s.o.Queue.Watch(ctx, s.board.set) }) })
-	g.Go(func() error { return s.again(ctx, func() error { return s.o.Queue.Follow(ctx, s.board.event) }) })
-	g.Go(func() error { return s.keep(ctx) })
+	var g sync.WaitGroup
+	g.Go(func() { s.repeat(ctx, time.Second, func() error { return s.o.Queue.Watch(ctx, s.board.set) }) })
+	g.Go(func() { s.repeat(ctx, time.Second, func() error { return s.o.Queue.Follow(ctx, s.board.event) }) })
+	g.Go(func() {
+		s.repeat(ctx, sweepEvery, func() error { s.sweep(ctx, time.Now().Add(-s.o.Retention)); return nil })
+	})
 	<-ctx.Done()
 	s.hub.close()
-	return g.Wait()
+	g.Wait()
+	return nil
 }
 
-// again runs f again after failures of the queue.
-func (s *Server) again(ctx context.Context, f func() error) error {
+// repeat calls f until ctx ends, with a pause between two calls.
+func (s *Server) repeat(ctx context.Context, pause time.Duration, f func() error) {
 	for ctx.Err() == nil {
 		if err := f(); err != nil && ctx.Err() == nil {
 			s.log.Error("server: the queue does not answer, trying again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Second):
+		case <-time.After(pause):
 		}
 	}
-	return nil
 }
+
+// handler answers a request, or returns the error to answer with.
+type handler func(http.ResponseWriter, *http.Request) error
 
 // route is a route of the API.
 type route struct {
 	pattern string
-	handle  func(http.ResponseWriter, *http.Request) error
+	handle  handler
 	open    bool // also without the token
 }
 
 // table returns all routes of the API.
 func (s *Server) table() []route {
 	return []route{
-		{"POST /v1/uploads", s.createUpload, false},
+		{"POST /v1/uploads", tus(s.createUpload), false},
 		{"OPTIONS /v1/uploads", s.uploadOptions, false},
-		{"HEAD /v1/uploads/{id}", s.headUpload, false},
+		{"HEAD /v1/uploads/{id}", tus(s.headUpload), false},
 		{"GET /v1/uploads/{id}", s.getUpload, false},
-		{"PATCH /v1/uploads/{id}", s.patchUpload, false},
+		{"PATCH /v1/uploads/{id}", tus(s.patchUpload), false},
 		{"DELETE /v1/uploads/{id}", s.deleteUpload, false},
 		{"GET /v1/uploads/{id}/content", s.uploadContent, false},
 		{"POST /v1/jobs", s.createJob, false},

@@ -11,14 +11,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/queue"
 	"github.com/lipstream/lipstream/testdata/demo"
 )
 
-// TestSession is all that a client does with a job, each answer checked against
-// the document.
+// TestSession does everything that a client does with a job, and checks each answer
+// against the document.
 func TestSession(t *testing.T) {
 	r := newRig(t, nil)
 	j := r.submit()
@@ -84,7 +83,7 @@ func TestSession(t *testing.T) {
 }
 
 func TestBadRequests(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.MaxQueued = 1; o.MaxUpload = 10_000_000; o.Limits = lipstream.Limits{} })
+	r := newRig(t, func(o *Options) { o.MaxQueued = 1; o.MaxUpload = 10_000_000 })
 	video, audio := r.upload("a.png", demo.Portrait), r.upload("b.wav", demo.Speech)
 	spec := func(more string) string {
 		return fmt.Sprintf(`{"video":{"upload":%q},"audio":{"upload":%q}%s}`, video, audio, more)
@@ -142,7 +141,7 @@ func TestUploads(t *testing.T) {
 	if a, _ := r.get("HEAD", place, "", tusHeader); a.Header.Get("Upload-Offset") != "5" || a.Header.Get("Upload-Length") != "10" {
 		t.Error(a.Header)
 	}
-	// A connection that breaks in the middle leaves what came.
+	// What arrived before a connection broke is kept.
 	req, err := http.NewRequestWithContext(t.Context(), "PATCH", r.web.URL+place, io.MultiReader(strings.NewReader("56"), broken{}))
 	r.check(err)
 	req.Header = http.Header{"Tus-Resumable": {"1.0.0"}, "Content-Type": {"application/offset+octet-stream"}, "Upload-Offset": {"5"}}
@@ -294,7 +293,7 @@ func TestRoots(t *testing.T) {
 	}
 }
 
-// TestDocument: the document has all routes, and no others.
+// TestDocument checks that the document has all routes and no others.
 func TestDocument(t *testing.T) {
 	r := newRig(t, nil)
 	have := map[string]bool{}

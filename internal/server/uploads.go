@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -120,13 +121,10 @@ func (u *uploads) create(name string, size int64) (upload, error) {
 		size = u.maxUpload
 	}
 	if size > u.maxUpload {
-		return upload{}, refuse(http.StatusRequestEntityTooLarge, "the file has "+strconv.FormatInt(size, 10)+" bytes, and "+strconv.FormatInt(u.maxUpload, 10)+" are allowed",
+		return upload{}, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the file has %d bytes, and %d are allowed", size, u.maxUpload),
 			"make it smaller, or ask the operator for a larger `max_upload`")
 	}
-	i := upload{ID: queue.NewID(), Name: cleanName(name), Size: size, Created: time.Now().UTC()}
-	if ext := strings.ToLower(filepath.Ext(i.Name)); extForm.MatchString(ext) {
-		i.Ext = ext
-	}
+	i := upload{ID: queue.NewID(), Name: cleanName(name), Ext: extOf(cleanName(name)), Size: size, Created: time.Now().UTC()}
 	u.mu.Lock()
 	full := u.stored+size > u.maxStored
 	if !full {
@@ -145,9 +143,12 @@ func (u *uploads) create(name string, size int64) (upload, error) {
 	}
 	if err != nil {
 		u.remove(i)
-		return upload{}, fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(err), "check the free space on the server's disk")
 	}
-	return i, nil
+	return i, keepFault(i, err)
+}
+
+func keepFault(i upload, err error) error {
+	return fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(err), "check the free space on the server's disk")
 }
 
 func (u *uploads) write(i upload) error {
@@ -189,20 +190,19 @@ func (u *uploads) claim(id string) (release func(), ok bool) {
 func (u *uploads) append(i upload, offset int64, r io.Reader) (int64, error) {
 	f, err := os.OpenFile(u.data(i), os.O_WRONLY, 0)
 	if err != nil {
-		return offset, fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(err))
+		return offset, keepFault(i, err)
 	}
-	defer func() { _ = f.Close() }()
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return offset, fault.Output.Wrap("keep upload "+i.Name, err)
+	n, err := io.Copy(io.NewOffsetWriter(f, offset), io.LimitReader(r, i.Size-offset))
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		err = keepFault(i, err) // of the disk, not of the connection
 	}
-	n, err := io.Copy(f, io.LimitReader(r, i.Size-offset))
 	if err == nil {
 		if more, _ := r.Read(make([]byte, 1)); more > 0 {
 			err = refuse(http.StatusRequestEntityTooLarge, "the file is longer than its Upload-Length", "")
 		}
 	}
-	if closeErr := f.Close(); err == nil && closeErr != nil {
-		err = fault.Output.Wrap("keep upload "+i.Name, fault.WithoutPath(closeErr), "check the free space on the server's disk")
+	if closeErr := f.Close(); err == nil {
+		err = keepFault(i, closeErr)
 	}
 	return offset + n, err
 }
@@ -234,13 +234,16 @@ func tusHeaders(w http.ResponseWriter) {
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-func checkTus(w http.ResponseWriter, r *http.Request) error {
-	tusHeaders(w)
-	if r.Header.Get("Tus-Resumable") != tusVersion {
-		w.Header().Set("Tus-Version", tusVersion)
-		return refuse(http.StatusPreconditionFailed, "the header Tus-Resumable: 1.0.0 is missing", "uploads follow tus.io 1.0")
+// tus returns a handler that lets f answer only requests of the protocol.
+func tus(f handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		tusHeaders(w)
+		if r.Header.Get("Tus-Resumable") != tusVersion {
+			w.Header().Set("Tus-Version", tusVersion)
+			return refuse(http.StatusPreconditionFailed, "the header Tus-Resumable: 1.0.0 is missing", "uploads follow tus.io 1.0")
+		}
+		return f(w, r)
 	}
-	return nil
 }
 
 func (s *Server) uploadOptions(w http.ResponseWriter, _ *http.Request) error {
@@ -261,39 +264,34 @@ func number(r *http.Request, name string) (int64, error) {
 	return n, nil
 }
 
-// parseMetadata reads Upload-Metadata: "key base64,key base64".
-func parseMetadata(text string) (map[string]string, error) {
-	m := map[string]string{}
-	for _, pair := range strings.Split(text, ",") {
+// fileName returns the name in Upload-Metadata: "filename base64,other base64".
+func fileName(metadata string) (name string, err error) {
+	for pair := range strings.SplitSeq(metadata, ",") {
 		key, value, _ := strings.Cut(strings.TrimSpace(pair), " ")
-		if key == "" {
-			continue
-		}
 		b, err := base64.StdEncoding.DecodeString(strings.TrimSpace(value))
 		if err != nil {
-			return nil, refuse(http.StatusBadRequest, "Upload-Metadata is not base64", "uploads follow tus.io 1.0")
+			return "", refuse(http.StatusBadRequest, "Upload-Metadata is not base64", "uploads follow tus.io 1.0")
 		}
-		m[key] = string(b)
+		if key == "filename" {
+			name = string(b)
+		}
 	}
-	return m, nil
+	return name, nil
 }
 
 func (s *Server) createUpload(w http.ResponseWriter, r *http.Request) error {
-	if err := checkTus(w, r); err != nil {
-		return err
-	}
 	size, err := number(r, "Upload-Length")
 	if err != nil {
 		return err
 	}
-	meta, err := parseMetadata(r.Header.Get("Upload-Metadata"))
+	name, err := fileName(r.Header.Get("Upload-Metadata"))
 	if err != nil {
 		return err
 	}
 	if size == 0 {
 		return refuse(http.StatusBadRequest, "the file is empty", "choose another file")
 	}
-	i, err := s.uploads.create(meta["filename"], size)
+	i, err := s.uploads.create(name, size)
 	if err != nil {
 		return err
 	}
@@ -304,9 +302,6 @@ func (s *Server) createUpload(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) headUpload(w http.ResponseWriter, r *http.Request) error {
-	if err := checkTus(w, r); err != nil {
-		return err
-	}
 	i, offset, err := s.uploads.find(r.PathValue("id"))
 	if err != nil {
 		return err
@@ -318,9 +313,6 @@ func (s *Server) headUpload(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request) error {
-	if err := checkTus(w, r); err != nil {
-		return err
-	}
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/offset+octet-stream" {
 		return refuse(http.StatusUnsupportedMediaType, "the Content-Type is not application/offset+octet-stream", "uploads follow tus.io 1.0")
 	}
@@ -340,7 +332,7 @@ func (s *Server) patchUpload(w http.ResponseWriter, r *http.Request) error {
 	}
 	if at != offset {
 		w.Header().Set("Upload-Offset", strconv.FormatInt(offset, 10))
-		return refuse(http.StatusConflict, "the upload is at "+strconv.FormatInt(offset, 10)+", not at "+strconv.FormatInt(at, 10), "continue at that offset")
+		return refuse(http.StatusConflict, fmt.Sprintf("the upload is at %d, not at %d", offset, at), "continue at that offset")
 	}
 	next, err := s.uploads.append(i, offset, r.Body)
 	s.metrics.received.Add(float64(next - offset))
@@ -369,7 +361,7 @@ func (s *Server) getUpload(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if offset == i.Size && i.Media == nil {
-		if i.Media, err = s.look(r.Context(), s.uploads.data(i), i.Name); err != nil {
+		if i.Media, err = s.describe(r.Context(), s.uploads.data(i), i.Name); err != nil {
 			return err
 		}
 		if err := s.uploads.write(i); err != nil {
@@ -394,8 +386,8 @@ func probe(ctx context.Context, path, name string) (media.Tools, *media.Info, er
 	return tools, info, err
 }
 
-// look describes an upload.
-func (s *Server) look(ctx context.Context, path, name string) (*MediaInfo, error) {
+// describe returns the description of an upload.
+func (s *Server) describe(ctx context.Context, path, name string) (*MediaInfo, error) {
 	_, info, err := probe(ctx, path, name)
 	if err != nil {
 		return nil, err

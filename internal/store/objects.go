@@ -9,110 +9,64 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // bucket in NATS.
 const bucket = "lipstream_media"
 
-// Objects is the object store of NATS JetStream.
-type Objects struct{ o jetstream.ObjectStore }
+// objects is the object store of NATS JetStream.
+type objects struct{ o jetstream.ObjectStore }
 
-// NewObjects opens the object store, which it creates if necessary.
-func NewObjects(ctx context.Context, js jetstream.JetStream) (*Objects, error) {
+// newObjects opens the object store, which it creates if necessary.
+func newObjects(ctx context.Context, js jetstream.JetStream) (objects, error) {
 	o, err := js.ObjectStore(ctx, bucket)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		o, err = js.CreateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: bucket, Description: "media of Lipstream's jobs"})
 	}
-	if err != nil {
-		return nil, fault.Missing.Wrap("open the store objects:", err, "check that the NATS servers run and have JetStream enabled")
-	}
-	return &Objects{o}, nil
+	return objects{o}, fault.Missing.Wrap("open the store objects:", err, "check that the NATS servers run and have JetStream enabled")
 }
 
-// Put implements Store.
-func (s *Objects) Put(ctx context.Context, name string, r io.Reader) (Info, error) {
-	if err := checkName(name); err != nil {
-		return Info{}, err
-	}
-	i, err := s.o.Put(ctx, jetstream.ObjectMeta{Name: name}, disk.Reader(ctx, r))
-	if err != nil {
-		return Info{}, fault.Output.Wrap(storeOp+" "+name, err)
-	}
-	return infoOf(i), nil
+func (s objects) put(ctx context.Context, name string, r io.Reader) error {
+	_, err := s.o.Put(ctx, jetstream.ObjectMeta{Name: name}, r)
+	return err
 }
 
-func infoOf(i *jetstream.ObjectInfo) Info { return Info{i.Name, int64(i.Size), i.ModTime} }
-
-// failure turns NATS's errors into those of a Store.
-func (s *Objects) failure(name string, err error) error {
-	if errors.Is(err, jetstream.ErrObjectNotFound) {
-		err = fs.ErrNotExist
-	}
-	return fault.Input.Wrap("read object "+name, err)
-}
-
-// Open implements Store.
-func (s *Objects) Open(ctx context.Context, name string) (io.ReadCloser, Info, error) {
-	i, err := s.Stat(ctx, name)
-	if err != nil {
-		return nil, i, err
-	}
+func (s objects) open(ctx context.Context, name string) (io.ReadCloser, error) {
 	r, err := s.o.Get(ctx, name)
-	if err != nil {
-		return nil, i, s.failure(name, err)
-	}
-	return r, i, nil
+	return r, missing(err)
 }
 
-// Stat implements Store.
-func (s *Objects) Stat(ctx context.Context, name string) (Info, error) {
-	if err := checkName(name); err != nil {
-		return Info{}, err
-	}
+func (s objects) stat(ctx context.Context, name string) (Info, error) {
 	i, err := s.o.GetInfo(ctx, name)
 	if err != nil {
-		return Info{}, s.failure(name, err)
+		return Info{}, missing(err)
 	}
-	return infoOf(i), nil
+	return Info{i.Name, int64(i.Size), i.ModTime}, nil
 }
 
-// Delete implements Store.
-func (s *Objects) Delete(ctx context.Context, name string) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	if err := s.o.Delete(ctx, name); err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
-		return fault.Output.Wrap("remove object "+name, err)
-	}
-	return nil
+func (s objects) remove(ctx context.Context, name string) error {
+	return missing(s.o.Delete(ctx, name))
 }
 
-// List implements Store.
-func (s *Objects) List(ctx context.Context, prefix string) ([]Info, error) {
+// missing returns fs.ErrNotExist for NATS's error that an object does not exist.
+func missing(err error) error {
+	if errors.Is(err, jetstream.ErrObjectNotFound) {
+		return fs.ErrNotExist
+	}
+	return err
+}
+
+func (s objects) list(ctx context.Context, prefix string) ([]Info, error) {
 	list, err := s.o.List(ctx)
 	if errors.Is(err, jetstream.ErrNoObjectsFound) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, fault.Input.Wrap("list objects of "+s.URL(), err)
-	}
 	var all []Info
 	for _, i := range list {
 		if !i.Deleted && strings.HasPrefix(i.Name, prefix) {
-			all = append(all, infoOf(i))
+			all = append(all, Info{i.Name, int64(i.Size), i.ModTime})
 		}
 	}
-	sortByName(all)
-	return all, nil
+	return all, err
 }
-
-// Path implements Store.
-func (s *Objects) Path(string) string { return "" }
-
-// URL implements Store.
-func (s *Objects) URL() string { return "objects:" }
-
-// Close implements Store.
-func (s *Objects) Close() error { return nil }

@@ -21,21 +21,20 @@ import (
 
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/store"
-	"github.com/lipstream/lipstream/internal/store/storetest"
 )
 
 func TestDir(t *testing.T) {
 	dir := t.TempDir()
-	s, err := store.NewDir(dir)
+	s, err := store.Open(t.Context(), "dir:"+dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	storetest.Run(t, s)
+	conform(t, s)
 	left, err := filepath.Glob(filepath.Join(dir, ".incoming", "*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	if _, err := s.Put(t.Context(), "a/b", strings.NewReader("x")); err != nil {
+	if err := s.Put(t.Context(), "a/b", strings.NewReader("x")); err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(s.Path("a/b")); err != nil || string(b) != "x" {
@@ -57,7 +56,7 @@ func TestS3(t *testing.T) {
 	if s.URL() != address {
 		t.Error(s.URL())
 	}
-	storetest.Run(t, s)
+	conform(t, s)
 	if _, err := store.Open(t.Context(), strings.Replace(address, "media", "other", 1), nil); fault.KindOf(err) != fault.Missing {
 		t.Errorf("no bucket: %v", err)
 	}
@@ -71,8 +70,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// fakeS3 is as much of S3 as minio's client uses for a Store: it stands in for
-// a real service.
+// fakeS3 is the part of S3 that minio's client uses for a Store.
 type fakeS3 struct {
 	mu      sync.Mutex
 	objects map[string]object

@@ -12,27 +12,21 @@ import (
 
 	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/queue"
 )
 
 const (
-	// stopping is how long a process may take to end after the interrupt.
-	stopping = 10 * time.Second
-	maxLine  = 8 << 20 // bytes of an answer
+	// stopGrace is how long a process may take to end after the interrupt.
+	stopGrace = 10 * time.Second
+	maxLine   = 8 << 20 // bytes of an answer
 )
 
-// failure is a problem that a process reported, or its end without an answer.
-type failure struct{ *queue.Problem }
-
-func (f failure) Error() string { return f.Message }
-
-// ask runs a process for a request and calls f with its answers. An error in an
-// answer is returned instead. When ctx ends, the process is interrupted; it has
-// ended when ask returns.
-func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
+// ask runs a process for a request, calls f with its events and frames, and returns
+// its last answer. f may be nil if there are none. An error in an answer is returned as
+// an error. When ctx ends, the process is interrupted; it has ended when ask returns.
+func (w *Worker) ask(ctx context.Context, r request, f func(answer)) (last answer, err error) {
 	line, err := json.Marshal(r)
 	if err != nil {
-		return fault.Internal.Wrap("start a task", err)
+		return last, fault.Internal.Wrap("start a task", err)
 	}
 	cmd := exec.Command(w.o.Command[0], w.o.Command[1:]...)
 	cmd.Env = append(os.Environ(), "LIPSTREAM_JOBS_DIR="+w.journals)
@@ -40,43 +34,42 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	// this one dies.
 	theirs, in, err := os.Pipe()
 	if err != nil {
-		return fault.Internal.Wrap("start a task", err)
+		return last, fault.Internal.Wrap("start a task", err)
 	}
 	defer func() { _ = in.Close() }()
 	cmd.Stdin = theirs
-	p, out, err := child.StartReader(ctx, cmd, w.stopping)
+	p, out, err := child.StartReader(ctx, cmd, w.stopGrace)
 	_ = theirs.Close()
 	if err != nil {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return last, context.Cause(ctx)
 		}
-		return fault.Internal.Wrap("start a task "+w.o.Command[0], err)
+		return last, fault.Internal.Wrap("start a task "+w.o.Command[0], err)
 	}
 	lowerPriority(p.PID())
 	_, writeErr := in.Write(append(line, '\n'))
-	var told *queue.Problem
-	said := false
-	for lines := newLines(out); lines.Scan(); {
+	answered := false
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, maxLine)
+	for lines.Scan() {
 		var a answer
-		if json.Unmarshal(lines.Bytes(), &a) != nil {
-			continue
+		switch {
+		case json.Unmarshal(lines.Bytes(), &a) != nil:
+		case a.Event != nil || a.Frame != nil:
+			f(a)
+		case a.Error != nil || a.Result != nil || a.Estimate != nil || a.Parts != nil || a.Machine != nil:
+			last, answered = a, true
 		}
-		if a.Error != nil {
-			told = a.Error
-			continue
-		}
-		said = said || a.Result != nil || a.Estimate != nil || a.Parts != nil || a.Machine != nil
-		f(a)
 	}
 	_ = out.Close()
 	err = errors.Join(p.Wait(), writeErr)
-	switch {
+	switch e := last.Error; {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case told != nil:
-		return failure{told}
-	case said:
-		return nil
+		return last, context.Cause(ctx)
+	case e != nil:
+		return last, &fault.Error{Kind: fault.Kind(e.ExitCode), Err: errors.New(e.Message), Hint: e.Hint}
+	case answered:
+		return last, nil
 	}
 	message := "the process of the task ended without an answer"
 	if err != nil {
@@ -84,11 +77,5 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) error {
 	} else if log := p.Stderr(); len(log) > 0 {
 		message += ": " + log[len(log)-1]
 	}
-	return failure{&queue.Problem{Message: message, ExitCode: int(fault.Internal), Hint: "look at the log of the worker"}}
-}
-
-func newLines(r interface{ Read([]byte) (int, error) }) *bufio.Scanner {
-	s := bufio.NewScanner(r)
-	s.Buffer(make([]byte, 64<<10), maxLine)
-	return s
+	return last, fault.Internal.New("", message, "look at the log of the worker")
 }

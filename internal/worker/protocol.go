@@ -53,8 +53,8 @@ func problem(err error) *queue.Problem {
 	return &queue.Problem{Message: fault.Message(err), Hint: fault.HintOf(err), ExitCode: fault.KindOf(err).ExitCode()}
 }
 
-// again reports whether another attempt may succeed.
-func again(p *queue.Problem) bool {
+// retryable reports whether another attempt may succeed.
+func retryable(p *queue.Problem) bool {
 	switch fault.Kind(p.ExitCode) {
 	case fault.Usage, fault.Input, fault.NoFace:
 		return false

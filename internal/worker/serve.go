@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -42,9 +43,11 @@ func Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 		cancel()
 	}()
 	s := &session{out: json.NewEncoder(out), lost: cancel}
-	if err := s.do(ctx, r); err != nil {
-		s.say(answer{Error: problem(err)})
+	last, err := s.do(ctx, r)
+	if err != nil {
+		last = answer{Error: problem(err)}
 	}
+	s.say(last)
 	return nil
 }
 
@@ -63,50 +66,34 @@ func (s *session) say(a answer) {
 	}
 }
 
-func (s *session) do(ctx context.Context, r request) error {
+// do does what a request asks for and returns the last answer.
+func (s *session) do(ctx context.Context, r request) (last answer, err error) {
 	observe := lipstream.ObserverFunc(func(e lipstream.Event) { s.say(answer{Event: &e}) })
 	switch r.Op {
 	case opRun:
 		if r.Every > 0 {
 			parts, err := lipstream.Split(ctx, r.Job, r.Every)
-			if err != nil {
-				return err
-			}
-			if len(parts) > 1 {
-				a := answer{}
+			if err != nil || len(parts) > 1 {
 				for _, p := range parts {
-					a.Parts = append(a.Parts, queue.Part(p))
+					last.Parts = append(last.Parts, queue.Part(p))
 				}
-				s.say(a)
-				return nil
+				return last, err
 			}
 		}
 		r.Job.Frame = s.frame
 		result, err := lipstream.Run(ctx, r.Job, observe)
-		if err == nil {
-			s.say(answer{Result: &result})
-		}
-		return err
+		return answer{Result: &result}, err
 	case opJoin:
 		result, err := lipstream.Join(ctx, r.Job, r.Parts, observe)
-		if err == nil {
-			s.say(answer{Result: &result})
-		}
-		return err
+		return answer{Result: &result}, err
 	case opEstimate:
 		estimate, err := lipstream.DryRun(ctx, r.Job, nil)
-		if err == nil {
-			s.say(answer{Estimate: &estimate})
-		}
-		return err
+		return answer{Estimate: &estimate}, err
 	case opMachine:
-		m, err := look(ctx)
-		if err == nil {
-			s.say(answer{Machine: &m})
-		}
-		return err
+		m, err := examine(ctx)
+		return answer{Machine: &m}, err
 	}
-	return fault.Usage.New("do the task "+r.Op, "the operation is not known", "use the same version for worker and task")
+	return last, fault.Usage.New("do the task "+r.Op, "the operation is not known", "use the same version for worker and task")
 }
 
 // frame sends a frame of the running job.
@@ -117,26 +104,23 @@ func (s *session) frame(p lipstream.Picture) {
 	}
 }
 
-// look returns the engines and devices of this machine.
-func look(ctx context.Context) (machine, error) {
+// examine returns the engines and devices of this machine.
+func examine(ctx context.Context) (machine, error) {
 	var m machine
 	var missing error
 	for _, name := range []string{"openvino", "onnxruntime"} {
-		b, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu"})
-		if err != nil {
-			missing = cmp.Or(missing, err)
-			continue
+		o, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu"})
+		var devices []backend.Device
+		if err == nil {
+			devices, err = o.Usable(ctx)
+			_ = o.Close()
 		}
-		devices, err := b.Usable(ctx)
-		if err != nil {
-			missing = cmp.Or(missing, err)
-		}
+		missing = cmp.Or(missing, err)
 		for _, d := range devices {
 			if d.Err == nil && !slices.ContainsFunc(m.Devices, func(o queue.Device) bool { return o.Name == d.ID }) {
 				m.Devices = append(m.Devices, queue.Device{Name: d.ID, Backend: name, Detail: d.Name})
 			}
 		}
-		_ = b.Close()
 	}
 	if len(m.Devices) == 0 {
 		return m, missing

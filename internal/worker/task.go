@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,8 +19,8 @@ import (
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
-// patience is how long reporting a task's end to the queue may take.
-const patience = 30 * time.Second
+// reportTimeout is how long reporting a task's end to the queue may take.
+const reportTimeout = 30 * time.Second
 
 // do does a task and reports its end to the queue.
 func (w *Worker) do(l *queue.Lease) {
@@ -29,7 +28,7 @@ func (w *Worker) do(l *queue.Lease) {
 	log.Info("task: started", "attempt", l.Task().Attempts)
 	ctx, cancel := context.WithCancelCause(l.Context())
 	defer cancel(nil)
-	defer context.AfterFunc(w.hard, func() { cancel(errDrained) })()
+	defer context.AfterFunc(w.drained, func() { cancel(errDrained) })()
 	t := &task{w: w, l: l, began: time.Now(), dir: filepath.Join(w.work, fmt.Sprintf("%s-%d", l.Job.ID, l.Index))}
 	err := t.run(ctx)
 	if removeErr := os.RemoveAll(t.dir); removeErr != nil {
@@ -39,7 +38,7 @@ func (w *Worker) do(l *queue.Lease) {
 		log.Info("task: done", "elapsed", time.Since(t.began).Round(time.Millisecond))
 		return
 	}
-	end, stop := context.WithTimeout(context.Background(), patience)
+	end, stop := context.WithTimeout(context.Background(), reportTimeout)
 	defer stop()
 	cause := context.Cause(ctx)
 	switch {
@@ -54,12 +53,9 @@ func (w *Worker) do(l *queue.Lease) {
 		err = l.Release(end)
 	default:
 		p := problem(err)
-		if f, ok := errors.AsType[failure](err); ok {
-			p = f.Problem
-		}
 		p.Message = t.byName(p.Message)
 		log.Error("task: failed", "error", p.Message)
-		err = l.Fail(end, *p, again(p))
+		err = l.Fail(end, *p, retryable(p))
 	}
 	if err != nil && !errors.Is(err, queue.ErrLost) {
 		log.Error("task: its end could not be reported, so it will be done again", "error", err)
@@ -85,6 +81,7 @@ func (t *task) run(ctx context.Context) error {
 	}
 	job := t.l.Job.Spec.Job()
 	job.Engine, job.Limits, job.Overwrite = t.l.Job.Engine, t.w.o.Limits, true
+	job.Output = filepath.Join(t.dir, "output"+filepath.Ext(t.l.Job.Spec.Name))
 	for _, in := range []struct {
 		media queue.Media
 		to    *string
@@ -115,48 +112,38 @@ func (t *task) input(ctx context.Context, m queue.Media) (string, func(), error)
 	if m.Path != "" {
 		return m.Path, func() {}, nil
 	}
-	return t.w.cache.get(ctx, m.Object)
+	return t.w.cache.Get(ctx, m.Object)
 }
 
-// resultName returns the file name of the job's result.
-func resultName(j queue.Job) string { return cmp.Or(filepath.Base(j.Spec.Name), "result.mp4") }
-
 func (t *task) whole(ctx context.Context, job lipstream.Job) error {
-	name := resultName(t.l.Job)
-	job.Output = filepath.Join(t.dir, "result"+filepath.Ext(name))
 	r := request{Op: opRun, Job: job}
 	if s := t.l.Job.Spec.Split; s >= 0 {
 		r.Every = cmp.Or(time.Duration(s*float64(time.Second)), t.w.o.Split)
 	}
-	var parts []queue.Part
-	result, err := t.compute(ctx, r, func(p []queue.Part) { parts = p })
+	a, err := t.compute(ctx, r)
 	if err != nil {
 		return err
 	}
-	if parts != nil {
-		return t.l.Split(ctx, parts)
+	if a.Parts != nil {
+		return t.l.Split(ctx, a.Parts)
 	}
-	return t.deliver(ctx, job.Output, name, result)
+	return t.deliver(ctx, job.Output, *a.Result)
 }
 
 func (t *task) part(ctx context.Context, job lipstream.Job) error {
-	p := lipstream.Part(*t.l.Task().Part)
-	job.Part = &p
-	job.Output = filepath.Join(t.dir, "part"+filepath.Ext(resultName(t.l.Job)))
-	result, err := t.compute(ctx, request{Op: opRun, Job: job}, nil)
+	job.Part = new(lipstream.Part(*t.l.Task().Part))
+	a, err := t.compute(ctx, request{Op: opRun, Job: job})
 	if err != nil {
 		return err
 	}
-	object := fmt.Sprintf("jobs/%s/part-%04d-%s%s", t.l.Job.ID, t.l.Index, t.l.ID(), filepath.Ext(job.Output))
-	if _, err := t.put(ctx, object, job.Output); err != nil {
+	stored, err := t.put(ctx, fmt.Sprintf("part-%04d", t.l.Index), job.Output)
+	if err != nil {
 		return err
 	}
-	return t.l.DonePart(ctx, object, result.Frames, result.NoFace)
+	return t.l.DonePart(ctx, stored.Object, a.Result.Frames, a.Result.NoFace)
 }
 
 func (t *task) join(ctx context.Context, job lipstream.Job) error {
-	name := resultName(t.l.Job)
-	job.Output = filepath.Join(t.dir, "result"+filepath.Ext(name))
 	r := request{Op: opJoin, Job: job}
 	var objects []string
 	var noFace, frames int64
@@ -164,7 +151,7 @@ func (t *task) join(ctx context.Context, job lipstream.Job) error {
 		if p.Kind != queue.KindPart {
 			continue
 		}
-		path, release, err := t.w.cache.get(ctx, p.Object)
+		path, release, err := t.w.cache.Get(ctx, p.Object)
 		if err != nil {
 			return err
 		}
@@ -176,12 +163,12 @@ func (t *task) join(ctx context.Context, job lipstream.Job) error {
 		return fault.NoFace.New("find a face in "+t.l.Job.Video.Name, fmt.Sprintf("no usable face in any of %d frames", frames),
 			"the face must be at least 32 pixels wide and not turned away")
 	}
-	result, err := t.compute(ctx, r, nil)
+	a, err := t.compute(ctx, r)
 	if err != nil {
 		return err
 	}
-	result.NoFace = noFace
-	if err := t.deliver(ctx, job.Output, name, result); err != nil {
+	a.Result.NoFace = noFace
+	if err := t.deliver(ctx, job.Output, *a.Result); err != nil {
 		return err
 	}
 	for _, o := range objects {
@@ -193,34 +180,26 @@ func (t *task) join(ctx context.Context, job lipstream.Job) error {
 }
 
 // compute waits for the memory that the task needs and runs its process.
-func (t *task) compute(ctx context.Context, r request, split func([]queue.Part)) (result lipstream.Result, err error) {
+func (t *task) compute(ctx context.Context, r request) (answer, error) {
 	need, err := t.need(ctx, &r.Job)
 	if err != nil {
-		return result, err
+		return answer{}, err
 	}
 	if err := t.w.memory.Acquire(ctx, need); err != nil {
-		return result, context.Cause(ctx)
+		return answer{}, context.Cause(ctx)
 	}
 	t.w.change(func(i *queue.Worker) { i.Reserved += need })
 	defer func() {
 		t.w.memory.Release(need)
 		t.w.change(func(i *queue.Worker) { i.Reserved -= need })
 	}()
-	err = t.w.ask(ctx, r, func(a answer) {
-		switch {
-		case a.Event != nil:
+	return t.w.ask(ctx, r, func(a answer) {
+		if a.Event != nil {
 			t.event(ctx, *a.Event)
-		case a.Frame != nil:
-			if err := t.l.Frame(ctx, *a.Frame); err != nil {
-				t.w.log.Debug("task", "error", err)
-			}
-		case a.Parts != nil && split != nil:
-			split(a.Parts)
-		case a.Result != nil:
-			result = *a.Result
+		} else if err := t.l.Frame(ctx, *a.Frame); err != nil {
+			t.w.log.Debug("task", "error", err)
 		}
 	})
-	return result, err
 }
 
 // The memory that the preview's process takes for any video, and the number of
@@ -256,56 +235,50 @@ func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 	return min(all, previewBytes+previewFrames*int64(frame)), nil
 }
 
-// often is the least time between two progress events of a task.
-const often = 500 * time.Millisecond
+// eventInterval is the least time between two progress events of a task.
+const eventInterval = 500 * time.Millisecond
 
 // event adds an event to the job's log. It skips progress that comes too often.
 func (t *task) event(ctx context.Context, e lipstream.Event) {
 	if e.Type == lipstream.EventProgress {
 		last := e.Frames > 0 && e.Frame == e.Frames
-		if time.Since(t.shown) < t.w.often && e.Phase == t.phase && !last {
+		if time.Since(t.shown) < t.w.eventInterval && e.Phase == t.phase && !last {
 			return
 		}
 		t.shown, t.phase = time.Now(), e.Phase
 	}
 	e.Message = t.byName(e.Message)
-	b, err := json.Marshal(e)
-	if err == nil {
-		err = t.l.Event(ctx, b)
-	}
-	if err != nil && ctx.Err() == nil {
+	if err := t.l.Event(ctx, e); err != nil && ctx.Err() == nil {
 		t.w.log.Warn("task: an event is lost", "error", err)
 	}
 }
 
-// put stores a file and returns its SHA-256.
-func (t *task) put(ctx context.Context, object, path string) (sum string, err error) {
+// put stores a file and returns its name in the store, its size and its SHA-256.
+func (t *task) put(ctx context.Context, kind, path string) (r queue.Result, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fault.Internal.Wrap("read "+path, fault.WithoutPath(err))
+		return r, fault.Internal.Wrap("read "+path, fault.WithoutPath(err))
 	}
 	defer func() { _ = f.Close() }()
-	h := sha256.New()
-	if _, err := t.w.o.Store.Put(ctx, object, io.TeeReader(f, h)); err != nil {
-		return "", err
+	st, err := f.Stat()
+	if err != nil {
+		return r, fault.Internal.Wrap("read "+path, fault.WithoutPath(err))
 	}
-	return hex.EncodeToString(h.Sum(nil)), nil
+	h := sha256.New()
+	r.Object = fmt.Sprintf("jobs/%s/%s-%s%s", t.l.Job.ID, kind, t.l.ID(), filepath.Ext(path))
+	err = t.w.o.Store.Put(ctx, r.Object, io.TeeReader(f, h))
+	r.Size, r.SHA256 = st.Size(), hex.EncodeToString(h.Sum(nil))
+	return r, err
 }
 
 // deliver stores the result and ends the job.
-func (t *task) deliver(ctx context.Context, path, name string, r lipstream.Result) error {
-	object := fmt.Sprintf("jobs/%s/result-%s%s", t.l.Job.ID, t.l.ID(), filepath.Ext(path))
-	sum, err := t.put(ctx, object, path)
+func (t *task) deliver(ctx context.Context, path string, made lipstream.Result) error {
+	r, err := t.put(ctx, "result", path)
 	if err != nil {
 		return err
 	}
-	st, err := os.Stat(path)
-	if err != nil {
-		return fault.Internal.Wrap("read "+path, fault.WithoutPath(err))
-	}
-	return t.l.Done(ctx, queue.Result{
-		Object: object, Name: name, Size: st.Size(), SHA256: sum, Engine: r.Engine, Frames: r.Frames, NoFace: r.NoFace,
-		FPS: r.FPS, Width: r.Width, Height: r.Height, Duration: float64(r.Frames) / max(r.FPS, 1),
-		Elapsed: time.Since(t.began).Seconds(), MemoryPeak: r.MemoryPeak,
-	})
+	r.Name, r.Engine, r.Frames, r.NoFace, r.MemoryPeak = filepath.Base(t.l.Job.Spec.Name), made.Engine, made.Frames, made.NoFace, made.MemoryPeak
+	r.FPS, r.Width, r.Height = made.FPS, made.Width, made.Height
+	r.Duration, r.Elapsed = float64(made.Frames)/max(made.FPS, 1), time.Since(t.began).Seconds()
+	return t.l.Done(ctx, r)
 }

@@ -29,7 +29,7 @@ import (
 // Options configures a Worker. Queue, Store and Dir are required.
 type Options struct {
 	Queue *queue.Queue
-	Store store.Store
+	Store *store.Store
 	Dir   string // for media and running tasks; used by this worker only
 
 	ID      string   // default: host, process and a random part
@@ -43,25 +43,21 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-const (
-	beat       = 4 * time.Second
-	cacheLimit = 20 << 30 // bytes of media from a remote store
-)
+const heartbeat = 4 * time.Second
 
 // Worker does tasks.
 type Worker struct {
-	o        Options
-	log      *slog.Logger
-	machine  machine
-	memory   *semaphore.Weighted
-	cache    *cache
-	work     string // folder of tasks at work
-	journals string
-	lock     *disk.Lock
-	hard     context.Context // ends when tasks at work are to be given back
-	giveBack context.CancelFunc
-	stopping time.Duration // see stopping
-	often    time.Duration // see often
+	o             Options
+	log           *slog.Logger
+	memory        *semaphore.Weighted
+	cache         *store.Cache
+	work          string // folder of tasks at work
+	journals      string
+	lock          *disk.Lock
+	drained       context.Context // ends when tasks at work are to be given back
+	giveBack      context.CancelFunc
+	stopGrace     time.Duration // see stopGrace
+	eventInterval time.Duration // see eventInterval
 
 	mu   sync.Mutex
 	info queue.Worker
@@ -97,33 +93,25 @@ func New(ctx context.Context, o Options) (*Worker, error) {
 		}
 		o.Memory = b.Host
 	}
-	w := &Worker{o: o, log: o.Log, memory: semaphore.NewWeighted(o.Memory), stopping: stopping, often: often, work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
-	if w.log == nil {
-		w.log = slog.New(slog.DiscardHandler)
-	}
-	w.cache = &cache{dir: filepath.Join(o.Dir, "cache"), limit: cacheLimit, store: o.Store, used: map[string]*entry{}}
-	w.hard, w.giveBack = context.WithCancel(context.WithoutCancel(ctx))
-	if err := w.own(); err != nil {
+	w := &Worker{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), memory: semaphore.NewWeighted(o.Memory), stopGrace: stopGrace, eventInterval: eventInterval,
+		work: filepath.Join(o.Dir, "work"), journals: filepath.Join(o.Dir, "journal")}
+	w.drained, w.giveBack = context.WithCancel(context.WithoutCancel(ctx))
+	if err := w.prepareDir(); err != nil {
 		return nil, err
 	}
+	var devices []queue.Device
 	if len(o.Engines) == 0 {
-		if err := w.ask(ctx, request{Op: opMachine}, func(a answer) { w.machine = *a.Machine }); err != nil {
-			return nil, fault.Missing.Wrap("examine this machine", err, cmp.Or(hintOf(err), "run lipstream doctor"))
+		a, err := w.ask(ctx, request{Op: opMachine}, nil)
+		if err != nil {
+			return nil, fault.Missing.Wrap("examine this machine", err, cmp.Or(fault.HintOf(err), "run lipstream doctor"))
 		}
-		w.o.Engines = w.machine.Engines
+		w.o.Engines, devices = a.Machine.Engines, a.Machine.Devices
 	}
 	w.info = queue.Worker{
 		ID: o.ID, Host: host, PID: os.Getpid(), Version: lipstream.Version(), Started: time.Now().UTC(), Engines: w.o.Engines,
-		Slots: o.Slots, Devices: w.machine.Devices, Memory: o.Memory,
+		Slots: o.Slots, Devices: devices, Memory: o.Memory,
 	}
 	return w, nil
-}
-
-func hintOf(err error) string {
-	if f, ok := errors.AsType[failure](err); ok {
-		return f.Hint
-	}
-	return fault.HintOf(err)
 }
 
 // keyText replaces the characters that NATS does not allow in a key.
@@ -136,26 +124,18 @@ func keyText(s string) string {
 	}, s)
 }
 
-// own creates the folders, locks them against a second worker, and removes the tasks
-// that a crash left behind.
-func (w *Worker) own() error {
-	fail := func(err error) error {
-		return fault.Output.Wrap("use the folder "+w.o.Dir, fault.WithoutPath(err), "choose another folder with `data`")
-	}
+// prepareDir creates the folders, locks them against a second worker, and removes the
+// tasks that a crash left behind.
+func (w *Worker) prepareDir() error {
 	var err error
 	if w.lock, err = store.Own(w.o.Dir); err != nil {
 		return err
 	}
-	for _, dir := range []string{w.work, w.journals, w.cache.dir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fail(err)
-		}
+	if w.cache, err = store.NewCache(filepath.Join(w.o.Dir, "cache"), w.o.Store); err != nil {
+		return err
 	}
-	left, err := os.ReadDir(w.work)
-	for _, e := range left {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(w.work, e.Name())))
-	}
-	return fail(err)
+	err = errors.Join(os.RemoveAll(w.work), os.MkdirAll(w.work, 0o700), os.MkdirAll(w.journals, 0o700))
+	return fault.Output.Wrap("use the folder "+w.o.Dir, fault.WithoutPath(err), "choose another folder with `data`")
 }
 
 // Info returns the description that the worker publishes.
@@ -182,7 +162,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer cancel(nil)
 	over := make(chan struct{})
 	var beats, slots sync.WaitGroup
-	beats.Go(func() { w.live(ctx, over, cancel) })
+	beats.Go(func() { w.announce(ctx, over, cancel) })
 	for range w.o.Slots {
 		slots.Go(func() { w.loop(ctx) })
 	}
@@ -193,7 +173,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	grace.Stop()
 	close(over)
 	beats.Wait()
-	last, stop := context.WithTimeout(context.WithoutCancel(ctx), beat)
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
 	defer stop()
 	if err := w.o.Queue.Leave(last, w.o.ID); err != nil {
 		w.log.Debug("worker", "error", err) // its entry expires
@@ -204,12 +184,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-// live publishes the worker's state until over is closed.
-func (w *Worker) live(ctx context.Context, over <-chan struct{}, fail context.CancelCauseFunc) {
-	tick := time.NewTicker(beat)
+// announce publishes the worker's state until over is closed.
+func (w *Worker) announce(ctx context.Context, over <-chan struct{}, fail context.CancelCauseFunc) {
+	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
-		tell, stop := context.WithTimeout(context.WithoutCancel(ctx), beat)
+		tell, stop := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
 		err := w.o.Queue.Announce(tell, w.Info())
 		stop()
 		if errors.Is(err, queue.ErrVersion) {
@@ -234,7 +214,7 @@ func (w *Worker) loop(ctx context.Context) {
 				w.log.Error("worker: no task could be taken, trying again", "error", err)
 				select {
 				case <-ctx.Done():
-				case <-time.After(beat):
+				case <-time.After(heartbeat):
 				}
 			}
 			continue
@@ -246,15 +226,11 @@ func (w *Worker) loop(ctx context.Context) {
 }
 
 // Estimate estimates a job. It does not wait for memory.
-func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (estimate lipstream.Estimate, err error) {
+func (w *Worker) Estimate(ctx context.Context, job lipstream.Job) (lipstream.Estimate, error) {
 	job.Limits = w.o.Limits
-	err = w.ask(ctx, request{Op: opEstimate, Job: job}, func(a answer) {
-		if a.Estimate != nil {
-			estimate = *a.Estimate
-		}
-	})
-	if f, ok := errors.AsType[failure](err); ok {
-		return estimate, &fault.Error{Kind: fault.Kind(f.ExitCode), Op: "estimate the job", Err: errors.New(f.Message), Hint: f.Hint}
+	a, err := w.ask(ctx, request{Op: opEstimate, Job: job}, nil)
+	if err != nil {
+		return lipstream.Estimate{}, err
 	}
-	return estimate, err
+	return *a.Estimate, nil
 }

@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -23,18 +24,18 @@ import (
 	"github.com/lipstream/lipstream/testdata/demo"
 )
 
-// asTask makes the test's binary a task's process.
+// asTask is the environment variable that makes the test's binary a task's process.
 const asTask = "LIPSTREAM_TEST_TASK"
 
 func TestMain(m *testing.M) {
 	if how := os.Getenv(asTask); how != "" {
-		os.Exit(task0(how))
+		os.Exit(fakeTask(how))
 	}
 	os.Exit(m.Run())
 }
 
-// task0 is a process that behaves as its environment says.
-func task0(how string) int {
+// fakeTask is a process of a task that behaves as its environment says.
+func fakeTask(how string) int {
 	line, err := bufio.NewReader(os.Stdin).ReadBytes('\n')
 	var r request
 	if err != nil || json.Unmarshal(line, &r) != nil {
@@ -75,7 +76,7 @@ type rig struct {
 	t    *testing.T
 	q    *queue.Queue
 	w    *Worker
-	s    store.Store
+	s    *store.Store
 	dir  string
 	stop func() error // drains
 }
@@ -89,7 +90,7 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = q.Close() })
-	// A store elsewhere, so that media are fetched.
+	// A remote store, so that media are fetched.
 	s, err := store.Open(t.Context(), "objects:", q.JetStream())
 	if err != nil {
 		t.Fatal(err)
@@ -102,22 +103,18 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.often = time.Hour
+	w.eventInterval = time.Hour
 	if how == "stubborn" {
-		w.stopping = time.Millisecond
+		w.stopGrace = time.Millisecond
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
 	r := &rig{t: t, q: q, w: w, s: s, dir: o.Dir}
-	var err0 error
-	stopped := false
-	r.stop = func() error {
-		if cancel(); !stopped {
-			err0, stopped = <-ended, true
-		}
-		return err0
-	}
+	r.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
 	t.Cleanup(func() { _ = r.stop() })
 	return r
 }
@@ -127,7 +124,7 @@ func (r *rig) submit() queue.Job {
 	j := queue.Job{ID: queue.NewID(), Engine: "preview", Spec: queue.Spec{Name: "x.mp4", Split: -1},
 		Video: queue.Media{Name: "face.png", Object: "uploads/face.png"}, Audio: queue.Media{Name: "v.wav", Object: "uploads/v.wav"}}
 	for object, content := range map[string][]byte{j.Video.Object: demo.Portrait, j.Audio.Object: demo.Speech} {
-		if _, err := r.s.Put(r.t.Context(), object, strings.NewReader(string(content))); err != nil {
+		if err := r.s.Put(r.t.Context(), object, strings.NewReader(string(content))); err != nil {
 			r.t.Fatal(err)
 		}
 	}
@@ -186,7 +183,7 @@ func TestDone(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	// Of a hundred within the least time between two, the first and the last.
+	// Of a hundred events within the interval, only the first and the last.
 	if progress != 2 || all != 3 {
 		t.Errorf("%d progress events of %d", progress, all)
 	}
@@ -252,7 +249,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// TestDrain: what is at work when the worker is told to end is given back.
+// TestDrain checks that a worker that ends gives back its running tasks.
 func TestDrain(t *testing.T) {
 	r := newRig(t, "hang", func(o *Options) { o.Grace = 100 * time.Millisecond })
 	j := r.submit()
@@ -266,7 +263,7 @@ func TestDrain(t *testing.T) {
 	r.nothingLeft()
 }
 
-// TestMemory: where the memory of one task fits, a second waits.
+// TestMemory checks that a second task waits if the memory is enough for only one.
 func TestMemory(t *testing.T) {
 	r := newRig(t, "hang", func(o *Options) { o.Memory = 600 << 20 })
 	atWork := make(chan string, 10)
@@ -309,50 +306,6 @@ func TestOneFolderOneWorker(t *testing.T) {
 	r := newRig(t, "hang", nil)
 	_, err := New(t.Context(), Options{Queue: r.q, Store: r.s, Dir: r.dir, Engines: []string{"preview"}, Command: []string{os.Args[0]}})
 	if err == nil || !strings.Contains(err.Error(), "another lipstream uses it") {
-		t.Error(err)
-	}
-}
-
-func TestCache(t *testing.T) {
-	q, err := queue.Open(t.Context(), queue.Options{Dir: t.TempDir(), Lead: true, Version: "v"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = q.Close() }()
-	s, err := store.Open(t.Context(), "objects:", q.JetStream())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cache{dir: t.TempDir(), limit: 10, store: s, used: map[string]*entry{}}
-	get := func(name string) (string, func()) {
-		t.Helper()
-		if _, err := s.Put(t.Context(), name, strings.NewReader("12345678")); err != nil {
-			t.Fatal(err)
-		}
-		path, release, err := c.get(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return path, release
-	}
-	a, release := get("a.mp4")
-	b, releaseB := get("b.mp4")
-	releaseB()
-	if err := os.Chtimes(b, time.Now(), time.Now().Add(-time.Minute)); err != nil { // clocks of files are coarse
-		t.Fatal(err)
-	}
-	_, releaseC := get("c.mp4")
-	releaseC()
-	_, releaseD := get("d.mp4")
-	defer releaseD()
-	if _, err := os.Stat(a); err != nil {
-		t.Errorf("what is in use was removed: %v", err)
-	}
-	if _, err := os.Stat(b); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the oldest is still there: %v", err)
-	}
-	release()
-	if _, _, err := c.get(t.Context(), "none"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
 }

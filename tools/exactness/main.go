@@ -1,5 +1,5 @@
-// Command exactness makes docs/exactness.md out of what the golden tests
-// measured: make exactness.
+// Command exactness makes docs/exactness.md from the measurements of the golden tests, see
+// make exactness.
 package main
 
 import (
@@ -15,16 +15,17 @@ import (
 
 const head = `# Exactness
 
-How far Lipstream is from the original program, made by ` + "`make exactness`" + ` from
-the golden tests: what they measured and the limit that they assert. The
-goldens are outputs of the original on tiny random checkpoints in float32
-(testdata/latentsync/README.md); random networks amplify differences far more
-than trained ones.
+This table shows how far Lipstream is from the original program. ` + "`make exactness`" + `
+makes it from the golden tests: what they measured, and the limit that they
+enforce. The goldens are outputs of the original on tiny random checkpoints in
+float32 (see testdata/latentsync/README.md). Random networks amplify differences
+far more than trained ones.
 
-"max abs" is the largest absolute difference, "max rel" that difference over
-the largest value. PSNR is taken over the range of the float32 golden; bf16 is
-OpenVINO's. f16 is ONNX Runtime on the CPU, which keeps weights and the results
-of products in float16 but computes them in float32: no GPU could be run here.
+"max abs" is the largest absolute difference. "max rel" is that difference
+divided by the largest value. PSNR uses the range of the float32 golden as its
+peak. bf16 is OpenVINO's. f16 is ONNX Runtime on the CPU, which stores weights and
+the results of products in float16 but computes them in float32, because no GPU
+was available.
 
 | module | case | backend | precision | measure | measured | limit |
 |---|---|---|---|---|---|---|
@@ -55,7 +56,7 @@ func run(args []string) error {
 		rows = append(rows, m)
 	}
 	if len(rows) == 0 {
-		return fmt.Errorf("%s holds no measurements", args[0])
+		return fmt.Errorf("%s has no measurements", args[0])
 	}
 	slices.SortStableFunc(rows, func(a, b golden.Measurement) int {
 		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.Module, b.Module), cmp.Compare(a.Case, b.Case), cmp.Compare(a.Backend, b.Backend))
@@ -72,7 +73,7 @@ func run(args []string) error {
 	return out.Flush()
 }
 
-// order puts the comparisons in float32 first.
+// order returns 0 for comparisons in float32, which come first, and 1 for the others.
 func order(m golden.Measurement) int {
 	if m.Measure == golden.PSNR {
 		return 1

@@ -250,6 +250,24 @@ func TestCUDASettings(t *testing.T) {
 			t.Errorf("%+v:\n got %s\nwant %s", c.arena, got, want)
 		}
 	}
+	setup("none", "")
+	s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: backendtest.SmokeGraph()}, backend.Options{Device: "cuda:0", Precision: backend.F32})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := noted(); !strings.Contains(got, "use_tf32=0 ") {
+		t.Errorf("f32 is computed with TensorFloat-32: %s", got)
+	}
+	if _, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: backendtest.SmokeGraph()}, backend.Options{Device: "cuda:0", Precision: backend.BF16}); fault.KindOf(err) != fault.Usage {
+		t.Errorf("bf16: %v", err)
+	}
+	b.devices = []backend.Device{{ID: "cuda:0", Err: fault.Missing.New("use device cuda:0", "it is too old")}}
+	if _, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: backendtest.SmokeGraph()}, backend.Options{Device: "cuda:0"}); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "it is too old") {
+		t.Errorf("a device that does not work: %v", err)
+	}
 	setup("append", "libcudnn.so.9: cannot open shared object file")
 	if err := load(backend.Arena{}); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "runtime install cuda") {
 		t.Errorf("without cuDNN: kind %d of: %v", fault.KindOf(err), err)
@@ -324,6 +342,18 @@ func TestArenaSplits(t *testing.T) {
 		}
 		if held, _, ok := s.(*session).stats(); !ok || held < want || held > want+100_000 {
 			t.Errorf("blocks of at most %d bytes too much: it holds %d bytes, not %d", dead, held, want)
+		}
+	}
+}
+
+func TestBrief(t *testing.T) {
+	for message, want := range map[string]string{
+		"Missing Input:\n  x": "Missing Input: x",
+		"/onnxruntime_src/cuda_call.cc:130 std::conditional_t<> CudaCall() CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR ; GPU=0 ; hostname=h ; file=/onnxruntime_src/conv.cc ; line=3 ; expr=cudnnConvolutionForward(x);": "CUDNN failure 4000: CUDNN_STATUS_INTERNAL_ERROR; expr=cudnnConvolutionForward(x);",
+		"Non-zero status code returned while running Conv node. Name:'Conv_7' Status Message: CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=h":                                               "CUDA failure 700: an illegal memory access was encountered; Conv node. Name:'Conv_7'",
+	} {
+		if got := brief(message); got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
 		}
 	}
 }

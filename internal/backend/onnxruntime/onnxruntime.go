@@ -154,7 +154,7 @@ func nvidiaDevices(unloaded error) []backend.Device {
 	}
 	var list []backend.Device
 	for _, d := range driver.Devices {
-		dev := backend.Device{ID: "cuda:" + strconv.Itoa(d.Index), Name: d.Name, UUID: d.UUID, FusesAttention: true, Err: unloaded}
+		dev := backend.Device{ID: "cuda:" + strconv.Itoa(d.Index), Name: d.Name, UUID: d.UUID, Resident: true, FusesAttention: true, Err: unloaded}
 		if wheels.TooOld(d.Capability) {
 			dev.Err = fault.Missing.New("use device "+dev.ID, "its compute capability "+d.Capability+" is below "+wheels.OldestCard, "use device cpu")
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/cuda"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
@@ -40,12 +41,22 @@ type Opened struct {
 func (o *Opened) Usable(ctx context.Context) ([]backend.Device, error) {
 	list, err := o.Devices()
 	for i, d := range list {
-		if err := usable(ctx, o.Backend, d); err != nil {
-			list[i].Err = incomplete(err, o.library)
-		}
+		list[i].Err = o.Try(ctx, d)
 	}
 	return list, errors.Join(err, ctx.Err())
 }
+
+// Try returns why a device of the backend does not work, or nil.
+func (o *Opened) Try(ctx context.Context, d backend.Device) error {
+	if err := usable(ctx, o.Backend, d); err != nil {
+		return incomplete(err, o.library)
+	}
+	return nil
+}
+
+// Libraries returns the paths of the libraries that were loaded: the backend's, then
+// those that it needs for a GPU.
+func (o *Opened) Libraries() []string { return append([]string{o.library.Path}, o.library.Needed...) }
 
 // opener opens one kind of library.
 type opener struct {
@@ -228,6 +239,9 @@ func (s *search) failure() error {
 	wantsCUDA := strings.HasPrefix(s.choice.Device, cudaPrefix)
 	switch {
 	case wantsCUDA && !s.cuda && s.choice.Backend != openvino.Name:
+		if _, err := cuda.Read(); err != nil {
+			return fault.Missing.Wrap("use device "+s.choice.Device, err, "install NVIDIA's driver, then run: lipstream runtime install cuda")
+		}
 		return fault.Missing.New("use device "+s.choice.Device, "ONNX Runtime for NVIDIA GPUs is not installed", "run: lipstream runtime install cuda")
 	case len(s.skipped) > 0:
 		return s.skipped[0]

@@ -145,13 +145,13 @@ func (c *Chain) Run(ctx context.Context, from, to int, flows ...Flow) error {
 // all of them. Otherwise one flow after the other passes all graphs, so that only one has
 // tensors between graphs. The sessions check ctx.
 func (c *Chain) RunOn(ctx context.Context, from, to int, keep func(output string) bool, flows ...*DeviceFlow) error {
-	var groups [][]*DeviceFlow
-	if c.anyStreamed(from, to) {
-		groups = [][]*DeviceFlow{flows}
-	} else {
-		groups = slices.Collect(slices.Chunk(flows, 1))
+	together := 1
+	for i := from; i < to; i++ {
+		if c.streamed(i) {
+			together = len(flows)
+		}
 	}
-	for _, group := range groups {
+	for group := range slices.Chunk(flows, together) {
 		for i := from; i < to; i++ {
 			if err := c.pass(ctx, i, keep, group); err != nil {
 				return errors.Join(err, c.release(i))
@@ -162,15 +162,6 @@ func (c *Chain) RunOn(ctx context.Context, from, to int, keep func(output string
 		}
 	}
 	return nil
-}
-
-func (c *Chain) anyStreamed(from, to int) bool {
-	for i := from; i < to; i++ {
-		if c.streamed(i) {
-			return true
-		}
-	}
-	return false
 }
 
 // pass runs flows through graph i.
@@ -203,7 +194,7 @@ func (c *Chain) run(ctx context.Context, i int, keep func(string) bool, flow *De
 	in := make(map[string]backend.Value)
 	for _, name := range c.graphs[i].InputNames() {
 		if in[name] = flow.value(name); in[name] == nil {
-			return fmt.Errorf("network %s needs %q, which was not computed", c.graphs[i].Name(), name)
+			return fmt.Errorf("the input %q of the network %s is missing", name, c.graphs[i].Name())
 		}
 	}
 	out, err := c.sessions[i].RunValues(ctx, in, func(output string) bool {

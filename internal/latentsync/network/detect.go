@@ -2,12 +2,13 @@ package network
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// shapes reads topologies off a checkpoint.
+// shapes reads topologies from a checkpoint.
 type shapes struct{ *checkpoint.File }
 
 // dim returns a dimension of the named tensor, or 0 if it does not exist.
@@ -18,7 +19,7 @@ func (s shapes) dim(name string, i int) int {
 	return 0
 }
 
-// count is how many consecutive names of a pattern exist, from 0 on.
+// count returns how many tensors exist whose names follow a pattern, numbered from 0.
 func (s shapes) count(pattern string) int {
 	for n := 0; ; n++ {
 		if s.Tensor(fmt.Sprintf(pattern, n)) == nil {
@@ -27,14 +28,13 @@ func (s shapes) count(pattern string) int {
 	}
 }
 
-func notOne(f *checkpoint.File, what, hint string) error {
+// errOther returns the error for a checkpoint of something else.
+func errOther(f *checkpoint.File, want, hint string) error {
 	names := f.Names()
-	first := names[:min(3, len(names))]
-	return fault.Input.New("read checkpoint "+f.Path(), fmt.Sprintf("it is not %s: its %d tensors begin with %v", what, len(names), first), hint)
+	return fault.Input.New("read the checkpoint "+f.Path(), fmt.Sprintf("it is not %s: it has %d tensors, such as %v", want, len(names), names[:min(3, len(names))]), hint)
 }
 
-// DetectUNet reads the topology off a checkpoint and checks every tensor
-// against it.
+// DetectUNet returns the topology of a checkpoint and checks all tensors.
 func DetectUNet(f *checkpoint.File) (UNetConfig, error) {
 	s := shapes{f}
 	c := UNetConfig{
@@ -48,34 +48,34 @@ func DetectUNet(f *checkpoint.File) (UNetConfig, error) {
 	}
 	const pe = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.0.pos_encoder.pe"
 	c.Positions = s.dim(pe, 1)
+	const hint = "use latentsync_unet.pt of LatentSync 1.5 or 1.6"
 	if len(c.Channels) < 2 || c.Layers == 0 || c.In == 0 || c.AudioDim == 0 || c.Positions == 0 {
-		hint := "take latentsync_unet.pt of LatentSync 1.5 or 1.6"
+		what := "a LatentSync UNet"
 		if c.In > 0 && c.Positions == 0 {
-			hint = "it has no motion modules, as if it were an image model; " + hint
+			what += " but an image model without motion modules"
 		}
-		return c, notOne(f, "a LatentSync UNet", hint)
+		return c, errOther(f, what, hint)
 	}
 	if err := c.check(); err != nil {
-		return c, fault.Input.Wrap("read checkpoint "+f.Path(), err, "take latentsync_unet.pt of LatentSync 1.5 or 1.6")
+		return c, fault.Input.Wrap("read the checkpoint "+f.Path(), err, hint)
 	}
 	return c, f.Check("a LatentSync UNet", UNetWants(c), nil)
 }
 
-// check refuses what the graphs cannot be built for.
+// check returns an error if no graphs can be built for the topology.
 func (c UNetConfig) check() error {
 	for _, n := range c.Channels {
 		if n%groups != 0 || n%c.Heads != 0 {
-			return fmt.Errorf("%d channels do not divide into %d groups and %d heads", n, groups, c.Heads)
+			return fmt.Errorf("its %d channels do not divide into %d groups and %d heads", n, groups, c.Heads)
 		}
 	}
 	if c.Out <= 0 || c.In != 3*c.Out+1 {
-		return fmt.Errorf("%d channels go in and %d come out: a LatentSync UNet takes latents, mask, masked and reference latents, that is 13 for 4", c.In, c.Out)
+		return fmt.Errorf("it has %d channels in and %d out, but a LatentSync UNet has 13 in (latents, mask, masked and reference latents) and 4 out", c.In, c.Out)
 	}
 	return nil
 }
 
-// DetectVAE reads the topology off a checkpoint and checks every tensor
-// against it.
+// DetectVAE returns the topology of a checkpoint and checks all tensors.
 func DetectVAE(f *checkpoint.File) (VAEConfig, error) {
 	s := shapes{f}
 	c := VAEConfig{
@@ -85,20 +85,15 @@ func DetectVAE(f *checkpoint.File) (VAEConfig, error) {
 	for i := range s.count("encoder.down_blocks.%d.resnets.0.conv1.weight") {
 		c.Channels = append(c.Channels, s.dim(fmt.Sprintf("encoder.down_blocks.%d.resnets.0.conv1.weight", i), 0))
 	}
-	const hint = "take diffusion_pytorch_model.safetensors of stabilityai/sd-vae-ft-mse (the diffusers layout)"
-	if len(c.Channels) < 2 || c.Layers == 0 || c.Latent == 0 {
-		return c, notOne(f, "a VAE in the layout of diffusers", hint)
-	}
-	for _, n := range c.Channels {
-		if n == 0 || n%groups != 0 {
-			return c, notOne(f, "a VAE that can be used", hint)
-		}
+	const hint = "use diffusion_pytorch_model.safetensors of stabilityai/sd-vae-ft-mse (the diffusers layout)"
+	unusable := func(channels int) bool { return channels == 0 || channels%groups != 0 }
+	if len(c.Channels) < 2 || c.Layers == 0 || c.Latent == 0 || slices.ContainsFunc(c.Channels, unusable) {
+		return c, errOther(f, "a VAE in the layout of diffusers", hint)
 	}
 	return c, f.Check("the VAE", VAEWants(c), nil)
 }
 
-// DetectWhisper reads the topology off a checkpoint and checks every tensor
-// against it.
+// DetectWhisper returns the topology of a checkpoint and checks all tensors.
 func DetectWhisper(f *checkpoint.File) (WhisperConfig, error) {
 	s := shapes{f}
 	c := WhisperConfig{
@@ -107,15 +102,14 @@ func DetectWhisper(f *checkpoint.File) (WhisperConfig, error) {
 		State:   s.dim("encoder.positional_embedding", 1),
 		Layers:  s.count("encoder.blocks.%d.attn.key.weight"),
 	}
-	c.Heads = c.State / 64 // in every published size
-	if n, ok := f.Scalar("dims.n_audio_head"); ok {
-		if v, ok := n.(int64); ok && v > 0 {
-			c.Heads = int(v)
-		}
+	c.Heads = c.State / 64 // as in all published sizes
+	n, _ := f.Scalar("dims.n_audio_head")
+	if v, ok := n.(int64); ok && v > 0 {
+		c.Heads = int(v)
 	}
-	const hint = "take whisper/tiny.pt, as OpenAI published it"
+	const hint = "use whisper/tiny.pt as published by OpenAI"
 	if c.Mels == 0 || c.Context == 0 || c.Layers == 0 || c.Heads == 0 || c.State%c.Heads != 0 {
-		return c, notOne(f, "a Whisper checkpoint", hint)
+		return c, errOther(f, "a Whisper checkpoint", hint)
 	}
 	return c, f.Check("the Whisper encoder", WhisperWants(c), WhisperExtra)
 }

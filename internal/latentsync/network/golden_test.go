@@ -20,8 +20,8 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// goldens are outputs of the original program; testdata/latentsync/README.md
-// tells how they were made.
+// goldens is the folder with outputs of the original program. Its README describes how
+// they were made.
 const goldens = "../../../testdata/latentsync"
 
 func open(t testing.TB, path string) *checkpoint.File {
@@ -38,7 +38,7 @@ func goldenOf(t testing.TB, f *checkpoint.File, name string) *tensor.Tensor {
 	t.Helper()
 	g := f.Tensor(name)
 	if g == nil {
-		t.Fatalf("%s holds no %s: %v", f.Path(), name, f.Names())
+		t.Fatalf("%s has no %s: %v", f.Path(), name, f.Names())
 	}
 	return g
 }
@@ -55,7 +55,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-var backends = map[string]backend.Backend{} // that the tests share, by name
+var backends = map[string]backend.Backend{} // the backends that the tests share, by name
 
 func openBackend(t testing.TB, name string) backend.Backend {
 	t.Helper()
@@ -85,11 +85,11 @@ func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, to Target))
 	}
 }
 
-// exact has one thread, because more of them cost time at these sizes.
+// exact has one thread, because more are slower at these sizes.
 var exact = backend.Options{Device: "cpu", Precision: backend.F32, Threads: 1}
 
-// swap exchanges the second and third of five dimensions: (B, C, F, h, w), as
-// the original has them, and (B, F, C, h, w), flattened to (B·F, C, h, w).
+// swap swaps the second and third of five dimensions: (B, C, F, h, w), as in the original,
+// and (B, F, C, h, w), flattened to (B·F, C, h, w).
 func swap(x *tensor.Tensor, b, c, f int) *tensor.Tensor {
 	n := x.Len() / (b * c * f)
 	out := make([]float32, 0, x.Len())
@@ -108,9 +108,9 @@ func tinyUNet() UNetConfig {
 	return UNetConfig{Channels: []int{32, 32, 64, 64}, Layers: 2, In: 13, Out: 4, AudioDim: 64, Heads: 8, Positions: 24}
 }
 
-// TestUNetGolden compares with the original on a tiny random checkpoint, at
-// the tolerance that golden/README suggests: 2e-4 absolute, the output's
-// standard deviation being 0.5. Not every combination is run: compiling is slow.
+// TestUNetGolden compares with the original on a tiny random checkpoint, with the tolerance
+// of testdata/latentsync/README.md: 2e-4, for outputs with a standard deviation of 0.5. It
+// does not run all combinations, because compiling is slow.
 func TestUNetGolden(t *testing.T) {
 	weights, io := open(t, "models/latentsync_unet.pt"), open(t, "unet/io.safetensors")
 	if err := weights.Check("the tiny UNet", UNetWants(tinyUNet()), nil); err != nil {
@@ -165,7 +165,7 @@ func TestPublishedKeys(t *testing.T) {
 			got[w.Name] = w.Shape
 		}
 		if len(got) != len(wants) {
-			t.Errorf("%s: %d tensors asked for, %d names", name, len(wants), len(got))
+			t.Errorf("%s: %d wanted tensors have %d names", name, len(wants), len(got))
 		}
 		if !maps.EqualFunc(got, keys, slices.Equal) {
 			for k, s := range keys {
@@ -185,7 +185,8 @@ func TestPublishedKeys(t *testing.T) {
 	}
 }
 
-// TestVAEGolden: tolerance 1e-4, as golden/README suggests.
+// TestVAEGolden compares with the original, with the tolerance of
+// testdata/latentsync/README.md: 1e-4.
 func TestVAEGolden(t *testing.T) {
 	for _, c := range []struct{ name, weights, io string }{
 		{"f2", "vae_f2/diffusion_pytorch_model.safetensors", "vae_f2/io.safetensors"},
@@ -234,7 +235,7 @@ func runAll(t *testing.T, b backend.Backend, flow Flow, graphs ...*onnx.Graph) {
 	}
 }
 
-// TestWhisperGolden: tolerance 1e-4, the features reaching 6.8.
+// TestWhisperGolden compares with the original within 1e-4. The features reach 6.8.
 func TestWhisperGolden(t *testing.T) {
 	weights, io := open(t, "models/whisper/tiny.pt"), open(t, "audio/speech.safetensors")
 	config, err := DetectWhisper(weights)
@@ -256,7 +257,7 @@ func TestWhisperGolden(t *testing.T) {
 	})
 }
 
-// paddedMel fills a log-mel, (80, frames), up to a window of Whisper.
+// paddedMel pads a log-mel, (80, columns), to a window of Whisper.
 func paddedMel(t testing.TB, logmel *tensor.Tensor, c WhisperConfig) *tensor.Tensor {
 	t.Helper()
 	mel, frames := tensor.New(tensor.F32, 1, c.Mels, 2*c.Context), logmel.Shape[1]

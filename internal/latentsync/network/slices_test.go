@@ -30,7 +30,7 @@ func TestSlices(t *testing.T) {
 	}
 }
 
-// noise is a tensor of normal random numbers.
+// noise returns a tensor of normal random numbers.
 func noise(seed uint64, shape ...int) *tensor.Tensor {
 	r := rand.New(rand.NewPCG(seed, 1))
 	v := make([]float32, tensor.Volume(shape))
@@ -40,8 +40,8 @@ func noise(seed uint64, shape ...int) *tensor.Tensor {
 	return tensor.FromF32(v, shape...)
 }
 
-// same holds the largest difference to 1e-6 of the largest value. It is not
-// golden.Check: nothing here is compared with the original.
+// same fails the test if the largest difference exceeds 1e-6 of the largest value. It does
+// not use golden.Check, because nothing here is compared with the original.
 func same(t *testing.T, what string, got, want *tensor.Tensor) {
 	t.Helper()
 	var most float64
@@ -55,9 +55,9 @@ func same(t *testing.T, what string, got, want *tensor.Tensor) {
 	}
 }
 
-// TestSlicesExact: networks with sliced attention give what they give without.
-// At these sizes the UNet's first level (1024 tokens) and the VAE's attention
-// (1024 tokens) are cut.
+// TestSlicesExact checks that sliced attention does not change the results of networks. At
+// these sizes the UNet's first level (1024 tokens) and the VAE's attention (1024 tokens)
+// are sliced.
 func TestSlicesExact(t *testing.T) {
 	unet, vaes := open(t, "models/latentsync_unet.pt"), open(t, "models/vae/diffusion_pytorch_model.safetensors")
 	vae, err := DetectVAE(vaes)
@@ -107,8 +107,8 @@ func TestSlicesExact(t *testing.T) {
 	})
 }
 
-// coders are the VAE's encoder and decoder for n pictures. Run in one
-// flow, the decoder's "image" takes the place of the input.
+// coders returns the VAE's encoder and decoder for n images. In one flow, the decoder's
+// "image" replaces the input.
 func coders(t *testing.T, c VAEConfig, n, latent int, w *checkpoint.File, to Target) []*onnx.Graph {
 	t.Helper()
 	enc, err := VAEEncoder(c, n, latent*c.Factor(), latent*c.Factor(), w, to)
@@ -122,10 +122,10 @@ func coders(t *testing.T, c VAEConfig, n, latent int, w *checkpoint.File, to Tar
 	return []*onnx.Graph{enc, dec}
 }
 
-// TestPicturesAlone: the VAE gives each of several pictures of a call what it
-// gives it alone. The pictures differ in brightness and contrast, so that a
-// normalisation across them would show.
-func TestPicturesAlone(t *testing.T) {
+// TestImagesAlone checks that the VAE treats several images of a call as it treats each
+// image alone. The images differ in brightness and contrast, so that normalising them
+// together would show.
+func TestImagesAlone(t *testing.T) {
 	weights := open(t, "models/vae/diffusion_pytorch_model.safetensors")
 	vae, err := DetectVAE(weights)
 	if err != nil {
@@ -155,24 +155,23 @@ func TestPicturesAlone(t *testing.T) {
 	})
 }
 
-// item is one of a stack.
+// item returns one item of a stack.
 func item(x *tensor.Tensor, i int) *tensor.Tensor {
 	n := x.Len() / x.Shape[0]
 	return tensor.FromF32(x.F32()[i*n:(i+1)*n], append([]int{1}, x.Shape[1:]...)...)
 }
 
-// attentionTokens, of 8 heads, are those of 512 pixels at the UNet's first
-// level: all scores of a frame take 512 MiB.
+// attentionTokens is the number of tokens of 512 pixels at the UNet's first level, which
+// has 8 heads: all scores of a frame take 512 MiB.
 const (
 	attentionTokens = 4096
 	attentionWidth  = 320
 	attentionScores = 8 * attentionTokens * attentionTokens * 4
 )
 
-// TestAttentionMemory shows what slices do to the memory of a session, each in
-// a process of its own. With the fused operators no scores are kept, and slices
-// save nothing; ONNX Runtime fuses nothing of the plain dialect: there the scores
-// are kept, and slices divide them.
+// TestAttentionMemory measures how slices change the memory of a session, each in a separate
+// process. Fused operators hold no scores, so slices save nothing. ONNX Runtime fuses
+// nothing of the plain dialect, so it holds the scores of a slice.
 func TestAttentionMemory(t *testing.T) {
 	if how := os.Getenv("LIPSTREAM_ATTENTION"); how != "" {
 		attentionChild(t, how)
@@ -212,7 +211,7 @@ func TestAttentionMemory(t *testing.T) {
 			}
 			switch {
 			case fused && grew[1] > attentionScores/4:
-				t.Errorf("%s, %s: %d MiB for one attention: its %d MiB of scores are kept", b.Name(), name, grew[1]>>20, attentionScores>>20)
+				t.Errorf("%s, %s: %d MiB for one attention: it holds its %d MiB of scores", b.Name(), name, grew[1]>>20, attentionScores>>20)
 			case !fused && grew[4] > grew[1]/2:
 				t.Errorf("%s, %s: %d MiB with 4 slices, %d without", b.Name(), name, grew[4]>>20, grew[1]>>20)
 			}
@@ -220,8 +219,7 @@ func TestAttentionMemory(t *testing.T) {
 	})
 }
 
-// attentionChild prints by how much a session of one attention makes this
-// process grow.
+// attentionChild prints the memory that a session of one attention adds to this process.
 func attentionChild(t *testing.T, how string) {
 	onEach(t, func(t *testing.T, b backend.Backend, to Target) {
 		if _, err := fmt.Sscan(how, &to.Dialect, &to.Slices); err != nil {
@@ -248,7 +246,7 @@ func attentionChild(t *testing.T, how string) {
 	})
 }
 
-// highWater is the most memory that this process has held.
+// highWater returns the most memory that this process has held.
 func highWater() (int64, error) {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -10,8 +10,7 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// UNetConfig is the topology of a LatentSync UNet (docs/spec/latentsync.md 4.2
-// Topology).
+// UNetConfig is the topology of a LatentSync UNet (docs/spec/latentsync.md, section 4.2).
 type UNetConfig struct {
 	Channels  []int // of each level; published: 320, 640, 1280, 1280
 	Layers    int   // resnets per down block; up blocks have one more
@@ -49,26 +48,25 @@ type UNetShape struct {
 //	audio  (batch·frames, Tokens, AudioDim)
 //
 // and the last graph's output "noise" is (batch·frames, Out, latent, latent).
-// The graphs from the second to the last but one are what DeepCache skips: of
-// them it needs only Deep from an earlier step (docs/spec/latentsync.md 6.5 DeepCache).
+// DeepCache skips the graphs between the first and the last. It takes their output Deep
+// from an earlier step (docs/spec/latentsync.md, section 6.5).
 type UNet struct {
 	Config UNetConfig
 	Shape  UNetShape
 	Graphs []*onnx.Graph
 }
 
-// Deep is what the last graph takes from the ones before it, apart from the
-// first one's outputs.
+// Deep is the output of the graphs between the first and the last.
 const Deep = "deep"
 
 // NewUNet builds the graphs. weights must have passed checkpoint.File.Check
 // with UNetWants.
 func NewUNet(c UNetConfig, s UNetShape, weights *checkpoint.File, t Target) (*UNet, error) {
 	if s.Frames < 1 || s.Frames > c.Positions {
-		return nil, fmt.Errorf("a window of %d frames: the checkpoint's positional encoding takes 1 to %d", s.Frames, c.Positions)
+		return nil, fmt.Errorf("a window has %d frames, but the checkpoint's positional encoding takes 1 to %d", s.Frames, c.Positions)
 	}
 	if factor := 1 << (len(c.Channels) - 1); s.Latent%factor != 0 {
-		return nil, fmt.Errorf("latents of side %d: it has to be a multiple of %d", s.Latent, factor)
+		return nil, fmt.Errorf("the side of the latents is %d, which is not a multiple of %d", s.Latent, factor)
 	}
 	u := &unet{UNetConfig: c, UNetShape: s, b: newBuilder("", weights, t)}
 	graphs, err := u.build()
@@ -80,16 +78,16 @@ func UNetWants(c UNetConfig) []checkpoint.Want {
 	u := &unet{UNetConfig: c, b: newBuilder("", nil, Target{})}
 	u.Batch, u.Frames, u.Tokens, u.Latent = 1, 1, 1, 1<<(len(c.Channels)-1)
 	_, _ = u.build() // without weights nothing can be missing
-	return u.b.wished.list
+	return u.b.wanted.list
 }
 
 // TimeEmbedding returns the sinusoidal embedding of a timestep, (1, dim): cosines
-// first (docs/spec/latentsync.md 4.3 Blocks).
+// first (docs/spec/latentsync.md, section 4.3).
 func TimeEmbedding(timestep float64, dim int) *tensor.Tensor {
 	half := dim / 2
 	v := make([]float32, dim)
 	for j := range half {
-		// In float32, as the original forms the product.
+		// The original multiplies in float32.
 		angle := float64(float32(timestep) * float32(math.Exp(-math.Log(10000)*float64(j)/float64(half))))
 		v[j], v[half+j] = float32(math.Cos(angle)), float32(math.Sin(angle))
 	}
@@ -120,10 +118,10 @@ func (u *unet) begin(name string, audio bool) {
 	u.b = u.b.fork(name)
 	u.graphs = append(u.graphs, u.b.Graph)
 	if name != "in" {
-		u.time = u.b.Input("temb", tensor.F32, 1, u.timeDim())
+		u.time = u.b.Input("temb", u.b.Activations, 1, u.timeDim())
 	}
 	if audio {
-		u.audio = u.b.reshape(u.b.Input("audio", tensor.F32, u.Batch*u.Frames, u.Tokens, u.AudioDim), u.Batch*u.Frames*u.Tokens, u.AudioDim)
+		u.audio = u.b.reshape(u.b.input("audio", u.Batch*u.Frames, u.Tokens, u.AudioDim), u.Batch*u.Frames*u.Tokens, u.AudioDim)
 	}
 }
 
@@ -140,15 +138,15 @@ func (u *unet) use(f feature) onnx.Value {
 	}
 	if !u.passed[f] {
 		u.passed[f] = true
-		f.graph.Output(f.name, f.value, tensor.F32, f.n, f.c, f.h, f.w)
+		f.graph.Output(f.name, f.value, u.b.Activations, f.n, f.c, f.h, f.w)
 	}
-	return u.b.Input(f.name, tensor.F32, f.n, f.c, f.h, f.w)
+	return u.b.Input(f.name, u.b.Activations, f.n, f.c, f.h, f.w)
 }
 
-// build writes the graphs. The more of them there are, the less memory
-// compiling takes, and the more the tensors within them take together: so the
-// levels with many weights stand alone, and those with large pictures share.
-// DeepCache needs the first and the last layer apart from the rest.
+// build builds the graphs. With more graphs, compiling takes less memory, but the
+// tensors between them take more. So each level with many weights has a graph of its own,
+// and the levels with large feature maps share one. DeepCache needs the first and the last
+// layer in graphs of their own.
 func (u *unet) build() ([]*onnx.Graph, error) {
 	u.passed = map[feature]bool{}
 	var failed error
@@ -167,7 +165,7 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 	begin("middle", true)
 	h = u.middle(u.down(last, h, &skips))
 	for level := last; level >= 0; level-- {
-		switch { // the lowest two levels of pictures share a graph
+		switch { // levels 1 and 0 share a graph
 		case level > 1:
 			begin(fmt.Sprintf("up_%d", last-level), u.attends(level))
 		case level == 1 || last == 0:
@@ -184,11 +182,11 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 func (u *unet) in() feature {
 	b, c, t := u.b, u.Channels[0], u.timeDim()
 	m := stack{u.Batch * u.Frames, c, u.Latent, u.Latent}
-	x := b.Input("sample", tensor.F32, m.n, u.In, m.h, m.w)
-	e := b.linear(b.Input("time", tensor.F32, 1, c), "time_embedding.linear_1.weight", "time_embedding.linear_1.bias", c, t)
-	e = b.linear(b.silu(e), "time_embedding.linear_2.weight", "time_embedding.linear_2.bias", t, t)
-	// Every resnet takes SiLU of the embedding: it is done once, here.
-	b.Output("temb", b.silu(e), tensor.F32, 1, t)
+	x := b.input("sample", m.n, u.In, m.h, m.w)
+	e := b.linear(b.input("time", 1, c), "time_embedding.linear_1", c, t)
+	e = b.linear(b.silu(e), "time_embedding.linear_2", t, t)
+	// Every resnet takes SiLU of the embedding, so it is computed once.
+	b.Output("temb", b.silu(e), b.Activations, 1, t)
 	return u.keep("skip_0", b.conv3(x, "conv_in", u.In, c), m)
 }
 
@@ -247,7 +245,7 @@ func (u *unet) out(deep, s0 feature) {
 	x, m := u.join(u.use(deep), deep.stack, s0)
 	x, m = u.layer(x, m, block, u.Layers, u.Channels[0], true)
 	x = b.silu(b.groupNorm(x, "conv_norm_out", m, u.Frames, epsResnet))
-	b.Output("noise", b.conv3(x, "conv_out", m.c, u.Out), tensor.F32, m.n, u.Out, m.h, m.w)
+	b.output("noise", b.conv3(x, "conv_out", m.c, u.Out), m.n, u.Out, m.h, m.w)
 }
 
 // layer builds a resnet, attention if the level has it, and a motion module.
@@ -259,12 +257,13 @@ func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool
 	return u.motion(x, m, fmt.Sprintf("%s.motion_modules.%d.temporal_transformer", block, j)), m
 }
 
-// resnet (docs/spec/latentsync.md 4.3 Blocks). Its normalisations run over all frames of the window.
+// resnet builds a resnet, whose normalisations run over all frames of the window
+// (docs/spec/latentsync.md, section 4.3).
 func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {
 	b, in := u.b, m
 	y := b.conv3(b.silu(b.groupNorm(x, name+".norm1", m, u.Frames, epsResnet)), name+".conv1", m.c, c)
 	m.c = c
-	t := b.linear(u.time, name+".time_emb_proj.weight", name+".time_emb_proj.bias", u.timeDim(), c)
+	t := b.linear(u.time, name+".time_emb_proj", u.timeDim(), c)
 	y = b.add(y, b.reshape(t, 1, c, 1, 1))
 	y = b.conv3(b.silu(b.groupNorm(y, name+".norm2", m, u.Frames, epsResnet)), name+".conv2", c, c)
 	if in.c != c {
@@ -283,13 +282,13 @@ func (u *unet) transformer(x onnx.Value, m stack, name string) onnx.Value {
 		z := b.layerNorm(y, block+".norm1", c)
 		q, k, v := u.qkv(z, z, block+".attn1", c, c)
 		z = b.attention(q, k, v, m.n, n, n, u.Heads, c)
-		y = b.add(y, b.linear(z, block+".attn1.to_out.0.weight", block+".attn1.to_out.0.bias", c, c))
+		y = b.add(y, b.linear(z, block+".attn1.to_out.0", c, c))
 	}
 	{
 		z := b.layerNorm(y, block+".norm2", c)
 		q, k, v := u.qkv(z, u.audio, block+".attn2", c, u.AudioDim)
 		z = b.attention(q, k, v, m.n, n, u.Tokens, u.Heads, c)
-		y = b.add(y, b.linear(z, block+".attn2.to_out.0.weight", block+".attn2.to_out.0.bias", c, c))
+		y = b.add(y, b.linear(z, block+".attn2.to_out.0", c, c))
 	}
 	y = b.add(y, u.feedForward(b.layerNorm(y, block+".norm3", c), block+".ff", c))
 	y = b.pointwise(y, name+".proj_out", c, c)
@@ -297,9 +296,7 @@ func (u *unet) transformer(x onnx.Value, m stack, name string) onnx.Value {
 }
 
 func (u *unet) qkv(x, context onnx.Value, name string, c, contextDim int) (q, k, v onnx.Value) {
-	return u.b.linear(x, name+".to_q.weight", "", c, c),
-		u.b.linear(context, name+".to_k.weight", "", contextDim, c),
-		u.b.linear(context, name+".to_v.weight", "", contextDim, c)
+	return u.b.unbiased(x, name+".to_q", c, c), u.b.unbiased(context, name+".to_k", contextDim, c), u.b.unbiased(context, name+".to_v", contextDim, c)
 }
 
 // feedForward builds a GEGLU. The halves of its first layer are two products, because
@@ -307,21 +304,20 @@ func (u *unet) qkv(x, context onnx.Value, name string, c, contextDim int) (q, k,
 func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
 	b := u.b
 	proj := name + ".net.0.proj"
-	b.wants(checkpoint.Want{Name: proj + ".weight", Shape: []int{8 * c, c}})
-	b.wants(checkpoint.Want{Name: proj + ".bias", Shape: []int{8 * c}})
-	value := b.gemm(x, proj+".weight", proj+".bias", c, 0, 4*c, 8*c)
-	gate := b.gemm(x, proj+".weight", proj+".bias", c, 4*c, 8*c, 8*c)
-	return b.linear(b.mul(value, b.gelu(gate)), name+".net.2.weight", name+".net.2.bias", 4*c, c)
+	b.wantLayer(proj, []int{8 * c, c})
+	value := b.gemm(x, proj, true, c, 0, 4*c, 8*c)
+	gate := b.gemm(x, proj, true, c, 4*c, 8*c, 8*c)
+	return b.linear(b.mul(value, b.gelu(gate)), name+".net.2", 4*c, c)
 }
 
-// motion builds a motion module: each pixel's attention over the frames of the
-// window. All its layers but attention work on single tokens, so that the
-// tokens are put in the order (batch, pixel, frame) once and back once.
+// motion builds a motion module: the attention of each pixel over the frames of the
+// window. All its other layers work on single tokens, so the tokens are reordered only
+// twice: to (batch, pixel, frame) and back.
 func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
 	b, c, n := u.b, m.c, m.h*m.w
 	y := b.groupNorm(x, name+".norm", m, 1, epsTransformer)
 	y = b.reshape(b.transpose(b.reshape(y, u.Batch, u.Frames, c, n), 0, 3, 1, 2), m.tokens(), c)
-	y = b.linear(y, name+".proj_in.weight", name+".proj_in.bias", c, c)
+	y = b.linear(y, name+".proj_in", c, c)
 	block := name + ".transformer_blocks.0"
 	for k := range 2 {
 		attn := fmt.Sprintf("%s.attention_blocks.%d", block, k)
@@ -330,10 +326,10 @@ func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
 		z = b.reshape(z, m.tokens(), c)
 		q, key, v := u.qkv(z, z, attn, c, c)
 		z = b.attention(q, key, v, u.Batch*n, u.Frames, u.Frames, u.Heads, c)
-		y = b.add(y, b.linear(z, attn+".to_out.0.weight", attn+".to_out.0.bias", c, c))
+		y = b.add(y, b.linear(z, attn+".to_out.0", c, c))
 	}
 	y = b.add(y, u.feedForward(b.layerNorm(y, block+".ff_norm", c), block+".ff", c))
-	y = b.linear(y, name+".proj_out.weight", name+".proj_out.bias", c, c)
+	y = b.linear(y, name+".proj_out", c, c)
 	y = b.transpose(b.reshape(y, u.Batch, n, u.Frames, c), 0, 2, 3, 1)
 	return b.add(x, b.reshape(y, m.n, m.c, m.h, m.w))
 }

@@ -5,50 +5,49 @@ import (
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/onnx"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// VAEScale is what latents are multiplied by after encoding and divided by
-// before decoding (docs/spec/latentsync.md 5 VAE); the graphs do neither.
+// VAEScale is the factor by which latents are multiplied after encoding and divided
+// before decoding (docs/spec/latentsync.md, section 5). The graphs do neither.
 const VAEScale = 0.18215
 
-// VAEConfig is the topology of an AutoencoderKL, as its checkpoint shows it.
+// VAEConfig is the topology of an AutoencoderKL.
 type VAEConfig struct {
 	Channels []int // of each level; published: 128, 256, 512, 512
 	Layers   int   // resnets per down block; up blocks have one more
 	Latent   int   // channels of the latents: 4
 }
 
-// PublishedVAE is the topology of stabilityai/sd-vae-ft-mse.
+// PublishedVAE returns the topology of stabilityai/sd-vae-ft-mse.
 func PublishedVAE() VAEConfig {
 	return VAEConfig{Channels: []int{128, 256, 512, 512}, Layers: 2, Latent: 4}
 }
 
-// Factor is the side of a picture over the side of its latents.
+// Factor returns the side of an image divided by the side of its latents.
 func (c VAEConfig) Factor() int { return 1 << (len(c.Channels) - 1) }
 
-// VAEWants lists what a checkpoint of this topology holds.
+// VAEWants lists the tensors of a checkpoint of this topology.
 func VAEWants(c VAEConfig) []checkpoint.Want {
 	v := &vae{VAEConfig: c, builder: newBuilder("", nil, Target{})}
 	v.encoder(stack{1, 3, c.Factor(), c.Factor()})
 	v.decoder(stack{1, c.Latent, 1, 1})
-	return v.wished.list
+	return v.wanted.list
 }
 
-// VAEEncoder is the graph from "image" (n, 3, height, width), -1..1, to "mean"
-// and "logvar" (n, Latent, height/Factor, width/Factor) of the posterior;
-// logvar lies within -30..20.
+// VAEEncoder returns the graph from "image" (n, 3, height, width), -1..1, to "mean" and
+// "logvar" (n, Latent, height/Factor, width/Factor) of the posterior. logvar lies within
+// -30..20.
 func VAEEncoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
 	if f := c.Factor(); height%f != 0 || width%f != 0 {
-		return nil, fmt.Errorf("a picture of %d×%d: both have to be multiples of %d", width, height, f)
+		return nil, fmt.Errorf("an image has %d×%d pixels, which are not multiples of %d", width, height, f)
 	}
 	v := &vae{VAEConfig: c, builder: newBuilder("vae encoder", w, t)}
 	v.encoder(stack{n, 3, height, width})
 	return v.Graph, v.err
 }
 
-// VAEDecoder is the graph from "latents" (n, Latent, height, width) to "image"
-// (n, 3, Factor·height, Factor·width), around -1..1, not clamped.
+// VAEDecoder returns the graph from "latents" (n, Latent, height, width) to "image"
+// (n, 3, Factor·height, Factor·width), about -1..1, not clamped.
 func VAEDecoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
 	v := &vae{VAEConfig: c, builder: newBuilder("vae decoder", w, t)}
 	v.decoder(stack{n, c.Latent, height, width})
@@ -61,7 +60,7 @@ type vae struct {
 }
 
 func (v *vae) encoder(m stack) {
-	x := v.Input("image", tensor.F32, m.n, m.c, m.h, m.w)
+	x := v.input("image", m.n, m.c, m.h, m.w)
 	x = v.conv3(x, "encoder.conv_in", m.c, v.Channels[0])
 	m.c = v.Channels[0]
 	for i, c := range v.Channels {
@@ -70,7 +69,8 @@ func (v *vae) encoder(m stack) {
 			x, m = v.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
 		}
 		if i < len(v.Channels)-1 {
-			// Padded at the right and the bottom only (docs/spec/latentsync.md 5.1 Encode).
+			// It is padded only on the right and at the bottom (docs/spec/latentsync.md,
+			// section 5.1).
 			x = v.conv(x, block+".downsamplers.0.conv", c, c, 3, 2, 0, 0, 1, 1)
 			m.h, m.w = m.h/2, m.w/2
 		}
@@ -82,14 +82,14 @@ func (v *vae) encoder(m stack) {
 	half := func(from, to int) onnx.Value {
 		return v.Op("Slice", []onnx.Value{x, v.Ints(int64(from)), v.Ints(int64(to)), v.Ints(1)})
 	}
-	logvar := v.Op("Clip", []onnx.Value{half(v.Latent, 2*v.Latent), v.Floats([]float32{-30}), v.Floats([]float32{20})})
-	v.Output("mean", half(0, v.Latent), tensor.F32, m.n, v.Latent, m.h, m.w)
-	v.Output("logvar", logvar, tensor.F32, m.n, v.Latent, m.h, m.w)
+	logvar := v.Op("Clip", []onnx.Value{half(v.Latent, 2*v.Latent), v.constant([]float32{-30}), v.constant([]float32{20})})
+	v.output("mean", half(0, v.Latent), m.n, v.Latent, m.h, m.w)
+	v.output("logvar", logvar, m.n, v.Latent, m.h, m.w)
 }
 
 func (v *vae) decoder(m stack) {
 	last := len(v.Channels) - 1
-	x := v.Input("latents", tensor.F32, m.n, m.c, m.h, m.w)
+	x := v.input("latents", m.n, m.c, m.h, m.w)
 	x = v.conv(x, "post_quant_conv", m.c, m.c, 1, 1, 0, 0, 0, 0)
 	x = v.conv3(x, "decoder.conv_in", m.c, v.Channels[last])
 	m.c = v.Channels[last]
@@ -105,7 +105,7 @@ func (v *vae) decoder(m stack) {
 		}
 	}
 	x = v.silu(v.groupNorm(x, "decoder.conv_norm_out", m, 1, epsVAE))
-	v.Output("image", v.conv3(x, "decoder.conv_out", m.c, 3), tensor.F32, m.n, 3, m.h, m.w)
+	v.output("image", v.conv3(x, "decoder.conv_out", m.c, 3), m.n, 3, m.h, m.w)
 }
 
 func (v *vae) middle(x onnx.Value, m stack, name string) onnx.Value {
@@ -115,13 +115,14 @@ func (v *vae) middle(x onnx.Value, m stack, name string) onnx.Value {
 	return x
 }
 
-// attend is self-attention of one head over all pixels (docs/spec/latentsync.md 5.3 Mid attention).
+// attend builds self-attention with one head over all pixels (docs/spec/latentsync.md,
+// section 5.3).
 func (v *vae) attend(x onnx.Value, m stack, name string) onnx.Value {
 	y := v.toTokens(v.groupNorm(x, name+".group_norm", m, 1, epsVAE), m)
 	linear := func(x onnx.Value, key, older string) onnx.Value {
-		v.wants(checkpoint.Want{Name: name + key + ".weight", Shape: []int{m.c, m.c}, Aliases: []string{name + older + ".weight"}, AnyShape: [][]int{{m.c, m.c, 1, 1}}})
-		v.wants(checkpoint.Want{Name: name + key + ".bias", Shape: []int{m.c}, Aliases: []string{name + older + ".bias"}})
-		return v.gemm(x, name+key+".weight", name+key+".bias", m.c, 0, m.c, m.c)
+		v.want(checkpoint.Want{Name: name + key + ".weight", Shape: []int{m.c, m.c}, Aliases: []string{name + older + ".weight"}, AnyShape: [][]int{{m.c, m.c, 1, 1}}})
+		v.want(checkpoint.Want{Name: name + key + ".bias", Shape: []int{m.c}, Aliases: []string{name + older + ".bias"}})
+		return v.gemm(x, name+key, true, m.c, 0, m.c, m.c)
 	}
 	q, k, val := linear(y, ".to_q", ".query"), linear(y, ".to_k", ".key"), linear(y, ".to_v", ".value")
 	y = v.attention(q, k, val, m.n, m.h*m.w, m.h*m.w, 1, m.c)

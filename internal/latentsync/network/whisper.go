@@ -2,58 +2,58 @@ package network
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/onnx"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// WhisperConfig is the topology of a Whisper encoder, as its checkpoint shows
-// it.
+// WhisperConfig is the topology of a Whisper encoder.
 type WhisperConfig struct {
 	Mels    int // rows of the log-mel: 80
-	Context int // positions, two mel frames each: 1500
+	Context int // positions, each of two columns of the log-mel: 1500
 	State   int // width: 384 for tiny
 	Heads   int
 	Layers  int // 4 for tiny
 }
 
-// Tokens is how many vectors of State numbers describe a frame of the video: the
-// features of ten positions (docs/spec/latentsync.md 2.5 Per-frame window).
+// Tokens returns the number of vectors of State numbers that describe a frame of the
+// video: the features of ten positions (docs/spec/latentsync.md, section 2.5).
 func (c WhisperConfig) Tokens() int { return 10 * c.Features() }
 
-// PublishedWhisper is the encoder of Whisper tiny.
+// PublishedWhisper returns the topology of the encoder of Whisper tiny.
 func PublishedWhisper() WhisperConfig {
 	return WhisperConfig{Mels: 80, Context: 1500, State: 384, Heads: 6, Layers: 4}
 }
 
-// Features is how many vectors of State numbers describe a position: what goes
-// into the first block, and what comes out of each (docs/spec/latentsync.md 2.4 What is kept).
+// Features returns the number of vectors of State numbers that describe a position: the
+// input of the first block and the output of each block (docs/spec/latentsync.md,
+// section 2.4).
 func (c WhisperConfig) Features() int { return c.Layers + 1 }
 
-// WhisperWants lists what a checkpoint of this topology holds, as far as the
-// encoder needs it. WhisperExtra reports what else is in it.
+// WhisperWants lists the tensors that the encoder takes from a checkpoint of this
+// topology.
 func WhisperWants(c WhisperConfig) []checkpoint.Want {
 	b := newBuilder("", nil, Target{})
 	_ = whisper(c, b) // without weights nothing can be missing
-	return b.wished.list
+	return b.wanted.list
 }
 
-// WhisperExtra reports whether a tensor belongs to the parts of Whisper that
-// nobody uses here: the decoder, and the encoder's last normalisation.
+// WhisperExtra reports whether a tensor belongs to a part of Whisper that LatentSync does
+// not use: the decoder, or the encoder's last normalisation.
 func WhisperExtra(name string) bool {
-	return len(name) > 8 && name[:8] == "decoder." || name == "encoder.ln_post.weight" || name == "encoder.ln_post.bias"
+	return strings.HasPrefix(name, "decoder.") || name == "encoder.ln_post.weight" || name == "encoder.ln_post.bias"
 }
 
-// Whisper is the graph from "mel" (1, Mels, 2·Context), a normalised log-mel,
-// to "features" (Context, Features, State).
+// Whisper returns the graph of the encoder, from "mel" (1, Mels, 2·Context), a normalised
+// log-mel, to "features" (Context, Features, State).
 func Whisper(c WhisperConfig, w *checkpoint.File, t Target) (*onnx.Graph, error) {
 	b := newBuilder("whisper encoder", w, t)
 	return b.Graph, whisper(c, b)
 }
 
 func whisper(c WhisperConfig, b *builder) error {
-	x := b.Input("mel", tensor.F32, 1, c.Mels, 2*c.Context)
+	x := b.input("mel", 1, c.Mels, 2*c.Context)
 	conv := func(x onnx.Value, name string, in int, stride int64) onnx.Value {
 		y := b.Op("Conv", []onnx.Value{x, b.weight(name+".weight", c.State, in, 3), b.weight(name+".bias", c.State)},
 			onnx.Ints("kernel_shape", 3), onnx.Ints("strides", stride), onnx.Ints("pads", 1, 1))
@@ -62,25 +62,22 @@ func whisper(c WhisperConfig, b *builder) error {
 	x = conv(conv(x, "encoder.conv1", c.Mels, 1), "encoder.conv2", c.State, 2)
 	x = b.reshape(b.transpose(x, 0, 2, 1), c.Context, c.State)
 	x = b.add(x, b.weight("encoder.positional_embedding", c.Context, c.State))
-	linear := func(x onnx.Value, name string, in, out int) onnx.Value {
-		return b.linear(x, name+".weight", name+".bias", in, out)
-	}
 	kept := []onnx.Value{x}
 	for i := range c.Layers {
 		name := fmt.Sprintf("encoder.blocks.%d", i)
 		y := b.layerNorm(x, name+".attn_ln", c.State)
-		q, v := linear(y, name+".attn.query", c.State, c.State), linear(y, name+".attn.value", c.State, c.State)
-		k := b.linear(y, name+".attn.key.weight", "", c.State, c.State)
+		q, v := b.linear(y, name+".attn.query", c.State, c.State), b.linear(y, name+".attn.value", c.State, c.State)
+		k := b.unbiased(y, name+".attn.key", c.State, c.State)
 		y = b.attention(q, k, v, 1, c.Context, c.Context, c.Heads, c.State)
-		x = b.add(x, linear(y, name+".attn.out", c.State, c.State))
+		x = b.add(x, b.linear(y, name+".attn.out", c.State, c.State))
 		y = b.layerNorm(x, name+".mlp_ln", c.State)
-		y = b.gelu(linear(y, name+".mlp.0", c.State, 4*c.State))
-		x = b.add(x, linear(y, name+".mlp.2", 4*c.State, c.State))
+		y = b.gelu(b.linear(y, name+".mlp.0", c.State, 4*c.State))
+		x = b.add(x, b.linear(y, name+".mlp.2", 4*c.State, c.State))
 		kept = append(kept, x)
 	}
 	for i, v := range kept {
 		kept[i] = b.reshape(v, c.Context, 1, c.State)
 	}
-	b.Output("features", b.Op("Concat", kept, onnx.Int("axis", 1)), tensor.F32, c.Context, c.Features(), c.State)
+	b.output("features", b.Op("Concat", kept, onnx.Int("axis", 1)), c.Context, c.Features(), c.State)
 	return b.err
 }

@@ -21,17 +21,16 @@ func philox(key uint64, c0, c1, c2, c3 uint32) (uint32, uint32) {
 	return c0, c1
 }
 
-// Noise fills dst with the standard normal numbers first, first+1, … of a
-// stream: those that torch.randn gives on CUDA for the seed (docs/spec/latentsync.md 6.1 Initial noise), where
-// stream counts the fills since seeding (the generator's offset / 4): 0 is the
-// first one, the initial latents. That holds for fills small enough that each
-// GPU thread makes one number, as all of a 256 checkpoint; the original's
-// larger ones depend on the GPU.
+// Noise fills dst with the standard normal numbers first, first+1, … of a stream. They
+// are the numbers that torch.randn computes on CUDA for the seed (docs/spec/latentsync.md,
+// section 6.1). stream counts the tensors filled since seeding (the generator's
+// offset / 4): 0 is the first one, the initial latents. This holds for tensors so small
+// that each GPU thread computes one number, as all tensors of a checkpoint for 256 pixels
+// are; for larger ones the original's numbers depend on the GPU.
 //
-// Each number depends on seed, stream and its index alone, so noise may be made
-// in any order and in pieces of any size. Machines may differ in the last bit
-// of a number, where their logarithms and sines do. The original rounds the
-// numbers to its weights' type.
+// A number depends only on seed, stream and its index, so noise may be computed in any
+// order and in pieces of any size. The last bit may differ between machines whose
+// logarithms and sines differ. The original rounds the numbers to its weights' type.
 func Noise(dst []float32, seed int64, stream uint32, first uint64) {
 	for i := range dst {
 		n := first + uint64(i)
@@ -40,8 +39,8 @@ func Noise(dst []float32, seed int64, stream uint32, first uint64) {
 	}
 }
 
-// normal is the first output of Box and Muller's transform. As in cuRAND, u and
-// v are float32: near 1 that decides over the digits of the logarithm.
+// normal returns the first output of the transform of Box and Muller. As in cuRAND, u and
+// v are float32, which decides the digits of the logarithm near 1.
 func normal(a, b uint32) float32 {
 	const unit = 1.0 / (1 << 32)
 	const turn = float32(2 * math.Pi * unit)

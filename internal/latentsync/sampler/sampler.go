@@ -18,14 +18,11 @@ type Sampler interface {
 	// The caller must not change it.
 	Timesteps() []int
 	// Step advances the latents x in place; eps is the noise that the network
-	// predicted from them at Timesteps()[k], of the same length. A step out of
-	// order or another length is a fault.Internal.
-	Step(k int, x, eps []float32) error
-	// Factors returns the numbers of step k, for those who compute it elsewhere. The
-	// first step after Reset, and step 0, have no history.
-	Factors(k int) (Factors, error)
-	// Reset forgets the history, before a new sequence of steps.
-	Reset()
+	// predicted from them at Timesteps()[k]. Steps are made in order, and step 0
+	// begins a new sequence.
+	Step(k int, x, eps []float32)
+	// Factors returns the numbers of step k, for those who compute it elsewhere.
+	Factors(k int) Factors
 }
 
 // Factors are the numbers of one step. From latents x and predicted noise eps it computes
@@ -33,10 +30,11 @@ type Sampler interface {
 //	x0 = (x − Noise·eps) / Signal
 //	x  = Keep·x + Clean·x0 + Eps·eps − Half·(Slope·(x0 − last))
 //
-// where last is the x0 of the step before.
+// where last is the x0 of the step before. Half is 0 in step 0.
 type Factors struct{ Noise, Signal, Keep, Clean, Eps, Half, Slope float32 }
 
-// step computes a step in place and returns x0 in last, which may be nil if Half is 0.
+// step computes a step in place, and writes x0 to last, which may be nil if Half is
+// always 0.
 func (f Factors) step(x, eps, last []float32) {
 	for i, e := range eps {
 		// The conversions keep the compiler from fusing what torch rounds.
@@ -58,9 +56,9 @@ func (f Factors) step(x, eps, last []float32) {
 // trainSteps is the number of noise levels that the network was trained with.
 const trainSteps = 1000
 
-// alphasCumprod returns ᾱ, the part of the signal's power at each noise level
-// (docs/spec/latentsync.md 6.4 DDIM), to the bit as torch computes it: betas are float32, the product
-// runs in float64 and its values are stored as float32.
+// alphasCumprod returns ᾱ, the share of the signal's power at each noise level
+// (docs/spec/latentsync.md, section 6.4), with the bits that torch computes: betas are
+// float32, and the product is float64 but stored as float32.
 func alphasCumprod() []float32 {
 	start, end := float32(math.Sqrt(0.00085)), float32(math.Sqrt(0.012))
 	step := (end - start) / (trainSteps - 1)
@@ -79,45 +77,26 @@ func alphasCumprod() []float32 {
 	return out
 }
 
-// sqrt and the functions below are float32's of torch: rounded after each step.
+// sqrt, log and exp round to float32 after each step, as torch does.
 func sqrt(x float32) float32 { return float32(math.Sqrt(float64(x))) }
 func log(x float32) float32  { return float32(math.Log(float64(x))) }
 func exp(x float32) float32  { return float32(math.Exp(float64(x))) }
 
-// schedule is the common part of the samplers.
-type schedule struct {
-	timesteps []int
-}
+// schedule holds the timesteps of a sampler.
+type schedule []int
 
-func (s *schedule) Timesteps() []int { return s.timesteps }
+// Timesteps implements Sampler.
+func (s schedule) Timesteps() []int { return s }
 
-// checkStep returns an error if step k does not exist.
-func (s *schedule) checkStep(k int) error {
-	if k < 0 || k >= len(s.timesteps) {
-		return misuse(fmt.Sprintf("step %d of %d", k, len(s.timesteps)))
-	}
-	return nil
-}
-
-// checkLength returns an error if x and eps differ in length.
-func checkLength(x, eps []float32) error {
-	if len(x) != len(eps) {
-		return misuse(fmt.Sprintf("%d latents but noise for %d", len(x), len(eps)))
-	}
-	return nil
-}
-
-func misuse(cause string) error { return fault.Internal.New("denoise", cause) }
-
-// newSchedule returns the timesteps at(0) to at(steps−1). It returns an error unless
-// steps is from 1 to most.
+// newSchedule returns the timesteps at(0) to at(steps-1). It returns an error of kind
+// Usage unless steps is from 1 to most.
 func newSchedule(steps, most int, at func(k int) int) (schedule, error) {
 	if steps < 1 || steps > most {
-		return schedule{}, fault.Field("steps", fmt.Sprint(steps), fmt.Sprintf("is not from 1 to %d", most), "set `steps` to 10 to 50")
+		return nil, fault.Field("steps", fmt.Sprint(steps), fmt.Sprintf("is not from 1 to %d", most), "set `steps` to a value from 10 to 50")
 	}
-	t := make([]int, steps)
-	for k := range t {
-		t[k] = at(k)
+	s := make(schedule, steps)
+	for k := range s {
+		s[k] = at(k)
 	}
-	return schedule{t}, nil
+	return s, nil
 }

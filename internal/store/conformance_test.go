@@ -1,5 +1,4 @@
-// Package storetest is the common test of stores.
-package storetest
+package store_test
 
 import (
 	"bytes"
@@ -14,8 +13,9 @@ import (
 	"github.com/lipstream/lipstream/internal/store"
 )
 
-// Run tests a store that is empty.
-func Run(t *testing.T, s store.Store) {
+// conform tests a store that is empty.
+func conform(t *testing.T, s *store.Store) {
+	t.Helper()
 	ctx := t.Context()
 	content := make([]byte, 20<<20) // more than a part of any store
 	for i := range content {
@@ -23,9 +23,10 @@ func Run(t *testing.T, s store.Store) {
 	}
 	put := func(name string, b []byte) {
 		t.Helper()
-		// A reader of unknown length, as of an upload.
-		if i, err := s.Put(ctx, name, struct{ io.Reader }{bytes.NewReader(b)}); err != nil || i.Size != int64(len(b)) || i.Name != name {
-			t.Fatalf("put %s: %+v, %v", name, i, err)
+		// A reader of unknown length, like that of an upload.
+		err := s.Put(ctx, name, struct{ io.Reader }{bytes.NewReader(b)})
+		if i, statErr := s.Stat(ctx, name); errors.Join(err, statErr) != nil || i.Size != int64(len(b)) || i.Name != name {
+			t.Fatalf("put %s: %+v, %v", name, i, errors.Join(err, statErr))
 		}
 	}
 	get := func(name string, want []byte) {
@@ -60,7 +61,7 @@ func Run(t *testing.T, s store.Store) {
 		return io.MultiReader(bytes.NewReader(content[:18<<20]), failing{})
 	}
 	for _, name := range []string{"jobs/b/result.mp4", "jobs/c/never"} {
-		if _, err := s.Put(ctx, name, broken()); err == nil {
+		if err := s.Put(ctx, name, broken()); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -78,13 +79,13 @@ func Run(t *testing.T, s store.Store) {
 
 	cancelled, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := s.Put(cancelled, "jobs/c/cancelled", bytes.NewReader(content)); err == nil {
+	if err := s.Put(cancelled, "jobs/c/cancelled", bytes.NewReader(content)); err == nil {
 		t.Error("put goes on after its context")
 	}
 	missing("jobs/c/cancelled")
 
 	for _, name := range []string{"", "/etc/passwd", "../x", "a/../b", "a//b", ".hidden", "A", "a b", "a/", strings.Repeat("a", 201), "ä"} {
-		if _, err := s.Put(ctx, name, strings.NewReader("x")); err == nil {
+		if err := s.Put(ctx, name, strings.NewReader("x")); err == nil {
 			t.Errorf("the name %q is taken", name)
 		}
 		if s.Path(name) != "" {

@@ -1,0 +1,85 @@
+package runtimes
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/cuda"
+	"github.com/lipstream/lipstream/internal/backend/wheels"
+	"github.com/lipstream/lipstream/internal/fault"
+)
+
+// cudaBuild makes a folder that looks like a build of ONNX Runtime with CUDA: the
+// library of the CPU, and a provider that needs cuBLAS.
+func cudaBuild(t *testing.T) {
+	t.Helper()
+	gcc, err := exec.LookPath("gcc")
+	if err != nil || runtime.GOOS != "linux" {
+		t.Skip("needs gcc and Linux")
+	}
+	real := backendtest.Library(t, "onnxruntime")
+	dir := t.TempDir()
+	if err := os.Symlink(real, filepath.Join(dir, filepath.Base(real))); err != nil {
+		t.Fatal(err)
+	}
+	source := filepath.Join(dir, "x.c")
+	if err := os.WriteFile(source, []byte("int x;"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"-Wl,-soname,libcublas.so.13", "-o", filepath.Join(dir, "libcublas.so"), source},
+		{"-Wl,--no-as-needed", "-L" + dir, "-o", filepath.Join(dir, "libonnxruntime_providers_cuda.so"), source, "-lcublas"},
+	} {
+		if out, err := exec.Command(gcc, append([]string{"-shared", "-fPIC"}, args...)...).CombinedOutput(); err != nil {
+			t.Fatalf("gcc: %v\n%s", err, out)
+		}
+	}
+	t.Setenv(wheels.DirVariable, dir)
+}
+
+// TestWithoutGPU: a build for GPUs serves the CPU where no GPU works.
+func TestWithoutGPU(t *testing.T) {
+	cudaBuild(t)
+	for _, c := range []Choice{{}, {Backend: "onnxruntime"}, {Device: "cpu"}} {
+		o, err := Open(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Name() != "onnxruntime" || o.Device.ID != "cpu" || o.Device.Err != nil {
+			t.Errorf("%+v: %s, %+v", c, o.Name(), o.Device)
+		}
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDeviceIsMissing: the error says what to do about the device that was asked for.
+func TestDeviceIsMissing(t *testing.T) {
+	t.Run("with a build for GPUs", func(t *testing.T) {
+		if _, err := cuda.Read(); err == nil {
+			t.Skip("this machine has a driver")
+		}
+		cudaBuild(t)
+		_, err := Open(t.Context(), Choice{Device: "cuda:0"})
+		if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "no NVIDIA driver") || !strings.Contains(fault.HintOf(err), "driver") {
+			t.Errorf("%v, hint %q", err, fault.HintOf(err))
+		}
+	})
+	t.Run("without", func(t *testing.T) {
+		t.Setenv(wheels.DirVariable, filepath.Dir(backendtest.Library(t, "onnxruntime")))
+		_, err := Open(t.Context(), Choice{Device: "cuda:0"})
+		if fault.KindOf(err) != fault.Missing || !strings.HasSuffix(fault.HintOf(err), "runtime install cuda") {
+			t.Errorf("%v, hint %q", err, fault.HintOf(err))
+		}
+		_, err = Open(t.Context(), Choice{Backend: "onnxruntime", Device: "gpu:7"})
+		if fault.KindOf(err) != fault.Usage || !strings.Contains(fault.HintOf(err), "choose one of cpu") {
+			t.Errorf("%v, hint %q", err, fault.HintOf(err))
+		}
+	})
+}

@@ -1,0 +1,221 @@
+package latentsync
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/latentsync/network"
+	"github.com/lipstream/lipstream/internal/latentsync/sampler"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// painter encodes frames as latents, decodes latents, and pastes them into frames.
+type painter struct {
+	o                Options
+	config           network.VAEConfig
+	encoder, decoder half
+	aligner          *face.Aligner
+	mask             []float32 // [R, R], 1 to keep, 0 to generate
+	latent           []float32 // the mask at the size of the latents
+	alpha            []float32 // [R, R], opacity of the generated region with its feathered edge
+	// noise fills dst with the random numbers for a sample of the latents of a
+	// frame's masked image (which 0) or reference (which 1).
+	noise func(dst []float32, frame int64, which int)
+}
+
+// half is half of the VAE, for square images or tiles.
+type half struct {
+	*model
+	input          string
+	outputs        []string
+	channels, unit int // of the input; unit is 1 for latents, and the VAE's factor for pixels
+}
+
+// feather is the width of the soft edge in template units.
+const feather = 10
+
+func newPainter(o Options, c network.VAEConfig) *painter {
+	r := o.Resolution
+	return &painter{
+		o: o, config: c, aligner: face.NewAligner(r),
+		mask: face.Mask(r), latent: face.LatentMask(r, c.Factor()), alpha: face.MaskAlpha(r, r, feather),
+		noise: func(dst []float32, frame int64, which int) {
+			// One stream for each image; stream 0 is for the initial latents.
+			sampler.Noise(dst, o.Seed, uint32(1+2*frame+int64(which)), 0)
+		},
+	}
+}
+
+// addTo adds the encoder and the decoder to s. It loads nothing.
+func (p *painter) addTo(s *networks) {
+	add := func(h half, name string, graph func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error)) half {
+		h.model = s.add(model{name: name, file: func(f Files) string { return f.VAE }, precision: planned,
+			build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
+				side := h.unit * p.tiling().tile
+				return one(graph(p.config, n, side, side, w, t))
+			}})
+		return h
+	}
+	p.encoder = add(half{input: "image", outputs: []string{"mean", "logvar"}, channels: 3, unit: p.config.Factor()}, workEncoder, network.VAEEncoder)
+	p.decoder = add(half{input: "latents", outputs: []string{"image"}, channels: p.config.Latent, unit: 1}, workDecoder, network.VAEDecoder)
+}
+
+// run runs half of the VAE over n inputs, in tiles or several inputs per call as the plan
+// says, and returns the joined outputs. put fills in input i.
+func (p *painter) run(ctx context.Context, h half, n int, put func(dst []float32, i int)) ([][]float32, error) {
+	t, batch := p.tiling(), 1
+	if t.count() == 1 {
+		batch = h.networks.plan().VAEFrames
+	}
+	if err := h.ready(ctx, batch); err != nil {
+		return nil, err
+	}
+	return t.each(ctx, n, batch, h.channels, h.unit, put, func(in *tensor.Tensor) (outputs []*tensor.Tensor, err error) {
+		flow := network.Flow{h.input: in}
+		if err := h.whole(ctx, flow); err != nil {
+			return nil, err
+		}
+		for _, name := range h.outputs {
+			outputs = append(outputs, flow[name])
+		}
+		return outputs, nil
+	})
+}
+
+// matrix returns the map from the frame to the aligner's crop.
+func (p *painter) matrix(it lip.Item) frame.Affine {
+	anchors := func() face.Anchors {
+		if p.o.Anchors != nil {
+			return p.o.Anchors(it)
+		}
+		return face.AlignPoints468(it.Face.Points).Round()
+	}
+	if p.o.Whole {
+		return p.aligner.Matrix(anchors())
+	}
+	m := it.Face.Align
+	if p.o.Anchors != nil {
+		m = face.TemplateAffine(anchors())
+	}
+	x, y := float64(p.aligner.CropW)/face.TemplateW, float64(p.aligner.CropH)/face.TemplateH
+	return frame.Affine{A: m.A * x, B: m.B * x, C: m.C * x, D: m.D * y, E: m.E * y, F: m.F * y}
+}
+
+// tileOverlap is the least overlap of neighbouring tiles, in pixels.
+const tileOverlap = 64
+
+// tiling returns the tiles of the VAE under the current plan.
+func (p *painter) tiling() tiling {
+	f := p.config.Factor()
+	return newTiling(p.o.Resolution/f, p.encoder.networks.plan().Tile/f, tileOverlap/f)
+}
+
+// encode computes the scaled latents, [8, latent, latent], of the frames that have none:
+// those of the masked crop, then those of the whole crop.
+func (p *painter) encode(ctx context.Context, frames []*held) error {
+	frames = slices.DeleteFunc(slices.Clone(frames), func(h *held) bool { return h.latents != nil })
+	if len(frames) == 0 {
+		return nil
+	}
+	got, err := p.run(ctx, p.encoder, 2*len(frames), func(dst []float32, i int) { // masked and whole alternate
+		face.PixelValues(dst, frames[i/2].crop)
+		if i%2 == 0 {
+			face.MaskedPixels(dst, dst, p.mask)
+		}
+	})
+	if err != nil {
+		return fault.KindOf(err).Wrap("encode the face", err)
+	}
+	for i, h := range frames {
+		latents := slices.Concat(p.draw(got[2*i], h.index, 0), p.draw(got[2*i+1], h.index, 1))
+		if err := finite(latents); err != nil {
+			return broken("encode", "the face", err)
+		}
+		h.latents = latents
+	}
+	return nil
+}
+
+// draw returns scaled latents from a posterior, mean and logvar: its mean, or with Sample
+// a sample of it.
+func (p *painter) draw(posterior []float32, index int64, which int) []float32 {
+	z, logvar := posterior[:len(posterior)/2], posterior[len(posterior)/2:]
+	if p.o.Sample {
+		noise := make([]float32, len(z))
+		p.noise(noise, index, which)
+		for i, v := range logvar {
+			z[i] += float32(math.Exp(0.5*float64(v))) * noise[i]
+		}
+	}
+	for i := range z {
+		z[i] *= network.VAEScale
+	}
+	return z
+}
+
+// decode returns the images of latents, each [3, R, R] in about -1..1. It does not
+// change the latents.
+func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32, error) {
+	images, err := p.run(ctx, p.decoder, len(latents), func(dst []float32, i int) {
+		for k, v := range latents[i] {
+			dst[k] = v / network.VAEScale
+		}
+	})
+	if err != nil {
+		return nil, fault.KindOf(err).Wrap("decode the face", err)
+	}
+	for _, image := range images {
+		if err := finite(image); err != nil {
+			return nil, broken("decode", "the face", err)
+		}
+	}
+	return images, nil
+}
+
+// layer is a decoded image, to be pasted into the frame from which the crop was
+// taken. It implements lip.Layer.
+type layer struct {
+	painter *painter
+	matrix  frame.Affine // from the frame to the crop
+	crop    *frame.RGB
+	image   []float32 // [3, R, R], -1..1
+}
+
+// Paste implements lip.Layer.
+func (l layer) Paste(f *frame.Frame) {
+	p, r, m := l.painter, l.painter.o.Resolution, l.matrix
+	if p.o.Whole {
+		p.aligner.Restore(f, p.aligner.Resize(p.composite(l.crop, l.image)), m)
+		return
+	}
+	src := frame.NewRGB(r, r)
+	for i := range src.Pix {
+		v := l.image[i%3*r*r+i/3]*127.5 + 128 // rounds
+		src.Pix[i] = byte(min(max(v, 0), 255))
+	}
+	// The image is the crop stretched to r x r, with pixel centres at whole numbers.
+	x, y := float64(r)/float64(p.aligner.CropW), float64(r)/float64(p.aligner.CropH)
+	f.Blend(src, p.alpha, frame.Affine{
+		A: m.A * x, B: m.B * x, C: (m.C+0.5)*x - 0.5,
+		D: m.D * y, E: m.E * y, F: (m.F+0.5)*y - 0.5,
+	})
+}
+
+// composite returns the image, [3, R, R], with the crop's own pixels outside the
+// generated region (docs/spec/latentsync.md, section 7.1).
+func (p *painter) composite(crop *frame.RGB, image []float32) []float32 {
+	out := make([]float32, len(image))
+	face.PixelValues(out, crop)
+	for i, v := range image {
+		m := p.mask[i%len(p.mask)]
+		out[i] = v*(1-m) + out[i]*m
+	}
+	return out
+}
