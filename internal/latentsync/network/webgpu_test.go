@@ -81,35 +81,29 @@ func checkWebGPU(t *testing.T, module, name string, got backend.Value, want *ten
 		Measure: "max abs", Value: golden.MaxAbs(host.F32(), want.F32()), Limit: limit})
 }
 
-// TestWebGPUVAE decodes what it has encoded, without copying it from the GPU between.
+// TestWebGPUVAE decodes what it has encoded, without copying it from the GPU between. The
+// tolerance is that of TestVAEGolden, twice for both.
 func TestWebGPUVAE(t *testing.T) {
 	b := openWebGPU(t)
-	for _, c := range []struct{ name, weights, io string }{
-		{"f2", "vae_f2/diffusion_pytorch_model.safetensors", "vae_f2/io.safetensors"},
-		{"f8", "models/vae/diffusion_pytorch_model.safetensors", "vae_f8/io.safetensors"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			weights, io := open(t, c.weights), open(t, c.io)
-			config, err := DetectVAE(weights)
-			if err != nil {
-				t.Fatal(err)
-			}
-			image, mean := goldenOf(t, io, "h64_w64.image"), goldenOf(t, io, "h64_w64.mean")
-			to := For(b.Name(), tensor.F32)
-			encoder, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, to)
-			if err != nil {
-				t.Fatal(err)
-			}
-			decoder, err := VAEDecoder(config, mean.Shape[0], mean.Shape[2], mean.Shape[3], weights, to)
-			if err != nil {
-				t.Fatal(err)
-			}
-			encoded := runOnGPU(t, b, encoder, map[string]backend.Value{"image": backend.InHost(image)})
-			decoded := runOnGPU(t, b, decoder, map[string]backend.Value{"latents": encoded["mean"]})
-			checkWebGPU(t, "VAE mean", "f8 h64_w64", encoded["mean"], mean, 1e-4)
-			checkWebGPU(t, "VAE decoded", "f8 h64_w64", decoded["image"], goldenOf(t, io, "h64_w64.decoded"), 2e-4)
-		})
+	weights, io := open(t, "models/vae/diffusion_pytorch_model.safetensors"), open(t, "vae_f8/io.safetensors")
+	config, err := DetectVAE(weights)
+	if err != nil {
+		t.Fatal(err)
 	}
+	image, mean := goldenOf(t, io, "h64_w64.image"), goldenOf(t, io, "h64_w64.mean")
+	to := For(b.Name(), onWebGPU.Device, tensor.F32)
+	encoder, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder, err := VAEDecoder(config, mean.Shape[0], mean.Shape[2], mean.Shape[3], weights, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := runOnGPU(t, b, encoder, map[string]backend.Value{"image": backend.InHost(image)})
+	decoded := runOnGPU(t, b, decoder, map[string]backend.Value{"latents": encoded["mean"]})
+	checkWebGPU(t, "VAE mean", "f8 h64_w64", encoded["mean"], mean, 1e-4)
+	checkWebGPU(t, "VAE decoded", "f8 h64_w64", decoded["image"], goldenOf(t, io, "h64_w64.decoded"), 2e-4)
 }
 
 // TestWebGPUUNet runs the seven graphs of the tiny UNet. Compiling their programs takes
@@ -120,7 +114,7 @@ func TestWebGPUUNet(t *testing.T) {
 	}
 	b := openWebGPU(t)
 	weights, io := open(t, "models/latentsync_unet.pt"), open(t, "unet/io.safetensors")
-	u, err := NewUNet(tinyUNet(), UNetShape{Batch: 1, Frames: 1, Latent: 16, Tokens: 50}, weights, For(b.Name(), tensor.F32))
+	u, err := NewUNet(tinyUNet(), UNetShape{Batch: 1, Frames: 1, Latent: 16, Tokens: 50}, weights, For(b.Name(), onWebGPU.Device, tensor.F32))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -246,7 +246,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 		return r, err
 	}
 	net, err := network.NewUNet(config, network.UNetShape{Batch: u.Batch, Frames: u.Frames, Latent: u.Latent, Tokens: network.PublishedWhisper().Tokens()},
-		weights, network.For(b.Name(), u.Precision.DType()))
+		weights, network.For(b.Name(), opened.Device.ID, u.Precision.DType()))
 	if err != nil {
 		return r, fault.Usage.Wrap("build the UNet "+u.weight, err)
 	}
