@@ -78,7 +78,7 @@ test-long: deps-test runtimes chaos ## what takes long: chaos, 200 windows, fuzz
 	go test -count=1 -timeout 4h ./...
 	sh tools/fuzz.sh $(FUZZTIME)
 
-# Five rounds, in turn as always, with GOMAXPROCS=1 and with -shuffle=on.
+# Five rounds, in turn plain, with GOMAXPROCS=1 and with -shuffle=on.
 ROUNDS ?= 5
 stress: export LIPSTREAM_REQUIRE_RUNTIMES = 1
 stress: deps-test runtimes ## the tests on a busy machine, ROUNDS=5 times; PACKAGES=./a chooses; out/stress.md

@@ -2,8 +2,8 @@
 # Lists functions that nothing reaches, and fails if there are any.
 # Usage: tools/deadcode.sh golang.org/x/tools/cmd/deadcode@VERSION
 set -eu
-# What only tests reach counts as dead in the program. Packages of helpers for
-# tests (their names end in "test", and golden) have to be reached by a test.
+# Functions that only tests reach count as dead. Functions in packages of test helpers
+# (golden, and those whose names end in "test") must be reached by a test.
 helpers='^internal/([a-z]+/)*(golden|[a-z]*test)/|^tools/([a-z]+/)*[a-z]*test/'
 program=$(go run "$1" ./...)
 tests=$(go run "$1" -test ./...)

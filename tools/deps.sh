@@ -1,12 +1,12 @@
 #!/bin/sh
-# Installs the named programs where they are missing, with apt on Debian and
-# its relatives. Elsewhere it says what to install.
+# Installs the named programs if they are missing. It uses apt on Debian and its
+# derivatives; on other systems it prints what to install.
 set -eu
 
 have() {
 	case $1 in
 	pip) command -v pip3 >/dev/null || command -v pip >/dev/null || python3 -m pip --version >/dev/null 2>&1 ;;
-	# What ComfyUI has, for the tests of its nodes; Debian's Python, not any other.
+	# The Python packages of ComfyUI, for the tests of its nodes, in Debian's Python.
 	torch) /usr/bin/python3 -c 'import torch, numpy, PIL' 2>/dev/null ;;
 	# The loader of Vulkan, for the tests of WebGPU. Its software GPU comes with chromium.
 	vulkan) /sbin/ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1 ' ;;

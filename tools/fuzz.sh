@@ -1,6 +1,6 @@
 #!/bin/sh
-# Runs every fuzz target for a while.
-# Usage: tools/fuzz.sh TIME    (30s; 1000x is a number of inputs)
+# Runs every fuzz target for the given time.
+# Usage: tools/fuzz.sh TIME    (30s, or 1000x for a number of inputs)
 set -eu
 [ $# -eq 1 ] || {
 	echo "usage: $0 TIME" >&2

@@ -1,10 +1,10 @@
 #!/bin/sh
 # Runs tests and prints their results as JSON, for gotestsum --raw-command.
 # Environment:
-#   PACKAGES   what to test; ./... if unset
-#   RACE       the packages that are run with the race detector: ./a ./b/c
-#   TESTFLAGS  further flags of go test
-# The packages without the race detector are built without cgo, as the program is.
+#   PACKAGES   the packages to test; ./... if unset
+#   RACE       the packages to test with the race detector: ./a ./b/c
+#   TESTFLAGS  more flags for go test
+# Packages without the race detector are built without cgo, like the program.
 set -u
 timeout=40m
 module=$(go list -m) || exit

@@ -65,16 +65,22 @@ func (t *track) findContacts() {
 	}
 }
 
+// between returns the lower of the loudest levels in the vowels' band up to reach hops
+// before and after hop i, which counts on both sides.
+func (t *track) between(i, reach int) uint8 {
+	var before, after uint8
+	for _, h := range t.hops[max(0, i-reach) : i+1] {
+		before = max(before, h.mid)
+	}
+	for _, h := range t.hops[i:min(len(t.hops), i+reach+1)] {
+		after = max(after, h.mid)
+	}
+	return min(before, after)
+}
+
 // dip returns how far, in dB, hop i lies below the lower of its two shoulders.
 func (t *track) dip(i int) float64 {
-	shoulder := func(from, to int) uint8 {
-		var top uint8
-		for k := max(0, from); k < min(len(t.hops), to); k++ {
-			top = max(top, t.hops[k].mid)
-		}
-		return top
-	}
-	s := levelDB(min(shoulder(i-dipReach, i+1), shoulder(i, i+dipReach+1)))
+	s := levelDB(t.between(i, dipReach))
 	if s < t.mid.high-dipShoulder {
 		return 0
 	}

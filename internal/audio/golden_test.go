@@ -88,14 +88,19 @@ func TestPortAgreesWithOriginal(t *testing.T) {
 		t.Fatal(err)
 	}
 	m, c, votes := newMFCC(), newClassifier(), newVoter()
-	gate := vadGate{on: -40, off: -50, onFrames: 1, offFrames: 1} // the original's defaults
+	gate := vadGate{on: -40, off: -50, frames: 1} // the original's defaults
 	f := newFramer(g.Hop)
 	var v [mfccCoeffs]float64
 	var n, visemes, active int
 	var worstLE, worstMFCC, worstDist float64
 	for _, s := range readWAV(t, "speech.wav") {
 		f.push(float64(s), func(b *[mfccSize]float64) {
-			le := m.spectrum(b)
+			m.spectrum(b)
+			var total float64
+			for _, p := range m.power {
+				total += p
+			}
+			le := math.Log10(total + logFloor)
 			m.coefficients(&v)
 			if votes.vote(c.prototypes[c.measure(&v)].viseme) != g.Visemes[n] {
 				visemes++

@@ -98,12 +98,7 @@ func (m *melSpectrum) column(k int64, pcm []int16, first, total int64, out *[Mel
 		m.power[i] = real(c)*real(c) + imag(c)*imag(c)
 	}
 	for i := range m.filters {
-		f := &m.filters[i]
-		var sum float64
-		for j, p := range m.power[f.start : f.start+len(f.weight)] {
-			sum += p * f.weight[j]
-		}
-		out[i] = sum
+		out[i] = m.filters[i].of(m.power[:])
 	}
 }
 

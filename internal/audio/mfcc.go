@@ -27,6 +27,14 @@ type melFilter struct {
 	weight []float64
 }
 
+// of returns the weighted sum of the powers under the triangle.
+func (f *melFilter) of(power []float64) (sum float64) {
+	for k, p := range power[f.start : f.start+len(f.weight)] {
+		sum += p * f.weight[k]
+	}
+	return sum
+}
+
 // mfcc computes mel-frequency cepstral coefficients. It is a port of
 // modules/mfcc.mjs of @met4citizen/headaudio (MIT, Mika Suominen) in float64
 // where the original stores float32; the results agree within 1e-3 (see the
@@ -132,29 +140,20 @@ func (m *mfcc) transform(block *[mfccSize]float64) {
 	}
 }
 
-// spectrum fills m.power with the power spectrum of a block. It returns the log
-// energy: log10 of the summed power, the unit of the speech gate (dB/10).
-func (m *mfcc) spectrum(block *[mfccSize]float64) (logEnergy float64) {
+// spectrum fills m.power with the power spectrum of a block.
+func (m *mfcc) spectrum(block *[mfccSize]float64) {
 	m.transform(block)
-	var total float64
 	for k := range m.power {
 		re, im := real(m.spec[k]), imag(m.spec[k])
 		m.power[k] = (re*re + im*im) / mfccSize
-		total += m.power[k]
 	}
-	return math.Log10(total + logFloor)
 }
 
 // coefficients computes the 12 coefficients of the last spectrum, compressed by
 // tanh as in processor.mjs (MFCC_COMPRESSION_TANH_R = 1).
 func (m *mfcc) coefficients(out *[mfccCoeffs]float64) {
 	for i := range m.filters {
-		f := &m.filters[i]
-		var sum float64
-		for k, p := range m.power[f.start : f.start+len(f.weight)] {
-			sum += p * f.weight[k]
-		}
-		m.mel[i] = math.Log10(sum + logFloor)
+		m.mel[i] = math.Log10(m.filters[i].of(m.power[:]) + logFloor)
 	}
 	for i := range out {
 		var sum float64

@@ -2,6 +2,7 @@ package audio
 
 import (
 	"math"
+	"slices"
 	"sort"
 )
 
@@ -48,7 +49,7 @@ func findSpeech(levels []uint8) (s speech) {
 		floor = min(floor, steadyFloor)
 	}
 	s.on = max(floor+overNoise, loud-underSpeech, leastSpeech)
-	gate := vadGate{on: s.on, off: s.on - hysteresis, onFrames: 2, offFrames: 2}
+	gate := vadGate{on: s.on, off: s.on - hysteresis, frames: 2}
 	var spans []span
 	var open bool
 	for i := range len(levels) + 2 {
@@ -69,11 +70,7 @@ func findSpeech(levels []uint8) (s speech) {
 			spans[len(spans)-1].to = at
 		}
 	}
-	for _, p := range spans {
-		if p.to-p.from >= shortest {
-			s.spans = append(s.spans, p)
-		}
-	}
+	s.spans = slices.DeleteFunc(spans, func(p span) bool { return p.to-p.from < shortest })
 	return s
 }
 
@@ -113,27 +110,23 @@ func (s speech) quiet(from, to float64) bool {
 // and -50 dB), which a quiet speaker never reaches; findSpeech sets them from
 // the recording's own levels.
 type vadGate struct {
-	on, off             float64 // dB: opens above on, closes below off
-	onFrames, offFrames int     // how many more blocks must ask for a switch than against it, at least 1
-	active              bool
-	pending             int // blocks that asked for a switch, minus those against it
+	on, off float64 // dB: opens above on, closes below off
+	frames  int     // how many more blocks must call for a switch than against it, at least 1
+	active  bool
+	pending int // blocks that called for a switch, minus those against it
 }
 
 // process takes the level of the next block and reports whether the gate is
 // open.
 func (g *vadGate) process(db float64) bool {
-	asks := db > g.on
-	need := g.onFrames
+	change := db > g.on
 	if g.active {
-		asks = db < g.off
-		need = g.offFrames
+		change = db < g.off
 	}
 	switch {
-	case asks:
-		g.pending++
-		if g.pending >= need {
-			g.active = !g.active
-			g.pending = 0
+	case change:
+		if g.pending++; g.pending >= g.frames {
+			g.active, g.pending = !g.active, 0
 		}
 	case g.pending > 0:
 		g.pending--

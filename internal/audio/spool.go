@@ -74,7 +74,7 @@ func (s *spool) write(samples []float32) error {
 	for len(samples) > 0 {
 		n := min(pcmPiece, len(samples))
 		if err := s.add(samples[:n]); err != nil {
-			return fault.Output.Wrap(keepVoice, err, spoolHint)
+			return err
 		}
 		samples = samples[n:]
 	}
@@ -88,7 +88,7 @@ func (s *spool) add(samples []float32) error {
 		s.recent = append(s.recent, quantise(x))
 	}
 	if err := binary.Write(s.out, binary.LittleEndian, s.recent[from:]); err != nil {
-		return err
+		return fault.Output.Wrap(keepVoice, err, spoolHint)
 	}
 	s.total += int64(len(samples))
 	// Column k ends before k·MelHop+melReach; column 0, mirrored at the start,
@@ -124,7 +124,7 @@ func quantise(x float32) int16 {
 func (s *spool) finish() error {
 	if short := leastVoice - s.total; short > 0 {
 		if err := s.add(make([]float32, short)); err != nil {
-			return fault.Output.Wrap(keepVoice, err, spoolHint)
+			return err
 		}
 	}
 	if err := s.out.Flush(); err != nil {
@@ -170,18 +170,12 @@ func (s *spool) mel(ctx context.Context, start, count int64) ([]float32, error) 
 func (s *spool) read(start, end int64) (pcm []int16, first int64, err error) {
 	first = max(0, start*MelHop-melReach)
 	last := min(s.total, (end-1)*MelHop+melReach+1) // one more for column 0, see add
-	data := make([]byte, 2*(last-first))
-	if _, err := s.file.ReadAt(data, 2*first); err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, 0, err
-	}
 	pcm = make([]int16, last-first)
-	for i := range pcm {
-		pcm[i] = int16(binary.LittleEndian.Uint16(data[2*i:]))
+	err = binary.Read(io.NewSectionReader(s.file, 2*first, 2*int64(len(pcm))), binary.LittleEndian, pcm)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
-	return pcm, first, nil
+	return pcm, first, err
 }
 
 func (s *spool) close() error {

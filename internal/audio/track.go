@@ -81,29 +81,31 @@ func blend(measured, prior, seconds float64) float64 {
 	return (measured*seconds + prior*priorSeconds) / (seconds + priorSeconds)
 }
 
-// measure takes the speaker's statistics over the spans of speech.
-func (t *track) measure() {
-	var mid, high, f1, f2, open, front, tongue [256]int
+// histogram counts the values of a feature over the hops of speech.
+func (t *track) histogram(feature func(i int) uint8) *[256]int {
+	hist := new([256]int)
 	for _, s := range t.speech.spans {
 		from, to := t.hopRange(s)
-		for _, h := range t.hops[from:to] {
-			mid[h.mid]++
-			high[h.high]++
-			f1[h.f1]++
-			f2[h.f2]++
-			open[h.open]++
-			front[h.front]++
-			tongue[h.tongue]++
+		for i := from; i < to; i++ {
+			hist[feature(i)]++
 		}
 	}
-	top := levelDB(percentile(&mid, 0.95))
+	return hist
+}
+
+// measure takes the speaker's statistics over the spans of speech.
+func (t *track) measure() {
+	mid := t.histogram(func(i int) uint8 { return t.hops[i].mid })
+	top := levelDB(percentile(mid, 0.95))
 	// One steady vowel, or speech without pauses, has hardly any range. At least
 	// 15 dB are spread over the whole opening.
-	t.mid = scale{min(max(levelDB(percentile(&mid, 0.05)), top-35), top-15), top}
-	t.highTop = levelDB(percentile(&high, 0.95))
+	t.mid = scale{min(max(levelDB(percentile(mid, 0.05)), top-35), top-15), top}
+	t.highTop = levelDB(percentile(t.histogram(func(i int) uint8 { return t.hops[i].high }), 0.95))
 	seconds := t.speech.seconds()
-	t.f2Mid = blend(ratioDB(percentile(&f2, 0.5)), -1, seconds)
-	ranged := func(hist *[256]int, value func(uint8) float64, priorLow, priorHigh float64) scale {
+	f2 := func(i int) uint8 { return t.hops[i].f2 }
+	t.f2Mid = blend(ratioDB(percentile(t.histogram(f2), 0.5)), -1, seconds)
+	ranged := func(feature func(i int) uint8, value func(uint8) float64, priorLow, priorHigh float64) scale {
+		hist := t.histogram(feature)
 		s := scale{
 			blend(value(percentile(hist, 0.05)), priorLow, seconds),
 			blend(value(percentile(hist, 0.95)), priorHigh, seconds),
@@ -114,11 +116,11 @@ func (t *track) measure() {
 		}
 		return s
 	}
-	t.f1 = ranged(&f1, ratioDB, -34, 4)
-	t.f2 = ranged(&f2, ratioDB, -20, 24)
-	t.open = ranged(&open, unit, 0.1, 0.6)
-	t.front = ranged(&front, unit, 0.4, 0.75)
-	t.tongue = ranged(&tongue, unit, 0.02, 0.5)
+	t.f1 = ranged(func(i int) uint8 { return t.hops[i].f1 }, ratioDB, -34, 4)
+	t.f2 = ranged(f2, ratioDB, -20, 24)
+	t.open = ranged(func(i int) uint8 { return t.hops[i].open }, unit, 0.1, 0.6)
+	t.front = ranged(func(i int) uint8 { return t.hops[i].front }, unit, 0.4, 0.75)
+	t.tongue = ranged(func(i int) uint8 { return t.hops[i].tongue }, unit, 0.02, 0.5)
 }
 
 // ramp01 maps lo..hi to 0..1.
@@ -132,14 +134,7 @@ func (t *track) loudness(h *hop) float64 { return t.mid.of(levelDB(h.mid)) }
 // neighbours: the jaw does not close for the 50 ms of silence of a t or k.
 // (Closed lips in m, b and p are contacts.)
 func (t *track) held(i int) float64 {
-	var before, after uint8
-	for k := max(0, i-holdReach); k <= i; k++ {
-		before = max(before, t.hops[k].mid)
-	}
-	for k := i; k <= min(len(t.hops)-1, i+holdReach); k++ {
-		after = max(after, t.hops[k].mid)
-	}
-	return max(t.loudness(&t.hops[i]), holdPart*t.mid.of(levelDB(min(before, after))))
+	return max(t.loudness(&t.hops[i]), holdPart*t.mid.of(levelDB(t.between(i, holdReach))))
 }
 
 const (
@@ -169,31 +164,31 @@ func openKernel(dt float64) float64 {
 
 // smoothOpen returns the low-passed opening at a time, not yet scaled.
 func (t *track) smoothOpen(at float64) float64 {
+	return max(0, t.smooth(at, openKernel, t.rawOpen))
+}
+
+// smooth returns the mean of a value over the hops around a time, weighted by a kernel of
+// the distance in seconds. Beyond the recording the value is 0.
+func (t *track) smooth(at float64, kernel func(dt float64) float64, value func(i int) float64) float64 {
 	c := int(math.Round(at / hopSec))
 	var sum, weight float64
 	for i := c - windowHops; i <= c+windowHops; i++ {
-		k := openKernel(float64(i)*hopSec - at)
+		k := kernel(float64(i)*hopSec - at)
 		weight += k
 		if i >= 0 && i < len(t.hops) {
-			sum += k * t.rawOpen(i)
+			sum += k * value(i)
 		}
 	}
-	return max(0, sum/weight)
+	return sum / weight
 }
 
 // calibrate sets gain and gamma so that the opening of this recording uses its
 // range. They are constant over the whole recording, so that nothing pumps.
 func (t *track) calibrate() {
-	var hist [256]int
-	for _, s := range t.speech.spans {
-		from, to := t.hopRange(s)
-		for i := from; i < to; i++ {
-			hist[unitByte(t.smoothOpen(float64(i)*hopSec))]++
-		}
-	}
+	hist := t.histogram(func(i int) uint8 { return unitByte(t.smoothOpen(float64(i) * hopSec)) })
 	seconds := t.speech.seconds()
-	high := max(blend(unit(percentile(&hist, 0.95)), 0.7, seconds), 0.05)
-	median := max(blend(unit(percentile(&hist, 0.5)), 0.32, seconds), 0.01)
+	high := max(blend(unit(percentile(hist, 0.95)), 0.7, seconds), 0.05)
+	median := max(blend(unit(percentile(hist, 0.5)), 0.32, seconds), 0.01)
 	t.gain = 1 / high
 	t.gamma = 1
 	if r := median / high; r < 0.98 {
@@ -256,15 +251,9 @@ func (t *track) envelope(at float64) float64 {
 		return 0
 	}
 	const sigma = 0.025 // s
-	c := int(math.Round(at / hopSec))
-	var sum, weight float64
-	for i := c - windowHops; i <= c+windowHops; i++ {
-		d := (float64(i)*hopSec - at) / sigma
-		k := math.Exp(-d * d / 2)
-		weight += k
-		if i >= 0 && i < len(t.hops) {
-			sum += k * t.loudness(&t.hops[i])
-		}
+	gauss := func(dt float64) float64 {
+		d := dt / sigma
+		return math.Exp(-d * d / 2)
 	}
-	return sum / weight
+	return t.smooth(at, gauss, func(i int) float64 { return t.loudness(&t.hops[i]) })
 }

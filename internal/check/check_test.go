@@ -369,6 +369,10 @@ func (s wrongSession) Run(ctx context.Context, in map[string]*tensor.Tensor) (ma
 	return out, err
 }
 
+func (s wrongSession) RunValues(ctx context.Context, in map[string]backend.Value, _ func(string) bool) (map[string]backend.Value, error) {
+	return backend.RunInHost(ctx, s, in)
+}
+
 // TestWrongDevice computes on devices that do not work.
 func TestWrongDevice(t *testing.T) {
 	b, w := open(t, onnxruntime.Name), weights(t)

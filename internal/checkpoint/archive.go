@@ -106,11 +106,11 @@ func (a *archive) read(name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s has %d bytes, and at most %d are allowed", quote(name), size, limit)
 	}
 	r, err := a.members[name].Open()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", quote(name), err)
+	var b []byte
+	if err == nil {
+		defer r.Close()
+		b, err = io.ReadAll(r)
 	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", quote(name), err)
 	}

@@ -1,7 +1,8 @@
 package checkpoint
 
 import (
-	"cmp"
+	"context"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,76 +25,60 @@ func (w *Want) fits(shape []int) bool {
 		slices.ContainsFunc(w.AnyShape, func(s []int) bool { return slices.Equal(s, shape) })
 }
 
-// names returns all names of w, the current one first.
-func (w *Want) names() []string { return append([]string{w.Name}, w.Aliases...) }
+// lookup returns the tensor of the current name of w or, if that does not exist, of the
+// first alias that does; name is "" if there is none.
+func (f *File) lookup(w *Want) (name string, e entry) {
+	for _, name := range append([]string{w.Name}, w.Aliases...) {
+		if e, ok := f.entries[name]; ok {
+			return name, e
+		}
+	}
+	return "", entry{}
+}
 
 // Find returns the wanted tensor and its name in the file: the current name or, if that
 // does not exist, the first alias that does. A tensor with one of the other shapes is
 // returned in w.Shape. Find returns nil if the file has no such tensor or one with the
 // wrong shape.
 func (f *File) Find(w Want) (name string, t *tensor.Tensor) {
-	for _, name := range w.names() {
-		if e, ok := f.entries[name]; ok {
-			if !w.fits(e.shape) || tensor.Volume(w.Shape) != tensor.Volume(e.shape) {
-				return name, nil
-			}
-			if t = f.Tensor(name); t != nil {
-				t.Shape = slices.Clone(w.Shape)
-			}
-			return name, t
-		}
+	name, e := f.lookup(&w)
+	if name == "" || !w.fits(e.shape) || tensor.Volume(w.Shape) != tensor.Volume(e.shape) {
+		return name, nil
 	}
-	return "", nil
-}
-
-// Misshapen describes a tensor with the wrong shape.
-type Misshapen struct {
-	Name      string
-	Got, Want []int
-}
-
-// BadType describes a tensor of weights whose elements are not floats.
-type BadType struct {
-	Name string
-	Got  tensor.DType
+	if t = f.Tensor(name); t != nil {
+		t.Shape = slices.Clone(w.Shape)
+	}
+	return name, t
 }
 
 // Mismatch describes how a checkpoint differs from what a network expects. All lists are
-// sorted by name.
+// sorted and begin with the names of the tensors.
 type Mismatch struct {
 	Network    string
 	Missing    []string // expected, not in the file
 	Unexpected []string // in the file, not expected
-	Misshapen  []Misshapen
-	BadType    []BadType
+	Misshapen  []string // with the shape in the file and the expected one
+	BadType    []string // with the type, which is no float
 }
 
 // Error returns the counts and the first names of each kind.
 func (m *Mismatch) Error() string {
+	const most = 3
 	var parts []string
-	part := func(what string, n int, name func(i int) string) {
-		const most = 3
-		if n == 0 {
-			return
-		}
-		var names []string
-		for i := range min(n, most) {
-			names = append(names, name(i))
-		}
+	for _, p := range []struct {
+		what  string
+		names []string
+	}{
+		{"missing", m.Missing}, {"unexpected", m.Unexpected}, {"of the wrong shape", m.Misshapen}, {"not floating-point", m.BadType},
+	} {
+		n, names := len(p.names), p.names
 		if n > most {
-			names = append(names, "...")
+			names = append(slices.Clone(names[:most]), "...")
 		}
-		parts = append(parts, fmt.Sprintf("%d %s (%s)", n, what, strings.Join(names, ", ")))
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s (%s)", n, p.what, strings.Join(names, ", ")))
+		}
 	}
-	part("missing", len(m.Missing), func(i int) string { return m.Missing[i] })
-	part("unexpected", len(m.Unexpected), func(i int) string { return printable(m.Unexpected[i]) })
-	part("of the wrong shape", len(m.Misshapen), func(i int) string {
-		s := m.Misshapen[i]
-		return fmt.Sprintf("%s %v instead of %v", s.Name, s.Got, s.Want)
-	})
-	part("not floating-point", len(m.BadType), func(i int) string {
-		return fmt.Sprintf("%s %v", m.BadType[i].Name, m.BadType[i].Got)
-	})
 	return "the tensors are not those of " + m.Network + ": " + strings.Join(parts, ", ")
 }
 
@@ -119,35 +104,122 @@ func (f *File) Check(network string, want []Want, allow func(name string) bool) 
 	found := 0
 	for i := range want {
 		w := &want[i]
-		names := w.names()
-		at := slices.IndexFunc(names, func(n string) bool { _, ok := f.entries[n]; return ok })
-		if at < 0 {
-			m.Missing = append(m.Missing, w.Name)
-			continue
-		}
-		name := names[at]
-		known[name] = true
-		e := f.entries[name]
+		name, e := f.lookup(w)
+		known[name] = name != ""
 		switch {
+		case name == "":
+			m.Missing = append(m.Missing, w.Name)
 		case !w.fits(e.shape):
-			m.Misshapen = append(m.Misshapen, Misshapen{name, slices.Clone(e.shape), slices.Clone(w.Shape)})
-		case e.dtype != tensor.F32 && e.dtype != tensor.F16 && e.dtype != tensor.BF16:
-			m.BadType = append(m.BadType, BadType{name, e.dtype})
+			m.Misshapen = append(m.Misshapen, fmt.Sprintf("%s %v instead of %v", name, e.shape, w.Shape))
+		case exponents[e.dtype] == 0: // no floats
+			m.BadType = append(m.BadType, fmt.Sprintf("%s %v", name, e.dtype))
 		default:
 			found++
 		}
 	}
 	for _, name := range f.names {
 		if !known[name] && (allow == nil || !allow(name)) {
-			m.Unexpected = append(m.Unexpected, name)
+			m.Unexpected = append(m.Unexpected, printable(name))
 		}
 	}
 	if len(m.Missing)+len(m.Unexpected)+len(m.Misshapen)+len(m.BadType) == 0 {
 		return nil
 	}
-	slices.Sort(m.Missing)
-	slices.Sort(m.Unexpected)
-	slices.SortFunc(m.Misshapen, func(a, b Misshapen) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(m.BadType, func(a, b BadType) int { return cmp.Compare(a.Name, b.Name) })
+	for _, list := range [][]string{m.Missing, m.Unexpected, m.Misshapen, m.BadType} {
+		slices.Sort(list)
+	}
 	return fault.Input.Wrap("check the checkpoint "+f.path, m, m.hint(found))
+}
+
+// scanBytes is how many bytes Finite checks between two checks of the context. It is a
+// multiple of the size of every element.
+const scanBytes = 8 << 20
+
+// Finite checks that the named tensors, or all if there are no names, contain no NaN or
+// infinity. It ignores tensors of integers. progress may be nil. Finite releases what it
+// has checked (see Release), so that the file does not fill the memory.
+//
+// The error is of kind Input for the first bad tensor, with how many of its values are
+// bad and the index of the first; Cancelled when ctx ends; Internal for an unknown name
+// or a closed file.
+func (f *File) Finite(ctx context.Context, progress func(done, total int64), names ...string) error {
+	const op = "check the values of"
+	if len(names) == 0 {
+		names = f.names
+	}
+	var total, done int64
+	for _, name := range names {
+		e, ok := f.entries[name]
+		if !ok {
+			return fault.Internal.New(op+" "+f.path, "it has no tensor "+quote(name))
+		}
+		total += e.size
+	}
+	if progress == nil {
+		progress = func(done, total int64) {}
+	}
+	for _, name := range names {
+		e := f.entries[name]
+		bad, first := int64(0), int64(-1)
+		for at := int64(0); at < e.size; at += scanBytes {
+			if err := ctx.Err(); err != nil {
+				return fault.Cancelled.Wrap(op+" "+f.path, err)
+			}
+			n := min(scanBytes, e.size-at)
+			count, index, err := f.scan(e.dtype, e.offset+at, n)
+			if err != nil {
+				return fault.Internal.Wrap(op+" "+f.path, err)
+			}
+			if count > 0 && bad == 0 {
+				first = at/int64(e.dtype.Size()) + index
+			}
+			bad += count
+			done += n
+			progress(done, total)
+		}
+		if bad > 0 {
+			return fault.Input.New(op+" "+f.path, fmt.Sprintf("tensor %s has %d values that are not finite, the first at index %d of %d", quote(name), bad, first, e.size/int64(e.dtype.Size())),
+				"the checkpoint is damaged, or its training failed: download it again or use another")
+		}
+	}
+	return nil
+}
+
+// scan counts the values that are not finite in n bytes of the file, returns the index of
+// the first, and releases the pages.
+func (f *File) scan(dtype tensor.DType, offset, n int64) (bad, first int64, err error) {
+	f.mu.Lock() // Close waits until the piece is done
+	defer f.mu.Unlock()
+	if f.data == nil {
+		return 0, 0, fmt.Errorf("it is closed")
+	}
+	bad, first = notFinite(dtype, f.data[offset:offset+n])
+	f.release(offset, offset+n)
+	return bad, first, nil
+}
+
+// exponents are the bits of the exponent in the types of floats.
+var exponents = map[tensor.DType]uint32{tensor.F32: 0x7f800000, tensor.F16: 0x7c00, tensor.BF16: 0x7f80}
+
+// notFinite counts values whose exponent is all ones, and returns the index of the first.
+// It needs no alignment.
+func notFinite(dtype tensor.DType, b []byte) (count, first int64) {
+	exponent, width := exponents[dtype], dtype.Size()
+	if exponent == 0 {
+		return 0, 0
+	}
+	for i := 0; i+width <= len(b); i += width {
+		var v uint32
+		if width == 4 {
+			v = binary.LittleEndian.Uint32(b[i:])
+		} else {
+			v = uint32(binary.LittleEndian.Uint16(b[i:]))
+		}
+		if v&exponent == exponent {
+			if count++; count == 1 {
+				first = int64(i / width)
+			}
+		}
+	}
+	return count, first
 }

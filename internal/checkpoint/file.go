@@ -219,7 +219,7 @@ func (f *File) Tensor(name string) *tensor.Tensor {
 	if !ok || f.data == nil {
 		return nil
 	}
-	t := &tensor.Tensor{DType: e.dtype, Shape: slices.Clone(e.shape), Data: f.bytes(e)}
+	t := &tensor.Tensor{DType: e.dtype, Shape: slices.Clone(e.shape), Data: f.data[e.offset : e.offset+e.size : e.offset+e.size]}
 	if len(t.Data) == 0 || uintptr(unsafe.Pointer(&t.Data[0]))%uintptr(e.dtype.Size()) == 0 {
 		return t
 	}
@@ -231,11 +231,6 @@ func (f *File) Tensor(name string) *tensor.Tensor {
 	}
 	t.Data = c.Data
 	return t
-}
-
-// bytes returns the bytes of a tensor in the mapping.
-func (f *File) bytes(e entry) []byte {
-	return f.data[e.offset : e.offset+e.size : e.offset+e.size]
 }
 
 // Scalar returns a value that is not a tensor: int64, float64, bool or string. Keys of

@@ -1,10 +1,14 @@
 package checkpoint
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // The values of a pickle, in addition to nil, bool, int64, float64 and string.
@@ -21,7 +25,7 @@ type (
 	global string
 	// storage is a persistent id: the bytes that tensors are views of.
 	storage struct {
-		class string // "torch.FloatStorage"
+		class global // "torch.FloatStorage"
 		key   string // of the member data/<key>
 		numel int64
 	}
@@ -38,6 +42,7 @@ type (
 type unpickler struct {
 	in    []byte
 	pos   int
+	err   error // the first; after it, what is read or popped is meaningless
 	stack []any
 	marks []int // positions of marks on the stack
 	memo  map[uint64]any
@@ -47,28 +52,34 @@ type unpickler struct {
 var (
 	errPickleEnd   = errors.New("ends in the middle")
 	errPickleStack = errors.New("takes more values from the stack than it has")
+	errNoContainer = errors.New("adds items to something that is neither list nor dict")
 )
 
 // unpickle reads one pickle and returns its value.
 func unpickle(in []byte) (any, error) {
 	u := &unpickler{in: in, memo: map[uint64]any{}}
 	for range maxOps {
-		op, err := u.byte()
-		if err != nil {
-			return nil, err
+		if u.pos == len(in) {
+			return nil, errPickleEnd
 		}
+		at, op := u.pos, in[u.pos]
+		u.pos++
 		if op == '.' {
 			if len(u.stack) != 1 || len(u.marks) != 0 {
 				return nil, errors.New("stops with more or less than one value")
 			}
 			return u.stack[0], nil
 		}
-		at := u.pos - 1
-		if err := u.step(op); err != nil {
-			if _, ok := errors.AsType[*refusal](err); ok {
-				return nil, err
-			}
-			return nil, fmt.Errorf("%w (opcode %#02x at byte %d)", err, op, at)
+		if run := opcodes[op]; run != nil {
+			run(u)
+		} else {
+			u.fail(errors.New("holds an opcode that is not supported"))
+		}
+		if _, ok := errors.AsType[*refusal](u.err); ok {
+			return nil, u.err
+		}
+		if u.err != nil {
+			return nil, fmt.Errorf("%w (opcode %#02x at byte %d)", u.err, op, at)
 		}
 		if len(u.stack) > maxStack || len(u.marks) > maxMarks || len(u.memo) > maxMemo {
 			return nil, errors.New("has too many values or is nested too deeply")
@@ -77,71 +88,67 @@ func unpickle(in []byte) (any, error) {
 	return nil, fmt.Errorf("has more than %d opcodes", maxOps)
 }
 
-func (u *unpickler) byte() (byte, error) {
-	b, err := u.take(1)
-	if err != nil {
-		return 0, err
+// fail keeps the first error.
+func (u *unpickler) fail(err error) {
+	if u.err == nil {
+		u.err = err
 	}
-	return b[0], nil
 }
 
 // take returns the next n bytes of the input.
-func (u *unpickler) take(n uint64) ([]byte, error) {
+func (u *unpickler) take(n uint64) []byte {
 	if n > uint64(len(u.in)-u.pos) {
-		return nil, errPickleEnd
+		u.fail(errPickleEnd)
+		return nil
 	}
 	b := u.in[u.pos : u.pos+int(n)]
 	u.pos += int(n)
-	return b, nil
+	return b
 }
 
 // uint reads an unsigned number of n <= 8 bytes.
-func (u *unpickler) uint(n int) (uint64, error) {
-	b, err := u.take(uint64(n))
+func (u *unpickler) uint(n uint64) uint64 {
 	var word [8]byte
-	copy(word[:], b)
-	return binary.LittleEndian.Uint64(word[:]), err
+	copy(word[:], u.take(n))
+	return binary.LittleEndian.Uint64(word[:])
 }
 
 // sized reads a length of n bytes, and then that number of bytes.
-func (u *unpickler) sized(n int) ([]byte, error) {
-	length, err := u.uint(n)
-	if err != nil {
-		return nil, err
-	}
-	return u.take(length)
-}
+func (u *unpickler) sized(n uint64) []byte { return u.take(u.uint(n)) }
 
 // line reads up to a newline.
-func (u *unpickler) line() (string, error) {
-	for i := u.pos; i < len(u.in); i++ {
-		if u.in[i] == '\n' {
-			s := string(u.in[u.pos:i])
-			u.pos = i + 1
-			return s, nil
-		}
+func (u *unpickler) line() string {
+	line, _, ok := bytes.Cut(u.in[u.pos:], []byte("\n"))
+	if !ok {
+		u.fail(errPickleEnd)
 	}
-	return "", errPickleEnd
+	u.take(uint64(len(line)) + 1)
+	return string(line)
+}
+
+// long reads a length of n bytes, and then a number in two's complement of that length.
+func (u *unpickler) long(n uint64) int64 {
+	b := u.sized(n)
+	if len(b) > 8 {
+		u.fail(errors.New("holds an integer of more than 64 bits"))
+	}
+	var word [8]byte
+	if len(b) > 0 && b[len(b)-1] >= 0x80 { // extend the sign
+		word = [8]byte{255, 255, 255, 255, 255, 255, 255, 255}
+	}
+	copy(word[:], b)
+	return int64(binary.LittleEndian.Uint64(word[:]))
 }
 
 func (u *unpickler) push(v any) { u.stack = append(u.stack, v) }
 
-// pop removes the top value, which must be above the last mark.
-func (u *unpickler) pop() (any, error) {
-	if len(u.stack) == u.floor() {
-		return nil, errPickleStack
-	}
-	v := u.stack[len(u.stack)-1]
-	u.stack = u.stack[:len(u.stack)-1]
-	return v, nil
-}
+func (u *unpickler) pop() any { return u.popN(1)[0] }
 
 // top returns the top value without removing it.
-func (u *unpickler) top() (any, error) {
-	if len(u.stack) == u.floor() {
-		return nil, errPickleStack
-	}
-	return u.stack[len(u.stack)-1], nil
+func (u *unpickler) top() any {
+	v := u.pop()
+	u.push(v)
+	return v
 }
 
 // floor returns the height of the stack at the last mark.
@@ -153,211 +160,139 @@ func (u *unpickler) floor() int {
 }
 
 // popMark removes all values above the last mark, and the mark.
-func (u *unpickler) popMark() (tuple, error) {
+func (u *unpickler) popMark() tuple {
 	if len(u.marks) == 0 {
-		return nil, errors.New("has no mark where one is needed")
+		u.fail(errors.New("has no mark where one is needed"))
+		return nil
 	}
-	from := u.floor()
+	items := u.popN(len(u.stack) - u.floor())
 	u.marks = u.marks[:len(u.marks)-1]
-	items := append(tuple(nil), u.stack[from:]...)
-	u.stack = u.stack[:from]
-	return items, nil
+	return items
 }
 
-// popN removes n values.
-func (u *unpickler) popN(n int) (tuple, error) {
-	if len(u.stack)-n < u.floor() {
-		return nil, errPickleStack
-	}
+// popN removes n values, which must be above the last mark.
+func (u *unpickler) popN(n int) tuple {
 	from := len(u.stack) - n
+	if from < u.floor() {
+		u.fail(errPickleStack)
+		return make(tuple, n)
+	}
 	items := append(tuple(nil), u.stack[from:]...)
 	u.stack = u.stack[:from]
-	return items, nil
+	return items
 }
 
-// step executes one opcode. The letters are those of Python's pickletools.
-func (u *unpickler) step(op byte) error {
-	switch op {
-	case 0x80: // PROTO
-		version, err := u.byte()
-		if err == nil && (version < 2 || version > 5) {
-			err = fmt.Errorf("has protocol %d, and 2 to 5 are supported", version)
+// opcodes are the opcodes that are supported, with the names of Python's pickletools.
+var opcodes = [256]func(u *unpickler){
+	0x80: func(u *unpickler) { // PROTO
+		if version := u.uint(1); version < 2 || version > 5 {
+			u.fail(fmt.Errorf("has protocol %d, and 2 to 5 are supported", version))
 		}
-		return err
-	case 0x95: // FRAME
-		_, err := u.uint(8)
-		return err
-	case '(':
-		u.marks = append(u.marks, len(u.stack))
-		return nil
-	case '0': // POP
-		if n := len(u.marks); n > 0 && u.marks[n-1] == len(u.stack) {
-			u.marks = u.marks[:n-1]
-			return nil
+	},
+	0x95: func(u *unpickler) { u.take(8) },                               // FRAME
+	'(':  func(u *unpickler) { u.marks = append(u.marks, len(u.stack)) }, // MARK
+	'0': func(u *unpickler) { // POP, of the mark if it is on top
+		if len(u.marks) > 0 && u.floor() == len(u.stack) {
+			u.popMark()
+		} else {
+			u.pop()
 		}
-		_, err := u.pop()
-		return err
-	case '1': // POP_MARK
-		_, err := u.popMark()
-		return err
-	case '2': // DUP
-		v, err := u.top()
-		return u.pushed(v, err)
-	case 'N':
-		return u.pushed(nil, nil)
-	case 0x88, 0x89: // NEWTRUE, NEWFALSE
-		return u.pushed(op == 0x88, nil)
-	case 'K', 'M', 'J', 0x8a, 0x8b, 'G':
-		return u.pushed(u.number(op))
-	case 'X', 0x8c, 0x8d, 'U', 'T', 'C', 'B', 0x8e:
-		return u.pushed(u.text(op))
-	case 'q', 'r', 0x94, 'h', 'j':
-		return u.memorise(op)
-	case ')', 0x85, 0x86, 0x87, 't', ']', 'l', '}', 'd', 'a', 'e', 's', 'u':
-		return u.container(op)
-	case 'c', 0x93, 'R', 0x81, 'b', 'Q':
-		return u.object(op)
-	}
-	return errors.New("holds an opcode that is not supported")
+	},
+	'1': func(u *unpickler) { u.popMark() },     // POP_MARK
+	'2': func(u *unpickler) { u.push(u.top()) }, // DUP
+
+	'N':  func(u *unpickler) { u.push(nil) },                                                  // NONE
+	0x88: func(u *unpickler) { u.push(true) },                                                 // NEWTRUE
+	0x89: func(u *unpickler) { u.push(false) },                                                // NEWFALSE
+	'K':  func(u *unpickler) { u.push(int64(u.uint(1))) },                                     // BININT1
+	'M':  func(u *unpickler) { u.push(int64(u.uint(2))) },                                     // BININT2
+	'J':  func(u *unpickler) { u.push(int64(int32(u.uint(4)))) },                              // BININT
+	0x8a: func(u *unpickler) { u.push(u.long(1)) },                                            // LONG1
+	0x8b: func(u *unpickler) { u.push(u.long(4)) },                                            // LONG4
+	'G':  func(u *unpickler) { u.push(math.Float64frombits(bits.ReverseBytes64(u.uint(8)))) }, // BINFLOAT, big-endian
+	'U':  func(u *unpickler) { u.push(string(u.sized(1))) },                                   // SHORT_BINSTRING
+	'T':  func(u *unpickler) { u.push(string(u.sized(4))) },                                   // BINSTRING
+	0x8c: func(u *unpickler) { u.push(string(u.sized(1))) },                                   // SHORT_BINUNICODE
+	'X':  func(u *unpickler) { u.push(string(u.sized(4))) },                                   // BINUNICODE
+	0x8d: func(u *unpickler) { u.push(string(u.sized(8))) },                                   // BINUNICODE8
+	'C':  func(u *unpickler) { u.push(bytesValue(u.sized(1))) },                               // SHORT_BINBYTES
+	'B':  func(u *unpickler) { u.push(bytesValue(u.sized(4))) },                               // BINBYTES
+	0x8e: func(u *unpickler) { u.push(bytesValue(u.sized(8))) },                               // BINBYTES8
+
+	'q':  func(u *unpickler) { u.memo[u.uint(1)] = u.top() },           // BINPUT
+	'r':  func(u *unpickler) { u.memo[u.uint(4)] = u.top() },           // LONG_BINPUT
+	0x94: func(u *unpickler) { u.memo[uint64(len(u.memo))] = u.top() }, // MEMOIZE
+	'h':  func(u *unpickler) { u.recall(u.uint(1)) },                   // BINGET
+	'j':  func(u *unpickler) { u.recall(u.uint(4)) },                   // LONG_BINGET
+
+	')':  func(u *unpickler) { u.push(tuple(nil)) },         // EMPTY_TUPLE
+	0x85: func(u *unpickler) { u.push(u.popN(1)) },          // TUPLE1
+	0x86: func(u *unpickler) { u.push(u.popN(2)) },          // TUPLE2
+	0x87: func(u *unpickler) { u.push(u.popN(3)) },          // TUPLE3
+	't':  func(u *unpickler) { u.push(u.popMark()) },        // TUPLE
+	']':  func(u *unpickler) { u.push(&list{}) },            // EMPTY_LIST
+	'l':  func(u *unpickler) { u.push(&list{u.popMark()}) }, // LIST
+	'a':  func(u *unpickler) { u.appendItems(u.popN(1)) },   // APPEND
+	'e':  func(u *unpickler) { u.appendItems(u.popMark()) }, // APPENDS
+	'}':  func(u *unpickler) { u.push(&dict{}) },            // EMPTY_DICT
+	'd': func(u *unpickler) { // DICT
+		items := u.popMark()
+		u.push(&dict{})
+		u.setItems(items)
+	},
+	's': func(u *unpickler) { u.setItems(u.popN(2)) },   // SETITEM
+	'u': func(u *unpickler) { u.setItems(u.popMark()) }, // SETITEMS
+
+	'c': func(u *unpickler) { u.push(u.findGlobal(u.line(), u.line())) }, // GLOBAL
+	0x93: func(u *unpickler) { // STACK_GLOBAL
+		wrong, name := errors.New("has a name of a global that is not a string"), u.popN(2)
+		u.push(u.findGlobal(as[string](u, name[0], wrong), as[string](u, name[1], wrong)))
+	},
+	'R':  (*unpickler).call, // REDUCE
+	0x81: (*unpickler).call, // NEWOBJ
+	'b': func(u *unpickler) { // BUILD: attributes, such as a state dict's _metadata, are not weights
+		u.pop()
+		as[*dict](u, u.top(), errors.New("sets attributes of something that is not a dict"))
+	},
+	'Q': func(u *unpickler) { u.push(u.newStorage(u.pop())) }, // BINPERSID
 }
 
-// pushed pushes v unless there is an error.
-func (u *unpickler) pushed(v any, err error) error {
-	if err == nil {
-		u.push(v)
-	}
-	return err
+func (u *unpickler) call() {
+	wrong := errors.New("calls something that is not a function, or without a tuple of arguments")
+	call := u.popN(2)
+	u.push(u.reduce(as[global](u, call[0], wrong), as[tuple](u, call[1], wrong)))
 }
 
-// number reads BININT1, BININT2, BININT, LONG1, LONG4 or BINFLOAT.
-func (u *unpickler) number(op byte) (any, error) {
-	switch op {
-	case 'K':
-		n, err := u.uint(1)
-		return int64(n), err
-	case 'M':
-		n, err := u.uint(2)
-		return int64(n), err
-	case 'J':
-		n, err := u.uint(4)
-		return int64(int32(uint32(n))), err
-	case 'G':
-		b, err := u.take(8)
-		if err != nil {
-			return nil, err
-		}
-		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
+// as returns v if it has the type T. Otherwise it fails with the error wrong.
+func as[T any](u *unpickler, v any, wrong error) T {
+	t, ok := v.(T)
+	if !ok {
+		u.fail(wrong)
 	}
-	width := 1
-	if op == 0x8b {
-		width = 4
-	}
-	b, err := u.sized(width)
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > 8 {
-		return nil, errors.New("holds an integer of more than 64 bits")
-	}
-	var word [8]byte
-	if len(b) > 0 && b[len(b)-1] >= 0x80 { // two's complement: extend the sign
-		word = [8]byte{255, 255, 255, 255, 255, 255, 255, 255}
-	}
-	copy(word[:], b)
-	return int64(binary.LittleEndian.Uint64(word[:])), nil
+	return t
 }
 
-// text reads a string or bytes. Python 2's strings count as strings.
-func (u *unpickler) text(op byte) (any, error) {
-	width := 4
-	switch op {
-	case 0x8c, 'U', 'C':
-		width = 1
-	case 0x8d, 0x8e:
-		width = 8
+// recall pushes a value of the memo.
+func (u *unpickler) recall(key uint64) {
+	v, ok := u.memo[key]
+	if !ok {
+		u.fail(fmt.Errorf("recalls value %d, which was never stored", key))
 	}
-	b, err := u.sized(width)
-	if err != nil {
-		return nil, err
-	}
-	if op == 'B' || op == 'C' || op == 0x8e {
-		return bytesValue(b), nil
-	}
-	return string(b), nil
+	u.push(v)
 }
 
-// memorise reads BINPUT, LONG_BINPUT, MEMOIZE, BINGET or LONG_BINGET.
-func (u *unpickler) memorise(op byte) error {
-	key, err := uint64(len(u.memo)), error(nil)
-	switch op {
-	case 'q', 'h':
-		key, err = u.uint(1)
-	case 'r', 'j':
-		key, err = u.uint(4)
+// appendItems adds items to the list at the top of the stack.
+func (u *unpickler) appendItems(items tuple) {
+	if l := as[*list](u, u.top(), errNoContainer); l != nil {
+		l.items = append(l.items, items...)
 	}
-	if err != nil {
-		return err
-	}
-	if op == 'h' || op == 'j' {
-		v, ok := u.memo[key]
-		if !ok {
-			return fmt.Errorf("recalls value %d, which was never stored", key)
-		}
-		u.push(v)
-		return nil
-	}
-	v, err := u.top()
-	if err == nil {
-		u.memo[key] = v
-	}
-	return err
 }
 
-// container builds or extends a tuple, list or dict.
-func (u *unpickler) container(op byte) error {
-	var items tuple
-	var err error
-	switch op {
-	case 0x85, 0x86, 0x87: // TUPLE1 to TUPLE3
-		items, err = u.popN(int(op-0x85) + 1)
-	case 'a': // APPEND
-		items, err = u.popN(1)
-	case 's': // SETITEM
-		items, err = u.popN(2)
-	case 't', 'l', 'd', 'e', 'u':
-		items, err = u.popMark()
+// setItems sets pairs of keys and values in the dict at the top of the stack.
+func (u *unpickler) setItems(pairs tuple) {
+	if d := as[*dict](u, u.top(), errNoContainer); d != nil {
+		u.fail(d.set(pairs))
 	}
-	if err != nil {
-		return err
-	}
-	switch op {
-	case ')', 0x85, 0x86, 0x87, 't':
-		u.push(items)
-		return nil
-	case ']', 'l':
-		u.push(&list{items})
-		return nil
-	case '}', 'd':
-		d := &dict{}
-		u.push(d)
-		return d.set(items)
-	}
-	target, err := u.top()
-	if err != nil {
-		return err
-	}
-	switch target := target.(type) {
-	case *list:
-		if op == 'a' || op == 'e' {
-			target.items = append(target.items, items...)
-			return nil
-		}
-	case *dict:
-		if op == 's' || op == 'u' {
-			return target.set(items)
-		}
-	}
-	return errors.New("adds items to something that is neither list nor dict")
 }
 
 // set sets pairs of keys and values. A key that is set again keeps its position.
@@ -389,4 +324,93 @@ func (d *dict) set(pairs tuple) error {
 		d.values[key] = value
 	}
 	return nil
+}
+
+// The globals that a pickle may use, in addition to the storage classes.
+const (
+	rebuildTensor    global = "torch._utils._rebuild_tensor_v2"
+	rebuildParameter global = "torch._utils._rebuild_parameter"
+	torchSize        global = "torch.Size"
+	orderedDict      global = "collections.OrderedDict"
+)
+
+// storageTypes maps PyTorch's storage classes to the names of their element types. Only
+// those in supportedTypes can be read; the others may occur outside the state dict.
+var storageTypes = map[global]string{
+	"torch.FloatStorage":         "float32",
+	"torch.HalfStorage":          "float16",
+	"torch.BFloat16Storage":      "bfloat16",
+	"torch.LongStorage":          "int64",
+	"torch.ByteStorage":          "uint8",
+	"torch.DoubleStorage":        "float64",
+	"torch.IntStorage":           "int32",
+	"torch.ShortStorage":         "int16",
+	"torch.CharStorage":          "int8",
+	"torch.BoolStorage":          "bool",
+	"torch.ComplexFloatStorage":  "complex64",
+	"torch.ComplexDoubleStorage": "complex128",
+}
+
+var supportedTypes = map[string]tensor.DType{
+	"float32": tensor.F32, "float16": tensor.F16, "bfloat16": tensor.BF16, "int64": tensor.I64, "uint8": tensor.U8,
+}
+
+// findGlobal returns an allowed global.
+func (u *unpickler) findGlobal(module, name string) global {
+	g := global(module + "." + name)
+	switch g {
+	case rebuildTensor, rebuildParameter, torchSize, orderedDict:
+	default:
+		if storageTypes[g] == "" {
+			u.fail(refuse("if you trust its source, load it with PyTorch and save the state dict alone; otherwise delete the file",
+				"refuses to call %s, which the file asks for: a checkpoint only needs tensors, dicts and numbers", printable(string(g))))
+		}
+	}
+	return g
+}
+
+// printable quotes a name, unless it is plain.
+func printable(name string) string {
+	if q := quote(name); q != `"`+name+`"` {
+		return q
+	}
+	return name
+}
+
+// reduce returns the value of calling fn with args.
+func (u *unpickler) reduce(fn global, args tuple) any {
+	wrong := fmt.Errorf("calls %s with the wrong arguments", fn)
+	switch {
+	case fn == rebuildTensor && (len(args) == 6 || len(args) == 7):
+		if u.views++; u.views > maxTensors {
+			u.fail(fmt.Errorf("has more than %d tensors", maxTensors))
+		}
+		return &view{as[*storage](u, args[0], wrong), as[int64](u, args[1], wrong), as[tuple](u, args[2], wrong), as[tuple](u, args[3], wrong)}
+	case fn == rebuildParameter && len(args) == 3:
+		return as[*view](u, args[0], wrong)
+	case fn == torchSize && len(args) == 1:
+		if l, ok := args[0].(*list); ok {
+			return tuple(l.items)
+		}
+		return as[tuple](u, args[0], wrong)
+	case fn == orderedDict && len(args) == 0:
+		return &dict{}
+	}
+	u.fail(wrong)
+	return nil
+}
+
+// newStorage reads a persistent id: ('storage', class, key, location, numel).
+func (u *unpickler) newStorage(id any) *storage {
+	wrong := errors.New("has a persistent id that is not a storage of a known type")
+	t := as[tuple](u, id, wrong)
+	if len(t) != 5 || t[0] != "storage" {
+		u.fail(wrong)
+		return nil
+	}
+	s := &storage{as[global](u, t[1], wrong), as[string](u, t[2], wrong), as[int64](u, t[4], wrong)}
+	if storageTypes[s.class] == "" || s.numel < 0 || s.numel > maxVolume {
+		u.fail(wrong)
+	}
+	return s
 }

@@ -44,10 +44,10 @@ type Stray string
 
 // The kinds of Stray.
 const (
-	LFSPointer Stray = "Git LFS pointer"
-	HTMLPage   Stray = "HTML page"
-	XMLText    Stray = "XML text"
-	JSONText   Stray = "JSON text"
+	LFSPointer Stray = "a Git LFS pointer"
+	HTMLPage   Stray = "an HTML page"
+	XMLText    Stray = "an XML text"
+	JSONText   Stray = "a JSON text"
 )
 
 // Foreign recognises a Stray by the first bytes of a file, of which 512 are enough. It
@@ -84,12 +84,8 @@ func recognise(data []byte) (format string, err error) {
 	case stray == LFSPointer:
 		return "", refuse("run git lfs pull, or download the file from its web page",
 			"it is a Git LFS pointer of %d bytes, not the checkpoint itself", len(data))
-	case stray == HTMLPage:
-		return "", refuse(again, "it is an HTML page, not a checkpoint: perhaps the login or error page of a server")
-	case stray == XMLText:
-		return "", refuse(again, "it is an XML text, not a checkpoint: perhaps the error message of a server")
-	case stray == JSONText:
-		return "", refuse(again, "it is a JSON text, not a checkpoint: perhaps the error message of a server, or a configuration")
+	case stray != "":
+		return "", refuse(again, "it is %s, not a checkpoint: perhaps the login or error page of a server, or a configuration", stray)
 	case len(data) > 2 && data[0] == 0x80 && bytes.HasPrefix(data[2:], oldTorch):
 		return "", refuse("load it with a current PyTorch and torch.save it again",
 			"it is a PyTorch file in the format before version 1.6, which is not supported")

@@ -101,7 +101,7 @@ func keyList(d *dict) string {
 
 // addView checks a tensor and adds it.
 func (f *File) addView(a *archive, name string, v *view) error {
-	typeName := storageTypes[global(v.storage.class)]
+	typeName := storageTypes[v.storage.class]
 	dtype, ok := supportedTypes[typeName]
 	if !ok {
 		return unsupportedType(name, typeName)

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,8 +20,8 @@ type Spec struct {
 	Shape []int
 }
 
-// size returns the length of the tensor in bytes.
-func (s *Spec) size() int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
+// Size returns the length of the tensor in bytes.
+func (s *Spec) Size() int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
 
 // checkSpecs returns an error for tensors that this package could not read.
 func checkSpecs(specs []Spec) error {
@@ -69,7 +70,7 @@ func (e *exactly) Write(p []byte) (int, error) {
 
 // writeTensor calls fill to write the i-th tensor and checks its length.
 func writeTensor(w io.Writer, s *Spec, i int, fill func(i int, w io.Writer) error) error {
-	e := &exactly{w, s.size()}
+	e := &exactly{w, s.Size()}
 	if err := fill(i, e); err != nil {
 		return fmt.Errorf("tensor %s: %w", quote(s.Name), err)
 	}
@@ -112,26 +113,15 @@ func WriteSafetensors(w io.Writer, meta map[string]string, specs []Spec, fill fu
 // aligned to 8 bytes.
 func safetensorsHeader(meta map[string]string, specs []Spec, order []int) ([]byte, error) {
 	b := make([]byte, safetensorsPlus, 1<<16)
-	b = append(b, '{')
-	member := func(key string, value any) error {
-		k, err := json.Marshal(key)
-		if err != nil {
-			return err
-		}
-		v, err := json.Marshal(value)
-		if err != nil {
-			return err
-		}
-		if b[len(b)-1] != '{' {
-			b = append(b, ',')
-		}
-		b = append(append(append(b, k...), ':'), v...)
-		return nil
+	separator := byte('{')
+	member := func(key string, value any) {
+		k, _ := json.Marshal(key) // strings and numbers cannot fail
+		v, _ := json.Marshal(value)
+		b = append(append(append(append(b, separator), k...), ':'), v...)
+		separator = ','
 	}
 	if len(meta) > 0 {
-		if err := member("__metadata__", meta); err != nil {
-			return nil, err
-		}
+		member("__metadata__", meta)
 	}
 	offset := int64(0)
 	for _, i := range order {
@@ -139,15 +129,12 @@ func safetensorsHeader(meta map[string]string, specs []Spec, order []int) ([]byt
 		if s.Name == "__metadata__" {
 			return nil, errors.New("checkpoint: a tensor cannot have the name __metadata__")
 		}
-		entry := struct {
+		member(s.Name, struct {
 			DType   string   `json:"dtype"`
 			Shape   []int    `json:"shape"`
 			Offsets [2]int64 `json:"data_offsets"`
-		}{strings.ToUpper(s.DType.String()), append([]int{}, s.Shape...), [2]int64{offset, offset + s.size()}}
-		if err := member(s.Name, entry); err != nil {
-			return nil, err
-		}
-		offset += s.size()
+		}{strings.ToUpper(s.DType.String()), append([]int{}, s.Shape...), [2]int64{offset, offset + s.Size()}})
+		offset += s.Size()
 	}
 	b = append(b, '}')
 	for len(b)%8 != 0 {
@@ -157,8 +144,6 @@ func safetensorsHeader(meta map[string]string, specs []Spec, order []int) ([]byt
 	if n > maxHeader {
 		return nil, fmt.Errorf("checkpoint: the header has %d bytes, and at most %d are possible", n, maxHeader)
 	}
-	for i := range safetensorsPlus {
-		b[i] = byte(n >> (8 * i))
-	}
+	binary.LittleEndian.PutUint64(b, uint64(n))
 	return b, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 	exactness "github.com/lipstream/lipstream/internal/golden"
 )
 
@@ -224,8 +225,9 @@ func TestCropOfFrame(t *testing.T) {
 	g := readGolden(t, "align/align.safetensors")
 	pic := readPNG(t, "align/picture.png")
 	f := frame.New(frame.Format{Width: pic.W, Height: pic.H, Depth: 10, Matrix: frame.BT709})
-	f.FromRGB(pic)
-	whole := f.Region(0, 0, pic.W, pic.H)
+	frametest.Fill(f, pic)
+	whole := frame.NewRGB(pic.W, pic.H)
+	f.Warp(whole, frame.Affine{A: 1, E: 1}, frame.Replicate, 0)
 	a := NewAligner(256)
 	for i, m := range goldenMatrices(t, g, a) {
 		compare(t, fmt.Sprint("frame ", i), a.Crop(f, m).Pix, a.Crop(whole, m).Pix, 1)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 )
 
 // world returns 320 x 180 pixels of an endless landscape. kind selects the landscape, (x, y)
@@ -85,7 +86,7 @@ func TestCuts(t *testing.T) {
 			p := c.at(i)
 			for k, depth := range depths {
 				fr := frame.New(frame.Format{Width: p.W, Height: p.H, ShiftX: 1, ShiftY: 1, Depth: depth, Matrix: frame.BT709})
-				fr.FromRGB(p)
+				frametest.Fill(fr, p)
 				if found[k].next(fr) {
 					got[k] = append(got[k], i)
 				}

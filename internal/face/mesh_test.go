@@ -12,6 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -352,7 +353,7 @@ func BenchmarkNetworks(b *testing.B) {
 	pic := grey(1280, 720)
 	place(pic, readPNG(b, "portrait.png"), 640, 360, 1, 0)
 	f := frame.New(frame.Format{Width: 1280, Height: 720, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
-	f.FromRGB(pic)
+	frametest.Fill(f, pic)
 	found, err := d.Level(b.Context(), f, 0)
 	if err != nil || len(found) == 0 {
 		b.Fatal(found, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/frame/frametest"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -16,7 +17,7 @@ const sceneW, sceneH = 640, 480
 
 func toFrame(p *frame.RGB) *frame.Frame {
 	f := frame.New(frame.Format{Width: p.W, Height: p.H, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
-	f.FromRGB(p)
+	frametest.Fill(f, p)
 	return f
 }
 

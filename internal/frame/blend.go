@@ -35,32 +35,18 @@ func (f *Frame) blendBox(w, h int, alpha []float32, m Affine) (x0, y0, x1, y1 in
 	top, bottom, left, right := h, -1, w, -1
 	for y := range h {
 		row := alpha[y*w : (y+1)*w]
-		a := 0
-		for a < w && !(row[a] > 0) {
-			a++
+		for x, a := range row {
+			if a > 0 {
+				top, bottom = min(top, y), y
+				left, right = min(left, x), max(right, x)
+			}
 		}
-		if a == w {
-			continue
-		}
-		b := w - 1
-		for !(row[b] > 0) {
-			b--
-		}
-		top, bottom = min(top, y), y
-		left, right = min(left, a), max(right, b)
 	}
 	inv, invertible := m.Invert()
 	if bottom < 0 || !invertible {
 		return 0, 0, 0, 0, false
 	}
-	minX, minY, maxX, maxY := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
-	for _, u := range []int{left - 1, right + 1} {
-		for _, v := range []int{top - 1, bottom + 1} {
-			x, y := inv.Apply(float64(u), float64(v))
-			minX, maxX = math.Min(minX, x), math.Max(maxX, x)
-			minY, maxY = math.Min(minY, y), math.Max(maxY, y)
-		}
-	}
+	minX, minY, maxX, maxY := inv.Bounds(float64(left-1), float64(top-1), float64(right+1), float64(bottom+1))
 	// The negated comparisons also refuse NaN.
 	if !(maxX > -1 && maxY > -1 && minX < float64(f.Width) && minY < float64(f.Height)) {
 		return 0, 0, 0, 0, false
@@ -190,13 +176,10 @@ func blendChroma[T sample](f *Frame, sums []float32, x0, x1, y, rows int, c from
 
 func clampRound(v, limit float32) float32 {
 	v += 0.5
-	if !(v > 0) {
+	if !(v > 0) { // also NaN
 		return 0
 	}
-	if v > limit {
-		return limit
-	}
-	return v // the conversion to an integer truncates
+	return min(v, limit) // the conversion to an integer truncates
 }
 
 // edgeTaps samples where a tap is outside src: alpha is 0 there and colour

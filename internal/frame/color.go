@@ -4,9 +4,9 @@ package frame
 // sample values (luma 0..1 -> yZero..yZero+yScale, chroma -0.5..0.5 ->
 // cZero -+ cScale/2).
 type coefficients struct {
-	kr, kg, kb             float64
-	yZero, yScale          float64
-	cZero, cScale, maximum float64
+	kr, kg, kb    float64
+	yZero, yScale float64
+	cZero, cScale float64
 }
 
 func (f Format) coefficients() coefficients {
@@ -21,10 +21,10 @@ func (f Format) coefficients() coefficients {
 	}
 	c.kg = 1 - c.kr - c.kb
 	unit := float64(int(1) << (f.Depth - 8))
-	c.maximum = float64(int(1)<<f.Depth - 1)
 	c.cZero = 128 * unit
 	if f.FullRange {
-		c.yScale, c.cScale = c.maximum, c.maximum
+		c.yScale = float64(int(1)<<f.Depth - 1)
+		c.cScale = c.yScale
 	} else {
 		c.yZero, c.yScale, c.cScale = 16*unit, 219*unit, 224*unit
 	}
@@ -44,14 +44,4 @@ func (f Format) fromRGB() (m fromRGB, yZero, cZero float32) {
 		{float32((1 - c.kr) * r), float32(-c.kg * r), float32(-c.kb * r)},
 	}
 	return m, float32(c.yZero), float32(c.cZero)
-}
-
-// FromRGB fills the frame from a picture of its size; chroma is the filtered
-// mean at its site. It is how pictures and test material become frames.
-func (f *Frame) FromRGB(src *RGB) {
-	alpha := make([]float32, src.W*src.H)
-	for i := range alpha {
-		alpha[i] = 1
-	}
-	f.Blend(src, alpha, Affine{A: 1, E: 1})
 }

@@ -27,13 +27,7 @@ type Format struct {
 
 // PixFmt returns ffmpeg's name of the pixel format: yuv420p, yuv444p10le and so on.
 func (f Format) PixFmt() string {
-	name := "yuv444p"
-	switch {
-	case f.ShiftX == 1 && f.ShiftY == 1:
-		name = "yuv420p"
-	case f.ShiftX == 1:
-		name = "yuv422p"
-	}
+	name := [2][2]string{{"yuv444p", "yuv444p"}, {"yuv422p", "yuv420p"}}[f.ShiftX][f.ShiftY]
 	if f.Depth > 8 {
 		name = fmt.Sprintf("%s%dle", name, f.Depth)
 	}
@@ -51,15 +45,14 @@ func (f Format) PlaneSize(i int) (w, h int) {
 	return (f.Width + 1<<f.ShiftX - 1) >> f.ShiftX, (f.Height + 1<<f.ShiftY - 1) >> f.ShiftY
 }
 
-// Bytes returns the size of one frame.
-func (f Format) Bytes() int {
-	n := 0
-	for i := range 3 {
-		w, h := f.PlaneSize(i)
-		n += w * h * f.SampleBytes()
-	}
-	return n
+// planeBytes returns the size of plane i.
+func (f Format) planeBytes(i int) int {
+	w, h := f.PlaneSize(i)
+	return w * h * f.SampleBytes()
 }
+
+// Bytes returns the size of one frame.
+func (f Format) Bytes() int { return f.planeBytes(0) + 2*f.planeBytes(1) }
 
 // Frame is one picture. Planes are tightly packed (no row padding) parts of
 // Data, in the order Y, Cb, Cr, which is also ffmpeg's rawvideo order.
@@ -75,8 +68,7 @@ func New(f Format) *Frame {
 	fr := &Frame{Format: f, Data: make([]byte, f.Bytes())}
 	at := 0
 	for i := range 3 {
-		w, h := f.PlaneSize(i)
-		n := w * h * f.SampleBytes()
+		n := f.planeBytes(i)
 		fr.Planes[i] = fr.Data[at : at+n : at+n]
 		at += n
 	}

@@ -2,6 +2,7 @@ package frame
 
 import (
 	"image"
+	"math"
 )
 
 // RGB is a packed 8-bit R,G,B picture, row-major, without row padding.
@@ -29,6 +30,18 @@ type Affine struct{ A, B, C, D, E, F float64 }
 // Apply maps a point.
 func (m Affine) Apply(x, y float64) (float64, float64) {
 	return m.A*x + m.B*y + m.C, m.D*x + m.E*y + m.F
+}
+
+// Bounds returns the box around what a rectangle is mapped to.
+func (m Affine) Bounds(left, top, right, bottom float64) (minX, minY, maxX, maxY float64) {
+	minX, minY, maxX, maxY = math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
+	for _, u := range [2]float64{left, right} {
+		for _, v := range [2]float64{top, bottom} {
+			x, y := m.Apply(u, v)
+			minX, minY, maxX, maxY = min(minX, x), min(minY, y), max(maxX, x), max(maxY, y)
+		}
+	}
+	return minX, minY, maxX, maxY
 }
 
 // Invert returns the inverse; ok is false when m is singular.

@@ -41,6 +41,13 @@ func cover(i, f, n int) int {
 	return 0
 }
 
+// weights returns the weights of the four taps of a bilinear footprint.
+func weights[T int | int64](fx, fy T) (w00, w01, w10, w11 T) {
+	w11 = fx * fy
+	w01, w10 = fx<<weightBits-w11, fy<<weightBits-w11
+	return weightOne*weightOne - w01 - w10 - w11, w01, w10, w11
+}
+
 // mixFill lays the fill value over the part of a footprint that is outside.
 // Bilinear weights are separable, so repeating the edge first and mixing after
 // is exactly the mean with the fill in the place of the taps outside.
@@ -64,15 +71,10 @@ func (p *RGB) Warp(dst *RGB, m Affine, border Border, fill byte) {
 	for v := range dst.H {
 		px, py := fixed(m.B*float64(v)+m.C), fixed(m.E*float64(v)+m.F)
 		row := dst.Pix[3*v*dst.W : 3*(v+1)*dst.W]
-		for ; len(row) >= 3; row = row[3:] {
+		for ; len(row) >= 3; row, px, py = row[3:], px+stepX, py+stepY {
 			ix, iy := int(px>>posBits), int(py>>posBits)
 			fx, fy := int(px>>(posBits-weightBits))&weightMask, int(py>>(posBits-weightBits))&weightMask
-			px += stepX
-			py += stepY
-			w11 := fx * fy
-			w01 := fx<<weightBits - w11
-			w10 := fy<<weightBits - w11
-			w00 := weightOne*weightOne - w01 - w10 - w11
+			w00, w01, w10, w11 := weights(fx, fy)
 			if uint(ix) < uint(w-1) && uint(iy) < uint(h-1) {
 				at := 3 * (iy*w + ix)
 				a := pix[at : at+6 : at+6]
@@ -157,15 +159,7 @@ func (f Format) toRGB() toRGB {
 	return t
 }
 
-func clampByte(v int64) byte {
-	if uint64(v) > 255 {
-		if v < 0 {
-			return 0
-		}
-		return 255
-	}
-	return byte(v)
-}
+func clampByte(v int64) byte { return byte(min(max(v, 0), 255)) }
 
 func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
 	t := f.toRGB()
@@ -181,21 +175,16 @@ func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
 	for v := range dst.H {
 		px, py := fixed(m.B*float64(v)+m.C), fixed(m.E*float64(v)+m.F)
 		row := dst.Pix[3*v*dst.W : 3*(v+1)*dst.W]
-		for ; len(row) >= 3; row = row[3:] {
+		for ; len(row) >= 3; row, px, py = row[3:], px+stepX, py+stepY {
 			ix, iy := int(px>>posBits), int(py>>posBits)
 			fx, fy := int64(px>>(posBits-weightBits))&weightMask, int64(py>>(posBits-weightBits))&weightMask
 			outside := border == Constant && (ix < 0 || iy < 0 || ix >= w-1 || iy >= h-1)
 			if outside && (ix < -1 || iy < -1 || ix >= w || iy >= h) {
 				row[0], row[1], row[2] = fill, fill, fill
-				px += stepX
-				py += stepY
 				continue
 			}
 			var yy, uu, vv int64
-			w11 := fx * fy
-			w01 := fx<<weightBits - w11
-			w10 := fy<<weightBits - w11
-			w00 := weightOne*weightOne - w01 - w10 - w11
+			w00, w01, w10, w11 := weights(fx, fy)
 			if uint(ix) < uint(w-1) && uint(iy) < uint(h-1) {
 				at := iy*w + ix
 				a := yp[at : at+2 : at+2]
@@ -209,10 +198,7 @@ func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
 			cx, cy := px>>sx, py>>sy-siteY
 			jx, jy := int(cx>>posBits), int(cy>>posBits)
 			gx, gy := int64(cx>>(posBits-weightBits))&weightMask, int64(cy>>(posBits-weightBits))&weightMask
-			w11 = gx * gy
-			w01 = gx<<weightBits - w11
-			w10 = gy<<weightBits - w11
-			w00 = weightOne*weightOne - w01 - w10 - w11
+			w00, w01, w10, w11 = weights(gx, gy)
 			if uint(jx) < uint(cw-1) && uint(jy) < uint(ch-1) {
 				at := jy*cw + jx
 				a, b := up[at:at+2:at+2], up[at+cw:at+cw+2:at+cw+2]
@@ -232,16 +218,6 @@ func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
 			if outside {
 				mixFill(row[:3], fill, cover(ix, int(fx), w)*cover(iy, int(fy), h))
 			}
-			px += stepX
-			py += stepY
 		}
 	}
-}
-
-// Region converts the rectangle of w x h pixels at (x0, y0) without resampling
-// luma; what lies outside the picture repeats its edge.
-func (f *Frame) Region(x0, y0, w, h int) *RGB {
-	p := NewRGB(w, h)
-	f.Warp(p, Affine{A: 1, C: float64(x0), E: 1, F: float64(y0)}, Replicate, 0)
-	return p
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -82,13 +83,25 @@ func TestWarpRGBMatchesDefinition(t *testing.T) {
 	}
 }
 
+// fill fills a frame from a picture of its size.
+func fill(f *Frame, p *RGB) {
+	f.Blend(p, slices.Repeat([]float32{1}, p.W*p.H), Affine{A: 1, E: 1})
+}
+
+// region converts the first w x h pixels.
+func region(f *Frame, w, h int) *RGB {
+	p := NewRGB(w, h)
+	f.Warp(p, Affine{A: 1, E: 1}, Replicate, 0)
+	return p
+}
+
 // A frame made from a smooth picture gives it back, in every format.
 func TestRoundTrip(t *testing.T) {
 	for _, f := range formats() {
 		src := smooth(f.Width, f.Height)
 		fr := New(f)
-		fr.FromRGB(src)
-		got := fr.Region(0, 0, f.Width, f.Height)
+		fill(fr, src)
+		got := region(fr, f.Width, f.Height)
 		worst, sum := 0, 0
 		for i := range got.Pix {
 			d := int(got.Pix[i]) - int(src.Pix[i])
@@ -129,7 +142,7 @@ func TestKnownColours(t *testing.T) {
 				fr.Planes[i][k] = v
 			}
 		}
-		if got := fr.Region(0, 0, 1, 1).Pix; [3]byte(got) != c.rgb {
+		if got := region(fr, 1, 1).Pix; [3]byte(got) != c.rgb {
 			t.Errorf("%v: %v, want %v", c, got, c.rgb)
 		}
 	}
@@ -148,7 +161,7 @@ func TestChromaSiting(t *testing.T) {
 			f.Planes[2][y*32+x] = 128
 		}
 	}
-	p := f.Region(0, 0, 64, 64)
+	p := region(f, 64, 64)
 	for x := 2; x < 60; x++ {
 		want := 128 + 1.772*(64+2*float64(x)-128)
 		if want < 1 || want > 254 {
@@ -162,14 +175,14 @@ func TestChromaSiting(t *testing.T) {
 
 func TestWarpFrameBorders(t *testing.T) {
 	f := New(Format{Width: 16, Height: 16, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: BT709})
-	f.FromRGB(smooth(16, 16))
+	fill(f, smooth(16, 16))
 	dst := NewRGB(40, 40)
 	m := Affine{A: 1, C: -12.5, E: 1, F: -12.5}
 	f.Warp(dst, m, Constant, 9)
 	if dst.Pix[0] != 9 || dst.Pix[len(dst.Pix)-1] != 9 {
 		t.Error("outside is not the fill value")
 	}
-	whole := f.Region(0, 0, 16, 16)
+	whole := region(f, 16, 16)
 	want := NewRGB(40, 40)
 	whole.Warp(want, m, Constant, 9)
 	for i := range want.Pix {
@@ -186,7 +199,7 @@ func TestWarpFrameBorders(t *testing.T) {
 
 func benchFrame(depth int) *Frame {
 	f := New(Format{Width: 1280, Height: 720, ShiftX: 1, ShiftY: 1, Depth: depth, Matrix: BT709})
-	f.FromRGB(smooth(1280, 720))
+	fill(f, smooth(1280, 720))
 	return f
 }
 

@@ -5,6 +5,7 @@ package golden
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"os"
 	"sync"
@@ -46,18 +47,13 @@ func Check(t testing.TB, m Measurement) {
 	if path == "" {
 		return
 	}
-	line, err := json.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
 	writing.Lock()
 	defer writing.Unlock()
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = errors.Join(json.NewEncoder(f).Encode(m), f.Close())
 	}
-	defer f.Close()
-	if _, err := f.Write(append(line, '\n')); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 }
@@ -91,4 +87,21 @@ func Ratio(got, want []float32) float64 {
 		sum += d * d
 	}
 	return 10 * math.Log10((high-low)*(high-low)*float64(len(want))/sum)
+}
+
+// Anchors106 returns the anchors by which LatentSync 1.5 and 1.6 align a face,
+// from InsightFace's 106 points (docs/spec/latentsync.md 3): the points, then the
+// means of eyes and nose, each rounded half to even.
+func Anchors106(points [][2]float64) (anchors [3][2]float64) {
+	for i, group := range [][]int{{43, 48, 49, 51, 50}, {101, 102, 103, 104, 105}, {74, 77, 83, 86}} {
+		for _, k := range group {
+			for c := range 2 {
+				anchors[i][c] += math.RoundToEven(points[k][c])
+			}
+		}
+		for c := range 2 {
+			anchors[i][c] = math.RoundToEven(anchors[i][c] / float64(len(group)))
+		}
+	}
+	return anchors
 }

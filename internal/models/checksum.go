@@ -19,34 +19,26 @@ import (
 // remembered is the SHA-256 of a file as it was computed once. It is valid as long as
 // size and time of the file do not change.
 type remembered struct {
-	Path     string    `json:"path"`
 	Size     int64     `json:"size"`
 	Modified time.Time `json:"modified"`
 	SHA256   string    `json:"sha256"`
 }
 
 // noteOf returns the file that stores the sum of path.
-func noteOf(path string) (note, abs string, err error) {
-	if abs, err = filepath.Abs(path); err != nil {
-		return "", "", err
+func noteOf(path string) (note string, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
 	}
 	dir, err := disk.UserDir("", "checksums")
-	if err != nil {
-		return "", "", err
-	}
 	key := sha256.Sum256([]byte(abs))
-	return filepath.Join(dir, hex.EncodeToString(key[:16])+".json"), abs, nil
+	return filepath.Join(dir, hex.EncodeToString(key[:16])+".json"), err
 }
 
 // recall returns the stored SHA-256 of a file, without reading the file.
 func recall(path string, st fs.FileInfo) (sum string, ok bool) {
-	note, abs, err := noteOf(path)
-	if err != nil {
-		return "", false
-	}
-	data, err := os.ReadFile(note)
 	var r remembered
-	if err != nil || json.Unmarshal(data, &r) != nil || r.Path != abs || r.Size != st.Size() || !r.Modified.Equal(st.ModTime()) {
+	if note, err := noteOf(path); err != nil || readJSON(note, &r) != nil || r.Size != st.Size() || !r.Modified.Equal(st.ModTime()) {
 		return "", false
 	}
 	return r.SHA256, isSum(r.SHA256)
@@ -54,22 +46,18 @@ func recall(path string, st fs.FileInfo) (sum string, ok bool) {
 
 // remember stores a sum. If that fails, it must be computed again.
 func remember(path string, st fs.FileInfo, sum string) {
-	note, abs, err := noteOf(path)
-	if err != nil {
-		return
+	if note, err := noteOf(path); err == nil {
+		_ = writeJSON(note, remembered{st.Size(), st.ModTime(), sum})
 	}
-	_ = writeJSON(note, remembered{abs, st.Size(), st.ModTime(), sum})
 }
 
 // fileSum returns the SHA-256 of a file, the stored one if it is valid. progress may be
 // nil; it is called with the number of bytes read.
 func fileSum(ctx context.Context, path string, progress func(done int64)) (string, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return "", readFault(path, err)
-	}
-	if sum, ok := recall(path, st); ok {
-		return sum, nil
+	if st, err := os.Stat(path); err == nil {
+		if sum, ok := recall(path, st); ok {
+			return sum, nil
+		}
 	}
 	return hashFile(ctx, path, progress)
 }
@@ -86,28 +74,31 @@ func hashFile(ctx context.Context, path string, progress func(done int64)) (stri
 		return "", readFault(path, err)
 	}
 	h := sha256.New()
-	buf := make([]byte, 1<<20)
-	for done := int64(0); ; {
-		if err := ctx.Err(); err != nil {
-			return "", fault.Cancelled.Wrap("check "+path, err)
-		}
-		n, err := f.Read(buf)
-		h.Write(buf[:n])
-		if done += int64(n); progress != nil {
-			progress(done)
-		}
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return "", readFault(path, err)
-		}
+	_, err = io.CopyBuffer(io.MultiWriter(h, &counter{progress: progress}), disk.Reader(ctx, f), make([]byte, 1<<20))
+	if err != nil && ctx.Err() != nil {
+		return "", fault.Cancelled.Wrap("check "+path, err)
+	}
+	if err != nil {
+		return "", readFault(path, err)
 	}
 	sum := hex.EncodeToString(h.Sum(nil))
 	if after, err := f.Stat(); err == nil && after.Size() == st.Size() && after.ModTime().Equal(st.ModTime()) {
 		remember(path, st, sum)
 	}
 	return sum, nil
+}
+
+// counter counts the bytes that are written to it. progress may be nil.
+type counter struct {
+	done     int64
+	progress func(done int64)
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	if c.done += int64(len(b)); c.progress != nil {
+		c.progress(c.done)
+	}
+	return len(b), nil
 }
 
 func readFault(path string, err error) error {

@@ -1,6 +1,7 @@
 package models
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // Dir returns the folder in which checkpoints are looked for: LIPSTREAM_MODELS_DIR,
@@ -33,7 +35,6 @@ var versionFolders = []string{"latentsync-1.6", "latentsync-1.5"}
 
 // Set is a complete set of checkpoints.
 type Set struct {
-	Dir                string  // the folder with the UNet
 	UNet, Whisper, VAE string  // paths
 	Version            Version // as far as it is known without reading the UNet; see Identify
 }
@@ -48,19 +49,16 @@ func Find(dir string) (Set, error) {
 	if len(missing) == 0 {
 		return s, nil
 	}
-	what := map[Kind]string{UNet: "the UNet (" + places[UNet][0] + ")", Whisper: "Whisper (" + places[Whisper][0] + ")", VAE: "the VAE (" + places[VAE][0] + ")"}
-	var names []string
+	var names, pull []string
 	for _, k := range missing {
-		names = append(names, what[k])
+		name := map[Kind]string{UNet: "the UNet", Whisper: "Whisper", VAE: "the VAE"}[k]
+		names = append(names, name+" ("+places[k][0]+")")
+		pull = append(pull, "lipstream models pull "+string(k))
 	}
-	pull := version16 // with all others
-	if !slices.Contains(missing, UNet) {
-		pull = string(missing[0])
-		for _, k := range missing[1:] {
-			pull += " && lipstream models pull " + string(k)
-		}
+	if missing[0] == UNet {
+		pull = []string{"lipstream models pull " + version16} // with the others
 	}
-	return s, fault.Missing.New("find the checkpoints of LatentSync in "+dir, "missing: "+strings.Join(names, ", "), "run: lipstream models pull "+pull)
+	return s, fault.Missing.New("find the checkpoints of LatentSync in "+dir, "missing: "+strings.Join(names, ", "), "run: "+strings.Join(pull, " && "))
 }
 
 // Installed reports whether Find finds a complete set.
@@ -70,55 +68,96 @@ func Installed(dir string) bool {
 }
 
 func find(dir string) (s Set, missing []Kind) {
-	s.Dir = dir
-	for _, d := range append([]string{dir}, below(dir)...) {
-		if s.UNet = first(d, UNet); s.UNet != "" {
-			s.Dir = d
-			break
+	s.UNet = first(UNet, withVersions(dir)...)
+	var shared []string
+	if s.UNet != "" {
+		shared = append(shared, filepath.Dir(s.UNet))
+		if st, err := os.Stat(s.UNet); err == nil {
+			s.Version, _ = quickVersion(s.UNet, st)
 		}
 	}
-	shared := []string{s.Dir, dir}
+	shared = append(shared, dir)
 	if slices.Contains(versionFolders, filepath.Base(dir)) {
 		shared = append(shared, filepath.Dir(dir))
 	}
-	for _, d := range shared {
-		if s.Whisper == "" {
-			s.Whisper = first(d, Whisper)
+	s.Whisper, s.VAE = first(Whisper, shared...), first(VAE, shared...)
+	for _, f := range []Row{{Kind: UNet, Path: s.UNet}, {Kind: Whisper, Path: s.Whisper}, {Kind: VAE, Path: s.VAE}} {
+		if f.Path == "" {
+			missing = append(missing, f.Kind)
 		}
-		if s.VAE == "" {
-			s.VAE = first(d, VAE)
-		}
-	}
-	if s.UNet == "" {
-		missing = append(missing, UNet)
-	} else if st, err := os.Stat(s.UNet); err == nil {
-		s.Version, _ = quickVersion(s.UNet, st)
-	}
-	if s.Whisper == "" {
-		missing = append(missing, Whisper)
-	}
-	if s.VAE == "" {
-		missing = append(missing, VAE)
 	}
 	return s, missing
 }
 
-// below returns the folders of the versions in dir.
-func below(dir string) []string {
-	var dirs []string
+// withVersions returns dir and the folders of the versions in it.
+func withVersions(dir string) []string {
+	dirs := []string{dir}
 	for _, v := range versionFolders {
 		dirs = append(dirs, filepath.Join(dir, v))
 	}
 	return dirs
 }
 
-// first returns the first file of a kind in a folder, or "".
-func first(dir string, kind Kind) string {
-	for _, p := range places[kind] {
-		path := filepath.Join(dir, filepath.FromSlash(p))
-		if st, err := os.Stat(path); err == nil && !st.IsDir() {
-			return path
+// first returns the first file of a kind in the folders, or "".
+func first(kind Kind, dirs ...string) string {
+	for _, dir := range dirs {
+		for _, p := range places[kind] {
+			path := filepath.Join(dir, filepath.FromSlash(p))
+			if st, err := os.Stat(path); err == nil && !st.IsDir() {
+				return path
+			}
 		}
 	}
 	return ""
+}
+
+// Row describes a checkpoint of a models folder, or one that is missing.
+type Row struct {
+	Kind     Kind              `json:"kind"`
+	Path     string            `json:"path,omitempty"` // "" when missing
+	Size     int64             `json:"size,omitempty"` // in bytes
+	Version  *Version          `json:"version,omitempty"`
+	Prepared map[string]string `json:"prepared,omitempty"` // converted files by their type: "f16", "bf16"
+	Hint     string            `json:"hint,omitempty"`     // how to get what is missing
+}
+
+// List returns all checkpoints in a models folder, with all versions of the UNet, and
+// those that are missing of a complete set. It reads no weights: a UNet whose version is
+// not known yet has the zero Version.
+func List(ctx context.Context, dir string) []Row {
+	var rows []Row
+	for _, d := range withVersions(dir) {
+		if path := first(UNet, d); path != "" {
+			rows = append(rows, row(ctx, UNet, path))
+		}
+	}
+	if len(rows) == 0 {
+		rows = append(rows, Row{Kind: UNet, Hint: "run: lipstream models pull " + version16})
+	}
+	set, _ := find(dir)
+	return append(rows, row(ctx, Whisper, set.Whisper), row(ctx, VAE, set.VAE))
+}
+
+// row describes a checkpoint; path is "" if it is missing.
+func row(ctx context.Context, kind Kind, path string) Row {
+	if path == "" {
+		return Row{Kind: kind, Hint: "run: lipstream models pull " + string(kind)}
+	}
+	if abs, err := filepath.Abs(path); err == nil {
+		path = abs
+	}
+	r := Row{Kind: kind, Path: path, Prepared: map[string]string{}}
+	if st, err := os.Stat(path); err == nil {
+		r.Size = st.Size()
+		if kind == UNet {
+			v, _ := quickVersion(path, st)
+			r.Version = &v
+		}
+	}
+	for _, d := range []tensor.DType{tensor.F16, tensor.BF16} {
+		if file, ok := Prepared(ctx, path, d); ok {
+			r.Prepared[d.String()] = file
+		}
+	}
+	return r
 }

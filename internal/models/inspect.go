@@ -3,13 +3,14 @@ package models
 import (
 	"archive/zip"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/latentsync/network"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -24,15 +25,11 @@ type detected struct {
 }
 
 // detect returns the network that a checkpoint holds, which must be one of those
-// allowed, and checks all its tensors.
+// allowed (all if there are none), and checks all its tensors.
 func detect(f *checkpoint.File, allowed ...Kind) (detected, error) {
 	kind := kindOf(f)
-	ok := len(allowed) == 0
-	for _, k := range allowed {
-		ok = ok || k == kind
-	}
 	d := detected{kind: kind}
-	if kind == "" || !ok {
+	if kind == "" || len(allowed) > 0 && !slices.Contains(allowed, kind) {
 		names := f.Names()
 		what := fmt.Sprintf("its %d tensors begin with %q", len(names), names[:min(3, len(names))])
 		if kind != "" {
@@ -199,12 +196,12 @@ func (r *Report) deep(ctx context.Context, f *checkpoint.File, size int64, progr
 // published one may be a fine-tuned one; Whisper and the VAE must be the published
 // ones.
 func (r *Report) compareSum() error {
-	if k, ok := bySum(r.SHA256); ok {
+	if k := bySum(r.SHA256); k != nil {
 		r.Published = k.name
 		return nil
 	}
 	want, what := "", ""
-	if k, ok := bySize(r.Kind, r.Size); ok && r.Kind != UNet {
+	if k := bySize(r.Kind, r.Size); k != nil && r.Kind != UNet {
 		want, what = k.sha256, "the published "+k.name+" of this size has "
 	}
 	if st, err := os.Stat(r.Path); err == nil && r.Kind == UNet {
@@ -226,28 +223,17 @@ func checkZip(ctx context.Context, path string, progress func(done int64)) error
 		return readFault(path, err)
 	}
 	defer z.Close()
-	buf := make([]byte, 1<<20)
-	done := int64(0)
+	count := &counter{progress: progress}
 	for _, member := range z.File {
 		r, err := member.Open()
-		for err == nil {
-			if err = ctx.Err(); err != nil {
-				err = fault.Cancelled.Wrap("check the checkpoint "+path, err)
-				break
-			}
-			var n int
-			n, err = r.Read(buf)
-			done += int64(n)
-			progress(done)
-		}
-		if r != nil {
+		if err == nil {
+			_, err = io.Copy(count, disk.Reader(ctx, r))
 			_ = r.Close()
 		}
-		switch {
-		case errors.Is(err, io.EOF):
-		case fault.KindOf(err) == fault.Cancelled:
-			return err
-		default:
+		if err != nil && ctx.Err() != nil {
+			return fault.Cancelled.Wrap("check the checkpoint "+path, err)
+		}
+		if err != nil {
 			return fault.Input.Wrap("check the checkpoint "+path, fmt.Errorf("part %q of the file: %w", member.Name, err),
 				"it is damaged: download it again")
 		}

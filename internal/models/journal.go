@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -49,6 +50,7 @@ type partWriter struct {
 	crc    uint32 // of the current section
 	name   string
 	done   []stretch // synced
+	synced int64     // their end
 	recent []stretch // written, but not synced
 }
 
@@ -56,11 +58,11 @@ type partWriter struct {
 func openPart(ctx context.Context, p *preparation, head journalHead) (*partWriter, error) {
 	w := &partWriter{p: p, head: head}
 	var err error
-	if w.file, err = os.OpenFile(p.part(), os.O_CREATE|os.O_RDWR, 0o644); err != nil {
+	if w.file, err = os.OpenFile(p.out.part, os.O_CREATE|os.O_RDWR, 0o644); err != nil {
 		return nil, p.outputFault(err)
 	}
 	w.out = p.wrap(w.file)
-	if was, done := readJournal(p.journal(), head); len(done) > 0 {
+	if was, done := readJournal(p.out.state, head); len(done) > 0 {
 		if done, err = w.verify(ctx, done); err != nil {
 			w.close()
 			return nil, err
@@ -113,28 +115,17 @@ func readJournal(path string, want journalHead) (head journalHead, done []stretc
 // verify reads the part file and returns the sections, from the first on, that agree
 // with the journal.
 func (w *partWriter) verify(ctx context.Context, done []stretch) ([]stretch, error) {
-	if _, err := w.file.Seek(0, io.SeekStart); err != nil {
-		return nil, w.p.outputFault(err)
-	}
-	buf := make([]byte, 1<<20)
-	begin := int64(0)
+	begin, buf := int64(0), make([]byte, 1<<20)
 	for i, s := range done {
-		crc := uint32(0)
-		for at := begin; at < s.End; {
-			if err := ctx.Err(); err != nil {
-				return nil, fault.Cancelled.Wrap(opPrepare+" "+w.p.path, err)
-			}
-			n, err := w.file.Read(buf[:min(int64(len(buf)), s.End-at)])
-			if errors.Is(err, io.EOF) {
-				return done[:i], nil
-			}
-			if err != nil {
-				return nil, w.p.outputFault(err)
-			}
-			crc = crc32.Update(crc, castagnoli, buf[:n])
-			at += int64(n)
+		crc := crc32.New(castagnoli)
+		n, err := io.CopyBuffer(crc, disk.Reader(ctx, io.NewSectionReader(w.file, begin, s.End-begin)), buf)
+		if err != nil && ctx.Err() != nil {
+			return nil, fault.Cancelled.Wrap(opPrepare+" "+w.p.path, err)
 		}
-		if crc != s.CRC {
+		if err != nil {
+			return nil, w.p.outputFault(err)
+		}
+		if n != s.End-begin || crc.Sum32() != s.CRC {
 			return done[:i], nil
 		}
 		begin = s.End
@@ -144,7 +135,7 @@ func (w *partWriter) verify(ctx context.Context, done []stretch) ([]stretch, err
 
 // rewriteJournal replaces the journal by one of the sections that are kept.
 func (w *partWriter) rewriteJournal() (err error) {
-	if w.journal, err = os.Create(w.p.journal()); err != nil {
+	if w.journal, err = os.Create(w.p.out.state); err != nil {
 		return err
 	}
 	recent := w.done
@@ -167,6 +158,9 @@ func (w *partWriter) note(head any, stretches []stretch) error {
 		err = w.journal.Sync()
 	}
 	w.done = append(w.done, stretches...)
+	for _, s := range stretches {
+		w.synced = s.End
+	}
 	return err
 }
 
@@ -190,17 +184,10 @@ func (w *partWriter) begin(name string) {
 // end completes the tensor.
 func (w *partWriter) end() error {
 	w.noteWritten()
-	if len(w.recent) == 0 || w.pos-max(w.skip, w.lastDone()) < w.p.piece {
+	if len(w.recent) == 0 || w.pos-w.synced < w.p.piece {
 		return nil
 	}
 	return w.sync()
-}
-
-func (w *partWriter) lastDone() int64 {
-	if len(w.done) == 0 {
-		return 0
-	}
-	return w.done[len(w.done)-1].End
 }
 
 func (w *partWriter) noteWritten() {
@@ -232,8 +219,8 @@ func (w *partWriter) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(good) < len(w.done) || w.lastDone() != w.pos {
-		w.p.discard()
+	if len(good) < len(w.done) || w.synced != w.pos {
+		w.p.out.discard()
 		return fmt.Errorf("tensor %q differs after it was written", w.done[min(len(good), len(w.done)-1)].Tensor)
 	}
 	return nil

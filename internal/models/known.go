@@ -3,10 +3,7 @@
 // random ones for tests.
 package models
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // Kind is the network that a checkpoint holds.
 type Kind string
@@ -84,20 +81,21 @@ var published = []known{
 	},
 }
 
-// bySize returns the published file of a kind with exactly this many bytes.
-func bySize(kind Kind, size int64) (known, bool) {
-	i := slices.IndexFunc(published, func(k known) bool { return k.kind == kind && k.size == size })
-	if i < 0 {
-		return known{}, false
-	}
-	return published[i], true
+// bySize returns the published file of a kind with exactly this many bytes, or nil.
+func bySize(kind Kind, size int64) *known {
+	return lookUp(func(k *known) bool { return k.kind == kind && k.size == size })
 }
 
-// bySum returns the published file with this SHA-256.
-func bySum(sum string) (known, bool) {
-	i := slices.IndexFunc(published, func(k known) bool { return strings.EqualFold(k.sha256, sum) })
-	if i < 0 {
-		return known{}, false
+// bySum returns the published file with this SHA-256, or nil.
+func bySum(sum string) *known {
+	return lookUp(func(k *known) bool { return strings.EqualFold(k.sha256, sum) })
+}
+
+func lookUp(match func(*known) bool) *known {
+	for i := range published {
+		if match(&published[i]) {
+			return &published[i]
+		}
 	}
-	return published[i], true
+	return nil
 }

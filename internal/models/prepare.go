@@ -1,12 +1,15 @@
 package models
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/disk"
@@ -93,13 +96,15 @@ func PrepareWith(ctx context.Context, path string, dtype tensor.DType, o Prepare
 		}
 		p.done = p.total - convert
 	}
-	if p.out, err = preparedFile(p.sum, dtype); err != nil {
+	if file, err = preparedFile(p.sum, dtype); err != nil {
 		return "", err
 	}
-	if !o.Force && ready(p.out, p.sum, dtype) {
-		return p.out, nil
+	p.out = partial{path: file, part: file + ".part", state: file + ".part.journal", folder: "set XDG_CACHE_HOME to another one",
+		full: "free some space in the cache folder, or set XDG_CACHE_HOME to another one"}
+	if !o.Force && ready(file, p.sum, dtype) {
+		return file, nil
 	}
-	return p.out, p.run(ctx)
+	return file, p.run(ctx)
 }
 
 func (o *PrepareOptions) defaults() {
@@ -109,22 +114,17 @@ func (o *PrepareOptions) defaults() {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
 	}
-	if o.free == nil {
-		o.free = FreeSpace
-	}
 	if o.synced == nil {
 		o.synced = func() {}
 	}
 	if o.wrap == nil {
 		o.wrap = func(w io.Writer) io.Writer { return w }
 	}
-	if o.piece == 0 {
-		o.piece = 64 << 20
-	}
+	o.piece = cmp.Or(o.piece, 64<<20)
 }
 
-// Prepared returns the converted file of a checkpoint, if it exists and the checkpoint
-// has not changed since. It reads no weights.
+// Prepared returns the path of the converted file of a checkpoint. ok is false if it does
+// not exist or the checkpoint has changed since. It reads no weights.
 func Prepared(_ context.Context, path string, dtype tensor.DType) (file string, ok bool) {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -135,10 +135,7 @@ func Prepared(_ context.Context, path string, dtype tensor.DType) (file string, 
 		return "", false
 	}
 	file, err = preparedFile(sum, dtype)
-	if err != nil || !ready(file, sum, dtype) {
-		return "", false
-	}
-	return file, true
+	return file, err == nil && ready(file, sum, dtype)
 }
 
 // preparedFile returns the path of the converted file of the checkpoint with this
@@ -167,44 +164,29 @@ type preparation struct {
 	path        string // of the source
 	sum         string // SHA-256 of the source
 	dtype       tensor.DType
-	out         string
+	out         partial
 	done, total int64 // for Progress
 }
-
-func (p *preparation) part() string    { return p.out + ".part" }
-func (p *preparation) journal() string { return p.out + ".part.journal" }
 
 // outputFault returns the error for a failed write of the result. If the disk is full,
 // it removes the part file, which is useless without the rest.
 func (p *preparation) outputFault(err error) error {
-	hint := "check the permissions of the folder, or set XDG_CACHE_HOME to another one"
 	if disk.IsFull(err) {
-		p.discard()
-		hint = "free some space in the cache folder, or set XDG_CACHE_HOME to another one"
+		p.out.discard()
 	}
-	return fault.Output.Wrap("write "+p.out, fault.WithoutPath(err), hint)
-}
-
-func (p *preparation) discard() {
-	_ = os.Remove(p.part())
-	_ = os.Remove(p.journal())
+	return p.out.fault(err)
 }
 
 // run converts the checkpoint while it holds the lock.
 func (p *preparation) run(ctx context.Context) error {
-	if err := os.MkdirAll(filepath.Dir(p.out), 0o755); err != nil {
-		return p.outputFault(err)
-	}
-	lock, err := disk.WaitLock(ctx, p.out+".lock", func() {
-		p.Notify("waiting for another process that is preparing the same checkpoint")
-	})
+	unlock, err := p.out.lock(ctx, func() { p.Notify("waiting for another process that is preparing the same checkpoint") })
 	if err != nil {
-		return p.outputFault(err)
+		return err
 	}
-	defer func() { _ = lock.Remove() }()
+	defer unlock()
 	if p.Force {
-		p.discard()
-	} else if ready(p.out, p.sum, p.dtype) { // after waiting for another process
+		p.out.discard()
+	} else if ready(p.out.path, p.sum, p.dtype) { // after waiting for another process
 		return nil
 	}
 	err = p.convert(ctx, nil)
@@ -215,40 +197,29 @@ func (p *preparation) run(ctx context.Context) error {
 		if e != nil {
 			return e
 		}
-		p.discard()
+		p.out.discard()
 		err = p.convert(ctx, wide)
 	}
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(p.part(), p.out); err != nil {
-		return p.outputFault(err)
-	}
-	_ = disk.SyncDir(filepath.Dir(p.out)) // some file systems cannot
-	_ = os.Remove(p.journal())            // it is meaningless without its file
-	return nil
+	return p.out.commit()
 }
 
 // specs lists the tensors of the result: those of the source, with wide and small ones
 // as float32.
 func (p *preparation) specs(wide []string) []checkpoint.Spec {
-	keep := map[string]bool{}
-	for _, name := range wide {
-		keep[name] = true
-	}
 	var specs []checkpoint.Spec
 	for _, name := range p.src.Names() {
 		shape := p.src.Tensor(name).Shape
 		d := p.dtype
-		if len(shape) <= 1 || isBuffer(name) || keep[name] {
+		if len(shape) <= 1 || isBuffer(name) || slices.Contains(wide, name) {
 			d = tensor.F32
 		}
 		specs = append(specs, checkpoint.Spec{Name: name, DType: d, Shape: shape})
 	}
 	return specs
 }
-
-func sizeOf(s checkpoint.Spec) int64 { return int64(tensor.Volume(s.Shape)) * int64(s.DType.Size()) }
 
 // convert writes the part file, from where an earlier run ended, and verifies it. The
 // tensors in wide stay float32, but the journal of an earlier run has priority. convert
@@ -263,11 +234,11 @@ func (p *preparation) convert(ctx context.Context, wide []string) error {
 	specs := p.specs(w.head.Wide)
 	need := int64(spare)
 	for _, s := range specs {
-		need += sizeOf(s)
+		need += s.Size()
 	}
-	if err := enough(p.free, filepath.Dir(p.out), need-w.skip, p.out, " in the cache folder",
-		"free some space in the cache folder, or set XDG_CACHE_HOME to another one"); err != nil {
-		p.discard()
+	if err := enough(p.free, filepath.Dir(p.out.path), need-w.skip, p.out.path, " in the cache folder",
+		p.out.full); err != nil {
+		p.out.discard()
 		return err
 	}
 	if w.skip > 0 {
@@ -295,7 +266,7 @@ func (p *preparation) tensor(ctx context.Context, w *partWriter, s checkpoint.Sp
 	w.begin(s.Name)
 	src := p.src.Tensor(s.Name)
 	if w.pos < w.skip {
-		for left := sizeOf(s); left > 0; left -= min(left, int64(len(buf.out))) {
+		for left := s.Size(); left > 0; left -= min(left, int64(len(buf.out))) {
 			if _, err := out.Write(buf.out[:min(left, int64(len(buf.out)))]); err != nil {
 				return err
 			}
@@ -381,4 +352,28 @@ func (p *preparation) overflowing(ctx context.Context) ([]string, error) {
 		}
 	}
 	return wide, nil
+}
+
+// narrow converts finite values to the bytes of a type: f32 without copying, others in
+// dst. It returns errTooWide if a value does not fit.
+func narrow(dst []byte, v []float32, to tensor.DType) ([]byte, error) {
+	overflows := 0
+	switch to {
+	case tensor.F16:
+		overflows = tensor.F32ToF16(dst, v)
+	case tensor.BF16:
+		overflows = tensor.F32ToBF16(dst, v)
+	default:
+		return tensor.FromF32(v, len(v)).Data, nil
+	}
+	if overflows > 0 {
+		return nil, errTooWide
+	}
+	return dst[:2*len(v)], nil
+}
+
+// isBuffer reports whether a tensor is computed by a formula and not trained: the
+// positional encodings of the UNet's motion modules and of Whisper's encoder.
+func isBuffer(name string) bool {
+	return strings.HasSuffix(name, ".pos_encoder.pe") || name == "encoder.positional_embedding"
 }

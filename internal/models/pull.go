@@ -1,6 +1,8 @@
 package models
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +16,6 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
-	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -65,19 +66,21 @@ func Pull(ctx context.Context, what, dir string, o PullOptions) (paths []string,
 		dir = abs
 	}
 	for _, k := range files {
-		d := &download{PullOptions: o, known: k, url: base.JoinPath(k.repo, "resolve", "main", k.path), path: filepath.Join(dir, filepath.FromSlash(k.place))}
+		path := filepath.Join(dir, filepath.FromSlash(k.place))
+		d := &download{PullOptions: o, known: k, url: base.JoinPath(k.repo, "resolve", "main", k.path), file: partial{
+			path: path, part: path + ".part", state: path + ".part.json", folder: "set `dir` to another one",
+			full: "free some space, then run the same command again: it resumes the download",
+		}}
 		if err := d.run(ctx); err != nil {
 			return paths, err
 		}
-		paths = append(paths, d.path)
+		paths = append(paths, path)
 	}
 	return paths, nil
 }
 
 func (o *PullOptions) defaults() {
-	if o.BaseURL == "" {
-		o.BaseURL = HubURL
-	}
+	o.BaseURL = cmp.Or(o.BaseURL, HubURL)
 	if o.Progress == nil {
 		o.Progress = func(string, int64, int64) {}
 	}
@@ -87,9 +90,6 @@ func (o *PullOptions) defaults() {
 	if o.files == nil {
 		o.files = published
 	}
-	if o.free == nil {
-		o.free = FreeSpace
-	}
 }
 
 // download is the download of one file.
@@ -97,15 +97,12 @@ type download struct {
 	PullOptions
 	known
 	url  *url.URL
-	path string // of the complete file
+	file partial
 }
 
 func (d *download) fault(kind fault.Kind, cause, hint string) error {
 	return kind.New(opPull+" "+d.url.Redacted(), cause, hint)
 }
-
-func (d *download) part() string  { return d.path + ".part" }
-func (d *download) state() string { return d.path + ".part.json" }
 
 // partState describes the file that a part file is the beginning of.
 type partState struct {
@@ -114,27 +111,16 @@ type partState struct {
 	Validator string `json:"validator"` // a strong ETag or a Last-Modified, for If-Range
 }
 
-func (d *download) outputFault(err error) error {
-	hint := "check the permissions of the folder, or set `dir` to another one"
-	if disk.IsFull(err) {
-		hint = "free some space, then run the same command again: it resumes the download"
-	}
-	return fault.Output.Wrap("write "+d.path, fault.WithoutPath(err), hint)
-}
-
 // run downloads the file, unless it already exists.
 func (d *download) run(ctx context.Context) error {
 	if exists, err := d.exists(ctx); exists || err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(d.path), 0o755); err != nil {
-		return d.outputFault(err)
-	}
-	lock, err := disk.WaitLock(ctx, d.path+".lock", func() { d.Notify("waiting for another process that is downloading " + d.path) })
+	unlock, err := d.file.lock(ctx, func() { d.Notify("waiting for another process that is downloading " + d.file.path) })
 	if err != nil {
-		return d.outputFault(err)
+		return err
 	}
-	defer func() { _ = lock.Remove() }()
+	defer unlock()
 	if exists, err := d.exists(ctx); exists || err != nil { // after waiting for another process
 		return err
 	}
@@ -144,75 +130,67 @@ func (d *download) run(ctx context.Context) error {
 	if err := d.fetch(ctx); err != nil {
 		return err
 	}
-	d.Notify("checking " + filepath.Base(d.path))
-	sum, err := hashFile(ctx, d.part(), nil)
+	d.Notify("checking " + filepath.Base(d.file.path))
+	sum, err := hashFile(ctx, d.file.part, nil)
 	if err != nil {
 		return err
 	}
 	if sum != d.sha256 {
-		d.discard()
+		d.file.discard()
 		return d.fault(fault.Input, "its SHA-256 is "+sum+", and that of the published file is "+d.sha256,
 			"run the same command again; if that does not help, the server has another file: set `base_url` to another server")
 	}
-	if err := os.Rename(d.part(), d.path); err != nil {
-		return d.outputFault(err)
+	if err := d.file.commit(); err != nil {
+		return err
 	}
-	_ = disk.SyncDir(filepath.Dir(d.path)) // some file systems cannot
-	_ = os.Remove(d.state())
 	return d.keepSum()
 }
 
 // keepSum stores the sum that was just verified.
 func (d *download) keepSum() error {
-	if st, err := os.Stat(d.path); err == nil {
-		remember(d.path, st, d.sha256)
+	if st, err := os.Stat(d.file.path); err == nil {
+		remember(d.file.path, st, d.sha256)
 	}
-	if d.kind != UNet {
-		return nil
-	}
-	if err := writeSidecar(d.path, d.version, d.sha256); err != nil {
-		return d.outputFault(err)
+	if d.kind == UNet {
+		if err := writeSidecar(d.file.path, d.version, d.sha256); err != nil {
+			return d.file.fault(err)
+		}
 	}
 	return nil
-}
-
-func (d *download) discard() {
-	_ = os.Remove(d.part())
-	_ = os.Remove(d.state())
 }
 
 // exists reports whether the file already exists. It fails if there is another file of
 // the same name, because that may be the user's.
 func (d *download) exists(ctx context.Context) (bool, error) {
-	st, err := os.Stat(d.path)
+	st, err := os.Stat(d.file.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
-		return false, d.outputFault(err)
+		return false, d.file.fault(err)
 	}
 	cause := fmt.Sprintf("another file has this name: it has %d bytes instead of %d", st.Size(), d.size)
 	if st.Size() == d.size {
-		sum, err := fileSum(ctx, d.path, nil)
+		sum, err := fileSum(ctx, d.file.path, nil)
 		if err != nil {
 			return false, err
 		}
 		if sum == d.sha256 {
-			d.Notify(d.path + " already exists")
+			d.Notify(d.file.path + " already exists")
 			return true, d.keepSum()
 		}
 		cause = "another file has this name: its SHA-256 is " + sum + " instead of " + d.sha256
 	}
-	return false, fault.Output.New("write "+d.path, cause, "move or delete it, then run the same command again")
+	return false, fault.Output.New("write "+d.file.path, cause, "move or delete it, then run the same command again")
 }
 
 // checkSpace fails if the file does not fit on the disk.
 func (d *download) checkSpace() error {
 	need := d.size + spare
-	if st, err := os.Stat(d.part()); err == nil {
+	if st, err := os.Stat(d.file.part); err == nil {
 		need -= min(st.Size(), d.size)
 	}
-	return enough(d.free, filepath.Dir(d.path), need, d.path, "", "free some space, or set `dir` to another folder")
+	return enough(d.free, filepath.Dir(d.file.path), need, d.file.path, "", "free some space, or set `dir` to another folder")
 }
 
 const (
@@ -283,10 +261,10 @@ func (d *download) checkLinked(r *http.Response) error {
 // offset returns the size of the part file, and the validator to resume it with.
 func (d *download) offset() (int64, string) {
 	var s partState
-	if readJSON(d.state(), &s) != nil || s.URL != d.url.Redacted() || s.Size != d.size || s.Validator == "" {
+	if readJSON(d.file.state, &s) != nil || s.URL != d.url.Redacted() || s.Size != d.size || s.Validator == "" {
 		return 0, ""
 	}
-	st, err := os.Stat(d.part())
+	st, err := os.Stat(d.file.part)
 	if err != nil || st.Size() > d.size {
 		return 0, ""
 	}
@@ -346,59 +324,59 @@ func (d *download) accept(resp *http.Response, offset int64) (int64, error) {
 		offset = 0
 	case http.StatusPartialContent:
 		if !strings.HasPrefix(resp.Header.Get("Content-Range"), fmt.Sprintf("bytes %d-", offset)) {
-			d.discard()
+			d.file.discard()
 			return 0, fmt.Errorf("the server has sent another range: %s", resp.Header.Get("Content-Range"))
 		}
 	case http.StatusRequestedRangeNotSatisfiable:
-		d.discard()
+		d.file.discard()
 		return 0, errors.New("the file on the server is shorter than the part file")
-	case http.StatusUnauthorized, http.StatusForbidden:
-		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "set HF_TOKEN to a token with access to it, or `base_url` to another server")
-	case http.StatusNotFound, http.StatusGone:
-		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "check `base_url`: the server must have the paths of huggingface.co")
 	default:
-		if resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusRequestTimeout {
-			return 0, errors.New("the server answers " + resp.Status)
+		answer := "the server answers " + resp.Status
+		switch code := resp.StatusCode; {
+		case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
+			return 0, errors.New(answer)
+		case code == http.StatusUnauthorized, code == http.StatusForbidden:
+			return 0, d.fault(fault.Missing, answer, "set HF_TOKEN to a token with access to it, or `base_url` to another server")
+		case code == http.StatusNotFound, code == http.StatusGone:
+			return 0, d.fault(fault.Missing, answer, "check `base_url`: the server must have the paths of huggingface.co")
 		}
-		return 0, d.fault(fault.Missing, "the server answers "+resp.Status, "set `base_url` to another server")
+		return 0, d.fault(fault.Missing, answer, "set `base_url` to another server")
 	}
 	return offset, d.checkLinked(resp)
 }
 
 // receive writes a body to the part file, from offset on.
 func (d *download) receive(resp *http.Response, offset int64, alive func()) (got int64, err error) {
-	body := io.Reader(resp.Body)
+	body := bufio.NewReaderSize(resp.Body, 256<<10)
 	if offset == 0 {
-		head := make([]byte, 512)
-		n, err := io.ReadFull(body, head)
+		head, err := body.Peek(512)
 		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return 0, err
 		}
-		if what := notTheFile(head[:n]); what != "" {
+		if what := notTheFile(head); what != "" {
 			return 0, d.fault(fault.Input, "the server sends "+what+" instead of the file", "set `base_url` to another server")
 		}
 		if resp.ContentLength >= 0 && resp.ContentLength != d.size {
 			return 0, d.fault(fault.Input, fmt.Sprintf("the file on the server has %d bytes, and the published one has %d", resp.ContentLength, d.size), "set `base_url` to another server")
 		}
-		body = io.MultiReader(strings.NewReader(string(head[:n])), body)
 	}
-	f, err := os.OpenFile(d.part(), os.O_CREATE|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(d.file.part, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
-		return 0, d.outputFault(err)
+		return 0, d.file.fault(err)
 	}
 	defer func() {
 		if e := errors.Join(f.Sync(), f.Close()); e != nil && err == nil {
-			err = d.outputFault(e)
+			err = d.file.fault(e)
 		}
 	}()
-	if err := f.Truncate(offset); err != nil {
-		return 0, d.outputFault(err)
+	if err = f.Truncate(offset); err == nil {
+		_, err = f.Seek(offset, io.SeekStart)
 	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return 0, d.outputFault(err)
+	if err == nil {
+		err = writeJSON(d.file.state, partState{d.url.Redacted(), d.size, validator(resp.Header)})
 	}
-	if err := writeJSON(d.state(), partState{d.url.Redacted(), d.size, validator(resp.Header)}); err != nil {
-		return 0, d.outputFault(err)
+	if err != nil {
+		return 0, d.file.fault(err)
 	}
 	buf := make([]byte, 256<<10)
 	for {
@@ -407,11 +385,11 @@ func (d *download) receive(resp *http.Response, offset int64, alive func()) (got
 		if n > 0 {
 			alive()
 			if offset+got+int64(n) > d.size {
-				d.discard()
+				d.file.discard()
 				return got, d.fault(fault.Input, fmt.Sprintf("the server sends more than the %d bytes of the published file", d.size), "set `base_url` to another server")
 			}
 			if _, err := f.Write(buf[:n]); err != nil {
-				return got, d.outputFault(err)
+				return got, d.file.fault(err)
 			}
 			got += int64(n)
 		}
@@ -439,7 +417,9 @@ func validator(h http.Header) string {
 // notTheFile describes a body that begins like a page or a pointer, else it returns "".
 // JSON is allowed, because the file may be a configuration.
 func notTheFile(head []byte) string {
-	return map[checkpoint.Stray]string{
-		checkpoint.HTMLPage: "a web page", checkpoint.XMLText: "an XML text", checkpoint.LFSPointer: "a Git LFS pointer",
-	}[checkpoint.Foreign(head)]
+	stray := checkpoint.Foreign(head)
+	if stray == checkpoint.JSONText {
+		return ""
+	}
+	return string(stray)
 }

@@ -54,7 +54,7 @@ const vaeConfig = `{
 
 func TestVAEConfigSum(t *testing.T) {
 	sum := sha256.Sum256([]byte(vaeConfig))
-	if k, ok := bySum(hex.EncodeToString(sum[:])); !ok || k.path != "config.json" || k.size != int64(len(vaeConfig)) {
+	if k := bySum(hex.EncodeToString(sum[:])); k == nil || k.path != "config.json" || k.size != int64(len(vaeConfig)) {
 		t.Errorf("%x, %d bytes", sum, len(vaeConfig))
 	}
 }
@@ -262,7 +262,7 @@ func TestPullRefused(t *testing.T) {
 		{"404", text(404, "none"), fault.Missing, []string{"404", "`base_url`"}},
 		{"401", text(401, "no"), fault.Missing, []string{"401", "HF_TOKEN"}},
 		{"500", text(500, "no"), fault.Missing, []string{"500", "run the same command again"}},
-		{"page", text(200, " <!DOCTYPE html><html>"), fault.Input, []string{"a web page"}},
+		{"page", text(200, " <!DOCTYPE html><html>"), fault.Input, []string{"an HTML page"}},
 		{"pointer", text(200, "version https://git-lfs.github.com/spec/v1\n"), fault.Input, []string{"a Git LFS pointer"}},
 		{"size", text(200, "weights"), fault.Input, []string{"has 7 bytes, and the published one has 800000"}},
 		{"sum", text(200, string(other)), fault.Input, []string{fakeFile(content).sha256, fakeFile(other).sha256}},

@@ -5,7 +5,6 @@ import (
 	"io"
 	"math"
 	"strings"
-	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -37,10 +36,9 @@ func (n *normals) fill(w io.Writer, s checkpoint.Spec, seed uint64, wrote func(b
 	for at, total := 0, tensor.Volume(s.Shape); at < total; at += len(n.buf) {
 		v := n.buf[:min(len(n.buf), total-at)]
 		value(v, at)
-		b := unsafe.Slice((*byte)(unsafe.Pointer(&v[0])), 4*len(v))
-		if s.DType == tensor.F16 {
-			tensor.F32ToF16(n.out[:], v)
-			b = n.out[:2*len(v)]
+		b, err := narrow(n.out[:], v, s.DType)
+		if err != nil {
+			return err
 		}
 		if _, err := w.Write(b); err != nil {
 			return err
@@ -55,34 +53,30 @@ func (n *normals) fill(w io.Writer, s checkpoint.Spec, seed uint64, wrote func(b
 // values returns a function that fills v with the values of a tensor from index at on.
 // It must be called for one piece after the other.
 func (n *normals) values(s checkpoint.Spec, seed uint64) func(v []float32, at int) {
-	constant := func(c float32) func([]float32, int) {
-		return func(v []float32, _ int) {
-			for i := range v {
-				v[i] = c
-			}
-		}
-	}
 	width := 0
 	if len(s.Shape) > 0 {
 		width = s.Shape[len(s.Shape)-1]
 	}
+	positions := func(position func(pos, channel, channels int) float32) func([]float32, int) {
+		return func(v []float32, at int) {
+			for i := range v {
+				v[i] = position((at+i)/width, (at+i)%width, width)
+			}
+		}
+	}
 	switch {
 	case strings.HasSuffix(s.Name, ".pos_encoder.pe"):
-		return func(v []float32, at int) {
-			for i := range v {
-				v[i] = unetPosition((at+i)/width, (at+i)%width, width)
-			}
-		}
+		return positions(unetPosition)
 	case isBuffer(s.Name):
-		return func(v []float32, at int) {
+		return positions(whisperPosition)
+	case strings.HasSuffix(s.Name, ".bias"):
+		return func(v []float32, _ int) { clear(v) }
+	case len(s.Shape) <= 1: // the weights of normalisations
+		return func(v []float32, _ int) {
 			for i := range v {
-				v[i] = whisperPosition((at+i)/width, (at+i)%width, width)
+				v[i] = 1
 			}
 		}
-	case strings.HasSuffix(s.Name, ".bias"):
-		return constant(0)
-	case len(s.Shape) <= 1: // the weights of normalisations
-		return constant(1)
 	}
 	scale := float32(1 / math.Sqrt(float64(tensor.Volume(s.Shape[1:]))))
 	h := fnv.New64a()

@@ -29,28 +29,23 @@ type SynthOptions struct {
 	free func(dir string) (int64, error) // for tests
 }
 
-// topologies are the sizes of the networks. The tiny ones have the same kinds of blocks
-// as the published ones.
+// topologies are the networks of a set.
 type topologies struct {
 	unet    network.UNetConfig
 	whisper network.WhisperConfig
 	vae     network.VAEConfig
 }
 
-func sized(name string) (topologies, bool) {
-	switch name {
-	case "full":
-		return topologies{network.Published(), network.PublishedWhisper(), network.PublishedVAE()}, true
-	case "tiny":
-		u := network.Published()
-		u.Channels, u.AudioDim = []int{32, 32, 64, 64}, 64
-		return topologies{
-			unet:    u,
-			whisper: network.WhisperConfig{Mels: 80, Context: 1500, State: 64, Heads: 2, Layers: 4},
-			vae:     network.VAEConfig{Channels: []int{32, 32, 32, 32}, Layers: 1, Latent: 4},
-		}, true
+// sized returns the networks of a size. The tiny ones have the same kinds of blocks as the
+// published ones.
+func sized(name string) (t topologies, ok bool) {
+	t = topologies{network.Published(), network.PublishedWhisper(), network.PublishedVAE()}
+	if name == "tiny" {
+		t.unet.Channels, t.unet.AudioDim = []int{32, 32, 64, 64}, 64
+		t.whisper = network.WhisperConfig{Mels: 80, Context: 1500, State: 64, Heads: 2, Layers: 4}
+		t.vae = network.VAEConfig{Channels: []int{32, 32, 32, 32}, Layers: 1, Latent: 4}
 	}
-	return topologies{}, false
+	return t, name == "tiny" || name == "full"
 }
 
 // synthFile is one file of a synthetic set.
@@ -78,9 +73,6 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 	if o.Progress == nil {
 		o.Progress = func(done, total int64) {}
 	}
-	if o.free == nil {
-		o.free = FreeSpace
-	}
 	files := synthFiles(t, o.DType)
 	total := int64(0)
 	for _, f := range files {
@@ -89,7 +81,7 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 			return nil, fault.Output.New("write "+path, "it already exists", "set `dir` to another folder, or delete it")
 		}
 		for _, s := range f.specs {
-			total += sizeOf(s)
+			total += s.Size()
 		}
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {

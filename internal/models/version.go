@@ -2,7 +2,6 @@ package models
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -66,9 +65,8 @@ func (s *sidecar) toVersion() Version {
 // readSidecar returns the sidecar of a UNet, or nil if there is none for a file of this
 // name and size.
 func readSidecar(unet string, st fs.FileInfo) *sidecar {
-	data, err := os.ReadFile(filepath.Join(filepath.Dir(unet), sidecarName))
 	var s sidecar
-	if err != nil || json.Unmarshal(data, &s) != nil {
+	if readJSON(filepath.Join(filepath.Dir(unet), sidecarName), &s) != nil {
 		return nil
 	}
 	if s.File != "" && s.File != filepath.Base(unet) || s.Size != st.Size() || s.Version == "" || s.Resolution < 0 {
@@ -105,7 +103,7 @@ func Identify(ctx context.Context, path string) (Version, error) {
 		return v, nil
 	}
 	s := readSidecar(path, st)
-	if _, ok := bySize(UNet, st.Size()); !ok && s == nil {
+	if s == nil && bySize(UNet, st.Size()) == nil {
 		return Version{}, nil
 	}
 	sum, err := fileSum(ctx, path, nil)
@@ -119,8 +117,8 @@ func Identify(ctx context.Context, path string) (Version, error) {
 }
 
 func versionOfSum(sum string) Version {
-	k, ok := bySum(sum)
-	if !ok || k.kind != UNet {
+	k := bySum(sum)
+	if k == nil || k.kind != UNet {
 		return Version{}
 	}
 	v := k.version
@@ -133,12 +131,9 @@ func quickVersion(path string, st fs.FileInfo) (Version, bool) {
 	if s := readSidecar(path, st); s != nil && (s.SHA256 == "" || s.Modified.Equal(st.ModTime())) {
 		return s.toVersion(), true
 	}
-	if sum, ok := recall(path, st); ok {
-		if v := versionOfSum(sum); v.Name != "" {
-			return v, true
-		}
-	}
-	return Version{}, false
+	sum, _ := recall(path, st)
+	v := versionOfSum(sum)
+	return v, v.Name != ""
 }
 
 // quickSum returns the SHA-256 of a checkpoint if it is known without reading the file.

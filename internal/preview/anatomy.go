@@ -1,6 +1,8 @@
 package preview
 
 import (
+	"slices"
+
 	"github.com/lipstream/lipstream/internal/face"
 )
 
@@ -65,7 +67,8 @@ var ringReach = [meshRings]float64{1.1, 1.22, 1.36}
 type topology struct {
 	triangles  [][3]uint16 // all but the mouth's inside
 	neighbours [][]uint16
-	fixed      []bool // prescribed: lips, jaw line, still points, last ring
+	fixed      []bool   // prescribed: lips, jaw line, still points, last ring
+	moved      []uint16 // the prescribed points that move: lips and jaw line
 }
 
 func newTopology() *topology {
@@ -96,13 +99,20 @@ func newTopology() *topology {
 	}
 	total := meshPoints + meshRings*n
 	t.fixed = make([]bool, total)
+	move := func(points ...uint16) {
+		for _, i := range points {
+			if !t.fixed[i] {
+				t.fixed[i], t.moved = true, append(t.moved, i)
+			}
+		}
+	}
 	for r := range rings {
 		for k := range columns {
-			t.fixed[lowerLip[r][k]], t.fixed[upperLip[r][k]] = true, true
+			move(upperLip[r][k], lowerLip[r][k])
 		}
 	}
 	for _, j := range jaw {
-		t.fixed[j.left], t.fixed[j.right] = true, true
+		move(j.left, j.right)
 	}
 	for _, i := range still {
 		t.fixed[i] = true
@@ -114,24 +124,18 @@ func newTopology() *topology {
 	return t
 }
 
+// neighbours returns the points with which each of n points shares an edge, in order.
 func neighbours(tris [][3]uint16, n int) [][]uint16 {
-	sets := make([]map[uint16]bool, n)
-	for i := range sets {
-		sets[i] = map[uint16]bool{}
-	}
+	out := make([][]uint16, n)
 	for _, t := range tris {
 		for k := range 3 {
-			sets[t[k]][t[(k+1)%3]] = true
-			sets[t[(k+1)%3]][t[k]] = true
+			a, b := t[k], t[(k+1)%3]
+			out[a], out[b] = append(out[a], b), append(out[b], a)
 		}
 	}
-	out := make([][]uint16, n)
-	for i, s := range sets {
-		for j := range uint16(n) {
-			if s[j] {
-				out[i] = append(out[i], j)
-			}
-		}
+	for i := range out {
+		slices.Sort(out[i])
+		out[i] = slices.Compact(out[i])
 	}
 	return out
 }

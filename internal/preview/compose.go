@@ -19,16 +19,11 @@ type layer struct {
 func (l *layer) render(f *field, in *interior, ps *pose, own *plate) {
 	box := image.Rectangle{}
 	for k := range columns {
-		for _, p := range [2]vec{in.upper[k], in.lower[k]} {
-			box = box.Union(around(ps.toPixels(p), 3))
-		}
+		box = box.Union(around(3, ps.toPixels(in.upper[k]), ps.toPixels(in.lower[k])))
 	}
 	l.Rectangle = box.Intersect(f.Rectangle)
 	n := l.Dx() * l.Dy()
-	if cap(l.c) < n {
-		l.c, l.alpha, l.seam = make([]colour, n), make([]float32, n), make([]float32, n)
-	}
-	l.c, l.alpha, l.seam = l.c[:n], l.alpha[:n], l.seam[:n]
+	l.c, l.alpha, l.seam = resize(l.c, n), resize(l.alpha, n), resize(l.seam, n)
 	if own.best == 0 {
 		own = nil
 	}

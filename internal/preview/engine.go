@@ -160,11 +160,7 @@ func (e *Engine) region(f *frame.Frame, align frame.Affine) image.Rectangle {
 		return image.Rectangle{}
 	}
 	// The mask fills the template below its upper third.
-	x0, y0, x1, y1 := math.Inf(1), math.Inf(1), math.Inf(-1), math.Inf(-1)
-	for _, c := range [4][2]float64{{0, 0.36 * maskH}, {maskW, 0.36 * maskH}, {0, 0.96 * maskH}, {maskW, 0.96 * maskH}} {
-		x, y := inv.Apply(c[0], c[1])
-		x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
-	}
+	x0, y0, x1, y1 := inv.Bounds(0, 0.36*maskH, maskW, 0.96*maskH)
 	r := image.Rect(int(math.Floor(x0)), int(math.Floor(y0)), int(math.Ceil(x1))+1, int(math.Ceil(y1))+1)
 	return r.Intersect(image.Rect(0, 0, f.Width, f.Height))
 }
@@ -186,7 +182,7 @@ func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float6
 		from[i], to[i] = ps.toPixels(p), ps.toPixels(p.add(e.mem.d[i]))
 	}
 	e.inset(from, ps, gap)
-	for _, t := range e.mem.top.triangles {
+	for _, t := range e.mem.triangles {
 		d := [3]vec{to[t[0]], to[t[1]], to[t[2]]}
 		s := [3]vec{from[t[0]], from[t[1]], from[t[2]]}
 		// What is turned away, or lies in a fold such as the corner of a
@@ -197,9 +193,7 @@ func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float6
 	}
 	lipBox := image.Rectangle{}
 	for k := range columns {
-		for _, i := range [2]uint16{upperLip[0][k], lowerLip[0][k]} {
-			lipBox = lipBox.Union(around(to[i], 8))
-		}
+		lipBox = lipBox.Union(around(8, to[upperLip[0][k]], to[lowerLip[0][k]]))
 	}
 	// Unfolded creases and the border of the mouth's opening.
 	for range 3 {
@@ -212,10 +206,11 @@ func facing(t [3]vec) bool {
 	return (t[1].x-t[0].x)*(t[2].y-t[0].y)-(t[1].y-t[0].y)*(t[2].x-t[0].x) < 0
 }
 
-// around returns the square of pixels up to r from p.
-func around(p vec, r int) image.Rectangle {
-	c := image.Pt(int(p.x), int(p.y))
-	return image.Rectangle{c.Sub(image.Pt(r, r)), c.Add(image.Pt(r+1, r+1))}
+// around returns the box of the pixels up to r from two points.
+func around(r int, p, q vec) image.Rectangle {
+	a, b := image.Pt(int(p.x), int(p.y)), image.Pt(int(q.x), int(q.y))
+	one := image.Rect(0, 0, 1, 1)
+	return one.Add(a).Union(one.Add(b)).Inset(-r)
 }
 
 // inset moves the places where the lips are read from, by mesh point in
@@ -224,8 +219,8 @@ func around(p vec, r int) image.Rectangle {
 // otherwise be dragged along the seam.
 func (e *Engine) inset(from []vec, ps *pose, gap float64) {
 	want := (math.Min(0.014, 0.3*gap) + math.Min(gap, 1/ps.unit)) * ps.unit
-	shift := func(column [rings]uint16, k int) {
-		in, out := from[column[rings-1]], from[column[0]]
+	shift := func(lip *[rings][columns]uint16, k int) {
+		in, out := from[lip[rings-1][k]], from[lip[0][k]]
 		height := math.Hypot(out.x-in.x, out.y-in.y)
 		if height < 1e-6 {
 			return
@@ -238,18 +233,15 @@ func (e *Engine) inset(from []vec, ps *pose, gap float64) {
 			want, most = 1.6*want, 0.8
 		}
 		d := out.sub(in).mul(math.Min(want/height, most))
-		for r, i := range column {
-			from[i] = from[i].add(d.mul(float64(r) / (rings - 1)))
+		for r := range rings {
+			p := &from[lip[r][k]]
+			*p = p.add(d.mul(float64(r) / (rings - 1)))
 		}
 	}
 	for k := range columns {
-		var lower, upper [rings]uint16
-		for r := range rings {
-			lower[r], upper[r] = lowerLip[r][k], upperLip[r][k]
-		}
-		shift(lower, k)
+		shift(&lowerLip, k)
 		if k > 0 && k < columns-1 { // the corners are the lower lip's
-			shift(upper, k)
+			shift(&upperLip, k)
 		}
 	}
 }
@@ -300,4 +292,32 @@ func (e *Engine) palette(in *interior, f *frame.Frame, ps *pose, points []vec) {
 	if !f.FullRange {
 		in.black = 16
 	}
+}
+
+// Kind implements lip.Kind. The preview can always run.
+type Kind struct{}
+
+// Name returns the value of the setting `engine`.
+func (Kind) Name() string { return settings.EnginePreview }
+
+// Describe returns one sentence for people.
+func (Kind) Describe() string { return "Fast, on any machine; moves the mouth that is there" }
+
+// Check returns nil: the preview has no settings of its own.
+func (Kind) Check(settings.Settings) error { return nil }
+
+// Ready reports that the preview can run.
+func (Kind) Ready(settings.Settings) (string, bool) { return "", true }
+
+// Find returns the model.
+func (Kind) Find(context.Context, settings.Settings) (lip.Model, error) {
+	return lip.Model{
+		Name:  settings.EnginePreview,
+		Needs: audio.Needs{Mouths: true},
+		Open: func(_ context.Context, h lip.Host) (lip.Engine, error) {
+			return New(h.Rate.Float(), func(frame int64) audio.Mouth {
+				return h.Voice.Mouth(audio.FrameTime(frame, int(h.Rate.Num), int(h.Rate.Den)))
+			}), nil
+		},
+	}, nil
 }

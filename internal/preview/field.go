@@ -17,10 +17,7 @@ type field struct {
 func (f *field) reset(r image.Rectangle) {
 	f.Rectangle = r
 	n := r.Dx() * r.Dy()
-	if cap(f.dx) < n {
-		f.dx, f.dy, f.filled = make([]float32, n), make([]float32, n), make([]bool, n)
-	}
-	f.dx, f.dy, f.filled = f.dx[:n], f.dy[:n], f.filled[:n]
+	f.dx, f.dy, f.filled = resize(f.dx, n), resize(f.dy, n), resize(f.filled, n)
 	clear(f.dx)
 	clear(f.dy)
 	clear(f.filled)

@@ -18,7 +18,6 @@ type interior struct {
 func newInterior(l *lips, neutral *lips, tongue, unit float64) interior {
 	const in = rings - 1
 	a := interior{upper: l.upper[in], lower: l.lower[in], tongue: tongue, pixel: 1 / unit}
-	a.upper[0], a.upper[columns-1] = a.lower[0], a.lower[columns-1]
 	a.cu = (a.lower[0].x + a.lower[columns-1].x) / 2
 	a.halfWidth = math.Max(1e-3, (a.lower[columns-1].x-a.lower[0].x)/2)
 	// At rest the front teeth end about a millimetre below the parting of the
@@ -43,15 +42,20 @@ func curve(p *[columns]vec, u float64) float64 {
 	return float64(w[0])*before.y + float64(w[1])*a.y + float64(w[2])*b.y + float64(w[3])*after.y
 }
 
+// edges returns the lips' edges at u. ok is false beyond the corners of the mouth.
+func (a *interior) edges(u float64) (up, lo float64, ok bool) {
+	if u <= a.lower[0].x || u >= a.lower[columns-1].x {
+		return 0, 0, false
+	}
+	return curve(&a.upper, u), curve(&a.lower, u), true
+}
+
 // coverage returns the share of a pixel at (u, v) that lies between the lips, and
 // the lips' edges at u.
 func (a *interior) coverage(p vec) (c, up, lo float64) {
-	if p.x <= a.lower[0].x || p.x >= a.lower[columns-1].x {
-		return 0, 0, 0
-	}
-	up, lo = curve(&a.upper, p.x), curve(&a.lower, p.x)
+	up, lo, ok := a.edges(p.x)
 	open := (lo - up) / a.pixel
-	if open <= 0 {
+	if !ok || open <= 0 {
 		return 0, up, lo
 	}
 	c = clamp((p.y-up)/a.pixel+0.5, 0, 1) * clamp((lo-p.y)/a.pixel+0.5, 0, 1)
@@ -61,10 +65,10 @@ func (a *interior) coverage(p vec) (c, up, lo float64) {
 // seamShade returns how much darker the skin is at (u, v) because the lips touch
 // there, 0..1.
 func (a *interior) seamShade(p vec) float64 {
-	if p.x <= a.lower[0].x || p.x >= a.lower[columns-1].x {
+	_, lo, ok := a.edges(p.x)
+	if !ok {
 		return 0
 	}
-	lo := curve(&a.lower, p.x)
 	x := (p.x - a.cu) / a.halfWidth
 	width := math.Max(0.010, 1.3*a.pixel)
 	d := (p.y - lo) / width
@@ -180,26 +184,22 @@ func (t *plate) learn(src *lips, read func(vec) colour) {
 	}
 	t.best = math.Max(gap, t.best)
 	a := interior{upper: src.upper[rings-1], lower: src.lower[rings-1]}
-	a.upper[0], a.upper[columns-1] = a.lower[0], a.lower[columns-1]
 	for y := range plateH {
 		for x := range plateW {
 			p := vec{(float64(x) - plateW/2) / plateScale, t.v0 + float64(y)/plateScale}
 			i := y*plateW + x
 			var seen float32
-			if p.x > a.lower[0].x && p.x < a.lower[columns-1].x {
-				up, lo := curve(&a.upper, p.x), curve(&a.lower, p.x)
+			if up, lo, ok := a.edges(p.x); ok {
 				// Stay clear of the lips' edges, which the mesh knows only to
 				// about a pixel.
 				seen = float32(smoothstep(0.004, 0.014, p.y-up) * smoothstep(0.010, 0.024, lo-p.y))
 			}
 			if seen > 0 {
 				c := read(p)
-				for n := range 3 {
-					t.c[i][n] += (c[n] - t.c[i][n]) * rate
-				}
 				if t.seen[i] == 0 {
 					t.c[i] = c
 				}
+				t.c[i] = mix(t.c[i], c, float64(rate))
 			}
 			t.seen[i] += (seen - t.seen[i]) * rate
 		}

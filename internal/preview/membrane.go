@@ -8,31 +8,17 @@ import "github.com/lipstream/lipstream/internal/face"
 // same for every face, so it is solved once: each free point is a fixed mix
 // of the points that move.
 type membrane struct {
-	top   *topology
-	moved []uint16 // prescribed points that move: lips and jaw
-	free  []uint16
-	mix   []float64 // [len(free), len(moved)]
-	d     []vec     // displacement of every point in face coordinates
+	*topology
+	free []uint16
+	mix  []float64 // [len(free), len(moved)]
+	d    []vec     // displacement of every point in face coordinates
 }
 
 func newMembrane(top *topology) *membrane {
-	m := &membrane{top: top, d: make([]vec, len(top.fixed))}
+	m := &membrane{topology: top, d: make([]vec, len(top.fixed))}
 	column := map[uint16]int{}
-	move := func(i uint16) {
-		if _, ok := column[i]; !ok {
-			column[i] = len(m.moved)
-			m.moved = append(m.moved, i)
-		}
-	}
-	for r := range rings {
-		for k := range columns {
-			move(upperLip[r][k])
-			move(lowerLip[r][k])
-		}
-	}
-	for _, j := range jaw {
-		move(j.left)
-		move(j.right)
+	for c, i := range m.moved {
+		column[i] = c
 	}
 	row := map[uint16]int{}
 	for i, f := range top.fixed {

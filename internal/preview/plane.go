@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"image"
 	"math"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -17,19 +18,14 @@ type patch struct {
 	v []float32
 }
 
-func (p *patch) reset(r image.Rectangle) {
-	p.Rectangle = r
-	if n := r.Dx() * r.Dy(); cap(p.v) < n {
-		p.v = make([]float32, n)
-	} else {
-		p.v = p.v[:n]
-	}
-}
+// resize returns a slice of n arbitrary values, in the memory of s if that is large enough.
+func resize[T any](s []T, n int) []T { return slices.Grow(s[:0], n)[:n] }
 
 // load copies region r of plane i out of f.
 func (p *patch) load(f *frame.Frame, i int, r image.Rectangle) {
 	w, h := f.PlaneSize(i)
-	p.reset(r.Intersect(image.Rect(0, 0, w, h)))
+	p.Rectangle = r.Intersect(image.Rect(0, 0, w, h))
+	p.v = resize(p.v, p.Dx()*p.Dy())
 	at := 0
 	scale := 1 / float32(int(1)<<(f.Depth-8))
 	for y := p.Min.Y; y < p.Max.Y; y++ {

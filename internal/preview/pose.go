@@ -58,10 +58,7 @@ func (ps *pose) toFace(p vec) vec {
 	return vec{(d.x*ps.v.y - d.y*ps.v.x) / ps.det, (d.y*ps.u.x - d.x*ps.u.y) / ps.det}
 }
 
-func (ps *pose) toPixels(f vec) vec { return ps.origin.add(ps.direction(f)) }
-
-// direction maps a displacement.
-func (ps *pose) direction(f vec) vec { return ps.u.mul(f.x).add(ps.v.mul(f.y)) }
+func (ps *pose) toPixels(f vec) vec { return ps.origin.add(ps.u.mul(f.x).add(ps.v.mul(f.y))) }
 
 // frontal returns the cosine of the head's turn to the side: 1 seen from the front.
 func (ps *pose) frontal() float64 { return math.Hypot(ps.u.x, ps.u.y) / ps.unit }

@@ -31,11 +31,7 @@ func portrait(t testing.TB, format frame.Format) (*frame.Frame, *face.Face) {
 	rgb := frametest.FromImage(picture)
 	format.Width, format.Height = rgb.W, rgb.H
 	f := frame.New(format)
-	opaque := make([]float32, rgb.W*rgb.H)
-	for i := range opaque {
-		opaque[i] = 1
-	}
-	f.Blend(rgb, opaque, frame.Affine{A: 1, E: 1})
+	frametest.Fill(f, rgb)
 	return f, portraitFace(t)
 }
 

@@ -76,9 +76,9 @@ func BF16ToF32(dst []float32, src []byte) {
 }
 
 // F32ToBF16 converts src to bfloat16, little-endian in dst (2 bytes each),
-// rounding to nearest, ties to even. Values beyond bfloat16's largest
-// (3.39e38) become infinite.
-func F32ToBF16(dst []byte, src []float32) {
+// rounding to nearest, ties to even. It returns the number of finite values that
+// became infinite (beyond bfloat16's largest, 3.39e38).
+func F32ToBF16(dst []byte, src []float32) (overflows int) {
 	dst = dst[:2*len(src)]
 	for i, v := range src {
 		b := math.Float32bits(v)
@@ -87,9 +87,12 @@ func F32ToBF16(dst []byte, src []float32) {
 			if h = b >> 16; h&0x7f == 0 {
 				h |= 0x40
 			}
+		} else if h&0x7fff == f32Inf>>16 && b&0x7fffffff < f32Inf {
+			overflows++
 		}
 		binary.LittleEndian.PutUint16(dst[2*i:], uint16(h))
 	}
+	return overflows
 }
 
 // ToF32 returns t with its values as float32: t itself where it is F32 already,

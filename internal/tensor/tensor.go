@@ -19,35 +19,27 @@ const (
 	U8
 )
 
-// Size returns the number of bytes of one element.
+// dtypes has the names and the sizes in bytes of the element types.
+var dtypes = [...]struct {
+	name string
+	size int
+}{F32: {"f32", 4}, F16: {"f16", 2}, BF16: {"bf16", 2}, I64: {"i64", 8}, U8: {"u8", 1}}
+
+func (d DType) known() bool { return d > 0 && int(d) < len(dtypes) }
+
+// Size returns the number of bytes of one element, or 0 for an unknown type.
 func (d DType) Size() int {
-	switch d {
-	case F32:
-		return 4
-	case F16, BF16:
-		return 2
-	case I64:
-		return 8
-	case U8:
-		return 1
+	if !d.known() {
+		return 0
 	}
-	return 0
+	return dtypes[d].size
 }
 
 func (d DType) String() string {
-	switch d {
-	case F32:
-		return "f32"
-	case F16:
-		return "f16"
-	case BF16:
-		return "bf16"
-	case I64:
-		return "i64"
-	case U8:
-		return "u8"
+	if !d.known() {
+		return fmt.Sprintf("dtype(%d)", int(d))
 	}
-	return fmt.Sprintf("dtype(%d)", int(d))
+	return dtypes[d].name
 }
 
 // Tensor is a dense row-major tensor. Data has Len()·DType.Size() bytes in the

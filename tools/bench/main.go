@@ -15,8 +15,8 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/lipstream/lipstream/internal/bench"
-	"github.com/lipstream/lipstream/internal/chart"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/tools/bench/lab"
 	"github.com/lipstream/lipstream/tools/bench/ladder"
 	"github.com/lipstream/lipstream/tools/bench/limit"
 	"github.com/lipstream/lipstream/tools/bench/load"
@@ -24,77 +24,30 @@ import (
 )
 
 var cli struct {
-	Ladder ladderCmd `cmd:"" help:"Measure each optimisation of LatentSync, and all of them together."`
-	UNet   unetCmd   `cmd:"" name:"unet" help:"Measure one step of LatentSync's denoising network."`
-	Limit  limitCmd  `cmd:"" help:"Run LatentSync under memory limits set by the kernel."`
-	Serve  serveCmd  `cmd:"" help:"Measure the server under load: API calls, events and memory."`
+	Ladder command[ladder.Options, *ladder.Report] `cmd:"" help:"Measure each optimisation of LatentSync, and all of them together."`
+	UNet   command[unet.Options, *unet.Report]     `cmd:"" name:"unet" help:"Measure one step of LatentSync's denoising network."`
+	Limit  command[limit.Options, *limit.Report]   `cmd:"" help:"Run LatentSync under memory limits set by the kernel."`
+	Serve  command[load.Options, *load.Report]     `cmd:"" help:"Measure the server under load: API calls, events and memory."`
 }
 
-type ladderCmd struct {
-	ladder.Options
-	Plot []string `placeholder:"FILE" help:"Draw the seconds per window as .png or .svg; may be repeated."`
+// measurement is implemented by the options of a measurement.
+type measurement[R bench.Report] interface {
+	Measure(context.Context, lab.Progress) (R, error)
+}
+
+// command runs a measurement and prints its report.
+type command[O measurement[R], R bench.Report] struct {
+	Options O `embed:""`
 	bench.Output
 }
 
-// Run implements bench ladder.
-func (c *ladderCmd) Run(ctx context.Context) error {
-	for _, path := range c.Plot {
-		if err := chart.CheckPath("plot", path); err != nil { // before the measurement, which can take hours
-			return err
-		}
-	}
-	c.Progress = progress
-	r, err := ladder.Measure(ctx, c.Options)
+// Run implements a command of kong.
+func (c *command[O, R]) Run(ctx context.Context) error {
+	r, err := c.Options.Measure(ctx, progress)
 	if err != nil {
 		return err
-	}
-	for _, path := range c.Plot {
-		if err := r.Plot(path); err != nil {
-			return err
-		}
 	}
 	return c.Write(os.Stdout, r)
-}
-
-type unetCmd struct {
-	unet.Options
-	bench.Output
-}
-
-// Run implements bench unet.
-func (c *unetCmd) Run(ctx context.Context) error {
-	c.Progress = progress
-	return measure(ctx, unet.Measure, c.Options, c.Output)
-}
-
-type limitCmd struct {
-	limit.Options
-	bench.Output
-}
-
-// Run implements bench limit.
-func (c *limitCmd) Run(ctx context.Context) error {
-	c.Progress = progress
-	return measure(ctx, limit.Measure, c.Options, c.Output)
-}
-
-type serveCmd struct {
-	load.Options
-	bench.Output
-}
-
-// Run implements bench serve.
-func (c *serveCmd) Run(ctx context.Context) error {
-	c.Progress = progress
-	return measure(ctx, load.Measure, c.Options, c.Output)
-}
-
-func measure[O any, R bench.Report](ctx context.Context, f func(context.Context, O) (R, error), o O, out bench.Output) error {
-	r, err := f(ctx, o)
-	if err != nil {
-		return err
-	}
-	return out.Write(os.Stdout, r)
 }
 
 func progress(line string) { _, _ = fmt.Fprintln(os.Stderr, line) }

@@ -1,5 +1,5 @@
-// Command exactness makes docs/exactness.md from the measurements of the golden tests, see
-// make exactness.
+// Command exactness makes docs/exactness.md from the measurements of the golden tests. Use
+// it through the Makefile: make exactness.
 package main
 
 import (
@@ -33,7 +33,7 @@ was available.
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, "exactness:", err)
 		os.Exit(1)
 	}
 }
@@ -58,8 +58,9 @@ func run(args []string) error {
 	if len(rows) == 0 {
 		return fmt.Errorf("%s has no measurements", args[0])
 	}
+	order := map[string]int{golden.PSNR: 1} // comparisons in float32 come first
 	slices.SortStableFunc(rows, func(a, b golden.Measurement) int {
-		return cmp.Or(cmp.Compare(order(a), order(b)), cmp.Compare(a.Module, b.Module), cmp.Compare(a.Case, b.Case), cmp.Compare(a.Backend, b.Backend))
+		return cmp.Or(cmp.Compare(order[a.Measure], order[b.Measure]), cmp.Compare(a.Module, b.Module), cmp.Compare(a.Case, b.Case), cmp.Compare(a.Backend, b.Backend))
 	})
 	rows = slices.CompactFunc(rows, func(a, b golden.Measurement) bool {
 		a.Value, b.Value = 0, 0
@@ -71,12 +72,4 @@ func run(args []string) error {
 		fmt.Fprintf(out, "| %s | %s | %s | %s | %s | %.3g | %.3g |\n", m.Module, m.Case, m.Backend, m.Precision, m.Measure, m.Value, m.Limit)
 	}
 	return out.Flush()
-}
-
-// order returns 0 for comparisons in float32, which come first, and 1 for the others.
-func order(m golden.Measurement) int {
-	if m.Measure == golden.PSNR {
-		return 1
-	}
-	return 0
 }

@@ -1,4 +1,4 @@
-// Command page bundles the page: dist is what package web embeds.
+// Command page bundles the web page into dist, which package web embeds.
 package main
 
 import (

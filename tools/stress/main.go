@@ -1,4 +1,4 @@
-// Command stress runs the tests several times on a busy machine and lists what
+// Command stress runs the tests several times on a busy machine and lists the tests that
 // failed. Use it through the Makefile: make stress, or
 //
 //	make stress ROUNDS=20 PACKAGES="./internal/queue ./internal/server"
@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -28,9 +27,9 @@ import (
 // hogVariable makes this program keep every processor busy.
 const hogVariable = "LIPSTREAM_STRESS_HOG"
 
-// variants are the ways in which the tests are run, one a round, in turn.
+// variants are the ways to run the tests. The rounds take turns.
 var variants = []struct{ name, env, flags string }{
-	{"as always", "", ""},
+	{"plain", "", ""},
 	{"GOMAXPROCS=1", "GOMAXPROCS=1", ""},
 	{"-shuffle=on", "", "-shuffle=on"},
 }
@@ -47,10 +46,10 @@ func main() {
 	if os.Getenv(hogVariable) != "" {
 		hog()
 	}
-	rounds := flag.Int("rounds", 5, "how often to run the tests")
-	out := flag.String("o", "out/stress.md", "the `file` for the tables; failures are logged beside it")
+	rounds := flag.Int("rounds", 5, "how many times to run the tests")
+	out := flag.String("o", "out/stress.md", "the `file` for the tables; the output of failed tests goes to a .log file next to it")
 	flag.Usage = func() {
-		fmt.Fprintf(flag.CommandLine.Output(), "usage: stress [flags] command...\n\ncommand prints what go test -json prints, and reads TESTFLAGS.\n\n")
+		fmt.Fprintf(flag.CommandLine.Output(), "usage: stress [flags] command...\n\ncommand must run the tests with the flags in TESTFLAGS and print the output of go test -json.\n\n")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
@@ -69,7 +68,7 @@ func main() {
 	}
 }
 
-// hog keeps every processor busy until it is killed.
+// hog keeps every processor busy until the process is killed.
 func hog() {
 	for range runtime.NumCPU() {
 		go func() {
@@ -83,19 +82,16 @@ func hog() {
 
 // startHog starts a program that keeps every processor busy until ctx ends.
 func startHog(ctx context.Context) (*child.Process, error) {
-	cmd := exec.Command("stress-ng", "--quiet", "--cpu", strconv.Itoa(runtime.NumCPU()))
-	if _, err := exec.LookPath("stress-ng"); err != nil {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		cmd = exec.Command(self)
-		cmd.Env = append(os.Environ(), hogVariable+"=1")
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
 	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), hogVariable+"=1")
 	return child.Start(ctx, cmd, 0)
 }
 
-// stress runs the command in all rounds and prints the tables, to the file too.
+// stress runs the command in all rounds, prints the tables and writes them to the file.
 // failed reports whether any test failed.
 func stress(ctx context.Context, rounds int, file string, command []string) (failed bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -145,17 +141,12 @@ func stress(ctx context.Context, rounds int, file string, command []string) (fai
 	return failed, os.WriteFile(file, []byte(text), 0o644)
 }
 
-// event is a line of go test -json (go doc test2json).
-type event struct {
-	Action, Package, Test, Output string
-}
-
-// read counts the tests of a round, and copies what failed tests printed to log.
+// read counts the tests of a round, and copies the output of failed tests to log.
 func (r *round) read(events io.Reader, log io.Writer) error {
 	output := map[string][]string{} // of tests that have not ended
 	inTest := map[string]bool{}     // packages with a failed test
 	for dec := json.NewDecoder(events); ; {
-		var e event
+		var e struct{ Action, Package, Test, Output string } // see go doc test2json
 		if err := dec.Decode(&e); err == io.EOF {
 			return nil
 		} else if err != nil {
@@ -171,7 +162,7 @@ func (r *round) read(events io.Reader, log io.Writer) error {
 				r.passed++
 			}
 		case "fail":
-			// A package that failed because of a test is not another failure.
+			// A package that failed because of a test does not count again.
 			if e.Test != "" || !inTest[e.Package] {
 				inTest[e.Package] = true
 				r.failed = append(r.failed, name)
@@ -204,7 +195,7 @@ func tables(rounds []round) string {
 	if len(times) == 0 {
 		return b.String()
 	}
-	b.WriteString("\n| failed | how often |\n|---|---|\n")
+	b.WriteString("\n| failed | times |\n|---|---|\n")
 	for _, name := range slices.Sorted(maps.Keys(times)) {
 		var often []string
 		for _, v := range slices.Sorted(maps.Keys(times[name])) {

@@ -43,7 +43,7 @@ func TestRead(t *testing.T) {
 | 1 | GOMAXPROCS=1 | 1 | 2 | 1m0s |
 | 2 | -shuffle=on | 1 | 1 | 1s |
 
-| failed | how often |
+| failed | times |
 |---|---|
 | a TestBad | 1 x -shuffle=on, 1 x GOMAXPROCS=1 |
 | b | 1 x GOMAXPROCS=1 |
@@ -66,7 +66,7 @@ func TestStress(t *testing.T) {
 		t.Errorf("%v, %v", failed, err)
 	}
 	text, err := os.ReadFile(file)
-	if err != nil || !strings.Contains(string(text), "| a TestBad | 1 x -shuffle=on, 1 x GOMAXPROCS=1, 1 x as always |") {
+	if err != nil || !strings.Contains(string(text), "| a TestBad | 1 x -shuffle=on, 1 x GOMAXPROCS=1, 1 x plain |") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if _, err := stress(t.Context(), 1, file, []string{"false"}); err == nil {
@@ -74,7 +74,7 @@ func TestStress(t *testing.T) {
 	}
 }
 
-// TestMain lets the test binary be the hog.
+// TestMain lets the test binary keep the processors busy.
 func TestMain(m *testing.M) {
 	if os.Getenv(hogVariable) != "" {
 		hog()

@@ -1,21 +1,20 @@
-// Command surfaces writes the settings of a job into the files that describe them
-// for other programs: the OpenAPI document of the server, and the inputs of the
-// ComfyUI nodes.
+// Command surfaces writes the settings of a job into the files that describe them for
+// other programs: the OpenAPI document of the server, and the inputs of the ComfyUI nodes.
 //
 //	surfaces FILE...
 //
-// Each FILE is internal/server/openapi.json or comfyui/settings.json, in any
-// folder; it is updated in place.
+// Each FILE is an openapi.json or a settings.json (see internal/server and comfyui). It is
+// updated in place.
 package main
 
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/settings"
 )
@@ -48,16 +47,20 @@ func update(name string, old []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%s is neither openapi.json nor settings.json", name)
 }
 
-// openAPI replaces the settings in the schema Spec. Everything else in the
-// document is written by hand and stays in its order.
+// openAPI replaces the settings in the schema Spec. The rest of the document is written by
+// hand and does not change.
 func openAPI(doc []byte) ([]byte, error) {
-	from, to, err := find(doc, "components", "schemas", "Spec", "properties")
-	if err != nil {
-		return nil, err
+	properties := json.RawMessage(doc)
+	for _, key := range []string{"components", "schemas", "Spec", "properties"} {
+		object := map[string]json.RawMessage{}
+		if err := json.Unmarshal(properties, &object); err != nil {
+			return nil, fmt.Errorf("read the schema Spec: %w", err)
+		}
+		properties = object[key]
 	}
 	var old map[string]json.RawMessage
-	if err := json.Unmarshal(doc[from:to], &old); err != nil {
-		return nil, err
+	if err := json.Unmarshal(properties, &old); err != nil {
+		return nil, fmt.Errorf("read the schema Spec: %w", err)
 	}
 	var list []string
 	add := func(name string, schema any) error {
@@ -76,55 +79,12 @@ func openAPI(doc []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return indent(slices.Concat(doc[:from], join(list), doc[to:]))
+	return indent(bytes.Replace(doc, properties, []byte("{"+strings.Join(list, ",")+"}"), 1))
 }
 
-func join(list []string) []byte {
-	b := []byte{'{'}
-	for i, s := range list {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = append(b, s...)
-	}
-	return append(b, '}')
-}
-
-// find returns where the value at a path of keys begins and ends in doc.
-func find(doc []byte, path ...string) (from, to int, err error) {
-	d := json.NewDecoder(bytes.NewReader(doc))
-	for _, want := range path {
-		if _, err := d.Token(); err != nil { // the brace
-			return 0, 0, err
-		}
-		for {
-			key, err := d.Token()
-			if err != nil {
-				return 0, 0, err
-			}
-			if key == want {
-				break
-			}
-			if key == json.Delim('}') {
-				return 0, 0, errors.New("the document has no " + want)
-			}
-			var skipped json.RawMessage
-			if err := d.Decode(&skipped); err != nil {
-				return 0, 0, err
-			}
-		}
-	}
-	var value json.RawMessage
-	if err := d.Decode(&value); err != nil {
-		return 0, 0, err
-	}
-	to = int(d.InputOffset())
-	return to - len(value), to, nil
-}
-
-// inputs returns the settings for the ComfyUI nodes, in the form of
-// GET /v1/options. Settings that the old file has keep their order, and new ones
-// come last: saved workflows hold the values of inputs by position.
+// inputs returns the settings for the ComfyUI nodes in the form of GET /v1/options. The
+// settings of the old file keep their order, and new ones come last, because saved workflows
+// refer to inputs by position.
 func inputs(old []byte) ([]byte, error) {
 	var file struct {
 		Settings []settings.Field `json:"settings"`

@@ -5,9 +5,9 @@
 //   npm pack @met4citizen/headaudio@0.1.0 && tar xf met4citizen-headaudio-0.1.0.tgz
 //   node tools/viseme-golden/main.mjs ./package speech16k.wav [every] > viseme.golden.json
 //
-// The WAV must be 16 kHz mono 16-bit PCM. Blocks are 512 samples, hop 160 as in
-// internal/audio; of the blocks every n-th is written (default 7), to keep the
-// file small, but all of them pass through the stateful parts.
+// The WAV must be 16 kHz mono 16-bit PCM. Blocks have 512 samples and a hop of 160, as in
+// internal/audio. Only every n-th block is written (default 7), to keep the file small,
+// but all of them pass through the stateful parts.
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -40,8 +40,8 @@ const n = wav.readUInt32LE(at + 4) / 2;
 const samples = new Float32Array(n);
 for (let i = 0; i < n; i++) samples[i] = wav.readInt16LE(at + 8 + 2 * i) / 32768;
 
-// The processor classifies only while its gate is open; the blocks are wanted
-// either way, so its gate runs in parallel and classification is not gated.
+// The processor classifies only while its gate is open. All blocks are needed, so
+// classification is not gated (vadMode 0), and the gate is run separately.
 const blocks = [];
 const processor = new Processor({ sampleRate: 16000, samplesHop: 160, parameterData: { vadMode: 0 } });
 processor._onmessage({ data: { event: "model", model, reset: true } });

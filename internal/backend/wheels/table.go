@@ -113,6 +113,21 @@ var onnxCPU = Package{
 	},
 }
 
+var onnxCUDA13 = Package{
+	Project: "onnxruntime-gpu", Version: "1.31.1", places: onnxPlaces, keep: onnxCUDAFiles,
+	files: map[string]wheel{
+		"linux/amd64": {"manylinux_2_28_x86_64", "e26c475fe361b2015f45b4b824bd13f0bb20204e59b62814e6f0acd5f3d491a6", 255560985},
+	},
+}
+
+// onnxCUDA12 is the last version of ONNX Runtime that was built with CUDA 12.
+var onnxCUDA12 = Package{
+	Project: "onnxruntime-gpu", Version: "1.26.0", places: onnxPlaces, keep: onnxCUDAFiles,
+	files: map[string]wheel{
+		"linux/amd64": {"manylinux_2_28_x86_64", "4fa231294c2643911d2a7d16469c4808b0bdcdc4b5f4063d3a53744ce25b683a", 276956564},
+	},
+}
+
 var (
 	onnxPlaces = []place{{"onnxruntime", "capi"}}
 	onnxFiles  = []string{

@@ -4,6 +4,7 @@ package frametest
 import (
 	"image"
 	"image/color"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/frame"
 )
@@ -21,4 +22,9 @@ func FromImage(m image.Image) *frame.RGB {
 		}
 	}
 	return p
+}
+
+// Fill fills a frame from a picture of its size.
+func Fill(f *frame.Frame, p *frame.RGB) {
+	f.Blend(p, slices.Repeat([]float32{1}, p.W*p.H), frame.Affine{A: 1, E: 1})
 }

@@ -15,38 +15,37 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
-// Group is a control group with a memory limit and without swap. What Command
-// runs lives in it. Linux only. Source: the kernel's
-// admin-guide/cgroup-v1/memory.rst and admin-guide/cgroup-v2.rst.
+// Group is a control group with a memory limit and without swap, in which Command runs
+// processes. It exists on Linux only. Source: the kernel's admin-guide/cgroup-v1/memory.rst
+// and admin-guide/cgroup-v2.rst.
 type Group struct {
 	Version int    // 1 or 2
-	Dir     string // of the group in the file system
+	Dir     string // the group's folder
 	Limit   int64  // bytes
-	// peak is the largest sum seen: before Linux 5.19, version 2 keeps none.
-	peak int64
+	peak    int64  // the highest sample; version 2 records none before Linux 5.19
 }
 
-// Usage is what the processes of a group hold, in bytes.
+// Usage is the memory that the processes of a group use, in bytes.
 type Usage struct {
 	Anonymous int64 // memory that no file backs
 	Swap      int64
-	Peak      int64 // the most that was ever charged, with the pages of files
-	Failures  int64 // how often the limit was reached: mostly harmless, pages of files are dropped
-	Killed    int64 // processes that the kernel killed for lack of memory
+	Peak      int64 // the most that was ever charged, including the pages of files
+	Failures  int64 // how often the limit was reached; mostly harmless: the kernel drops pages of files
+	Killed    int64 // number of processes that the kernel killed for lack of memory
 }
 
 const hint = "run it as root, or in a group that you own: systemd-run --scope -p Delegate=yes go run ./tools/bench limit ..."
 
-// New makes a group with a limit in bytes. The caller closes it.
+// New makes a group with a limit in bytes. The caller must close it.
 //
-// In version 1 the group is below that of this process, so that its limits hold
-// there as well. Version 2 allows limits only below groups without processes, so
-// it is below the next group upwards that can have children. If this is not
-// permitted, or there are no control groups, the error is of kind Missing.
+// With version 1 the group is a child of the group of this process, whose limits then
+// apply as well. Version 2 allows limits only below groups without processes, so the parent
+// is the nearest ancestor that can have children. If this is not permitted, or there are
+// no control groups, the error is of kind Missing.
 func New(limit int64) (*Group, error) {
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return nil, fault.Missing.Wrap("make a control group", errors.New("this system has no control groups"), "memory limits are measured on Linux")
+		return nil, fault.Missing.Wrap("make a control group", errors.New("this system has no control groups"), "run this on Linux")
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -58,7 +57,7 @@ func New(limit int64) (*Group, error) {
 	}
 	for _, parent := range parents {
 		if version == 2 && !slices.Contains(strings.Fields(readText(filepath.Join(parent, "cgroup.subtree_control"))), "memory") {
-			err = fmt.Errorf("%s gives its children no control of memory", parent)
+			err = fmt.Errorf("%s does not allow its children to limit memory", parent)
 			continue
 		}
 		g := &Group{Version: version, Limit: limit}
@@ -74,9 +73,9 @@ func New(limit int64) (*Group, error) {
 	return nil, fault.Missing.Wrap("make a control group", err, hint)
 }
 
-// parentFolders returns the folders in which a new group may be made, the best
-// first, from the content of /proc/self/cgroup and /proc/self/mountinfo. Without
-// a controller of memory the version is 0.
+// parentFolders returns the folders in which a new group may be made, the best first. own
+// and mounts are the contents of /proc/self/cgroup and /proc/self/mountinfo. Without a
+// memory controller the version is 0.
 func parentFolders(own, mounts string) (version int, parents []string) {
 	group := ""
 	for line := range strings.Lines(own) {
@@ -99,7 +98,7 @@ func parentFolders(own, mounts string) (version int, parents []string) {
 		if !(version == 1 && v1 || version == 2 && g[0] == "cgroup2") {
 			continue
 		}
-		// In a container often only the part below root is visible.
+		// In a container, often only the part below root is visible.
 		point, root := f[4], strings.TrimSuffix(f[3], "/")
 		rel, ok := strings.CutPrefix(group, root)
 		if !ok {
@@ -130,13 +129,13 @@ func (g *Group) setLimit() error {
 	if g.Version == 2 {
 		return errors.Join(write("memory.max", limit, true), write("memory.swap.max", "0", false))
 	}
-	// The limit with swap may not be below the one without, so it comes last.
+	// The limit with swap must not be below the one without, so it is set last.
 	return errors.Join(write("memory.limit_in_bytes", limit, true), write("memory.swappiness", "0", false),
 		write("memory.memsw.limit_in_bytes", limit, false))
 }
 
-// Command is exec.Command inside the group: the process enters the group before
-// the program starts, so that all its children belong to it.
+// Command returns a command that runs in the group, with all its children: the process
+// enters the group before it starts the program.
 func (g *Group) Command(name string, args ...string) *exec.Cmd {
 	const enter = `echo $$ >"$0" || exit 126; exec "$@"`
 	return exec.Command("/bin/sh", append([]string{"-c", enter, filepath.Join(g.Dir, "cgroup.procs"), name}, args...)...)
@@ -144,24 +143,26 @@ func (g *Group) Command(name string, args ...string) *exec.Cmd {
 
 // Usage returns what the group uses.
 func (g *Group) Usage() (Usage, error) {
-	stat, err := os.ReadFile(filepath.Join(g.Dir, "memory.stat"))
+	content, err := os.ReadFile(filepath.Join(g.Dir, "memory.stat"))
 	if err != nil {
 		return Usage{}, fault.Internal.Wrap("read the memory of "+g.Dir, fault.WithoutPath(err))
 	}
-	number := func(name string) int64 { return parseNumber(readText(filepath.Join(g.Dir, name))) }
+	stat := string(content)
+	text := func(name string) string { return readText(filepath.Join(g.Dir, name)) }
+	number := func(name string) int64 { return parseNumber(text(name)) }
 	if g.Version == 1 {
-		return Usage{Anonymous: field(string(stat), "total_rss"), Swap: field(string(stat), "total_swap"),
+		return Usage{Anonymous: field(stat, "total_rss"), Swap: field(stat, "total_swap"),
 			Peak: number("memory.max_usage_in_bytes"), Failures: number("memory.failcnt"),
-			Killed: field(readText(filepath.Join(g.Dir, "memory.oom_control")), "oom_kill")}, nil
+			Killed: field(text("memory.oom_control"), "oom_kill")}, nil
 	}
-	events := readText(filepath.Join(g.Dir, "memory.events"))
+	events := text("memory.events")
 	g.peak = max(g.peak, number("memory.current"), number("memory.peak"))
-	return Usage{Anonymous: field(string(stat), "anon"), Swap: number("memory.swap.current"),
+	return Usage{Anonymous: field(stat, "anon"), Swap: number("memory.swap.current"),
 		Peak: g.peak, Failures: field(events, "max"), Killed: field(events, "oom_kill")}, nil
 }
 
-// Close kills what still runs in the group and removes it. It may be called
-// more than once. If it cannot be removed within 10 s, that is an error.
+// Close kills the processes in the group and removes it. It may be called more than once.
+// It returns an error if the group cannot be removed within 10 s.
 func (g *Group) Close() error {
 	const patience = 10 * time.Second
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
@@ -171,10 +172,10 @@ func (g *Group) Close() error {
 				continue
 			}
 			if p, err := os.FindProcess(n); err == nil {
-				_ = p.Kill() // it may have ended by itself
+				_ = p.Kill() // it may have ended already
 			}
 		}
-		// A group with a process in it, even a dead one, cannot be removed.
+		// A group with a process, even a dead one, cannot be removed.
 		err := os.Remove(g.Dir)
 		if err == nil || errors.Is(err, os.ErrNotExist) {
 			return nil
@@ -185,20 +186,15 @@ func (g *Group) Close() error {
 	}
 }
 
-// readText returns a small file without the blanks around it, or "".
+// readText returns the content of a small file without surrounding white space, or "".
 func readText(path string) string {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
+	b, _ := os.ReadFile(path)
 	return strings.TrimSpace(string(b))
 }
 
+// parseNumber returns the number in s, or 0 if it is another text, such as "max".
 func parseNumber(s string) int64 {
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return 0
-	}
+	n, _ := strconv.ParseInt(s, 10, 64)
 	return n
 }
 

@@ -1,7 +1,8 @@
-// Package lab holds what the measurements of tools/bench share.
+// Package lab is the common part of the measurements in tools/bench.
 package lab
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,13 +25,12 @@ import (
 	"github.com/lipstream/lipstream/testdata/demo"
 )
 
-// Progress is called with lines for people. It is never nil in a measurement
-// that was started from the command line.
+// Progress is called with lines for people.
 type Progress func(line string)
 
 // Binary is the lipstream that a measurement runs.
 type Binary struct {
-	Program string `default:"bin/lipstream" placeholder:"FILE" help:"The lipstream to run; make build makes it."`
+	Program string `default:"bin/lipstream" placeholder:"FILE" help:"The lipstream program to measure; build it with make build."`
 }
 
 // Check returns an error if the program does not exist.
@@ -41,39 +42,34 @@ func (b Binary) Check() error {
 // In returns an error if the value of a setting is not between low and high.
 func In(name string, value, low, high int) error {
 	if value < low || value > high {
-		return fault.Field(name, strconv.Itoa(value), "is out of range", fmt.Sprintf("give %d to %d", low, high))
+		return fault.Field(name, strconv.Itoa(value), "is out of range", fmt.Sprintf("use a number from %d to %d", low, high))
 	}
 	return nil
 }
 
-// Seconds returns the length of a number of frames, as ffmpeg and lipstream
-// read it.
+// Seconds returns the length of a number of frames in the form that ffmpeg and
+// lipstream accept.
 func Seconds(frames int) string {
 	return strconv.FormatFloat(float64(frames)/bench.ClipRate, 'f', 3, 64)
 }
 
 // Clip is the input of a measurement, in a folder.
 type Clip struct {
-	Video  string // the demo's portrait, not moving, without loss
-	Voice  string // speaks
-	Pauses string // speaks for a while and then falls silent
+	Video  string // the demo's portrait as a still, lossless video
+	Voice  string // speech without a pause
+	Pauses string // speech followed by silence
 }
 
-// ClipIn returns the names of the clip's files in dir.
-func ClipIn(dir string) Clip {
-	return Clip{filepath.Join(dir, "clip.mkv"), filepath.Join(dir, "voice.wav"), filepath.Join(dir, "pauses.wav")}
-}
-
-// Make makes the clip, so many frames long; Pauses falls silent after speech
-// frames.
-func (c Clip) Make(ctx context.Context, tools media.Tools, frames, speech int) error {
+// MakeClip writes the files of a clip with the given number of frames to dir. Pauses falls
+// silent after speech frames.
+func MakeClip(ctx context.Context, tools media.Tools, dir string, frames, speech int) (Clip, error) {
 	// At 1 s the demo voice begins to speak for 1.5 s without a pause.
 	const voiceFrom = "1"
-	dir := filepath.Dir(c.Video)
+	c := Clip{filepath.Join(dir, "clip.mkv"), filepath.Join(dir, "voice.wav"), filepath.Join(dir, "pauses.wav")}
 	portrait, voice := filepath.Join(dir, "portrait.png"), filepath.Join(dir, "speech.wav")
 	for path, data := range map[string][]byte{portrait: demo.Portrait, voice: demo.Speech} {
 		if err := os.WriteFile(path, data, 0o600); err != nil {
-			return fault.Output.Wrap("write "+path, fault.WithoutPath(err))
+			return c, fault.Output.Wrap("write "+path, fault.WithoutPath(err))
 		}
 	}
 	length := Seconds(frames)
@@ -83,14 +79,33 @@ func (c Clip) Make(ctx context.Context, tools media.Tools, frames, speech int) e
 		{"-ss", voiceFrom, "-t", Seconds(speech), "-i", voice, "-af", "apad", "-t", length, "-c:a", "pcm_s16le", c.Pauses},
 	} {
 		if _, err := bench.FFmpeg(ctx, tools, args...); err != nil {
-			return err
+			return c, err
 		}
 	}
-	return nil
+	return c, nil
 }
 
-// OpenVideo starts to decode a video. A format without a size is replaced by
-// that of the video.
+// Flags returns arguments for lipstream from pairs of a flag and its value. It leaves
+// out flags whose value is 0 or "".
+func Flags(pairs ...any) []string {
+	var args []string
+	for pair := range slices.Chunk(pairs, 2) {
+		if value := fmt.Sprint(pair[1]); value != "" && value != "0" {
+			args = append(args, pair[0].(string), value)
+		}
+	}
+	return args
+}
+
+// RunArgs returns the arguments of lipstream run for the first frames of the clip with
+// the latentsync engine. The output is lossless.
+func (c Clip) RunArgs(models, voice, out, report string, frames int) []string {
+	return []string{"run", "--json", "--engine", "latentsync", "--models", models, "--video", c.Video, "--audio", voice,
+		"-o", out, "-y", "--codec", "ffv1", "--length", "shortest", "--end", Seconds(frames), "--resume", "never", "--report", report}
+}
+
+// OpenVideo starts to decode a video. If format has no size, it is set to the format
+// of the video.
 func OpenVideo(ctx context.Context, tools media.Tools, path string, format *frame.Format) (*media.VideoSource, error) {
 	info, err := media.Probe(ctx, tools, path)
 	if err == nil {
@@ -115,21 +130,21 @@ func Folder(ctx context.Context) (dir string, tools media.Tools, err error) {
 	return dir, tools, fault.Output.Wrap("make a folder for the measurement", err)
 }
 
-// Sample calls f at once, then in every interval, and a last time when stop is
-// called, which waits for it. stop may be called more than once.
+// Sample calls f immediately, then once per interval, and a last time during the call
+// of stop. stop may be called more than once.
 func Sample(interval time.Duration, f func()) (stop func()) {
 	quit := make(chan struct{})
 	var sampler sync.WaitGroup
 	sampler.Go(func() {
-		for ended := false; !ended; {
+		for {
 			f()
 			select {
 			case <-quit:
-				ended = true
+				f()
+				return
 			case <-time.After(interval):
 			}
 		}
-		f()
 	})
 	return sync.OnceFunc(func() {
 		close(quit)
@@ -150,8 +165,8 @@ func ReadReport(path string) (*lipstream.Report, error) {
 	return r, nil
 }
 
-// Follow returns a function that reports from time to time how far a job is,
-// and at once what went wrong.
+// Follow returns a handler of a job's events. It reports the progress at intervals, and
+// warnings, alerts and changes of the plan immediately.
 func (p Progress) Follow(name string) func(lipstream.Event) {
 	last := time.Now()
 	return func(e lipstream.Event) {
@@ -167,8 +182,8 @@ func (p Progress) Follow(name string) func(lipstream.Event) {
 
 // Peer is another implementation to compare with.
 type Peer struct {
-	Peers       string `placeholder:"PYTHON" help:"Compare with other implementations: the Python of an environment that tools/bench/peers/setup.sh has made."`
-	PeerScripts string `default:"tools/bench/peers" placeholder:"FOLDER" help:"Where the programs of the peers are."`
+	Peers       string `placeholder:"PYTHON" help:"Also measure other implementations, with the Python of an environment made by tools/peers/setup.sh."`
+	PeerScripts string `default:"tools/peers" placeholder:"FOLDER" help:"Folder with the scripts that run the other implementations."`
 }
 
 // The scripts of the peers.
@@ -178,7 +193,7 @@ const (
 	OpenVINOScript = "openvino_graph.py" // Lipstream's graphs in OpenVINO's Python API
 )
 
-// Check returns an error if peers are wanted and one of the scripts is missing.
+// Check returns an error if a peer is to be measured and one of the scripts is missing.
 func (p Peer) Check(scripts ...string) error {
 	if p.Peers == "" {
 		return nil
@@ -192,13 +207,25 @@ func (p Peer) Check(scripts ...string) error {
 	return nil
 }
 
+// Timing is the result of a script, with what the scripts have in common. Memory is in bytes
+// and of its process; 0 if the system does not report it.
+type Timing struct {
+	Peer          string    `json:"peer"`
+	Version       string    `json:"version"`
+	Load          float64   `json:"load_seconds"` // from opening the checkpoint until it can run
+	Steps         []float64 `json:"step_seconds"`
+	Median        float64   `json:"median_step_seconds"`
+	PeakRSS       int64     `json:"peak_rss_bytes"`
+	AnonymousPeak int64     `json:"peak_rss_anon_bytes"`
+}
+
 // Run runs a script and decodes the line of JSON that it prints.
 func (p Peer) Run(ctx context.Context, result any, script string, args ...string) error {
 	path := filepath.Join(p.PeerScripts, script)
 	out, err := child.Output(ctx, exec.Command(p.Peers, append([]string{path}, args...)...), bench.Grace, 1<<20)
 	if err != nil {
 		return fault.Missing.Wrap("run the peer "+path, err,
-			"make the Python environment with tools/bench/peers/setup.sh PATH and set `peers` to PATH/bin/python")
+			"make the Python environment with tools/peers/setup.sh PATH and set `peers` to PATH/bin/python")
 	}
 	if err := json.Unmarshal(out, result); err != nil {
 		return fault.Internal.Wrap("read the result of "+path, fmt.Errorf("%q: %w", out, err))
@@ -206,9 +233,10 @@ func (p Peer) Run(ctx context.Context, result any, script string, args ...string
 	return nil
 }
 
-// WriteMarkdown writes a Markdown table whose source is aligned as well. The
-// first row is the header; rows have equal lengths.
-func WriteMarkdown(w io.Writer, rows [][]string) error {
+// WriteReport writes a heading, a table, remarks and the figures. The table is in
+// Markdown with aligned columns; its first row is the header, and all rows have the same
+// length.
+func WriteReport(w io.Writer, heading string, rows [][]string, remarks string, figures []bench.Figure) error {
 	plain := strings.NewReplacer("|", "/", "\n", " ") // a text must not end its cell
 	widths := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -216,7 +244,7 @@ func WriteMarkdown(w io.Writer, rows [][]string) error {
 			widths[i] = max(widths[i], 3, len([]rune(cell)))
 		}
 	}
-	var b strings.Builder
+	b := bytes.NewBufferString(heading)
 	line := func(row []string, fill string) {
 		for i, width := range widths {
 			b.WriteString("|" + fill + plain.Replace(row[i]) + strings.Repeat(fill, width-len([]rune(row[i]))) + fill)
@@ -228,6 +256,9 @@ func WriteMarkdown(w io.Writer, rows [][]string) error {
 	for _, row := range rows[1:] {
 		line(row, " ")
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	b.WriteString("\n" + remarks)
+	if _, err := b.WriteTo(w); err != nil {
+		return err
+	}
+	return bench.WriteTable(w, figures)
 }

@@ -35,10 +35,10 @@ func near(a, b float64) bool { return math.Abs(a-b) < 1e-9*max(1, math.Abs(b)) }
 func TestMeasure(t *testing.T) {
 	program, models, runs := labtest.Setup(t)
 	o := Options{Binary: lab.Binary{Program: program}, Models: models, Steps: 20, Frames: 4, PeerSteps: 1, Backend: "openvino",
-		Work: filepath.Join(t.TempDir(), "work"), Peer: lab.Peer{Peers: program, PeerScripts: "../peers"}, Progress: func(string) {}}
+		Work: filepath.Join(t.TempDir(), "work"), Peer: lab.Peer{Peers: program, PeerScripts: "../../peers"}}
 	t.Setenv(labtest.Broken, "model")
 	o.Quick, o.Rows = 2, []string{"bf16", "dpm", "frames", "windows2", "vae-tile", "model", "all"}
-	r, err := Measure(t.Context(), o)
+	r, err := o.Measure(t.Context(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestMeasure(t *testing.T) {
 		"frames": {run: 2, seconds: 40, exact: true},
 		// The fake gives the time of each of two windows, which go over 8 frames.
 		"windows2": {run: 2, seconds: 20, exact: true},
-		"vae-tile": {run: 2, note: "not run: for 512 pixels and more"},
+		"vae-tile": {run: 2, note: "not run: only for 512 pixels and more"},
 		"model":    {run: 2, err: "no memory"},
 		"all":      {run: 10, seconds: 10, psnr: true},
 	}
@@ -93,14 +93,14 @@ func TestMeasure(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"a.png", "a.svg"} {
-		if err := r.Plot(filepath.Join(t.TempDir(), name)); err != nil {
+		if err := r.plot(filepath.Join(t.TempDir(), name)); err != nil {
 			t.Error(err)
 		}
 	}
 
 	// Again, only what has failed is run.
 	before := len(runs())
-	if r, err = Measure(t.Context(), o); err != nil || len(runs()) != before+1 {
+	if r, err = o.Measure(t.Context(), func(string) {}); err != nil || len(runs()) != before+1 {
 		t.Errorf("%d runs after %d, %v", len(runs()), before, err)
 	}
 	if again, _ := r.row(rowAll); !near(again.Seconds, 10) || again.PSNR == nil {
@@ -108,13 +108,13 @@ func TestMeasure(t *testing.T) {
 	}
 	// Other flags are another measurement: both bases, and all.
 	o.Threads, o.Rows = 1, []string{"all", "windows2"}
-	if _, err = Measure(t.Context(), o); err != nil || len(runs()) != before+1+4 {
+	if _, err = o.Measure(t.Context(), func(string) {}); err != nil || len(runs()) != before+1+4 {
 		t.Errorf("%d runs after %d, %v", len(runs()), before+1, err)
 	}
 	// Without the base there is nothing.
 	t.Setenv(labtest.Broken, "none")
 	o.Threads = 2
-	if _, err = Measure(t.Context(), o); fault.KindOf(err) != fault.Memory || !strings.Contains(err.Error(), "the base") {
+	if _, err = o.Measure(t.Context(), func(string) {}); fault.KindOf(err) != fault.Memory || !strings.Contains(err.Error(), "the base") {
 		t.Errorf("%v", err)
 	}
 }
@@ -133,7 +133,7 @@ func TestRefused(t *testing.T) {
 	} {
 		o := good
 		change(&o)
-		_, err := Measure(t.Context(), o)
+		_, err := o.Measure(t.Context(), func(string) {})
 		if err == nil || !strings.Contains(err.Error(), want) || fault.HintOf(err) == "" {
 			t.Errorf("%v (%s), want %q", err, fault.HintOf(err), want)
 		}
@@ -148,7 +148,7 @@ func TestGoals(t *testing.T) {
 	if len(bench.Missed(r.Figures)) != 2 {
 		t.Errorf("without PyTorch: %+v", r.Figures)
 	}
-	r.Loop = &LoopResult{Seconds: 799, PeakRSS: 1000, AnonymousPeak: 1000}
+	r.Loop = &LoopResult{Seconds: 799, Timing: lab.Timing{PeakRSS: 1000, AnonymousPeak: 1000}}
 	r.finish()
 	if len(bench.Missed(r.Figures)) != 2 || !near(r.Figures[0].Value, 7.99) || !near(r.Figures[2].Value, 7.99*0.75) {
 		t.Errorf("too slow and too large: %+v", r.Figures)

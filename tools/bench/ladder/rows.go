@@ -9,8 +9,8 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// settings are all switches that a row can set. The job gets every one of them,
-// so that no profile and no default decides anything.
+// settings are the settings that a row can change. The job gets all of them, so that it
+// does not depend on profiles and defaults.
 type settings struct {
 	precision, sampler string
 	steps, deepcache   int
@@ -23,7 +23,7 @@ type settings struct {
 	silence            string
 }
 
-// flags returns the options for lipstream run.
+// flags returns the flags for lipstream run.
 func (s settings) flags() []string {
 	n := strconv.Itoa
 	return []string{
@@ -34,38 +34,36 @@ func (s settings) flags() []string {
 	}
 }
 
-// exact returns the settings of the base, the exact job that all rows are
-// compared with: what the original computes.
+// exact returns the settings of the base, which computes what the original computes. All
+// rows are compared with it.
 func exact(steps, frames int) settings {
 	return settings{precision: "f32", sampler: "ddim", steps: steps, deepcache: 1, guidance: 1.5, overlap: 0,
 		windows: 1, frames: frames, slices: 1, vaeFrames: 1, vaeTile: 0, offload: memory.OffloadNone, silence: "speak"}
 }
 
-// variant is what one row of the ladder changes in the base.
+// variant describes how one row of the ladder differs from the base.
 type variant struct {
 	key, name string
 	set       func(*settings)
-	// windows of the base's length that the clip has; 0 is 1.
-	windows int
-	// resteps is true if the row changes the steps. It is always run in full.
-	resteps bool
-	// pauses selects a voice that falls silent after the first window. Then the
-	// mouth is not generated, and there is no PSNR.
+	windows   int  // length of the clip in windows of the base; 0 is 1
+	resteps   bool // the row changes the steps, so it always runs all of them
+	// pauses selects a voice that falls silent after the first window. Then no mouth
+	// is generated, and there is no PSNR.
 	pauses bool
-	// pixels is the least resolution at which the row makes sense.
-	pixels int
+	pixels int // the lowest resolution at which the row makes sense
 }
 
-// The keys of rows that goals or texts name.
+// The keys of rows with a special role.
 const (
 	rowBase = "base"
 	rowAll  = "all"
 )
 
-// dpmSteps returns how many steps DPM-Solver++ takes for so many of DDIM's.
+// dpmSteps returns how many steps of DPM-Solver++ replace the given number of DDIM steps.
 func dpmSteps(steps int) int { return max(1, steps/2) }
 
-// together sets what the goal is defined for: the profile "balanced".
+// together sets the optimisations that the goal is defined for: those of the profile
+// "balanced".
 func together(s *settings) {
 	s.precision, s.sampler, s.steps, s.deepcache, s.overlap = "bf16", "dpm++", dpmSteps(s.steps), 3, min(4, s.frames/2)
 }
@@ -77,11 +75,11 @@ var variants = []variant{
 	{key: "dpm", name: "DPM-Solver++", resteps: true, set: func(s *settings) { s.sampler, s.steps = "dpm++", dpmSteps(s.steps) }},
 	{key: "deepcache", name: "DeepCache 3", resteps: true, set: func(s *settings) { s.deepcache = 3 }},
 	{key: "guidance", name: "guidance 1", set: func(s *settings) { s.guidance = 1 }},
-	{key: "frames", name: "half the frames a window", set: func(s *settings) { s.frames = max(1, s.frames/2) }},
+	{key: "frames", name: "half the frames per window", set: func(s *settings) { s.frames = max(1, s.frames/2) }},
 	{key: "windows2", name: "2 windows in flight", windows: 2, set: func(s *settings) { s.windows = 2 }},
 	{key: "windows4", name: "4 windows in flight", windows: 4, set: func(s *settings) { s.windows = 4 }},
 	{key: "slices", name: "attention in 4 slices", set: func(s *settings) { s.slices = 4 }},
-	{key: "vae-frames", name: "VAE, 4 frames a call", set: func(s *settings) { s.vaeFrames = 4 }},
+	{key: "vae-frames", name: "VAE, 4 frames per call", set: func(s *settings) { s.vaeFrames = 4 }},
 	{key: "vae-tile", name: "VAE in tiles of 256", pixels: 512, set: func(s *settings) { s.vaeTile = 256 }},
 	{key: "model", name: "offload model", set: func(s *settings) { s.offload = memory.OffloadModel }},
 	{key: "sequential", name: "offload sequential", set: func(s *settings) { s.offload = memory.OffloadSequential }},
@@ -94,8 +92,8 @@ var variants = []variant{
 	}},
 }
 
-// chooseRows returns the rows with these keys, or all for none, in the order of
-// the table. The base is always among them.
+// chooseRows returns the base and the rows with these keys, or all rows if there are no
+// keys, in the order of the table.
 func chooseRows(keys []string) ([]variant, error) {
 	known := make([]string, len(variants))
 	for i, v := range variants {
@@ -111,16 +109,16 @@ func chooseRows(keys []string) ([]variant, error) {
 	}), nil
 }
 
-// job is a run of lipstream: a row with the number of steps it is run with.
+// job is a run of lipstream.
 type job struct {
-	id       string // also of its files
+	id       string // also the name of its files
 	settings settings
 	frames   int // of the clip
 	pauses   bool
 }
 
-// job returns the run of the row. Where the row has the steps of the base, Quick
-// above 0 replaces their number.
+// job returns the run of the row. If Quick is set, it replaces the number of steps of
+// rows that do not change the steps.
 func (v variant) job(o Options) job {
 	s := exact(o.Steps, o.Frames)
 	v.set(&s)

@@ -17,7 +17,7 @@ import (
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// The goals of all switches together against the original's loop in PyTorch.
+// The goals of all optimisations together, relative to the original's loop in PyTorch.
 const (
 	goalSpeed  = 8.0
 	goalMemory = 0.5
@@ -29,32 +29,32 @@ type Row struct {
 	Name     string    `json:"name"`
 	Flags    string    `json:"flags"`
 	Steps    int       `json:"steps"`     // of a window
-	StepsRun int       `json:"steps_run"` // in the measurement, whose time is scaled
+	StepsRun int       `json:"steps_run"` // in the measurement; the time is scaled
 	Frames   int       `json:"frames"`    // of the clip
 	Windows  int64     `json:"windows"`   // that were denoised
 	Time     time.Time `json:"time,omitzero"`
-	// SecondsRun is the mean time of a window as it was run. Seconds is the time
-	// for as many frames as the base's window has, with all Steps.
+	// SecondsRun is the mean time of a window in the measurement. Seconds is the time
+	// for all Steps and as many frames as the window of the base has.
 	SecondsRun float64 `json:"seconds_per_window_run"`
 	Seconds    float64 `json:"seconds_per_window"`
 	Peak       int64   `json:"peak"` // resident, with ffmpeg's processes
 	Anonymous  int64   `json:"peak_anonymous"`
 	DeviceBusy float64 `json:"device_busy"`
-	// PSNR compares the generated region with that of a base with as many steps
-	// run (rows that change the steps: the full base): luma, dB. It is nil where
-	// nothing was compared, and where Exact.
+	// PSNR compares the luma of the generated region with that of a base that ran the
+	// same number of steps (or all, if the row changes the steps), in dB. It is nil if
+	// nothing was compared, and if Exact is set.
 	PSNR        *float64              `json:"psnr,omitempty"`
 	Exact       bool                  `json:"exact"`
-	SpeedUp     float64               `json:"speed_up"`        // to the base
-	MemoryRatio float64               `json:"memory_ratio"`    // of the base's peak
-	ToTorch     float64               `json:"torch_speed_up"`  // to the loop in PyTorch; 0 without one
-	TorchMemory float64               `json:"torch_memory"`    // of its peak
-	Plan        *lipstream.MemoryPlan `json:"plan,omitempty"`  // in the end
-	Note        string                `json:"note,omitempty"`  // also why it was not run
-	Error       string                `json:"error,omitempty"` // why it failed
+	SpeedUp     float64               `json:"speed_up"`        // relative to the base
+	MemoryRatio float64               `json:"memory_ratio"`    // of the peak of the base
+	ToTorch     float64               `json:"torch_speed_up"`  // relative to the loop in PyTorch; 0 without it
+	TorchMemory float64               `json:"torch_memory"`    // relative to its peak
+	Plan        *lipstream.MemoryPlan `json:"plan,omitempty"`  // at the end
+	Note        string                `json:"note,omitempty"`  // also the reason if it was not run
+	Error       string                `json:"error,omitempty"` // the reason if it failed
 }
 
-// seconds computes Seconds for a base whose window has so many frames.
+// seconds sets Seconds for a base whose window has the given number of frames.
 func (r *Row) seconds(window int) {
 	r.Seconds = r.SecondsRun * float64(r.Windows) * float64(window) / float64(r.Frames) * float64(r.Steps) / float64(r.StepsRun)
 }
@@ -75,7 +75,7 @@ type Report struct {
 	bench.Results
 }
 
-// row returns a row that was measured.
+// row returns the row with this key if it was measured.
 func (r *Report) row(key string) (Row, bool) {
 	i := slices.IndexFunc(r.Rows, func(row Row) bool { return row.Key == key && row.Seconds > 0 && row.Error == "" })
 	if i < 0 {
@@ -93,20 +93,20 @@ func (r *Report) finish() {
 		}
 	}
 	all, ok := r.row(rowAll)
-	// The goals are set for the original's loop.
+	// The goals apply to the settings of the original's loop.
 	goal := func(v float64) *float64 {
 		if r.Steps == 20 && r.Frames == 16 {
 			return &v
 		}
 		return nil
 	}
-	speed := bench.Figure{Key: "ladder_speed", Name: "all together to PyTorch, speed", Value: math.NaN(), Unit: bench.Times, Min: goal(goalSpeed)}
-	size := bench.Figure{Key: "ladder_memory", Name: "all together to PyTorch, peak memory", Value: math.NaN(), Unit: bench.Times, Max: goal(goalMemory)}
+	speed := bench.Figure{Key: "ladder_speed", Name: "all together relative to PyTorch, speed", Value: math.NaN(), Unit: bench.Times, Min: goal(goalSpeed)}
+	size := bench.Figure{Key: "ladder_memory", Name: "all together relative to PyTorch, peak memory", Value: math.NaN(), Unit: bench.Times, Max: goal(goalMemory)}
 	switch {
 	case r.Loop == nil:
-		speed.Note, size.Note = "set `peers`", "set `peers`"
+		speed.Note, size.Note = "not measured: set `peers`", "not measured: set `peers`"
 	case !ok:
-		speed.Note, size.Note = "all together was not measured", "all together was not measured"
+		speed.Note, size.Note = "the row \"all together\" was not measured", "the row \"all together\" was not measured"
 	default:
 		speed.Value, size.Value = all.ToTorch, all.TorchMemory
 		speed.Note, size.Note = "a window of float32 DDIM with guidance", "resident"
@@ -116,50 +116,42 @@ func (r *Report) finish() {
 		overlap := min(4, r.Frames/2)
 		share := float64(r.Frames-overlap) / float64(r.Frames)
 		r.Figures = append(r.Figures,
-			bench.Figure{Key: "ladder_speed_frames", Name: "the same for a frame of a long video", Value: all.ToTorch * share, Unit: bench.Times,
-				Note: fmt.Sprintf("windows share %d frames, the original's none", overlap)},
-			bench.Figure{Key: "ladder_anonymous", Name: "all together to PyTorch, anonymous memory", Value: float64(all.Anonymous) / float64(r.Loop.AnonymousPeak), Unit: bench.Times})
+			bench.Figure{Key: "ladder_speed_frames", Name: "the same per frame of a long video", Value: all.ToTorch * share, Unit: bench.Times,
+				Note: fmt.Sprintf("windows share %d frames; those of the original share none", overlap)},
+			bench.Figure{Key: "ladder_anonymous", Name: "all together relative to PyTorch, anonymous memory", Value: float64(all.Anonymous) / float64(r.Loop.AnonymousPeak), Unit: bench.Times})
 	}
 }
 
-// WriteTable writes the ladder in Markdown, and the figures.
+// WriteTable writes the rows and the figures.
 func (r *Report) WriteTable(w io.Writer) error {
 	m := r.Machine
 	m.Threads = cmp.Or(r.Threads, m.Threads)
-	if _, err := fmt.Fprintf(w, "%s\n%s (%s), %d pixels, windows of %d frames\n\n", m, r.Version, r.Models, r.Resolution, r.Frames); err != nil {
-		return err
-	}
-	rows := [][]string{{"switch", "steps", "steps run", "s per window", "to exact", "to PyTorch", "peak memory", "anonymous", "peak to exact", "peak to PyTorch", "PSNR", ""}}
+	rows := [][]string{{"row", "steps", "steps run", "s per window", "speed to exact", "speed to PyTorch", "peak memory", "anonymous", "peak to exact", "peak to PyTorch", "PSNR", ""}}
 	for _, row := range r.Rows {
 		rows = append(rows, row.cells())
 	}
 	if l := r.Loop; l != nil {
-		steps := strconv.Itoa(len(l.StepSeconds))
-		rows = append(rows, []string{"PyTorch " + l.Version + ", f32", strconv.Itoa(l.Steps), steps, seconds(l.Seconds), "", "", memory.Size(l.PeakRSS), memory.Size(l.AnonymousPeak), "", "", "", ""})
+		steps := strconv.Itoa(len(l.Timing.Steps))
+		rows = append(rows, []string{"PyTorch " + l.Version + ", f32", strconv.Itoa(l.WindowSteps), steps, seconds(l.Seconds), "", "", memory.Size(l.PeakRSS), memory.Size(l.AnonymousPeak), "", "", "", ""})
 	}
-	if err := lab.WriteMarkdown(w, rows); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprint(w, "\n"+r.remarks()+"\n"); err != nil {
-		return err
-	}
-	return bench.WriteTable(w, r.Figures)
+	heading := fmt.Sprintf("%s\n%s (%s), %d pixels, windows of %d frames\n\n", m, r.Version, r.Models, r.Resolution, r.Frames)
+	return lab.WriteReport(w, heading, rows, r.remarks()+"\n", r.Figures)
 }
 
-// remarks returns how it was measured.
+// remarks explains the table.
 func (r *Report) remarks() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Window: denoising %d frames of video, loads of streamed parts included; coding, VAE and loading before it are not.\n", r.Frames)
+	fmt.Fprintf(&b, "Window: the time to denoise %d frames, with the loading of streamed parts, without decoding, encoding, VAE and the loading before it.\n", r.Frames)
 	if slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Seconds > 0 && row.StepsRun < row.Steps }) {
-		fmt.Fprintf(&b, "Rows with fewer steps run than steps: run with --quick %d, their time scaled by the steps, their PSNR to an exact job of as many steps.\n", r.Quick)
+		fmt.Fprintf(&b, "Rows with fewer steps run than steps were measured with --quick %d: their time is scaled by the steps, and their PSNR is relative to an exact job with the same number of steps.\n", r.Quick)
 	}
-	b.WriteString("PSNR: the generated region to the exact job's, luma, from lossless files; exact: no sample differs.\n")
+	b.WriteString("PSNR: luma of the generated region relative to the exact job, from lossless files. Exact: no sample differs.\n")
 	return b.String()
 }
 
 func seconds(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
 
-// cells returns the texts of the row.
+// cells returns the row as texts.
 func (r Row) cells() []string {
 	if r.Error != "" || r.Seconds == 0 {
 		why := r.Note
@@ -189,9 +181,9 @@ func (r Row) quality() string {
 	return "-"
 }
 
-// Plot draws the seconds per window as bars, with memory and PSNR beside the
-// names: a PNG or an SVG, by the ending.
-func (r *Report) Plot(path string) error {
+// plot draws the seconds per window as bars, with memory and PSNR in their names. The
+// ending of the path selects PNG or SVG.
+func (r *Report) plot(path string) error {
 	c := chart.Chart{Title: "Seconds per window of " + strconv.Itoa(r.Frames) + " frames", X: "seconds (bars: less is better)"}
 	bar := func(name string, v float64, notes ...string) {
 		c.Bars = append(c.Bars, chart.Bar{Name: name + " (" + strings.Join(notes, ", ") + ")", Value: v})

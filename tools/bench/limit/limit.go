@@ -1,4 +1,4 @@
-// Package limit runs jobs under memory limits of the kernel.
+// Package limit runs jobs under memory limits that the kernel enforces.
 package limit
 
 import (
@@ -25,52 +25,38 @@ import (
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// limitSample is how often a group's memory is read.
-const limitSample = 100 * time.Millisecond
-
 // Options configures Measure.
 type Options struct {
 	lab.Binary
-	Models     string       `required:"" placeholder:"FOLDER" help:"Where the checkpoints are."`
-	Limits     []Size       `default:"3GB,4GB,6GB" placeholder:"SIZE" help:"Limits that jobs must hold, each in a control group of its own. Default: 3GB,4GB,6GB."`
-	TooSmall   Size         `default:"300MB" placeholder:"SIZE" help:"A limit that must be refused at once; 0 for none. Default: 300MB."`
-	Steps      int          `placeholder:"N" help:"Denoising steps. Default: the profile's."`
-	Frames     int          `default:"16" placeholder:"N" help:"Frames of the video."`
-	Resolution int          `placeholder:"256|512" help:"Default: what the checkpoint was made for."`
-	Profile    string       `default:"auto" placeholder:"NAME" help:"Same as lipstream run."`
-	Backend    string       `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"What runs the networks."`
-	Threads    int          `placeholder:"N" help:"CPU threads of the networks."`
-	Progress   lab.Progress `kong:"-"`
+	Models     string           `required:"" placeholder:"FOLDER" help:"Folder with the checkpoints."`
+	Limits     []lipstream.Size `default:"3GB,4GB,6GB" placeholder:"SIZE" help:"Memory limits to run a job under, each in a new control group. Default: 3GB,4GB,6GB."`
+	TooSmall   lipstream.Size   `default:"300MB" placeholder:"SIZE" help:"A limit under which the job must fail immediately; 0 for none. Default: 300MB."`
+	Steps      int              `placeholder:"N" help:"Denoising steps. Default: those of the profile."`
+	Frames     int              `default:"16" placeholder:"N" help:"Frames of the video."`
+	Resolution int              `placeholder:"256|512" help:"Resolution of the face. Default: that of the checkpoint."`
+	Profile    string           `default:"auto" placeholder:"NAME" help:"Profile of the job, as for lipstream run."`
+	Backend    string           `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"Runtime of the networks."`
+	Threads    int              `placeholder:"N" help:"CPU threads of the networks."`
 }
 
-// Size is a number of bytes, such as 3GB or 512MiB.
-type Size int64
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (s *Size) UnmarshalText(text []byte) error {
-	n, err := memory.ParseSize(string(text))
-	*s = Size(n)
-	return err
-}
-
-// Result is a job under a limit. Memory is in bytes, of lipstream and its
-// ffmpeg processes.
+// Result is the result of a job under a limit. Memory is in bytes and includes that of
+// the ffmpeg processes.
 type Result struct {
 	Limit    int64   `json:"limit"`
 	ExitCode int     `json:"exit_code"`
-	Message  string  `json:"message,omitempty"` // of the error, with its hint
+	Message  string  `json:"message,omitempty"` // the error with its hint
 	Elapsed  float64 `json:"elapsed_s"`
-	Frames   int64   `json:"frames"` // that the output really has
+	Frames   int64   `json:"frames"` // counted in the output
 
 	Windows   int64                 `json:"windows"`
 	Seconds   float64               `json:"seconds_per_window"`
-	Plan      *lipstream.MemoryPlan `json:"plan,omitempty"`  // in the end
-	Anonymous int64                 `json:"peak_anonymous"`  // the most of all samples
-	Samples   int                   `json:"samples"`         // one every 100 ms
-	Swap      int64                 `json:"peak_swap"`       //
-	Peak      int64                 `json:"peak"`            // that was charged, files' pages included
-	Failures  int64                 `json:"limit_failures"`  // how often the limit was met
-	Killed    int64                 `json:"killed"`          // processes, for lack of memory
+	Plan      *lipstream.MemoryPlan `json:"plan,omitempty"` // at the end
+	Anonymous int64                 `json:"peak_anonymous"` // the highest sample
+	Samples   int                   `json:"samples"`        // one every 100 ms
+	Swap      int64                 `json:"peak_swap"`
+	Peak      int64                 `json:"peak"`            // charged, including the pages of files
+	Failures  int64                 `json:"limit_failures"`  // how often the limit was reached
+	Killed    int64                 `json:"killed"`          // processes that the kernel killed for lack of memory
 	Notes     []string              `json:"notes,omitempty"` // changes of the plan, alerts, warnings
 }
 
@@ -79,17 +65,16 @@ type Report struct {
 	Machine bench.Machine `json:"machine"`
 	Cgroup  int           `json:"cgroup_version"`
 	Models  string        `json:"models"`
-	Steps   int           `json:"steps"` // asked for; 0: the profile's
+	Steps   int           `json:"steps"` // 0: those of the profile
 	Jobs    []Result      `json:"jobs"`
-	Refused *Result       `json:"refused,omitempty"` // the one under TooSmall
+	Refused *Result       `json:"refused,omitempty"` // the job under TooSmall
 	bench.Results
 }
 
-// Measure runs jobs of the latentsync engine, each inside a control group with a
-// memory limit of the kernel, and samples what the group holds. A job that fails
-// is part of the result. If control groups cannot be made, the error is of kind
-// Missing.
-func Measure(ctx context.Context, o Options) (*Report, error) {
+// Measure runs jobs of the latentsync engine, each in a control group with a memory limit,
+// and samples the memory of the group. A job that fails is part of the report. If control
+// groups cannot be made, the error is of kind Missing.
+func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, error) {
 	err := cmp.Or(lab.In("frames", o.Frames, 1, 10000), lab.In("steps", o.Steps, 0, 100), o.Binary.Check())
 	if err != nil {
 		return nil, err
@@ -102,26 +87,23 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	r := &run{Options: o, tools: tools, clip: lab.ClipIn(dir), dir: dir}
+	report := &Report{Machine: bench.ThisMachine(tools), Models: o.Models, Steps: o.Steps}
+	r := &run{Options: o, progress: progress, tools: tools, dir: dir, report: report}
 	frames := o.Frames + bench.ClipRate
-	if err := r.clip.Make(ctx, tools, frames, frames); err != nil {
+	if r.clip, err = lab.MakeClip(ctx, tools, dir, frames, frames); err != nil {
 		return nil, err
 	}
-	report := &Report{Machine: bench.ThisMachine(tools), Models: o.Models, Steps: o.Steps}
 	for _, limit := range o.Limits {
-		j, version, err := r.job(ctx, int64(limit))
+		j, err := r.job(ctx, int64(limit))
 		if err != nil {
 			return nil, err
 		}
-		report.Cgroup = version
-		report.Jobs = append(report.Jobs, j)
+		report.Jobs = append(report.Jobs, *j)
 	}
 	if o.TooSmall > 0 {
-		j, version, err := r.job(ctx, int64(o.TooSmall))
-		if err != nil {
+		if report.Refused, err = r.job(ctx, int64(o.TooSmall)); err != nil {
 			return nil, err
 		}
-		report.Cgroup, report.Refused = version, &j
 	}
 	report.Figures = report.figures(int64(o.Frames))
 	return report, nil
@@ -130,45 +112,43 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 // run is a measurement under way.
 type run struct {
 	Options
-	tools media.Tools
-	clip  lab.Clip
-	dir   string
+	progress lab.Progress
+	tools    media.Tools
+	clip     lab.Clip
+	dir      string
+	report   *Report
 }
 
-// job runs lipstream in a group of its own with this limit.
-func (o *run) job(ctx context.Context, limit int64) (r Result, version int, err error) {
+// job runs lipstream in a new group with this limit.
+func (o *run) job(ctx context.Context, limit int64) (r *Result, err error) {
 	group, err := cgroup.New(limit)
 	if err != nil {
-		return r, 0, err
+		return nil, err
 	}
+	o.report.Cgroup = group.Version
 	defer func() { err = errors.Join(err, group.Close()) }()
 	out, report := filepath.Join(o.dir, "out.mkv"), filepath.Join(o.dir, "report.json")
 	for _, old := range []string{out, report} {
 		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return r, 0, fault.Output.Wrap("remove "+old, err)
+			return nil, fault.Output.Wrap("remove "+old, err)
 		}
 	}
-	args := []string{"run", "--json", "--engine", "latentsync", "--models", o.Models, "--video", o.clip.Video, "--audio", o.clip.Voice,
-		"-o", out, "-y", "--codec", "ffv1", "--length", "shortest", "--end", lab.Seconds(o.Frames), "--resume", "never", "--report", report,
-		"--memory-limit", strconv.FormatInt(limit, 10)}
-	for _, a := range [][2]string{{"--profile", o.Profile}, {"--backend", o.Backend}} {
-		if a[1] != "" {
-			args = append(args, a[0], a[1])
-		}
-	}
-	for _, a := range []struct {
-		option string
-		value  int
-	}{{"--steps", o.Steps}, {"--resolution", o.Resolution}, {"--threads", o.Threads}} {
-		if a.value > 0 {
-			args = append(args, a.option, strconv.Itoa(a.value))
-		}
-	}
+	args := append(o.clip.RunArgs(o.Models, o.clip.Voice, out, report, o.Frames), lab.Flags("--memory-limit", limit, "--profile", o.Profile,
+		"--backend", o.Backend, "--steps", o.Steps, "--resolution", o.Resolution, "--threads", o.Threads)...)
 	name := memory.Size(limit)
-	o.Progress(fmt.Sprintf("%s: in %s", name, group.Dir))
-	r = Result{Limit: limit}
-	stop := watch(group, &r)
-	follow := o.Progress.Follow(name)
+	o.progress(fmt.Sprintf("%s: in %s", name, group.Dir))
+	r = &Result{Limit: limit}
+	var watchErr error
+	stop := lab.Sample(100*time.Millisecond, func() {
+		u, err := group.Usage()
+		if watchErr = cmp.Or(watchErr, err); err != nil {
+			return
+		}
+		r.Samples++
+		r.Anonymous, r.Swap = max(r.Anonymous, u.Anonymous), max(r.Swap, u.Swap)
+		r.Peak, r.Failures, r.Killed = u.Peak, u.Failures, u.Killed // the kernel only increases them
+	})
+	follow := o.progress.Follow(name)
 	j, err := bench.RunJob(ctx, group.Command(o.Program, args...), func(e lipstream.Event) {
 		follow(e)
 		switch e.Type {
@@ -176,52 +156,33 @@ func (o *run) job(ctx context.Context, limit int64) (r Result, version int, err 
 			r.Notes = append(r.Notes, e.Type+": "+e.Message)
 		}
 	})
-	watchErr := stop()
+	stop()
 	if ctx.Err() != nil {
-		return r, group.Version, err
+		return nil, err
 	}
 	r.Elapsed, r.ExitCode = j.Elapsed.Seconds(), j.ExitCode
 	if err != nil && r.ExitCode == 0 {
-		r.ExitCode = -1 // none of its codes
+		r.ExitCode = -1 // the job failed without an exit code
 	}
 	if r.ExitCode != 0 {
 		r.Message = strings.TrimSpace(fault.Message(err) + ": " + j.End.Hint)
-		o.Progress(fmt.Sprintf("%s: exit code %d: %s", name, r.ExitCode, r.Message))
-		return r, group.Version, watchErr
+		o.progress(fmt.Sprintf("%s: exit code %d: %s", name, r.ExitCode, r.Message))
+		return r, watchErr
 	}
 	if watchErr != nil {
-		return r, group.Version, watchErr
+		return nil, watchErr
 	}
-	told, err := lab.ReadReport(report)
+	job, err := lab.ReadReport(report)
 	if err != nil {
-		return r, group.Version, err
+		return nil, err
 	}
-	r.Windows, r.Seconds, r.Plan = told.Windows, told.SecondsPerWindow, told.Plan
+	r.Windows, r.Seconds, r.Plan = job.Windows, job.SecondsPerWindow, job.Plan
 	r.Frames, err = countFrames(ctx, o.tools, out)
-	o.Progress(fmt.Sprintf("%s: %.2f s per window, anonymous at most %s", name, r.Seconds, memory.Size(r.Anonymous)))
-	return r, group.Version, err
+	o.progress(fmt.Sprintf("%s: %.2f s per window, at most %s of anonymous memory", name, r.Seconds, memory.Size(r.Anonymous)))
+	return r, err
 }
 
-// watch samples the memory of a group until stop is called, which returns the
-// first error. Then r has the most that was seen.
-func watch(g *cgroup.Group, r *Result) (stop func() error) {
-	var failed error
-	end := lab.Sample(limitSample, func() {
-		u, err := g.Usage()
-		if failed = cmp.Or(failed, err); err != nil {
-			return
-		}
-		r.Samples++
-		r.Anonymous, r.Swap = max(r.Anonymous, u.Anonymous), max(r.Swap, u.Swap)
-		r.Peak, r.Failures, r.Killed = u.Peak, u.Failures, u.Killed // they only grow
-	})
-	return func() error {
-		end()
-		return failed
-	}
-}
-
-// countFrames decodes a video and returns the number of its frames.
+// countFrames decodes a video and counts its frames.
 func countFrames(ctx context.Context, tools media.Tools, path string) (n int64, err error) {
 	var format frame.Format
 	v, err := lab.OpenVideo(ctx, tools, path, &format)
@@ -238,10 +199,7 @@ func countFrames(ctx context.Context, tools media.Tools, path string) (n int64, 
 	}
 }
 
-// refusedWithin is how long a job may take that is refused at once, seconds.
-const refusedWithin = 30.0
-
-// figures compares the jobs with what must hold.
+// figures compares the jobs with their goals.
 func (r *Report) figures(frames int64) []bench.Figure {
 	var out []bench.Figure
 	for _, j := range r.Jobs {
@@ -253,35 +211,32 @@ func (r *Report) figures(frames int64) []bench.Figure {
 		out = append(out,
 			bench.Figure{Key: "exit_" + k, Name: name + ", exit code", Value: float64(j.ExitCode), Min: new(0.0), Max: new(0.0), Note: j.Message},
 			bench.Figure{Key: "frames_" + k, Name: name + ", frames", Value: float64(j.Frames), Unit: bench.Frames, Min: new(float64(frames)), Max: new(float64(frames))},
-			bench.Figure{Key: "anonymous_" + k, Name: name + ", anonymous memory to the limit", Value: share, Unit: bench.Times, Max: new(math.Nextafter(1, 0)),
-				Note: fmt.Sprintf("the most of %d samples, %s", j.Samples, memory.Size(j.Anonymous))},
+			bench.Figure{Key: "anonymous_" + k, Name: name + ", anonymous memory relative to the limit", Value: share, Unit: bench.Times, Max: new(math.Nextafter(1, 0)),
+				Note: fmt.Sprintf("the highest of %d samples, %s", j.Samples, memory.Size(j.Anonymous))},
 			bench.Figure{Key: "swap_" + k, Name: name + ", swap", Value: float64(j.Swap), Unit: bench.Bytes, Max: new(0.0)})
 	}
 	if j := r.Refused; j != nil {
 		name := memory.Size(j.Limit)
 		out = append(out,
 			bench.Figure{Key: "refused", Name: name + ", exit code", Value: float64(j.ExitCode), Min: new(float64(fault.Memory)), Max: new(float64(fault.Memory)), Note: j.Message},
-			bench.Figure{Key: "refused_within", Name: name + ", refused within", Value: j.Elapsed, Unit: bench.Seconds, Max: new(refusedWithin)})
+			bench.Figure{Key: "refused_within", Name: name + ", failed after", Value: j.Elapsed, Unit: bench.Seconds, Max: new(30.0)})
 	}
 	return out
 }
 
-// WriteTable writes the jobs in Markdown, and the figures.
+// WriteTable writes the jobs and the figures.
 func (r *Report) WriteTable(w io.Writer) error {
-	steps := "the profile's steps"
+	steps := "the steps of the profile"
 	if r.Steps > 0 {
 		steps = strconv.Itoa(r.Steps) + " steps"
 	}
-	if _, err := fmt.Fprintf(w, "%s, control groups version %d\n%s, %s\n\n", r.Machine, r.Cgroup, r.Models, steps); err != nil {
-		return err
-	}
-	rows := [][]string{{"limit", "exit code", "frames", "windows", "s per window", "anonymous", "charged", "swap", "plan"}}
+	rows := [][]string{{"limit", "exit code", "frames", "windows", "s per window", "anonymous", "peak", "swap", "plan"}}
 	jobs := r.Jobs
 	if r.Refused != nil {
 		jobs = append(jobs[:len(jobs):len(jobs)], *r.Refused)
 	}
 	for _, j := range jobs {
-		plan := "-" // the figures have the message
+		plan := "-"
 		if p := j.Plan; p != nil {
 			plan = fmt.Sprintf("%d x %d frames, %s, offload %s, VAE %d frames, %d slices", p.Windows, p.Frames, p.Precision, p.Offload, p.VAEFrames, p.Slices)
 			if p.Tile > 0 {
@@ -291,11 +246,6 @@ func (r *Report) WriteTable(w io.Writer) error {
 		rows = append(rows, []string{memory.Size(j.Limit), strconv.Itoa(j.ExitCode), strconv.FormatInt(j.Frames, 10), strconv.FormatInt(j.Windows, 10),
 			strconv.FormatFloat(j.Seconds, 'f', 2, 64), memory.Size(j.Anonymous), memory.Size(j.Peak), memory.Size(j.Swap), plan})
 	}
-	if err := lab.WriteMarkdown(w, rows); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintln(w); err != nil {
-		return err
-	}
-	return bench.WriteTable(w, r.Figures)
+	heading := fmt.Sprintf("%s, control groups version %d\n%s, %s\n\n", r.Machine, r.Cgroup, r.Models, steps)
+	return lab.WriteReport(w, heading, rows, "", r.Figures)
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/tools/bench/cgroup"
@@ -36,7 +37,7 @@ func TestFigures(t *testing.T) {
 		"anonymous memory": func(r *Report) { r.Jobs[0].Samples = 0 },
 		"swap":             func(r *Report) { r.Jobs[0].Swap = 1 },
 		"300 B, exit code": func(r *Report) { r.Refused.ExitCode = 0 },
-		"refused within":   func(r *Report) { r.Refused.Elapsed = 31 },
+		"failed after":     func(r *Report) { r.Refused.Elapsed = 31 },
 	} {
 		refused := *r.Refused
 		bad := &Report{Jobs: []Result{good}, Refused: &refused}
@@ -65,12 +66,13 @@ func TestMeasure(t *testing.T) {
 	}
 	program, models, runs := labtest.Setup(t)
 	var groups []string
-	o := Options{Binary: lab.Binary{Program: program}, Models: models, Limits: []Size{512 << 20}, Frames: 3, Steps: 2, Progress: func(line string) {
+	o := Options{Binary: lab.Binary{Program: program}, Models: models, Limits: []lipstream.Size{512 << 20}, Frames: 3, Steps: 2}
+	progress := func(line string) {
 		if _, dir, ok := strings.Cut(line, ": in "); ok {
 			groups = append(groups, dir)
 		}
-	}}
-	r, err := Measure(t.Context(), o)
+	}
+	r, err := o.Measure(t.Context(), progress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,14 +86,14 @@ func TestMeasure(t *testing.T) {
 
 	none := o
 	none.Models = "nowhere"
-	if _, err := Measure(t.Context(), none); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "nowhere") {
+	if _, err := none.Measure(t.Context(), progress); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "nowhere") {
 		t.Errorf("without checkpoints: %v", err)
 	}
 
 	// A job that fails is a result; its exit code and its message are kept.
 	t.Setenv(labtest.Broken, "none")
 	o.Limits, o.TooSmall = nil, 256<<20
-	r, err = Measure(t.Context(), o)
+	r, err = o.Measure(t.Context(), progress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,15 +109,5 @@ func TestMeasure(t *testing.T) {
 	}
 	if len(groups) != 2 {
 		t.Errorf("groups %v", groups)
-	}
-}
-
-func TestSize(t *testing.T) {
-	var s Size
-	if err := s.UnmarshalText([]byte("3GB")); err != nil || s != 3e9 {
-		t.Errorf("%d, %v", s, err)
-	}
-	if err := s.UnmarshalText([]byte("much")); err == nil {
-		t.Error("no error")
 	}
 }

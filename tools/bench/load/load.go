@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -31,11 +30,10 @@ import (
 // Options configures Measure.
 type Options struct {
 	lab.Binary
-	Jobs      int          `default:"200" placeholder:"N" help:"Jobs to queue, of one second each."`
-	Listeners int          `default:"100" placeholder:"N" help:"Streams of events that are followed."`
-	Slots     int          `placeholder:"N" help:"Tasks at a time. Default: the server's."`
-	Engine    string       `default:"preview" placeholder:"preview|latentsync" help:"What makes the mouths."`
-	Progress  lab.Progress `kong:"-"`
+	Jobs      int    `default:"200" placeholder:"N" help:"Number of jobs to queue; each makes one second of video."`
+	Listeners int    `default:"100" placeholder:"N" help:"Number of event streams to follow."`
+	Slots     int    `placeholder:"N" help:"Tasks that run at a time. Default: the server decides."`
+	Engine    string `default:"preview" placeholder:"preview|latentsync" help:"Engine of the jobs."`
 }
 
 // CallResult is the time of one call of the API, in seconds.
@@ -46,22 +44,22 @@ type CallResult struct {
 	Times99 float64 `json:"p99_loaded_by_idle"`
 }
 
-// Latency is the distribution of a call's time, seconds.
+// Latency is the distribution of the time of a call, in seconds.
 type Latency struct {
 	Calls int     `json:"calls"`
 	P50   float64 `json:"p50"`
 	P99   float64 `json:"p99"`
 }
 
-// Report is the result of Measure. Memory is in bytes, of the server alone,
-// without the processes of its tasks.
+// Report is the result of Measure. Memory is in bytes and of the server alone, without
+// the processes of its tasks.
 type Report struct {
 	Machine   bench.Machine `json:"machine"`
 	Jobs      int           `json:"jobs"`
 	Listeners int           `json:"listeners"`
 	Done      int           `json:"done"`
-	Lost      int           `json:"lost_events"` // that listeners missed, or saw twice or out of order
-	Events    int           `json:"events"`      // that listeners saw
+	Lost      int           `json:"lost_events"` // missed, or received twice or out of order
+	Events    int           `json:"events"`      // received by the listeners
 	Elapsed   float64       `json:"elapsed_s"`
 	Start     int64         `json:"memory_start"`  // before the first job
 	Middle    int64         `json:"memory_middle"` // when half of the jobs were done
@@ -70,16 +68,15 @@ type Report struct {
 	bench.Results
 }
 
-// idleCalls is how often each call is measured on an idle server.
 const (
-	idleCalls = 200
+	idleCalls = 200 // how often each call is measured on an idle server
 	idlePause = 10 * time.Millisecond
 )
 
-// Measure starts lipstream serve with a folder of its own and fills its queue.
-// While listeners follow the jobs, it measures calls of the API, and afterwards
-// the same calls again.
-func Measure(ctx context.Context, o Options) (*Report, error) {
+// Measure starts lipstream serve with a new data folder and fills its queue. It measures
+// calls of the API while listeners follow the jobs, and the same calls again when all
+// jobs are done.
+func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, error) {
 	err := cmp.Or(lab.In("jobs", o.Jobs, 1, 10000), lab.In("listeners", o.Listeners, 0, 5000), o.Binary.Check())
 	if err != nil {
 		return nil, err
@@ -89,15 +86,15 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	c := lab.ClipIn(dir)
-	if err := c.Make(ctx, tools, bench.ClipRate, bench.ClipRate); err != nil {
+	c, err := lab.MakeClip(ctx, tools, dir, bench.ClipRate, bench.ClipRate)
+	if err != nil {
 		return nil, err
 	}
 	video := filepath.Join(dir, "small.mp4")
 	if _, err := bench.FFmpeg(ctx, tools, "-i", c.Video, "-vf", "scale=-2:240,pad=320:240:-1:-1", video); err != nil {
 		return nil, err
 	}
-	s := &run{Options: o, report: Report{Machine: bench.ThisMachine(tools), Jobs: o.Jobs, Listeners: o.Listeners}}
+	s := &run{Options: o, progress: progress, report: Report{Machine: bench.ThisMachine(tools), Jobs: o.Jobs, Listeners: o.Listeners}}
 	if err := s.start(ctx, filepath.Join(dir, "data")); err != nil {
 		return nil, err
 	}
@@ -113,17 +110,15 @@ func Measure(ctx context.Context, o Options) (*Report, error) {
 // run is a measurement under way.
 type run struct {
 	Options
-	server *child.Process
-	client *client.Client
-	report Report
+	progress lab.Progress
+	server   *child.Process
+	client   *client.Client
+	report   Report
 }
 
 func (s *run) start(ctx context.Context, data string) error {
 	args := []string{"serve", "--listen", "127.0.0.1:0", "--data", data, "--max-queued", strconv.Itoa(s.Jobs + 10), "--log-level", "warn"}
-	if s.Slots > 0 {
-		args = append(args, "--slots", strconv.Itoa(s.Slots))
-	}
-	server, out, err := child.StartReader(ctx, exec.Command(s.Program, args...), bench.Grace)
+	server, out, err := child.StartReader(ctx, exec.Command(s.Program, append(args, lab.Flags("--slots", s.Slots)...)...), bench.Grace)
 	if err != nil {
 		return fault.Internal.Wrap("start "+s.Program, err)
 	}
@@ -142,10 +137,7 @@ func (s *run) start(ctx context.Context, data string) error {
 }
 
 func (s *run) memory() int64 {
-	u, err := memory.Probe{PID: s.server.PID()}.Usage()
-	if err != nil {
-		return 0
-	}
+	u, _ := memory.Probe{PID: s.server.PID()}.Usage() // 0 after an error
 	return u.Self
 }
 
@@ -158,7 +150,7 @@ func (s *run) measure(ctx context.Context, video, voice string) error {
 	if spec.Audio.Upload, err = s.client.Upload(ctx, voice, nil); err != nil {
 		return err
 	}
-	// One job first: what the first one needs is not part of the load.
+	// The start-up costs of the first job are not part of the load.
 	first, err := s.client.Submit(ctx, spec)
 	if err != nil {
 		return err
@@ -166,7 +158,7 @@ func (s *run) measure(ctx context.Context, video, voice string) error {
 	if err := s.client.Events(ctx, first.ID, "", func(client.Event) error { return nil }); err != nil {
 		return err
 	}
-	calls := s.calls(first.ID, spec)
+	calls := s.calls(first.ID)
 	for _, c := range calls {
 		s.report.Calls = append(s.report.Calls, CallResult{Call: c.name})
 	}
@@ -177,8 +169,8 @@ func (s *run) measure(ctx context.Context, video, voice string) error {
 	return s.idle(ctx, calls)
 }
 
-// idle measures the calls when all jobs are done: lists are as long as under
-// load.
+// idle measures the calls when all jobs are done. The list of jobs is then as long as
+// under load.
 func (s *run) idle(ctx context.Context, calls []apiCall) error {
 	for i, c := range calls {
 		var times []time.Duration
@@ -188,7 +180,7 @@ func (s *run) idle(ctx context.Context, calls []apiCall) error {
 				return err
 			}
 			times = append(times, time.Since(began))
-			time.Sleep(idlePause) // as under load, where nothing is warm from the call before
+			time.Sleep(idlePause) // so that, as under load, caches are cold
 		}
 		s.report.Calls[i].Idle = latency(times)
 	}
@@ -200,14 +192,17 @@ type apiCall struct {
 	f    func(context.Context) error
 }
 
-func (s *run) calls(id string, spec queue.Spec) []apiCall {
+func (s *run) calls(id string) []apiCall {
+	get := func(path string) func(context.Context) error {
+		return func(ctx context.Context) error { return s.client.Get(ctx, path, io.Discard) }
+	}
 	return []apiCall{
 		{"GET /v1/jobs", func(ctx context.Context) error { _, err := s.client.Jobs(ctx, "", 100); return err }},
 		{"GET /v1/jobs/{id}", func(ctx context.Context) error { _, err := s.client.Job(ctx, id); return err }},
 		{"GET /v1/devices", func(ctx context.Context) error { _, err := s.client.Workers(ctx); return err }},
-		{"GET /v1/memory", func(ctx context.Context) error { return s.client.Get(ctx, "/v1/memory", io.Discard) }},
-		{"GET /v1/jobs/{id}/result", func(ctx context.Context) error { return s.client.Get(ctx, "/v1/jobs/"+id+"/result", io.Discard) }},
-		{"GET /", func(ctx context.Context) error { return s.client.Get(ctx, "/", io.Discard) }},
+		{"GET /v1/memory", get("/v1/memory")},
+		{"GET /v1/jobs/{id}/result", get("/v1/jobs/" + id + "/result")},
+		{"GET /", get("/")},
 	}
 }
 
@@ -229,24 +224,18 @@ func (s *run) load(ctx context.Context, spec queue.Spec, calls []apiCall) error 
 	heard := make([][]string, s.Listeners)
 	for i := range s.Listeners {
 		g.Go(func() error {
-			return s.client.Events(working, jobs[i%len(jobs)], "", func(e client.Event) error {
-				if e.Type != "state" {
-					heard[i] = append(heard[i], e.ID)
-				}
-				return nil
-			})
+			var err error
+			heard[i], err = s.events(working, jobs[i%len(jobs)])
+			return err
 		})
 	}
 	over := make(chan struct{})
-	var mu sync.Mutex
 	for i, c := range calls {
 		g.Go(func() error {
 			var times []time.Duration
 			for {
 				select {
 				case <-over:
-					mu.Lock()
-					defer mu.Unlock()
 					s.report.Calls[i].Loaded = latency(times)
 					return nil
 				case <-working.Done():
@@ -268,6 +257,17 @@ func (s *run) load(ctx context.Context, spec queue.Spec, calls []apiCall) error 
 	s.report.Elapsed = time.Since(began).Seconds()
 	s.report.End = s.memory()
 	return s.compare(ctx, jobs, heard)
+}
+
+// events follows a job to its end and returns the IDs of its events.
+func (s *run) events(ctx context.Context, job string) (ids []string, err error) {
+	err = s.client.Events(ctx, job, "", func(e client.Event) error {
+		if e.Type != "state" {
+			ids = append(ids, e.ID)
+		}
+		return nil
+	})
+	return ids, err
 }
 
 // wait returns when all jobs have ended.
@@ -295,23 +295,17 @@ func (s *run) wait(ctx context.Context, jobs []string, over chan<- struct{}) err
 		if s.report.Middle == 0 && ended >= len(jobs)/2 {
 			s.report.Middle = s.memory()
 		}
-		s.Progress(fmt.Sprintf("%d of %d jobs, %s of memory", ended, len(jobs), memory.Size(s.memory())))
+		s.progress(fmt.Sprintf("%d of %d jobs, %s of memory", ended, len(jobs), memory.Size(s.memory())))
 		if ended == len(jobs) {
 			return nil
 		}
 	}
 }
 
-// compare reads the logs again and counts what the listeners missed.
+// compare reads the events of all jobs again and counts those that the listeners missed.
 func (s *run) compare(ctx context.Context, jobs []string, heard [][]string) error {
 	for i, ids := range heard {
-		var all []string
-		err := s.client.Events(ctx, jobs[i%len(jobs)], "", func(e client.Event) error {
-			if e.Type != "state" {
-				all = append(all, e.ID)
-			}
-			return nil
-		})
+		all, err := s.events(ctx, jobs[i%len(jobs)])
 		if err != nil {
 			return err
 		}
@@ -332,9 +326,6 @@ func latency(times []time.Duration) Latency {
 	return Latency{Calls: len(times), P50: at(0.5), P99: at(0.99)}
 }
 
-// goalTimes is how much slower a call may be under load.
-const goalTimes = 10.0
-
 func (r *Report) figures() {
 	worst := 0.0
 	for i := range r.Calls {
@@ -345,15 +336,15 @@ func (r *Report) figures() {
 	}
 	r.Figures = []bench.Figure{
 		{Key: "jobs_done", Name: "Jobs done", Value: float64(r.Done), Min: new(float64(r.Jobs)), Note: fmt.Sprintf("of %d", r.Jobs)},
-		{Key: "lost_events", Name: "Events lost", Value: float64(r.Lost), Max: new(0.0), Note: fmt.Sprintf("%d listeners saw %d", r.Listeners, r.Events)},
-		{Key: "p99_times", Name: "p99 of a call under load by idle, the worst call", Value: worst, Unit: bench.Times, Max: new(goalTimes)},
-		{Key: "memory_growth", Name: "Memory of the server at the end by that in the middle", Value: float64(r.End) / max(1, float64(r.Middle)), Unit: bench.Times, Max: new(1.2),
+		{Key: "lost_events", Name: "Events lost", Value: float64(r.Lost), Max: new(0.0), Note: fmt.Sprintf("%d listeners received %d", r.Listeners, r.Events)},
+		{Key: "p99_times", Name: "p99 of the slowest call under load, relative to idle", Value: worst, Unit: bench.Times, Max: new(10.0)},
+		{Key: "memory_growth", Name: "Memory of the server at the end, relative to the middle", Value: float64(r.End) / max(1, float64(r.Middle)), Unit: bench.Times, Max: new(1.2),
 			Note: fmt.Sprintf("%s at the start, %s in the middle, %s at the end", memory.Size(r.Start), memory.Size(r.Middle), memory.Size(r.End))},
 		{Key: "jobs_per_minute", Name: "Jobs a minute", Value: float64(r.Done) / max(r.Elapsed, 1e-9) * 60, Note: "1 s of 320x240 each"},
 	}
 }
 
-// WriteTable writes the calls in Markdown, and the figures.
+// WriteTable writes the calls and the figures.
 func (r *Report) WriteTable(w io.Writer) error {
 	ms := func(v float64) string { return fmt.Sprintf("%.1f ms", v*1000) }
 	rows := [][]string{{"call", "idle p50", "idle p99", "loaded p50", "loaded p99", "p99 times"}}
@@ -364,11 +355,5 @@ func (r *Report) WriteTable(w io.Writer) error {
 		}
 		rows = append(rows, []string{c.Call, ms(c.Idle.P50), ms(c.Idle.P99), ms(c.Loaded.P50), ms(c.Loaded.P99), times})
 	}
-	if err := lab.WriteMarkdown(w, rows); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintln(w); err != nil {
-		return err
-	}
-	return bench.WriteTable(w, r.Figures)
+	return lab.WriteReport(w, "", rows, "", r.Figures)
 }

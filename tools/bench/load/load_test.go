@@ -42,7 +42,7 @@ func TestRefused(t *testing.T) {
 		"`listeners`: -1 is out": {Jobs: 1, Listeners: -1},
 		"find lipstream nowhere": {Jobs: 1, Binary: lab.Binary{Program: "nowhere"}},
 	} {
-		if _, err := Measure(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) || fault.HintOf(err) == "" {
+		if _, err := o.Measure(t.Context(), nil); err == nil || !strings.Contains(err.Error(), want) || fault.HintOf(err) == "" {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}

@@ -21,7 +21,7 @@ import (
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
-// input is an input of the network, as graph.json has it.
+// input is an input of the network in graph.json.
 type input struct {
 	Name  string `json:"name"`
 	Shape []int  `json:"shape"`
@@ -38,8 +38,8 @@ func inputs(n *network.UNet) []input {
 	}
 }
 
-// wave returns what openvino_graph.py computes for input k: cos(0.31 i + 0.2) for
-// even k, else sin, where i counts the elements.
+// wave returns the values of input k, as openvino_graph.py computes them: for the element
+// with index i, cos(0.31 i + 0.2) if k is even and sin(0.31 i + 0.2) if it is odd.
 func wave(k int, shape []int) *tensor.Tensor {
 	t := tensor.New(tensor.F32, shape...)
 	f := math.Cos
@@ -53,8 +53,8 @@ func wave(k int, shape []int) *tensor.Tensor {
 	return t
 }
 
-// dump writes the graphs as ONNX files whose weights stay in the checkpoint,
-// and graph.json, which openvino_graph.py describes.
+// dump writes the graphs as ONNX files whose weights stay in the checkpoint, and
+// graph.json, whose format is described in openvino_graph.py.
 func (u *run) dump(net *network.UNet, backendName string) error {
 	if err := os.MkdirAll(u.Dump, 0o755); err != nil {
 		return fault.Output.Wrap("write the graphs "+u.Dump, fault.WithoutPath(err), "set `dump` to another folder")
@@ -65,7 +65,7 @@ func (u *run) dump(net *network.UNet, backendName string) error {
 		Outputs []string `json:"outputs"`
 	}
 	var all struct {
-		Backend string  `json:"backend"` // that the operators are for
+		Backend string  `json:"backend"` // whose operators the graphs use
 		Inputs  []input `json:"inputs"`
 		Graphs  []graph `json:"graphs"`
 	}
@@ -88,8 +88,8 @@ func (u *run) dump(net *network.UNet, backendName string) error {
 	return write("graph.json", append(text, '\n'))
 }
 
-// peers runs the other implementations. OpenVINO cannot read the graphs in the
-// dialect of ONNX Runtime; then only PyTorch remains.
+// peers runs the other implementations. If the graphs are for ONNX Runtime, OpenVINO cannot
+// read them, and only PyTorch runs.
 func (u *run) peers(ctx context.Context) ([]Result, error) {
 	common := []string{"--dtype", string(u.Precision), "--steps", strconv.Itoa(u.Steps), "--threads", strconv.Itoa(u.Threads)}
 	var out []Result
@@ -107,7 +107,7 @@ func (u *run) peers(ctx context.Context) ([]Result, error) {
 
 // peer runs one of the scripts.
 func (u *run) peer(ctx context.Context, script string, args []string) (r Result, err error) {
-	u.Progress("peer: " + strings.TrimSuffix(script, ".py"))
+	u.progress("peer: " + strings.TrimSuffix(script, ".py"))
 	if err := u.Peer.Run(ctx, &r, script, args...); err != nil {
 		return r, err
 	}
@@ -115,14 +115,13 @@ func (u *run) peer(ctx context.Context, script string, args []string) (r Result,
 		return r, fault.Internal.New("read the result of "+script, "it has no times")
 	}
 	r.Version, _, _ = strings.Cut(r.Version, "-") // OpenVINO's version ends with the build
-	u.Progress(fmt.Sprintf("peer: %s %s, %.2f s per step", r.Peer, r.Version, r.Median))
+	u.progress(fmt.Sprintf("peer: %s %s, %.2f s per step", r.Peer, r.Version, r.Median))
 	return r, nil
 }
 
-// goals reports whether this is the measurement that has goals.
+// goals reports whether the goals apply to this measurement.
 func (r *Report) goals() bool {
-	published := network.Published().Channels
-	return fmt.Sprint(r.Channels) == fmt.Sprint(published) && r.Frames == 16 && r.Latent == 32 &&
+	return slices.Equal(r.Channels, network.Published().Channels) && r.Frames == 16 && r.Latent == 32 &&
 		r.Precision == "bf16" && r.Backend == "openvino"
 }
 
@@ -145,24 +144,16 @@ func (r *Report) figures() []bench.Figure {
 			bench.Figure{Key: "unet_peak", Name: "peak memory", Value: float64(own.PeakRSS), Unit: bench.Bytes, Max: goal(goalResident), Note: "resident, with mapped files"})
 	}
 	for _, p := range r.Peers[1:] {
-		f := bench.Figure{Key: "unet_to_" + p.Peer, Name: "step to that of " + p.Peer, Value: own.Median / p.Median, Unit: bench.Times, Note: p.Version}
-		switch p.Peer {
-		case "openvino":
-			f.Max = goal(goalOpenVINO)
-		case "torch":
-			f.Max = goal(goalTorch)
-		}
-		list = append(list, f)
+		goals := map[string]*float64{"openvino": goal(goalOpenVINO), "torch": goal(goalTorch)}
+		list = append(list, bench.Figure{Key: "unet_to_" + p.Peer, Name: "step relative to " + p.Peer, Value: own.Median / p.Median, Unit: bench.Times, Max: goals[p.Peer], Note: p.Version})
 	}
 	return list
 }
 
-// WriteTable writes what was measured, the results and the figures.
+// WriteTable writes the settings, the results and the figures.
 func (r *Report) WriteTable(w io.Writer) error {
-	if _, err := fmt.Fprintf(w, "%s\nUNet %v (%s), %s, 2 x %d frames in batches of %d, %d x %d latents, %d threads\n\n",
-		r.Machine, r.Channels, r.Checkpoint, r.Precision, r.Frames, r.Batch, r.Latent, r.Latent, r.Threads); err != nil {
-		return err
-	}
+	heading := fmt.Sprintf("%s\nUNet %v (%s), %s, 2 x %d frames in batches of %d, %d x %d latents, %d threads\n\n",
+		r.Machine, r.Channels, r.Checkpoint, r.Precision, r.Frames, r.Batch, r.Latent, r.Latent, r.Threads)
 	seconds := func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) + " s" }
 	size := func(n int64) string {
 		if n == 0 {
@@ -170,16 +161,10 @@ func (r *Report) WriteTable(w io.Writer) error {
 		}
 		return memory.Size(n)
 	}
-	rows := [][]string{{"", "load", "first step", "step", "fastest step", "lipstream to it", "anonymous", "anonymous peak", "resident peak"}}
+	rows := [][]string{{"", "load", "first step", "step", "fastest step", "lipstream relative to it", "anonymous", "anonymous peak", "resident peak"}}
 	for _, p := range r.Peers {
 		rows = append(rows, []string{p.Peer + " (" + p.Version + ")", seconds(p.Load), seconds(p.Warmup), seconds(p.Median), seconds(slices.Min(p.Steps)),
 			bench.Format(r.Peers[0].Median/p.Median, bench.Times), size(p.Anonymous), size(p.AnonymousPeak), size(p.PeakRSS)})
 	}
-	if err := bench.WriteRows(w, rows); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintln(w); err != nil {
-		return err
-	}
-	return bench.WriteTable(w, r.Figures)
+	return lab.WriteReport(w, heading, rows, "", r.Figures)
 }

@@ -64,7 +64,7 @@ func options(t *testing.T, name string) Options {
 	t.Setenv("XDG_CACHE_HOME", cache)
 	t.Setenv("HOME", cache)
 	return Options{Size: "tiny", Backend: name, Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 2,
-		Peer: lab.Peer{PeerScripts: "../peers"}, Progress: func(string) {}}
+		Peer: lab.Peer{PeerScripts: "../../peers"}}
 }
 
 func TestMeasure(t *testing.T) {
@@ -73,7 +73,7 @@ func TestMeasure(t *testing.T) {
 			o := options(t, name)
 			o.Dump = t.TempDir()
 			o.Batch = 2
-			r, err := Measure(t.Context(), o)
+			r, err := o.Measure(t.Context(), func(string) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +140,7 @@ func checkDump(t *testing.T, dir string, text []byte) {
 func TestConverted(t *testing.T) {
 	o := options(t, "openvino")
 	o.Precision = backend.BF16
-	r, err := Measure(t.Context(), o)
+	r, err := o.Measure(t.Context(), func(string) {})
 	if fault.KindOf(err) == fault.Usage && strings.Contains(err.Error(), "is not supported by the device") {
 		t.Log(err) // this CPU
 	} else if err != nil {
@@ -162,7 +162,7 @@ func TestPeers(t *testing.T) {
 	}
 	t.Setenv(peerVariable, "good")
 	o.Peers = program
-	r, err := Measure(t.Context(), o)
+	r, err := o.Measure(t.Context(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,14 +175,14 @@ func TestPeers(t *testing.T) {
 		t.Errorf("%+v", r.Figures)
 	}
 	t.Setenv(peerVariable, "broken")
-	_, err = Measure(t.Context(), o)
+	_, err = o.Measure(t.Context(), func(string) {})
 	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "No module named 'torch'") || !strings.Contains(fault.HintOf(err), "setup.sh") {
 		t.Errorf("%v, %s", err, fault.HintOf(err))
 	}
 }
 
 func TestRefused(t *testing.T) {
-	good := Options{Progress: func(string) {}, Size: "tiny", Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 1}
+	good := Options{Size: "tiny", Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 1}
 	for want, change := range map[string]func(*Options){
 		"`frames`: 25 is out":   func(o *Options) { o.Frames = 25 },
 		"`latent`: 12 is not":   func(o *Options) { o.Latent = 12 },
@@ -191,12 +191,12 @@ func TestRefused(t *testing.T) {
 		"no such file":          func(o *Options) { o.Checkpoint = "nowhere.pt" },
 		"`size`: huge is":       func(o *Options) { o.Size = "huge" },
 		"find the peer nowhere": func(o *Options) { o.Peers, o.PeerScripts = "python3", "nowhere" },
-		"f16 is a precision":    func(o *Options) { o.Peers, o.PeerScripts, o.Precision = "python3", "../peers", backend.F16 },
+		"f16 is a precision":    func(o *Options) { o.Peers, o.PeerScripts, o.Precision = "python3", "../../peers", backend.F16 },
 		"f8":                    func(o *Options) { o.Precision = "f8" },
 	} {
 		o := good
 		change(&o)
-		_, err := Measure(t.Context(), o)
+		_, err := o.Measure(t.Context(), func(string) {})
 		if err == nil || !strings.Contains(err.Error(), want) || fault.HintOf(err) == "" {
 			t.Errorf("%v (%s), want %q", err, fault.HintOf(err), want)
 		}
@@ -206,9 +206,9 @@ func TestRefused(t *testing.T) {
 // TestGoals: the goals are those of one measurement only.
 func TestGoals(t *testing.T) {
 	r := &Report{Channels: []int{320, 640, 1280, 1280}, Backend: "openvino", Precision: "bf16", Frames: 16, Latent: 32,
-		Peers: []Result{{Peer: "lipstream", Load: 6, Steps: []float64{10}, Median: 10, PeakRSS: 6e9, Anonymous: 3e9},
-			{Peer: "openvino", Median: 10}, {Peer: "torch", Median: 12}}}
-	if got := strings.Join(bench.Missed(r.figures()), "; "); got != "load; peak memory; step to that of torch" {
+		Peers: []Result{{Timing: lab.Timing{Peer: "lipstream", Load: 6, Steps: []float64{10}, Median: 10, PeakRSS: 6e9}, Anonymous: 3e9},
+			{Timing: lab.Timing{Peer: "openvino", Median: 10}}, {Timing: lab.Timing{Peer: "torch", Median: 12}}}}
+	if got := strings.Join(bench.Missed(r.figures()), "; "); got != "load; peak memory; step relative to torch" {
 		t.Error(got)
 	}
 	r.Precision = "f32"

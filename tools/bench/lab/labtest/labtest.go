@@ -1,4 +1,4 @@
-// Package labtest lets a test binary stand in for lipstream run.
+// Package labtest lets a test binary imitate lipstream run.
 package labtest
 
 import (
@@ -23,13 +23,13 @@ import (
 )
 
 const (
-	logVariable = "LIPSTREAM_TEST_RUN" // the file that notes how it was started
-	// Broken names the variable with the value of --offload that fails.
+	logVariable = "LIPSTREAM_TEST_RUN" // the file to which its command line is appended
+	// Broken is the environment variable with the value of --offload for which it fails.
 	Broken = "LIPSTREAM_TEST_RUN_BROKEN"
 )
 
-// Run plays lipstream run if this process was started as one, and reports
-// whether it was. TestMain calls it first.
+// Run imitates lipstream run if this process was started as such, and reports whether it
+// was. TestMain must call it first.
 func Run() (code int, ok bool) {
 	log := os.Getenv(logVariable)
 	if log == "" || len(os.Args) < 2 || os.Args[1] != "run" {
@@ -45,17 +45,16 @@ func Run() (code int, ok bool) {
 	return 0, true
 }
 
-// option returns the value of an option, or "".
+// option returns the value of a flag, or its default.
 func option(name string) string {
 	if i := slices.Index(os.Args, name); i > 0 {
 		return os.Args[i+1]
 	}
-	// What limits leave to the profile.
 	return map[string]string{"--precision": "f32", "--frames-per-window": "1", "--windows": "1", "--offload": "none"}[name]
 }
 
-// run makes a video that depends on the precision, and a report in which a step
-// of a window takes a second.
+// run makes a video that depends on the precision, and a report in which each step of a
+// window takes a second.
 func run(log string) error {
 	number := func(name string) float64 {
 		v, err := strconv.ParseFloat(option(name), 64)
@@ -95,8 +94,8 @@ func run(log string) error {
 	return os.WriteFile(option("--report"), text, 0o600)
 }
 
-// Setup prepares a test whose program is its own binary. It returns the
-// program, a folder of tiny checkpoints, and the lines of the runs so far.
+// Setup prepares a test that uses its own binary as the program. It returns the program, a
+// folder with tiny checkpoints, and a function that returns the command lines so far.
 func Setup(t *testing.T) (program, folder string, runs func() []string) {
 	t.Helper()
 	if testing.Short() {

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Times the original's denoising loop in PyTorch: float32, DDIM, guidance.
 
-One window: the UNet runs with the voice and without, as a batch of two, and
-DDIM takes the step. Only some of the steps are run, after one to warm up: all
-do the same, so a window takes --steps times the median. Encoding and decoding
-by the VAE is not part of it.
+It denoises one window: in each step the UNet runs with and without the voice, as
+a batch of two, followed by a step of DDIM. Only some steps are run, after one to
+warm up. All steps do the same work, so a window takes --steps times the median.
+Encoding and decoding by the VAE is not included.
 """
 
 import argparse
@@ -61,14 +61,14 @@ class Loop:
 @torch.inference_mode()
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", required=True, help="of the UNet, .pt or .safetensors")
-    parser.add_argument("--steps", type=int, default=20, help="of a window")
-    parser.add_argument("--steps-measured", type=int, default=3, help="that are timed, after one to warm up")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint of the UNet, .pt or .safetensors")
+    parser.add_argument("--steps", type=int, default=20, help="steps of a window")
+    parser.add_argument("--steps-measured", type=int, default=3, help="steps to time, after one to warm up")
     parser.add_argument("--guidance", type=float, default=1.5)
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--latent", type=int, default=32)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--keep-freed", action="store_true", help="keep the memory that tensors free: faster, but more of it")
+    parser.add_argument("--keep-freed", action="store_true", help="keep the memory that tensors free: faster, but needs more memory")
     args = parser.parse_args()
     if min(args.steps, args.steps_measured, args.frames, args.latent, args.threads) < 1 or args.steps > TRAIN_STEPS:
         parser.error("numbers must be above 0, and --steps at most 1000")

@@ -1,4 +1,4 @@
-"""What both peers measure, and how they report it."""
+"""Measures time and memory for the peers, and prints the results."""
 
 import json
 import statistics
@@ -21,7 +21,7 @@ def memory_status(field):
 
 
 class AnonymousPeak:
-    """Samples RssAnon every 50 ms while it runs; the kernel keeps no peak of it."""
+    """Samples RssAnon every 50 ms while it runs; the kernel does not record its peak."""
 
     def __enter__(self):
         self.peak = 0
@@ -42,9 +42,9 @@ class AnonymousPeak:
 
 
 def measured(load, steps, **settings):
-    """Loads, runs one warm-up step and `steps` timed ones; gives the figures beside the settings.
+    """Loads, runs one step to warm up and `steps` timed ones, and returns the settings with the results.
 
-    load() does the whole preparation and returns the function of one step.
+    load() prepares everything and returns a function that runs one step.
     """
     with AnonymousPeak() as anonymous:
         start = time.perf_counter()
@@ -69,5 +69,5 @@ def measured(load, steps, **settings):
 
 
 def measure(load, steps, **settings):
-    """As measured; prints one JSON line."""
+    """Like measured, but prints the result as one line of JSON."""
     print(json.dumps(measured(load, steps, **settings)))

@@ -8,7 +8,7 @@ The graphs are those of `go run ./tools/bench unet --dump DIR`. DIR/graph.json:
 
 Graphs run in this order. A name in "inputs" is a top-level input or an output
 of an earlier graph, and is also the name of the tensor in the ONNX file.
-External data may lie in any file, also outside DIR (a checkpoint, say).
+External data may be in any file, also outside DIR (for example in a checkpoint).
 """
 
 import argparse
@@ -22,9 +22,9 @@ import openvino as ov
 
 from measure import measure
 
-# The location that makes OpenVINO's ONNX frontend take "offset" for an address
-# in this process. It reads no file outside the model's folder, and weights
-# usually stay in the checkpoint, so the files are mapped here.
+# With this location, OpenVINO's ONNX frontend reads "offset" as an address in this
+# process. It cannot read files outside the model's folder, where the weights usually
+# are (in the checkpoint), so the files are mapped here.
 MEMORY = "*/_ORT_MEM_ADDR_/*"
 
 DTYPES = {"f32": np.float32, "float32": np.float32, "f16": np.float16, "float16": np.float16,
@@ -77,7 +77,7 @@ class Weights:
 
 
 def load(folder, precision, threads, runs):
-    """Compiles all graphs; returns the function of one step, which gives all tensors of its last run by name."""
+    """Compiles all graphs and returns a function that runs one step and returns all tensors of its last run by name."""
     with open(os.path.join(folder, "graph.json")) as f:
         chain = json.load(f)
     core, weights = ov.Core(), Weights(folder)
@@ -117,8 +117,8 @@ def main():
     parser.add_argument("--dtype", choices=["bf16", "f32"], default="bf16")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=1, help="of the chain in a step: 2 for guidance with graphs of batch 1")
-    parser.add_argument("--save", metavar="FILE.npz", help="write the last graph's outputs, to compare")
+    parser.add_argument("--runs", type=int, default=1, help="runs of the chain per step: 2 for guidance with graphs of batch 1")
+    parser.add_argument("--save", metavar="FILE.npz", help="write the outputs of the last graph to this file")
     args = parser.parse_args()
     result = {}
 

@@ -2,7 +2,7 @@
 """LatentSync's UNet3D in PyTorch: the peer that Lipstream's UNet is timed against.
 
 Written from Lipstream's description of the network; module names give the
-official state-dict keys. Tensors inside are (B*F, C, H, W), batch-major, in
+official state-dict keys. Internal tensors are (B*F, C, H, W), batch-major, in
 channels-last memory, so tokens (B*F, H*W, C) and the rows of all frames
 (B, C, F*H, W) are views of the same memory and need no copy.
 
@@ -321,7 +321,7 @@ class UNet3D(nn.Module):
 
 
 def load(path, dtype):
-    """The network of a checkpoint. Any key that is missing or too many is an error."""
+    """The network of a checkpoint. Missing and unexpected keys are errors."""
     if path.endswith(".safetensors"):
         state = load_file(path)
     else:
@@ -413,7 +413,7 @@ def time_steps(args):
 
 
 def synthetic(key, shape):
-    """A value that depends on the key and shape alone: scaled noise, neutral norms, no bias."""
+    """Values that depend only on the key and the shape: scaled noise, neutral norms, no bias."""
     if key.endswith("pos_encoder.pe"):
         place = torch.arange(shape[1], dtype=torch.float32)[:, None]
         f = torch.exp(torch.arange(0, shape[2], 2, dtype=torch.float32) * (-math.log(10000.0) / shape[2]))
