@@ -93,6 +93,7 @@ lint: ## gofmt, vet, staticcheck, dead code
 runtimes: build
 	$(BIN) runtime install openvino
 	$(BIN) runtime install onnxruntime
+	$(BIN) runtime install webgpu
 
 chaos: export LIPSTREAM_REQUIRE_RUNTIMES = 1
 chaos: deps-test runtimes ## workers killed at random, 50 times; parts of LatentSync; minutes
@@ -111,7 +112,7 @@ deps: ## install what lipstream needs
 	sh tools/deps.sh ffmpeg ffprobe pip
 
 deps-test: ## install what the tests need
-	sh tools/deps.sh ffmpeg ffprobe pip gcc chromium torch
+	sh tools/deps.sh ffmpeg ffprobe pip gcc chromium vulkan torch
 
 clean: ## remove bin and out
 	rm -rf bin out

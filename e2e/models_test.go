@@ -123,7 +123,7 @@ func TestModelsPull(t *testing.T) {
 	}
 	refused(5, "the server answers 404")
 	answer = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>Sign in") }
-	refused(3, "a web page instead of the file")
+	refused(3, "an HTML page instead of the file")
 	answer = func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "short") }
 	refused(3, "has 5 bytes, and the published one has 5072348184")
 	if runtime.GOOS == "windows" {

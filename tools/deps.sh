@@ -8,6 +8,8 @@ have() {
 	pip) command -v pip3 >/dev/null || command -v pip >/dev/null || python3 -m pip --version >/dev/null 2>&1 ;;
 	# The Python packages of ComfyUI, for the tests of its nodes, in Debian's Python.
 	torch) /usr/bin/python3 -c 'import torch, numpy, PIL' 2>/dev/null ;;
+	# The loader of Vulkan, for the tests of WebGPU. Its software GPU comes with chromium.
+	vulkan) /sbin/ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1 ' ;;
 	*) command -v "$1" >/dev/null ;;
 	esac
 }
@@ -17,6 +19,7 @@ package() {
 	ffprobe) echo ffmpeg ;;
 	pip) echo python3-pip ;;
 	gcc) echo gcc libc6-dev ;;
+	vulkan) echo libvulkan1 ;;
 	torch) echo python3-torch python3-numpy python3-pil ;;
 	*) echo "$1" ;;
 	esac

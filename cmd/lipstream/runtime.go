@@ -18,7 +18,7 @@ type runtimeCmd struct {
 }
 
 type runtimeInstallCmd struct {
-	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime, or cuda for NVIDIA GPUs (cuda13 or cuda12, whichever the driver can run)."`
+	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime, cuda for NVIDIA GPUs (cuda13 or cuda12, whichever the driver can run), webgpu for other GPUs, or tensorrt-rtx."`
 	From string `placeholder:"FILE" help:"Install from a wheel on disk, or from a folder of wheels, instead of downloading."`
 }
 
@@ -103,7 +103,7 @@ func (r *runtimeListCmd) Run(ctx context.Context, c *console) error {
 }
 
 type runtimePathCmd struct {
-	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime, cuda13 or cuda12."`
+	Name string `arg:"" optional:"" default:"openvino" help:"Runtime: openvino, onnxruntime, cuda13, cuda12, webgpu or tensorrt-rtx."`
 }
 
 // Run implements lipstream runtime path.

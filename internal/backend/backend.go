@@ -152,6 +152,9 @@ type Node struct {
 	Name string
 	Type string        // of the operator: "Softmax", "MultiHeadAttention"
 	Time time.Duration // of one Run: the mean of all or the last
+	// Provider is the part of ONNX Runtime that has run the node, such as
+	// "CPUExecutionProvider": what a GPU's provider does not support runs on the CPU.
+	Provider string
 }
 
 // Port is an input or output. Dimensions that are only known at run time are -1 in

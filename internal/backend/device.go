@@ -11,7 +11,7 @@ import (
 // CPU.
 func (d Device) Vendor() string {
 	kind, _, _ := strings.Cut(d.ID, ":")
-	return map[string]string{"cuda": "nvidia", "tensorrt": "nvidia", "gpu": "intel", "rocm": "amd", "migraphx": "amd"}[kind]
+	return map[string]string{"cuda": "nvidia", "tensorrt": "nvidia", "tensorrt-rtx": "nvidia", "gpu": "intel", "rocm": "amd", "migraphx": "amd"}[kind]
 }
 
 // GPU returns the GPU of the list that the device is, or nil if its memory is not known

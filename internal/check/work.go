@@ -96,7 +96,7 @@ func (w *work) check(ctx context.Context, b backend.Backend, d backend.Device, b
 	}
 	var lists [][]test
 	for _, p := range precisions {
-		target := network.For(b.Name(), p.DType())
+		target := network.For(b.Name(), d.ID, p.DType())
 		if d.Resident { // as in a job
 			target.Activations = target.Compute
 		}

@@ -122,7 +122,7 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	if err != nil {
 		return err
 	}
-	target := network.For(s.o.Backend.Name(), precision.DType())
+	target := network.For(s.o.Backend.Name(), s.o.Device, precision.DType())
 	target.Slices = now.Slices
 	if s.o.Resident {
 		target.Activations = target.Compute

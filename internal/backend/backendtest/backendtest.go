@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -47,6 +48,7 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
 		{"keeps the names of aliased outputs", keepsAliasedNames},
 		{"takes any batch size", takesAnyBatch},
 		{"takes other element types", takesOtherTypes},
+		{"takes half precision", takesHalf},
 		{"takes an empty tensor", takesEmpty},
 		{"refuses wrong inputs", refusesWrongInputs},
 		{"refuses broken models", refusesBrokenModels},
@@ -265,31 +267,49 @@ func takesAnyBatch(t *testing.T, b backend.Backend) {
 func takesOtherTypes(t *testing.T, b backend.Backend) {
 	var g Graph
 	g.Node("Add", []string{"i", "i"}, []string{"i2"})
-	g.Node("Cast", []string{"h"}, []string{"hf"}, Int("to", 1))
 	g.Node("Cast", []string{"u"}, []string{"uf"}, Int("to", 1))
-	g.Node("Cast", []string{"f"}, []string{"fh"}, Int("to", 10))
+	g.Node("Neg", []string{"f"}, []string{"minus"})
 	g.Input("i", tensor.I64, -1)
-	g.Input("h", tensor.F16, -1)
 	g.Input("u", tensor.U8, -1)
 	g.Input("f", tensor.F32) // a scalar
 	g.Output("i2", tensor.I64, -1)
-	g.Output("hf", tensor.F32, -1)
 	g.Output("uf", tensor.F32, -1)
-	g.Output("fh", tensor.F16)
+	g.Output("minus", tensor.F32)
 	s := load(t, b, g.Bytes())
 	i := tensor.New(tensor.I64, 2)
 	binary.NativeEndian.PutUint64(i.Data, 1_000_000_000) // a backend may compute in 32 bits: OpenVINO's CPU does
 	binary.NativeEndian.PutUint64(i.Data[8:], 7)
-	h := tensor.New(tensor.F16, 1)
-	binary.NativeEndian.PutUint16(h.Data, 0x3e00) // 1.5
 	u := tensor.New(tensor.U8, 2)
 	u.Data[0], u.Data[1] = 7, 255
-	out := run(t, s, map[string]*tensor.Tensor{"i": i, "h": h, "u": u, "f": tensor.FromF32([]float32{1.5})})
+	out := run(t, s, map[string]*tensor.Tensor{"i": i, "u": u, "f": tensor.FromF32([]float32{1.5})})
 	if got := out["i2"]; got.DType != tensor.I64 || binary.NativeEndian.Uint64(got.Data) != 2_000_000_000 {
 		t.Errorf("i64: got %v", got)
 	}
-	wantF32(t, out["hf"], []int{1}, 1.5)
 	wantF32(t, out["uf"], []int{2}, 7, 255)
+	wantF32(t, out["minus"], []int{}, -1.5)
+}
+
+// takesHalf converts from and to float16. A device that cannot must say so.
+func takesHalf(t *testing.T, b backend.Backend) {
+	var g Graph
+	g.Node("Cast", []string{"h"}, []string{"hf"}, Int("to", 1))
+	g.Node("Cast", []string{"f"}, []string{"fh"}, Int("to", 10))
+	g.Input("h", tensor.F16, -1)
+	g.Input("f", tensor.F32) // a scalar
+	g.Output("hf", tensor.F32, -1)
+	g.Output("fh", tensor.F16)
+	s := load(t, b, g.Bytes())
+	h := tensor.New(tensor.F16, 1)
+	binary.NativeEndian.PutUint16(h.Data, 0x3e00) // 1.5
+	in := map[string]*tensor.Tensor{"h": h, "f": tensor.FromF32([]float32{1.5})}
+	if d, ok := b.(onDevice); ok && !d.half {
+		if out, err := s.Run(t.Context(), in); fault.KindOf(err) != fault.Usage || !strings.Contains(fault.HintOf(err), "`precision`") {
+			t.Errorf("got %v; kind %d, hint %q of: %v", out, fault.KindOf(err), fault.HintOf(err), err)
+		}
+		return
+	}
+	out := run(t, s, in)
+	wantF32(t, out["hf"], []int{1}, 1.5)
 	if got := out["fh"]; got.DType != tensor.F16 || len(got.Shape) != 0 || binary.NativeEndian.Uint16(got.Data) != 0x3e00 {
 		t.Errorf("f16: got %v", got)
 	}

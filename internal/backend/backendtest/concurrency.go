@@ -75,8 +75,8 @@ func WhenBusy(t testing.TB, f func()) (stop func()) {
 // stopsWhenCancelled cancels runs that would take very long: before they begin,
 // at any time around it, and while they compute.
 func stopsWhenCancelled(t *testing.T, b backend.Backend) {
-	const n, rows = 768, 2048
-	model, w := longGraph(n, 1000)
+	n, rows := sized(b, 768, 64), sized(b, 2048, 128)
+	model, w := longGraph(n, sized(b, 1000, 60))
 	s := load(t, b, model)
 	in := map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, rows, n), "w": w}
 	for name, cancelling := range map[string]func(cancel func()) (stop func()){

@@ -65,7 +65,7 @@ func reportsMemory(t *testing.T, b backend.Backend) {
 		}
 	}
 	check("after Load")
-	run(t, s, map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, 256, n)})
+	run(t, s, map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, sized(b, 256, 2), n)})
 	check("after Run")
 }
 
@@ -75,7 +75,7 @@ func shrinks(t *testing.T, b backend.Backend) {
 	s := load(t, b, affine())
 	s.Shrink()
 	s.Shrink()
-	x := tensor.New(tensor.F32, 1<<18, 2)
+	x := tensor.New(tensor.F32, sized(b, 1<<18, 1<<12), 2)
 	for i := range x.F32() {
 		x.F32()[i] = float32(i % 5)
 	}

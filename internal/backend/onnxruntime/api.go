@@ -12,7 +12,7 @@ import (
 )
 
 // apiVersion is the ORT_API_VERSION that this binding was written against:
-// the first with AllocatorGetStats. The table of functions only grows from
+// the first with CopyTensors. The table of functions only grows from
 // version to version, so every later library has the same entries.
 const apiVersion = 23
 
@@ -168,8 +168,27 @@ type api struct {
 	keyValue func(pairs handle, key string) string
 	// void ReleaseKeyValuePairs(OrtKeyValuePairs*); 300
 	releaseKeyValues func(handle)
+	// OrtStatus* RegisterExecutionProviderLibrary(OrtEnv*, const char* registration_name, const ORTCHAR_T* path); 301
+	registerLibrary func(env handle, name string, path unsafe.Pointer) handle
+	// OrtStatus* GetEpDevices(const OrtEnv*, const OrtEpDevice* const** out, size_t* n); 303 (they belong to the environment)
+	epDevices func(env handle, out **handle, n *uintptr) handle
+	// OrtStatus* SessionOptionsAppendExecutionProvider_V2(OrtSessionOptions*, OrtEnv*, const OrtEpDevice* const* devices, size_t n,
+	//   const char* const* keys, const char* const* values, size_t n_options); 304
+	appendPlugin func(options, env handle, devices *handle, n uintptr, keys, values **byte, nOptions uintptr) handle
+	// uint32_t HardwareDevice_VendorId(const OrtHardwareDevice*); 308
+	hardwareVendor func(hardware handle) uint32
+	// const char* EpDevice_EpName(const OrtEpDevice*); 312
+	epName func(device handle) string
+	// const OrtHardwareDevice* EpDevice_Device(const OrtEpDevice*); 316
+	epHardware func(device handle) handle
 	// OrtStatus* AllocatorGetStats(const OrtAllocator*, OrtKeyValuePairs** out); 319
 	allocatorStats func(allocator handle, out *handle) handle
+	// const OrtMemoryInfo* EpDevice_MemoryInfo(const OrtEpDevice*, OrtDeviceMemoryType); 374 (not to be released)
+	epMemoryInfo func(device handle, memory int32) handle
+	// OrtStatus* GetSharedAllocator(OrtEnv*, const OrtMemoryInfo*, OrtAllocator** out); 376 (not to be released)
+	sharedAllocator func(env, info handle, out *handle) handle
+	// OrtStatus* CopyTensors(const OrtEnv*, const OrtValue* const* from, OrtValue* const* to, OrtSyncStream*, size_t n); 386
+	copyTensors func(env handle, from, to *handle, stream handle, n uintptr) handle
 }
 
 // entries pairs each function with its place in the table. The indices were
@@ -198,12 +217,15 @@ func (a *api) entries() map[int]any {
 		165: &a.addRunConfig, 177: &a.unregisterAllocator,
 		204: &a.appendCUDA, 205: &a.createCUDAOptions, 206: &a.updateCUDAOptions, 208: &a.releaseCUDAOptions,
 		210: &a.addInitializers,
-		293: &a.setLoadCancellation, 297: &a.keyValue, 300: &a.releaseKeyValues, 319: &a.allocatorStats,
+		293: &a.setLoadCancellation, 297: &a.keyValue, 300: &a.releaseKeyValues,
+		301: &a.registerLibrary, 303: &a.epDevices, 304: &a.appendPlugin,
+		308: &a.hardwareVendor, 312: &a.epName, 316: &a.epHardware,
+		319: &a.allocatorStats, 374: &a.epMemoryInfo, 376: &a.sharedAllocator, 386: &a.copyTensors,
 	}
 }
 
 // tableLen is one more than the highest index in entries.
-const tableLen = 320
+const tableLen = 387
 
 // apiBase is struct OrtApiBase:
 //

@@ -141,14 +141,14 @@ func (s *session) firstBlock() error {
 
 // openShrinking creates the options of a Run at whose end the arena returns its unused
 // blocks.
-func (s *session) openShrinking(device int) error {
+func (s *session) openShrinking(on target) error {
 	a := s.b.api
 	if err := a.check(a.createRunOptions(&s.shrinking)); err != nil {
 		return err
 	}
 	arena := "cpu:0"
-	if device >= 0 {
-		arena = "gpu:" + strconv.Itoa(device)
+	if on.cuda >= 0 {
+		arena = "gpu:" + strconv.Itoa(on.cuda)
 	}
 	return a.check(a.addRunConfig(s.shrinking, "memory.enable_memory_arena_shrinkage\x00", arena+"\x00"))
 }

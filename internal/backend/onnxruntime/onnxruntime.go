@@ -38,6 +38,7 @@ type Backend struct {
 	cuda    bool
 	// devices are NVIDIA's GPUs, if the library can use them.
 	devices []backend.Device
+	plugins []pluginDevice
 
 	env       handle
 	memInfo   handle     // describes the memory of tensors that Go owns
@@ -134,9 +135,14 @@ func (b *Backend) providers() ([]string, error) {
 	return names, b.api.check(b.api.releaseProviders(list, n))
 }
 
-// Devices lists NVIDIA's GPUs if the library can use them, then the CPU.
+// Devices lists NVIDIA's GPUs if the library can use them, the CPU, and the devices of
+// plugins.
 func (b *Backend) Devices() ([]backend.Device, error) {
-	return append(slices.Clone(b.devices), backend.Device{ID: "cpu", Name: native.CPUName(), FusesAttention: true}), nil
+	list := append(slices.Clone(b.devices), backend.Device{ID: "cpu", Name: native.CPUName(), FusesAttention: true})
+	for _, d := range b.plugins {
+		list = append(list, d.Device)
+	}
+	return list, nil
 }
 
 // nvidiaDevices lists the GPUs of NVIDIA's driver, in the order of NVML. unloaded is why

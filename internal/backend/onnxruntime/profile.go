@@ -84,7 +84,8 @@ func readProfile(text []byte) ([]backend.Node, error) {
 		Name     string  `json:"name"`
 		Duration float64 `json:"dur"`
 		Args     struct {
-			Type string `json:"op_name"`
+			Type     string `json:"op_name"`
+			Provider string `json:"provider"`
 		} `json:"args"`
 	}
 	if err := json.Unmarshal(text, &events); err != nil {
@@ -101,7 +102,7 @@ func readProfile(text []byte) ([]backend.Node, error) {
 		i, known := place[name]
 		if !known {
 			i, place[name] = len(list), len(list)
-			list, runs = append(list, backend.Node{Name: name, Type: e.Args.Type}), append(runs, 0)
+			list, runs = append(list, backend.Node{Name: name, Type: e.Args.Type, Provider: e.Args.Provider}), append(runs, 0)
 		}
 		list[i].Time += time.Duration(e.Duration * float64(time.Microsecond))
 		runs[i]++

@@ -26,7 +26,14 @@ func (s *session) Run(ctx context.Context, in map[string]*tensor.Tensor) (map[st
 // RunValues computes the model once. Outputs that are kept stay in the memory of the
 // device.
 func (s *session) RunValues(ctx context.Context, in map[string]backend.Value, keep func(string) bool) (map[string]backend.Value, error) {
-	return native.Compute(ctx, &s.Session, in, func() (map[string]backend.Value, error) { return s.run(ctx, in, keep) })
+	return native.Compute(ctx, &s.Session, in, func() (map[string]backend.Value, error) {
+		turn := turnOf(s.device)
+		if err := turn.take(ctx); err != nil {
+			return nil, err
+		}
+		defer turn.give()
+		return s.run(ctx, in, keep)
+	})
 }
 
 func (s *session) run(ctx context.Context, in map[string]backend.Value, keep func(string) bool) (map[string]backend.Value, error) {
@@ -76,7 +83,7 @@ func (s *session) run(ctx context.Context, in map[string]backend.Value, keep fun
 		}
 	}
 	if err := s.execute(ctx, values, results); err != nil {
-		return nil, err
+		return nil, explain(s.device, err)
 	}
 	runtime.KeepAlive(in) // the values point into the tensors
 	out := make(map[string]backend.Value, len(s.Out))
@@ -118,7 +125,7 @@ func (s *session) execute(ctx context.Context, values, results []handle) error {
 	inNames, outNames := append(s.inNames, nil), append(s.outNames, nil)
 	var err error
 	measure := s.growth.MeasureRun
-	if s.allocator != nil {
+	if s.counts {
 		measure = func(f func()) { f() } // the allocator counts exactly
 	}
 	measure(func() {
@@ -133,7 +140,9 @@ func (s *session) execute(ctx context.Context, values, results []handle) error {
 		if clear := a.check(a.unsetTerminate(options)); clear != nil {
 			return clear
 		}
-		if err != nil {
+		// A GPU may have taken in all of the work already. Then the Run ends only when
+		// that is done, as if it had not been stopped.
+		if err != nil || s.device != "cpu" {
 			return ctx.Err()
 		}
 	}
@@ -206,7 +215,7 @@ func (s *session) Memory() backend.Memory {
 // stats returns how much the allocator has taken from the system, and the most that
 // was in use.
 func (s *session) stats() (held, high int64, ok bool) {
-	if s.allocator == nil {
+	if s.allocator == nil || s.allocator.shared { // a plugin's may lack the function
 		return 0, 0, false
 	}
 	a := s.b.api
@@ -234,6 +243,9 @@ func (s *session) stats() (held, high int64, ok bool) {
 // more than once.
 func (s *session) Close() error {
 	defer s.Acquire()()
+	turn := turnOf(s.device)
+	_ = turn.take(context.Background()) // it never ends
+	defer turn.give()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

@@ -38,6 +38,7 @@ type session struct {
 	// by how much Load grew the process beyond the arena.
 	outside int64
 	exact   bool // everything is in the arena
+	counts  bool // allocator counts what it holds
 
 	mu     sync.Mutex // guards what follows, and allocator against Close
 	peak   int64
@@ -81,13 +82,19 @@ func loadKind(err error) fault.Kind {
 
 func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) error {
 	a := s.b.api
-	options, device, err := s.b.sessionOptions(o)
+	options, on, err := s.b.sessionOptions(o)
 	if options != 0 {
 		defer a.releaseSessionOptions(options)
 	}
 	if err != nil {
 		return err
 	}
+	s.device = on.id
+	turn := turnOf(s.device)
+	if err := turn.take(ctx); err != nil {
+		return err
+	}
+	defer turn.give()
 	if o.Profile {
 		if err := s.startProfile(options); err != nil {
 			return err
@@ -123,7 +130,7 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		_ = a.check(a.setLoadCancellation(options, true)) // if it cannot, the load just ends later
 	})
 	s.growth.Measure(func() {
-		if device < 0 {
+		if on.cpu() {
 			err = s.b.withArena(o.Arena, options, create)
 		} else {
 			err = a.check(create())
@@ -134,28 +141,26 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		<-flagged
 	}
 	if err != nil {
-		return err
+		return explain(on.id, err)
 	}
 	if err := a.check(a.createRunOptions(&s.options)); err != nil {
 		return err
 	}
-	s.openAllocator(device)
-	if arena, _, ok := s.stats(); ok {
-		if device < 0 {
+	s.openAllocator(on)
+	var arena int64
+	if arena, _, s.counts = s.stats(); s.counts {
+		if on.cpu() {
 			s.outside = max(s.growth.Memory().Held-arena, 0)
 		}
 		if err := s.firstBlock(); err != nil {
 			return err
 		}
-		if err := s.openShrinking(device); err != nil {
+		if err := s.openShrinking(on); err != nil {
 			return err
 		}
 	}
-	s.exact = device >= 0
-	s.resident = s.allocator != nil && (device >= 0 || o.Resident)
-	if s.device = "cpu"; device >= 0 {
-		s.device = "cuda:" + strconv.Itoa(device)
-	}
+	s.exact = !on.cpu()
+	s.resident = s.allocator != nil && (!on.cpu() || o.Resident)
 	if s.In, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
 		return err
 	}
@@ -194,30 +199,39 @@ func (s *session) handOver(weights []onnx.Weight, options handle) (release func(
 	return release, err
 }
 
+// target is the device of a session.
+type target struct {
+	id     string
+	cuda   int    // the number of the CUDA device, or -1
+	plugin handle // the OrtEpDevice of a plugin, or 0
+}
+
+func (t target) cpu() bool { return t.cuda < 0 && t.plugin == 0 }
+
 // sessionOptions builds OrtSessionOptions for o. The caller must release them,
-// also after an error if they are not 0. device is the CUDA device's number, or -1
-// for the CPU.
-func (b *Backend) sessionOptions(o backend.Options) (options handle, device int, err error) {
+// also after an error if they are not 0.
+func (b *Backend) sessionOptions(o backend.Options) (options handle, on target, err error) {
 	a := b.api
-	device, err = b.device(o.Device)
+	on, err = b.device(o.Device)
 	if err != nil {
-		return 0, 0, err
+		return 0, on, err
 	}
-	if device < 0 && o.Precision != backend.Auto && o.Precision != backend.F32 {
-		return 0, 0, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a CPU", "set `precision` to f32, or use the openvino backend")
+	if on.cpu() && o.Precision != backend.Auto && o.Precision != backend.F32 {
+		return 0, on, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a CPU", "set `precision` to f32, or use the openvino backend")
 	}
-	if device >= 0 && o.Precision == backend.BF16 {
-		// The convolution has no kernel for it below operator set 22.
-		return 0, 0, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a GPU", "set `precision` to f16")
+	if o.Precision != backend.Auto && o.Precision != backend.F32 && o.Precision != backend.F16 {
+		// CUDA's convolution has no kernel for bf16 below operator set 22, and WebGPU
+		// has no such type.
+		return 0, on, fault.Field("precision", string(o.Precision), "is not supported by ONNX Runtime on a GPU", "set `precision` to f16")
 	}
 	if o.Threads < 0 {
-		return 0, 0, fault.Field("threads", strconv.Itoa(o.Threads), "is negative")
+		return 0, on, fault.Field("threads", strconv.Itoa(o.Threads), "is negative")
 	}
 	if err := checkArena(o.Arena); err != nil {
-		return 0, 0, err
+		return 0, on, err
 	}
 	if err := a.check(a.createSessionOptions(&options)); err != nil {
-		return 0, 0, err
+		return 0, on, err
 	}
 	for _, status := range []func() handle{
 		func() handle { return a.disableMemPattern(options) },
@@ -229,33 +243,44 @@ func (b *Backend) sessionOptions(o backend.Options) (options handle, device int,
 		func() handle { return a.addSessionConfig(options, "session.intra_op.allow_spinning", "0") },
 	} {
 		if err := a.check(status()); err != nil {
-			return options, 0, err
+			return options, on, err
 		}
 	}
-	if device >= 0 {
-		err = b.appendCUDA(options, device, o)
+	switch {
+	case on.cuda >= 0:
+		err = b.appendCUDA(options, on.cuda, o)
+	case on.plugin != 0:
+		err = explain(on.id, a.check(a.appendPlugin(options, b.env, &on.plugin, 1, nil, nil, 0)))
 	}
-	return options, device, err
+	return options, on, err
 }
 
 // device reads Options.Device.
-func (b *Backend) device(id string) (int, error) {
-	bad := func(cause string) (int, error) {
-		return 0, fault.Field("device", id, cause, "run lipstream doctor for a list of the devices")
+func (b *Backend) device(id string) (target, error) {
+	on := target{cuda: -1}
+	bad := func(cause string) (target, error) {
+		return on, fault.Field("device", id, cause, "run lipstream doctor for a list of the devices")
 	}
 	if id == "" {
 		list, err := b.Devices()
 		if err != nil {
-			return 0, err
+			return on, err
 		}
 		id = list[0].ID
 	}
+	on.id = id
 	if id == "cpu" {
-		return -1, nil
+		return on, nil
+	}
+	for _, d := range b.plugins {
+		if d.ID == id {
+			on.plugin = d.handle
+			return on, d.Err
+		}
 	}
 	number, ok := strings.CutPrefix(id, "cuda:")
 	if !ok {
-		return bad("is not cpu or cuda:N, which are the devices of ONNX Runtime")
+		return bad("is not a device of this ONNX Runtime")
 	}
 	n, err := strconv.Atoi(number)
 	if err != nil || n < 0 {
@@ -266,19 +291,24 @@ func (b *Backend) device(id string) (int, error) {
 	}
 	for _, d := range b.devices {
 		if d.ID == id && d.Err != nil {
-			return 0, d.Err
+			return on, d.Err
 		}
 	}
-	return n, nil
+	on.cuda = n
+	return on, nil
 }
 
-// openAllocator gets the allocator that counts the session's memory. Without one,
-// Memory falls back to the growth of the process.
-func (s *session) openAllocator(device int) {
+// openAllocator gets the allocator of the memory that the session computes in. Without
+// one that counts, Memory falls back to the growth of the process.
+func (s *session) openAllocator(on target) {
 	a := s.b.api
+	if on.plugin != 0 {
+		s.allocator = s.b.pluginAllocator(on)
+		return
+	}
 	info := s.b.memInfo
-	if device >= 0 {
-		if a.check(a.createMemoryInfo("Cuda\x00", arenaAllocator, int32(device), memTypeDefault, &info)) != nil {
+	if on.cuda >= 0 {
+		if a.check(a.createMemoryInfo("Cuda\x00", arenaAllocator, int32(on.cuda), memTypeDefault, &info)) != nil {
 			return
 		}
 		defer a.releaseMemoryInfo(info)

@@ -20,6 +20,7 @@ type allocator struct {
 	a      *api
 	handle handle
 	users  atomic.Int32 // the session and the tensors
+	shared bool         // it belongs to the environment, and is not released
 }
 
 func newAllocator(a *api, h handle) *allocator {
@@ -30,7 +31,7 @@ func newAllocator(a *api, h handle) *allocator {
 
 // release ends the use by the session or by a tensor.
 func (l *allocator) release() {
-	if l.users.Add(-1) == 0 {
+	if l.users.Add(-1) == 0 && !l.shared {
 		l.a.releaseAllocator(l.handle)
 	}
 }
@@ -61,6 +62,9 @@ func (v *value) Shape() []int        { return v.shape }
 
 // Host copies the tensor into the memory of the process.
 func (v *value) Host(ctx context.Context) (*tensor.Tensor, error) {
+	if v.from.shared {
+		return v.download(ctx)
+	}
 	out, err := v.b.copy(ctx, v.device, v, nil)
 	if err != nil {
 		return nil, err
@@ -71,6 +75,9 @@ func (v *value) Host(ctx context.Context) (*tensor.Tensor, error) {
 
 // Close releases the tensor.
 func (v *value) Close() error {
+	turn := turnOf(v.device)
+	_ = turn.take(context.Background()) // it never ends
+	defer turn.give()
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.handle != 0 {
@@ -108,6 +115,13 @@ func (s *session) allocate(p backend.Port, out *handle) error {
 func (b *Backend) Upload(ctx context.Context, device string, t *tensor.Tensor) (backend.Value, error) {
 	if device == "cpu" {
 		return backend.InHost(t), nil
+	}
+	on, err := b.device(device)
+	if err != nil {
+		return nil, err
+	}
+	if on.plugin != 0 {
+		return b.upload(ctx, on, t)
 	}
 	return b.copy(ctx, device, backend.InHost(t), func(string) bool { return true })
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/cuda"
+	"github.com/lipstream/lipstream/internal/backend/gputest"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
 )
@@ -82,4 +83,36 @@ func TestDeviceIsMissing(t *testing.T) {
 			t.Errorf("%v, hint %q", err, fault.HintOf(err))
 		}
 	})
+}
+
+// TestPluginDevice chooses the device of a plugin of ONNX Runtime.
+func TestPluginDevice(t *testing.T) {
+	plugin := gputest.SwiftShader(t)
+	t.Run("installed", func(t *testing.T) {
+		backendtest.SkipShort(t)
+		o, err := Open(t.Context(), Choice{Device: "webgpu:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Name() != "onnxruntime" || o.Device.ID != "webgpu:0" {
+			t.Errorf("%s, %+v", o.Name(), o.Device)
+		}
+		if err := o.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	_, err := Open(t.Context(), Choice{Backend: "openvino", Device: "webgpu:0"})
+	if fault.KindOf(err) != fault.Usage || !strings.Contains(fault.HintOf(err), "onnxruntime") {
+		t.Errorf("openvino: %v, hint %q", err, fault.HintOf(err))
+	}
+	t.Setenv(wheels.DirVariable, filepath.Dir(backendtest.Library(t, "onnxruntime")))
+	_, err = Open(t.Context(), Choice{Device: "webgpu:0"})
+	if fault.KindOf(err) != fault.Missing || !strings.HasSuffix(fault.HintOf(err), "runtime install webgpu") {
+		t.Errorf("without the plugin: %v, hint %q", err, fault.HintOf(err))
+	}
+	t.Setenv(wheels.DirVariable, filepath.Dir(plugin.Path))
+	_, err = Open(t.Context(), Choice{Device: "webgpu:0"})
+	if fault.KindOf(err) != fault.Missing || fault.HintOf(err) == "" {
+		t.Errorf("without ONNX Runtime: %v, hint %q", err, fault.HintOf(err))
+	}
 }

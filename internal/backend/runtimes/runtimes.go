@@ -69,7 +69,14 @@ var (
 		return orNil(openvino.Open(ctx, l.Path))
 	}}
 	onnxRuntime = opener{onnxruntime.Name, func(ctx context.Context, l wheels.Library) (backend.Backend, error) {
-		return orNil(onnxruntime.Open(ctx, l.Path, l.Needed...))
+		b, err := onnxruntime.Open(ctx, l.Path, l.Needed...)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range wheels.Plugins() {
+			b.Register(p.Runtime, p.Path, p.Needed...)
+		}
+		return b, nil
 	}}
 )
 
@@ -80,7 +87,24 @@ type attempt struct {
 }
 
 func (a attempt) accepts(device string) bool {
-	return !a.cuda || strings.HasPrefix(device, cudaPrefix)
+	if a.cuda {
+		return strings.HasPrefix(device, cudaPrefix)
+	}
+	return a.name == onnxruntime.Name || pluginOf(device) == ""
+}
+
+// pluginOf returns the runtime of ONNX Runtime's plugin that has the device, or "".
+func pluginOf(device string) string {
+	kind, _, _ := strings.Cut(device, ":")
+	if kind == wheels.WebGPU || kind == wheels.TensorRTRTX {
+		return kind
+	}
+	return ""
+}
+
+// installed reports whether the named plugin is installed.
+func installed(plugin string) bool {
+	return slices.ContainsFunc(wheels.Plugins(), func(l wheels.Library) bool { return l.Runtime == plugin })
 }
 
 const cudaPrefix = "cuda:"
@@ -229,13 +253,17 @@ func incomplete(err error, l wheels.Library) error {
 // failure returns why the search has found nothing. A library or device that does not
 // work is more useful to the user than one that is missing.
 func (s *search) failure() error {
-	wantsCUDA := strings.HasPrefix(s.choice.Device, cudaPrefix)
+	wantsCUDA, plugin := strings.HasPrefix(s.choice.Device, cudaPrefix), pluginOf(s.choice.Device)
 	switch {
 	case wantsCUDA && !s.cuda && s.choice.Backend != openvino.Name:
 		if _, err := cuda.Read(); err != nil {
 			return fault.Missing.Wrap("use device "+s.choice.Device, err, "install NVIDIA's driver, then run: lipstream runtime install cuda")
 		}
 		return fault.Missing.New("use device "+s.choice.Device, "ONNX Runtime for NVIDIA GPUs is not installed", "run: lipstream runtime install cuda")
+	case plugin != "" && s.choice.Backend == openvino.Name:
+		return fault.Field("device", s.choice.Device, "is not a device of OpenVINO", "set `backend` to onnxruntime")
+	case plugin != "" && !installed(plugin):
+		return fault.Missing.New("use device "+s.choice.Device, "its runtime is not installed", "run: lipstream runtime install "+plugin)
 	case len(s.skipped) > 0:
 		return s.skipped[0]
 	case len(s.broken) > 0:

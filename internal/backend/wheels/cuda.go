@@ -22,7 +22,8 @@ const (
 
 // The packages below are those of the toolkits 13.0.2 and 12.8.1, the oldest that ONNX
 // Runtime's builds can use, because a driver runs programs of its own toolkit and of
-// older ones. cuFFT, which ONNX Runtime needs for signals only, is left out.
+// older ones. cuFFT is for signals only: ONNX Runtime for CUDA 13 loads it when it needs
+// it, which is never here, and that for CUDA 12 cannot be loaded without it.
 
 var onnxCUDAFiles = append([]string{"onnxruntime/capi/libonnxruntime_providers_cuda.so"}, onnxFiles...)
 
@@ -49,6 +50,8 @@ var (
 			wheel{"manylinux_2_12_x86_64", "a7756528852ef889772a84c6cd89d41dfa74667e24cca16bb31f8f061e3e9994", 88040029}),
 		nvidia("nvidia-cublas-cu12", "12.8.4.1", "nvidia/cublas/lib", []library{{"cublasLt", "12"}, {"cublas", "12"}},
 			wheel{"manylinux_2_27_x86_64", "8ac4e771d5a348c551b2a426eda6193c19aa630236b418086020df5ba9667142", 594346921}),
+		nvidia("nvidia-cufft-cu12", "11.3.3.83", "nvidia/cufft/lib", []library{{"cufft", "11"}},
+			wheel{"manylinux_2_17_x86_64", "4d2dd21ec0b88cf61b62e6b43564355e5222e4a3fb394cac0db101f2dd0d4f74", 193118695}),
 		nvidia("nvidia-curand-cu12", "10.3.9.90", "nvidia/curand/lib", []library{{"curand", "10"}},
 			wheel{"manylinux_2_27_x86_64", "b32331d4f4df5d6eefa0554c565b626c7216f87a06a4f56fab27c3b68a830ec9", 63619976}),
 		nvidia("nvidia-cudnn-cu12", "9.26.0.51", "nvidia/cudnn/lib", []library{{"cudnn", "9"}},

@@ -57,7 +57,7 @@ func Candidates(ctx context.Context, name string) ([]Library, error) {
 	gpu := 0 // where the next runtime for a GPU goes
 	for _, r := range table {
 		switch {
-		case r.Backend != name:
+		case r.Backend != name || r.plugin:
 		case r.cuda != "" && haveNVIDIA():
 			all = slices.Insert(all, gpu, r)
 			gpu++

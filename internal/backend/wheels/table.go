@@ -20,6 +20,7 @@ type Runtime struct {
 	Packages []Package
 
 	library string // the stem of the library that is loaded
+	plugin  bool   // the library is a plugin of the backend; see Plugins
 	cuda    string // the version of CUDA that it was built with; "" without
 }
 
@@ -87,14 +88,8 @@ var table = []Runtime{
 	},
 	{
 		Name: "onnxruntime", Backend: "onnxruntime", library: "onnxruntime",
-		About: "Microsoft's ONNX Runtime, for the CPU",
-		Packages: []Package{{
-			Project: "onnxruntime", Version: "1.32.0", places: onnxPlaces, keep: onnxFiles,
-			files: map[string]wheel{
-				"linux/amd64": {"manylinux_2_28_x86_64", "5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d", 27773237},
-				"linux/arm64": {"manylinux_2_28_aarch64", "2303372a85299b6757b0e11e1cbf13e410ddf7e10c37f4b37e99d1c90e7daf7c", 23195070},
-			},
-		}},
+		About:    "Microsoft's ONNX Runtime, for the CPU",
+		Packages: []Package{onnxCPU},
 	},
 	{
 		Name: CUDA13, Backend: "onnxruntime", library: "onnxruntime", cuda: "13",
@@ -105,6 +100,16 @@ var table = []Runtime{
 		Name: CUDA12, Backend: "onnxruntime", library: "onnxruntime", cuda: "12",
 		About:    "ONNX Runtime for NVIDIA GPUs, with CUDA 12: drivers from 525",
 		Packages: append([]Package{onnxCUDA12}, cuda12...),
+	},
+	webGPU,
+	tensorRTRTX,
+}
+
+var onnxCPU = Package{
+	Project: "onnxruntime", Version: "1.32.0", places: onnxPlaces, keep: onnxFiles,
+	files: map[string]wheel{
+		"linux/amd64": {"manylinux_2_28_x86_64", "5a34fc4dfeb5a7b4a74c95dcba1e773d722abda720b474edf1b0c419dc6d163d", 27773237},
+		"linux/arm64": {"manylinux_2_28_aarch64", "2303372a85299b6757b0e11e1cbf13e410ddf7e10c37f4b37e99d1c90e7daf7c", 23195070},
 	},
 }
 

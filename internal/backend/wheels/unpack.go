@@ -33,7 +33,7 @@ func unpack(ctx context.Context, r io.ReaderAt, size int64, keep []string, to st
 	sums := map[string]string{}
 	left := int64(maxUnpacked)
 	for _, f := range z.File {
-		if !matches(f.Name, keep) {
+		if strings.HasSuffix(f.Name, "/") || !matches(f.Name, keep) { // a folder
 			continue
 		}
 		name, err := target(f.Name)

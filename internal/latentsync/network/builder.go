@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -55,10 +56,13 @@ type Target struct {
 	Slices int
 }
 
-// For returns the target for the named backend.
-func For(backend string, compute tensor.DType) Target {
+// For returns the target for the named backend and device.
+func For(backend, device string, compute tensor.DType) Target {
 	t := Target{Compute: compute}
-	if backend == "onnxruntime" {
+	// WebGPU's flash attention, for 32 queries and more, is wrong on SwiftShader (plugin
+	// 0.4.0), and was on NVIDIA's GPUs in another version (onnxruntime's pull request
+	// 28520). Its MatMul and Softmax are right.
+	if backend == "onnxruntime" && !strings.HasPrefix(device, "webgpu:") {
 		t.Dialect = Microsoft
 	}
 	return t

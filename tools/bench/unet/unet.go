@@ -231,7 +231,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	target := network.For(b.Name(), u.Precision.DType())
+	target := network.For(b.Name(), b.Device.ID, u.Precision.DType())
 	if b.Device.Resident { // as in a job
 		target.Activations = target.Compute
 	}
