@@ -48,7 +48,7 @@ var layers = [][]string{
 	{"internal/onnx"},
 	{"internal/checkpoint", "internal/memory", "internal/journal", "internal/chart"},
 	{"internal/frame", "internal/tensor"},
-	{"internal/disk", "internal/child"},
+	{"internal/disk", "internal/child", "internal/download"},
 	{"internal/fault"},
 	{"internal/golden"}, // for tests: what they measure against the original
 	{"testdata"},        // files to embed, beside the tests that use them

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/lipstream/lipstream/internal/backend/cuda"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
@@ -32,9 +31,9 @@ func (r *runtimeInstallCmd) Run(ctx context.Context, c *console) error {
 			return err
 		}
 	}
-	dir, err := wheels.Install(ctx, name, r.From, func(what string) {
-		fmt.Fprintln(c.Err, oneLine(what, maxErrorLine)) // informational, so a failure does not matter
-	})
+	bar := newByteBar(c)
+	dir, err := wheels.Install(ctx, name, r.From, wheels.Progress{Say: bar.say, Bytes: bar.show})
+	bar.clear()
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,18 @@ func clients() [][]string {
 	}
 }
 
-// download downloads the wheel into dir with the first client that can, and returns its
-// path. The user's configuration of the client (an index, a proxy, certificates)
-// applies. The caller must check the file against its pinned sum.
-func download(ctx context.Context, runtime string, p Package, w wheel, dir string, progress func(string)) (string, error) {
-	var failures []error
+// obtain downloads the wheel into dir, and returns its path: directly, or with the first
+// client that can, because the user's configuration of the client (an index, a proxy,
+// certificates) may be necessary. The caller must check the file against its pinned sum.
+func obtain(ctx context.Context, runtime string, p Package, w wheel, dir string, progress Progress) (string, error) {
+	path, err := fetch(ctx, p, w, dir, progress)
+	if err == nil {
+		return path, nil
+	}
+	if ctx.Err() != nil {
+		return "", fault.Cancelled.Wrap("download "+p.Project, ctx.Err())
+	}
+	failures := []error{err}
 	tried := false
 	for _, client := range clients() {
 		program, err := exec.LookPath(client[0])
@@ -50,10 +57,10 @@ func download(ctx context.Context, runtime string, p Package, w wheel, dir strin
 			return "", fault.Cancelled.Wrap("download "+p.Project, ctx.Err())
 		}
 		failures = append(failures, fmt.Errorf("%s: %w", strings.Join(client, " "), err))
-		progress(strings.Join(client, " ") + " could not download it; trying another way")
+		progress.Say(strings.Join(client, " ") + " could not download it; trying another way")
 	}
 	if !tried {
-		return "", fault.Missing.New("download "+p.Project, "neither pip nor uv is installed", "install pip, or "+byHand(runtime, p))
+		return "", fault.Missing.Wrap("download "+p.Project, err, "check the connection, install pip if a proxy or another index is necessary, or "+byHand(runtime, p))
 	}
 	return "", fault.Missing.Wrap("download "+p.Project+" "+p.Version, errors.Join(failures...), byHand(runtime, p))
 }

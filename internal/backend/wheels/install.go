@@ -34,12 +34,9 @@ type manifest struct {
 // Install makes sure that the named runtime is installed and complete, and returns the
 // folder of its library. from is the path of a wheel, or of a folder of wheels, or "";
 // what it does not contain is downloaded. Packages of the machine's Python are used
-// where they are, if their libraries are of the right version. Install calls progress,
-// which may be nil, with a line for each step.
-func Install(ctx context.Context, name, from string, progress func(string)) (dir string, err error) {
-	if progress == nil {
-		progress = func(string) {}
-	}
+// where they are, if their libraries are of the right version.
+func Install(ctx context.Context, name, from string, progress Progress) (dir string, err error) {
+	progress.defaults()
 	r, err := Named(name)
 	if err != nil {
 		return "", err
@@ -62,9 +59,9 @@ func Install(ctx context.Context, name, from string, progress func(string)) (dir
 		return "", err
 	}
 	if len(list) == 0 {
-		progress(r.Name + " " + r.Version() + " is already installed")
+		progress.Say(r.Name + " " + r.Version() + " is already installed")
 	} else {
-		progress("installed in " + dir)
+		progress.Say("installed in " + dir)
 	}
 	return dir, nil
 }
@@ -111,7 +108,7 @@ func (r Runtime) given(ctx context.Context, from string) (map[string]string, err
 
 // missing returns the packages of r that have to be installed. A wheel from the user is
 // always checked, so its package counts as missing.
-func (r Runtime) missing(ctx context.Context, given map[string]string, progress func(string)) ([]Package, error) {
+func (r Runtime) missing(ctx context.Context, given map[string]string, progress Progress) ([]Package, error) {
 	var list []Package
 	var size int64
 	downloads := 0
@@ -134,7 +131,7 @@ func (r Runtime) missing(ctx context.Context, given map[string]string, progress 
 		}
 		if i > 0 {
 			if found := p.all(p.inPython(python())); found != nil {
-				progress("using " + p.Project + " of Python: " + filepath.Dir(found[0]))
+				progress.Say("using " + p.Project + " of Python: " + filepath.Dir(found[0]))
 				continue
 			}
 		}
@@ -142,7 +139,7 @@ func (r Runtime) missing(ctx context.Context, given map[string]string, progress 
 		downloads++
 	}
 	if downloads > 1 {
-		progress(fmt.Sprintf("%d packages to download, %d MB", downloads, megabytes(size)))
+		progress.Say(fmt.Sprintf("%d packages to download, %d MB", downloads, megabytes(size)))
 	}
 	return list, ctx.Err()
 }
@@ -150,7 +147,7 @@ func (r Runtime) missing(ctx context.Context, given map[string]string, progress 
 func megabytes(n int64) int64 { return (n + 500_000) / 1_000_000 }
 
 // install installs one package of r.
-func (r Runtime) install(ctx context.Context, p Package, given map[string]string, progress func(string)) (err error) {
+func (r Runtime) install(ctx context.Context, p Package, given map[string]string, progress Progress) (err error) {
 	w, err := p.wheel()
 	if err != nil {
 		return err
@@ -176,13 +173,13 @@ func (r Runtime) install(ctx context.Context, p Package, given map[string]string
 	}()
 	from := given[w.sha256]
 	if from == "" {
-		progress(fmt.Sprintf("downloading %s %s, %d MB", p.Project, p.Version, megabytes(w.size)))
-		if from, err = download(ctx, r.Name, p, w, filepath.Join(work, "download"), progress); err != nil {
+		progress.Say(fmt.Sprintf("downloading %s %s, %d MB", p.Project, p.Version, megabytes(w.size)))
+		if from, err = obtain(ctx, r.Name, p, w, filepath.Join(work, "download"), progress); err != nil {
 			return err
 		}
 	}
 	unpacked := filepath.Join(work, "unpacked")
-	progress("checking and unpacking " + filepath.Base(from))
+	progress.Say("checking and unpacking " + filepath.Base(from))
 	if err := r.unpack(ctx, p, w, from, unpacked); err != nil {
 		return err
 	}

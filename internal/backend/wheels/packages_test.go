@@ -41,7 +41,7 @@ func stagePackages(t *testing.T) (bin, folder string) {
 // missing.
 func TestPackages(t *testing.T) {
 	_, folder := stagePackages(t)
-	dir, err := Install(t.Context(), "stub", folder, nil)
+	dir, err := Install(t.Context(), "stub", folder, Progress{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestPackages(t *testing.T) {
 	if err := os.Remove(filepath.Join(folder, "nvidia-a.whl")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Install(t.Context(), "stub", folder, nil); err != nil {
+	if _, err := Install(t.Context(), "stub", folder, Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	if lib, err = Find(t.Context(), "stub"); err != nil || !slices.Equal(lib.Needed, want) {
@@ -81,7 +81,7 @@ func TestPackagesOfPython(t *testing.T) {
 	python := write(t, filepath.Join(bin, "comfy"), []byte("#!/bin/sh\nprintf 'nvidia\\t"+site+"/nvidia\\ntorch\\t"+site+"/torch\\n'\n"), 0o755)
 	t.Setenv(PythonVariable, python)
 	var said []string
-	if _, err := Install(t.Context(), "stub", folder, func(s string) { said = append(said, s) }); err != nil {
+	if _, err := Install(t.Context(), "stub", folder, Progress{Say: func(s string) { said = append(said, s) }}); err != nil {
 		t.Fatal(err)
 	}
 	leftovers(t, "nvidia-a-1", "nvidia-b-2", "stub-1.0") // the folder has them all
@@ -93,7 +93,7 @@ func TestPackagesOfPython(t *testing.T) {
 		t.Fatal(err)
 	}
 	said = nil
-	if _, err := Install(t.Context(), "stub", folder, func(s string) { said = append(said, s) }); err != nil {
+	if _, err := Install(t.Context(), "stub", folder, Progress{Say: func(s string) { said = append(said, s) }}); err != nil {
 		t.Fatal(err)
 	}
 	leftovers(t, "nvidia-a-1", "stub-1.0")
@@ -109,7 +109,7 @@ func TestPackagesOfPython(t *testing.T) {
 func TestInstallFromOtherFolder(t *testing.T) {
 	stagePackages(t)
 	empty := t.TempDir()
-	_, err := Install(t.Context(), "stub", empty, nil)
+	_, err := Install(t.Context(), "stub", empty, Progress{})
 	if fault.KindOf(err) != fault.Input || !strings.Contains(fault.HintOf(err), "nvidia-b 2") {
 		t.Errorf("%v, hint %q", err, fault.HintOf(err))
 	}

@@ -74,6 +74,7 @@ func stage(t *testing.T, wheelBytes []byte) (bin string) {
 	}}
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv(DirVariable, "")
+	t.Setenv(IndexVariable, "http://127.0.0.1:1/none") // nothing listens there
 	bin = t.TempDir()
 	t.Setenv("PATH", bin)
 	return bin
@@ -118,7 +119,7 @@ func TestInstallFromFile(t *testing.T) {
 	}
 	file := write(t, filepath.Join(t.TempDir(), "stub.whl"), data, 0o600)
 	var said []string
-	dir, err := Install(t.Context(), "stub", file, func(s string) { said = append(said, s) })
+	dir, err := Install(t.Context(), "stub", file, Progress{Say: func(s string) { said = append(said, s) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,15 +139,15 @@ func TestInstallFromFile(t *testing.T) {
 	}
 
 	// Again, without a client and a file: it is already installed.
-	if again, err := Install(t.Context(), "stub", "", nil); err != nil || again != dir {
+	if again, err := Install(t.Context(), "stub", "", Progress{}); err != nil || again != dir {
 		t.Errorf("second: %q, %v", again, err)
 	}
 	// A damaged installation does not count, and is repaired.
 	write(t, lib.Path, []byte("damaged"), 0o600)
-	if _, err := Install(t.Context(), "stub", "", nil); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "--from FILE") {
+	if _, err := Install(t.Context(), "stub", "", Progress{}); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "--from FILE") {
 		t.Errorf("damaged, without a client: %v, hint %q", err, fault.HintOf(err))
 	}
-	if _, err := Install(t.Context(), "stub", file, nil); err != nil {
+	if _, err := Install(t.Context(), "stub", file, Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(lib.Path); err != nil || string(got) != goodWheel[0].data {
@@ -176,7 +177,7 @@ func TestInstallRefuses(t *testing.T) {
 				c.given = c.pinned
 			}
 			file := write(t, filepath.Join(t.TempDir(), "stub.whl"), c.given, 0o600)
-			_, err := Install(t.Context(), "stub", file, nil)
+			_, err := Install(t.Context(), "stub", file, Progress{})
 			if err == nil || fault.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("kind %d, %v", fault.KindOf(err), err)
 			}
@@ -185,16 +186,16 @@ func TestInstallRefuses(t *testing.T) {
 	}
 	stage(t, good)
 	for _, from := range []string{filepath.Join(t.TempDir(), "none"), t.TempDir()} {
-		_, err := Install(t.Context(), "stub", from, func(s string) { t.Errorf("it said %q", s) })
+		_, err := Install(t.Context(), "stub", from, Progress{Say: func(s string) { t.Errorf("it said %q", s) }})
 		if fault.KindOf(err) != fault.Input || fault.HintOf(err) == "" || strings.Count(err.Error(), from) != 1 {
 			t.Errorf("no file: %v, hint %q", err, fault.HintOf(err))
 		}
 	}
-	if _, err := Install(t.Context(), "nonsense", "", nil); fault.KindOf(err) != fault.Usage {
+	if _, err := Install(t.Context(), "nonsense", "", Progress{}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("unknown name: %v", err)
 	}
 	table[0].Packages[0].files = nil
-	if _, err := Install(t.Context(), "stub", "", nil); fault.KindOf(err) != fault.Missing {
+	if _, err := Install(t.Context(), "stub", "", Progress{}); fault.KindOf(err) != fault.Missing {
 		t.Errorf("another platform: %v", err)
 	}
 }
@@ -237,13 +238,13 @@ func TestInstallDownloads(t *testing.T) {
 	file := write(t, filepath.Join(t.TempDir(), "stub.whl"), data, 0o600)
 	// The first client fails; the next one is tried.
 	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n"), 0o755)
-	_, err := Install(t.Context(), "stub", "", nil)
+	_, err := Install(t.Context(), "stub", "", Progress{})
 	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "No module named pip") {
 		t.Errorf("only a broken client: %v", err)
 	}
 	leftovers(t)
 	fakeClient(t, bin, "uv", file)
-	if _, err := Install(t.Context(), "stub", "", nil); err != nil {
+	if _, err := Install(t.Context(), "stub", "", Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	log, err := os.ReadFile(filepath.Join(bin, "log"))
@@ -257,7 +258,7 @@ func TestInstallDownloads(t *testing.T) {
 func TestInstallChecksDownload(t *testing.T) {
 	bin := stage(t, makeWheel(t, goodWheel))
 	fakeClient(t, bin, "pip3", write(t, filepath.Join(t.TempDir(), "x"), makeWheel(t, goodWheel[:2]), 0o600))
-	if _, err := Install(t.Context(), "stub", "", nil); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "SHA-256") {
+	if _, err := Install(t.Context(), "stub", "", Progress{}); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "SHA-256") {
 		t.Errorf("got %v", err)
 	}
 	leftovers(t)
@@ -276,7 +277,7 @@ func TestInstallCancelled(t *testing.T) {
 		_, _ = os.ReadFile(started) // waits for the client
 		cancel()
 	}()
-	if _, err := Install(ctx, "stub", "", nil); !errors.Is(err, context.Canceled) {
+	if _, err := Install(ctx, "stub", "", Progress{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	leftovers(t)
