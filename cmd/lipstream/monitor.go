@@ -17,8 +17,8 @@ type monitorCmd struct {
 	Interval time.Duration `default:"2s" placeholder:"TIME" help:"Time between readings, at least 100ms."`
 	For      time.Duration `placeholder:"TIME" help:"Stop after this time. Default: run until Ctrl-C."`
 	PID      int           `name:"pid" placeholder:"N" help:"Also watch this process, its children and its control group; stop when it ends."`
-	Warn     string        `default:"62.5%" placeholder:"SHARE|SIZE" help:"Warn when this much of a memory is in use, such as 60% or 15GB."`
-	Alert    string        `default:"75%" placeholder:"SHARE|SIZE" help:"Alert when this much is in use."`
+	Warn     string        `placeholder:"SHARE|SIZE" help:"Warn when this much of a memory is in use, such as 60% or 15GB. Default: 62.5%, or the alert if that is less."`
+	Alert    string        `placeholder:"SHARE|SIZE" help:"Alert when this much is in use. Default: 75%."`
 	CSV      string        `name:"csv" placeholder:"FILE" help:"Write every reading to a CSV file."`
 	Plot     string        `placeholder:"FILE" help:"Draw the memory over time as .png or .svg when the monitor stops."`
 	JSON     bool          `name:"json" help:"Print every reading as a line of JSON."`

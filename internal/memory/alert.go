@@ -41,7 +41,8 @@ type Setting struct{ Name, Text string }
 
 // ParseThresholds parses the settings of the warning and the critical threshold: a
 // percentage such as "75%", a size with a unit as [ParseSize] takes it, or "" for the
-// default. Its errors are of kind Usage.
+// default. Without a warning threshold, the warning is never above the critical one. Its
+// errors are of kind Usage.
 func ParseThresholds(warning, critical Setting) (w, c Threshold, err error) {
 	if w, err = warning.threshold(DefaultWarning); err != nil {
 		return w, c, err
@@ -51,6 +52,9 @@ func ParseThresholds(warning, critical Setting) (w, c Threshold, err error) {
 	}
 	// A share and a size cannot be compared without the memory.
 	if (w.Bytes > 0) == (c.Bytes > 0) && (w.Bytes > c.Bytes || w.Fraction > c.Fraction) {
+		if warning.Text == "" {
+			return c, c, nil
+		}
 		return w, c, fault.Field(warning.Name, w.String(), "is above the alert at "+c.String(), "set it to less than `"+critical.Name+"`")
 	}
 	return w, c, nil

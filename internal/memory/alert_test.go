@@ -34,7 +34,7 @@ func TestParseThresholds(t *testing.T) {
 		{"", "", true},
 		{"50%", "50%", true},
 		{"90%", "", false}, // above the default for critical
-		{"", "50%", false},
+		{"", "50%", true},
 		{"2B", "1B", false},
 		{"1B", "2B", true},
 		{"100GiB", "10%", true},
@@ -46,6 +46,9 @@ func TestParseThresholds(t *testing.T) {
 		if (err == nil) != tt.ok || err != nil && (fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "") {
 			t.Errorf("%+v: %v", tt, err)
 		}
+	}
+	if w, c, err := ParseThresholds(Setting{"low", ""}, Setting{"high", "50%"}); err != nil || w != c || c.Fraction != 0.5 {
+		t.Errorf("only an alert: %v, %v, %v", w, c, err)
 	}
 	_, _, err := ParseThresholds(Setting{"low", "90%"}, Setting{"high", ""})
 	if err == nil || err.Error() != "`low`: 90% is above the alert at 75%" || fault.HintOf(err) != "set it to less than `high`" {
