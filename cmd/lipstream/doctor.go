@@ -55,7 +55,7 @@ func doctorDeps() doctor.Deps {
 	d.Encoder = tryEncoder
 	for _, name := range []string{"openvino", "onnxruntime"} {
 		d.Backends = append(d.Backends, doctor.Backend{Name: name, Open: func(ctx context.Context) (doctor.Library, error) {
-			o, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu"})
+			o, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu", Plugins: true})
 			if err != nil {
 				return doctor.Library{}, err
 			}

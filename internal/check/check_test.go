@@ -34,7 +34,7 @@ var update = flag.Bool("update", false, "write results.json")
 // stored results.
 func TestResults(t *testing.T) {
 	b := open(t, onnxruntime.Name)
-	list, err := tests(weights(t), network.For(b.Name(), "cpu", tensor.F32))
+	list, err := tests(weights(t), network.For(b.Name(), backend.Device{ID: "cpu"}, tensor.F32))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func TestResults(t *testing.T) {
 // slow.
 func TestF16(t *testing.T) {
 	b := open(t, onnxruntime.Name)
-	list, err := tests(weights(t), network.For(b.Name(), "cpu", tensor.F16))
+	list, err := tests(weights(t), network.For(b.Name(), backend.Device{ID: "cpu"}, tensor.F16))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,7 +417,7 @@ func TestWrongDevice(t *testing.T) {
 // checked returns what a backend's CPU computes.
 func checked(t *testing.T, weights *checkpoint.File, b backend.Backend) Device {
 	t.Helper()
-	list, err := tests(weights, network.For(b.Name(), "cpu", tensor.F32))
+	list, err := tests(weights, network.For(b.Name(), backend.Device{ID: "cpu"}, tensor.F32))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (w *work) run(ctx context.Context, names []string) {
 }
 
 func (w *work) runtime(ctx context.Context, name string) {
-	opened, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu"})
+	opened, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu", Plugins: true})
 	if err != nil {
 		w.send(ctx, Runtime{Name: name, Problem: problem(err)})
 		return
@@ -96,11 +96,7 @@ func (w *work) check(ctx context.Context, b backend.Backend, d backend.Device, b
 	}
 	var lists [][]test
 	for _, p := range precisions {
-		target := network.For(b.Name(), d.ID, p.DType())
-		if d.Resident { // as in a job
-			target.Activations = target.Compute
-		}
-		list, err := tests(w.weights, target)
+		list, err := tests(w.weights, network.For(b.Name(), d, p.DType()))
 		if err != nil {
 			w.err = fault.Internal.Wrap("build the networks of the check", err)
 			return

@@ -122,11 +122,8 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	if err != nil {
 		return err
 	}
-	target := network.For(s.o.Backend.Name(), s.o.Device, precision.DType())
+	target := network.For(s.o.Backend.Name(), backend.Device{ID: s.o.Device, Resident: s.o.Resident}, precision.DType())
 	target.Slices = now.Slices
-	if s.o.Resident {
-		target.Activations = target.Compute
-	}
 	graphs, err := m.build(weights, frames, target)
 	if err != nil {
 		return fault.Input.Wrap("build a network from "+weights.Path(), err)

@@ -235,7 +235,7 @@ func newCoder(t testing.TB, b backend.Backend, w *checkpoint.File, precision bac
 	if err != nil {
 		t.Fatal(err)
 	}
-	to, side := network.For(b.Name(), "cpu", precision.DType()), latents*c.Factor()
+	to, side := network.For(b.Name(), backend.Device{ID: "cpu"}, precision.DType()), latents*c.Factor()
 	chains := map[int]*network.Chain{}
 	for _, i := range only {
 		var g *onnx.Graph

@@ -109,7 +109,7 @@ func examine(ctx context.Context) (machine, error) {
 	var m machine
 	var missing error
 	for _, name := range []string{"openvino", "onnxruntime"} {
-		o, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu"})
+		o, err := runtimes.Open(ctx, runtimes.Choice{Backend: name, Device: "cpu", Plugins: true})
 		var devices []backend.Device
 		if err == nil {
 			devices, err = o.Usable(ctx)

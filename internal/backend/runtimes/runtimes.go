@@ -24,7 +24,14 @@ const Auto = "auto"
 type Choice struct {
 	Backend string // "openvino", "onnxruntime", or Auto or "" for any
 	Device  string // such as "cuda:0", or "" for any
+	// Plugins loads the plugins of ONNX Runtime also if none of their devices can be
+	// chosen, to list these.
+	Plugins bool
 }
+
+// plugins reports whether to load the plugins. They are large, and a job on the CPU or on
+// the default device never uses them.
+func (c Choice) plugins() bool { return c.Plugins || c.Device != "" && c.Device != "cpu" }
 
 // Opened is a backend with the device to use. The caller must close the backend.
 type Opened struct {
@@ -61,20 +68,22 @@ func (o *Opened) Libraries() []string { return append([]string{o.library.Path}, 
 // opener opens one kind of library.
 type opener struct {
 	name string
-	open func(ctx context.Context, l wheels.Library) (backend.Backend, error)
+	open func(ctx context.Context, l wheels.Library, c Choice) (backend.Backend, error)
 }
 
 var (
-	openVINO = opener{openvino.Name, func(ctx context.Context, l wheels.Library) (backend.Backend, error) {
+	openVINO = opener{openvino.Name, func(ctx context.Context, l wheels.Library, _ Choice) (backend.Backend, error) {
 		return orNil(openvino.Open(ctx, l.Path))
 	}}
-	onnxRuntime = opener{onnxruntime.Name, func(ctx context.Context, l wheels.Library) (backend.Backend, error) {
+	onnxRuntime = opener{onnxruntime.Name, func(ctx context.Context, l wheels.Library, c Choice) (backend.Backend, error) {
 		b, err := onnxruntime.Open(ctx, l.Path, l.Needed...)
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range wheels.Plugins() {
-			b.Register(p.Runtime, p.Path, p.Needed...)
+		if c.plugins() {
+			for _, p := range wheels.Plugins() {
+				b.Register(p.Runtime, p.Path, p.Needed...)
+			}
 		}
 		return b, nil
 	}}
@@ -176,7 +185,7 @@ func (s *search) attempt(ctx context.Context, a attempt) (*Opened, error) {
 		if ctx.Err() != nil {
 			break
 		}
-		b, err := a.open(ctx, l)
+		b, err := a.open(ctx, l, s.choice)
 		if err != nil {
 			if first == nil {
 				first = err
@@ -213,7 +222,8 @@ func (s *search) device(ctx context.Context, b backend.Backend, a attempt, l whe
 	var ids []string
 	for _, d := range list {
 		ids = append(ids, d.ID)
-		if !a.accepts(d.ID) || s.choice.Device != "" && s.choice.Device != d.ID {
+		tried := s.cuda && !a.cuda && strings.HasPrefix(d.ID, cudaPrefix) // by the first attempt
+		if tried || !a.accepts(d.ID) || s.choice.Device != "" && s.choice.Device != d.ID {
 			continue
 		}
 		err := usable(ctx, b, d)

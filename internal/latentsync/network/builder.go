@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -56,13 +57,17 @@ type Target struct {
 	Slices int
 }
 
-// For returns the target for the named backend and device.
-func For(backend, device string, compute tensor.DType) Target {
+// For returns the target for the named backend and a device. On a device on which tensors
+// stay, the activations have the type of the arithmetic.
+func For(name string, device backend.Device, compute tensor.DType) Target {
 	t := Target{Compute: compute}
+	if device.Resident {
+		t.Activations = compute
+	}
 	// WebGPU's flash attention, for 32 queries and more, is wrong on SwiftShader (plugin
 	// 0.4.0), and was on NVIDIA's GPUs in another version (onnxruntime's pull request
 	// 28520). Its MatMul and Softmax are right.
-	if backend == "onnxruntime" && !strings.HasPrefix(device, "webgpu:") {
+	if name == "onnxruntime" && !strings.HasPrefix(device.ID, "webgpu:") {
 		t.Dialect = Microsoft
 	}
 	return t

@@ -81,7 +81,7 @@ func openBackend(t testing.TB, name string) backend.Backend {
 // onEach runs a test on each backend.
 func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, to Target)) {
 	for _, name := range []string{openvino.Name, onnxruntime.Name} {
-		t.Run(name, func(t *testing.T) { test(t, openBackend(t, name), For(name, "cpu", tensor.F32)) })
+		t.Run(name, func(t *testing.T) { test(t, openBackend(t, name), For(name, backend.Device{ID: "cpu"}, tensor.F32)) })
 	}
 }
 

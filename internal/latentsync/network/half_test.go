@@ -17,17 +17,17 @@ import (
 func TestHalfPrecision(t *testing.T) {
 	t.Run("bf16", func(t *testing.T) {
 		b := openBackend(t, openvino.Name)
-		halfPrecision(t, b, "bf16", For(b.Name(), "cpu", tensor.BF16), backend.Options{Device: "cpu", Precision: backend.BF16, Threads: 1}, 25)
+		halfPrecision(t, b, "bf16", For(b.Name(), backend.Device{ID: "cpu"}, tensor.BF16), backend.Options{Device: "cpu", Precision: backend.BF16, Threads: 1}, 25)
 	})
 	t.Run("f16", func(t *testing.T) {
 		b := openBackend(t, onnxruntime.Name)
-		halfPrecision(t, b, "f16", For(b.Name(), "cpu", tensor.F16), backend.Options{Device: "cpu", Threads: 1}, 40)
+		halfPrecision(t, b, "f16", For(b.Name(), backend.Device{ID: "cpu"}, tensor.F16), backend.Options{Device: "cpu", Threads: 1}, 40)
 	})
 	// As on a GPU. The CPU has no such kernels: the runtime computes in f32 and rounds
 	// after each operator.
 	t.Run("f16 activations", func(t *testing.T) {
 		b := openBackend(t, onnxruntime.Name)
-		to := For(b.Name(), "cpu", tensor.F16)
+		to := For(b.Name(), backend.Device{ID: "cpu"}, tensor.F16)
 		to.Activations = tensor.F16
 		halfPrecision(t, b, "f16 throughout", to, backend.Options{Device: "cpu", Threads: 1}, 40)
 	})

@@ -91,7 +91,7 @@ func TestWebGPUVAE(t *testing.T) {
 		t.Fatal(err)
 	}
 	image, mean := goldenOf(t, io, "h64_w64.image"), goldenOf(t, io, "h64_w64.mean")
-	to := For(b.Name(), onWebGPU.Device, tensor.F32)
+	to := For(b.Name(), backend.Device{ID: onWebGPU.Device}, tensor.F32)
 	encoder, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, to)
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +114,7 @@ func TestWebGPUUNet(t *testing.T) {
 	}
 	b := openWebGPU(t)
 	weights, io := open(t, "models/latentsync_unet.pt"), open(t, "unet/io.safetensors")
-	u, err := NewUNet(tinyUNet(), UNetShape{Batch: 1, Frames: 1, Latent: 16, Tokens: 50}, weights, For(b.Name(), onWebGPU.Device, tensor.F32))
+	u, err := NewUNet(tinyUNet(), UNetShape{Batch: 1, Frames: 1, Latent: 16, Tokens: 50}, weights, For(b.Name(), backend.Device{ID: onWebGPU.Device}, tensor.F32))
 	if err != nil {
 		t.Fatal(err)
 	}

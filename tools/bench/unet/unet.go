@@ -231,11 +231,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	target := network.For(b.Name(), b.Device.ID, u.Precision.DType())
-	if b.Device.Resident { // as in a job
-		target.Activations = target.Compute
-	}
-	net, err := network.NewUNet(config, network.UNetShape{Batch: u.Batch, Frames: u.Frames, Latent: u.Latent, Tokens: network.PublishedWhisper().Tokens()}, weights, target)
+	net, err := network.NewUNet(config, network.UNetShape{Batch: u.Batch, Frames: u.Frames, Latent: u.Latent, Tokens: network.PublishedWhisper().Tokens()}, weights, network.For(b.Name(), b.Device, u.Precision.DType()))
 	if err != nil {
 		return r, fault.Usage.Wrap("build the UNet "+u.weights, err)
 	}
