@@ -1,14 +1,12 @@
 package face
 
 import (
-	"context"
-	"fmt"
 	"os"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
-	"github.com/lipstream/lipstream/internal/backend/runtimes"
+	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 )
 
@@ -31,39 +29,22 @@ func installed(t testing.TB) []string {
 	return names
 }
 
-// backends holds the backends that the tests share, by name. They compile each network
-// once.
-var backends = map[string]*backendtest.Cached{}
-
-func open(t testing.TB, name string) backend.Backend {
-	t.Helper()
-	if b := backends[name]; b != nil {
-		return b
-	}
-	b, err := runtimes.Open(context.WithoutCancel(t.Context()), runtimes.Choice{Backend: name, Device: "cpu"})
-	if err != nil {
-		t.Fatal(err) // it is installed, so this must not be skipped
-	}
-	backends[name] = backendtest.NewCached(b)
-	return backends[name]
-}
-
 // openBackend returns OpenVINO, which runs the networks faster, or in a short run ONNX
 // Runtime, which compiles them faster.
 func openBackend(t testing.TB) backend.Backend {
 	t.Helper()
 	names := installed(t)
 	if testing.Short() {
-		return open(t, names[len(names)-1])
+		return sharedtest.Open(t, names[len(names)-1])
 	}
-	return open(t, names[0])
+	return sharedtest.Open(t, names[0])
 }
 
 // eachBackend runs the test on every backend that is installed.
 func eachBackend(t *testing.T, run func(t *testing.T, b backend.Backend)) {
 	backendtest.SkipShort(t)
 	for _, name := range installed(t) {
-		t.Run(name, func(t *testing.T) { run(t, open(t, name)) })
+		t.Run(name, func(t *testing.T) { run(t, sharedtest.Open(t, name)) })
 	}
 }
 
@@ -82,13 +63,4 @@ func nets(t testing.TB) (*Detector, *Mesh) {
 	return d, m
 }
 
-func TestMain(m *testing.M) {
-	code := m.Run()
-	for _, b := range backends {
-		if err := b.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
-	}
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { sharedtest.Main(m) }

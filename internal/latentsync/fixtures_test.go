@@ -1,9 +1,7 @@
 package latentsync
 
 import (
-	"context"
 	"encoding/binary"
-	"fmt"
 	"image/png"
 	"io"
 	"os"
@@ -16,6 +14,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/frame/frametest"
@@ -32,20 +31,7 @@ var tinyFiles = Files{
 }
 
 // TestMain closes the backends that the tests share.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	for _, b := range backends {
-		if err := b.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
-	}
-	os.Exit(code)
-}
-
-// backends holds the backends that the tests share, by name. They compile each network
-// once.
-var backends = map[string]*backendtest.Cached{}
+func TestMain(m *testing.M) { sharedtest.Main(m) }
 
 // long reports whether long tests run.
 func long() bool { return os.Getenv(backendtest.LongVariable) == "1" }
@@ -70,22 +56,7 @@ func onOne(t *testing.T, test func(t *testing.T, b *backendtest.Cached)) {
 func openBackend(t testing.TB, name string) *backendtest.Cached {
 	t.Helper()
 	backendtest.SkipShort(t)
-	if b := backends[name]; b != nil {
-		return b
-	}
-	path, ctx := backendtest.Library(t, name), context.WithoutCancel(t.Context())
-	var b backend.Backend
-	var err error
-	if name == openvino.Name {
-		b, err = openvino.Open(ctx, path)
-	} else {
-		b, err = onnxruntime.Open(ctx, path)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	backends[name] = backendtest.NewCached(b)
-	return backends[name]
+	return sharedtest.Open(t, name)
 }
 
 // networksFor returns networks without models, which are closed after the test.

@@ -90,11 +90,8 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 	}
 	given := os.Getenv(DirVariable)
 	for _, r := range runtimes {
-		if given != "" {
-			add(r, DirVariable, r.Packages[0].inFolder(given)...)
-		} else if dir, err := r.Packages[0].dir(); err == nil {
-			add(r, "installed by Lipstream", dir)
-		}
+		dirs, source := r.Packages[0].own()
+		add(r, source, dirs...)
 	}
 	if given != "" && len(list) == 0 {
 		return nil, notGiven(name, given)
@@ -118,13 +115,8 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 // the installations of Install and Python packages, such as those of PyTorch.
 func (r Runtime) needed(dir string, python func() map[string][]string) (paths, missing []string) {
 	for _, p := range r.Packages[1:] {
-		dirs := []string{dir}
-		if given := os.Getenv(DirVariable); given != "" {
-			dirs = append(dirs, p.inFolder(given)...)
-		} else if own, err := p.dir(); err == nil {
-			dirs = append(dirs, own)
-		}
-		found := p.all(dirs)
+		own, _ := p.own()
+		found := p.all(append([]string{dir}, own...))
 		if found == nil {
 			found = p.all(p.inPython(python()))
 		}
@@ -165,6 +157,18 @@ func notGiven(name, dir string) error {
 		cause = "the folder in " + DirVariable + " cannot be read: " + err.Error()
 	}
 	return fault.Missing.New("find the runtime "+name, cause, GivenHint)
+}
+
+// own returns where a package can be apart from Python environments, and the source to
+// name: the folder in LIPSTREAM_RUNTIME_DIR if it is set, else that of Install.
+func (p Package) own() (dirs []string, source string) {
+	if given := os.Getenv(DirVariable); given != "" {
+		return p.inFolder(given), DirVariable
+	}
+	if dir, err := p.dir(); err == nil {
+		dirs = []string{dir}
+	}
+	return dirs, "installed by Lipstream"
 }
 
 // inFolder returns where a package can be in the folder that the user has set: a folder of

@@ -1,7 +1,5 @@
 package wheels
 
-import "os"
-
 // The runtimes that are plugins of ONNX Runtime.
 const (
 	WebGPU      = "webgpu"
@@ -57,13 +55,7 @@ func Plugins() []Library {
 			continue
 		}
 		p := r.Packages[0]
-		var dirs []string
-		source := "installed by Lipstream"
-		if given := os.Getenv(DirVariable); given != "" {
-			dirs, source = p.inFolder(given), DirVariable
-		} else if dir, err := p.dir(); err == nil {
-			dirs = []string{dir}
-		}
+		dirs, source := p.own()
 		for _, d := range dirs {
 			if path := r.libraryIn(d); path != "" {
 				list = append(list, Library{Runtime: r.Name, Path: path, Source: source, Needed: p.all([]string{d})})

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -14,6 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -44,38 +44,12 @@ func goldenOf(t testing.TB, f *checkpoint.File, name string) *tensor.Tensor {
 }
 
 // TestMain closes the backends that the tests share.
-func TestMain(m *testing.M) {
-	code := m.Run()
-	for _, b := range backends {
-		if err := b.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = max(code, 1)
-		}
-	}
-	os.Exit(code)
-}
-
-var backends = map[string]backend.Backend{} // the backends that the tests share, by name
+func TestMain(m *testing.M) { sharedtest.Main(m) }
 
 func openBackend(t testing.TB, name string) backend.Backend {
 	t.Helper()
 	backendtest.SkipShort(t)
-	if b := backends[name]; b != nil {
-		return b
-	}
-	path, ctx := backendtest.Library(t, name), context.WithoutCancel(t.Context())
-	var b backend.Backend
-	var err error
-	if name == openvino.Name {
-		b, err = openvino.Open(ctx, path)
-	} else {
-		b, err = onnxruntime.Open(ctx, path)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	backends[name] = backendtest.NewCached(b)
-	return backends[name]
+	return sharedtest.Open(t, name)
 }
 
 // onEach runs a test on each backend.
