@@ -42,7 +42,7 @@ func (n Attention) slow() bool { return n.H == 1 && n.NQ > 1024 }
 // scores returns the size of the matrix of scores in float32, in bytes.
 func (n Attention) scores() int64 { return 4 * int64(n.Batch) * int64(n.H) * int64(n.NQ) * int64(n.NK) }
 
-// graph writes the attention as internal/latentsync/network does: layers with
+// graph writes the attention as internal/network does: layers with
 // transposed weights in half before and after it, and in the middle what
 // builder.attention writes: ONNX's own operators, or with microsoft those of ONNX
 // Runtime. With keep the scores are an output too, so that they cannot be fused

@@ -22,7 +22,7 @@ import (
 
 // goldens is the folder with outputs of the original program. Its README describes how
 // they were made.
-const goldens = "../../../testdata/latentsync"
+const goldens = "../../testdata/latentsync"
 
 func open(t testing.TB, path string) *checkpoint.File {
 	t.Helper()
