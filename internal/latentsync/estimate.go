@@ -9,8 +9,8 @@ import (
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
-	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 

@@ -7,8 +7,8 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
-	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/latentsync/sampler"
+	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
