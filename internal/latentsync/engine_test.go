@@ -205,7 +205,9 @@ func TestShotStandsAlone(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		e, fresh := open(t, quick(t, b)), open(t, quick(t, b))
 		for _, whole := range []bool{true, false} {
-			e.painter.o.Whole, fresh.painter.o.Whole = whole, whole
+			for _, e := range []*Engine{e, fresh} {
+				e.o.Whole, e.painter.crops.(*aligned).whole = whole, whole
+			}
 			alone := shotOf(picture, fc, 40, 43, 0)
 			process(t, fresh, alone)
 			for name, between := range map[string]func(before, after []lip.Item){

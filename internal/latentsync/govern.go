@@ -143,14 +143,13 @@ func (e *Engine) recall(w window) ([][]float32, error) {
 	if r == nil || err != nil {
 		return nil, err
 	}
-	n := len(w.frames)
-	if r.First != w.frames[0].index || r.Frames != n || r.Fresh != w.fresh || len(r.Latents) != n*len(e.denoiser.noise) {
+	n, each := len(w.frames), e.painter.size()
+	if r.First != w.frames[0].index || r.Frames != n || r.Fresh != w.fresh || len(r.Latents) != n*each {
 		return nil, misfit("its windows differ from those of this run")
 	}
 	e.pending = nil
 	latents := make([][]float32, n)
 	for i := range latents {
-		each := len(e.denoiser.noise)
 		latents[i] = r.Latents[i*each : (i+1)*each : (i+1)*each]
 	}
 	e.networks.note(workRecall, 1, 0, 0)

@@ -229,6 +229,13 @@ func (s *networks) find(name string) *lip.Work {
 	return &s.work[slices.IndexFunc(s.work, func(w lip.Work) bool { return w.Name == name })]
 }
 
+// most returns the most memory that a kind of work held, in bytes.
+func (s *networks) most(name string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(name).Memory
+}
+
 // spent returns the time that a kind of work took.
 func (s *networks) spent(name string) time.Duration {
 	s.mu.Lock()
