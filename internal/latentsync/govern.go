@@ -18,7 +18,7 @@ import (
 // plan chooses the memory plan, before anything is loaded.
 func (e *Engine) plan(c configs) error {
 	o := e.o
-	if backend.FusesAttention(o.Backend, o.Device) {
+	if o.Device.FusesAttention {
 		o.Allowed.Slices = 0
 	}
 	e.needs = func(p memory.Plan) int64 { return o.Reserved + c.need(o, p) }
