@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"cmp"
@@ -16,23 +16,24 @@ import (
 	"github.com/lipstream/lipstream/internal/settings"
 )
 
-// Kind implements lip.Kind.
-type Kind struct{}
+// LatentSync is the kind of engine that runs the checkpoints of LatentSync 1.5 and 1.6.
+// It implements lip.Kind.
+type LatentSync struct{}
 
 // Name returns the value of the setting `engine`.
-func (Kind) Name() string { return settings.EngineLatentSync }
+func (LatentSync) Name() string { return settings.EngineLatentSync }
 
 // Describe returns one sentence for people.
-func (Kind) Describe() string { return "Best; generates a new mouth with LatentSync's networks" }
+func (LatentSync) Describe() string { return "Best; generates a new mouth with LatentSync's networks" }
 
 // Check returns an error if the settings are invalid.
-func (Kind) Check(s settings.Settings) error {
+func (LatentSync) Check(s settings.Settings) error {
 	_, err := newOptions(s.WithDefaults())
 	return err
 }
 
 // Ready reports whether checkpoints are installed.
-func (Kind) Ready(s settings.Settings) (why string, ok bool) {
+func (LatentSync) Ready(s settings.Settings) (why string, ok bool) {
 	dir, err := modelsDir(s)
 	if err != nil {
 		return "the folder of the checkpoints is not known", false
@@ -44,7 +45,7 @@ func (Kind) Ready(s settings.Settings) (why string, ok bool) {
 }
 
 // Find finds and identifies the checkpoints.
-func (Kind) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
+func (LatentSync) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
 	s = s.WithDefaults()
 	o, err := newOptions(s)
 	if err != nil {
