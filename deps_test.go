@@ -37,7 +37,7 @@ var layers = [][]string{
 	{"internal/store"},
 	{"."},
 	{"internal/job"},
-	{"internal/pipeline", "internal/preview", "internal/latentsync"},
+	{"internal/pipeline", "internal/preview", "internal/latentsync", "internal/musetalk"},
 	{"internal/models"},
 	{"internal/network", "internal/latentsync/sampler"},
 	{"internal/lip"},

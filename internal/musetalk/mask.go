@@ -1,0 +1,104 @@
+package musetalk
+
+import (
+	"image"
+	"math"
+
+	"golang.org/x/image/vector"
+
+	"github.com/lipstream/lipstream/internal/face"
+)
+
+// Outlines in the mesh, closed: the nose from the bridge to the wings, and the lips.
+var (
+	noseOutline = []int{168, 196, 49, 48, 64, 98, 97, 2, 326, 327, 294, 278, 279, 419}
+	lipsOutline = []int{61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185}
+)
+
+// How far the mask extends beyond the face oval, as parts of the height of the box.
+const (
+	chinReach  = 0.065 // below the chin, where the mouth may open wider than in the source
+	cheekReach = -0.03 // at the cheeks, where the feather must not reach what lies behind
+)
+
+// keepNose excludes the nose from the mask, as the original does.
+const keepNose = true
+
+// faceMask returns the opacity of a generated image in a crop of n×n pixels: the face below
+// the middle row, feathered (docs/spec/musetalk.md, section 6.5). It is 0 along the other
+// edges of the crop. points are those of the mesh in the crop.
+func faceMask(points []face.Point, n int) []float32 {
+	radius := max(n*9/side, 1) // the original's blur is 7.5 % of the box
+	return feathered(faceShape(points, n, float64(n)), n, image.Rect(radius, n/2, n-radius, n-radius), radius)
+}
+
+// feathered sets the mask, [n, n], to 0 outside the rectangle and blurs it over radius pixels to
+// either side.
+func feathered(mask []float32, n int, within image.Rectangle, radius int) []float32 {
+	for i := range mask {
+		if !image.Pt(i%n, i/n).In(within) {
+			mask[i] = 0
+		}
+	}
+	return face.Blur(mask, n, n, radius)
+}
+
+// faceShape returns which part of each pixel of an image of n×n belongs to the face, 0..1: the
+// face oval, extended below the chin, with or without the nose, and the lips. points are those
+// of the mesh in the image; height is that of the face's box.
+func faceShape(points []face.Point, n int, height float64) []float32 {
+	outline := func(indices []int) []face.Point {
+		p := make([]face.Point, len(indices))
+		for i, k := range indices {
+			p[i] = points[k]
+		}
+		return p
+	}
+	oval := outline(face.FaceOval)
+	mouth := middle(points[13], points[14])
+	for i, p := range oval {
+		// A point moves away from the mouth, the more the lower it lies.
+		x, y := p.X-mouth.X, p.Y-mouth.Y
+		d := max(math.Hypot(x, y), 1)
+		down := max(y/d, 0)
+		reach := height * (cheekReach + (chinReach-cheekReach)*down*down) / d
+		oval[i].X, oval[i].Y = p.X+x*reach, p.Y+y*reach
+	}
+	shape := fill(oval, n)
+	if keepNose {
+		nose := outline(noseOutline)
+		centre := points[1]
+		for i, p := range nose { // a little smaller
+			nose[i].X, nose[i].Y = p.X+0.08*(centre.X-p.X), p.Y+0.08*(centre.Y-p.Y)
+		}
+		for i, v := range fill(nose, n) {
+			shape[i] *= 1 - v
+		}
+	}
+	for i, v := range fill(outline(lipsOutline), n) {
+		shape[i] = max(shape[i], v)
+	}
+	return shape
+}
+
+// fill returns which part of each pixel of an image of n×n lies in the polygon, 0..1. Pixel
+// centres are at whole numbers.
+func fill(polygon []face.Point, n int) []float32 {
+	r := vector.NewRasterizer(n, n)
+	for i, p := range polygon {
+		x, y := float32(p.X+0.5), float32(p.Y+0.5)
+		if i == 0 {
+			r.MoveTo(x, y)
+		} else {
+			r.LineTo(x, y)
+		}
+	}
+	r.ClosePath()
+	cover := image.NewAlpha(image.Rect(0, 0, n, n))
+	r.Draw(cover, cover.Rect, image.Opaque, image.Point{})
+	out := make([]float32, n*n)
+	for i, v := range cover.Pix {
+		out[i] = float32(v) / 255
+	}
+	return out
+}
