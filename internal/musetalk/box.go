@@ -30,7 +30,8 @@ func originalBox(p [68][2]float64, detector image.Rectangle, shift, margin, heig
 	return box, fromLandmarks
 }
 
-// landmarks68 holds the points of the mesh that are nearest to the 68 landmarks.
+// landmarks68 holds the points of the mesh that are nearest to the 68 landmarks. Landmarks 8
+// and 29 lie elsewhere (docs/spec/musetalk.md, section 4.3).
 var landmarks68 = [68]int{
 	162, 234, 93, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 323, 454, 389, 71, 63, 105, 66, 107, 336, 296,
 	334, 293, 301, 168, 197, 5, 4, 75, 97, 2, 326, 305, 33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380, 61, 39,
@@ -44,6 +45,8 @@ func meshBox(points []face.Point, w, h int) image.Rectangle {
 	for i, k := range landmarks68 {
 		p[i] = [2]float64{points[k].X, points[k].Y}
 	}
+	chin, nose := points[152].Y, mean(points, bridge)
+	p[8][1], p[29] = chin+chinDrop*(chin-mean(points, brows).Y), [2]float64{nose.X, nose.Y}
 	bounds := image.Rect(int(points[0].X), int(points[0].Y), int(points[0].X)+1, int(points[0].Y)+1)
 	for _, q := range points {
 		bounds = bounds.Union(image.Rect(int(q.X), int(q.Y), int(q.X)+1, int(q.Y)+1))

@@ -194,17 +194,6 @@ func TestBoxGolden(t *testing.T) {
 		}
 	}
 	measure(t, "box of a face", "boxes that differ", float64(wrong), 0)
-	if got := meshBox(portraitFace(t).Points, 512, 512); levelsOf(got, faceBox) > 6 {
-		t.Errorf("the portrait's box is %v, with the golden's landmarks it is %v", got, faceBox)
-	}
-}
-
-// levelsOf returns the largest difference of two boxes in pixels.
-func levelsOf(a, b image.Rectangle) (most int) {
-	for _, d := range []int{a.Min.X - b.Min.X, a.Min.Y - b.Min.Y, a.Max.X - b.Max.X, a.Max.Y - b.Max.Y} {
-		most = max(most, d, -d)
-	}
-	return most
 }
 
 func TestInputGolden(t *testing.T) {

@@ -15,21 +15,19 @@ var (
 	lipsOutline = []int{61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185}
 )
 
-// How far the mask extends beyond the face oval, as parts of the height of the box.
+// How far the mask extends beyond the face oval, as parts of the height of the box. The
+// original shrinks its mask at the cheeks as well.
 const (
 	chinReach  = 0.065 // below the chin, where the mouth may open wider than in the source
-	cheekReach = -0.03 // at the cheeks, where the feather must not reach what lies behind
+	cheekReach = -0.04 // at the cheeks, where the feather must not reach what lies behind
 )
-
-// keepNose excludes the nose from the mask, as the original does.
-const keepNose = true
 
 // faceMask returns the opacity of a generated image in a crop of n×n pixels: the face below
 // the middle row, feathered (docs/spec/musetalk.md, section 6.5). It is 0 along the other
 // edges of the crop. points are those of the mesh in the crop.
 func faceMask(points []face.Point, n int) []float32 {
 	radius := max(n*9/side, 1) // the original's blur is 7.5 % of the box
-	return feathered(faceShape(points, n, float64(n)), n, image.Rect(radius, n/2, n-radius, n-radius), radius)
+	return feathered(faceShape(points, n, float64(n)), n, image.Rect(radius/2, n/2, n-radius/2, n-radius/2), radius)
 }
 
 // feathered sets the mask, [n, n], to 0 outside the rectangle and blurs it over radius pixels to
@@ -44,8 +42,8 @@ func feathered(mask []float32, n int, within image.Rectangle, radius int) []floa
 }
 
 // faceShape returns which part of each pixel of an image of n×n belongs to the face, 0..1: the
-// face oval, extended below the chin, with or without the nose, and the lips. points are those
-// of the mesh in the image; height is that of the face's box.
+// face oval, narrowed at the cheeks and extended below the chin, without the nose but with the
+// lips. points are those of the mesh in the image; height is that of the face's box.
 func faceShape(points []face.Point, n int, height float64) []float32 {
 	outline := func(indices []int) []face.Point {
 		p := make([]face.Point, len(indices))
@@ -55,25 +53,24 @@ func faceShape(points []face.Point, n int, height float64) []float32 {
 		return p
 	}
 	oval := outline(face.FaceOval)
-	mouth := middle(points[13], points[14])
+	mouth := mean(points, []int{13, 14})
 	for i, p := range oval {
-		// A point moves away from the mouth, the more the lower it lies.
+		// From the cheeks to the chin, more and more away from the mouth.
 		x, y := p.X-mouth.X, p.Y-mouth.Y
 		d := max(math.Hypot(x, y), 1)
-		down := max(y/d, 0)
-		reach := height * (cheekReach + (chinReach-cheekReach)*down*down) / d
+		down := min(max((y/d-0.1)/0.7, 0), 1)
+		reach := height * (cheekReach + (chinReach-cheekReach)*down*down*(3-2*down)) / d
 		oval[i].X, oval[i].Y = p.X+x*reach, p.Y+y*reach
 	}
 	shape := fill(oval, n)
-	if keepNose {
-		nose := outline(noseOutline)
-		centre := points[1]
-		for i, p := range nose { // a little smaller
-			nose[i].X, nose[i].Y = p.X+0.08*(centre.X-p.X), p.Y+0.08*(centre.Y-p.Y)
-		}
-		for i, v := range fill(nose, n) {
-			shape[i] *= 1 - v
-		}
+	// The nose stays, as in the original: otherwise the mask's edge would cross it.
+	nose := outline(noseOutline)
+	centre := points[1]
+	for i, p := range nose { // a little smaller
+		nose[i].X, nose[i].Y = p.X+0.08*(centre.X-p.X), p.Y+0.08*(centre.Y-p.Y)
+	}
+	for i, v := range fill(nose, n) {
+		shape[i] *= 1 - v
 	}
 	for i, v := range fill(outline(lipsOutline), n) {
 		shape[i] = max(shape[i], v)

@@ -30,14 +30,7 @@ func (l layer) Paste(f *frame.Frame) {
 		l.pasteOriginal(f)
 		return
 	}
-	inv, ok := l.matrix.Invert()
-	if !ok {
-		return
-	}
-	// A face smaller than the image would alias. Blend interpolates linearly, so that
-	// the image stays finer than the frame.
-	n := int(min(max(1.5*side*max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E)), 8), side))
-	img := l.image
+	img, n := l.image, patchSide(l.matrix)
 	if n < side {
 		img = face.Bicubic(img, 3, side, side, n, n)
 	}
@@ -45,6 +38,13 @@ func (l layer) Paste(f *frame.Frame) {
 	m := l.matrix
 	m = frame.Affine{A: m.A * k, B: m.B * k, C: (m.C+0.5)*k - 0.5, D: m.D * k, E: m.E * k, F: (m.F+0.5)*k - 0.5}
 	f.Blend(toRGB(img, n), faceMask(mapped(l.face.Points, m), n), m)
+}
+
+// patchSide returns to how many pixels the image is reduced before it is pasted, because it would
+// alias in a small face. Blend interpolates linearly, so the image stays finer than the frame.
+func patchSide(m frame.Affine) int {
+	inv, _ := m.Invert()
+	return int(min(max(1.5*side*max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E)), 8), side))
 }
 
 // pasteOriginal enlarges and masks the image as the original does, but the mask comes from the
