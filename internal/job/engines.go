@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/latentsync"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/neural"
 	"github.com/lipstream/lipstream/internal/preview"
 	"github.com/lipstream/lipstream/internal/settings"
 )
@@ -14,7 +14,7 @@ import (
 // kinds lists the engines, the best first. To add an engine, add its line here
 // and its name to the choices of settings.Settings.Engine.
 var kinds = []lip.Kind{
-	latentsync.Kind{},
+	neural.LatentSync{},
 	preview.Kind{},
 }
 

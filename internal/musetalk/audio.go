@@ -13,18 +13,18 @@ const (
 	silence        = -1 // index of a feature of zeros
 )
 
-// window holds the indices of the ten features of a frame; silence stands for zeros.
-type window [windowFeatures]int64
+// Window holds the indices of the ten features of a frame; silence stands for zeros.
+type Window [windowFeatures]int64
 
-// frameWindow returns the window of a frame at rateNum/rateDen frames per second, of a voice
+// FrameWindow returns the window of a frame at rateNum/rateDen frames per second, of a voice
 // with that many features: four features before the frame's time, the one at it, and five
 // after. It equals the original's at 25 frames per second, and does not drift at any rate
 // (docs/spec/musetalk.md, section 8, row 4).
-func frameWindow(frame, rateNum, rateDen, features int64) window {
+func FrameWindow(frame, rateNum, rateDen, features int64) Window {
 	return windowAt(audio.FeatureAt(frame, rateNum, rateDen)-4, features)
 }
 
-func windowAt(first, features int64) (w window) {
+func windowAt(first, features int64) (w Window) {
 	for i := range w {
 		w[i] = first + int64(i)
 		if w[i] < 0 || w[i] >= features {
@@ -34,10 +34,10 @@ func windowAt(first, features int64) (w window) {
 	return w
 }
 
-// originalWindow returns the window of a frame as the original computes it
+// OriginalWindow returns the window of a frame as the original computes it
 // (docs/spec/musetalk.md, section 3.4). The original truncates the rate. It reports false
 // where the original ends the process, because there are too few features.
-func originalWindow(frame int64, rate float64, features int64) (w window, ok bool) {
+func OriginalWindow(frame int64, rate float64, features int64) (w Window, ok bool) {
 	step := audio.FeatureRate / math.Trunc(rate)
 	pad := int64(math.Ceil(step))
 	before, after := min(2*pad, features), min(6*pad, features)
@@ -45,18 +45,18 @@ func originalWindow(frame int64, rate float64, features int64) (w window, ok boo
 	return windowAt(first, features), first+windowFeatures <= features+after
 }
 
-// originalFrames returns how many frames the original makes of a voice of that many samples at
+// OriginalFrames returns how many frames the original makes of a voice of that many samples at
 // audio.SampleRate, and how many features it keeps (docs/spec/musetalk.md, sections 3.3 and
 // 3.4).
-func originalFrames(samples int64, rate float64) (frames, features int64) {
+func OriginalFrames(samples int64, rate float64) (frames, features int64) {
 	seconds := float64(samples) / audio.SampleRate
 	return int64(seconds * math.Trunc(rate)), int64(seconds * audio.FeatureRate)
 }
 
-// tokens returns the tokens of a window, [10·states, d], without the position code: row
+// Tokens returns the tokens of a window, [10·states, d], without the position code: row
 // states·k+s is state s of feature k. feature returns feature i, [states, d]; size is
 // states·d.
-func (w window) tokens(size int, feature func(i int64) ([]float32, error)) ([]float32, error) {
+func (w Window) Tokens(size int, feature func(i int64) ([]float32, error)) ([]float32, error) {
 	out := make([]float32, windowFeatures*size)
 	for k, i := range w {
 		if i == silence {
@@ -71,9 +71,9 @@ func (w window) tokens(size int, feature func(i int64) ([]float32, error)) ([]fl
 	return out, nil
 }
 
-// addPositions adds the position code to tokens, [n, d], also to those of zeros
+// AddPositions adds the position code to tokens, [n, d], also to those of zeros
 // (docs/spec/musetalk.md, section 3.5).
-func addPositions(tokens []float32, d int) {
+func AddPositions(tokens []float32, d int) {
 	for i := range tokens {
 		t, j := i/d, i%d
 		sin, cos := math.Sincos(float64(t) * math.Pow(10000, -float64(j&^1)/float64(d)))

@@ -55,13 +55,13 @@ func meshBox(points []face.Point, w, h int) image.Rectangle {
 	return box
 }
 
-// boxMatrix returns the map from the frame to the crop of side×side pixels that a box is
+// boxMatrix returns the map from the frame to the crop of Side×Side pixels that a box is
 // stretched to.
 func boxMatrix(box image.Rectangle) frame.Affine {
 	if box.Empty() {
 		return frame.Affine{}
 	}
-	x, y := side/float64(box.Dx()), side/float64(box.Dy())
+	x, y := Side/float64(box.Dx()), Side/float64(box.Dy())
 	return frame.Affine{A: x, C: (0.5-float64(box.Min.X))*x - 0.5, E: y, F: (0.5-float64(box.Min.Y))*y - 0.5}
 }
 
@@ -72,7 +72,7 @@ func matrixBox(m frame.Affine) image.Rectangle {
 		x, y := inv.Apply(u, u)
 		return image.Pt(int(math.Round(x+0.5)), int(math.Round(y+0.5)))
 	}
-	return image.Rectangle{Min: corner(-0.5), Max: corner(side - 0.5)}
+	return image.Rectangle{Min: corner(-0.5), Max: corner(Side - 0.5)}
 }
 
 // originalSquare returns the square around a box in which the original pastes

@@ -37,7 +37,7 @@ func corners(t testing.TB, m frame.Affine) (c [4]float64) {
 		t.Fatal("the matrix has no inverse")
 	}
 	c[0], c[1] = inv.Apply(-0.5, -0.5)
-	c[2], c[3] = inv.Apply(side-0.5, side-0.5)
+	c[2], c[3] = inv.Apply(Side-0.5, Side-0.5)
 	return c
 }
 
@@ -52,11 +52,11 @@ func TestHeadBox(t *testing.T) {
 	original := meshBox(f.Points, 512, 512)
 	for i, got := range corners(t, m) {
 		if want := []int{original.Min.X, original.Min.Y, original.Max.X, original.Max.Y}[i]; math.Abs(got-float64(want)) > 4 {
-			t.Errorf("side %d of the box is at %.1f, the original's at %d", i, got, want)
+			t.Errorf("Side %d of the box is at %.1f, the original's at %d", i, got, want)
 		}
 	}
 	nose := mean(f.Points, bridge)
-	want := 0.5/(1+margin)*side - 0.5
+	want := 0.5/(1+margin)*Side - 0.5
 	if _, v := m.Apply(nose.X, nose.Y); math.Abs(v-want) > 1e-9 {
 		t.Errorf("the bridge of the nose is in row %g, want %g", v, want)
 	}
@@ -104,7 +104,7 @@ func TestHeadContainsChin(t *testing.T) {
 	}
 	wide := withJaw(f, 0.2*height)
 	m := h.matrix(wide)
-	if _, v := m.Apply(wide.Points[152].X, wide.Points[152].Y); v > side-0.5 {
+	if _, v := m.Apply(wide.Points[152].X, wide.Points[152].Y); v > Side-0.5 {
 		t.Errorf("the chin of a wide open mouth is in row %g", v)
 	}
 }
@@ -188,15 +188,15 @@ func TestHeadTurns(t *testing.T) {
 func TestUnusableFace(t *testing.T) {
 	points := make([]face.Point, face.Points)
 	for _, original := range []bool{false, true} {
-		c := &crops{original: original}
-		m := c.matrix(lip.Item{Face: &face.Face{Points: points}, Frame: &frame.Frame{}})
+		c := &Crops{Original: original}
+		m := c.Matrix(lip.Item{Face: &face.Face{Points: points}, Frame: &frame.Frame{}})
 		if _, ok := m.Invert(); ok {
 			t.Errorf("a face without extent has the matrix %v", m)
 		}
 	}
 }
 
-// TestCrop checks crops of an image whose values are linear in x and y, on which all filters are
+// TestCrop checks Crops of an image whose values are linear in x and y, on which all filters are
 // exact but for rounding.
 func TestCrop(t *testing.T) {
 	src := frame.NewRGB(400, 300)
@@ -208,16 +208,16 @@ func TestCrop(t *testing.T) {
 			src.Pix[3*i+c] = byte(v + 0.5)
 		}
 	}
-	var c crops
+	var c Crops
 	for _, inv := range []frame.Affine{
 		similarity(0.3, 0, 100.4, 80.7), similarity(0.9, 0.1, 80.3, 20), similarity(1.05, 0, 20, 10), similarity(1.3, -0.2, 10, 60),
 		{A: 1.4, C: 12.5, E: 0.8, F: 31},
 	} {
 		m, _ := inv.Invert()
-		crop := c.crop(src, m)
+		crop := c.Crop(src, m)
 		inside, most := 0, 0.0
-		for i := range side * side {
-			x, y := inv.Apply(float64(i%side), float64(i/side))
+		for i := range Side * Side {
+			x, y := inv.Apply(float64(i%Side), float64(i/Side))
 			if x < 2 || y < 2 || x > 397 || y > 297 {
 				continue
 			}
@@ -226,7 +226,7 @@ func TestCrop(t *testing.T) {
 				most = max(most, math.Abs(float64(crop.Pix[3*i+k])-v))
 			}
 		}
-		if inside < side*side/2 || most > 1.6 {
+		if inside < Side*Side/2 || most > 1.6 {
 			t.Errorf("%v: %d pixels inside differ by %g at most", inv, inside, most)
 		}
 	}
@@ -237,30 +237,30 @@ func TestCropBeyondEdge(t *testing.T) {
 	picture := portraitRGB(t)
 	wide := frame.NewRGB(1024, 1024)
 	picture.Warp(wide, frame.Affine{A: 1, C: -256, E: 1, F: -256}, frame.Replicate, 0)
-	var c crops
+	var c Crops
 	for _, inv := range []frame.Affine{similarity(0.7, 0.2, -60, -40), similarity(1.8, 0, 300, 320), similarity(0.5, 0, 450, -100)} {
 		m, _ := inv.Invert()
 		inv.C, inv.F = inv.C+256, inv.F+256
 		padded, _ := inv.Invert()
-		if d := levels(t, c.crop(picture, m).Pix, c.crop(wide, padded).Pix); d > 1 {
+		if d := levels(t, c.Crop(picture, m).Pix, c.Crop(wide, padded).Pix); d > 1 {
 			t.Errorf("%v: differs by %g levels from a crop of the extended picture", inv, d)
 		}
 	}
 	// Of a box beyond the frame, the original enlarges what is inside.
 	box := faceBox.Add(faceBox.Size())
 	box.Min.X, box.Max.X = 400, 600
-	original := crops{original: true}
-	got := original.crop(picture, boxMatrix(box))
+	original := Crops{Original: true}
+	got := original.Crop(picture, boxMatrix(box))
 	box.Max.X, box.Max.Y = min(box.Max.X, 512), min(box.Max.Y, 512)
-	if d := levels(t, got.Pix, original.crop(picture, boxMatrix(box)).Pix); d > 0 {
+	if d := levels(t, got.Pix, original.Crop(picture, boxMatrix(box)).Pix); d > 0 {
 		t.Errorf("differs by %g levels", d)
 	}
 }
 
 func TestTokens(t *testing.T) {
 	const size = 5 * 3
-	w := window{silence, 0, 1, 2, 3, 4, 5, 6, 7, silence}
-	got, err := w.tokens(size, func(i int64) ([]float32, error) {
+	w := Window{silence, 0, 1, 2, 3, 4, 5, 6, 7, silence}
+	got, err := w.Tokens(size, func(i int64) ([]float32, error) {
 		v := make([]float32, size)
 		for k := range v {
 			v[k] = float32(1 + int(i)*size + k)
@@ -280,7 +280,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	failed := fmt.Errorf("no features")
-	if _, err := w.tokens(size, func(int64) ([]float32, error) { return nil, failed }); err != failed {
+	if _, err := w.Tokens(size, func(int64) ([]float32, error) { return nil, failed }); err != failed {
 		t.Errorf("error %v", err)
 	}
 }
@@ -289,14 +289,14 @@ func TestTokens(t *testing.T) {
 func TestWindowsKeepTime(t *testing.T) {
 	for _, rate := range [][2]int64{{25, 1}, {24, 1}, {24000, 1001}, {30000, 1001}, {50, 1}, {60, 1}, {15, 1}, {25, 2}} {
 		for _, frame := range []int64{0, 1, 7, 999, 100_000} {
-			w := frameWindow(frame, rate[0], rate[1], 1<<40)
+			w := FrameWindow(frame, rate[0], rate[1], 1<<40)
 			seconds := float64(frame) * float64(rate[1]) / float64(rate[0])
 			if at := float64(w[4]) / 50; at > seconds+1e-9 || at < seconds-0.02 {
 				t.Errorf("%v frames per second, frame %d at %g s hears %g s", rate, frame, seconds, at)
 			}
 		}
 	}
-	if got, want := frameWindow(1, 25, 1, 6), (window{-1, -1, 0, 1, 2, 3, 4, 5, -1, -1}); got != want {
+	if got, want := FrameWindow(1, 25, 1, 6), (Window{-1, -1, 0, 1, 2, 3, 4, 5, -1, -1}); got != want {
 		t.Errorf("%v, want %v", got, want)
 	}
 }

@@ -104,7 +104,7 @@ func TestWindowsGolden(t *testing.T) {
 			FPS     float64
 			Samples int64
 			Frames  int64
-			Windows map[string]window
+			Windows map[string]Window
 		}
 	}
 	readJSON(t, goldens+"/audio/windows.json", &file)
@@ -114,10 +114,10 @@ func TestWindowsGolden(t *testing.T) {
 	wrong, checked := 0, 0
 	for _, c := range file.Cases {
 		name := fmt.Sprintf("%g fps, %d samples", c.FPS, c.Samples)
-		frames, features := originalFrames(c.Samples, c.FPS)
+		frames, features := OriginalFrames(c.Samples, c.FPS)
 		fits := frames > 0
 		for i := range frames {
-			_, ok := originalWindow(i, c.FPS, features)
+			_, ok := OriginalWindow(i, c.FPS, features)
 			fits = fits && ok
 		}
 		if fits != (c.Frames > 0) || fits && frames != c.Frames {
@@ -129,11 +129,11 @@ func TestWindowsGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			checked++
-			if got, _ := originalWindow(i, c.FPS, features); got != want {
+			if got, _ := OriginalWindow(i, c.FPS, features); got != want {
 				t.Errorf("%s, frame %d: %v, want %v", name, i, got, want)
 				wrong++
 			}
-			if got := frameWindow(i, 25, 1, features); c.FPS == 25 && got != want {
+			if got := FrameWindow(i, 25, 1, features); c.FPS == 25 && got != want {
 				t.Errorf("%s, frame %d, own rule: %v, want %v", name, i, got, want)
 			}
 		}
@@ -148,12 +148,12 @@ func TestPositionsGolden(t *testing.T) {
 	f := tensors(t, "pe.safetensors")
 	for _, d := range []int{64, 384} {
 		got := make([]float32, 50*d)
-		addPositions(got, d)
+		AddPositions(got, d)
 		measure(t, fmt.Sprintf("position code, width %d", d), "max abs", golden.MaxAbs(got, f(fmt.Sprintf("pe%d_rows0_49", d))), 1e-5)
 	}
 	x := slices.Clone(f("x64"))
-	addPositions(x[:50*64], 64)
-	addPositions(x[50*64:], 64)
+	AddPositions(x[:50*64], 64)
+	AddPositions(x[50*64:], 64)
 	measure(t, "tokens with position code", "max abs", golden.MaxAbs(x, f("y64")), 1e-5)
 }
 
@@ -197,15 +197,15 @@ func TestBoxGolden(t *testing.T) {
 }
 
 func TestInputGolden(t *testing.T) {
-	crop := (&crops{original: true}).crop(portraitRGB(t), boxMatrix(faceBox))
+	crop := (&Crops{Original: true}).Crop(portraitRGB(t), boxMatrix(faceBox))
 	measure(t, "crop of a face", "levels", levels(t, crop.Pix, readPNG(t, goldens+"/frame/crop256.png").Pix), 0)
 	f := tensors(t, "frame/frame.safetensors")
 	for name, masked := range map[string]bool{"masked": true, "reference": false} {
-		pixels := make([]float32, 3*side*side)
-		new(crops).pixels(pixels, crop, masked)
+		pixels := make([]float32, 3*Side*Side)
+		new(Crops).Pixels(pixels, crop, masked)
 		var rows []float32
 		for c := range 3 {
-			rows = append(rows, pixels[(c*side+120)*side:(c*side+136)*side]...)
+			rows = append(rows, pixels[(c*Side+120)*Side:(c*Side+136)*Side]...)
 		}
 		measure(t, name+" image", "max abs", golden.MaxAbs(rows, f(name+"_rows_120_136")), 1e-6)
 	}
@@ -214,18 +214,18 @@ func TestInputGolden(t *testing.T) {
 func TestOutputGolden(t *testing.T) {
 	const rows = 8
 	decoded := tensors(t, "frame/frame.safetensors")("decoded_rows_0_8_of_frame0")
-	planes := make([]float32, 3*side*side)
+	planes := make([]float32, 3*Side*Side)
 	for c := range 3 {
-		copy(planes[c*side*side:], decoded[c*rows*side:(c+1)*rows*side])
+		copy(planes[c*Side*Side:], decoded[c*rows*Side:(c+1)*rows*Side])
 	}
 	recon := readPNG(t, goldens+"/frame/recon_0.png")
-	measure(t, "decoded image as bytes", "levels", levels(t, toRGB(planes, side).Pix[:3*rows*side], recon.Pix[:3*rows*side]), 0)
+	measure(t, "decoded image as bytes", "levels", levels(t, toRGB(planes, Side).Pix[:3*rows*Side], recon.Pix[:3*rows*Side]), 0)
 
-	for _, c := range []struct{ from, to string }{
-		{"frame/recon_0.png", "frame/resized_0.png"}, {"blend/face256.png", "blend/portrait_face_resized.png"},
+	for _, c := range []struct{ name, from, to string }{
+		{"decoded image", "frame/recon_0.png", "frame/resized_0.png"}, {"artificial face", "blend/face256.png", "blend/portrait_face_resized.png"},
 	} {
 		got := bilinear(readPNG(t, filepath.Join(goldens, c.from)), faceBox.Dx(), faceBox.Dy())
-		measure(t, "face resized, "+c.to, "levels", levels(t, got.Pix, readPNG(t, filepath.Join(goldens, c.to)).Pix), 0)
+		measure(t, "resized "+c.name, "levels", levels(t, got.Pix, readPNG(t, filepath.Join(goldens, c.to)).Pix), 0)
 	}
 }
 
@@ -353,16 +353,18 @@ func TestPasteOwnMask(t *testing.T) {
 	square := originalSquare(faceBox)
 	n := square.Dx()
 	mask := originalMask(pillow(gray(readPNG(t, goldens+"/blend/portrait_jaw_seg512.png")), n), n, faceBox.Sub(square.Min), originalBlur(n))
-	for from, to := range map[string]string{"blend/face256.png": "blend/portrait_jaw_out_square.png", "frame/recon_0.png": "frame/out_square_0.png"} {
-		resized, want := bilinear(readPNG(t, filepath.Join(goldens, from)), faceBox.Dx(), faceBox.Dy()), readPNG(t, filepath.Join(goldens, to))
+	for _, c := range []struct{ name, from, to string }{
+		{"artificial face", "blend/face256.png", "blend/portrait_jaw_out_square.png"}, {"decoded image", "frame/recon_0.png", "frame/out_square_0.png"},
+	} {
+		resized, want := bilinear(readPNG(t, filepath.Join(goldens, c.from)), faceBox.Dx(), faceBox.Dy()), readPNG(t, filepath.Join(goldens, c.to))
 		got := part(paste(portraitRGB(t), resized, faceBox, bytesOf(mask)), square)
-		measure(t, to, "levels", levels(t, got.Pix, want.Pix), 1)
+		measure(t, "pasted "+c.name, "levels", levels(t, got.Pix, want.Pix), 1)
 
 		picture := portraitRGB(t)
 		f := frame.New(frame.Format{Width: picture.W, Height: picture.H, Depth: 10, FullRange: true})
 		frametest.Fill(f, picture)
 		blendOriginal(f, resized, mask, faceBox)
 		f.Warp(picture, frame.Affine{A: 1, E: 1}, frame.Replicate, 0)
-		measure(t, to+", in planes", "levels", levels(t, part(picture, square).Pix, want.Pix), 2)
+		measure(t, "pasted "+c.name+", in 10-bit planes", "levels", levels(t, part(picture, square).Pix, want.Pix), 2)
 	}
 }

@@ -49,7 +49,7 @@ type head struct {
 // reset forgets the frames so far, as at a cut.
 func (h *head) reset() { h.recent = h.recent[:0] }
 
-// matrix returns the map from the frame to the crop of side×side pixels. The box may
+// matrix returns the map from the frame to the crop of Side×Side pixels. The box may
 // extend beyond the frame. The matrix has no inverse if the face is not usable.
 func (h *head) matrix(f *face.Face) frame.Affine {
 	if f.Track != h.track {
@@ -88,7 +88,7 @@ func (h *head) matrix(f *face.Face) frame.Affine {
 
 	// A jaw that opens wide may move the chin out of the box, which then grows.
 	half := max(shape[2]*size, chin/(1+2*margin))
-	x, y := side/(size*(shape[1]-shape[0])), side/(half*(2+2*margin))
+	x, y := Side/(size*(shape[1]-shape[0])), Side/(half*(2+2*margin))
 	if !(x > 0 && y > 0) || math.IsInf(x, 0) || math.IsInf(y, 0) {
 		return frame.Affine{}
 	}

@@ -15,13 +15,13 @@ type layer struct {
 	original bool
 	face     *face.Face
 	matrix   frame.Affine // from the frame to the crop
-	image    []float32    // [3, side, side], -1..1
+	image    []float32    // [3, Side, Side], -1..1
 }
 
-// layer returns a generated image, [3, side, side] in about -1..1, to be pasted where m maps it
-// into the frame of the item. Neither the image nor the face may change before.
-func (c *crops) layer(it lip.Item, m frame.Affine, image []float32) lip.Layer {
-	return layer{c.original, it.Face, m, image}
+// Layer returns a generated image, [3, Side, Side] in about -1..1, to be pasted where m maps it
+// into the frame of the item. Neither the image nor the face may change until then.
+func (c *Crops) Layer(it lip.Item, m frame.Affine, image []float32) lip.Layer {
+	return layer{c.Original, it.Face, m, image}
 }
 
 // Paste implements lip.Layer.
@@ -31,11 +31,10 @@ func (l layer) Paste(f *frame.Frame) {
 		return
 	}
 	img, n := l.image, patchSide(l.matrix)
-	if n < side {
-		img = face.Bicubic(img, 3, side, side, n, n)
+	if n < Side {
+		img = face.Bicubic(img, 3, Side, Side, n, n)
 	}
-	k := float64(n) / side
-	m := l.matrix
+	k, m := float64(n)/Side, l.matrix
 	m = frame.Affine{A: m.A * k, B: m.B * k, C: (m.C+0.5)*k - 0.5, D: m.D * k, E: m.E * k, F: (m.F+0.5)*k - 0.5}
 	f.Blend(toRGB(img, n), faceMask(mapped(l.face.Points, m), n), m)
 }
@@ -44,7 +43,7 @@ func (l layer) Paste(f *frame.Frame) {
 // alias in a small face. Blend interpolates linearly, so the image stays finer than the frame.
 func patchSide(m frame.Affine) int {
 	inv, _ := m.Invert()
-	return int(min(max(1.5*side*max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E)), 8), side))
+	return int(min(max(1.5*Side*max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E)), 8), Side))
 }
 
 // pasteOriginal enlarges and masks the image as the original does, but the mask comes from the
@@ -58,7 +57,7 @@ func (l layer) pasteOriginal(f *frame.Frame) {
 	n := square.Dx()
 	points := mapped(l.face.Points, frame.Affine{A: 1, C: float64(-square.Min.X), E: 1, F: float64(-square.Min.Y)})
 	mask := originalMask(faceShape(points, n, float64(box.Dy())), n, box.Sub(square.Min), originalBlur(n))
-	blendOriginal(f, bilinear(toRGB(l.image, side), box.Dx(), box.Dy()), mask, box)
+	blendOriginal(f, bilinear(toRGB(l.image, Side), box.Dx(), box.Dy()), mask, box)
 }
 
 // blendOriginal pastes a face of the box's size, with the opacity mask of the original's square

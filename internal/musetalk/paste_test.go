@@ -49,8 +49,8 @@ func copyOf(f *frame.Frame) *frame.Frame {
 // covered reports for a luma pixel whether it can see the mask, which has the size of the patch.
 func covered(it lip.Item, m frame.Affine) func(x, y int) bool {
 	n := patchSide(m)
-	inv, _ := m.Invert()
-	patch, _ := scaled(inv, float64(n)/side).Invert()
+	k := float64(n) / Side
+	patch := frame.Affine{A: m.A * k, B: m.B * k, C: (m.C+0.5)*k - 0.5, D: m.D * k, E: m.E * k, F: (m.F+0.5)*k - 0.5}
 	mask := faceMask(mapped(it.Face.Points, patch), n)
 	return func(x, y int) bool {
 		u, v := patch.Apply(float64(x), float64(y))
@@ -117,7 +117,7 @@ var places = map[string]frame.Affine{
 }
 
 func TestPasteChangesMaskOnly(t *testing.T) {
-	white := make([]float32, 3*side*side)
+	white := make([]float32, 3*Side*Side)
 	for i := range white {
 		white[i] = 1
 	}
@@ -126,9 +126,9 @@ func TestPasteChangesMaskOnly(t *testing.T) {
 			t.Run(format.PixFmt()+" "+name, func(t *testing.T) {
 				it := scene(t, format, 401, 379, place) // odd, so that chroma extends beyond
 				after := copyOf(it.Frame)
-				var c crops
-				m := c.matrix(it)
-				c.layer(it, m, white).Paste(after)
+				var c Crops
+				m := c.Matrix(it)
+				c.Layer(it, m, white).Paste(after)
 				if part := checkChanges(t, it.Frame, after, covered(it, m)); part < 0.8 {
 					t.Errorf("only %g of the mask changed", part)
 				}
@@ -137,7 +137,7 @@ func TestPasteChangesMaskOnly(t *testing.T) {
 					_, v := m.Apply(float64(x), float64(y))
 					u0, v0 := m.Apply(tip.X, tip.Y)
 					u, _ := m.Apply(float64(x), float64(y))
-					return v > side/2-9-float64(side/patchSide(m)) && math.Hypot(u-u0, v-v0) > 4
+					return v > Side/2-9-float64(Side/patchSide(m)) && math.Hypot(u-u0, v-v0) > 4
 				})
 			})
 		}
@@ -145,18 +145,18 @@ func TestPasteChangesMaskOnly(t *testing.T) {
 }
 
 func TestPasteOriginal(t *testing.T) {
-	black := make([]float32, 3*side*side)
+	black := make([]float32, 3*Side*Side)
 	for i := range black {
 		black[i] = -1
 	}
-	c := crops{original: true}
+	c := Crops{Original: true}
 	for _, format := range formats {
 		for _, name := range []string{"middle", "right, lower", "top edge", "small"} {
 			t.Run(format.PixFmt()+" "+name, func(t *testing.T) {
 				it := scene(t, format, 401, 379, places[name])
 				after := copyOf(it.Frame)
-				m := c.matrix(it)
-				c.layer(it, m, black).Paste(after)
+				m := c.Matrix(it)
+				c.Layer(it, m, black).Paste(after)
 				box := matrixBox(m)
 				top := (box.Min.Y+box.Max.Y)>>1 - originalBlur(originalSquare(box).Dx())
 				part := checkChanges(t, it.Frame, after, func(x, y int) bool {
@@ -172,12 +172,12 @@ func TestPasteOriginal(t *testing.T) {
 
 func TestPasteNothing(t *testing.T) {
 	it := scene(t, formats[0], 64, 64, similarity(0.2, 0, 300, 0)) // beyond the frame
-	white := make([]float32, 3*side*side)
+	white := make([]float32, 3*Side*Side)
 	for _, original := range []bool{false, true} {
-		c := crops{original: original}
+		c := Crops{Original: original}
 		after := copyOf(it.Frame)
-		c.layer(it, c.matrix(it), white).Paste(after)
-		c.layer(it, frame.Affine{}, white).Paste(after)
+		c.Layer(it, c.Matrix(it), white).Paste(after)
+		c.Layer(it, frame.Affine{}, white).Paste(after)
 		if !bytes.Equal(after.Data, it.Frame.Data) {
 			t.Errorf("original %v: a face beyond the frame changed it", original)
 		}
@@ -191,15 +191,15 @@ func TestPasteOfCrop(t *testing.T) {
 		for name, place := range places {
 			t.Run(fmt.Sprintf("original %v, %s", original, name), func(t *testing.T) {
 				it := scene(t, formats[0], 401, 379, place)
-				c := crops{original: original}
-				m := c.matrix(it)
+				c := Crops{Original: original}
+				m := c.Matrix(it)
 				if original && !matrixBox(m).In(image.Rect(0, 0, 401, 379)) {
 					t.Skip("the original distorts a face that extends beyond the frame")
 				}
-				pixels := make([]float32, 3*side*side)
-				c.pixels(pixels, c.crop(it.Frame, m), false)
+				pixels := make([]float32, 3*Side*Side)
+				c.Pixels(pixels, c.Crop(it.Frame, m), false)
 				after := copyOf(it.Frame)
-				c.layer(it, m, pixels).Paste(after)
+				c.Layer(it, m, pixels).Paste(after)
 				var sum, n float64
 				for i, v := range it.Frame.Planes[0] {
 					if d := float64(v) - float64(after.Planes[0][i]); d != 0 {
@@ -213,5 +213,24 @@ func TestPasteOfCrop(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func BenchmarkCrops(b *testing.B) {
+	for name, place := range places {
+		it := scene(b, formats[0], 640, 640, place)
+		var c Crops
+		m := c.Matrix(it)
+		image := make([]float32, 3*Side*Side)
+		b.Run("crop "+name, func(b *testing.B) {
+			for b.Loop() {
+				c.Crop(it.Frame, m)
+			}
+		})
+		b.Run("paste "+name, func(b *testing.B) {
+			for b.Loop() {
+				c.Layer(it, m, image).Paste(it.Frame)
+			}
+		})
 	}
 }
