@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/face"
@@ -83,7 +84,7 @@ func TestHeadFollows(t *testing.T) {
 
 // withJaw returns the face with lower lip, chin and jaw moved down.
 func withJaw(f *face.Face, down float64) *face.Face {
-	g := &face.Face{Track: f.Track, Points: append([]face.Point(nil), f.Points...)}
+	g := &face.Face{Track: f.Track, Points: slices.Clone(f.Points)}
 	for _, i := range []int{14, 17, 152, 148, 176, 377, 400, 149, 378} {
 		g.Points[i].Y += down
 	}
@@ -173,9 +174,11 @@ func TestHeadTurns(t *testing.T) {
 	for range 40 {
 		h.matrix(f)
 	}
-	turned := &face.Face{Points: append([]face.Point(nil), f.Points...)}
-	for _, i := range face.FaceOval {
-		turned.Points[i].X -= 25 // the nose points to the right
+	turned := &face.Face{Points: slices.Clone(f.Points)}
+	for i := range turned.Points {
+		if !slices.Contains(bridge, i) {
+			turned.Points[i].X -= 25 // the nose points to the right
+		}
 	}
 	got := corners(t, h.matrix(turned))
 	var fresh head

@@ -79,8 +79,8 @@ func (h *head) matrix(f *face.Face) frame.Affine {
 	_, chin := at(p[152])
 	chin += chinDrop * (chin - brow)
 	var now proportions
-	for _, i := range face.FaceOval {
-		x, _ := at(p[i])
+	for _, q := range p { // of a head turned far, the nose is the edge
+		x, _ := at(q)
 		now[0], now[1] = min(now[0], x/size), max(now[1], x/size)
 	}
 	now[2] = chin / size

@@ -1,18 +1,24 @@
 package musetalk
 
 import (
+	"cmp"
 	"image"
 	"math"
+	"slices"
 
 	"golang.org/x/image/vector"
 
 	"github.com/lipstream/lipstream/internal/face"
 )
 
-// Outlines in the mesh, closed: the nose from the bridge to the wings, and the lips.
+// The nose in the mesh, a closed outline from the bridge to the wings, and the muzzle: the outline
+// of the lips, and the middle of the face from the nose to the chin.
 var (
 	noseOutline = []int{168, 196, 49, 48, 64, 98, 97, 2, 326, 327, 294, 278, 279, 419}
-	lipsOutline = []int{61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185}
+	muzzle      = []int{
+		61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185,
+		164, 18, 200, 199, 175, 152,
+	}
 )
 
 // How far the mask extends beyond the face oval, as parts of the height of the box. The
@@ -27,7 +33,8 @@ const (
 // other edges of the crop. points are those of the mesh in the crop.
 func faceMask(points []face.Point, n int) []float32 {
 	radius := max(n*9/Side, 1) // the original's blur is 7.5 % of the box
-	return feathered(faceShape(points, n, float64(n)), n, image.Rect(radius/2, n/2, n-radius/2, n-radius/2), radius)
+	edge := radius * 2 / 3
+	return feathered(faceShape(points, n, float64(n)), n, image.Rect(edge, n/2, n-edge, n-edge), radius)
 }
 
 // feathered sets the mask, [n, n], to 0 outside the rectangle and blurs it over radius pixels to
@@ -43,7 +50,7 @@ func feathered(mask []float32, n int, within image.Rectangle, radius int) []floa
 
 // faceShape returns which part of each pixel of an image of n×n belongs to the face, 0..1: the
 // face oval, narrowed at the cheeks and extended below the chin, without the nose but with the
-// lips. points are those of the mesh in the image; height is that of the face's box.
+// muzzle. points are those of the mesh in the image; height is that of the face's box.
 func faceShape(points []face.Point, n int, height float64) []float32 {
 	outline := func(indices []int) []face.Point {
 		p := make([]face.Point, len(indices))
@@ -72,10 +79,33 @@ func faceShape(points []face.Point, n int, height float64) []float32 {
 	for i, v := range fill(nose, n) {
 		shape[i] *= 1 - v
 	}
-	for i, v := range fill(outline(lipsOutline), n) {
+	// In the outline of a head turned far, lips and chin lie beyond the oval.
+	for i, v := range fill(hull(outline(muzzle)), n) {
 		shape[i] = max(shape[i], v)
 	}
 	return shape
+}
+
+// hull returns the convex hull of points, which it sorts (A. M. Andrew, Another efficient algorithm
+// for convex hulls in two dimensions, 1979).
+func hull(points []face.Point) (h []face.Point) {
+	slices.SortFunc(points, func(a, b face.Point) int { return cmp.Or(cmp.Compare(a.X, b.X), cmp.Compare(a.Y, b.Y)) })
+	for range 2 { // the lower and the upper chain
+		first := len(h)
+		for _, p := range points {
+			for n := len(h); n >= first+2; n = len(h) {
+				a, b := h[n-2], h[n-1]
+				if (b.X-a.X)*(p.Y-a.Y) > (b.Y-a.Y)*(p.X-a.X) {
+					break
+				}
+				h = h[:n-1]
+			}
+			h = append(h, p)
+		}
+		h = h[:len(h)-1] // the other chain begins with it
+		slices.Reverse(points)
+	}
+	return h
 }
 
 // fill returns which part of each pixel of an image of n×n lies in the polygon, 0..1. Pixel
