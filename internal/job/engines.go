@@ -21,13 +21,24 @@ var kinds = []lip.Kind{
 // EngineInfo describes an engine for people who choose one.
 type EngineInfo struct{ Name, Description string }
 
-// Engines lists the engines that a job can name, auto first.
+// Engines lists the engines that a job can name: auto, then the others, the best last.
 func Engines() []EngineInfo {
 	list := []EngineInfo{{settings.EngineAuto, "LatentSync if its checkpoint is installed, else the preview"}}
 	for _, k := range slices.Backward(kinds) {
 		list = append(list, EngineInfo{k.Name(), k.Describe()})
 	}
 	return list
+}
+
+// ReadyEngines returns the names of the engines that can run on this machine with the
+// settings, the best last.
+func ReadyEngines(s settings.Settings) (names []string) {
+	for _, k := range slices.Backward(kinds) {
+		if _, ready := k.Ready(s); ready {
+			names = append(names, k.Name())
+		}
+	}
+	return names
 }
 
 // choose returns the engine of a job and why it was chosen.
