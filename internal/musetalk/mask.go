@@ -29,11 +29,11 @@ const (
 )
 
 // faceMask returns the opacity of a generated image in a crop of n×n pixels: the face below
-// the middle row, feathered (docs/spec/musetalk.md, section 6.5). It almost vanishes along the
-// other edges of the crop. points are those of the mesh in the crop.
+// the middle row, feathered (docs/spec/musetalk.md, section 6.5). It is 0 at the other
+// edges of the crop. points are those of the mesh in the crop.
 func faceMask(points []face.Point, n int) []float32 {
 	radius := max(n*9/Side, 1) // the original's blur is 7.5 % of the box
-	edge := radius * 2 / 3
+	edge := radius + 1
 	return feathered(faceShape(points, n, float64(n)), n, image.Rect(edge, n/2, n-edge, n-edge), radius)
 }
 

@@ -39,14 +39,14 @@ func TestFaceMask(t *testing.T) {
 					t.Errorf("%g degrees, %d pixels: the opacity at point %d, lips or chin, is %g", degrees, n, i, v)
 				}
 			}
-			for _, i := range []int{1, 4, 33, 263, 10, 168} {
+			for _, i := range []int{4, 5, 33, 263, 10, 168} {
 				if v := at(i); v > 0.01 {
 					t.Errorf("%g degrees, %d pixels: the opacity at point %d, nose, eyes or forehead, is %g", degrees, n, i, v)
 				}
 			}
 			for i := range n {
 				for _, v := range []float32{mask[i], mask[(n-1)*n+i], mask[i*n], mask[i*n+n-1]} {
-					if v > 0.1 {
+					if v != 0 {
 						t.Fatalf("%g degrees, %d pixels: the opacity at an edge of the crop is %g", degrees, n, v)
 					}
 				}
