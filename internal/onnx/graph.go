@@ -35,6 +35,8 @@ type Graph struct {
 	known           map[string]Value // constants and weights by content and name
 	domains         map[string]bool
 	n               int
+	steps           []step
+	tensors         map[Value]tensorInfo
 }
 
 // Weight is a tensor of the model in the caller's memory. If it is mapped from a file, File
@@ -48,7 +50,7 @@ type Weight struct {
 
 // New returns an empty graph. The name is for messages.
 func New(name string) *Graph {
-	return &Graph{name: name, known: map[string]Value{}, domains: map[string]bool{}}
+	return &Graph{name: name, known: map[string]Value{}, domains: map[string]bool{}, tensors: map[Value]tensorInfo{}}
 }
 
 // Name returns the name of the graph.
@@ -73,21 +75,25 @@ func (g *Graph) WeightBytes() int64 {
 }
 
 // Attr is an attribute of an operator.
-type Attr struct{ encoded message }
+type Attr struct {
+	encoded message
+	name    string
+	ints    []int64 // nil if it has none
+}
 
 // Int returns an integer attribute.
 func Int(name string, v int64) Attr {
-	return Attr{message(nil).text(1, name).varint(3, v).varint(20, 2)}
+	return Attr{message(nil).text(1, name).varint(3, v).varint(20, 2), name, []int64{v}}
 }
 
 // Float returns an attribute of one number.
 func Float(name string, v float32) Attr {
-	return Attr{message(nil).text(1, name).fixed32(2, math.Float32bits(v)).varint(20, 1)}
+	return Attr{encoded: message(nil).text(1, name).fixed32(2, math.Float32bits(v)).varint(20, 1)}
 }
 
 // String returns a text attribute.
 func String(name, v string) Attr {
-	return Attr{message(nil).text(1, name).text(4, v).varint(20, 3)}
+	return Attr{encoded: message(nil).text(1, name).text(4, v).varint(20, 3)}
 }
 
 // Ints returns an attribute of several integers.
@@ -96,7 +102,7 @@ func Ints(name string, v ...int64) Attr {
 	for _, x := range v {
 		m = m.varint(8, x)
 	}
-	return Attr{m.varint(20, 7)}
+	return Attr{m.varint(20, 7), name, v}
 }
 
 // Op adds an operator of ONNX's own domain with one output.
@@ -127,12 +133,14 @@ func (g *Graph) node(domain, op string, in []Value, out Value, attrs ...Attr) {
 	}
 	g.domains[domain] = true
 	g.nodes = append(g.nodes, m)
+	g.record(op, in, out, attrs)
 }
 
 // Input adds an input; a dimension of -1 is free.
 func (g *Graph) Input(name string, d tensor.DType, shape ...int) Value {
 	g.inputs = append(g.inputs, valueInfo(name, d, shape))
 	g.inNames = append(g.inNames, name)
+	g.tensors[Value(name)] = tensorInfo{dtype: d, shape: shape}
 	return Value(name)
 }
 
@@ -169,6 +177,7 @@ func (g *Graph) constant(t *tensor.Tensor) Value {
 	v := Value("const_" + strconv.Itoa(len(g.constants)))
 	g.known[key] = v
 	g.constants = append(g.constants, tensorHead(string(v), t).bytes(9, t.Data))
+	g.tensors[v] = tensorInfo{t.DType, t.Shape, t, true}
 	return v
 }
 
@@ -181,6 +190,7 @@ func (g *Graph) Weight(w Weight) Value {
 	}
 	g.known[key] = Value(w.Name)
 	g.weights = append(g.weights, w)
+	g.tensors[Value(w.Name)] = tensorInfo{w.DType, w.Shape, w.Tensor, true}
 	return Value(w.Name)
 }
 
