@@ -2,6 +2,7 @@ package onnx
 
 import (
 	"encoding/binary"
+	"maps"
 	"slices"
 
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -26,26 +27,32 @@ func (t tensorInfo) bytes() int64 {
 	return n
 }
 
-// step is an operator of a graph.
-type step struct {
-	op   string
-	in   []Value
-	out  Value
-	attr map[string][]int64
+// infer returns the tensors of the graph.
+func (g *Graph) infer() map[Value]tensorInfo {
+	all := maps.Clone(g.given)
+	for _, n := range g.Nodes {
+		t := n.infer(all)
+		t.constant = !slices.ContainsFunc(n.In, func(v Value) bool { return v != "" && !all[v].constant })
+		all[n.Out] = t
+	}
+	return all
 }
 
-// record notes an operator and the shape of its result, for Working.
-func (g *Graph) record(op string, in []Value, out Value, attrs []Attr) {
-	s := step{op: op, in: in, out: out, attr: map[string][]int64{}}
-	for _, a := range attrs {
-		if a.ints != nil {
-			s.attr[a.name] = a.ints
+// attr returns the integers of an attribute, or nil.
+func (n Node) attr(name string) []int64 {
+	for _, a := range n.Attrs {
+		switch v := a.Value.(type) {
+		case int64:
+			if a.Name == name {
+				return []int64{v}
+			}
+		case []int64:
+			if a.Name == name {
+				return v
+			}
 		}
 	}
-	g.steps = append(g.steps, s)
-	t := g.infer(s)
-	t.constant = !slices.ContainsFunc(in, func(v Value) bool { return v != "" && !g.tensors[v].constant })
-	g.tensors[out] = t
+	return nil
 }
 
 // integers returns the values of a constant of int64.
@@ -62,17 +69,17 @@ func (t tensorInfo) integers() []int {
 
 // infer returns the type and the shape of the result of an operator. Those that are not
 // listed keep the shape of their first input.
-func (g *Graph) infer(s step) tensorInfo {
-	in := make([]tensorInfo, len(s.in))
-	for i, v := range s.in {
-		in[i] = g.tensors[v]
+func (n Node) infer(all map[Value]tensorInfo) tensorInfo {
+	in := make([]tensorInfo, len(n.In))
+	for i, v := range n.In {
+		in[i] = all[v]
 	}
 	x := in[0]
 	out := tensorInfo{dtype: x.dtype, shape: slices.Clone(x.shape)}
-	switch s.op {
+	switch n.Op {
 	case "Cast":
-		for d, n := range types {
-			if n == s.attr["to"][0] {
+		for d, number := range types {
+			if number == n.attr("to")[0] {
 				out.dtype = d
 			}
 		}
@@ -87,26 +94,40 @@ func (g *Graph) infer(s step) tensorInfo {
 		}
 	case "Reshape":
 		out.shape = in[1].integers()
+		if free := slices.Index(out.shape, -1); free >= 0 {
+			out.shape[free] = 1
+			out.shape[free] = tensor.Volume(x.shape) / tensor.Volume(out.shape)
+		}
 	case "Transpose":
-		for i, d := range s.attr["perm"] {
+		for i, d := range n.attr("perm") {
 			out.shape[i] = x.shape[d]
 		}
-	case "Conv":
-		stride, pads, kernel := s.attr["strides"], s.attr["pads"], s.attr["kernel_shape"]
-		out.shape[1] = in[1].shape[0]
-		for i, k := range kernel {
-			step := int64(1)
+	case "Conv", "NhwcConv":
+		space, channel := 2, 1 // of the dimensions
+		if n.Op == "NhwcConv" {
+			space, channel = 1, len(out.shape)-1
+		}
+		out.shape[channel] = in[1].shape[0]
+		stride, pads := n.attr("strides"), n.attr("pads")
+		for i, k := range n.attr("kernel_shape") {
+			size, step := int64(x.shape[space+i]), int64(1)
+			if pads != nil {
+				size += pads[i] + pads[i+len(pads)/2]
+			}
 			if stride != nil {
 				step = stride[i]
 			}
-			size := int64(x.shape[2+i])
-			if pads != nil {
-				size += pads[i] + pads[i+len(kernel)]
-			}
-			out.shape[2+i] = int((size-k)/step) + 1
+			out.shape[space+i] = int((size-k)/step) + 1
 		}
+	case "Pad":
+		pads := in[1].integers()
+		for i := range out.shape {
+			out.shape[i] += pads[i] + pads[i+len(pads)/2]
+		}
+	case "BiasSplitGelu":
+		out.shape[len(out.shape)-1] /= 2
 	case "Gemm":
-		out.shape[1] = in[1].shape[1-min(len(s.attr["transB"]), 1)]
+		out.shape[1] = in[1].shape[1-min(len(n.attr("transB")), 1)]
 	case "MatMul":
 		out.shape[len(out.shape)-1] = in[1].shape[len(in[1].shape)-1]
 	case "MultiHeadAttention":
@@ -116,7 +137,7 @@ func (g *Graph) infer(s step) tensorInfo {
 			out.shape[i] = int(float32(x.shape[i]) * scale)
 		}
 	case "Concat":
-		axis := s.attr["axis"][0]
+		axis := n.attr("axis")[0]
 		for _, y := range in[1:] {
 			out.shape[axis] += y.shape[axis]
 		}
@@ -151,10 +172,10 @@ type tensorBuffer struct {
 // it computes, in bytes. It plans the memory as ONNX Runtime does (allocation_planner.cc):
 // the result of an operator takes the place of an earlier tensor of the same shape that
 // nothing reads any more, and such a place is held from its first use to its last. A
-// Reshape takes nothing. The graph's inputs, weights and constants do not count, its outputs do. extra returns what a kernel
-// takes besides.
+// Reshape takes nothing. The graph's inputs, weights and constants do not count, its
+// outputs do. extra returns what a kernel takes besides.
 func (g *Graph) Working(extra func(Kernel) int64) int64 {
-	order := g.order()
+	order, all := g.order(), g.infer()
 	outputs := map[Value]bool{}
 	source := map[Value]Value{} // of views
 	of := func(v Value) Value {
@@ -165,10 +186,10 @@ func (g *Graph) Working(extra func(Kernel) int64) int64 {
 	}
 	uses := map[Value]int{}
 	for _, s := range order {
-		if s.op == "Reshape" || s.op == "Identity" {
-			source[s.out] = of(s.in[0])
+		if s.Op == "Reshape" || s.Op == "Identity" {
+			source[s.Out] = of(s.In[0])
 		}
-		for _, v := range s.in {
+		for _, v := range s.In {
 			uses[of(v)]++
 		}
 	}
@@ -180,24 +201,24 @@ func (g *Graph) Working(extra func(Kernel) int64) int64 {
 	held := map[Value]tensorBuffer{}
 	temporary := make([]int64, len(order))
 	for i, s := range order {
-		out := g.tensors[s.out]
-		if _, view := source[s.out]; !view && !out.constant {
-			k := Kernel{Op: s.op, Element: int64(out.dtype.Size()), Out: out.shape}
-			for _, v := range s.in {
-				k.In = append(k.In, g.tensors[v].shape)
+		out := all[s.Out]
+		if _, view := source[s.Out]; !view && !out.constant {
+			k := Kernel{Op: s.Op, Element: int64(out.dtype.Size()), Out: out.shape}
+			for _, v := range s.In {
+				k.In = append(k.In, all[v].shape)
 			}
 			b := &buffer{first: i, size: out.bytes()}
 			same := slices.IndexFunc(free, func(f tensorBuffer) bool { return f.size == b.size && slices.Equal(f.shape, out.shape) })
-			if same >= 0 && !outputs[s.out] {
+			if same >= 0 && !outputs[s.Out] {
 				b = free[same].buffer
 				free = slices.Delete(free, same, same+1)
 			} else {
 				buffers = append(buffers, b)
 			}
-			held[s.out] = tensorBuffer{b, out.shape}
+			held[s.Out] = tensorBuffer{b, out.shape}
 			temporary[i] = extra(k)
 		}
-		for _, v := range append(s.in, s.out) {
+		for _, v := range slices.Concat(s.In, []Value{s.Out}) {
 			v = of(v)
 			if h, ok := held[v]; ok {
 				h.last = i
@@ -206,10 +227,10 @@ func (g *Graph) Working(extra func(Kernel) int64) int64 {
 				}
 			}
 		}
-		for _, v := range s.in {
+		for _, v := range s.In {
 			v = of(v)
 			if h, ok := held[v]; ok && uses[v] == 1 && !outputs[v] {
-				free = append(free, h)
+				free = slices.Insert(free, 0, h)
 				delete(held, v)
 			}
 			uses[v]--
@@ -230,16 +251,16 @@ func (g *Graph) Working(extra func(Kernel) int64) int64 {
 
 // order returns the operators in the order in which ONNX Runtime runs them: depth first
 // from the end, of several inputs the operator that was added last first.
-func (g *Graph) order() []step {
+func (g *Graph) order() []Node {
 	by, used := map[Value]int{}, map[Value]bool{}
-	for i, s := range g.steps {
-		by[s.out] = i
-		for _, v := range s.in {
+	for i, s := range g.Nodes {
+		by[s.Out] = i
+		for _, v := range s.In {
 			used[v] = true
 		}
 	}
-	var order []step
-	seen := make([]bool, len(g.steps))
+	var order []Node
+	seen := make([]bool, len(g.Nodes))
 	var visit func(i int)
 	visit = func(i int) {
 		if seen[i] {
@@ -247,7 +268,7 @@ func (g *Graph) order() []step {
 		}
 		seen[i] = true
 		var before []int
-		for _, v := range g.steps[i].in {
+		for _, v := range g.Nodes[i].In {
 			if k, ok := by[v]; ok {
 				before = append(before, k)
 			}
@@ -256,10 +277,10 @@ func (g *Graph) order() []step {
 		for _, k := range slices.Backward(before) {
 			visit(k)
 		}
-		order = append(order, g.steps[i])
+		order = append(order, g.Nodes[i])
 	}
-	for i := len(g.steps) - 1; i >= 0; i-- {
-		if !used[g.steps[i].out] {
+	for i := len(g.Nodes) - 1; i >= 0; i-- {
+		if !used[g.Nodes[i].Out] {
 			visit(i)
 		}
 	}
@@ -270,13 +291,13 @@ func (g *Graph) order() []step {
 // bytes: in the type and layout in which the operators read them.
 func (g *Graph) Constants() int64 {
 	var n int64
-	seen := map[Value]bool{}
-	for _, s := range g.steps {
-		if g.tensors[s.out].constant {
+	all, seen := g.infer(), map[Value]bool{}
+	for _, s := range g.Nodes {
+		if all[s.Out].constant {
 			continue
 		}
-		for _, v := range s.in {
-			if t := g.tensors[v]; t.constant && !seen[v] {
+		for _, v := range s.In {
+			if t := all[v]; t.constant && !seen[v] {
 				seen[v] = true
 				n += t.bytes()
 			}
@@ -284,3 +305,6 @@ func (g *Graph) Constants() int64 {
 	}
 	return n
 }
+
+// Size returns the size of a tensor that goes into the graph or comes out of it, in bytes.
+func (g *Graph) Size(name string) int64 { return g.infer()[Value(name)].bytes() }
