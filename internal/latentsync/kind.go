@@ -114,7 +114,7 @@ func plans(m settings.Memory, p profile, usual memory.Plan) (memory.Plan, memory
 	}
 	allowed := memory.Reductions{
 		Windows: m.Windows == nil && p.plan.Windows == 0, Frames: m.FramesPerWindow == nil,
-		VAEFrames: m.VAEFrames == nil, Offload: m.Offload == "",
+		VAEFrames: m.VAEFrames == nil && p.plan.VAEFrames == 0, Offload: m.Offload == "",
 	}
 	if m.VAETile == nil {
 		allowed.Tile = reducedTile
@@ -211,11 +211,18 @@ func (o *Options) share(h lip.Host) {
 		if o.Batched = true; o.Allowed.Windows {
 			o.Plan.Windows = memory.Windows(b.GPU)
 		}
+		if o.Allowed.VAEFrames {
+			o.Plan.VAEFrames = deviceVAEFrames
+		}
 	} else {
 		o.FrameBytes = int64(h.Format.Bytes())
 	}
 	o.InFlight = max(2, memory.Windows(o.Budget))
 }
+
+// deviceVAEFrames is the most frames in one call of the VAE on a GPU. The job begins with
+// as many as fit the budget.
+const deviceVAEFrames = 8
 
 // setPrecision sets the precision of the plan: the requested one, or one that depends on
 // the profile and the device. It uses half-precision copies of the checkpoints if they

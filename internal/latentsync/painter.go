@@ -24,6 +24,9 @@ type painter struct {
 	noise func(dst []float32, frame int64, which int)
 }
 
+// vaeGraph builds the graph of half of the VAE.
+type vaeGraph func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error)
+
 // half is half of the VAE, for square images or tiles.
 type half struct {
 	*model
@@ -44,7 +47,7 @@ func newPainter(o Options, c network.VAEConfig, crops crops) *painter {
 
 // addTo adds the encoder and the decoder to s. It loads nothing.
 func (p *painter) addTo(s *networks) {
-	add := func(h half, name string, graph func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error)) half {
+	add := func(h half, name string, graph vaeGraph) half {
 		h.model = s.add(model{name: name, file: func(f Files) string { return f.VAE }, precision: planned,
 			build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
 				side := h.unit * p.tiling().tile

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -57,6 +58,9 @@ func (g *Graph) Name() string { return g.name }
 
 // InputNames returns the names of the inputs, in order.
 func (g *Graph) InputNames() []string { return g.inNames }
+
+// Reads reports whether the graph has an input of that name.
+func (g *Graph) Reads(name string) bool { return slices.Contains(g.inNames, name) }
 
 // OutputNames returns the names of the outputs, in order.
 func (g *Graph) OutputNames() []string { return g.outNames }
