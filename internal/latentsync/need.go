@@ -3,7 +3,6 @@ package latentsync
 import (
 	"fmt"
 
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
@@ -193,7 +192,7 @@ func (n needs) footprint(key string, p memory.Plan, build func() ([]*onnx.Graph,
 	f := footprint{graphs: len(graphs)}
 	from := map[string]int64{} // sizes of the tensors of earlier graphs
 	for i, g := range graphs {
-		weights, work, waiting := g.Constants(), g.Working(n.kernel), int64(0)
+		weights, work, waiting := g.Constants(), network.Working(g, n.o.Device), int64(0)
 		for name, size := range from {
 			for _, later := range graphs[i:] {
 				if later.Reads(name) {
@@ -214,23 +213,4 @@ func (n needs) footprint(key string, p memory.Plan, build func() ([]*onnx.Graph,
 	}
 	n.known[key] = f
 	return f
-}
-
-// kernel returns what ONNX Runtime takes for the time of an operator besides its result:
-// an attention copies its inputs into another layout, and a convolution on a GPU in another
-// layout than cuDNN's copies its input and its result.
-func (n needs) kernel(k onnx.Kernel) (extra int64) {
-	sum := func(shapes ...[]int) (total int64) {
-		for _, s := range shapes {
-			total += int64(tensor.Volume(s))
-		}
-		return total * k.Element
-	}
-	switch {
-	case k.Op == "MultiHeadAttention":
-		return sum(k.In...)
-	case k.Op == "Conv" && n.o.Device.Resident && k.Element == int64(backend.F16.DType().Size()):
-		return sum(k.In[0], k.In[1], k.Out)
-	}
-	return 0
 }
