@@ -94,7 +94,7 @@ func TestFullCard(t *testing.T) {
 	}
 	picture, fc := portrait(t)
 	b := openBackend(t, "onnxruntime")
-	const frames = 60
+	const frames = 45
 	options := func(b backend.Backend) Options {
 		o := small(t, b)
 		o.Device.Resident, o.Batched = true, true

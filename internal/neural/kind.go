@@ -209,6 +209,7 @@ func (o *Options) share(h lip.Host) {
 	b := h.Budget
 	o.Budget, o.BudgetFrom, o.Reserved = b.Bytes, b.From, b.Reserved
 	if b.GPU > 0 {
+		o.ArenaLimit = max(b.Bytes-deviceContext, 0)
 		if o.Batched = true; o.Allowed.Windows {
 			o.Plan.Windows = memory.Windows(b.GPU)
 		}

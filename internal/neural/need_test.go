@@ -1,6 +1,7 @@
 package neural
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -41,6 +42,39 @@ func onCard(t testing.TB, gb int64, resolution int, profile string) (Options, ne
 	total := gb << 30
 	o.share(lip.Host{Budget: lip.Budget{Bytes: memory.DefaultCritical.Of(total), GPU: total}})
 	return o, needs{configs: published, o: o, known: map[string]footprint{}}
+}
+
+// loads is a backend that keeps the options of Load.
+type loads struct {
+	backend.Backend
+	options []backend.Options
+}
+
+func (l *loads) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {
+	l.options = append(l.options, o)
+	return l.Backend.Load(ctx, m, o)
+}
+
+// TestArenaLimit checks that what a job may use of a card, without CUDA's context, limits
+// the arena of every network.
+func TestArenaLimit(t *testing.T) {
+	const gb, budget = 24, 18 << 30
+	card, _ := onCard(t, gb, 256, "auto")
+	if want := int64(budget - deviceContext); card.Budget != budget || card.ArenaLimit != want {
+		t.Fatalf("the job may use %d of the card and %d of the arena, want %d", card.Budget, card.ArenaLimit, want)
+	}
+	l := &loads{Backend: openBackend(t, onnxruntime.Name).Backend}
+	o := small(t, l)
+	o.Device.Resident, o.ArenaLimit = true, card.ArenaLimit
+	open(t, o)
+	if len(l.options) < 4 {
+		t.Fatalf("%d graphs are loaded", len(l.options))
+	}
+	for _, got := range l.options {
+		if got.Arena.Limit != card.ArenaLimit || !got.Resident {
+			t.Errorf("a graph is loaded with %+v", got)
+		}
+	}
 }
 
 // TestCards checks the plan on cards of each size, and that docs/gpu.md has the same table.
