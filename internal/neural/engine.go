@@ -112,7 +112,7 @@ func (e *Engine) load(ctx context.Context) error {
 	for _, n := range []struct {
 		*model
 		frames int
-	}{{e.painter.encoder.model, plan.VAEFrames}, {e.painter.decoder.model, plan.VAEFrames}, {e.features.net, 1}} {
+	}{{e.painter.encoder.model, e.painter.batch()}, {e.painter.decoder.model, e.painter.batch()}, {e.features.net, 1}} {
 		if err := n.ready(ctx, n.frames); err != nil {
 			return err
 		}

@@ -223,8 +223,8 @@ func (o *Options) share(h lip.Host) {
 }
 
 // deviceVAEFrames is the most frames in one call of the VAE on a GPU. The job begins with
-// as many as fit the budget.
-const deviceVAEFrames = 8
+// as many as fit the budget. The new frames of a window, 12 or 16, fill calls of 4.
+const deviceVAEFrames = 4
 
 // setPrecision sets the precision of the plan: the requested one, or one that depends on
 // the profile and the device. It uses half-precision copies of the checkpoints if they
