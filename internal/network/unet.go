@@ -138,9 +138,9 @@ func (u *unet) use(f feature) onnx.Value {
 	}
 	if !u.passed[f] {
 		u.passed[f] = true
-		f.graph.Output(f.name, f.value, u.b.Activations, f.n, f.c, f.h, f.w)
+		f.graph.Output(f.name, f.value, u.b.Activations, u.b.shape(f.stack)...)
 	}
-	return u.b.Input(f.name, u.b.Activations, f.n, f.c, f.h, f.w)
+	return u.b.Input(f.name, u.b.Activations, u.b.shape(f.stack)...)
 }
 
 // build builds the graphs. With more graphs, compiling takes less memory, but the
@@ -182,7 +182,7 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 func (u *unet) in() feature {
 	b, c, t := u.b, u.Channels[0], u.timeDim()
 	m := stack{u.Batch * u.Frames, c, u.Latent, u.Latent}
-	x := b.input("sample", m.n, u.In, m.h, m.w)
+	x := b.inputMaps("sample", stack{m.n, u.In, m.h, m.w})
 	e := b.linear(b.input("time", 1, c), "time_embedding.linear_1", c, t)
 	e = b.linear(b.silu(e), "time_embedding.linear_2", t, t)
 	// Every resnet takes SiLU of the embedding, so it is computed once.
@@ -236,7 +236,7 @@ func (u *unet) up(level int, h feature, skips *[]feature) feature {
 // join appends a skip's channels to those of x.
 func (u *unet) join(x onnx.Value, m stack, skip feature) (onnx.Value, stack) {
 	m.c += skip.c
-	return u.b.Op("Concat", []onnx.Value{x, u.use(skip)}, onnx.Int("axis", 1)), m
+	return u.b.join(x, u.use(skip)), m
 }
 
 // out builds the last layer of the last up block and the layers after it.
@@ -244,8 +244,8 @@ func (u *unet) out(deep, s0 feature) {
 	b, block := u.b, fmt.Sprintf("up_blocks.%d", len(u.Channels)-1)
 	x, m := u.join(u.use(deep), deep.stack, s0)
 	x, m = u.layer(x, m, block, u.Layers, u.Channels[0], true)
-	x = b.silu(b.groupNorm(x, "conv_norm_out", m, u.Frames, epsResnet))
-	b.output("noise", b.conv3(x, "conv_out", m.c, u.Out), m.n, u.Out, m.h, m.w)
+	x = b.groupNormSiLU(x, "conv_norm_out", m, u.Frames, epsResnet)
+	b.outputMaps("noise", b.conv3(x, "conv_out", m.c, u.Out), stack{m.n, u.Out, m.h, m.w})
 }
 
 // layer builds a resnet, attention if the level has it, and a motion module.
@@ -261,11 +261,11 @@ func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool
 // (docs/spec/latentsync.md, section 4.3).
 func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {
 	b, in := u.b, m
-	y := b.conv3(b.silu(b.groupNorm(x, name+".norm1", m, u.Frames, epsResnet)), name+".conv1", m.c, c)
+	y := b.conv3(b.groupNormSiLU(x, name+".norm1", m, u.Frames, epsResnet), name+".conv1", m.c, c)
 	m.c = c
 	t := b.linear(u.time, name+".time_emb_proj", u.timeDim(), c)
-	y = b.add(y, b.reshape(t, 1, c, 1, 1))
-	y = b.conv3(b.silu(b.groupNorm(y, name+".norm2", m, u.Frames, epsResnet)), name+".conv2", c, c)
+	y = b.add(y, b.overMaps(t, c))
+	y = b.conv3(b.groupNormSiLU(y, name+".norm2", m, u.Frames, epsResnet), name+".conv2", c, c)
 	if in.c != c {
 		x = b.conv(x, name+".conv_shortcut", in.c, c, 1, 1, 0, 0, 0, 0)
 	}
@@ -282,15 +282,15 @@ func (u *unet) transformer(x onnx.Value, m stack, name string) onnx.Value {
 		z := b.layerNorm(y, block+".norm1", c)
 		q, k, v := u.qkv(z, z, block+".attn1", c, c)
 		z = b.attention(q, k, v, m.n, n, n, u.Heads, c)
-		y = b.add(y, b.linear(z, block+".attn1.to_out.0", c, c))
+		y = b.addLinear(y, z, block+".attn1.to_out.0", c, c)
 	}
 	{
 		z := b.layerNorm(y, block+".norm2", c)
 		q, k, v := u.qkv(z, u.audio, block+".attn2", c, u.AudioDim)
 		z = b.attention(q, k, v, m.n, n, u.Tokens, u.Heads, c)
-		y = b.add(y, b.linear(z, block+".attn2.to_out.0", c, c))
+		y = b.addLinear(y, z, block+".attn2.to_out.0", c, c)
 	}
-	y = b.add(y, u.feedForward(b.layerNorm(y, block+".norm3", c), block+".ff", c))
+	y = u.feedForward(y, b.layerNorm(y, block+".norm3", c), block+".ff", c)
 	y = b.pointwise(y, name+".proj_out", c, c)
 	return b.add(x, b.toMaps(y, m))
 }
@@ -299,15 +299,9 @@ func (u *unet) qkv(x, context onnx.Value, name string, c, contextDim int) (q, k,
 	return u.b.unbiased(x, name+".to_q", c, c), u.b.unbiased(context, name+".to_k", contextDim, c), u.b.unbiased(context, name+".to_v", contextDim, c)
 }
 
-// feedForward builds a GEGLU. The halves of its first layer are two products, because
-// splitting one product would copy both halves.
-func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
-	b := u.b
-	proj := name + ".net.0.proj"
-	b.wantLayer(proj, []int{8 * c, c})
-	value := b.gemm(x, proj, true, c, 0, 4*c, 8*c)
-	gate := b.gemm(x, proj, true, c, 4*c, 8*c, 8*c)
-	return b.linear(b.mul(value, b.gelu(gate)), name+".net.2", 4*c, c)
+// feedForward returns y + a GEGLU of x.
+func (u *unet) feedForward(y, x onnx.Value, name string, c int) onnx.Value {
+	return u.b.addLinear(y, u.b.geglu(x, name+".net.0.proj", c, 4*c), name+".net.2", 4*c, c)
 }
 
 // motion builds a motion module: the attention of each pixel over the frames of the
@@ -316,8 +310,7 @@ func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
 func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
 	b, c, n := u.b, m.c, m.h*m.w
 	y := b.groupNorm(x, name+".norm", m, 1, epsTransformer)
-	y = b.reshape(b.transpose(b.reshape(y, u.Batch, u.Frames, c, n), 0, 3, 1, 2), m.tokens(), c)
-	y = b.linear(y, name+".proj_in", c, c)
+	y = b.linear(b.toSequences(y, m, u.Frames), name+".proj_in", c, c)
 	block := name + ".transformer_blocks.0"
 	for k := range 2 {
 		attn := fmt.Sprintf("%s.attention_blocks.%d", block, k)
@@ -326,12 +319,11 @@ func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
 		z = b.reshape(z, m.tokens(), c)
 		q, key, v := u.qkv(z, z, attn, c, c)
 		z = b.attention(q, key, v, u.Batch*n, u.Frames, u.Frames, u.Heads, c)
-		y = b.add(y, b.linear(z, attn+".to_out.0", c, c))
+		y = b.addLinear(y, z, attn+".to_out.0", c, c)
 	}
-	y = b.add(y, u.feedForward(b.layerNorm(y, block+".ff_norm", c), block+".ff", c))
+	y = u.feedForward(y, b.layerNorm(y, block+".ff_norm", c), block+".ff", c)
 	y = b.linear(y, name+".proj_out", c, c)
-	y = b.transpose(b.reshape(y, u.Batch, n, u.Frames, c), 0, 2, 3, 1)
-	return b.add(x, b.reshape(y, m.n, m.c, m.h, m.w))
+	return b.add(x, b.fromSequences(y, m, u.Frames))
 }
 
 // positions returns the first Frames rows of a positional encoding of (1, Positions, c).
