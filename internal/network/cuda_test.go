@@ -28,7 +28,7 @@ func openLowered(t *testing.T) backend.Backend {
 func TestCUDAGolden(t *testing.T) {
 	b := openLowered(t)
 	check := func(module, name string, got, want []float32, limit float64) {
-		golden.Check(t, golden.Measurement{Module: module, Case: name, Backend: "cuda's operators on a CPU", Precision: "f32",
+		golden.Check(t, golden.Measurement{Module: module, Case: name, Backend: b.Name(), Precision: "f32, channels last",
 			Measure: "max abs", Value: golden.MaxAbs(got, want), Limit: limit})
 	}
 	unet, io := open(t, "models/latentsync_unet.pt"), open(t, "unet/io.safetensors")
@@ -81,5 +81,5 @@ func TestCUDAGolden(t *testing.T) {
 
 // TestCUDAHalf measures the error of the networks in f16 throughout.
 func TestCUDAHalf(t *testing.T) {
-	halfPrecision(t, openLowered(t), "f16 in cuda's operators", forCUDA(tensor.F16), backend.Options{Device: "cpu", Threads: 1}, 40)
+	halfPrecision(t, openLowered(t), "f16, channels last", forCUDA(tensor.F16), backend.Options{Device: "cpu", Threads: 1}, 40)
 }
