@@ -103,6 +103,12 @@ func (b *builder) fromSequences(x onnx.Value, m stack, frames int) onnx.Value {
 func (b *builder) conv(x onnx.Value, name string, in, out, kernel, stride int, pads ...int64) onnx.Value {
 	b.wantLayer(name, []int{out, in, kernel, kernel})
 	w := b.rows(b.Compute, name+".weight", 0, out, out, in, kernel, kernel)
+	return b.convolve(x, w, b.rows(b.Compute, name+".bias", 0, out, out), kernel, stride, pads...)
+}
+
+// convolve builds a convolution with the weight w, (out, in, kernel, kernel), and a bias,
+// which may be "". Both have the type of the arithmetic.
+func (b *builder) convolve(x, w, bias onnx.Value, kernel, stride int, pads ...int64) onnx.Value {
 	domain, op := "", "Conv"
 	if b.Dialect == CUDA {
 		// Weights are (out, kernel, kernel, in). They must be constant: the kernel looks
@@ -113,9 +119,12 @@ func (b *builder) conv(x onnx.Value, name string, in, out, kernel, stride int, p
 		w = b.transpose(w, 0, 2, 3, 1)
 		x, pads = b.evenly(x, pads)
 	}
+	in := []onnx.Value{b.as(x, b.Activations, b.Compute), w}
+	if bias != "" {
+		in = append(in, bias)
+	}
 	k, s := int64(kernel), int64(stride)
-	y := b.OpIn(domain, op, []onnx.Value{b.as(x, b.Activations, b.Compute), w, b.rows(b.Compute, name+".bias", 0, out, out)},
-		onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", s, s), onnx.Ints("pads", pads...))
+	y := b.OpIn(domain, op, in, onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", s, s), onnx.Ints("pads", pads...))
 	return b.as(y, b.Compute, b.Activations)
 }
 
