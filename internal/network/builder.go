@@ -88,7 +88,9 @@ type builder struct {
 	Target
 	file   string // absolute path of weights
 	wanted *wanted
-	err    error // about the first weight that is missing or has a wrong shape
+	// aliases returns more names that a wanted tensor can have; nil returns none.
+	aliases func(name string) []string
+	err     error // about the first weight that is missing or has a wrong shape
 }
 
 // wanted lists the tensors that a network takes from a checkpoint.
@@ -115,6 +117,9 @@ func (b *builder) fork(name string) *builder {
 
 // want adds a tensor to the wanted ones.
 func (b *builder) want(w checkpoint.Want) {
+	if b.aliases != nil {
+		w.Aliases = b.aliases(w.Name)
+	}
 	b.wanted.list = append(b.wanted.list, w)
 	b.wanted.byName[w.Name] = w
 }

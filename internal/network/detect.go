@@ -1,8 +1,12 @@
 package network
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -93,23 +97,56 @@ func DetectVAE(f *checkpoint.File) (VAEConfig, error) {
 	return c, f.Check("the VAE", VAEWants(c), nil)
 }
 
-// DetectWhisper returns the topology of a checkpoint and checks all tensors.
-func DetectWhisper(f *checkpoint.File) (WhisperConfig, error) {
+// DetectWhisper returns the topology of a checkpoint, in the layout of OpenAI or of
+// transformers, and checks all tensors that LatentSync uses.
+func DetectWhisper(f *checkpoint.File) (WhisperConfig, error) { return detectWhisper(f, false) }
+
+// DetectMuseTalkWhisper is DetectWhisper for MuseTalk, whose features are normalised.
+func DetectMuseTalkWhisper(f *checkpoint.File) (WhisperConfig, error) { return detectWhisper(f, true) }
+
+func detectWhisper(f *checkpoint.File, normalized bool) (WhisperConfig, error) {
 	s := shapes{f}
+	name := func(openAI string) string {
+		for _, n := range append([]string{openAI}, whisperAliases(openAI)...) {
+			if f.Tensor(strings.ReplaceAll(n, "%d", "0")) != nil {
+				return n
+			}
+		}
+		return openAI
+	}
+	const position, key = "encoder.positional_embedding", "encoder.blocks.%d.attn.key.weight"
 	c := WhisperConfig{
-		Mels:    s.dim("encoder.conv1.weight", 1),
-		Context: s.dim("encoder.positional_embedding", 0),
-		State:   s.dim("encoder.positional_embedding", 1),
-		Layers:  s.count("encoder.blocks.%d.attn.key.weight"),
+		Mels:       s.dim(name("encoder.conv1.weight"), 1),
+		Context:    s.dim(name(position), 0),
+		State:      s.dim(name(position), 1),
+		Layers:     s.count(name(key)),
+		Normalized: normalized,
 	}
 	c.Heads = c.State / 64 // as in all published sizes
-	n, _ := f.Scalar("dims.n_audio_head")
-	if v, ok := n.(int64); ok && v > 0 {
-		c.Heads = int(v)
+	if heads := whisperHeads(f, c.State); heads > 0 {
+		c.Heads = heads
 	}
-	const hint = "use whisper/tiny.pt as published by OpenAI"
+	const hint = "use whisper/tiny.pt as published by OpenAI, or pytorch_model.bin of openai/whisper-tiny"
 	if c.Mels == 0 || c.Context == 0 || c.Layers == 0 || c.Heads == 0 || c.State%c.Heads != 0 {
 		return c, errOther(f, "a Whisper checkpoint", hint)
 	}
 	return c, f.Check("the Whisper encoder", WhisperWants(c), WhisperExtra)
+}
+
+// whisperHeads returns the number of heads that an OpenAI checkpoint states, or the
+// config.json beside one of transformers. It returns 0 if there is none for this width.
+func whisperHeads(f *checkpoint.File, state int) int {
+	if n, ok := f.Scalar("dims.n_audio_head"); ok {
+		heads, _ := n.(int64)
+		return int(heads)
+	}
+	var config struct {
+		Width int `json:"d_model"`
+		Heads int `json:"encoder_attention_heads"`
+	}
+	text, err := os.ReadFile(filepath.Join(filepath.Dir(f.Path()), "config.json"))
+	if err != nil || json.Unmarshal(text, &config) != nil || config.Width != state {
+		return 0
+	}
+	return config.Heads
 }

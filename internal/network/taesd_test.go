@@ -1,8 +1,11 @@
 package network
 
 import (
+	"encoding/json"
 	"math"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -68,6 +71,35 @@ func TestTAESDGolden(t *testing.T) {
 				check("decoded", flow["image"], goldenOf(t, io, c.size+"."+c.decoded))
 			}
 		})
+	}
+}
+
+// TestTAESDKeys compares the published topology with the names and shapes in all layouts.
+func TestTAESDKeys(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(goldens, "../taesd/keys.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var layouts map[string]map[string][]int
+	if err := json.Unmarshal(text, &layouts); err != nil {
+		t.Fatal(err)
+	}
+	for layout, keys := range layouts {
+		c := PublishedTAESD()
+		c.Encoder, c.Decoder = layout != "taesd_decoder", layout != "taesd_encoder"
+		wants := TAESDWants(c)
+		if len(wants) != len(keys) {
+			t.Errorf("%s: %d tensors, want %d", layout, len(wants), len(keys))
+		}
+		for _, w := range wants {
+			name := w.Name
+			if layout != "diffusers" {
+				name = w.Aliases[0]
+			}
+			if !slices.Equal(keys[name], w.Shape) {
+				t.Errorf("%s: %s is %v, want %v", layout, name, w.Shape, keys[name])
+			}
+		}
 	}
 }
 
