@@ -144,7 +144,7 @@ func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int)
 		key, found := b.weights.Find(b.wanted.byName[name])
 		if found == nil || found.Len() != tensor.Volume(shape) {
 			if b.err == nil {
-				b.err = fmt.Errorf("the weight %s must have the shape %v, but the checkpoint has %v", name, shape, found)
+				b.err = errShape(name, shape, found)
 			}
 			return ""
 		}
@@ -159,6 +159,10 @@ func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int)
 		w.Offset += int64(row * from)
 	}
 	return b.as(b.Weight(w), t.DType, as)
+}
+
+func errShape(name string, shape []int, found *tensor.Tensor) error {
+	return fmt.Errorf("the weight %s must have the shape %v, but the checkpoint has %v", name, shape, found)
 }
 
 // as casts v from one type to another, unless they are the same.

@@ -139,6 +139,7 @@ func TestPublishedKeys(t *testing.T) {
 		}
 	}
 	check("the UNet", UNetWants(Published()), readKeys(t, "latentsync_unet_keys.json"))
+	check("the UNet of MuseTalk", UNetWants(PublishedMuseTalk()), readKeys(t, "../musetalk/unet_keys.json"))
 	check("the VAE", VAEWants(PublishedVAE()), readKeys(t, "vae_keys.json"))
 	whisper := PublishedWhisper()
 	keys := readKeys(t, "whisper_tiny_encoder_keys.json")
