@@ -10,9 +10,16 @@ import (
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/golden"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 const museTalkUNet = "../musetalk/models/musetalkV15/unet.pth"
+
+// onEachLayout is onEach, and runs a test with the channels last, as on an NVIDIA GPU.
+func onEachLayout(t *testing.T, test func(t *testing.T, b backend.Backend, precision string, to Target)) {
+	onEach(t, func(t *testing.T, b backend.Backend, to Target) { test(t, b, "f32", to) })
+	t.Run("channels last", func(t *testing.T) { test(t, openLowered(t), "f32, channels last", forCUDA(tensor.F32)) })
+}
 
 // TestMuseTalkGolden compares with the original on a tiny random checkpoint, with the
 // tolerance of testdata/musetalk/README.md: 2e-4, for outputs up to 2.8.
@@ -22,7 +29,7 @@ func TestMuseTalkGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	onEach(t, func(t *testing.T, b backend.Backend, to Target) {
+	onEachLayout(t, func(t *testing.T, b backend.Backend, precision string, to Target) {
 		cases := []string{"b3_16x16", "b1_16x24", "b1_32x32_tok10"}
 		if b.Name() == openvino.Name {
 			cases = []string{"b3_16x16", "b1_32x32_tok10"} // compiling is slow
@@ -36,7 +43,7 @@ func TestMuseTalkGolden(t *testing.T) {
 			flow := Flow{"sample": sample, "audio": audio}
 			runAll(t, b, flow, graphs...)
 			golden.Check(t, golden.Measurement{Module: "UNet of MuseTalk", Case: fmt.Sprintf("%d frames, %dx%d, %d tokens", sample.Shape[0], sample.Shape[3], sample.Shape[2], audio.Shape[1]),
-				Backend: b.Name(), Precision: "f32", Measure: "max abs", Value: golden.MaxAbs(flow["latents"].F32(), goldenOf(t, io, name+".out").F32()), Limit: 2e-4})
+				Backend: b.Name(), Precision: precision, Measure: "max abs", Value: golden.MaxAbs(flow["latents"].F32(), goldenOf(t, io, name+".out").F32()), Limit: 2e-4})
 		}
 	})
 }

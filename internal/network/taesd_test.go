@@ -49,11 +49,11 @@ func TestTAESDGolden(t *testing.T) {
 		if both := encoder.Decoder != nil && decoder.Encoder != nil; both != (layout == "diffusers") {
 			t.Errorf("the %s layout has both halves in a file: %v", layout, both)
 		}
-		onEach(t, func(t *testing.T, b backend.Backend, to Target) {
+		onEachLayout(t, func(t *testing.T, b backend.Backend, precision string, to Target) {
 			for _, c := range []struct{ size, latent, decoded string }{{"h64_w64", "latent2", "decoded2"}, {"h96_w64", "latent", "decoded"}} {
 				image, latent := goldenOf(t, io, c.size+".image"), goldenOf(t, io, c.size+"."+c.latent)
 				check := func(name string, got, want *tensor.Tensor) {
-					golden.Check(t, golden.Measurement{Module: "TAESD " + name, Case: layout + " " + c.size, Backend: b.Name(), Precision: "f32",
+					golden.Check(t, golden.Measurement{Module: "TAESD " + name, Case: layout + " " + c.size, Backend: b.Name(), Precision: precision,
 						Measure: "max abs beyond 1e-5 of the value", Value: beyond(got.F32(), want.F32()), Limit: 1e-4})
 				}
 				g, err := encoder.Encoder(image.Shape[0], image.Shape[2], image.Shape[3], enc, to)
