@@ -37,7 +37,7 @@ func (Kind) Ready(s settings.Settings) (why string, ok bool) {
 	if err != nil {
 		return "the folder of the checkpoints is not known", false
 	}
-	if !models.Installed(dir) {
+	if !models.Installed(dir, models.LatentSync) {
 		return "there is no LatentSync checkpoint in " + dir, false
 	}
 	return "its checkpoint is in " + dir, true
@@ -145,7 +145,7 @@ func (o *Options) find(ctx context.Context, s settings.Settings) error {
 	if err != nil {
 		return err
 	}
-	set, err := models.Find(dir)
+	set, err := models.Find(dir, models.LatentSync)
 	if err != nil {
 		return err
 	}

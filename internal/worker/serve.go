@@ -131,7 +131,7 @@ func examine(ctx context.Context) (machine, error) {
 		}
 	}
 	m.Engines = []string{lipstream.EnginePreview}
-	if dir, err := lipstream.ModelsDir(); err == nil && models.Installed(dir) {
+	if dir, err := lipstream.ModelsDir(); err == nil && models.Installed(dir, models.LatentSync) {
 		m.Engines = append(m.Engines, lipstream.EngineLatentSync)
 	}
 	return m, nil
