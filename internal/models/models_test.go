@@ -193,6 +193,10 @@ func TestPublished(t *testing.T) {
 			t.Errorf("%s has %d bytes more than its weights", k.name, over)
 		}
 	}
+	// Section 2.2 of MuseTalk's: 849,947,844 parameters of float32.
+	if k := bySum("7ebf6c98c181e20838e4c0054e96e944ac60d5d692cc01db42839fe11b787007"); k.size-4*849_947_844 < 0 || k.size-4*849_947_844 > 1<<20 {
+		t.Errorf("%+v", k)
+	}
 }
 
 func TestSynth(t *testing.T) {
