@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -13,10 +14,13 @@ type Card struct {
 	file string // says how much memory is in use
 }
 
-// NewCard returns a card with so many bytes, some of them in use. The test is skipped if
-// gcc is not installed.
+// NewCard returns a card with so many bytes, some of them in use. The test is skipped on
+// other systems than Linux, and if gcc is not installed.
 func NewCard(t testing.TB, total, used int64) Card {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("the stub of NVIDIA's library is for Linux")
+	}
 	c := Card{file: filepath.Join(t.TempDir(), "used")}
 	c.Use(t, used)
 	c.NVML = Stub(t, fmt.Sprintf(`
