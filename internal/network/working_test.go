@@ -75,8 +75,8 @@ func TestSizes(t *testing.T) {
 	}
 }
 
-// check checks that a graph has weights, and that it
-// works in at least what comes out of it.
+// check checks that a graph has weights, and that it works in at least what comes out of
+// it.
 func check(t *testing.T, g *onnx.Graph) {
 	t.Helper()
 	var out int64
