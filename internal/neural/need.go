@@ -1,6 +1,7 @@
 package neural
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/lipstream/lipstream/internal/backend/openvino"
@@ -115,9 +116,7 @@ func (n needs) shape(p memory.Plan) (frames, halves, pixels int) {
 func (n needs) target(p memory.Plan) network.Target {
 	t := network.For(n.o.Backend.Name(), n.o.Device, planned(p).DType())
 	t.Slices = p.Slices
-	if t.Activations == 0 {
-		t.Activations = tensor.F32
-	}
+	t.Activations = cmp.Or(t.Activations, tensor.F32)
 	return t
 }
 
