@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"bytes"
@@ -61,7 +61,7 @@ func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 // quick returns Lipstream's own options with small values.
 func quick(t testing.TB, b backend.Backend) Options {
 	o := Defaults()
-	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Plan.Frames, o.Overlap = b, "cpu", tinyFiles, 128, 2, 3, 1
+	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Plan.Frames, o.Overlap = b, cpu, tinyFiles, 128, 2, 3, 1
 	o.Threads = 1
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech.wav", 1)
 	return o

@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"context"
@@ -160,7 +160,7 @@ func (d *denoiser) begin(ctx context.Context, frames []condition) (*denoising, e
 // halves returns the number of halves of guidance in one run of the UNet. It is 2 on a
 // device where latents stay, because such a device is faster with more at once.
 func (d *denoiser) halves() int {
-	if d.o.Resident && d.o.Guidance > 1 {
+	if d.o.Device.Resident && d.o.Guidance > 1 {
 		return 2
 	}
 	return 1
@@ -174,7 +174,7 @@ func (d *denoiser) beginWith(ctx context.Context, sample, audio *tensor.Tensor) 
 		return nil, err
 	}
 	silent := tensor.New(tensor.F32, audio.Shape...)
-	if d.o.Resident {
+	if d.o.Device.Resident {
 		if d.o.Guidance > 1 {
 			audio = join(audio, silent)
 		}
@@ -283,7 +283,7 @@ func (b *branch) keep(flow *network.DeviceFlow, full bool) error {
 }
 
 // stays reports whether an output of the UNet stays on the device.
-func (d *denoiser) stays(string) bool { return d.o.Resident }
+func (d *denoiser) stays(string) bool { return d.o.Device.Resident }
 
 // broken returns the error for output of a network that is not finite.
 func broken(op, subject string, err error) error {

@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"encoding/json"
@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/journal"
@@ -18,7 +17,7 @@ import (
 // plan chooses the memory plan, before anything is loaded.
 func (e *Engine) plan(c configs) error {
 	o := e.o
-	if backend.FusesAttention(o.Backend, o.Device) {
+	if o.Device.FusesAttention {
 		o.Allowed.Slices = 0
 	}
 	e.needs = func(p memory.Plan) int64 { return o.Reserved + c.need(o, p) }

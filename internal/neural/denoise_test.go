@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"context"
@@ -221,7 +221,7 @@ func TestResidentLatents(t *testing.T) {
 			mask, start := values(16*16), values(4*16*16)
 			var results [2][][][]float32
 			for i, resident := range []bool{false, true} {
-				o.Resident = resident
+				o.Device.Resident = resident
 				d := tinyDenoiser(t, o, 16)
 				d.noise, d.mask = start, mask
 				var err error
