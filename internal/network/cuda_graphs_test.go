@@ -331,3 +331,27 @@ func TestCUDANotAccepted(t *testing.T) {
 		}
 	}
 }
+
+// TestWeightsAreConstant checks that ONNX Runtime converts and transposes weights when it
+// creates a session, as NhwcConv needs it, and not in each run.
+func TestWeightsAreConstant(t *testing.T) {
+	weights := randomWeights(t, []checkpoint.Want{{Name: "w.weight", Shape: []int{3, 4, 5, 5}}})
+	b := newBuilder("weights", weights, Target{Compute: tensor.F16})
+	b.want(checkpoint.Want{Name: "w.weight", Shape: []int{3, 4, 5, 5}})
+	w := b.transpose(b.rows(tensor.F32, "w.weight", 0, 3, 3, 4, 5, 5), 0, 2, 3, 1)
+	b.Output("y", b.add(b.Input("x", tensor.F32, 3, 5, 5, 4), w), tensor.F32, 3, 5, 5, 4)
+	options := exact
+	options.Profile = true
+	s, err := openBackend(t, onnxruntime.Name).(*backendtest.Cached).Backend.Load(t.Context(), backend.Model{Graph: b.Graph}, options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Run(t.Context(), Flow{"x": noise(1, 3, 5, 5, 4)}); err != nil {
+		t.Fatal(err)
+	}
+	nodes, err := s.(backend.Profiler).Nodes()
+	if err != nil || len(nodes) != 1 || nodes[0].Type != "Add" {
+		t.Errorf("%v: %+v", err, nodes)
+	}
+}
