@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -44,7 +45,7 @@ func CheckChannelsLast(ctx context.Context, b Backend, device string) error {
 		err := checkOn(ctx, b, device, channelsLastGraph(t), map[string]*tensor.Tensor{
 			"x": tensor.FromF32(x, s.images, s.channels, s.side, s.side), "wide": tensor.FromF32(wide, 1, checkRows, checkWide),
 		}, []checkLayer{
-			{"convolution", convolved}, {"group norm", normed}, {"attention", s.attend(normed, s.scale())}, {"GEGLU", gated}, {"sum", sum},
+			{"convolution", convolved}, {"group norm", normed}, {"norm of a sum", s.normalize(addBias(convolved, s.channels))}, {"attention", s.attend(normed, s.scale())}, {"GEGLU", gated}, {"sum", sum},
 		})
 		if err != nil {
 			return fmt.Errorf("in %v: %w", t, err)
@@ -82,9 +83,11 @@ func channelsLastGraph(t tensor.DType) *onnx.Graph {
 	y := run("NhwcConv", []onnx.Value{x, kernel, bias(s.channels)},
 		onnx.Ints("kernel_shape", 3, 3), onnx.Ints("strides", 1, 1), onnx.Ints("pads", 1, 1, 1, 1))
 	output("convolution", y, s.images, s.side, s.side, s.channels)
-	y = run("GroupNorm", []onnx.Value{reshape(y, 1, int64(s.images*s.side), int64(s.side), c),
-		g.Floats(checkScale(s.channels), s.channels), g.Floats(checkBias(s.channels), s.channels)},
-		onnx.Int("groups", checkGroups), onnx.Float("epsilon", checkEps), onnx.Int("activation", 1), onnx.Int("channels_last", 1))
+	high := reshape(y, 1, int64(s.images*s.side), int64(s.side), c)
+	in := []onnx.Value{high, g.Floats(checkScale(s.channels), s.channels), g.Floats(checkBias(s.channels), s.channels)}
+	attrs := []onnx.Attr{onnx.Int("groups", checkGroups), onnx.Float("epsilon", checkEps), onnx.Int("activation", 1), onnx.Int("channels_last", 1)}
+	output("norm of a sum", run("SkipGroupNorm", append(slices.Clone(in), reshape(bias(s.channels), 1, c)), attrs...), 1, s.images*s.side, s.side, s.channels)
+	y = run("GroupNorm", in, attrs...)
 	output("group norm", y, 1, s.images*s.side, s.side, s.channels)
 	y = reshape(y, int64(s.images), n, c)
 	y = run("MultiHeadAttention", []onnx.Value{y, y, y}, onnx.Int("num_heads", int64(s.heads)), onnx.Float("scale", float32(s.scale())))

@@ -68,14 +68,15 @@ func TestCUDAOperators(t *testing.T) {
 			"Cast":                  3 + audio, // and sample, time, noise
 			"Transpose":             2 + 2*motions,
 			"NhwcConv":              2*resnets + widened + 3 + 3 + 2, // and down, up, in, out
-			"GroupNorm":             2*resnets + transformers + motions + 1,
+			"GroupNorm":             resnets + transformers + motions + 1,
+			"SkipGroupNorm":         resnets,
 			"LayerNormalization":    3 * blocks,
 			"MultiHeadAttention":    2 * blocks,
 			"BiasSplitGelu":         blocks,
 			"BiasAdd":               3 * blocks,
 			"Gemm":                  blocks*(4+4+2+2) + resnets + 2, // attentions, GEGLU, projections; time
 			"QuickGelu":             2,                              // time
-			"Add":                   2*resnets + transformers + motions + 2*motions,
+			"Add":                   resnets + transformers + motions + 2*motions,
 			"Concat":                12,
 			"Resize":                3,
 			"InstanceNormalization": 0, "Conv": 0, "Mul": 0, "Gelu": 0, "MatMul": 0, "Softmax": 0, "Sigmoid": 0, "Pad": 0,

@@ -25,7 +25,7 @@ func (b *builder) layerNorm(x onnx.Value, name string, c int) onnx.Value {
 // frames is 1, otherwise of all frames of a batch item together.
 func (b *builder) groupNorm(x onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
 	if b.fusesGroupNorm(m.c) {
-		return b.fusedGroupNorm(x, name, m, frames, eps, false)
+		return b.fusedGroupNorm(x, "", name, m, frames, eps, 0)
 	}
 	y := b.normalizeGroups(x, m, frames, eps)
 	y = b.mul(y, b.overMaps(b.weight(name+".weight", m.c), m.c))
@@ -35,9 +35,17 @@ func (b *builder) groupNorm(x onnx.Value, name string, m stack, frames int, eps 
 // groupNormSiLU is groupNorm with SiLU after it.
 func (b *builder) groupNormSiLU(x onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
 	if b.fusesGroupNorm(m.c) {
-		return b.fusedGroupNorm(x, name, m, frames, eps, true)
+		return b.fusedGroupNorm(x, "", name, m, frames, eps, 1)
 	}
 	return b.silu(b.groupNorm(x, name, m, frames, eps))
+}
+
+// addNormSiLU is groupNormSiLU of x plus t, (1, c), which is added to all pixels.
+func (b *builder) addNormSiLU(x, t onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
+	if b.fusesGroupNorm(m.c) {
+		return b.fusedGroupNorm(x, t, name, m, frames, eps, 1)
+	}
+	return b.groupNormSiLU(b.add(x, b.overMaps(t, m.c)), name, m, frames, eps)
 }
 
 // fusesGroupNorm reports whether the dialect has an operator for groupNorm. The kernel
@@ -47,21 +55,23 @@ func (b *builder) fusesGroupNorm(c int) bool {
 	return b.Dialect == CUDA && c%(2*groups) == 0 && c/groups <= 512
 }
 
-// fusedGroupNorm is groupNorm in one operator, which sums in float32. The frames that are
-// normalised together are one high image.
-func (b *builder) fusedGroupNorm(x onnx.Value, name string, m stack, frames int, eps float32, silu bool) onnx.Value {
+// fusedGroupNorm is groupNorm in one operator, which sums in float32. If there is a t, it
+// adds t first. activation is 1 for SiLU after it. The frames that are normalised together
+// are one high image.
+func (b *builder) fusedGroupNorm(x, t onnx.Value, name string, m stack, frames int, eps float32, activation int64) onnx.Value {
 	// The kernel takes these in float32 only (group_norm.cc).
 	b.want(checkpoint.Want{Name: name + ".weight", Shape: []int{m.c}})
 	b.want(checkpoint.Want{Name: name + ".bias", Shape: []int{m.c}})
 	scale, shift := b.rows(tensor.F32, name+".weight", 0, m.c, m.c), b.rows(tensor.F32, name+".bias", 0, m.c, m.c)
-	activation := int64(0)
-	if silu {
-		activation = 1
-	}
+	n := m.n / frames
 	if frames > 1 {
-		x = b.reshape(x, m.n/frames, frames*m.h, m.w, m.c)
+		x = b.reshape(x, n, frames*m.h, m.w, m.c)
 	}
-	y := b.OpIn(onnx.Microsoft, "GroupNorm", []onnx.Value{x, scale, shift},
+	op, in := "GroupNorm", []onnx.Value{x, scale, shift}
+	if t != "" { // one row for each image
+		op, in = "SkipGroupNorm", append(in, b.Op("Expand", []onnx.Value{t, b.Ints(int64(n), int64(m.c))}))
+	}
+	y := b.OpIn(onnx.Microsoft, op, in,
 		onnx.Int("groups", groups), onnx.Float("epsilon", eps), onnx.Int("activation", activation), onnx.Int("channels_last", 1))
 	if frames > 1 {
 		y = b.reshape(y, b.shape(m)...)

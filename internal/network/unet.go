@@ -264,8 +264,7 @@ func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, st
 	y := b.conv3(b.groupNormSiLU(x, name+".norm1", m, u.Frames, epsResnet), name+".conv1", m.c, c)
 	m.c = c
 	t := b.linear(u.time, name+".time_emb_proj", u.timeDim(), c)
-	y = b.add(y, b.overMaps(t, c))
-	y = b.conv3(b.groupNormSiLU(y, name+".norm2", m, u.Frames, epsResnet), name+".conv2", c, c)
+	y = b.conv3(b.addNormSiLU(y, t, name+".norm2", m, u.Frames, epsResnet), name+".conv2", c, c)
 	if in.c != c {
 		x = b.conv(x, name+".conv_shortcut", in.c, c, 1, 1, 0, 0, 0, 0)
 	}

@@ -83,6 +83,7 @@ func TestChannelsLast(t *testing.T) {
 		{"CUDA has failed", "cuda:0", card{refuses: fault.Device.New("run the model", "an illegal memory access", "start again")}, result{err: "an illegal memory access"}},
 		{"wrong convolution", "cuda:0", card{spoils: "convolution"}, result{warning: "convolution computes"}},
 		{"wrong norm", "cuda:0", card{spoils: "group norm"}, result{warning: "group norm computes"}},
+		{"wrong norm of a sum", "cuda:0", card{spoils: "norm of a sum"}, result{warning: "norm of a sum computes"}},
 		{"wrong attention", "cuda:0", card{spoils: "attention"}, result{warning: "attention computes"}},
 		{"wrong GEGLU", "cuda:0", card{spoils: "GEGLU"}, result{warning: "GEGLU computes"}},
 		{"wrong sum", "cuda:0", card{spoils: "sum"}, result{warning: "sum computes"}},
