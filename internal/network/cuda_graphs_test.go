@@ -82,9 +82,9 @@ func TestCUDAOperators(t *testing.T) {
 			"InstanceNormalization": 0, "Conv": 0, "Mul": 0, "Gelu": 0, "MatMul": 0, "Softmax": 0, "Sigmoid": 0, "Pad": 0,
 		}},
 		{"VAE", vae, map[string]int{
-			"Cast": 5, "Transpose": 5, "Pad": 3,
+			"Cast": 5, "Transpose": 5, "Slice": 2 + 3, // mean and logvar; down
 			"MultiHeadAttention": 2, "Gemm": 8, "Resize": 3,
-			"InstanceNormalization": 0, "Conv": 0, "Mul": 0, "QuickGelu": 0,
+			"InstanceNormalization": 0, "Conv": 0, "Mul": 0, "QuickGelu": 0, "Pad": 0,
 		}},
 	} {
 		got := computed(c.graphs...)
@@ -160,7 +160,7 @@ func layers(weights *checkpoint.File, to Target) (list []Operator, wants []check
 	v := &vae{VAEConfig: PublishedVAE(), builder: b}
 	x = begin("VAE", m)
 	v.builder = b
-	x = v.conv(v.double(v.middle(x, m, "middle")), "down", 512, 512, 3, 2, 0, 0, 1, 1)
+	x = v.halve(v.double(v.middle(x, m, "middle")), "down", 512)
 	b.outputMaps(OperatorOutput, x, m)
 	return list, b.wanted.list
 }

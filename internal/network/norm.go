@@ -68,8 +68,11 @@ func (b *builder) fusedGroupNorm(x, t onnx.Value, name string, m stack, frames i
 		x = b.reshape(x, n, frames*m.h, m.w, m.c)
 	}
 	op, in := "GroupNorm", []onnx.Value{x, scale, shift}
-	if t != "" { // one row for each image
-		op, in = "SkipGroupNorm", append(in, b.Op("Expand", []onnx.Value{t, b.Ints(int64(n), int64(m.c))}))
+	if t != "" {
+		if n > 1 { // one row for each image
+			t = b.Op("Expand", []onnx.Value{t, b.Ints(int64(n), int64(m.c))})
+		}
+		op, in = "SkipGroupNorm", append(in, t)
 	}
 	y := b.OpIn(onnx.Microsoft, op, in,
 		onnx.Int("groups", groups), onnx.Float("epsilon", eps), onnx.Int("activation", activation), onnx.Int("channels_last", 1))
