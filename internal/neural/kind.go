@@ -69,24 +69,24 @@ func (LatentSync) Find(ctx context.Context, s settings.Settings) (lip.Model, err
 // newOptions returns the options that follow from settings with defaults. find and open
 // fill in what depends on the checkpoints and on the job.
 func newOptions(s settings.Settings) (Options, error) {
-	o, l, m := Defaults(), s.LatentSync, s.Memory
-	p := findProfile(l.Profile)
+	o, n, l, m := Defaults(), s.Networks, s.LatentSync, s.Memory
+	p := findProfile(n.Profile)
 	o.Sampler = cmp.Or(l.Sampler, p.sampler)
 	o.Steps = given(l.Steps, p.steps)
 	o.Guidance = given(l.Guidance, p.guidance)
 	o.DeepCache = given(l.DeepCache, p.deepCache)
-	o.Silence = cmp.Or(l.Silence, p.silence)
+	o.Silence = cmp.Or(n.Silence, p.silence)
 	o.Plan, o.Allowed = plans(m, p, o.Plan)
 	o.Overlap = given(l.Overlap, min(o.Overlap, o.Plan.Frames/2))
 	o.ShrinkEvery = given(m.ShrinkEvery, o.ShrinkEvery)
 	o.ReturnEvery = given(m.ReturnEvery, o.ReturnEvery)
-	o.Seed, o.Threads, o.Resolution = *s.Seed, given(s.Threads, 0), given(l.Resolution, 0)
+	o.Seed, o.Threads, o.Resolution = *s.Seed, given(s.Threads, 0), given(n.Resolution, 0)
 	o.Plan.Precision = ""
-	if l.Precision != "auto" {
-		o.Plan.Precision = l.Precision
+	if n.Precision != "auto" {
+		o.Plan.Precision = n.Precision
 	}
 	var err error
-	if o.parity, err = parseParity(l.Parity); err != nil {
+	if o.parity, err = parseParity(n.Parity); err != nil {
 		return o, err
 	}
 	o = o.withParity(o.parity)
