@@ -12,6 +12,8 @@ import (
 
 // The sizes of the network that CheckChannelsLast runs. The kernels take only some widths.
 const (
+	checkIn     = 13 // channels of the input, as those of the UNet
+	checkOut    = 3  // channels of an output, as those of the VAE
 	checkGroups = 32 // of the norm, of two channels
 	checkRows   = 4
 	checkWide   = 2560 // columns of the GEGLU
@@ -21,13 +23,14 @@ const (
 
 var channelsLast = checkSize{images: 2, channels: 2 * checkGroups, side: 4, heads: 2}
 
-// CheckChannelsLast is Check for the operators that ONNX Runtime has only for CUDA: a
-// convolution, a group norm with SiLU and an attention of images with the channels last, a
+// CheckChannelsLast is Check for the operators that ONNX Runtime has only for CUDA:
+// convolutions, group norms with SiLU and an attention of images with the channels last, a
 // GEGLU and a sum, in f32 and in f16.
 func CheckChannelsLast(ctx context.Context, b Backend, device string) error {
 	s := channelsLast
-	x, wide := checkValues(s.images*s.channels*s.tokens(), 0.37), checkValues(checkRows*checkWide, 0.11)
-	convolved := addBias(s.convolve(x), s.channels)
+	x, wide := checkValues(s.images*checkIn*s.tokens(), 0.37), checkValues(checkRows*checkWide, 0.11)
+	convolved := addBias(s.convolve(x, checkIn, s.channels), s.channels)
+	narrowed := addBias(s.convolve(s.channelsFirst(convolved), s.channels, checkOut), checkOut)
 	normed := s.normalize(convolved)
 	biased := addBias(wide, checkWide)
 	gated := make([]float32, 0, len(wide)/2)
@@ -41,14 +44,16 @@ func CheckChannelsLast(ctx context.Context, b Backend, device string) error {
 	for i, v := range wide {
 		sum[i] += v
 	}
-	for _, t := range []tensor.DType{tensor.F32, tensor.F16} {
-		err := checkOn(ctx, b, device, channelsLastGraph(t), map[string]*tensor.Tensor{
-			"x": tensor.FromF32(x, s.images, s.channels, s.side, s.side), "wide": tensor.FromF32(wide, 1, checkRows, checkWide),
+	for _, p := range []Precision{F32, F16} {
+		err := checkOn(ctx, b, Options{Device: device, Precision: p}, channelsLastGraph(p.DType()), map[string]*tensor.Tensor{
+			"x": tensor.FromF32(x, s.images, checkIn, s.side, s.side), "wide": tensor.FromF32(wide, 1, checkRows, checkWide),
 		}, []checkLayer{
-			{"convolution", convolved}, {"group norm", normed}, {"norm of a sum", s.normalize(addBias(convolved, s.channels))}, {"attention", s.attend(normed, s.scale())}, {"GEGLU", gated}, {"sum", sum},
+			{"convolution", convolved}, {"narrow convolution", narrowed},
+			{"group norm", normed}, {"norm of a sum", s.normalize(addBias(convolved, s.channels))},
+			{"attention", s.attend(normed, s.scale())}, {"GEGLU", gated}, {"sum", sum},
 		})
 		if err != nil {
-			return fmt.Errorf("in %v: %w", t, err)
+			return fmt.Errorf("in %s: %w", p, err)
 		}
 	}
 	return nil
@@ -78,11 +83,15 @@ func channelsLastGraph(t tensor.DType) *onnx.Graph {
 		return g.OpIn(onnx.Microsoft, op, in, attrs...)
 	}
 
-	x := transpose(cast(g.Input("x", tensor.F32, s.images, s.channels, s.side, s.side)))
-	kernel := transpose(cast(g.Floats(s.kernel(), s.channels, s.channels, 3, 3)))
-	y := run("NhwcConv", []onnx.Value{x, kernel, bias(s.channels)},
-		onnx.Ints("kernel_shape", 3, 3), onnx.Ints("strides", 1, 1), onnx.Ints("pads", 1, 1, 1, 1))
+	convolve := func(x onnx.Value, in, out int) onnx.Value {
+		kernel := transpose(cast(g.Floats(checkKernel(in, out), out, in, 3, 3)))
+		return run("NhwcConv", []onnx.Value{x, kernel, bias(out)},
+			onnx.Ints("kernel_shape", 3, 3), onnx.Ints("strides", 1, 1), onnx.Ints("pads", 1, 1, 1, 1))
+	}
+
+	y := convolve(transpose(cast(g.Input("x", tensor.F32, s.images, checkIn, s.side, s.side))), checkIn, s.channels)
 	output("convolution", y, s.images, s.side, s.side, s.channels)
+	output("narrow convolution", convolve(y, s.channels, checkOut), s.images, s.side, s.side, checkOut)
 	high := reshape(y, 1, int64(s.images*s.side), int64(s.side), c)
 	in := []onnx.Value{high, g.Floats(checkScale(s.channels), s.channels), g.Floats(checkBias(s.channels), s.channels)}
 	attrs := []onnx.Attr{onnx.Int("groups", checkGroups), onnx.Float("epsilon", checkEps), onnx.Int("activation", 1), onnx.Int("channels_last", 1)}
@@ -99,6 +108,16 @@ func channelsLastGraph(t tensor.DType) *onnx.Graph {
 	narrow := reshape(wide, 1, int64(rows), checkNarrow)
 	output("sum", run("BiasAdd", []onnx.Value{narrow, bias(checkNarrow), narrow}), 1, rows, checkNarrow)
 	return g
+}
+
+// channelsFirst turns (images, tokens, channels) into (images, channels, tokens).
+func (s checkSize) channelsFirst(x []float32) []float32 {
+	y, n, c := make([]float32, len(x)), s.tokens(), s.channels
+	for i, v := range x {
+		image, at, channel := i/c/n, i/c%n, i%c
+		y[(image*c+channel)*n+at] = v
+	}
+	return y
 }
 
 // checkBias and checkScale return numbers from -1 to 1, one for each column.

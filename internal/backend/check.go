@@ -28,9 +28,9 @@ const checkTolerance = 0.02
 // computation needs, such as cuDNN, so a device that passes works.
 func Check(ctx context.Context, b Backend, device string) error {
 	x := checkValues(checked.images*checked.channels*checked.tokens(), 0.37)
-	convolved := checked.convolve(x)
+	convolved := checked.convolve(x, checked.channels, checked.channels)
 	projected := checkProject(convolved)
-	return checkOn(ctx, b, device, checkGraph(), map[string]*tensor.Tensor{"x": tensor.FromF32(x, checked.images, checked.channels, checked.side, checked.side)},
+	return checkOn(ctx, b, Options{Device: device}, checkGraph(), map[string]*tensor.Tensor{"x": tensor.FromF32(x, checked.images, checked.channels, checked.side, checked.side)},
 		[]checkLayer{{"convolution", convolved}, {"matrix product", projected}, {"attention", checked.attend(projected, 1)}})
 }
 
@@ -40,9 +40,10 @@ type checkLayer struct {
 	want   []float32
 }
 
-// checkOn runs a network on the named device of b and compares its outputs.
-func checkOn(ctx context.Context, b Backend, device string, g *onnx.Graph, in map[string]*tensor.Tensor, layers []checkLayer) error {
-	s, err := b.Load(ctx, Model{Name: g.Name(), Graph: g}, Options{Device: device, Threads: 1})
+// checkOn runs a network on a device of b and compares its outputs.
+func checkOn(ctx context.Context, b Backend, o Options, g *onnx.Graph, in map[string]*tensor.Tensor, layers []checkLayer) error {
+	o.Threads = 1
+	s, err := b.Load(ctx, Model{Name: g.Name(), Graph: g}, o)
 	if err != nil {
 		return err
 	}
@@ -89,9 +90,9 @@ func checkValues(n int, step float64) []float32 {
 	return v
 }
 
-// kernel returns the weights of a 3×3 convolution that keeps the size of its input.
-func (s checkSize) kernel() []float32 {
-	return checkScaled(checkValues(s.channels*s.channels*9, 0.71), float32(math.Sqrt(2/9./float64(s.channels))))
+// checkKernel returns the weights of a 3×3 convolution that keeps the size of its input.
+func checkKernel(in, out int) []float32 {
+	return checkScaled(checkValues(out*in*9, 0.71), float32(math.Sqrt(2/9./float64(in))))
 }
 
 func checkMatrix() []float32 {
@@ -111,7 +112,7 @@ func checkGraph() *onnx.Graph {
 	images, c, side, n := checked.images, checked.channels, checked.side, checked.tokens()
 	g := onnx.New("device check")
 	x := g.Input("x", tensor.F32, images, c, side, side)
-	y := g.Op("Conv", []onnx.Value{x, g.Floats(checked.kernel(), c, c, 3, 3)},
+	y := g.Op("Conv", []onnx.Value{x, g.Floats(checkKernel(c, c), c, c, 3, 3)},
 		onnx.Ints("kernel_shape", 3, 3), onnx.Ints("pads", 1, 1, 1, 1))
 	y = g.Op("Transpose", []onnx.Value{g.Op("Reshape", []onnx.Value{y, g.Ints(int64(images), int64(c), int64(n))})}, onnx.Ints("perm", 0, 2, 1))
 	g.Output("convolution", y, tensor.F32, images, n, c)
@@ -123,26 +124,22 @@ func checkGraph() *onnx.Graph {
 	return g
 }
 
-// convolve computes the convolution of (images, channels, side, side), as (images, tokens,
-// channels).
-func (s checkSize) convolve(x []float32) []float32 {
-	k, n := s.kernel(), s.tokens()
-	y := make([]float32, len(x))
-	for i := range s.images {
-		for at := range n {
-			for o := range s.channels {
-				var sum float64
-				for in := range s.channels {
-					for tap := range 9 {
-						row, column := at/s.side+tap/3-1, at%s.side+tap%3-1
-						if row >= 0 && row < s.side && column >= 0 && column < s.side {
-							sum += float64(x[(i*s.channels+in)*n+row*s.side+column]) * float64(k[(o*s.channels+in)*9+tap])
-						}
-					}
+// convolve computes a convolution of (images, in, side, side), as (images, tokens, out).
+func (s checkSize) convolve(x []float32, in, out int) []float32 {
+	kernel, n := checkKernel(in, out), s.tokens()
+	y := make([]float32, s.images*n*out)
+	for i := range y {
+		image, at, o := i/out/n, i/out%n, i%out
+		var sum float64
+		for c := range in {
+			for tap := range 9 {
+				row, column := at/s.side+tap/3-1, at%s.side+tap%3-1
+				if row >= 0 && row < s.side && column >= 0 && column < s.side {
+					sum += float64(x[(image*in+c)*n+row*s.side+column]) * float64(kernel[(o*in+c)*9+tap])
 				}
-				y[(i*n+at)*s.channels+o] = float32(sum)
 			}
 		}
+		y[i] = float32(sum)
 	}
 	return y
 }

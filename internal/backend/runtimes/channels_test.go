@@ -28,7 +28,7 @@ func (c card) Load(ctx context.Context, m backend.Model, o backend.Options) (bac
 	if onlyCUDA && c.refuses != nil {
 		return nil, c.refuses
 	}
-	o.Device = "cpu"
+	o.Device, o.Precision = "cpu", backend.Auto
 	s, err := c.Lowered.Load(ctx, m, o)
 	return cardSession{s, c.spoils, onlyCUDA}, err
 }
@@ -82,6 +82,7 @@ func TestChannelsLast(t *testing.T) {
 		{"no kernels", "cuda:1", card{refuses: missing}, result{warning: "no kernel for NhwcConv"}},
 		{"CUDA has failed", "cuda:0", card{refuses: fault.Device.New("run the model", "an illegal memory access", "start again")}, result{err: "an illegal memory access"}},
 		{"wrong convolution", "cuda:0", card{spoils: "convolution"}, result{warning: "convolution computes"}},
+		{"wrong narrow convolution", "cuda:0", card{spoils: "narrow convolution"}, result{warning: "narrow convolution computes"}},
 		{"wrong norm", "cuda:0", card{spoils: "group norm"}, result{warning: "group norm computes"}},
 		{"wrong norm of a sum", "cuda:0", card{spoils: "norm of a sum"}, result{warning: "norm of a sum computes"}},
 		{"wrong attention", "cuda:0", card{spoils: "attention"}, result{warning: "attention computes"}},
