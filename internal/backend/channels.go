@@ -49,7 +49,7 @@ func CheckChannelsLast(ctx context.Context, b Backend, device string) error {
 			"x": tensor.FromF32(x, s.images, checkIn, s.side, s.side), "wide": tensor.FromF32(wide, 1, checkRows, checkWide),
 		}, []checkLayer{
 			{"convolution", convolved}, {"narrow convolution", narrowed},
-			{"group norm", normed}, {"norm of a sum", s.normalize(addBias(convolved, s.channels))},
+			{"group norm", normed}, {"norm of a sum", s.normalize(addBias(addBias(convolved, s.channels), s.channels))},
 			{"attention", s.attend(normed, s.scale())}, {"GEGLU", gated}, {"sum", sum},
 		})
 		if err != nil {
@@ -95,7 +95,7 @@ func channelsLastGraph(t tensor.DType) *onnx.Graph {
 	high := reshape(y, 1, int64(s.images*s.side), int64(s.side), c)
 	in := []onnx.Value{high, g.Floats(checkScale(s.channels), s.channels), g.Floats(checkBias(s.channels), s.channels)}
 	attrs := []onnx.Attr{onnx.Int("groups", checkGroups), onnx.Float("epsilon", checkEps), onnx.Int("activation", 1), onnx.Int("channels_last", 1)}
-	output("norm of a sum", run("SkipGroupNorm", append(slices.Clone(in), reshape(bias(s.channels), 1, c)), attrs...), 1, s.images*s.side, s.side, s.channels)
+	output("norm of a sum", run("SkipGroupNorm", append(slices.Clone(in), reshape(bias(s.channels), 1, c), bias(s.channels)), attrs...), 1, s.images*s.side, s.side, s.channels)
 	y = run("GroupNorm", in, attrs...)
 	output("group norm", y, 1, s.images*s.side, s.side, s.channels)
 	y = reshape(y, int64(s.images), n, c)

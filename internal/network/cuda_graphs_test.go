@@ -73,10 +73,10 @@ func TestCUDAOperators(t *testing.T) {
 			"LayerNormalization":    3 * blocks,
 			"MultiHeadAttention":    2 * blocks,
 			"BiasSplitGelu":         blocks,
-			"BiasAdd":               3 * blocks,
+			"BiasAdd":               resnets + 3*blocks,
 			"Gemm":                  blocks*(4+4+2+2) + resnets + 2, // attentions, GEGLU, projections; time
 			"QuickGelu":             2,                              // time
-			"Add":                   resnets + transformers + motions + 2*motions,
+			"Add":                   transformers + motions + 2*motions,
 			"Concat":                12,
 			"Resize":                3,
 			"InstanceNormalization": 0, "Conv": 0, "Mul": 0, "Gelu": 0, "MatMul": 0, "Softmax": 0, "Sigmoid": 0, "Pad": 0,

@@ -39,8 +39,8 @@ func lower(g *onnx.Graph) {
 			y = l.nhwcConv()
 		case "GroupNorm":
 			y = l.groupNorm(n.In[0])
-		case "SkipGroupNorm": // of x plus (n, c)
-			y = l.groupNorm(l.op("Add", n.In[0], l.op("Unsqueeze", n.In[3], g.Ints(1, 2))))
+		case "SkipGroupNorm": // of x plus (n, c) plus (c)
+			y = l.groupNorm(l.op("Add", l.op("Add", n.In[0], n.In[4]), l.op("Unsqueeze", n.In[3], g.Ints(1, 2))))
 		case "BiasSplitGelu":
 			y = l.biasSplitGelu()
 		case "BiasAdd":
