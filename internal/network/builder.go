@@ -88,7 +88,9 @@ type builder struct {
 	Target
 	file   string // absolute path of weights
 	wanted *wanted
-	err    error // about the first weight that is missing or has a wrong shape
+	// aliases returns more names that a wanted tensor can have; nil returns none.
+	aliases func(name string) []string
+	err     error // about the first weight that is missing or has a wrong shape
 }
 
 // wanted lists the tensors that a network takes from a checkpoint.
@@ -115,6 +117,9 @@ func (b *builder) fork(name string) *builder {
 
 // want adds a tensor to the wanted ones.
 func (b *builder) want(w checkpoint.Want) {
+	if b.aliases != nil {
+		w.Aliases = b.aliases(w.Name)
+	}
 	b.wanted.list = append(b.wanted.list, w)
 	b.wanted.byName[w.Name] = w
 }
@@ -139,7 +144,7 @@ func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int)
 		key, found := b.weights.Find(b.wanted.byName[name])
 		if found == nil || found.Len() != tensor.Volume(shape) {
 			if b.err == nil {
-				b.err = fmt.Errorf("the weight %s must have the shape %v, but the checkpoint has %v", name, shape, found)
+				b.err = errShape(name, shape, found)
 			}
 			return ""
 		}
@@ -154,6 +159,10 @@ func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int)
 		w.Offset += int64(row * from)
 	}
 	return b.as(b.Weight(w), t.DType, as)
+}
+
+func errShape(name string, shape []int, found *tensor.Tensor) error {
+	return fmt.Errorf("the weight %s must have the shape %v, but the checkpoint has %v", name, shape, found)
 }
 
 // as casts v from one type to another, unless they are the same.

@@ -105,13 +105,14 @@ func (b *builder) fromSequences(x onnx.Value, m stack, frames int) onnx.Value {
 
 // conv builds a convolution of feature maps; pads are top, left, bottom, right.
 func (b *builder) conv(x onnx.Value, name string, in, out, kernel, stride int, pads ...int64) onnx.Value {
-	return b.convolve(x, name, true, in, out, kernel, stride, pads...)
-}
-
-// convolve is conv, with or without the bias, which the checkpoint has in any case.
-func (b *builder) convolve(x onnx.Value, name string, bias bool, in, out, kernel, stride int, pads ...int64) onnx.Value {
 	b.wantLayer(name, []int{out, in, kernel, kernel})
 	w := b.rows(b.Compute, name+".weight", 0, out, out, in, kernel, kernel)
+	return b.convolve(x, w, b.rows(b.Compute, name+".bias", 0, out, out), kernel, stride, pads...)
+}
+
+// convolve builds a convolution with the weight w, (out, in, kernel, kernel), and a bias,
+// which may be "". Both have the type of the arithmetic.
+func (b *builder) convolve(x, w, bias onnx.Value, kernel, stride int, pads ...int64) onnx.Value {
 	domain, op := "", "Conv"
 	if b.Dialect == CUDA {
 		// Weights are (out, kernel, kernel, in). They must be constant: the kernel looks
@@ -121,13 +122,19 @@ func (b *builder) convolve(x onnx.Value, name string, bias bool, in, out, kernel
 		domain, op = onnx.Microsoft, "NhwcConv"
 		w = b.transpose(w, 0, 2, 3, 1)
 	}
-	inputs := []onnx.Value{b.as(x, b.Activations, b.Compute), w}
-	if bias {
-		inputs = append(inputs, b.rows(b.Compute, name+".bias", 0, out, out))
+	in := []onnx.Value{b.as(x, b.Activations, b.Compute), w}
+	if bias != "" {
+		in = append(in, bias)
 	}
 	k, s := int64(kernel), int64(stride)
-	y := b.OpIn(domain, op, inputs, onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", s, s), onnx.Ints("pads", pads...))
+	y := b.OpIn(domain, op, in, onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", s, s), onnx.Ints("pads", pads...))
 	return b.as(y, b.Compute, b.Activations)
+}
+
+// unbiasedConv3 is conv3 without the bias, which the checkpoint has nevertheless.
+func (b *builder) unbiasedConv3(x onnx.Value, name string, in, out int) onnx.Value {
+	b.wantLayer(name, []int{out, in, 3, 3})
+	return b.convolve(x, b.rows(b.Compute, name+".weight", 0, out, out, in, 3, 3), "", 3, 1, 1, 1, 1, 1)
 }
 
 // addConv3 returns x plus a 3×3 convolution of y. All three have the channels of m.
@@ -135,8 +142,7 @@ func (b *builder) addConv3(x, y onnx.Value, name string, m stack) onnx.Value {
 	if !b.addsBias(m.c) {
 		return b.add(x, b.conv3(y, name, m.c, m.c))
 	}
-	y = b.convolve(y, name, false, m.c, m.c, 3, 1, 1, 1, 1, 1)
-	return b.reshape(b.addBias(x, y, name, m.c), b.shape(m)...)
+	return b.reshape(b.addBias(x, b.unbiasedConv3(y, name, m.c, m.c), name, m.c), b.shape(m)...)
 }
 
 // conv3 builds a 3×3 convolution that keeps the size.

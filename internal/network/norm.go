@@ -47,7 +47,7 @@ func (b *builder) convNormSiLU(x, t onnx.Value, conv string, in int, name string
 		y := b.add(b.conv3(x, conv, in, m.c), b.overMaps(t, m.c))
 		return b.groupNormSiLU(y, name, m, frames, eps)
 	}
-	y := b.convolve(x, conv, false, in, m.c, 3, 1, 1, 1, 1, 1)
+	y := b.unbiasedConv3(x, conv, in, m.c)
 	if n := m.n / frames; n > 1 { // a row for each image
 		t = b.Op("Expand", []onnx.Value{t, b.Ints(int64(n), int64(m.c))})
 	}

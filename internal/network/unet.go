@@ -10,14 +10,15 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// UNetConfig is the topology of a LatentSync UNet (docs/spec/latentsync.md, section 4.2).
+// UNetConfig is the topology of a UNet: LatentSync's (docs/spec/latentsync.md, section 4.2),
+// or MuseTalk's, which has no motion modules (docs/spec/musetalk.md, section 5.4).
 type UNetConfig struct {
 	Channels  []int // of each level; published: 320, 640, 1280, 1280
 	Layers    int   // resnets per down block; up blocks have one more
-	In, Out   int   // latent channels: 13 and 4
+	In, Out   int   // latent channels: 13 and 4; MuseTalk's has 8 and 4
 	AudioDim  int   // width of an audio token: 384 with Whisper tiny
 	Heads     int   // of every attention; not in the checkpoint, always 8
-	Positions int   // of the temporal positional encoding: 24, the most frames of a window
+	Positions int   // of the temporal positional encoding: 24, the most frames of a window; 0 without motion modules
 }
 
 // Published returns the topology of LatentSync 1.5 and 1.6.
@@ -68,7 +69,7 @@ func NewUNet(c UNetConfig, s UNetShape, weights *checkpoint.File, t Target) (*UN
 	if factor := 1 << (len(c.Channels) - 1); s.Latent%factor != 0 {
 		return nil, fmt.Errorf("the side of the latents is %d, which is not a multiple of %d", s.Latent, factor)
 	}
-	u := &unet{UNetConfig: c, UNetShape: s, b: newBuilder("", weights, t)}
+	u := &unet{UNetConfig: c, UNetShape: s, height: s.Latent, width: s.Latent, b: newBuilder("", weights, t)}
 	graphs, err := u.build()
 	return &UNet{Config: c, Shape: s, Graphs: graphs}, err
 }
@@ -76,7 +77,8 @@ func NewUNet(c UNetConfig, s UNetShape, weights *checkpoint.File, t Target) (*UN
 // UNetWants lists the tensors of a checkpoint of this topology.
 func UNetWants(c UNetConfig) []checkpoint.Want {
 	u := &unet{UNetConfig: c, b: newBuilder("", nil, Target{})}
-	u.Batch, u.Frames, u.Tokens, u.Latent = 1, 1, 1, 1<<(len(c.Channels)-1)
+	side := 1 << (len(c.Channels) - 1)
+	u.Batch, u.Frames, u.Tokens, u.height, u.width = 1, 1, 1, side, side
 	_, _ = u.build() // without weights nothing can be missing
 	return u.b.wanted.list
 }
@@ -98,12 +100,17 @@ func TimeEmbedding(timestep float64, dim int) *tensor.Tensor {
 type unet struct {
 	UNetConfig
 	UNetShape
-	b      *builder
-	graphs []*onnx.Graph
-	passed map[feature]bool // outputs of earlier graphs
-	time   onnx.Value       // in the graph under construction
-	audio  onnx.Value
+	height, width int // of the latents
+	b             *builder
+	graphs        []*onnx.Graph
+	passed        map[feature]bool // outputs of earlier graphs
+	time          onnx.Value       // in the graph under construction
+	audio         onnx.Value
+	embedding     []float32 // instead of time; see embed
 }
+
+// moves reports whether there are motion modules, as LatentSync has.
+func (u *unet) moves() bool { return u.Positions > 0 }
 
 // feature is a stack of feature maps that later layers also use.
 type feature struct {
@@ -117,7 +124,7 @@ type feature struct {
 func (u *unet) begin(name string, audio bool) {
 	u.b = u.b.fork(name)
 	u.graphs = append(u.graphs, u.b.Graph)
-	if name != "in" {
+	if name != "in" && u.moves() {
 		u.time = u.b.Input("temb", u.b.Activations, 1, u.timeDim())
 	}
 	if audio {
@@ -145,8 +152,8 @@ func (u *unet) use(f feature) onnx.Value {
 
 // build builds the graphs. With more graphs, compiling takes less memory, but the
 // tensors between them take more. So each level with many weights has a graph of its own,
-// and the levels with large feature maps share one. DeepCache needs the first and the last
-// layer in graphs of their own.
+// and the levels with large feature maps share one. DeepCache, which only LatentSync has,
+// needs the first and the last layer in graphs of their own.
 func (u *unet) build() ([]*onnx.Graph, error) {
 	u.passed = map[feature]bool{}
 	var failed error
@@ -154,11 +161,17 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 		failed = cmp.Or(failed, u.b.err)
 		u.begin(name, audio)
 	}
-	begin("in", false)
+	if u.moves() {
+		begin("in", false)
+	} else {
+		begin("down", true)
+	}
 	h := u.in()
 	skips := []feature{h}
 	last := len(u.Channels) - 1
-	begin("down", true)
+	if u.moves() {
+		begin("down", true)
+	}
 	for level := range last {
 		h = u.down(level, h, &skips)
 	}
@@ -173,7 +186,9 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 		}
 		h = u.up(level, h, &skips)
 	}
-	begin("out", true)
+	if u.moves() {
+		begin("out", true)
+	}
 	u.out(h, skips[0])
 	return u.graphs, cmp.Or(failed, u.b.err)
 }
@@ -181,12 +196,16 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 // in builds conv_in and the time embedding.
 func (u *unet) in() feature {
 	b, c, t := u.b, u.Channels[0], u.timeDim()
-	m := stack{u.Batch * u.Frames, c, u.Latent, u.Latent}
+	m := stack{u.Batch * u.Frames, c, u.height, u.width}
 	x := b.inputMaps("sample", stack{m.n, u.In, m.h, m.w})
-	e := b.linear(b.input("time", 1, c), "time_embedding.linear_1", c, t)
-	e = b.linear(b.silu(e), "time_embedding.linear_2", t, t)
-	// Every resnet takes SiLU of the embedding, so it is computed once.
-	b.Output("temb", b.silu(e), b.Activations, 1, t)
+	if u.moves() {
+		e := b.linear(b.input("time", 1, c), "time_embedding.linear_1", c, t)
+		e = b.linear(b.silu(e), "time_embedding.linear_2", t, t)
+		// Every resnet takes SiLU of the embedding, so it is computed once.
+		b.Output("temb", b.silu(e), b.Activations, 1, t)
+	} else {
+		u.embed()
+	}
 	return u.keep("skip_0", b.conv3(x, "conv_in", u.In, c), m)
 }
 
@@ -245,7 +264,11 @@ func (u *unet) out(deep, s0 feature) {
 	x, m := u.join(u.use(deep), deep.stack, s0)
 	x, m = u.layer(x, m, block, u.Layers, u.Channels[0], true)
 	x = b.groupNormSiLU(x, "conv_norm_out", m, u.Frames, epsResnet)
-	b.outputMaps("noise", b.conv3(x, "conv_out", m.c, u.Out), stack{m.n, u.Out, m.h, m.w})
+	name := "noise"
+	if !u.moves() {
+		name = "latents"
+	}
+	b.outputMaps(name, b.conv3(x, "conv_out", m.c, u.Out), stack{m.n, u.Out, m.h, m.w})
 }
 
 // layer builds a resnet, attention if the level has it, and a motion module.
@@ -253,6 +276,9 @@ func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool
 	x, m = u.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
 	if attends {
 		x = u.transformer(x, m, fmt.Sprintf("%s.attentions.%d", block, j))
+	}
+	if !u.moves() {
+		return x, m
 	}
 	return u.motion(x, m, fmt.Sprintf("%s.motion_modules.%d.temporal_transformer", block, j)), m
 }
@@ -263,8 +289,12 @@ func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, st
 	b, in := u.b, m.c
 	y := b.groupNormSiLU(x, name+".norm1", m, u.Frames, epsResnet)
 	m.c = c
-	t := b.linear(u.time, name+".time_emb_proj", u.timeDim(), c)
-	y = b.convNormSiLU(y, t, name+".conv1", in, name+".norm2", m, u.Frames, epsResnet)
+	if u.moves() {
+		t := b.linear(u.time, name+".time_emb_proj", u.timeDim(), c)
+		y = b.convNormSiLU(y, t, name+".conv1", in, name+".norm2", m, u.Frames, epsResnet)
+	} else {
+		y = b.groupNormSiLU(u.embeddedConv(y, name, in, c), name+".norm2", m, u.Frames, epsResnet)
+	}
 	if in != c {
 		x = b.conv(x, name+".conv_shortcut", in, c, 1, 1, 0, 0, 0, 0)
 	}

@@ -38,8 +38,8 @@ func VAEWants(c VAEConfig) []checkpoint.Want {
 // "logvar" (n, Latent, height/Factor, width/Factor) of the posterior. logvar lies within
 // -30..20.
 func VAEEncoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
-	if f := c.Factor(); height%f != 0 || width%f != 0 {
-		return nil, fmt.Errorf("an image has %d×%d pixels, which are not multiples of %d", width, height, f)
+	if err := checkSize(c.Factor(), height, width); err != nil {
+		return nil, err
 	}
 	v := &vae{VAEConfig: c, builder: newBuilder("vae encoder", w, t)}
 	v.encoder(stack{n, 3, height, width})

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -35,6 +36,7 @@ type Graph struct {
 	weights         []Weight
 	known           map[string]Value // constants and weights by content and name
 	n               int
+	given           map[Value]tensorInfo // inputs, constants and weights
 }
 
 // Weight is a tensor of the model in the caller's memory. If it is mapped from a file, File
@@ -48,7 +50,7 @@ type Weight struct {
 
 // New returns an empty graph. The name is for messages.
 func New(name string) *Graph {
-	return &Graph{name: name, known: map[string]Value{}}
+	return &Graph{name: name, known: map[string]Value{}, given: map[Value]tensorInfo{}}
 }
 
 // Name returns the name of the graph.
@@ -56,6 +58,9 @@ func (g *Graph) Name() string { return g.name }
 
 // InputNames returns the names of the inputs, in order.
 func (g *Graph) InputNames() []string { return g.inNames }
+
+// Reads reports whether the graph has an input of that name.
+func (g *Graph) Reads(name string) bool { return slices.Contains(g.inNames, name) }
 
 // OutputNames returns the names of the outputs, in order.
 func (g *Graph) OutputNames() []string { return g.outNames }
@@ -149,6 +154,7 @@ func (g *Graph) OpIn(domain, op string, in []Value, attrs ...Attr) Value {
 func (g *Graph) Input(name string, d tensor.DType, shape ...int) Value {
 	g.inputs = append(g.inputs, valueInfo(name, d, shape))
 	g.inNames = append(g.inNames, name)
+	g.given[Value(name)] = tensorInfo{dtype: d, shape: shape}
 	return Value(name)
 }
 
@@ -185,6 +191,7 @@ func (g *Graph) constant(t *tensor.Tensor) Value {
 	v := Value("const_" + strconv.Itoa(len(g.constants)))
 	g.known[key] = v
 	g.constants = append(g.constants, tensorHead(string(v), t).bytes(9, t.Data))
+	g.given[v] = tensorInfo{t.DType, t.Shape, t, true}
 	return v
 }
 
@@ -197,6 +204,7 @@ func (g *Graph) Weight(w Weight) Value {
 	}
 	g.known[key] = Value(w.Name)
 	g.weights = append(g.weights, w)
+	g.given[Value(w.Name)] = tensorInfo{w.DType, w.Shape, w.Tensor, true}
 	return Value(w.Name)
 }
 
