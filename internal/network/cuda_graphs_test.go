@@ -94,6 +94,16 @@ func TestCUDAOperators(t *testing.T) {
 			}
 		}
 	}
+	// The estimate of the memory follows the shapes through these operators.
+	for name, g := range map[string]*onnx.Graph{"noise": u.Graphs[len(u.Graphs)-1], "mean": vae[0]} {
+		n := map[string]int{"noise": 2 * 16, "mean": 2}[name]
+		if got := g.Size(name); got != int64(4*n*4*64*64) {
+			t.Errorf("%s has %d bytes", name, got)
+		}
+	}
+	if got := u.Graphs[1].Size("skip_9"); got != 2*2*16*1280*8*8 {
+		t.Errorf("skip_9 has %d bytes", got)
+	}
 }
 
 // TestManySequences divides an attention of more sequences than CUDA's kernels take.
