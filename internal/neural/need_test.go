@@ -33,7 +33,7 @@ func onCard(t testing.TB, gb int64, resolution int, profile string) (Options, ne
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Backend, o.Device = cards{}, backend.Device{ID: "cuda:0", Half: backend.F16, Resident: true, FusesAttention: true}
+	o.Backend, o.Device = cards{}, backend.Device{ID: "cuda:0", Half: backend.F16, Resident: true, ChannelsLast: true, FusesAttention: true}
 	o.Resolution, o.Plan.Precision = resolution, string(autoPrecision(o.Device, false))
 	o.Allowed.Slices = 0
 	if o.Resolution <= o.Allowed.Tile {
