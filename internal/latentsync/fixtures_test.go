@@ -163,6 +163,13 @@ func tiny(t testing.TB, b backend.Backend) Options {
 	return o
 }
 
+// tinyOn returns the options of the golden runs on a target.
+func tinyOn(t testing.TB, on sharedtest.Target) Options {
+	o := tiny(t, on.Cached)
+	o.Device, o.Resident, o.Plan.Precision = on.Device.ID, on.Device.Resident, string(on.Precision)
+	return o
+}
+
 func open(t testing.TB, o Options) *Engine {
 	t.Helper()
 	e, err := New(t.Context(), o)
