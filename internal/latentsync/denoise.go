@@ -23,6 +23,7 @@ type denoiser struct {
 	config network.UNetConfig
 	latent int       // side of the latents
 	tokens int       // audio tokens per frame
+	mask   []float32 // [latent, latent], 1 to keep, 0 to generate
 	noise  []float32 // initial latents of a frame
 }
 
@@ -37,6 +38,9 @@ func (d *denoiser) model() model {
 			return u.Graphs, nil
 		}}
 }
+
+// load implements generator.
+func (d *denoiser) load(ctx context.Context, frames int) error { return d.net.ready(ctx, frames) }
 
 // condition is the input of the UNet for a frame, apart from noise.
 type condition struct {
@@ -54,7 +58,7 @@ type input struct {
 // returns the latents of each frame of each window, [4, latent, latent]
 // (docs/spec/latentsync.md, sections 6.1 to 6.5). The result does not depend on which
 // windows are in flight together.
-func (d *denoiser) windows(ctx context.Context, mask []float32, list []input) ([][][]float32, error) {
+func (d *denoiser) windows(ctx context.Context, list []input) ([][][]float32, error) {
 	size := len(list[0].frames)
 	work := list
 	if d.o.Batched {
@@ -71,7 +75,7 @@ func (d *denoiser) windows(ctx context.Context, mask []float32, list []input) ([
 		}
 	}()
 	for _, w := range work {
-		t, err := d.begin(ctx, mask, w.frames)
+		t, err := d.begin(ctx, w.frames)
 		if err != nil {
 			return nil, err
 		}
@@ -139,14 +143,14 @@ func (t *denoising) close() error {
 }
 
 // begin returns the denoising of frames before the first step.
-func (d *denoiser) begin(ctx context.Context, mask []float32, frames []condition) (*denoising, error) {
+func (d *denoiser) begin(ctx context.Context, frames []condition) (*denoising, error) {
 	n, c := d.latent*d.latent, d.config.Out
 	sample := tensor.New(tensor.F32, len(frames), d.config.In, d.latent, d.latent)
 	audio := tensor.New(tensor.F32, len(frames), d.tokens, d.config.AudioDim)
 	for i, f := range frames {
 		at := sample.F32()[i*d.config.In*n:]
 		copy(at, d.noise) // the same for every frame
-		copy(at[c*n:], mask)
+		copy(at[c*n:], d.mask)
 		copy(at[(c+1)*n:], f.latents)
 		copy(audio.F32()[i*len(f.tokens):], f.tokens)
 	}
@@ -156,7 +160,7 @@ func (d *denoiser) begin(ctx context.Context, mask []float32, frames []condition
 // halves returns the number of halves of guidance in one run of the UNet. It is 2 on a
 // device where latents stay, because such a device is faster with more at once.
 func (d *denoiser) halves() int {
-	if d.o.Resident && d.o.Guidance > 1 {
+	if d.o.Device.Resident && d.o.Guidance > 1 {
 		return 2
 	}
 	return 1
@@ -170,7 +174,7 @@ func (d *denoiser) beginWith(ctx context.Context, sample, audio *tensor.Tensor) 
 		return nil, err
 	}
 	silent := tensor.New(tensor.F32, audio.Shape...)
-	if d.o.Resident {
+	if d.o.Device.Resident {
 		if d.o.Guidance > 1 {
 			audio = join(audio, silent)
 		}
@@ -279,7 +283,7 @@ func (b *branch) keep(flow *network.DeviceFlow, full bool) error {
 }
 
 // stays reports whether an output of the UNet stays on the device.
-func (d *denoiser) stays(string) bool { return d.o.Resident }
+func (d *denoiser) stays(string) bool { return d.o.Device.Resident }
 
 // broken returns the error for output of a network that is not finite.
 func broken(op, subject string, err error) error {

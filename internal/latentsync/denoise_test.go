@@ -130,13 +130,12 @@ func TestWindowIsCancelled(t *testing.T) {
 		for i := range frames {
 			frames[i] = condition{latents: make([]float32, 8*16*16), tokens: make([]float32, 50*64)}
 		}
-		mask := make([]float32, 16*16)
 
 		stop := func(name string, watch func(cancel func())) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			watch(cancel)
-			if _, err := d.windows(ctx, mask, []input{{frames: frames}}); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
+			if _, err := d.windows(ctx, []input{{frames: frames}}); !errors.Is(err, context.Canceled) || fault.KindOf(err) != fault.Cancelled {
 				t.Errorf("%s: error %v of kind %d", name, err, fault.KindOf(err))
 			}
 		}
@@ -166,7 +165,7 @@ func TestWindowIsCancelled(t *testing.T) {
 		})
 
 		d.o.Steps, d.o.Progress = 1, nil
-		if _, err := d.windows(t.Context(), mask, []input{{frames: frames}}); err != nil {
+		if _, err := d.windows(t.Context(), []input{{frames: frames}}); err != nil {
 			t.Errorf("after the cancellations: %v", err)
 		}
 	})
@@ -230,11 +229,11 @@ func residentLatents(t *testing.T, on sharedtest.Target) {
 			mask, start := values(16*16), values(4*16*16)
 			var results [2][][][]float32
 			for i, resident := range []bool{false, true} {
-				o.Resident = resident
+				o.Device.Resident = resident
 				d := tinyDenoiser(t, o, 16)
-				d.noise = start
+				d.noise, d.mask = start, mask
 				var err error
-				if results[i], err = d.windows(t.Context(), mask, list); err != nil {
+				if results[i], err = d.windows(t.Context(), list); err != nil {
 					t.Fatal(err)
 				}
 			}

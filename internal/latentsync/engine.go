@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/journal"
@@ -19,14 +21,14 @@ import (
 
 // Engine implements lip.Engine. Only Report may be called while another method runs.
 type Engine struct {
-	o        Options
-	networks *networks
-	features *features
-	painter  *painter
-	denoiser *denoiser
-	needs    func(memory.Plan) int64 // estimates the most memory that a plan takes, in bytes
-	longest  int                     // most frames of a window, also in an earlier run with more memory
-	pace     pace
+	o         Options
+	networks  *networks
+	features  *features
+	painter   *painter
+	generator generator
+	needs     func(memory.Plan) int64 // estimates the most memory that a plan takes, in bytes
+	longest   int                     // most frames of a window, also in an earlier run with more memory
+	pace      pace
 
 	shot  shot
 	track int
@@ -69,17 +71,20 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 func (e *Engine) assemble(c configs) {
 	o, s := e.o, e.networks
 	side := o.Resolution / c.vae.Factor()
-	d := &denoiser{o: o, config: c.unet, latent: side, tokens: c.whisper.Tokens(), noise: make([]float32, c.unet.Out*side*side)}
+	d := &denoiser{
+		o: o, config: c.unet, latent: side, tokens: c.whisper.Tokens(),
+		mask: face.LatentMask(o.Resolution, c.vae.Factor()), noise: make([]float32, c.unet.Out*side*side),
+	}
 	sampler.Noise(d.noise, o.Seed, 0, 0)
 	d.net, d.steps = s.add(d.model()), s.add(d.stepModel())
 	if o.Batched {
 		d.net.batch = s.plan().Windows
 	}
-	p := newPainter(o, c.vae)
+	p := newPainter(o, c.vae, newAligned(o))
 	p.addTo(s)
 	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
 	f.net = s.add(f.model())
-	e.denoiser, e.painter, e.features = d, p, f
+	e.generator, e.painter, e.features = d, p, f
 }
 
 // planned returns the precision of the UNet and the VAE.
@@ -101,15 +106,30 @@ func (e *Engine) load(ctx context.Context) error {
 	if plan.Offload != memory.OffloadNone {
 		return nil
 	}
+	if err := e.generator.load(ctx, plan.Frames); err != nil {
+		return err
+	}
 	for _, n := range []struct {
 		*model
 		frames int
-	}{{e.denoiser.net, plan.Frames}, {e.painter.encoder.model, plan.VAEFrames}, {e.painter.decoder.model, plan.VAEFrames}, {e.features.net, 1}} {
+	}{{e.painter.encoder.model, plan.VAEFrames}, {e.painter.decoder.model, plan.VAEFrames}, {e.features.net, 1}} {
 		if err := n.ready(ctx, n.frames); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// generator computes the latents of frames.
+type generator interface {
+	// load loads its networks for windows of a number of frames.
+	load(ctx context.Context, frames int) error
+	// windows returns the latents of each frame of each window, [Latent, side, side]. All
+	// windows have the same number of frames.
+	windows(ctx context.Context, list []input) ([][][]float32, error)
+	// estimate tries its networks once. It returns how long a window takes, and adds
+	// what it has measured, and its settings, to e.
+	estimate(ctx context.Context, e *lip.Estimate) (window time.Duration, err error)
 }
 
 // configs holds the topologies of the checkpoints.
@@ -223,7 +243,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	if passed, err := e.passSilence(ctx, it, m); passed || err != nil {
 		return e.out, err
 	}
-	e.shot.add(&held{item: it, index: it.Frame.Index, matrix: m, crop: e.painter.aligner.Crop(it.Frame, m)})
+	e.shot.add(&held{item: it, index: it.Frame.Index, matrix: m, crop: e.painter.crop(it.Frame, m)})
 	return e.out, e.advance(ctx, false)
 }
 
@@ -241,7 +261,7 @@ func (e *Engine) passSilence(ctx context.Context, it lip.Item, m frame.Affine) (
 		return false, err
 	}
 	if hold {
-		it = e.paint(it, m, e.painter.aligner.Crop(it.Frame, m), e.last)
+		it = e.paint(it, m, e.painter.crop(it.Frame, m), e.last)
 	}
 	e.out = append(e.out, it)
 	e.networks.note(workRest, 1, 0, 0)
@@ -261,7 +281,7 @@ func (e *Engine) end(ctx context.Context) error {
 	}
 	if !e.o.IgnoreCuts {
 		e.last = nil
-		e.painter.aligner.Reset()
+		e.painter.reset()
 	}
 	return nil
 }
@@ -354,7 +374,7 @@ func (e *Engine) chunk(ctx context.Context, list []window) ([][][]float32, error
 			inputs[i].frames = append(inputs[i].frames, h.condition)
 		}
 	}
-	fresh, err := e.denoiser.windows(ctx, e.painter.latent, inputs)
+	fresh, err := e.generator.windows(ctx, inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -409,8 +429,8 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 
 // paint returns the item with the generated image as its layer.
 func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Item {
-	it.Layer = layer{e.painter, m, crop, image}
-	if e.painter.o.Whole { // this uses the aligner, which has a state, as the next crop does
+	it.Layer = e.painter.layer(m, crop, image)
+	if e.o.Whole { // this uses the aligner, which has a state, as the next crop does
 		it.Composite()
 	}
 	return it

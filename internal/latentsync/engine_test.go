@@ -61,7 +61,7 @@ func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 // quick returns Lipstream's own options with small values.
 func quick(t testing.TB, b backend.Backend) Options {
 	o := Defaults()
-	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Plan.Frames, o.Overlap = b, "cpu", tinyFiles, 128, 2, 3, 1
+	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.Plan.Frames, o.Overlap = b, cpu, tinyFiles, 128, 2, 3, 1
 	o.Threads = 1
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech.wav", 1)
 	return o
@@ -205,7 +205,9 @@ func TestShotStandsAlone(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
 		e, fresh := open(t, quick(t, b)), open(t, quick(t, b))
 		for _, whole := range []bool{true, false} {
-			e.painter.o.Whole, fresh.painter.o.Whole = whole, whole
+			for _, e := range []*Engine{e, fresh} {
+				e.o.Whole, e.painter.crops.(*aligned).whole = whole, whole
+			}
 			alone := shotOf(picture, fc, 40, 43, 0)
 			process(t, fresh, alone)
 			for name, between := range map[string]func(before, after []lip.Item){

@@ -30,6 +30,9 @@ var tinyFiles = Files{
 	Whisper: goldens + "/models/whisper/tiny.pt",
 }
 
+// cpu is the device of the tests.
+var cpu = backend.Device{ID: "cpu", FusesAttention: true}
+
 // TestMain closes the backends that the tests share.
 func TestMain(m *testing.M) { sharedtest.Main(m) }
 
@@ -157,7 +160,7 @@ func picture(t testing.TB, name string) *frame.RGB {
 // tiny returns the options of the golden runs.
 func tiny(t testing.TB, b backend.Backend) Options {
 	o := Defaults().withParity(everything)
-	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.DeepCache = b, "cpu", tinyFiles, 128, 3, 0
+	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.DeepCache = b, cpu, tinyFiles, 128, 3, 0
 	o.Threads = 1 // more threads are slower at these sizes
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech_short.wav", 1)
 	return o

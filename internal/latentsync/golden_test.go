@@ -81,8 +81,8 @@ type goldenRun struct {
 // set sets the options and the random numbers of the run in e.
 func (g *goldenRun) set(t testing.TB, e *Engine) {
 	e.painter.o.Sample = g.sample
-	e.denoiser.o.Steps, e.denoiser.o.DeepCache, e.denoiser.o.Guidance = g.steps, g.deepCache, g.guidance
-	e.denoiser.noise = values(t, g.file, "initial_latents")
+	e.generator.(*denoiser).o.Steps, e.generator.(*denoiser).o.DeepCache, e.generator.(*denoiser).o.Guidance = g.steps, g.deepCache, g.guidance
+	e.generator.(*denoiser).noise = values(t, g.file, "initial_latents")
 	e.painter.noise = func(dst []float32, index int64, which int) {
 		chunk, name := index/16, [2]string{"masked", "ref"}[which]
 		v := values(t, g.file, fmt.Sprintf("chunk%d.vae_noise_%s", chunk, name))
@@ -121,7 +121,7 @@ func playAll(t *testing.T, on sharedtest.Target, resolution, frames int, runs []
 		g.set(t, e)
 		for i := range int64(frames) {
 			at := min(i, 39-i)
-			h := &held{index: i, matrix: matrices[at], crop: e.painter.aligner.Crop(inputs[at], matrices[at])}
+			h := &held{index: i, matrix: matrices[at], crop: e.painter.crops.(*aligned).aligner.Crop(inputs[at], matrices[at])}
 			var err error
 			if g.fed == "" {
 				if err = e.painter.encode(t.Context(), []*held{h}); err != nil {
@@ -157,7 +157,7 @@ func (g *goldenRun) chunk(t *testing.T, e *Engine, number int, frames []*held) {
 	for i, h := range frames {
 		conditions[i] = h.condition
 	}
-	latents, err := e.denoiser.windows(t.Context(), e.painter.latent, []input{{frames[0].index, conditions}})
+	latents, err := e.generator.(*denoiser).windows(t.Context(), []input{{frames[0].index, conditions}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,9 +166,10 @@ func (g *goldenRun) chunk(t *testing.T, e *Engine, number int, frames []*held) {
 		t.Fatal(err)
 	}
 	for i, h := range frames {
-		composite := e.painter.composite(h.crop, decoded[i])
+		a := e.painter.crops.(*aligned)
+		composite := a.composite(h.crop, decoded[i])
 		g.latents, g.face = append(g.latents, latents[0][i]), append(g.face, composite)
-		restoreRGB(e.painter.aligner, g.picture[h.index], e.painter.aligner.Resize(composite), h.matrix)
+		restoreRGB(a.aligner, g.picture[h.index], a.aligner.Resize(composite), h.matrix)
 	}
 }
 

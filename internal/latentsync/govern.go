@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/journal"
@@ -18,7 +17,7 @@ import (
 // plan chooses the memory plan, before anything is loaded.
 func (e *Engine) plan(c configs) error {
 	o := e.o
-	if backend.FusesAttention(o.Backend, o.Device) {
+	if o.Device.FusesAttention {
 		o.Allowed.Slices = 0
 	}
 	e.needs = func(p memory.Plan) int64 { return o.Reserved + c.need(o, p) }
@@ -143,14 +142,13 @@ func (e *Engine) recall(w window) ([][]float32, error) {
 	if r == nil || err != nil {
 		return nil, err
 	}
-	n := len(w.frames)
-	if r.First != w.frames[0].index || r.Frames != n || r.Fresh != w.fresh || len(r.Latents) != n*len(e.denoiser.noise) {
+	n, each := len(w.frames), e.painter.size()
+	if r.First != w.frames[0].index || r.Frames != n || r.Fresh != w.fresh || len(r.Latents) != n*each {
 		return nil, misfit("its windows differ from those of this run")
 	}
 	e.pending = nil
 	latents := make([][]float32, n)
 	for i := range latents {
-		each := len(e.denoiser.noise)
 		latents[i] = r.Latents[i*each : (i+1)*each : (i+1)*each]
 	}
 	e.networks.note(workRecall, 1, 0, 0)

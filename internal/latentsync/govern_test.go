@@ -319,7 +319,7 @@ func TestResume(t *testing.T) {
 				o := o
 				o.Journal, o.Plan.Windows = j, inFlight
 				e := open(t, o)
-				e.denoiser.o.Progress = func(int64, int, int) {
+				e.generator.(*denoiser).o.Progress = func(int64, int, int) {
 					if calls(e, workWindow) >= stop {
 						cancel()
 					}
@@ -378,7 +378,7 @@ func TestResumeWithLessMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e.denoiser.o.Progress = func(int64, int, int) {
+		e.generator.(*denoiser).o.Progress = func(int64, int, int) {
 			if calls(e, workWindow) == 2 {
 				cancel()
 			}

@@ -172,7 +172,7 @@ func (o *Options) find(ctx context.Context, s settings.Settings) error {
 
 // open loads the engine for a job.
 func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip.Engine, error) {
-	o.Backend, o.Device, o.Resident = h.Backend, h.Device.ID, h.Device.Resident
+	o.Backend, o.Device = h.Backend, h.Device
 	o.RateNum, o.RateDen, o.Voice = h.Rate.Num, h.Rate.Den, h.Voice
 	o.Level, o.Replanned = h.Level, h.Planned
 	o.Progress = func(_ int64, step, steps int) { h.Step(step, steps) }
@@ -183,9 +183,7 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 	}
 	o = o.withParity(o.parity) // it removes Speech and Quiet
 	requested := o.Plan.Precision != "" || o.Short
-	if err := o.setPrecision(ctx, findProfile(s.Profile).half, requested, h.Warn); err != nil {
-		return nil, err
-	}
+	o.setPrecision(ctx, findProfile(s.Profile).half, requested, h.Warn)
 	for _, tile := range []*int{&o.Plan.Tile, &o.Allowed.Tile} {
 		if o.Resolution <= *tile {
 			*tile = 0 // the face is no larger than a tile
@@ -223,22 +221,15 @@ func (o *Options) share(h lip.Host) {
 // the profile and the device. It uses half-precision copies of the checkpoints if they
 // exist. Otherwise it warns that they can be made. A plan in f32 may be reduced to
 // existing copies.
-func (o *Options) setPrecision(ctx context.Context, half, requested bool, warn func(string)) error {
-	p, err := backend.Precision(o.Plan.Precision), error(nil)
-	if p == backend.Auto {
-		if p, err = autoPrecision(o.Backend, o.Device, half); err != nil {
-			return err
-		}
-	}
+func (o *Options) setPrecision(ctx context.Context, half, requested bool, warn func(string)) {
+	p := cmp.Or(backend.Precision(o.Plan.Precision), autoPrecision(o.Device, half))
 	o.Plan.Precision = string(p)
 	lower := p
 	if p == backend.F32 && !requested {
-		if lower, err = autoPrecision(o.Backend, o.Device, true); err != nil {
-			return err
-		}
+		lower = autoPrecision(o.Device, true)
 	}
 	if lower == backend.F32 {
-		return nil
+		return
 	}
 	missing, files := "", o.Files
 	copyOf := func(path string) string {
@@ -257,10 +248,9 @@ func (o *Options) setPrecision(ctx context.Context, half, requested bool, warn f
 		warn(fmt.Sprintf("%s is converted to %s while loading, which takes twice the memory and longer; to convert it once, run lipstream models prepare %s --dtype %s",
 			missing, p, filepath.Dir(files.UNet), p))
 	default:
-		return nil
+		return
 	}
 	o.Files = files
-	return nil
 }
 
 // quietMargin is the least distance of a frame in a long silence from any speech, in

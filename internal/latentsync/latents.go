@@ -117,7 +117,7 @@ func (d *denoiser) onDevice(ctx context.Context, s sampler.Sampler, in, audio *t
 	t := &denoising{latents: l, branches: []*branch{{}}}
 	var errs []error
 	upload := func(v *tensor.Tensor) backend.Value {
-		value, err := d.o.Backend.Upload(ctx, d.o.Device, v)
+		value, err := d.o.Backend.Upload(ctx, d.o.Device.ID, v)
 		if err != nil {
 			value = backend.InHost(v) // nothing to release
 			errs = append(errs, err)

@@ -32,7 +32,7 @@ func (c configs) need(o Options, p memory.Plan) int64 {
 	if o.Batched {
 		maps, flow = maps*int64(p.Windows), flow*int64(p.Windows)
 	}
-	if o.Resident {
+	if o.Device.Resident {
 		if flow = flow / 4 * max(size, 2); o.Guidance > 1 { // the skips have the type of the activations
 			maps *= 2
 		}

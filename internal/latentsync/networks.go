@@ -122,7 +122,7 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	if err != nil {
 		return err
 	}
-	target := network.For(s.o.Backend.Name(), backend.Device{ID: s.o.Device, Resident: s.o.Resident}, precision.DType())
+	target := network.For(s.o.Backend.Name(), s.o.Device, precision.DType())
 	target.Slices = now.Slices
 	graphs, err := m.build(weights, frames, target)
 	if err != nil {
@@ -130,7 +130,7 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	}
 	loader := network.Loader{
 		Backend: s.o.Backend,
-		Options: backend.Options{Device: s.o.Device, Precision: precision, Threads: s.o.Threads, Resident: s.o.Resident},
+		Options: backend.Options{Device: s.o.Device.ID, Precision: precision, Threads: s.o.Threads, Resident: s.o.Device.Resident},
 		Loaded: func(took time.Duration) {
 			weights.Release()
 			s.note(workLoad, 1, took, 0)
@@ -227,6 +227,13 @@ func (s *networks) note(name string, calls int64, took time.Duration, held int64
 // find returns the kind of work. The caller holds mu.
 func (s *networks) find(name string) *lip.Work {
 	return &s.work[slices.IndexFunc(s.work, func(w lip.Work) bool { return w.Name == name })]
+}
+
+// most returns the most memory that a kind of work held, in bytes.
+func (s *networks) most(name string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(name).Memory
 }
 
 // spent returns the time that a kind of work took.

@@ -7,7 +7,6 @@ package latentsync
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -38,11 +37,10 @@ const (
 // rate are required; Defaults returns the rest.
 type Options struct {
 	Backend backend.Backend
-	Device  string
-	// Resident keeps the latents, and all tensors between the graphs of the UNet, in
-	// the memory of the device.
-	Resident bool
-	Threads  int
+	// Device is one of Backend's. If it is Resident, the latents and all tensors
+	// between the graphs of the UNet stay in its memory.
+	Device  backend.Device
+	Threads int
 
 	// Plan is the best memory plan to use, and Allowed lists the reductions that
 	// may be made to it. The engine begins with the best of the resulting plans
@@ -197,20 +195,12 @@ func (o Options) sampler() (sampler.Sampler, error) {
 	return nil, fault.Field("sampler", strconv.Quote(o.Sampler), "is not one of its values", "choose one of "+DDIM+", "+DPM)
 }
 
-// autoPrecision returns the precision that Auto stands for on a device: f16 on a GPU; on
-// a CPU f32, in which every backend computes the same result, or with half the half
-// precision of the CPU, if it has one.
-func autoPrecision(b backend.Backend, device string, half bool) (backend.Precision, error) {
-	list, err := b.Devices()
-	if err != nil {
-		return "", err
+// autoPrecision returns the precision that Auto stands for on a device: on a GPU its half
+// precision, if it has one; on a CPU f32, in which every backend computes the same
+// result, or with half the half precision of the CPU, if it has one.
+func autoPrecision(d backend.Device, half bool) backend.Precision {
+	if half || d.ID != "cpu" {
+		return cmp.Or(d.Half, backend.F32)
 	}
-	i := slices.IndexFunc(list, func(d backend.Device) bool { return d.ID == cmp.Or(device, list[0].ID) })
-	switch {
-	case i >= 0 && list[i].ID != "cpu":
-		return backend.F16, nil
-	case i >= 0 && half:
-		return cmp.Or(list[i].Half, backend.F32), nil
-	}
-	return backend.F32, nil
+	return backend.F32
 }

@@ -87,6 +87,22 @@ func TestParity(t *testing.T) {
 	}
 }
 
+func TestAutoPrecision(t *testing.T) {
+	for _, c := range []struct {
+		device     backend.Device
+		auto, half backend.Precision
+	}{
+		{backend.Device{ID: "cpu"}, backend.F32, backend.F32},
+		{backend.Device{ID: "cpu", Half: backend.BF16}, backend.F32, backend.BF16},
+		{backend.Device{ID: "cuda:0", Half: backend.F16}, backend.F16, backend.F16},
+		{backend.Device{ID: "webgpu:0"}, backend.F32, backend.F32},
+	} {
+		if auto, half := autoPrecision(c.device, false), autoPrecision(c.device, true); auto != c.auto || half != c.half {
+			t.Errorf("%s with %q: %s, for a profile in half precision %s", c.device.ID, c.device.Half, auto, half)
+		}
+	}
+}
+
 // everything lists the names for which all stands in the setting `parity`.
 var everything = []string{"whisper", "paste", "noise", "cuts", "faces", "all"}
 

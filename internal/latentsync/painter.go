@@ -6,25 +6,19 @@ import (
 	"slices"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
-	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/latentsync/sampler"
-	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// painter encodes frames as latents, decodes latents, and pastes them into frames.
+// painter encodes crops of frames as latents, and decodes latents.
 type painter struct {
+	crops
 	o                Options
 	config           network.VAEConfig
 	encoder, decoder half
-	aligner          *face.Aligner
-	mask             []float32 // [R, R], 1 to keep, 0 to generate
-	latent           []float32 // the mask at the size of the latents
-	alpha            []float32 // [R, R], opacity of the generated region with its feathered edge
 	// noise fills dst with the random numbers for a sample of the latents of a
 	// frame's masked image (which 0) or reference (which 1).
 	noise func(dst []float32, frame int64, which int)
@@ -38,14 +32,9 @@ type half struct {
 	channels, unit int // of the input; unit is 1 for latents, and the VAE's factor for pixels
 }
 
-// feather is the width of the soft edge in template units.
-const feather = 10
-
-func newPainter(o Options, c network.VAEConfig) *painter {
-	r := o.Resolution
+func newPainter(o Options, c network.VAEConfig, crops crops) *painter {
 	return &painter{
-		o: o, config: c, aligner: face.NewAligner(r),
-		mask: face.Mask(r), latent: face.LatentMask(r, c.Factor()), alpha: face.MaskAlpha(r, r, feather),
+		crops: crops, o: o, config: c,
 		noise: func(dst []float32, frame int64, which int) {
 			// One stream for each image; stream 0 is for the initial latents.
 			sampler.Noise(dst, o.Seed, uint32(1+2*frame+int64(which)), 0)
@@ -89,23 +78,10 @@ func (p *painter) run(ctx context.Context, h half, n int, put func(dst []float32
 	})
 }
 
-// matrix returns the map from the frame to the aligner's crop.
-func (p *painter) matrix(it lip.Item) frame.Affine {
-	anchors := func() face.Anchors {
-		if p.o.Anchors != nil {
-			return p.o.Anchors(it)
-		}
-		return face.AlignPoints468(it.Face.Points).Round()
-	}
-	if p.o.Whole {
-		return p.aligner.Matrix(anchors())
-	}
-	m := it.Face.Align
-	if p.o.Anchors != nil {
-		m = face.TemplateAffine(anchors())
-	}
-	x, y := float64(p.aligner.CropW)/face.TemplateW, float64(p.aligner.CropH)/face.TemplateH
-	return frame.Affine{A: m.A * x, B: m.B * x, C: m.C * x, D: m.D * y, E: m.E * y, F: m.F * y}
+// size returns the number of values of an image's latents.
+func (p *painter) size() int {
+	side := p.o.Resolution / p.config.Factor()
+	return p.config.Latent * side * side
 }
 
 // tileOverlap is the least overlap of neighbouring tiles, in pixels.
@@ -125,10 +101,7 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 		return nil
 	}
 	got, err := p.run(ctx, p.encoder, 2*len(frames), func(dst []float32, i int) { // masked and whole alternate
-		face.PixelValues(dst, frames[i/2].crop)
-		if i%2 == 0 {
-			face.MaskedPixels(dst, dst, p.mask)
-		}
+		p.pixels(dst, frames[i/2].crop, i%2 == 0)
 	})
 	if err != nil {
 		return fault.KindOf(err).Wrap("encode the face", err)
@@ -177,45 +150,4 @@ func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32,
 		}
 	}
 	return images, nil
-}
-
-// layer is a decoded image, to be pasted into the frame from which the crop was
-// taken. It implements lip.Layer.
-type layer struct {
-	painter *painter
-	matrix  frame.Affine // from the frame to the crop
-	crop    *frame.RGB
-	image   []float32 // [3, R, R], -1..1
-}
-
-// Paste implements lip.Layer.
-func (l layer) Paste(f *frame.Frame) {
-	p, r, m := l.painter, l.painter.o.Resolution, l.matrix
-	if p.o.Whole {
-		p.aligner.Restore(f, p.aligner.Resize(p.composite(l.crop, l.image)), m)
-		return
-	}
-	src := frame.NewRGB(r, r)
-	for i := range src.Pix {
-		v := l.image[i%3*r*r+i/3]*127.5 + 128 // rounds
-		src.Pix[i] = byte(min(max(v, 0), 255))
-	}
-	// The image is the crop stretched to r x r, with pixel centres at whole numbers.
-	x, y := float64(r)/float64(p.aligner.CropW), float64(r)/float64(p.aligner.CropH)
-	f.Blend(src, p.alpha, frame.Affine{
-		A: m.A * x, B: m.B * x, C: (m.C+0.5)*x - 0.5,
-		D: m.D * y, E: m.E * y, F: (m.F+0.5)*y - 0.5,
-	})
-}
-
-// composite returns the image, [3, R, R], with the crop's own pixels outside the
-// generated region (docs/spec/latentsync.md, section 7.1).
-func (p *painter) composite(crop *frame.RGB, image []float32) []float32 {
-	out := make([]float32, len(image))
-	face.PixelValues(out, crop)
-	for i, v := range image {
-		m := p.mask[i%len(p.mask)]
-		out[i] = v*(1-m) + out[i]*m
-	}
-	return out
 }
