@@ -169,7 +169,7 @@ func tiny(t testing.TB, b backend.Backend) Options {
 // tinyOn returns the options of the golden runs on a target.
 func tinyOn(t testing.TB, on sharedtest.Target) Options {
 	o := tiny(t, on.Cached)
-	o.Device, o.Resident, o.Plan.Precision = on.Device.ID, on.Device.Resident, string(on.Precision)
+	o.Device, o.Plan.Precision = on.Device, string(on.Precision)
 	return o
 }
 
