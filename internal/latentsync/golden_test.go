@@ -41,7 +41,7 @@ func TestEndToEndGolden(t *testing.T) {
 			return
 		}
 		if on.Device.Resident {
-			// The graphs depend on guidance, so each run gets an engine.
+			// There, graphs depend on guidance, so each run gets an engine.
 			for _, run := range small {
 				playAll(t, on, 128, 24, []goldenRun{run})
 			}
@@ -96,7 +96,7 @@ func (g *goldenRun) set(t testing.TB, e *Engine) {
 func playAll(t *testing.T, on sharedtest.Target, resolution, frames int, runs []goldenRun) {
 	runs = slices.Clone(runs)
 	o := tinyOn(t, on)
-	o.Resolution = resolution
+	o.Resolution, o.Guidance = resolution, runs[0].guidance
 	points := values(t, openGolden(t, "e2e/landmarks.safetensors"), "landmarks106_float")
 	o.Anchors = func(it lip.Item) face.Anchors {
 		p := make([][2]float64, 106)
