@@ -35,9 +35,9 @@ job() {
 
 lipstream monitor --csv "$results/monitor.csv" --interval 1s >/dev/null 2>&1 &
 monitor=$!
-job video-$large 120 $short --estimate -- --resolution $large --steps $steps
+job large 120 $short --estimate -- --resolution $large --steps $steps
 kill -INT $monitor
-job video-$small 60 $rate --estimate -- --resolution $small --steps $((steps / 2)) --deepcache 3
+job small 60 $rate --estimate -- --resolution $small --steps $((steps / 2)) --deepcache 3
 job windows 90 $long -- --resolution $small --steps $few --windows 1
 job hog 90 $short --hog "$PYTHON $here/hog.py $DEVICE 3000 20" --after 20 -- --resolution $large --steps $steps
 for offload in none model sequential; do

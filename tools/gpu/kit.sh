@@ -20,6 +20,7 @@ cp -r "$KIT/results/." "$OUT/"
 rm -rf "$results"
 mkdir -p "$results"
 cp "$here/commit" "$results/"
+echo "device $DEVICE, checkpoint of random weights ($SIZE)" >"$results/settings"
 : >"$results/parts.jsonl"
 
 # unpack TARGET unpacks this kit.

@@ -119,13 +119,11 @@ class Summary:
                          f"{100 * report.get('device_busy', 0):.1f} %", f"{taken / MIB:.0f}", f"{needs / MIB:.0f}" if needs else "",
                          f"{100 * j['off']:+.0f} %" if needs else ""])
         self.table("Jobs", ["job", "exit code", "s", "frames/s", "s per window", "busy", "peak, MiB", "estimate, MiB", "off"], rows)
-        large = next((j for n, j in jobs.items() if n.startswith("video-512")), None)
-        small = next((j for n, j in jobs.items() if n.startswith("video-256")), None)
+        large, small = jobs.get("large"), jobs.get("small")
         rate = lambda j: f"{j['rate']:.1f} frames/s" if j and j["rate"] else None
         self.goal("512 pixels, 20 steps", "more than 5.7 frames/s", rate(large), large and large["rate"] > 5.7)
         self.goal("256 pixels, 10 steps, DeepCache 3", "at least 25 frames/s", rate(small), small and small["rate"] >= 25)
-        first = large or next((j for n, j in jobs.items() if n.startswith("video-")), None)
-        busy = first and first.get("report", {}).get("device_busy")
+        busy = large and large.get("report", {}).get("device_busy")
         self.goal("device busy", "at least 95 %", f"{100 * busy:.1f} %" if busy else None, busy and busy >= 0.95)
         for name, j in jobs.items():
             if j["off"] is not None:
@@ -190,7 +188,9 @@ class Summary:
         commit, day = next(iter(commits.values()), "unknown"), datetime.date.today().isoformat()
         result = {"card": name, "driver": driver, "date": day, "commits": commits, "goals": self.goals}
         (self.folder / "goals.json").write_text(json.dumps(result, indent=1) + "\n")
-        lines = [f"# {name}, {day}, {commit}", "", f"Driver {driver}. Steps that were run: {', '.join(commits) or 'none'}. [How](README.md).", ""]
+        settings = "; ".join(sorted({s for c in commits if (s := text(self.folder / c / "settings").strip())}))
+        lines = [f"# {name}, {day}, {commit}", "",
+                 f"Driver {driver}; {settings}. Steps that were run: {', '.join(commits) or 'none'}. [README.md](README.md) says how.", ""]
         tables = [("Goals", ["goal", "limit", "measured", "result"], [[g["goal"], g["limit"], g["measured"] or "", g["result"]] for g in self.goals])]
         for title, head, rows in tables + self.tables:
             lines += [f"## {title}", "", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
