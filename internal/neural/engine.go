@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"context"
@@ -13,10 +13,10 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/journal"
-	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
+	"github.com/lipstream/lipstream/internal/sampler"
 )
 
 // Engine implements lip.Engine. Only Report may be called while another method runs.

@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"fmt"

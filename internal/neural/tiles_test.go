@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"context"
@@ -328,7 +328,7 @@ func TestTilesTiny(t *testing.T) {
 // that overlap by 64 pixels or more: PSNR against the whole, seconds, memory.
 // It needs a folder with the checkpoint (lipstream models synth makes one):
 //
-//	LIPSTREAM_FULL=DIR/vae/diffusion_pytorch_model.safetensors go test -run TilesFull -v ./internal/latentsync
+//	LIPSTREAM_FULL=DIR/vae/diffusion_pytorch_model.safetensors go test -run TilesFull -v ./internal/neural
 func TestTilesFull(t *testing.T) {
 	path := os.Getenv("LIPSTREAM_FULL")
 	if path == "" {

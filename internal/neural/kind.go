@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"cmp"
@@ -16,23 +16,24 @@ import (
 	"github.com/lipstream/lipstream/internal/settings"
 )
 
-// Kind implements lip.Kind.
-type Kind struct{}
+// LatentSync is the kind of engine that runs the checkpoints of LatentSync 1.5 and 1.6.
+// It implements lip.Kind.
+type LatentSync struct{}
 
 // Name returns the value of the setting `engine`.
-func (Kind) Name() string { return settings.EngineLatentSync }
+func (LatentSync) Name() string { return settings.EngineLatentSync }
 
 // Describe returns one sentence for people.
-func (Kind) Describe() string { return "Best; generates a new mouth with LatentSync's networks" }
+func (LatentSync) Describe() string { return "Best; generates a new mouth with LatentSync's networks" }
 
 // Check returns an error if the settings are invalid.
-func (Kind) Check(s settings.Settings) error {
+func (LatentSync) Check(s settings.Settings) error {
 	_, err := newOptions(s.WithDefaults())
 	return err
 }
 
 // Ready reports whether checkpoints are installed.
-func (Kind) Ready(s settings.Settings) (why string, ok bool) {
+func (LatentSync) Ready(s settings.Settings) (why string, ok bool) {
 	dir, err := modelsDir(s)
 	if err != nil {
 		return "the folder of the checkpoints is not known", false
@@ -44,7 +45,7 @@ func (Kind) Ready(s settings.Settings) (why string, ok bool) {
 }
 
 // Find finds and identifies the checkpoints.
-func (Kind) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
+func (LatentSync) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
 	s = s.WithDefaults()
 	o, err := newOptions(s)
 	if err != nil {
@@ -68,24 +69,24 @@ func (Kind) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
 // newOptions returns the options that follow from settings with defaults. find and open
 // fill in what depends on the checkpoints and on the job.
 func newOptions(s settings.Settings) (Options, error) {
-	o, l, m := Defaults(), s.LatentSync, s.Memory
-	p := findProfile(l.Profile)
+	o, n, l, m := Defaults(), s.Networks, s.LatentSync, s.Memory
+	p := findProfile(n.Profile)
 	o.Sampler = cmp.Or(l.Sampler, p.sampler)
 	o.Steps = given(l.Steps, p.steps)
 	o.Guidance = given(l.Guidance, p.guidance)
 	o.DeepCache = given(l.DeepCache, p.deepCache)
-	o.Silence = cmp.Or(l.Silence, p.silence)
+	o.Silence = cmp.Or(n.Silence, p.silence)
 	o.Plan, o.Allowed = plans(m, p, o.Plan)
 	o.Overlap = given(l.Overlap, min(o.Overlap, o.Plan.Frames/2))
 	o.ShrinkEvery = given(m.ShrinkEvery, o.ShrinkEvery)
 	o.ReturnEvery = given(m.ReturnEvery, o.ReturnEvery)
-	o.Seed, o.Threads, o.Resolution = *s.Seed, given(s.Threads, 0), given(l.Resolution, 0)
+	o.Seed, o.Threads, o.Resolution = *s.Seed, given(s.Threads, 0), given(n.Resolution, 0)
 	o.Plan.Precision = ""
-	if l.Precision != "auto" {
-		o.Plan.Precision = l.Precision
+	if n.Precision != "auto" {
+		o.Plan.Precision = n.Precision
 	}
 	var err error
-	if o.parity, err = parseParity(l.Parity); err != nil {
+	if o.parity, err = parseParity(n.Parity); err != nil {
 		return o, err
 	}
 	o = o.withParity(o.parity)

@@ -1,8 +1,7 @@
-// Package latentsync is the lip engine that runs the published LatentSync
-// checkpoints (docs/spec/latentsync.md). It denoises windows of frames; with
-// overlapping windows, a cut restarts the window, and peak memory does not
-// depend on the length of the video.
-package latentsync
+// Package neural is the lip engine that runs published checkpoints: those of LatentSync
+// (docs/spec/latentsync.md). It denoises windows of frames. A cut restarts the window, and
+// peak memory does not depend on the length of the video.
+package neural
 
 import (
 	"cmp"
@@ -15,9 +14,9 @@ import (
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/journal"
-	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/sampler"
 )
 
 // The values of Options.Sampler.

@@ -1,4 +1,4 @@
-package latentsync
+package neural
 
 import (
 	"context"
@@ -7,9 +7,9 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
-	"github.com/lipstream/lipstream/internal/latentsync/sampler"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/sampler"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
