@@ -34,7 +34,7 @@ export -f tests
 export root
 part conformance 90 bash -c 'tests internal/backend/onnxruntime Conformance'
 part network 90 bash -c 'tests internal/network Golden'
-part latentsync 120 bash -c 'tests internal/latentsync "Golden|ResidentLatents"'
+part neural 120 bash -c 'tests internal/neural "Golden|ResidentLatents"'
 
 part models 120 tail --pid="$making" -f /dev/null
 peer=("$PYTHON" "$KIT/bin/peers/unet.py" time --checkpoint "$models/latentsync_unet.pt" --dtype "$precision" --device "$DEVICE" --frames "$frames" --steps "$steps")

@@ -55,7 +55,7 @@ class Summary:
             self.tables.append((title, head, rows))
 
     def exact(self):
-        logs = [text(self.folder / "b" / f"{name}.log") for name in ("conformance", "network", "latentsync")]
+        logs = [text(self.folder / "b" / f"{name}.log") for name in ("conformance", "network", "neural")]
         both = [tests(log) for log in logs]
         for p, what in (("f32", "golden tests in f32, TF32 off, within their limits"), ("f16", "golden tests in f16, at least 40 dB")):
             passed, failed, skipped = (sum(c[p][i] for c in both[1:]) for i in range(3))
