@@ -5,19 +5,11 @@ BUDGET=${BUDGET:-480}
 . "$here/kit.sh"
 root=$PWD
 
-precision=f16 latents="32 64" frames=16 steps=10
+latents="32 64" frames=16 steps=10
 if [ "$SIZE" = tiny ]; then latents="8 16" frames=2 steps=2; fi
-if [ "$DEVICE" = cpu ]; then precision=f32; fi
 unpack "$KIT/bin" || exit 1
 
-# The checkpoint takes a minute. It is made while the tests run.
-make_models() {
-	[ -f "$models/done" ] && return
-	lipstream models synth --size "$SIZE" --dir "$models" &&
-		if [ "$precision" != f32 ]; then lipstream models prepare "$models" --dtype "$precision"; fi &&
-		touch "$models/done"
-}
-make_models >"$results/models.log" 2>&1 &
+make_models >"$results/models.log" 2>&1 & # while the tests run
 making=$!
 
 part doctor 60 lipstream doctor
@@ -36,7 +28,7 @@ part conformance 90 bash -c 'tests internal/backend/onnxruntime Conformance'
 part network 90 bash -c 'tests internal/network Golden'
 part neural 120 bash -c 'tests internal/neural "Golden|ResidentLatents"'
 
-part models 120 tail --pid="$making" -f /dev/null
+part waiting 120 tail --pid="$making" -f /dev/null
 peer=("$PYTHON" "$KIT/bin/peers/unet.py" time --checkpoint "$models/latentsync_unet.pt" --dtype "$precision" --device "$DEVICE" --frames "$frames" --steps "$steps")
 for latent in $latents; do
 	unet=(bench unet --backend onnxruntime --device "$DEVICE" --precision "$precision" --models "$models" --frames "$frames" --latent "$latent" --steps "$steps")

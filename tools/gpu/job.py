@@ -102,7 +102,7 @@ def main():
     estimate = dry_run(args.command) if args.estimate else None
     card = Card(args.device)
     before = card.readings[-1][1] if card.readings else 0
-    report = args.result + ".report"
+    report = args.result.removesuffix(".json") + "-report.json"
     began = time.time()
     try:
         result = run([*args.command, "--report", report], card, args)

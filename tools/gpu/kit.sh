@@ -46,6 +46,20 @@ part() {
 	[ "$rc" = 0 ] || tail -n 8 "$results/$name.log" 2>/dev/null | cut -c1-300
 }
 
+precision=f16
+[ "$DEVICE" != cpu ] || precision=f32
+
+# make_models makes the checkpoint, unless an earlier step has. It takes a minute.
+make_models() {
+	[ ! -f "$models/done" ] || return 0
+	rm -rf "$models"
+	lipstream models synth --size "$SIZE" --dir "$models" &&
+		{ [ "$precision" = f32 ] || lipstream models prepare "$models" --dtype "$precision"; } &&
+		touch "$models/done"
+}
+export models precision
+export -f make_models
+
 # finish keeps the results for the steps that follow, and writes the summary.
 finish() {
 	rm -rf "${KIT:?}/results/$step"

@@ -127,7 +127,8 @@ class Summary:
         self.goal("device busy", "at least 95 %", f"{100 * busy:.1f} %" if busy else None, busy and busy >= 0.95)
         for name, j in jobs.items():
             if j["off"] is not None:
-                self.goal(f"{name}: peak of the card beside the estimate", "within 15 %", f"{100 * j['off']:+.0f} %", j["rc"] == 0 and abs(j["off"]) <= 0.15)
+                value = f"{100 * j['off']:+.0f} %" if j["rc"] == 0 else f"exit code {j['rc']}"
+                self.goal(f"{name}: peak of the card beside the estimate", "within 15 %", value, j["rc"] == 0 and abs(j["off"]) <= 0.15)
         self.flat(jobs.get("windows"))
         hog = jobs.get("hog")
         plans = [n["message"] for n in hog["notes"] if n["kind"] == "plan" and hog["hog_at"] and n["at"] > hog["hog_at"]] if hog else []
