@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Take most of a card's free memory and hold it.  hog.py DEVICE LEAVE_MIB SECONDS
+"""Take most of a card's free memory when a line is read, and hold it.  hog.py DEVICE LEAVE_MIB SECONDS
 
 On a CPU, where other programs need the memory, it takes 64 MiB.
 """
@@ -11,6 +11,8 @@ import torch
 
 device, leave, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 size = 64 * 2**20
+if not sys.stdin.readline():
+    sys.exit("hog: the job has ended before")
 if device.startswith("cuda"):
     torch.zeros(1, device=device)  # the context takes memory itself
     free, _ = torch.cuda.mem_get_info(device)

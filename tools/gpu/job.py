@@ -65,7 +65,8 @@ def run(command, card, args):
     """Runs the job and returns what its events say."""
     result = {"marks": [], "notes": [], "hog_at": None}
     job = subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True)
-    hog = None
+    # It loads PyTorch now and takes the memory when it reads a line.
+    hog = subprocess.Popen(shlex.split(args.hog), stdin=subprocess.PIPE) if args.hog else None
     for line in job.stdout:
         try:
             event = json.loads(line)
@@ -80,9 +81,10 @@ def run(command, card, args):
         if event["type"] in ("warning", "alert", "plan", "error"):
             print(event["type"], event.get("message"))
             result["notes"].append({"at": now, "kind": event["type"], "message": event.get("message")})
-        if args.hog and hog is None and event["frame"] >= args.after:
+        if hog and result["hog_at"] is None and event["frame"] >= args.after:
             result["hog_at"] = now
-            hog = subprocess.Popen(shlex.split(args.hog))
+            hog.stdin.write(b"now\n")
+            hog.stdin.flush()
     result["rc"] = job.wait()
     if hog:
         hog.terminate()
