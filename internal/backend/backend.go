@@ -42,6 +42,10 @@ type Device struct {
 	// Resident reports that the device has its own memory, and that tensors can stay
 	// in it from one session to the next.
 	Resident bool
+	// ChannelsLast reports that the device computes the operators that ONNX Runtime
+	// has for CUDA alone, which take feature maps with the channels last; see
+	// CheckChannelsLast.
+	ChannelsLast bool
 	// FusesAttention reports that the device computes an attention in one
 	// operator that never holds the matrix of scores. Computing it in slices
 	// then saves no memory.

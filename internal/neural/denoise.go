@@ -31,7 +31,7 @@ type denoiser struct {
 func (d *denoiser) model() model {
 	return model{name: workUNet, streamable: true, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
-			u, err := network.NewUNet(d.config, network.UNetShape{Batch: d.net.batch * d.halves(), Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
+			u, err := network.NewUNet(d.config, network.UNetShape{Batch: d.net.batch * d.o.halves(), Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
 			if err != nil {
 				return nil, err
 			}
@@ -159,8 +159,8 @@ func (d *denoiser) begin(ctx context.Context, frames []condition) (*denoising, e
 
 // halves returns the number of halves of guidance in one run of the UNet. It is 2 on a
 // device where latents stay, because such a device is faster with more at once.
-func (d *denoiser) halves() int {
-	if d.o.Device.Resident && d.o.Guidance > 1 {
+func (o Options) halves() int {
+	if o.Device.Resident && o.Guidance > 1 {
 		return 2
 	}
 	return 1

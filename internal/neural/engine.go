@@ -112,7 +112,7 @@ func (e *Engine) load(ctx context.Context) error {
 	for _, n := range []struct {
 		*model
 		frames int
-	}{{e.painter.encoder.model, plan.VAEFrames}, {e.painter.decoder.model, plan.VAEFrames}, {e.features.net, 1}} {
+	}{{e.painter.encoder.model, e.painter.batch()}, {e.painter.decoder.model, e.painter.batch()}, {e.features.net, 1}} {
 		if err := n.ready(ctx, n.frames); err != nil {
 			return err
 		}
@@ -137,7 +137,6 @@ type configs struct {
 	unet    network.UNetConfig
 	vae     network.VAEConfig
 	whisper network.WhisperConfig
-	parts   []int64 // numbers of weights of the UNet's graphs
 }
 
 // open opens and checks the checkpoints.
@@ -149,23 +148,8 @@ func (e *Engine) open() (c configs, err error) {
 	if c.vae, err = detect(e.networks, files.VAE, network.DetectVAE); err != nil {
 		return c, err
 	}
-	if c.whisper, err = detect(e.networks, files.Whisper, network.DetectWhisper); err != nil {
-		return c, err
-	}
-	weights := e.networks.files[files.UNet]
-	shape := network.UNetShape{Batch: 1, Frames: 1, Latent: 1 << len(c.unet.Channels), Tokens: c.whisper.Tokens()}
-	u, err := network.NewUNet(c.unet, shape, weights, network.Target{})
-	if err != nil {
-		return c, fault.Input.Wrap("build a network from "+weights.Path(), err)
-	}
-	for _, g := range u.Graphs {
-		n := int64(0)
-		for _, w := range g.Weights() {
-			n += int64(w.Len())
-		}
-		c.parts = append(c.parts, n)
-	}
-	return c, nil
+	c.whisper, err = detect(e.networks, files.Whisper, network.DetectWhisper)
+	return c, err
 }
 
 // detect opens a checkpoint, checks it, and returns the topology of its network.

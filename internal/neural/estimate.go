@@ -54,7 +54,7 @@ func (d *denoiser) estimate(ctx context.Context, e *lip.Estimate) (window time.D
 		return err
 	}
 	halves := time.Duration(1) // of guidance that the step lacks
-	if d.o.Guidance > 1 && d.halves() == 1 {
+	if d.o.Guidance > 1 && d.o.halves() == 1 {
 		halves = 2
 	}
 	full, err := second(func() error { return step(true) })

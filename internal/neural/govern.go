@@ -20,16 +20,23 @@ func (e *Engine) plan(c configs) error {
 	if o.Device.FusesAttention {
 		o.Allowed.Slices = 0
 	}
-	e.needs = func(p memory.Plan) int64 { return o.Reserved + c.need(o, p) }
+	n := needs{configs: c, o: o, known: map[string]footprint{}}
+	e.needs = func(p memory.Plan) int64 { return o.Reserved + n.of(p) }
 	fits := func(p memory.Plan) bool { return o.Budget == 0 || e.needs(p) <= o.Budget }
-	ladder := memory.Ladder(o.Plan, o.Allowed)
-	chosen, ok := memory.Choose(ladder, fits)
+	chosen, ok := o.choose(fits)
 	if !ok {
 		least := memory.Size(e.needs(chosen))
 		return fault.Memory.New("plan the memory of "+o.Name(), "it takes at least "+least+" ("+chosen.String()+") but may use only "+memory.Size(o.Budget)+" ("+o.BudgetFrom+")",
 			"allow it "+least+", or do not set `offload`, `frames_per_window`, `vae_tile` and `precision`")
 	}
-	if chosen.Offload != memory.OffloadNone && o.Allowed.Windows {
+	e.networks.governor = memory.NewGovernor(chosen, o.Allowed, fits)
+	return nil
+}
+
+// choose returns the best plan that fits, or the cheapest one and false.
+func (o Options) choose(fits func(memory.Plan) bool) (memory.Plan, bool) {
+	chosen, ok := memory.Choose(memory.Ladder(o.Plan, o.Allowed), fits)
+	if ok && chosen.Offload != memory.OffloadNone && o.Allowed.Windows {
 		for n := o.InFlight; n > chosen.Windows; n /= 2 {
 			more := chosen
 			if more.Windows = n; fits(more) {
@@ -37,8 +44,7 @@ func (e *Engine) plan(c configs) error {
 			}
 		}
 	}
-	e.networks.governor = memory.NewGovernor(chosen, o.Allowed, fits)
-	return nil
+	return chosen, ok
 }
 
 // retreat switches to the next cheaper plan after an allocation failed. If no cheaper

@@ -115,7 +115,7 @@ func plans(m settings.Memory, p profile, usual memory.Plan) (memory.Plan, memory
 	}
 	allowed := memory.Reductions{
 		Windows: m.Windows == nil && p.plan.Windows == 0, Frames: m.FramesPerWindow == nil,
-		VAEFrames: m.VAEFrames == nil, Offload: m.Offload == "",
+		VAEFrames: m.VAEFrames == nil && p.plan.VAEFrames == 0, Offload: m.Offload == "",
 	}
 	if m.VAETile == nil {
 		allowed.Tile = reducedTile
@@ -209,14 +209,22 @@ func (o *Options) share(h lip.Host) {
 	b := h.Budget
 	o.Budget, o.BudgetFrom, o.Reserved = b.Bytes, b.From, b.Reserved
 	if b.GPU > 0 {
+		o.ArenaLimit = max(b.Bytes-deviceContext, 0)
 		if o.Batched = true; o.Allowed.Windows {
 			o.Plan.Windows = memory.Windows(b.GPU)
+		}
+		if o.Allowed.VAEFrames {
+			o.Plan.VAEFrames = deviceVAEFrames
 		}
 	} else {
 		o.FrameBytes = int64(h.Format.Bytes())
 	}
 	o.InFlight = max(2, memory.Windows(o.Budget))
 }
+
+// deviceVAEFrames is the most frames in one call of the VAE on a GPU. The job begins with
+// as many as fit the budget. The new frames of a window, 12 or 16, fill calls of 4.
+const deviceVAEFrames = 4
 
 // setPrecision sets the precision of the plan: the requested one, or one that depends on
 // the profile and the device. It uses half-precision copies of the checkpoints if they

@@ -98,7 +98,7 @@ func (d *denoiser) stepModel() model {
 	return model{name: workSampler, precision: exact, file: func(f Files) string { return f.UNet }, small: true,
 		build: func(_ *checkpoint.File, frames int, _ network.Target) ([]*onnx.Graph, error) {
 			return []*onnx.Graph{network.Step(network.StepShape{
-				Frames: frames, Out: d.config.Out, In: d.config.In, Latent: d.latent, Guidance: d.halves() > 1,
+				Frames: frames, Out: d.config.Out, In: d.config.In, Latent: d.latent, Guidance: d.o.halves() > 1,
 			})}, nil
 		}}
 }
@@ -110,7 +110,7 @@ func (d *denoiser) onDevice(ctx context.Context, s sampler.Sampler, in, audio *t
 		return nil, err
 	}
 	x, rest := split(in, d.config.Out)
-	if d.halves() > 1 {
+	if d.o.halves() > 1 {
 		in = join(in, in)
 	}
 	l := &deviceLatents{d: d, sampler: s}

@@ -130,7 +130,7 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	}
 	loader := network.Loader{
 		Backend: s.o.Backend,
-		Options: backend.Options{Device: s.o.Device.ID, Precision: precision, Threads: s.o.Threads, Resident: s.o.Device.Resident},
+		Options: backend.Options{Device: s.o.Device.ID, Precision: precision, Threads: s.o.Threads, Resident: s.o.Device.Resident, Arena: backend.Arena{Limit: s.o.ArenaLimit}},
 		Loaded: func(took time.Duration) {
 			weights.Release()
 			s.note(workLoad, 1, took, 0)

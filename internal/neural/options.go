@@ -52,6 +52,10 @@ type Options struct {
 	// the job uses. BudgetFrom tells the user where the limit comes from.
 	Budget, Reserved int64
 	BudgetFrom       string
+	// ArenaLimit is the most that the networks' arena takes of a device with memory of
+	// its own, in bytes. Allocations beyond it fail, and the job goes on with a cheaper
+	// plan. 0 is no limit.
+	ArenaLimit int64
 	// FrameBytes is the size of a frame that the engine holds, or 0 if frames are not
 	// held in the memory that Budget limits.
 	FrameBytes int64

@@ -24,6 +24,9 @@ type painter struct {
 	noise func(dst []float32, frame int64, which int)
 }
 
+// vaeGraph builds the graph of half of the VAE.
+type vaeGraph func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error)
+
 // half is half of the VAE, for square images or tiles.
 type half struct {
 	*model
@@ -44,7 +47,7 @@ func newPainter(o Options, c network.VAEConfig, crops crops) *painter {
 
 // addTo adds the encoder and the decoder to s. It loads nothing.
 func (p *painter) addTo(s *networks) {
-	add := func(h half, name string, graph func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error)) half {
+	add := func(h half, name string, graph vaeGraph) half {
 		h.model = s.add(model{name: name, file: func(f Files) string { return f.VAE }, precision: planned,
 			build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
 				side := h.unit * p.tiling().tile
@@ -59,10 +62,7 @@ func (p *painter) addTo(s *networks) {
 // run runs half of the VAE over n inputs, in tiles or several inputs per call as the plan
 // says, and returns the joined outputs. put fills in input i.
 func (p *painter) run(ctx context.Context, h half, n int, put func(dst []float32, i int)) ([][]float32, error) {
-	t, batch := p.tiling(), 1
-	if t.count() == 1 {
-		batch = h.networks.plan().VAEFrames
-	}
+	t, batch := p.tiling(), p.batch()
 	if err := h.ready(ctx, batch); err != nil {
 		return nil, err
 	}
@@ -91,6 +91,14 @@ const tileOverlap = 64
 func (p *painter) tiling() tiling {
 	f := p.config.Factor()
 	return newTiling(p.o.Resolution/f, p.encoder.networks.plan().Tile/f, tileOverlap/f)
+}
+
+// batch returns the number of inputs per call under the current plan.
+func (p *painter) batch() int {
+	if p.tiling().count() > 1 {
+		return 1
+	}
+	return p.encoder.networks.plan().VAEFrames
 }
 
 // encode computes the scaled latents, [8, latent, latent], of the frames that have none:
