@@ -47,6 +47,9 @@ func TestMain(m *testing.M) { sharedtest.Main(m) }
 func openBackend(t testing.TB, name string) backend.Backend {
 	t.Helper()
 	backendtest.SkipShort(t)
+	if sharedtest.OnDevice() {
+		t.Skip("runs on the CPU only")
+	}
 	return sharedtest.Open(t, name)
 }
 

@@ -59,6 +59,9 @@ func onOne(t *testing.T, test func(t *testing.T, b *backendtest.Cached)) {
 func openBackend(t testing.TB, name string) *backendtest.Cached {
 	t.Helper()
 	backendtest.SkipShort(t)
+	if sharedtest.OnDevice() {
+		t.Skip("runs on the CPU only")
+	}
 	return sharedtest.Open(t, name)
 }
 

@@ -25,8 +25,8 @@ tests() {
 export -f tests
 export root
 part conformance 90 bash -c 'tests internal/backend/onnxruntime Conformance'
-part network 90 bash -c 'tests internal/network Golden'
-part neural 120 bash -c 'tests internal/neural "Golden|ResidentLatents"'
+part network 90 bash -c 'tests internal/network "^Test(UNet|VAE|Whisper)Golden"'
+part neural 120 bash -c 'tests internal/neural "^Test(EndToEnd|DeepCache|Tokens)Golden|^TestResidentLatents"'
 
 part waiting 120 tail --pid="$making" -f /dev/null
 peer=("$PYTHON" "$KIT/bin/peers/unet.py" time --checkpoint "$models/latentsync_unet.pt" --dtype "$precision" --device "$DEVICE" --frames "$frames" --steps "$steps")
