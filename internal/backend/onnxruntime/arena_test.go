@@ -10,6 +10,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/stub"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -208,7 +209,7 @@ const char *get_noted(void) { return noted; }
 // fails ("load", "append", or "run", which always fails) with which text.
 func openStandIn(t *testing.T) (b *Backend, setup func(what, text string), noted func() string) {
 	t.Helper()
-	lib, err := native.Open(backendtest.Stub(t, standIn), "")
+	lib, err := native.Open(stub.Library(t, standIn), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // open opens the installed library for a test.
@@ -34,9 +35,9 @@ func TestConformance(t *testing.T) {
 	backendtest.Run(t, openBackend)
 }
 
-// stub is the source of a library; the results of OrtGetApiBase and GetApi are
+// source is the source of a library; the results of OrtGetApiBase and GetApi are
 // inserted into it.
-const stub = `
+const source = `
 #include <stddef.h>
 #include <stdint.h>
 static void *table[400];
@@ -60,11 +61,11 @@ func TestOpenStub(t *testing.T) {
 		{"no base", "return table;", "1.32.0", good, "NULL", "returns no functions"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			checkRefused(t, backendtest.Stub(t, fmt.Sprintf(stub, c.api, c.version, c.base, c.result)), c.want)
+			checkRefused(t, stub.Library(t, fmt.Sprintf(source, c.api, c.version, c.base, c.result)), c.want)
 		})
 	}
 	t.Run("missing symbol", func(t *testing.T) {
-		checkRefused(t, backendtest.Stub(t, "int x;"), "it lacks OrtGetApiBase")
+		checkRefused(t, stub.Library(t, "int x;"), "it lacks OrtGetApiBase")
 	})
 	t.Run("missing file", func(t *testing.T) {
 		checkRefused(t, filepath.Join(t.TempDir(), "libonnxruntime.so"), "no such file")
