@@ -197,11 +197,27 @@ func (l *arena) join(s *session) error {
 	return a.check(a.allocatorFree(l.allocator, p))
 }
 
+// loaded counts what Load has taken as the weights of s, in the arena and, on a CPU, beside
+// it. It returns false if the arena does not count.
+func (l *arena) loaded(s *session) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.settle(s) {
+		return false
+	}
+	s.weights = s.share
+	if s.device == "cpu" {
+		s.outside = max(s.growth.Memory().Held-s.share, 0)
+	}
+	return true
+}
+
 // leave removes a session that was released. What its part of a shared arena still holds
 // counts as another session's.
 func (l *arena) leave(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	s.weights = 0
 	l.settle(s)
 	l.sessions = slices.DeleteFunc(l.sessions, func(other *session) bool { return other == s })
 	if len(l.sessions) > 0 {
@@ -268,29 +284,38 @@ func (l *arena) account(s *session) bool {
 	return l.settle(s)
 }
 
-// settle is account for a caller who holds mu. Memory that s has returned and that was
-// another's share reduces that.
+// settle is account for a caller who holds mu.
 func (l *arena) settle(s *session) bool {
 	held, high, ok := l.stats()
 	if !ok {
 		return false
 	}
-	s.share += held - l.known
-	l.known = held
-	for _, other := range l.sessions {
-		if s.share >= 0 {
-			break
-		}
-		if other != s {
-			n := min(other.share, -s.share)
-			other.share, s.share = other.share-n, s.share+n
-		}
+	if held >= l.known {
+		s.share += held - l.known
+	} else {
+		l.reduce(l.known-held, s)
 	}
+	l.known = held
 	s.peak = max(s.peak, s.share+s.outside)
 	if !l.shared {
 		s.peak = max(s.peak, high+s.outside)
 	}
 	return true
+}
+
+// reduce takes n bytes, which a Run or the end of session s has returned to the system, from
+// the shares: first what is not weights, and of that the part of s.
+func (l *arena) reduce(n int64, s *session) {
+	for _, weights := range []bool{false, true} {
+		for _, from := range append([]*session{s}, l.sessions...) {
+			part := from.share
+			if !weights {
+				part -= from.weights
+			}
+			part = max(min(part, n), 0)
+			from.share, n = from.share-part, n-part
+		}
+	}
 }
 
 // fits returns an error if the weights of the sessions exceed the limit. The library

@@ -2,6 +2,7 @@ package onnxruntime
 
 import (
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -354,21 +355,23 @@ func TestArenaSplits(t *testing.T) {
 		g.Output(v+"v", tensor.F32, -1, -1)
 	}
 	for dead, want := range map[int64]int64{0: 5_000_000, 512 << 10: 4_000_000} {
-		s, err := b.Load(t.Context(), backend.Model{Name: "two", Bytes: g.Bytes()},
-			backend.Options{Device: "cpu", Threads: 1, Arena: backend.Arena{Growth: backend.GrowExact, MaxDead: dead}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		for _, n := range [][2]int{{1000, 1}, {850, 500}} {
-			in := map[string]*tensor.Tensor{"a": tensor.New(tensor.F32, n[0], 1), "b": tensor.New(tensor.F32, n[1], 1)}
-			if _, err := s.Run(t.Context(), in); err != nil {
+		t.Run(strconv.FormatInt(dead, 10), func(t *testing.T) {
+			s, err := b.Load(t.Context(), backend.Model{Name: "two", Bytes: g.Bytes()},
+				backend.Options{Device: "cpu", Threads: 1, Arena: backend.Arena{Growth: backend.GrowExact, MaxDead: dead}})
+			if err != nil {
 				t.Fatal(err)
 			}
-		}
-		if held, _, ok := s.(*session).arena.stats(); !ok || held < want || held > want+100_000 {
-			t.Errorf("blocks of at most %d bytes too much: it holds %d bytes, not %d", dead, held, want)
-		}
+			defer s.Close()
+			for _, n := range [][2]int{{1000, 1}, {850, 500}} {
+				in := map[string]*tensor.Tensor{"a": tensor.New(tensor.F32, n[0], 1), "b": tensor.New(tensor.F32, n[1], 1)}
+				if _, err := s.Run(t.Context(), in); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if held, _, ok := s.(*session).arena.stats(); !ok || held < want || held > want+100_000 {
+				t.Errorf("blocks of at most %d bytes too much: it holds %d bytes, not %d", dead, held, want)
+			}
+		})
 	}
 }
 

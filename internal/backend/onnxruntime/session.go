@@ -38,7 +38,9 @@ type session struct {
 	exact   bool // everything is in the arena
 	counts  bool // the arena counts what it holds
 
-	share, peak int64 // of the arena; guarded by arena.mu
+	// share is the session's part of the arena, weights what Load took of it. All are
+	// guarded by arena.mu.
+	share, weights, peak int64
 
 	mu     sync.Mutex // guards closed, and the arena against Close
 	closed bool
@@ -145,10 +147,7 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err := s.arena.join(s); err != nil {
 		return err
 	}
-	if s.counts = s.arena.account(s); s.counts {
-		if on.cpu() {
-			s.outside = max(s.growth.Memory().Held-s.share, 0)
-		}
+	if s.counts = s.arena.loaded(s); s.counts {
 		if err := s.arena.fits(); err != nil {
 			return err
 		}
