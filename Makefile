@@ -105,7 +105,7 @@ bench: deps build ## speed and memory on this machine: out/bench-run.json
 
 exactness: runtimes ## docs/exactness.md, from what the golden tests measure
 	rm -f out/exactness.jsonl; mkdir -p out
-	LIPSTREAM_REQUIRE_RUNTIMES=1 LIPSTREAM_EXACTNESS=$(CURDIR)/out/exactness.jsonl go test -count=1 ./internal/audio ./internal/face ./internal/latentsync/... ./internal/network
+	LIPSTREAM_REQUIRE_RUNTIMES=1 LIPSTREAM_EXACTNESS=$(CURDIR)/out/exactness.jsonl go test -count=1 ./internal/audio ./internal/face ./internal/musetalk ./internal/neural/... ./internal/network
 	go run ./tools/exactness out/exactness.jsonl > out/exactness.md && mv out/exactness.md docs/exactness.md
 
 deps: ## install what lipstream needs

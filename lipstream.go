@@ -105,6 +105,10 @@ const (
 // and its temporary files are gone.
 func Run(ctx context.Context, j Job, o Observer) (Result, error) { return job.Run(ctx, j, o) }
 
+// ReadyEngines returns the names of the engines that can run on this machine with the
+// settings, the best last.
+func ReadyEngines(s Settings) []string { return job.ReadyEngines(s) }
+
 // DryRun does everything of a job but the frames and returns what the job would
 // do: its engine, its memory and its time. It writes nothing.
 func DryRun(ctx context.Context, j Job, o Observer) (Estimate, error) { return job.DryRun(ctx, j, o) }

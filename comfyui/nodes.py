@@ -74,10 +74,10 @@ def _connect(server: str, engine: str) -> Tuple[Client, bool]:
     def work(_: Any) -> Tuple[Client, bool]:
         client = service.connect(server)
         workers = client.json("GET", "/v1/devices").get("workers") or []
-        if engine == "latentsync" and workers and not any(engine in w.get("engines", [engine]) for w in workers):
+        if engine not in ("auto", "preview") and workers and not any(engine in w.get("engines", [engine]) for w in workers):
             # The server would let the job wait for a worker with this engine.
-            raise Failure(f"the server at {client.url} has no LatentSync checkpoint", "run there: lipstream models pull 1.6, or choose another engine")
-        able = [w for w in workers if client.local and engine != "preview" and "latentsync" in w.get("engines", [])]
+            raise Failure(f"the server at {client.url} has no checkpoint for {engine}", "run there: lipstream models pull, or choose another engine")
+        able = [w for w in workers if client.local and engine != "preview" and set(w.get("engines", [])) - {"preview"}]
         return client, any(not d.get("name", "").lower().startswith("cpu") for w in able for d in w.get("devices") or [])
 
     return supervise(work, host.check)

@@ -264,7 +264,7 @@ func TestRealComfyUI(t *testing.T) {
 	t.Run("error", func(t *testing.T) {
 		p := apiWorkflow(t, "lipstream.json")
 		p["3"].Inputs["engine"] = "latentsync"
-		if e := c.wait(c.send(p)); !e.said(`has no LatentSync checkpoint\nrun there: lipstream models pull 1.6`) {
+		if e := c.wait(c.send(p)); !e.said(`has no checkpoint for latentsync\nrun there: lipstream models pull`) {
 			t.Errorf("%s", e.Status.Messages)
 		}
 	})

@@ -156,7 +156,7 @@ class LatentSyncTest(Case):
         self.assertEqual(len(host.unloads), 2)
 
     def test_an_engine_that_no_worker_has(self):
-        with self.assertRaisesRegex(RuntimeError, "has no LatentSync checkpoint\nrun there: lipstream models pull"):
+        with self.assertRaisesRegex(RuntimeError, "has no checkpoint for latentsync\nrun there: lipstream models pull"):
             self.run_node(engine="latentsync")
         self.fake.engines = ["preview", "latentsync"]
         self.run_node(engine="latentsync")

@@ -116,12 +116,18 @@ const FeatureRate = 50
 // has 25 frames a second: the frame's feature is 2·frame). Without features
 // all are 0. The rate must be positive.
 func FeatureIndices(frame, rateNum, rateDen, features int64) [10]int64 {
-	at := frame * FeatureRate * rateDen / rateNum // whole numbers: no rounding
+	at := FeatureAt(frame, rateNum, rateDen)
 	var out [10]int64
 	for i := range out {
 		out[i] = max(0, min(at-4+int64(i), features-1))
 	}
 	return out
+}
+
+// FeatureAt returns the number of the feature at the time of a video frame, at a constant rate
+// of rateNum/rateDen frames a second.
+func FeatureAt(frame, rateNum, rateDen int64) int64 {
+	return frame * FeatureRate * rateDen / rateNum // whole numbers: no rounding
 }
 
 // Windows returns the number of frames, at 25 per second, that the original makes

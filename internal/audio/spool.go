@@ -140,39 +140,88 @@ func (s *spool) melFrames() int64 { return s.total / MelHop }
 
 // mel implements Voice.Mel, after finish.
 func (s *spool) mel(ctx context.Context, start, count int64) ([]float32, error) {
-	if !s.done || start < 0 || count < 0 {
-		return nil, fault.Internal.New(computeMel, fmt.Sprintf("%d columns from %d, with all samples written: %v", count, start, s.done))
+	if err := s.checkRange(start, count); err != nil {
+		return nil, err
 	}
-	out := make([]float32, MelBands*count)
-	m, floor := newMelSpectrum(), logPower(s.loudest)-melDepth
-	var powers [MelBands]float64
-	for at, end := start, min(start+count, s.melFrames()); at < end; {
-		if err := ctx.Err(); err != nil {
-			return nil, fault.Cancelled.Wrap(computeMel, err)
+	out, floor := make([]float32, MelBands*count), logPower(s.loudest)-melDepth
+	err := s.columns(ctx, clip{total: s.total}, start, min(start+count, s.melFrames()), func(k int64, powers *[MelBands]float64) {
+		for row, p := range powers {
+			out[int64(row)*count+k-start] = normalized(max(logPower(p), floor))
 		}
-		stop := min(at+melPiece, end)
-		pcm, first, err := s.read(at, stop)
-		if err != nil {
-			return nil, fault.Output.Wrap(computeMel, err)
-		}
-		for ; at < stop; at++ {
-			m.column(at, pcm, first, s.total, &powers)
-			for row, p := range powers {
-				out[int64(row)*count+at-start] = float32((max(logPower(p), floor) + 4) / 4)
-			}
-		}
-	}
-	return out, nil
+	})
+	return out, err
 }
 
-// read returns the samples that columns start to end-1 need, and the number of
+// segment implements Voice.MelSegment, after finish.
+func (s *spool) segment(ctx context.Context, start, count int64) (mel []float32, silence float32, err error) {
+	if err := s.checkRange(start, count); err != nil {
+		return nil, 0, err
+	}
+	c := clip{start: start * MelHop, total: count * MelHop}
+	sounding := max(0, min(c.total, s.total-c.start)) // samples before the padding
+	// The logarithms come first, because the floor depends on all of them.
+	out, loudest := make([]float32, MelBands*count), logPower(0)
+	for i := range out {
+		out[i] = float32(logPower(0))
+	}
+	err = s.columns(ctx, c, 0, min(count, (sounding+melReach+MelHop-1)/MelHop), func(k int64, powers *[MelBands]float64) {
+		for row, p := range powers {
+			l := logPower(p)
+			loudest = max(loudest, l)
+			out[int64(row)*count+k] = float32(l)
+		}
+	})
+	floor := max(logPower(0), loudest-melDepth)
+	for i, l := range out {
+		out[i] = normalized(max(float64(l), floor))
+	}
+	return out, normalized(floor), err
+}
+
+func (s *spool) checkRange(start, count int64) error {
+	if !s.done || start < 0 || count < 0 {
+		return fault.Internal.New(computeMel, fmt.Sprintf("%d columns from %d, with all samples written: %v", count, start, s.done))
+	}
+	return nil
+}
+
+// normalized returns a value of a log-mel from a logarithm that is not below its floor.
+func normalized(l float64) float32 { return float32((l + 4) / 4) }
+
+// clip is a stretch of total samples from sample start on, as a voice of its own. It is
+// padded with zeros beyond the end of the voice.
+type clip struct{ start, total int64 }
+
+// columns passes the powers of columns from (inclusive) to to (exclusive) of a clip to f.
+func (s *spool) columns(ctx context.Context, c clip, from, to int64, f func(k int64, powers *[MelBands]float64)) error {
+	m := newMelSpectrum()
+	var powers [MelBands]float64
+	for k := from; k < to; {
+		if err := ctx.Err(); err != nil {
+			return fault.Cancelled.Wrap(computeMel, err)
+		}
+		stop := min(k+melPiece, to)
+		pcm, first, err := s.read(c, k, stop)
+		if err != nil {
+			return fault.Output.Wrap(computeMel, err)
+		}
+		for ; k < stop; k++ {
+			m.column(k, pcm, first, c.total, &powers)
+			f(k, &powers)
+		}
+	}
+	return nil
+}
+
+// read returns the samples of a clip that columns start to end-1 need, and the number of
 // the first.
-func (s *spool) read(start, end int64) (pcm []int16, first int64, err error) {
+func (s *spool) read(c clip, start, end int64) (pcm []int16, first int64, err error) {
 	first = max(0, start*MelHop-melReach)
-	last := min(s.total, (end-1)*MelHop+melReach+1) // one more for column 0, see add
+	last := min(c.total, (end-1)*MelHop+melReach+1) // one more for column 0, see add
 	pcm = make([]int16, last-first)
-	err = binary.Read(io.NewSectionReader(s.file, 2*first, 2*int64(len(pcm))), binary.LittleEndian, pcm)
-	if errors.Is(err, io.EOF) {
+	written := pcm[:max(0, min(last, s.total-c.start)-first)]
+	err = binary.Read(io.NewSectionReader(s.file, 2*(c.start+first), 2*int64(len(written))), binary.LittleEndian, written)
+	if errors.Is(err, io.EOF) && len(written) > 0 {
 		err = io.ErrUnexpectedEOF
 	}
 	return pcm, first, err
@@ -187,5 +236,5 @@ func (s *spool) close() error {
 }
 
 func (s *spool) silence() float32 {
-	return float32((max(logPower(0), logPower(s.loudest)-melDepth) + 4) / 4)
+	return normalized(max(logPower(0), logPower(s.loudest)-melDepth))
 }

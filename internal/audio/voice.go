@@ -138,6 +138,21 @@ func (v *Voice) Mel(ctx context.Context, start, count int64) ([]float32, error) 
 	return v.spool.mel(ctx, start, count)
 }
 
+// MelSegment computes the log-mel of a segment as transformers does, for MuseTalk: MelBands
+// rows of count values, row-major. The segment consists of the count·MelHop samples from
+// column start on, as if there were no others. Beyond the end of the voice they are zero
+// (docs/spec/musetalk.md, section 3.2). So, unlike Mel, values depend on the segment: the
+// samples are mirrored at its borders, its own loudest value sets the least one, and
+// columns after the end of the voice have that least value, which is silence. It uses
+// memory for one segment. An error of reading the temporary file has the kind
+// fault.Output. The voice must have Needs.Mel.
+func (v *Voice) MelSegment(ctx context.Context, start, count int64) (mel []float32, silence float32, err error) {
+	if v.spool == nil {
+		return nil, 0, fault.Internal.New(computeMel, "the voice was made without Needs.Mel")
+	}
+	return v.spool.segment(ctx, start, count)
+}
+
 // Silence returns the least value in this voice's normalised log-mel: what
 // digital silence in it would look like. The voice must have Needs.Mel.
 func (v *Voice) Silence() float32 { return v.spool.silence() }

@@ -3,7 +3,6 @@
 package backend
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -37,30 +36,20 @@ type Device struct {
 	// Err is why the device cannot be used, as far as that is known without using it;
 	// see Check.
 	Err error
-	// Half is the half precision in which a CPU is faster than in f32, or "".
+	// Half is the half precision in which a CPU is faster than in f32, or in which a
+	// GPU computes, or "".
 	Half Precision
 	// Resident reports that the device has its own memory, and that tensors can stay
 	// in it from one session to the next.
 	Resident bool
+	// ChannelsLast reports that the device computes the operators that ONNX Runtime
+	// has for CUDA alone, which take feature maps with the channels last; see
+	// CheckChannelsLast.
+	ChannelsLast bool
 	// FusesAttention reports that the device computes an attention in one
 	// operator that never holds the matrix of scores. Computing it in slices
 	// then saves no memory.
 	FusesAttention bool
-}
-
-// FusesAttention reports whether a device of b, by default the first one, fuses
-// attention.
-func FusesAttention(b Backend, device string) bool {
-	list, err := b.Devices()
-	if err != nil {
-		return false
-	}
-	for _, d := range list {
-		if d.ID == cmp.Or(device, list[0].ID) {
-			return d.FusesAttention
-		}
-	}
-	return false
 }
 
 // Model is an ONNX graph: the bytes of a file, or its path if the weights are in files

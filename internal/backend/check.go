@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -55,6 +56,21 @@ func Check(ctx context.Context, b Backend, device string) error {
 		}
 	}
 	return nil
+}
+
+// HasHalf reports whether the named device of b, which has passed Check, computes in
+// float16.
+func HasHalf(ctx context.Context, b Backend, device string) bool {
+	g := onnx.New("half precision check")
+	x := g.Cast(g.Input("x", tensor.F32, 1), tensor.F16)
+	g.Output("y", g.Cast(g.Op("Add", []onnx.Value{x, x}), tensor.F32), tensor.F32, 1)
+	s, err := b.Load(ctx, Model{Name: g.Name(), Graph: g}, Options{Device: device, Precision: F16, Threads: 1})
+	if err != nil {
+		return false
+	}
+	defer s.Close()
+	out, err := s.Run(ctx, map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{1.5}, 1)})
+	return err == nil && out["y"] != nil && slices.Equal(out["y"].F32(), []float32{3})
 }
 
 // checkValues returns n numbers from -1 to 1.

@@ -156,19 +156,7 @@ func (a *Aligner) Reset() { a.bias, a.hasBias = [2]float32{}, false }
 // (docs/spec/latentsync.md, section 3.5): first bilinearly, truncated, with 127 beyond
 // the image, then with Lanczos weights.
 func (a *Aligner) Crop(src frame.Source, m frame.Affine) *frame.RGB {
-	crop := a.warp(src, m)
-	n := crop.W * crop.H
-	in := make([]int32, 3*n)
-	for i, v := range crop.Pix {
-		in[i%3*n+i/3] = int32(v)
-	}
-	out := resize(in, 3, a.lanczos[0], a.lanczos[1])
-	dst := frame.NewRGB(a.Resolution, a.Resolution)
-	n = dst.W * dst.H
-	for i := range dst.Pix {
-		dst.Pix[i] = lanczosByte(out[i%3*n+i/3])
-	}
-	return dst
+	return lanczos(a.warp(src, m), a.lanczos[0], a.lanczos[1])
 }
 
 // Resize resizes a face from the model, [3,R,R] planar, to the crop,

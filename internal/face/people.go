@@ -81,7 +81,7 @@ func (q *person) expected() ROI {
 	}
 	b := ROIFromPoints(q.before.points)
 	dx, dy := r.CX-b.CX, r.CY-b.CY
-	g := gain(math.Hypot(dx, dy), 0.01*r.Size)
+	g := Gain(math.Hypot(dx, dy), 0.01*r.Size)
 	r.CX += g * dx
 	r.CY += g * dy
 	return r

@@ -1,6 +1,10 @@
 package face
 
-import "math"
+import (
+	"math"
+
+	"github.com/lipstream/lipstream/internal/frame"
+)
 
 // axis holds the weights by which an axis is resized: output i is the sum of
 // weight[i][k] times input first[i]+k.
@@ -54,8 +58,34 @@ var lanczosTurns = [8][2]float64{
 	{-1, 0}, {math.Sqrt2 / 2, math.Sqrt2 / 2}, {0, -1}, {-math.Sqrt2 / 2, math.Sqrt2 / 2},
 }
 
+// Lanczos resizes an image to w x h pixels with the bytes of OpenCV's INTER_LANCZOS4.
+func Lanczos(src *frame.RGB, w, h int) *frame.RGB {
+	return lanczos(src, newLanczos(src.W, w), newLanczos(src.H, h))
+}
+
+func lanczos(src *frame.RGB, cols, rows axis[int32]) *frame.RGB {
+	n := src.W * src.H
+	in := make([]int32, 3*n)
+	for i, v := range src.Pix {
+		in[i%3*n+i/3] = int32(v)
+	}
+	out := resize(in, 3, cols, rows)
+	dst := frame.NewRGB(len(cols.first), len(rows.first))
+	n = dst.W * dst.H
+	for i := range dst.Pix {
+		dst.Pix[i] = lanczosByte(out[i%3*n+i/3])
+	}
+	return dst
+}
+
 // lanczosByte rounds a value that was resized with the integer weights of both axes.
 func lanczosByte(v int32) byte { return byte(min(max((v+1<<21)>>22, 0), 255)) }
+
+// Bicubic resizes planes, [channels, h, w], to [channels, toH, toW] with antialiasing. It does
+// not clamp the values.
+func Bicubic(src []float32, channels, w, h, toW, toH int) []float32 {
+	return resize(src, channels, newBicubic(w, toW), newBicubic(h, toH))
+}
 
 // newBicubic returns the weights of torchvision's antialiased bicubic
 // (docs/spec/latentsync.md, section 7.2).

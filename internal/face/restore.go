@@ -53,7 +53,7 @@ func (a *Aligner) Patch(face []float32, m frame.Affine, w, h int) *Patch {
 	if g == 0 {
 		before, after = 1, 1 // as OpenCV does for an empty kernel
 	}
-	p.Alpha = blur(erode(e, p.W, p.H, before, after), p.W, p.H, g)
+	p.Alpha = Blur(erode(e, p.W, p.H, before, after), p.W, p.H, g)
 	return p
 }
 
@@ -130,9 +130,9 @@ func slidingMin(dst, src []float32, q []int, before, after int) {
 	}
 }
 
-// blur convolves the image with gaussian(g), reflected at its edges without repeating
-// them.
-func blur(src []float32, w, h, g int) []float32 {
+// Blur convolves an image, [h, w], with a Gaussian of 2g+1 taps and deviation 0.3(g-1)+0.8,
+// and returns the result. The image is reflected at its edges without repeating them.
+func Blur(src []float32, w, h, g int) []float32 {
 	if g == 0 {
 		return src // one tap
 	}

@@ -81,9 +81,9 @@ func hat(n, at, degree int) []float64 {
 	return w
 }
 
-// gain returns the share of a difference d that is motion: near 0 if noise explains it,
+// Gain returns the share of a difference d that is motion: near 0 if noise explains it,
 // near 1 if it is much larger.
-func gain(d, noise float64) float64 { return d * d / (d*d + noise*noise) }
+func Gain(d, noise float64) float64 { return d * d / (d*d + noise*noise) }
 
 // motion is a similarity in the plane of complex numbers: z -> turn·z + shift.
 type motion struct{ turn, shift complex128 }
@@ -159,12 +159,12 @@ func smooth(window []*observation, at int) []Point {
 	differ := func(a, b motion) float64 {
 		return cmplx.Abs(a.shift-b.shift) + width/2*cmplx.Abs(a.turn-b.turn)
 	}
-	l.approach(q, gain(differ(q, l), rigidNoise*width))
+	l.approach(q, Gain(differ(q, l), rigidNoise*width))
 	// A step (a jump cut that is not visible in thumbnails) is no parabola either. If
 	// the estimate is far from the measurement, which is the identity, the measurement
 	// is used.
 	identity := motion{turn: 1}
-	l.approach(identity, gain(differ(l, identity), rigidStep*width))
+	l.approach(identity, Gain(differ(l, identity), rigidStep*width))
 	head := motion{l.turn, l.shift + centre - l.turn*centre}
 
 	// The face: the motion of its points that remains without that of the head.
@@ -183,10 +183,10 @@ func smooth(window []*observation, at int) []Point {
 			add(&m, v, short[k])
 		}
 		if isMouth[i] {
-			lerp(&s, m, gain(dist(m, s), mouthNoise))
-			lerp(&s, now[i], gain(dist(now[i], s), mouthNoise))
+			lerp(&s, m, Gain(dist(m, s), mouthNoise))
+			lerp(&s, now[i], Gain(dist(now[i], s), mouthNoise))
 		} else {
-			lerp(&s, p, gain(dist(p, s), shapeNoise))
+			lerp(&s, p, Gain(dist(p, s), shapeNoise))
 		}
 		out[i] = head.apply(s)
 	}

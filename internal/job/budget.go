@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -23,6 +24,9 @@ type budget struct {
 	// reserved is how much memory of the host the job takes without the engine.
 	reserved int64
 }
+
+// deviceInterval is the time between two readings of a GPU's memory.
+const deviceInterval = 500 * time.Millisecond
 
 // newBudget returns what the job may use, and what it takes without its engine: the
 // process so far, the frames in the pipeline, and ffmpeg, which keeps some tens of
@@ -98,6 +102,17 @@ func (b budget) watch(ctx context.Context, job Job, r *reporter) (level func() m
 	o := memory.MonitorOptions{OnAlert: func(a memory.Alert) { r.note(EventAlert, a.String()) }}
 	if o.Warning, o.Critical, err = job.thresholds(); err != nil {
 		return nil, nil, err
+	}
+	if b.gpu != nil {
+		id := b.gpu.ID()
+		o.Interval = deviceInterval
+		o.OnReading = func(now memory.Reading) {
+			for _, w := range now.Watched {
+				if w.Name == id {
+					r.used(w.Used)
+				}
+			}
+		}
 	}
 	m := memory.NewMonitor(memory.Probe{}, o)
 	m.Start(ctx)

@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/latentsync"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/neural"
 	"github.com/lipstream/lipstream/internal/preview"
 	"github.com/lipstream/lipstream/internal/settings"
 )
@@ -14,20 +14,31 @@ import (
 // kinds lists the engines, the best first. To add an engine, add its line here
 // and its name to the choices of settings.Settings.Engine.
 var kinds = []lip.Kind{
-	latentsync.Kind{},
+	neural.LatentSync{},
 	preview.Kind{},
 }
 
 // EngineInfo describes an engine for people who choose one.
 type EngineInfo struct{ Name, Description string }
 
-// Engines lists the engines that a job can name, auto first.
+// Engines lists the engines that a job can name: auto, then the others, the best last.
 func Engines() []EngineInfo {
 	list := []EngineInfo{{settings.EngineAuto, "LatentSync if its checkpoint is installed, else the preview"}}
 	for _, k := range slices.Backward(kinds) {
 		list = append(list, EngineInfo{k.Name(), k.Describe()})
 	}
 	return list
+}
+
+// ReadyEngines returns the names of the engines that can run on this machine with the
+// settings, the best last.
+func ReadyEngines(s settings.Settings) (names []string) {
+	for _, k := range slices.Backward(kinds) {
+		if _, ready := k.Ready(s); ready {
+			names = append(names, k.Name())
+		}
+	}
+	return names
 }
 
 // choose returns the engine of a job and why it was chosen.

@@ -85,7 +85,7 @@ func TestChoose(t *testing.T) {
 		if _, err := models.Synth(t.Context(), dir, models.SynthOptions{Size: "tiny", Resolution: 256, DType: tensor.F32}); err != nil {
 			t.Fatal(err)
 		}
-		s := settings.Settings{LatentSync: settings.LatentSync{Models: dir, Resolution: new(256)}}
+		s := settings.Settings{Networks: settings.Networks{Models: dir, Resolution: new(256)}}
 		for engine, want := range map[string]string{
 			settings.EngineAuto: "its checkpoint is in " + dir, settings.EngineLatentSync: "as requested",
 		} {

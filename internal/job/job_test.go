@@ -101,7 +101,7 @@ func TestComplete(t *testing.T) {
 		{"paste,cuts", "", "", "", settings.LengthPad},
 		{"paste", "30", "loop", "30", settings.LengthLoop},
 	} {
-		s := settings.Settings{FPS: c.fps, Length: c.length, LatentSync: settings.LatentSync{Parity: c.parity}}
+		s := settings.Settings{FPS: c.fps, Length: c.length, Networks: settings.Networks{Parity: c.parity}}
 		if job, err := required(s).complete(); err != nil || job.FPS != c.wantFPS || job.Length != c.wantLength {
 			t.Errorf("%+v: %q, %q, error %v", c, job.FPS, job.Length, err)
 		}

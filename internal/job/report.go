@@ -17,7 +17,12 @@ import (
 type Report struct {
 	Engine string `json:"engine"`
 	Output string `json:"output"`
-	Error  string `json:"error,omitempty"` // why the job failed; "" if it did not
+	// Backend and Device say where the engine computed: "onnxruntime", "cuda:0".
+	// DeviceName is the maker's name of it. They are "" if the job failed before.
+	Backend    string `json:"backend,omitempty"`
+	Device     string `json:"device,omitempty"`
+	DeviceName string `json:"device_name,omitempty"`
+	Error      string `json:"error,omitempty"` // why the job failed; "" if it did not
 
 	Frames  int64   `json:"frames"`    // written
 	NoFace  int64   `json:"no_face"`   // frames passed through unchanged
@@ -68,6 +73,15 @@ type MemoryReport struct {
 	After         int64          `json:"after"`            // after the engine was closed
 	Budget        int64          `json:"budget,omitempty"` // that the plan fits; 0 without a plan
 	History       []MemorySample `json:"history"`          // at most 600, oldest first
+	Device        *DeviceMemory  `json:"device,omitempty"` // nil if the device has no memory of its own that can be read
+}
+
+// DeviceMemory says how much of the memory of a GPU was in use, by all processes, in
+// bytes. It is read every half second.
+type DeviceMemory struct {
+	Total  int64 `json:"total"`
+	Before int64 `json:"before"` // before the job loaded anything
+	Peak   int64 `json:"peak"`
 }
 
 // MemorySample is a reading of memory in bytes.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -220,5 +221,22 @@ func TestNotesAreBounded(t *testing.T) {
 	}, nil)
 	if len(report.Notes) != maxNotes {
 		t.Errorf("%d notes", len(report.Notes))
+	}
+}
+
+// TestReportOfDevice reports where the engine computed, and the peak of the GPU's memory.
+func TestReportOfDevice(t *testing.T) {
+	report, _ := reported(t, func(r *reporter) {
+		r.used(9 << 30) // no GPU yet
+		r.device("onnxruntime", backend.Device{ID: "cuda:0", Name: "a card"}, &memory.GPU{Total: 24 << 30, Used: 1 << 30})
+		r.used(7 << 30)
+		r.used(5 << 30)
+	}, nil)
+	if want := (DeviceMemory{24 << 30, 1 << 30, 7 << 30}); report.Memory.Device == nil || *report.Memory.Device != want || report.Backend != "onnxruntime" || report.Device != "cuda:0" || report.DeviceName != "a card" {
+		t.Errorf("%+v, %+v", report, report.Memory.Device)
+	}
+	report, _ = reported(t, func(r *reporter) { r.device("openvino", backend.Device{ID: "cpu"}, nil) }, nil)
+	if report.Memory.Device != nil || report.Device != "cpu" {
+		t.Errorf("%+v", report)
 	}
 }

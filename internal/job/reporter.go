@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/pipeline"
@@ -105,6 +106,26 @@ func (r *reporter) start(engine, why, output string) {
 	defer r.mu.Unlock()
 	r.now.Engine, r.now.Output = engine, output
 	r.send(EventStart, func(e *Event) { e.Message = why })
+}
+
+// device records where the engine computes, and the GPU of the device if its memory can
+// be read.
+func (r *reporter) device(runtime string, d backend.Device, gpu *memory.GPU) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Backend, r.report.Device, r.report.DeviceName = runtime, d.ID, d.Name
+	if gpu != nil {
+		r.report.Memory.Device = &DeviceMemory{Total: gpu.Total, Before: gpu.Used, Peak: gpu.Used}
+	}
+}
+
+// used records a reading of the memory of the device.
+func (r *reporter) used(bytes int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.report.Memory.Device; m != nil {
+		m.Peak = max(m.Peak, bytes)
+	}
 }
 
 // phase begins the next phase of the job.

@@ -208,6 +208,7 @@ func (s *session) load(ctx context.Context) error {
 	if s.budget, err = newBudget(s.job, s.device, s.format); err != nil {
 		return err
 	}
+	s.r.device(s.backend.Name(), s.device, s.budget.gpu)
 	s.onClose(s.budget.setSoftLimit())
 	level, stop, err := s.budget.watch(ctx, s.job, s.r)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package lip defines what makes mouths: an Engine, and the Kind of engine that a
-// job chooses. internal/preview and internal/latentsync implement both, and
+// job chooses. internal/preview and internal/neural implement both, and
 // lip/liptest is their conformance suite.
 package lip
 

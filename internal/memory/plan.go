@@ -150,10 +150,15 @@ func Choose(ladder []Plan, fits func(Plan) bool) (Plan, bool) {
 			func(q *Plan) { q.Slices = best.Slices },
 			func(q *Plan) { q.Tile = best.Tile },
 			func(q *Plan) { q.Frames = best.Frames },
-			func(q *Plan) { q.VAEFrames = best.VAEFrames },
 		} {
 			q := p
 			if undo(&q); q != p && fits(q) {
+				p = q
+			}
+		}
+		for n := best.VAEFrames; n > p.VAEFrames; n /= 2 {
+			q := p
+			if q.VAEFrames = n; fits(q) {
 				p = q
 			}
 		}

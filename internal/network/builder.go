@@ -9,7 +9,6 @@ package network
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strings"
 
@@ -28,7 +27,13 @@ const (
 	Plain Dialect = iota
 	// Microsoft adds ONNX Runtime's flash attention.
 	Microsoft
+	// CUDA also uses the operators that ONNX Runtime has for CUDA alone. They take
+	// feature maps with the channels last, (n, h, w, c), so in this dialect all
+	// feature maps are, except the inputs and outputs of a network.
+	CUDA
 )
+
+func (d Dialect) String() string { return [...]string{"plain", "microsoft", "cuda"}[d] }
 
 // Target describes what graphs are built for.
 type Target struct {
@@ -70,18 +75,11 @@ func For(name string, device backend.Device, compute tensor.DType) Target {
 	if name == "onnxruntime" && !strings.HasPrefix(device.ID, "webgpu:") {
 		t.Dialect = Microsoft
 	}
+	if device.ChannelsLast {
+		t.Dialect = CUDA
+	}
 	return t
 }
-
-// The epsilons of the normalisations (docs/spec/latentsync.md, sections 4.1 and 5).
-const (
-	epsResnet      = 1e-5
-	epsTransformer = 1e-6
-	epsLayer       = 1e-5
-	epsVAE         = 1e-6
-)
-
-const groups = 32 // of every GroupNorm
 
 // builder builds a graph.
 type builder struct {
@@ -90,7 +88,9 @@ type builder struct {
 	Target
 	file   string // absolute path of weights
 	wanted *wanted
-	err    error // about the first weight that is missing or has a wrong shape
+	// aliases returns more names that a wanted tensor can have; nil returns none.
+	aliases func(name string) []string
+	err     error // about the first weight that is missing or has a wrong shape
 }
 
 // wanted lists the tensors that a network takes from a checkpoint.
@@ -117,6 +117,9 @@ func (b *builder) fork(name string) *builder {
 
 // want adds a tensor to the wanted ones.
 func (b *builder) want(w checkpoint.Want) {
+	if b.aliases != nil {
+		w.Aliases = b.aliases(w.Name)
+	}
 	b.wanted.list = append(b.wanted.list, w)
 	b.wanted.byName[w.Name] = w
 }
@@ -141,7 +144,7 @@ func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int)
 		key, found := b.weights.Find(b.wanted.byName[name])
 		if found == nil || found.Len() != tensor.Volume(shape) {
 			if b.err == nil {
-				b.err = fmt.Errorf("the weight %s must have the shape %v, but the checkpoint has %v", name, shape, found)
+				b.err = errShape(name, shape, found)
 			}
 			return ""
 		}
@@ -156,6 +159,10 @@ func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int)
 		w.Offset += int64(row * from)
 	}
 	return b.as(b.Weight(w), t.DType, as)
+}
+
+func errShape(name string, shape []int, found *tensor.Tensor) error {
+	return fmt.Errorf("the weight %s must have the shape %v, but the checkpoint has %v", name, shape, found)
 }
 
 // as casts v from one type to another, unless they are the same.
@@ -181,12 +188,6 @@ func (b *builder) output(name string, v onnx.Value, shape ...int) {
 	b.Output(name, b.as(v, b.Activations, tensor.F32), tensor.F32, shape...)
 }
 
-// channels adds a tensor of one dimension as (1, c, 1, 1), one value for each channel of
-// (N, C, H, W).
-func (b *builder) channels(name string, c int) onnx.Value {
-	return b.reshape(b.weight(name, c), 1, c, 1, 1)
-}
-
 func (b *builder) reshape(v onnx.Value, shape ...int) onnx.Value {
 	dims := make([]int64, len(shape))
 	for i, d := range shape {
@@ -203,7 +204,7 @@ func (b *builder) add(x, y onnx.Value) onnx.Value { return b.Op("Add", []onnx.Va
 func (b *builder) mul(x, y onnx.Value) onnx.Value { return b.Op("Mul", []onnx.Value{x, y}) }
 
 func (b *builder) silu(x onnx.Value) onnx.Value {
-	if b.Dialect == Microsoft {
+	if b.Dialect != Plain {
 		return b.OpIn(onnx.Microsoft, "QuickGelu", []onnx.Value{x}, onnx.Float("alpha", 1))
 	}
 	return b.mul(x, b.Op("Sigmoid", []onnx.Value{x}))
@@ -239,7 +240,7 @@ func (b *builder) gemm(x onnx.Value, name string, bias bool, in, from, to, out i
 	}
 	x = b.as(x, b.Activations, b.Compute)
 	var y onnx.Value
-	if b.Dialect == Microsoft {
+	if b.Dialect != Plain {
 		y = b.Op("Gemm", append([]onnx.Value{x, w}, add...), onnx.Int("transB", 1))
 	} else {
 		// OpenVINO holds a Gemm's transposed weight twice, and this one once.
@@ -251,119 +252,32 @@ func (b *builder) gemm(x onnx.Value, name string, bias bool, in, from, to, out i
 	return b.as(y, b.Compute, b.Activations)
 }
 
-func (b *builder) layerNorm(x onnx.Value, name string, c int) onnx.Value {
-	return b.Op("LayerNormalization", []onnx.Value{x, b.weight(name+".weight", c), b.weight(name+".bias", c)},
-		onnx.Int("axis", -1), onnx.Float("epsilon", epsLayer))
-}
-
-// conv builds a convolution of (N, in, H, W); pads are top, left, bottom, right.
-func (b *builder) conv(x onnx.Value, name string, in, out, kernel, stride int, pads ...int64) onnx.Value {
-	k := int64(kernel)
-	b.wantLayer(name, []int{out, in, kernel, kernel})
-	w := b.rows(b.Compute, name+".weight", 0, out, out, in, kernel, kernel)
-	y := b.Op("Conv", []onnx.Value{b.as(x, b.Activations, b.Compute), w, b.rows(b.Compute, name+".bias", 0, out, out)},
-		onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", int64(stride), int64(stride)), onnx.Ints("pads", pads...))
-	return b.as(y, b.Compute, b.Activations)
-}
-
-// conv3 builds a 3×3 convolution that keeps the size.
-func (b *builder) conv3(x onnx.Value, name string, in, out int) onnx.Value {
-	return b.conv(x, name, in, out, 3, 1, 1, 1, 1, 1)
-}
-
-// double doubles the size of (N, C, H, W) by repeating pixels.
-func (b *builder) double(x onnx.Value) onnx.Value {
-	return b.Op("Resize", []onnx.Value{x, "", b.Floats([]float32{1, 1, 2, 2}, 4)},
-		onnx.String("mode", "nearest"), onnx.String("coordinate_transformation_mode", "asymmetric"), onnx.String("nearest_mode", "floor"))
-}
-
-// groupNorm normalises (batch·frames, C, H, W) over each group of channels: of each frame
-// alone if frames is 1, otherwise of all frames of a batch item together. It uses
-// InstanceNormalization, which both runtimes compute several times faster than
-// GroupNormalization.
-func (b *builder) groupNorm(x onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
-	n, inner := m.n/frames, m.c/groups*m.h*m.w
-	y := x
-	if frames > 1 {
-		y = b.transpose(b.reshape(y, n, frames, groups, inner), 0, 2, 1, 3)
+// addLinear returns y + linear(x), for y of (N, out).
+func (b *builder) addLinear(y, x onnx.Value, name string, in, out int) onnx.Value {
+	if b.Dialect != CUDA || out != 320 && out != 640 && out != 1280 { // bias_add.cc
+		return b.add(y, b.linear(x, name, in, out))
 	}
-	ones, zeros := make([]float32, groups), make([]float32, groups)
-	for i := range ones {
-		ones[i] = 1
-	}
-	y = b.reshape(y, n, groups, frames*inner)
-	y = b.Op("InstanceNormalization", []onnx.Value{y, b.constant(ones, groups), b.constant(zeros, groups)}, onnx.Float("epsilon", eps))
-	if frames > 1 {
-		y = b.transpose(b.reshape(y, n, groups, frames, inner), 0, 2, 1, 3)
-	}
-	y = b.reshape(y, m.n, m.c, m.h, m.w)
-	return b.add(b.mul(y, b.channels(name+".weight", m.c)), b.channels(name+".bias", m.c))
+	// A Gemm with a bias writes the bias to all rows first, and then adds the product
+	// (core/providers/cuda/math/gemm.cc). This adds both to y in one pass.
+	b.wantLayer(name, []int{out, in})
+	x = b.gemm(x, name, false, in, 0, out, out)
+	bias := b.rows(b.Activations, name+".bias", 0, out, out)
+	y = b.OpIn(onnx.Microsoft, "BiasAdd", []onnx.Value{b.reshape(x, 1, -1, out), bias, b.reshape(y, 1, -1, out)})
+	return b.reshape(y, -1, out)
 }
 
-// stack holds the dimensions of a stack of feature maps, (n, c, h, w).
-type stack struct{ n, c, h, w int }
-
-func (m stack) tokens() int { return m.n * m.h * m.w }
-
-// toTokens turns (n, c, h, w) into (n·h·w, c).
-func (b *builder) toTokens(x onnx.Value, m stack) onnx.Value {
-	return b.reshape(b.transpose(x, 0, 2, 3, 1), m.tokens(), m.c)
-}
-
-// toMaps turns (n·h·w, c) into (n, c, h, w).
-func (b *builder) toMaps(x onnx.Value, m stack) onnx.Value {
-	return b.transpose(b.reshape(x, m.n, m.h, m.w, m.c), 0, 3, 1, 2)
-}
-
-// sliceTokens is the least number of queries in a block. The scores of 256 tokens and 8
-// heads with as many keys take only 2 MB.
-const sliceTokens = 256
-
-// slices returns the number of blocks for nq queries: the largest number up to
-// Target.Slices that divides them evenly into blocks of sliceTokens or more.
-func (t Target) slices(nq int) int {
-	for n := min(t.Slices, nq/sliceTokens); n > 1; n-- {
-		if nq%n == 0 {
-			return n
-		}
+// geglu builds a linear layer to 2·out numbers, of which the first half is multiplied with
+// the GELU of the second.
+func (b *builder) geglu(x onnx.Value, name string, in, out int) onnx.Value {
+	b.wantLayer(name, []int{2 * out, in})
+	if b.Dialect == CUDA && (out == 1280 || out == 2560 || out == 5120) { // bias_split_gelu.cc
+		y := b.gemm(x, name, false, in, 0, 2*out, 2*out)
+		bias := b.rows(b.Activations, name+".bias", 0, 2*out, 2*out)
+		y = b.OpIn(onnx.Microsoft, "BiasSplitGelu", []onnx.Value{b.reshape(y, 1, -1, 2*out), bias})
+		return b.reshape(y, -1, out)
 	}
-	return 1
-}
-
-// blocks applies f to n equal parts of x along an axis of the given size, and joins the
-// results along the same axis.
-func (b *builder) blocks(x onnx.Value, axis, size, n int, f func(onnx.Value) onnx.Value) onnx.Value {
-	if n == 1 {
-		return f(x)
-	}
-	parts := make([]onnx.Value, n)
-	for i := range parts {
-		from, to := int64(i*size/n), int64((i+1)*size/n)
-		parts[i] = f(b.Op("Slice", []onnx.Value{x, b.Ints(from), b.Ints(to), b.Ints(int64(axis))}))
-	}
-	return b.Op("Concat", parts, onnx.Int("axis", int64(axis)))
-}
-
-// attention computes softmax(q·kᵀ/√d)·v for each sequence of the batch and each head. q is
-// (batch·nq, c), k and v are (batch·nk, c). It divides the queries into blocks, see
-// Target.Slices.
-func (b *builder) attention(q, k, v onnx.Value, batch, nq, nk, heads, c int) onnx.Value {
-	d, n := c/heads, b.slices(nq)
-	scale := float32(1 / math.Sqrt(float64(d)))
-	if b.Dialect == Microsoft {
-		k, v = b.reshape(k, batch, nk, c), b.reshape(v, batch, nk, c)
-		y := b.blocks(b.reshape(q, batch, nq, c), 1, nq, n, func(q onnx.Value) onnx.Value {
-			return b.OpIn(onnx.Microsoft, "MultiHeadAttention", []onnx.Value{q, k, v},
-				onnx.Int("num_heads", int64(heads)), onnx.Float("scale", scale))
-		})
-		return b.reshape(y, batch*nq, c)
-	}
-	q = b.transpose(b.reshape(q, batch, nq, heads, d), 0, 2, 1, 3)
-	k = b.transpose(b.reshape(k, batch, nk, heads, d), 0, 2, 3, 1)
-	v = b.transpose(b.reshape(v, batch, nk, heads, d), 0, 2, 1, 3)
-	y := b.blocks(q, 2, nq, n, func(q onnx.Value) onnx.Value {
-		scores := b.Op("MatMul", []onnx.Value{b.mul(q, b.constant([]float32{scale})), k})
-		return b.Op("MatMul", []onnx.Value{b.Op("Softmax", []onnx.Value{scores}, onnx.Int("axis", -1)), v})
-	})
-	return b.reshape(b.transpose(y, 0, 2, 1, 3), batch*nq, c)
+	// Two products, because splitting one would copy both halves.
+	value := b.gemm(x, name, true, in, 0, out, 2*out)
+	gate := b.gemm(x, name, true, in, out, 2*out, 2*out)
+	return b.mul(value, b.gelu(gate))
 }

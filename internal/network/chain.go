@@ -218,7 +218,7 @@ func (c *Chain) run(ctx context.Context, i int, keep func(string) bool, flow *De
 
 // reads reports whether a graph from the given one on reads the tensor.
 func (c *Chain) reads(from int, name string) bool {
-	return slices.ContainsFunc(c.graphs[from:], func(g *onnx.Graph) bool { return slices.Contains(g.InputNames(), name) })
+	return slices.ContainsFunc(c.graphs[from:], func(g *onnx.Graph) bool { return g.Reads(name) })
 }
 
 // Shrink makes the sessions return memory that they do not use.

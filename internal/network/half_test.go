@@ -89,4 +89,30 @@ func halfPrecision(t *testing.T, b backend.Backend, precision string, to Target,
 	want := goldenOf(t, io, "features")
 	got := run(Flow{"mel": paddedMel(t, goldenOf(t, io, "logmel"), w)}, g)["features"]
 	check("Whisper", "3 s, features", tensor.FromF32(got.F32()[:want.Len()], want.Shape...), want)
+
+	museTalk, io := open(t, museTalkUNet), open(t, "../musetalk/unet/io.safetensors")
+	c, err := DetectMuseTalk(museTalk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	graphs, err := MuseTalkUNet(c, MuseTalkShape{Frames: 3, Height: 16, Width: 16, Tokens: 50}, museTalk, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flow = run(Flow{"sample": goldenOf(t, io, "b3_16x16.sample"), "audio": goldenOf(t, io, "b3_16x16.audio")}, graphs...)
+	check("UNet of MuseTalk", "3 frames, 16x16", flow["latents"], goldenOf(t, io, "b3_16x16.out"))
+
+	weights, io = open(t, "../taesd/diffusion_pytorch_model.safetensors"), open(t, "../taesd/io.safetensors")
+	tiny, err := DetectAutoencoder(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g, err = tiny.Encoder(2, 64, 64, weights, to); err != nil {
+		t.Fatal(err)
+	}
+	check("TAESD encoder", "64x64", run(Flow{"image": goldenOf(t, io, "h64_w64.image")}, g)["mean"], goldenOf(t, io, "h64_w64.latent"))
+	if g, err = tiny.Decoder(2, 8, 8, weights, to); err != nil {
+		t.Fatal(err)
+	}
+	check("TAESD decoder", "64x64", run(Flow{"latents": goldenOf(t, io, "h64_w64.latent2")}, g)["image"], goldenOf(t, io, "h64_w64.decoded2"))
 }

@@ -50,6 +50,11 @@ func (o *operators) input(name string, shape ...int) onnx.Value {
 	return o.builder.input(name, shape...)
 }
 
+func (o *operators) maps(m stack) onnx.Value {
+	o.list[len(o.list)-1].Inputs["x"] = []int{m.n, m.c, m.h, m.w}
+	return o.inputMaps("x", m)
+}
+
 func (o *operators) output(v onnx.Value, shape ...int) {
 	o.builder.output(OperatorOutput, v, shape...)
 }
@@ -61,20 +66,20 @@ func (o *operators) build() {
 		width      = 320 // of the tokens: the published UNet's first level
 		eps        = epsResnet
 	)
-	maps := func() onnx.Value { return o.input("x", n, c, side, side) }
+	x := stack{n, c, side, side}
 
 	o.begin("convolution 3x3")
-	o.output(o.conv3(maps(), "operators.conv3", c, c), n, c, side, side)
+	o.outputMaps(OperatorOutput, o.conv3(o.maps(x), "operators.conv3", c, c), x)
 
 	o.begin("convolution 3x3, stride 2")
-	o.output(o.conv(maps(), "operators.down", c, c, 3, 2, 1, 1, 1, 1), n, c, side/2, side/2)
+	o.outputMaps(OperatorOutput, o.conv(o.maps(x), "operators.down", c, c, 3, 2, 1, 1, 1, 1), stack{n, c, side / 2, side / 2})
 
 	o.begin("convolution 1x1")
-	o.output(o.conv(maps(), "operators.conv1", c, 2*c, 1, 1, 0, 0, 0, 0), n, 2*c, side, side)
+	o.outputMaps(OperatorOutput, o.conv(o.maps(x), "operators.conv1", c, 2*c, 1, 1, 0, 0, 0, 0), stack{n, 2 * c, side, side})
 
 	o.begin("norm over a window")
 	m := stack{2 * n, c, side / 2, side / 2} // n windows of 2 frames
-	o.output(o.silu(o.groupNorm(o.input("x", m.n, m.c, m.h, m.w), "operators.norm", m, 2, eps)), m.n, m.c, m.h, m.w)
+	o.outputMaps(OperatorOutput, o.groupNormSiLU(o.maps(m), "operators.norm", m, 2, eps), m)
 
 	for _, a := range []struct {
 		name                    string
@@ -94,11 +99,11 @@ func (o *operators) build() {
 	}
 
 	o.begin("GEGLU")
-	u := &unet{b: o.builder}
-	o.output(u.feedForward(o.input("x", tokens, width), "operators.ff", width), tokens, width)
+	y := o.geglu(o.input("x", tokens, width), "operators.ff.net.0.proj", width, 4*width)
+	o.output(o.linear(y, "operators.ff.net.2", 4*width, width), tokens, width)
 
 	o.begin("nearest resize")
-	o.output(o.double(maps()), n, c, 2*side, 2*side)
+	o.outputMaps(OperatorOutput, o.double(o.maps(x)), stack{n, c, 2 * side, 2 * side})
 
 	o.begin("layer norm")
 	o.output(o.layerNorm(o.input("x", tokens, width), "operators.layer_norm", width), tokens, width)

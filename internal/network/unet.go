@@ -10,14 +10,15 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// UNetConfig is the topology of a LatentSync UNet (docs/spec/latentsync.md, section 4.2).
+// UNetConfig is the topology of a UNet: LatentSync's (docs/spec/latentsync.md, section 4.2),
+// or MuseTalk's, which has no motion modules (docs/spec/musetalk.md, section 5.4).
 type UNetConfig struct {
 	Channels  []int // of each level; published: 320, 640, 1280, 1280
 	Layers    int   // resnets per down block; up blocks have one more
-	In, Out   int   // latent channels: 13 and 4
+	In, Out   int   // latent channels: 13 and 4; MuseTalk's has 8 and 4
 	AudioDim  int   // width of an audio token: 384 with Whisper tiny
 	Heads     int   // of every attention; not in the checkpoint, always 8
-	Positions int   // of the temporal positional encoding: 24, the most frames of a window
+	Positions int   // of the temporal positional encoding: 24, the most frames of a window; 0 without motion modules
 }
 
 // Published returns the topology of LatentSync 1.5 and 1.6.
@@ -68,7 +69,7 @@ func NewUNet(c UNetConfig, s UNetShape, weights *checkpoint.File, t Target) (*UN
 	if factor := 1 << (len(c.Channels) - 1); s.Latent%factor != 0 {
 		return nil, fmt.Errorf("the side of the latents is %d, which is not a multiple of %d", s.Latent, factor)
 	}
-	u := &unet{UNetConfig: c, UNetShape: s, b: newBuilder("", weights, t)}
+	u := &unet{UNetConfig: c, UNetShape: s, height: s.Latent, width: s.Latent, b: newBuilder("", weights, t)}
 	graphs, err := u.build()
 	return &UNet{Config: c, Shape: s, Graphs: graphs}, err
 }
@@ -76,7 +77,8 @@ func NewUNet(c UNetConfig, s UNetShape, weights *checkpoint.File, t Target) (*UN
 // UNetWants lists the tensors of a checkpoint of this topology.
 func UNetWants(c UNetConfig) []checkpoint.Want {
 	u := &unet{UNetConfig: c, b: newBuilder("", nil, Target{})}
-	u.Batch, u.Frames, u.Tokens, u.Latent = 1, 1, 1, 1<<(len(c.Channels)-1)
+	side := 1 << (len(c.Channels) - 1)
+	u.Batch, u.Frames, u.Tokens, u.height, u.width = 1, 1, 1, side, side
 	_, _ = u.build() // without weights nothing can be missing
 	return u.b.wanted.list
 }
@@ -98,12 +100,17 @@ func TimeEmbedding(timestep float64, dim int) *tensor.Tensor {
 type unet struct {
 	UNetConfig
 	UNetShape
-	b      *builder
-	graphs []*onnx.Graph
-	passed map[feature]bool // outputs of earlier graphs
-	time   onnx.Value       // in the graph under construction
-	audio  onnx.Value
+	height, width int // of the latents
+	b             *builder
+	graphs        []*onnx.Graph
+	passed        map[feature]bool // outputs of earlier graphs
+	time          onnx.Value       // in the graph under construction
+	audio         onnx.Value
+	embedding     []float32 // instead of time; see embed
 }
+
+// moves reports whether there are motion modules, as LatentSync has.
+func (u *unet) moves() bool { return u.Positions > 0 }
 
 // feature is a stack of feature maps that later layers also use.
 type feature struct {
@@ -117,7 +124,7 @@ type feature struct {
 func (u *unet) begin(name string, audio bool) {
 	u.b = u.b.fork(name)
 	u.graphs = append(u.graphs, u.b.Graph)
-	if name != "in" {
+	if name != "in" && u.moves() {
 		u.time = u.b.Input("temb", u.b.Activations, 1, u.timeDim())
 	}
 	if audio {
@@ -138,15 +145,15 @@ func (u *unet) use(f feature) onnx.Value {
 	}
 	if !u.passed[f] {
 		u.passed[f] = true
-		f.graph.Output(f.name, f.value, u.b.Activations, f.n, f.c, f.h, f.w)
+		f.graph.Output(f.name, f.value, u.b.Activations, u.b.shape(f.stack)...)
 	}
-	return u.b.Input(f.name, u.b.Activations, f.n, f.c, f.h, f.w)
+	return u.b.Input(f.name, u.b.Activations, u.b.shape(f.stack)...)
 }
 
 // build builds the graphs. With more graphs, compiling takes less memory, but the
 // tensors between them take more. So each level with many weights has a graph of its own,
-// and the levels with large feature maps share one. DeepCache needs the first and the last
-// layer in graphs of their own.
+// and the levels with large feature maps share one. DeepCache, which only LatentSync has,
+// needs the first and the last layer in graphs of their own.
 func (u *unet) build() ([]*onnx.Graph, error) {
 	u.passed = map[feature]bool{}
 	var failed error
@@ -154,11 +161,17 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 		failed = cmp.Or(failed, u.b.err)
 		u.begin(name, audio)
 	}
-	begin("in", false)
+	if u.moves() {
+		begin("in", false)
+	} else {
+		begin("down", true)
+	}
 	h := u.in()
 	skips := []feature{h}
 	last := len(u.Channels) - 1
-	begin("down", true)
+	if u.moves() {
+		begin("down", true)
+	}
 	for level := range last {
 		h = u.down(level, h, &skips)
 	}
@@ -173,7 +186,9 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 		}
 		h = u.up(level, h, &skips)
 	}
-	begin("out", true)
+	if u.moves() {
+		begin("out", true)
+	}
 	u.out(h, skips[0])
 	return u.graphs, cmp.Or(failed, u.b.err)
 }
@@ -181,12 +196,16 @@ func (u *unet) build() ([]*onnx.Graph, error) {
 // in builds conv_in and the time embedding.
 func (u *unet) in() feature {
 	b, c, t := u.b, u.Channels[0], u.timeDim()
-	m := stack{u.Batch * u.Frames, c, u.Latent, u.Latent}
-	x := b.input("sample", m.n, u.In, m.h, m.w)
-	e := b.linear(b.input("time", 1, c), "time_embedding.linear_1", c, t)
-	e = b.linear(b.silu(e), "time_embedding.linear_2", t, t)
-	// Every resnet takes SiLU of the embedding, so it is computed once.
-	b.Output("temb", b.silu(e), b.Activations, 1, t)
+	m := stack{u.Batch * u.Frames, c, u.height, u.width}
+	x := b.inputMaps("sample", stack{m.n, u.In, m.h, m.w})
+	if u.moves() {
+		e := b.linear(b.input("time", 1, c), "time_embedding.linear_1", c, t)
+		e = b.linear(b.silu(e), "time_embedding.linear_2", t, t)
+		// Every resnet takes SiLU of the embedding, so it is computed once.
+		b.Output("temb", b.silu(e), b.Activations, 1, t)
+	} else {
+		u.embed()
+	}
 	return u.keep("skip_0", b.conv3(x, "conv_in", u.In, c), m)
 }
 
@@ -236,7 +255,7 @@ func (u *unet) up(level int, h feature, skips *[]feature) feature {
 // join appends a skip's channels to those of x.
 func (u *unet) join(x onnx.Value, m stack, skip feature) (onnx.Value, stack) {
 	m.c += skip.c
-	return u.b.Op("Concat", []onnx.Value{x, u.use(skip)}, onnx.Int("axis", 1)), m
+	return u.b.join(x, u.use(skip)), m
 }
 
 // out builds the last layer of the last up block and the layers after it.
@@ -244,8 +263,12 @@ func (u *unet) out(deep, s0 feature) {
 	b, block := u.b, fmt.Sprintf("up_blocks.%d", len(u.Channels)-1)
 	x, m := u.join(u.use(deep), deep.stack, s0)
 	x, m = u.layer(x, m, block, u.Layers, u.Channels[0], true)
-	x = b.silu(b.groupNorm(x, "conv_norm_out", m, u.Frames, epsResnet))
-	b.output("noise", b.conv3(x, "conv_out", m.c, u.Out), m.n, u.Out, m.h, m.w)
+	x = b.groupNormSiLU(x, "conv_norm_out", m, u.Frames, epsResnet)
+	name := "noise"
+	if !u.moves() {
+		name = "latents"
+	}
+	b.outputMaps(name, b.conv3(x, "conv_out", m.c, u.Out), stack{m.n, u.Out, m.h, m.w})
 }
 
 // layer builds a resnet, attention if the level has it, and a motion module.
@@ -254,6 +277,9 @@ func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool
 	if attends {
 		x = u.transformer(x, m, fmt.Sprintf("%s.attentions.%d", block, j))
 	}
+	if !u.moves() {
+		return x, m
+	}
 	return u.motion(x, m, fmt.Sprintf("%s.motion_modules.%d.temporal_transformer", block, j)), m
 }
 
@@ -261,11 +287,15 @@ func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool
 // (docs/spec/latentsync.md, section 4.3).
 func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {
 	b, in := u.b, m
-	y := b.conv3(b.silu(b.groupNorm(x, name+".norm1", m, u.Frames, epsResnet)), name+".conv1", m.c, c)
+	y := b.groupNormSiLU(x, name+".norm1", m, u.Frames, epsResnet)
 	m.c = c
-	t := b.linear(u.time, name+".time_emb_proj", u.timeDim(), c)
-	y = b.add(y, b.reshape(t, 1, c, 1, 1))
-	y = b.conv3(b.silu(b.groupNorm(y, name+".norm2", m, u.Frames, epsResnet)), name+".conv2", c, c)
+	if u.moves() {
+		t := b.linear(u.time, name+".time_emb_proj", u.timeDim(), c)
+		y = b.add(b.conv3(y, name+".conv1", in.c, c), b.overMaps(t, c))
+	} else {
+		y = u.embeddedConv(y, name, in.c, c)
+	}
+	y = b.conv3(b.groupNormSiLU(y, name+".norm2", m, u.Frames, epsResnet), name+".conv2", c, c)
 	if in.c != c {
 		x = b.conv(x, name+".conv_shortcut", in.c, c, 1, 1, 0, 0, 0, 0)
 	}
@@ -282,15 +312,15 @@ func (u *unet) transformer(x onnx.Value, m stack, name string) onnx.Value {
 		z := b.layerNorm(y, block+".norm1", c)
 		q, k, v := u.qkv(z, z, block+".attn1", c, c)
 		z = b.attention(q, k, v, m.n, n, n, u.Heads, c)
-		y = b.add(y, b.linear(z, block+".attn1.to_out.0", c, c))
+		y = b.addLinear(y, z, block+".attn1.to_out.0", c, c)
 	}
 	{
 		z := b.layerNorm(y, block+".norm2", c)
 		q, k, v := u.qkv(z, u.audio, block+".attn2", c, u.AudioDim)
 		z = b.attention(q, k, v, m.n, n, u.Tokens, u.Heads, c)
-		y = b.add(y, b.linear(z, block+".attn2.to_out.0", c, c))
+		y = b.addLinear(y, z, block+".attn2.to_out.0", c, c)
 	}
-	y = b.add(y, u.feedForward(b.layerNorm(y, block+".norm3", c), block+".ff", c))
+	y = u.feedForward(y, b.layerNorm(y, block+".norm3", c), block+".ff", c)
 	y = b.pointwise(y, name+".proj_out", c, c)
 	return b.add(x, b.toMaps(y, m))
 }
@@ -299,15 +329,9 @@ func (u *unet) qkv(x, context onnx.Value, name string, c, contextDim int) (q, k,
 	return u.b.unbiased(x, name+".to_q", c, c), u.b.unbiased(context, name+".to_k", contextDim, c), u.b.unbiased(context, name+".to_v", contextDim, c)
 }
 
-// feedForward builds a GEGLU. The halves of its first layer are two products, because
-// splitting one product would copy both halves.
-func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
-	b := u.b
-	proj := name + ".net.0.proj"
-	b.wantLayer(proj, []int{8 * c, c})
-	value := b.gemm(x, proj, true, c, 0, 4*c, 8*c)
-	gate := b.gemm(x, proj, true, c, 4*c, 8*c, 8*c)
-	return b.linear(b.mul(value, b.gelu(gate)), name+".net.2", 4*c, c)
+// feedForward returns y + a GEGLU of x.
+func (u *unet) feedForward(y, x onnx.Value, name string, c int) onnx.Value {
+	return u.b.addLinear(y, u.b.geglu(x, name+".net.0.proj", c, 4*c), name+".net.2", 4*c, c)
 }
 
 // motion builds a motion module: the attention of each pixel over the frames of the
@@ -316,8 +340,7 @@ func (u *unet) feedForward(x onnx.Value, name string, c int) onnx.Value {
 func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
 	b, c, n := u.b, m.c, m.h*m.w
 	y := b.groupNorm(x, name+".norm", m, 1, epsTransformer)
-	y = b.reshape(b.transpose(b.reshape(y, u.Batch, u.Frames, c, n), 0, 3, 1, 2), m.tokens(), c)
-	y = b.linear(y, name+".proj_in", c, c)
+	y = b.linear(b.toSequences(y, m, u.Frames), name+".proj_in", c, c)
 	block := name + ".transformer_blocks.0"
 	for k := range 2 {
 		attn := fmt.Sprintf("%s.attention_blocks.%d", block, k)
@@ -326,12 +349,11 @@ func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
 		z = b.reshape(z, m.tokens(), c)
 		q, key, v := u.qkv(z, z, attn, c, c)
 		z = b.attention(q, key, v, u.Batch*n, u.Frames, u.Frames, u.Heads, c)
-		y = b.add(y, b.linear(z, attn+".to_out.0", c, c))
+		y = b.addLinear(y, z, attn+".to_out.0", c, c)
 	}
-	y = b.add(y, u.feedForward(b.layerNorm(y, block+".ff_norm", c), block+".ff", c))
+	y = u.feedForward(y, b.layerNorm(y, block+".ff_norm", c), block+".ff", c)
 	y = b.linear(y, name+".proj_out", c, c)
-	y = b.transpose(b.reshape(y, u.Batch, n, u.Frames, c), 0, 2, 3, 1)
-	return b.add(x, b.reshape(y, m.n, m.c, m.h, m.w))
+	return b.add(x, b.fromSequences(y, m, u.Frames))
 }
 
 // positions returns the first Frames rows of a positional encoding of (1, Positions, c).

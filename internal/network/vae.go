@@ -38,8 +38,8 @@ func VAEWants(c VAEConfig) []checkpoint.Want {
 // "logvar" (n, Latent, height/Factor, width/Factor) of the posterior. logvar lies within
 // -30..20.
 func VAEEncoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
-	if f := c.Factor(); height%f != 0 || width%f != 0 {
-		return nil, fmt.Errorf("an image has %d×%d pixels, which are not multiples of %d", width, height, f)
+	if err := checkSize(c.Factor(), height, width); err != nil {
+		return nil, err
 	}
 	v := &vae{VAEConfig: c, builder: newBuilder("vae encoder", w, t)}
 	v.encoder(stack{n, 3, height, width})
@@ -60,7 +60,7 @@ type vae struct {
 }
 
 func (v *vae) encoder(m stack) {
-	x := v.input("image", m.n, m.c, m.h, m.w)
+	x := v.inputMaps("image", m)
 	x = v.conv3(x, "encoder.conv_in", m.c, v.Channels[0])
 	m.c = v.Channels[0]
 	for i, c := range v.Channels {
@@ -76,20 +76,18 @@ func (v *vae) encoder(m stack) {
 		}
 	}
 	x = v.middle(x, m, "encoder.mid_block")
-	x = v.silu(v.groupNorm(x, "encoder.conv_norm_out", m, 1, epsVAE))
+	x = v.groupNormSiLU(x, "encoder.conv_norm_out", m, 1, epsVAE)
 	x = v.conv3(x, "encoder.conv_out", m.c, 2*v.Latent)
 	x = v.conv(x, "quant_conv", 2*v.Latent, 2*v.Latent, 1, 1, 0, 0, 0, 0)
-	half := func(from, to int) onnx.Value {
-		return v.Op("Slice", []onnx.Value{x, v.Ints(int64(from)), v.Ints(int64(to)), v.Ints(1)})
-	}
-	logvar := v.Op("Clip", []onnx.Value{half(v.Latent, 2*v.Latent), v.constant([]float32{-30}), v.constant([]float32{20})})
-	v.output("mean", half(0, v.Latent), m.n, v.Latent, m.h, m.w)
-	v.output("logvar", logvar, m.n, v.Latent, m.h, m.w)
+	logvar := v.Op("Clip", []onnx.Value{v.someChannels(x, v.Latent, 2*v.Latent), v.constant([]float32{-30}), v.constant([]float32{20})})
+	m.c = v.Latent
+	v.outputMaps("mean", v.someChannels(x, 0, v.Latent), m)
+	v.outputMaps("logvar", logvar, m)
 }
 
 func (v *vae) decoder(m stack) {
 	last := len(v.Channels) - 1
-	x := v.input("latents", m.n, m.c, m.h, m.w)
+	x := v.inputMaps("latents", m)
 	x = v.conv(x, "post_quant_conv", m.c, m.c, 1, 1, 0, 0, 0, 0)
 	x = v.conv3(x, "decoder.conv_in", m.c, v.Channels[last])
 	m.c = v.Channels[last]
@@ -104,8 +102,8 @@ func (v *vae) decoder(m stack) {
 			m.h, m.w = 2*m.h, 2*m.w
 		}
 	}
-	x = v.silu(v.groupNorm(x, "decoder.conv_norm_out", m, 1, epsVAE))
-	v.output("image", v.conv3(x, "decoder.conv_out", m.c, 3), m.n, 3, m.h, m.w)
+	x = v.groupNormSiLU(x, "decoder.conv_norm_out", m, 1, epsVAE)
+	v.outputMaps("image", v.conv3(x, "decoder.conv_out", m.c, 3), stack{m.n, 3, m.h, m.w})
 }
 
 func (v *vae) middle(x onnx.Value, m stack, name string) onnx.Value {
@@ -131,9 +129,9 @@ func (v *vae) attend(x onnx.Value, m stack, name string) onnx.Value {
 
 func (v *vae) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {
 	in := m.c
-	y := v.conv3(v.silu(v.groupNorm(x, name+".norm1", m, 1, epsVAE)), name+".conv1", in, c)
+	y := v.conv3(v.groupNormSiLU(x, name+".norm1", m, 1, epsVAE), name+".conv1", in, c)
 	m.c = c
-	y = v.conv3(v.silu(v.groupNorm(y, name+".norm2", m, 1, epsVAE)), name+".conv2", c, c)
+	y = v.conv3(v.groupNormSiLU(y, name+".norm2", m, 1, epsVAE), name+".conv2", c, c)
 	if in != c {
 		x = v.conv(x, name+".conv_shortcut", in, c, 1, 1, 0, 0, 0, 0)
 	}

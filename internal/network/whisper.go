@@ -15,6 +15,9 @@ type WhisperConfig struct {
 	State   int // width: 384 for tiny
 	Heads   int
 	Layers  int // 4 for tiny
+	// Normalized reports whether the last of a position's features is normalised, as
+	// MuseTalk's is (docs/spec/musetalk.md, section 3.3) and LatentSync's is not.
+	Normalized bool
 }
 
 // Tokens returns the number of vectors of State numbers that describe a frame of the
@@ -28,7 +31,7 @@ func PublishedWhisper() WhisperConfig {
 
 // Features returns the number of vectors of State numbers that describe a position: the
 // input of the first block and the output of each block (docs/spec/latentsync.md,
-// section 2.4).
+// section 2.4), the last one normalised if Normalized.
 func (c WhisperConfig) Features() int { return c.Layers + 1 }
 
 // WhisperWants lists the tensors that the encoder takes from a checkpoint of this
@@ -39,10 +42,30 @@ func WhisperWants(c WhisperConfig) []checkpoint.Want {
 	return b.wanted.list
 }
 
-// WhisperExtra reports whether a tensor belongs to a part of Whisper that LatentSync does
+// transformersNames maps OpenAI's names to those of Hugging Face's transformers
+// (docs/spec/musetalk.md, section 2.5).
+var transformersNames = strings.NewReplacer(
+	".positional_embedding", ".embed_positions.weight",
+	".blocks.", ".layers.",
+	".attn.query.", ".self_attn.q_proj.", ".attn.key.", ".self_attn.k_proj.",
+	".attn.value.", ".self_attn.v_proj.", ".attn.out.", ".self_attn.out_proj.",
+	".attn_ln.", ".self_attn_layer_norm.", ".mlp.0.", ".fc1.", ".mlp.2.", ".fc2.", ".mlp_ln.", ".final_layer_norm.",
+	".ln_post.", ".layer_norm.",
+)
+
+// whisperAliases returns the names of a tensor in transformers' layout: of a whole model,
+// and of an encoder alone.
+func whisperAliases(name string) []string {
+	name = transformersNames.Replace(name)
+	return []string{"model." + name, name}
+}
+
+// WhisperExtra reports whether a tensor belongs to a part of Whisper that an engine may
 // not use: the decoder, or the encoder's last normalisation.
 func WhisperExtra(name string) bool {
-	return strings.HasPrefix(name, "decoder.") || name == "encoder.ln_post.weight" || name == "encoder.ln_post.bias"
+	name = strings.TrimPrefix(name, "model.")
+	return strings.HasPrefix(name, "decoder.") || name == "proj_out.weight" ||
+		strings.HasPrefix(name, "encoder.ln_post.") || strings.HasPrefix(name, "encoder.layer_norm.")
 }
 
 // Whisper returns the graph of the encoder, from "mel" (1, Mels, 2·Context), a normalised
@@ -53,6 +76,7 @@ func Whisper(c WhisperConfig, w *checkpoint.File, t Target) (*onnx.Graph, error)
 }
 
 func whisper(c WhisperConfig, b *builder) error {
+	b.aliases = whisperAliases
 	x := b.input("mel", 1, c.Mels, 2*c.Context)
 	conv := func(x onnx.Value, name string, in int, stride int64) onnx.Value {
 		y := b.Op("Conv", []onnx.Value{x, b.weight(name+".weight", c.State, in, 3), b.weight(name+".bias", c.State)},
@@ -74,6 +98,9 @@ func whisper(c WhisperConfig, b *builder) error {
 		y = b.gelu(b.linear(y, name+".mlp.0", c.State, 4*c.State))
 		x = b.add(x, b.linear(y, name+".mlp.2", 4*c.State, c.State))
 		kept = append(kept, x)
+	}
+	if c.Normalized {
+		kept[c.Layers] = b.layerNorm(x, "encoder.ln_post", c.State)
 	}
 	for i, v := range kept {
 		kept[i] = b.reshape(v, c.Context, 1, c.State)

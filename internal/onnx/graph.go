@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -25,16 +26,17 @@ type Value string
 
 // Graph is a model under construction. The zero value is not usable; see New.
 type Graph struct {
+	Nodes []Node // in the order in which they compute
+
 	name            string
-	nodes           []message
 	inputs, outputs []message
 	inNames         []string
 	outNames        []string
 	constants       []message
 	weights         []Weight
 	known           map[string]Value // constants and weights by content and name
-	domains         map[string]bool
 	n               int
+	given           map[Value]tensorInfo // inputs, constants and weights
 }
 
 // Weight is a tensor of the model in the caller's memory. If it is mapped from a file, File
@@ -48,7 +50,7 @@ type Weight struct {
 
 // New returns an empty graph. The name is for messages.
 func New(name string) *Graph {
-	return &Graph{name: name, known: map[string]Value{}, domains: map[string]bool{}}
+	return &Graph{name: name, known: map[string]Value{}, given: map[Value]tensorInfo{}}
 }
 
 // Name returns the name of the graph.
@@ -56,6 +58,9 @@ func (g *Graph) Name() string { return g.name }
 
 // InputNames returns the names of the inputs, in order.
 func (g *Graph) InputNames() []string { return g.inNames }
+
+// Reads reports whether the graph has an input of that name.
+func (g *Graph) Reads(name string) bool { return slices.Contains(g.inNames, name) }
 
 // OutputNames returns the names of the outputs, in order.
 func (g *Graph) OutputNames() []string { return g.outNames }
@@ -72,32 +77,64 @@ func (g *Graph) WeightBytes() int64 {
 	return n
 }
 
+// Node is an operator in a graph. It has one output.
+type Node struct {
+	Domain, Op string
+	In         []Value // "" is an optional input that is left out
+	Out        Value
+	Attrs      []Attr
+}
+
+func (n Node) encode() message {
+	var m message
+	for _, v := range n.In {
+		m = m.text(1, string(v))
+	}
+	m = m.text(2, string(n.Out)).text(3, string(n.Out)).text(4, n.Op)
+	for _, a := range n.Attrs {
+		m = m.bytes(5, a.encode())
+	}
+	if n.Domain != "" {
+		m = m.text(7, n.Domain)
+	}
+	return m
+}
+
 // Attr is an attribute of an operator.
-type Attr struct{ encoded message }
+type Attr struct {
+	Name  string
+	Value any // int64, float32, string or []int64
+}
+
+func (a Attr) encode() message {
+	m := message(nil).text(1, a.Name)
+	switch v := a.Value.(type) {
+	case int64:
+		m = m.varint(3, v).varint(20, 2)
+	case float32:
+		m = m.fixed32(2, math.Float32bits(v)).varint(20, 1)
+	case string:
+		m = m.text(4, v).varint(20, 3)
+	case []int64:
+		for _, x := range v {
+			m = m.varint(8, x)
+		}
+		m = m.varint(20, 7)
+	}
+	return m
+}
 
 // Int returns an integer attribute.
-func Int(name string, v int64) Attr {
-	return Attr{message(nil).text(1, name).varint(3, v).varint(20, 2)}
-}
+func Int(name string, v int64) Attr { return Attr{name, v} }
 
 // Float returns an attribute of one number.
-func Float(name string, v float32) Attr {
-	return Attr{message(nil).text(1, name).fixed32(2, math.Float32bits(v)).varint(20, 1)}
-}
+func Float(name string, v float32) Attr { return Attr{name, v} }
 
 // String returns a text attribute.
-func String(name, v string) Attr {
-	return Attr{message(nil).text(1, name).text(4, v).varint(20, 3)}
-}
+func String(name, v string) Attr { return Attr{name, v} }
 
 // Ints returns an attribute of several integers.
-func Ints(name string, v ...int64) Attr {
-	m := message(nil).text(1, name)
-	for _, x := range v {
-		m = m.varint(8, x)
-	}
-	return Attr{m.varint(20, 7)}
-}
+func Ints(name string, v ...int64) Attr { return Attr{name, v} }
 
 // Op adds an operator of ONNX's own domain with one output.
 func (g *Graph) Op(op string, in []Value, attrs ...Attr) Value {
@@ -109,36 +146,21 @@ func (g *Graph) Op(op string, in []Value, attrs ...Attr) Value {
 func (g *Graph) OpIn(domain, op string, in []Value, attrs ...Attr) Value {
 	g.n++
 	out := Value(op + "_" + strconv.Itoa(g.n))
-	g.node(domain, op, in, out, attrs...)
+	g.Nodes = append(g.Nodes, Node{domain, op, in, out, attrs})
 	return out
-}
-
-func (g *Graph) node(domain, op string, in []Value, out Value, attrs ...Attr) {
-	var m message
-	for _, v := range in {
-		m = m.text(1, string(v))
-	}
-	m = m.text(2, string(out)).text(3, string(out)).text(4, op)
-	for _, a := range attrs {
-		m = m.bytes(5, a.encoded)
-	}
-	if domain != "" {
-		m = m.text(7, domain)
-	}
-	g.domains[domain] = true
-	g.nodes = append(g.nodes, m)
 }
 
 // Input adds an input; a dimension of -1 is free.
 func (g *Graph) Input(name string, d tensor.DType, shape ...int) Value {
 	g.inputs = append(g.inputs, valueInfo(name, d, shape))
 	g.inNames = append(g.inNames, name)
+	g.given[Value(name)] = tensorInfo{dtype: d, shape: shape}
 	return Value(name)
 }
 
 // Output makes v an output under the given name; a dimension of -1 is free.
 func (g *Graph) Output(name string, v Value, d tensor.DType, shape ...int) {
-	g.node("", "Identity", []Value{v}, Value(name))
+	g.Nodes = append(g.Nodes, Node{Op: "Identity", In: []Value{v}, Out: Value(name)})
 	g.outputs = append(g.outputs, valueInfo(name, d, shape))
 	g.outNames = append(g.outNames, name)
 }
@@ -169,6 +191,7 @@ func (g *Graph) constant(t *tensor.Tensor) Value {
 	v := Value("const_" + strconv.Itoa(len(g.constants)))
 	g.known[key] = v
 	g.constants = append(g.constants, tensorHead(string(v), t).bytes(9, t.Data))
+	g.given[v] = tensorInfo{t.DType, t.Shape, t, true}
 	return v
 }
 
@@ -181,6 +204,7 @@ func (g *Graph) Weight(w Weight) Value {
 	}
 	g.known[key] = Value(w.Name)
 	g.weights = append(g.weights, w)
+	g.given[Value(w.Name)] = tensorInfo{w.DType, w.Shape, w.Tensor, true}
 	return Value(w.Name)
 }
 
@@ -220,8 +244,10 @@ type Place func(Weight) (location string, offset uint64)
 // Encode returns the bytes of the model, without its weights.
 func (g *Graph) Encode(place Place) []byte {
 	var graph message
-	for _, n := range g.nodes {
-		graph = graph.bytes(1, n)
+	microsoft := false
+	for _, n := range g.Nodes {
+		graph = graph.bytes(1, n.encode())
+		microsoft = microsoft || n.Domain == Microsoft
 	}
 	graph = graph.text(2, g.name)
 	for _, c := range g.constants {
@@ -247,7 +273,7 @@ func (g *Graph) Encode(place Place) []byte {
 	}
 	model := message(nil).varint(1, irVersion).text(2, "lipstream").bytes(7, graph)
 	model = model.bytes(8, message(nil).text(1, "").varint(2, opset))
-	if g.domains[Microsoft] {
+	if microsoft {
 		model = model.bytes(8, message(nil).text(1, Microsoft).varint(2, 1))
 	}
 	return model

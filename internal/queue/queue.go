@@ -24,6 +24,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/settings"
 	"github.com/lipstream/lipstream/internal/store"
 )
 
@@ -82,7 +83,7 @@ const (
 
 // engines lists the engines of jobs. Each has its own line in the queue because
 // not every worker has checkpoints.
-var engines = []string{"latentsync", "preview"}
+var engines = settings.Engines()
 
 const op = "use the queue"
 

@@ -200,7 +200,7 @@ func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error
 	return j, err
 }
 
-// engine resolves auto: LatentSync if a worker has it, otherwise the preview.
+// engine resolves auto: the best engine that a worker has.
 func (s *Server) engine(ctx context.Context, asked string) (string, error) {
 	if asked != "" && asked != lipstream.EngineAuto {
 		return asked, nil
@@ -209,9 +209,9 @@ func (s *Server) engine(ctx context.Context, asked string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, w := range workers {
-		if slices.Contains(w.Engines, lipstream.EngineLatentSync) {
-			return lipstream.EngineLatentSync, nil
+	for _, e := range slices.Backward(lipstream.Engines()) {
+		if slices.ContainsFunc(workers, func(w queue.Worker) bool { return slices.Contains(w.Engines, e.Name) }) {
+			return e.Name, nil
 		}
 	}
 	return lipstream.EnginePreview, nil

@@ -41,6 +41,12 @@ func Remote() []Field {
 	return slices.DeleteFunc(Fields(), func(f Field) bool { return f.Local })
 }
 
+// Engines returns the values of Settings.Engine without EngineAuto.
+func Engines() []string {
+	i := slices.IndexFunc(fields(), func(f Field) bool { return f.Name == "engine" })
+	return slices.DeleteFunc(slices.Clone(fields()[i].Choices), func(name string) bool { return name == EngineAuto })
+}
+
 var fields = sync.OnceValue(func() []Field { return describe(reflect.TypeFor[Settings](), nil, "") })
 
 func describe(t reflect.Type, index []int, group string) (list []Field) {

@@ -45,23 +45,28 @@ type Settings struct {
 	Device  string `json:"device,omitempty" level:"advanced" placeholder:"DEVICE" otherwise:"the first device of the backend" help:"Where LatentSync computes: cpu, gpu:0, cuda:0. lipstream doctor lists the devices."`
 	Threads *int   `json:"threads,omitempty" level:"advanced" min:"1" max:"1024" placeholder:"N" otherwise:"one for the faces, all for LatentSync" help:"CPU threads of the networks."`
 
+	Networks   `group:"Networks"`
 	LatentSync `group:"LatentSync"`
 	Memory     `group:"Memory"`
 }
 
+// Networks holds the settings of the engines that run checkpoints.
+type Networks struct {
+	Models     string `json:"models,omitempty" scope:"local" placeholder:"FOLDER" otherwise:"see lipstream models list" help:"Folder of the checkpoints."`
+	Profile    string `json:"profile,omitempty" choices:"auto,quality,balanced,speed,lowmem" default:"auto" help:"Sets sampler, steps, guidance, DeepCache, precision, silence and memory, unless they are given. docs/memory.md has the table."`
+	Resolution *int   `json:"resolution,omitempty" level:"advanced" min:"64" max:"1024" multiple:"64" unit:"pixels" placeholder:"256|512" otherwise:"what the checkpoint was made for" help:"Size of the generated face: 256 for LatentSync 1.5, 512 for 1.6."`
+	Precision  string `json:"precision,omitempty" level:"advanced" choices:"auto,f32,bf16,f16" default:"auto" help:"Precision of UNet and VAE. auto is f32 on a CPU and f16 on a GPU. Prepare half-precision checkpoints with lipstream models prepare."`
+	Silence    string `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: denoise as usual (speak), hold the mouth still, or pass the frames through unchanged."`
+	Parity     string `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave like the original LatentSync: all, or a list of whisper (its windows of 30 s do not overlap), paste (the whole crop is pasted back, not only the mouth), noise (the network hears the noise in silence), cuts (windows run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
+}
+
 // LatentSync holds the settings that only the latentsync engine uses.
 type LatentSync struct {
-	Models     string   `json:"models,omitempty" scope:"local" placeholder:"FOLDER" otherwise:"see lipstream models list" help:"Folder of the checkpoints."`
-	Profile    string   `json:"profile,omitempty" choices:"auto,quality,balanced,speed,lowmem" default:"auto" help:"Sets sampler, steps, guidance, DeepCache, precision, silence and memory, unless they are given. docs/memory.md has the table."`
-	Resolution *int     `json:"resolution,omitempty" level:"advanced" min:"64" max:"1024" multiple:"64" unit:"pixels" placeholder:"256|512" otherwise:"what the checkpoint was made for" help:"Size of the generated face: 256 for LatentSync 1.5, 512 for 1.6."`
-	Sampler    string   `json:"sampler,omitempty" level:"advanced" choices:"ddim,dpm++" otherwise:"set by the profile; ddim with auto" help:"DDIM, or DPM-Solver++ 2M, which needs fewer steps."`
-	Steps      *int     `json:"steps,omitempty" min:"1" max:"100" placeholder:"N" otherwise:"set by the profile; 20 with auto" help:"Number of denoising steps."`
-	Guidance   *float64 `json:"guidance,omitempty" title:"Guidance scale" min:"1" max:"20" placeholder:"SCALE" otherwise:"set by the profile; 1.5 with auto" help:"Classifier-free guidance scale: a higher one moves the lips more, 1 takes half the time."`
-	DeepCache  *int     `json:"deepcache,omitempty" name:"deepcache" title:"DeepCache" level:"advanced" min:"1" max:"100" placeholder:"N" otherwise:"set by the profile; 3 with auto" help:"Compute the deep layers of the UNet every N steps only; 1 means at every step."`
-	Silence    string   `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: denoise as usual (speak), hold the mouth still, or pass the frames through unchanged."`
-	Precision  string   `json:"precision,omitempty" level:"advanced" choices:"auto,f32,bf16,f16" default:"auto" help:"Precision of UNet and VAE. auto is f32 on a CPU and f16 on a GPU. Prepare half-precision checkpoints with lipstream models prepare."`
-	Overlap    *int     `json:"overlap,omitempty" level:"advanced" min:"0" max:"12" placeholder:"N" otherwise:"4; the original has 0" help:"Frames that neighbouring windows share and blend, which hides the seams."`
-	Parity     string   `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave like the original LatentSync: all, or a list of whisper (its windows of 30 s do not overlap), paste (the whole crop is pasted back, not only the mouth), noise (the network hears the noise in silence), cuts (windows run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
+	Steps     *int     `json:"steps,omitempty" min:"1" max:"100" placeholder:"N" otherwise:"set by the profile; 20 with auto" help:"Number of denoising steps."`
+	Guidance  *float64 `json:"guidance,omitempty" title:"Guidance scale" min:"1" max:"20" placeholder:"SCALE" otherwise:"set by the profile; 1.5 with auto" help:"Classifier-free guidance scale: a higher one moves the lips more, 1 takes half the time."`
+	Sampler   string   `json:"sampler,omitempty" level:"advanced" choices:"ddim,dpm++" otherwise:"set by the profile; ddim with auto" help:"DDIM, or DPM-Solver++ 2M, which needs fewer steps."`
+	DeepCache *int     `json:"deepcache,omitempty" name:"deepcache" title:"DeepCache" level:"advanced" min:"1" max:"100" placeholder:"N" otherwise:"set by the profile; 3 with auto" help:"Compute the deep layers of the UNet every N steps only; 1 means at every step."`
+	Overlap   *int     `json:"overlap,omitempty" level:"advanced" min:"0" max:"12" placeholder:"N" otherwise:"4; the original has 0" help:"Frames that neighbouring windows share and blend, which hides the seams."`
 }
 
 // Memory holds the settings of memory, and of resuming.

@@ -16,7 +16,6 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
-	"github.com/lipstream/lipstream/internal/models"
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
@@ -130,9 +129,6 @@ func examine(ctx context.Context) (machine, error) {
 			m.Devices = append(m.Devices, queue.Device{Name: g.ID(), Backend: g.Vendor, Detail: g.Name, Total: g.Total, Used: g.Used})
 		}
 	}
-	m.Engines = []string{lipstream.EnginePreview}
-	if dir, err := lipstream.ModelsDir(); err == nil && models.Installed(dir) {
-		m.Engines = append(m.Engines, lipstream.EngineLatentSync)
-	}
+	m.Engines = lipstream.ReadyEngines(lipstream.Settings{})
 	return m, nil
 }

@@ -209,14 +209,15 @@ const (
 	previewFrames = 70
 )
 
-// need returns the memory to reserve for a task, in bytes. LatentSync plans with
-// what it gets: it gets everything and runs alone, as its device is busy anyway.
+// need returns the memory to reserve for a task, in bytes. An engine that runs a
+// checkpoint plans with what it gets: it gets everything and runs alone, as its device is
+// busy anyway.
 func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 	all := t.w.o.Memory
 	if job.MemoryLimit > 0 {
 		return min(all, int64(job.MemoryLimit)), nil
 	}
-	if t.l.Task().Kind != queue.KindJoin && job.Engine == lipstream.EngineLatentSync {
+	if t.l.Task().Kind != queue.KindJoin && job.Engine != lipstream.EnginePreview {
 		job.MemoryLimit = lipstream.Size(all)
 		return all, nil
 	}

@@ -18,8 +18,8 @@ const head = `# Exactness
 This table shows how far Lipstream is from the original program. ` + "`make exactness`" + `
 makes it from the golden tests: what they measured, and the limit that they
 enforce. The goldens are outputs of the original on tiny random checkpoints in
-float32 (see testdata/latentsync/README.md). Random networks amplify differences
-far more than trained ones.
+float32 (see the README.md of testdata/latentsync and testdata/musetalk). Random
+networks amplify differences far more than trained ones.
 
 "max abs" is the largest absolute difference. "max rel" is that difference
 divided by the largest value. PSNR uses the range of the float32 golden as its

@@ -51,6 +51,9 @@ func TestWebGPUCheck(t *testing.T) {
 	if err := backend.Check(t.Context(), b, webGPU); err != nil {
 		t.Error(err)
 	}
+	if backend.HasHalf(t.Context(), b, webGPU) {
+		t.Error("SwiftShader has float16")
+	}
 }
 
 // TestWebGPUUpload copies tensors of each element type to the GPU and back.

@@ -228,6 +228,9 @@ func (s *search) device(ctx context.Context, b backend.Backend, a attempt, l whe
 		}
 		err := usable(ctx, b, d)
 		if err == nil {
+			if d.ID != "cpu" && backend.HasHalf(ctx, b, d.ID) {
+				d.Half = backend.F16
+			}
 			return d, nil
 		}
 		if ctx.Err() != nil {

@@ -1,0 +1,86 @@
+package musetalk
+
+import (
+	"math"
+
+	"github.com/lipstream/lipstream/internal/audio"
+)
+
+// Voice features are Whisper's: audio.FeatureRate per second, each [5, d], the states of the
+// layers. A frame's tokens, [50, d], are ten consecutive features.
+const (
+	windowFeatures = 10
+	silence        = -1 // index of a feature of zeros
+)
+
+// Window holds the indices of the ten features of a frame; silence stands for zeros.
+type Window [windowFeatures]int64
+
+// FrameWindow returns the window of a frame at rateNum/rateDen frames per second, of a voice
+// with that many features: four features before the frame's time, the one at it, and five
+// after. It equals the original's at 25 frames per second, and does not drift at any rate
+// (docs/spec/musetalk.md, section 8, row 4).
+func FrameWindow(frame, rateNum, rateDen, features int64) Window {
+	return windowAt(audio.FeatureAt(frame, rateNum, rateDen)-4, features)
+}
+
+func windowAt(first, features int64) (w Window) {
+	for i := range w {
+		w[i] = first + int64(i)
+		if w[i] < 0 || w[i] >= features {
+			w[i] = silence
+		}
+	}
+	return w
+}
+
+// OriginalWindow returns the window of a frame as the original computes it
+// (docs/spec/musetalk.md, section 3.4). The original truncates the rate. It reports false
+// where the original ends the process, because there are too few features.
+func OriginalWindow(frame int64, rate float64, features int64) (w Window, ok bool) {
+	step := audio.FeatureRate / math.Trunc(rate)
+	pad := int64(math.Ceil(step))
+	before, after := min(2*pad, features), min(6*pad, features)
+	first := int64(math.Floor(float64(frame)*step)) - before
+	return windowAt(first, features), first+windowFeatures <= features+after
+}
+
+// OriginalFrames returns how many frames the original makes of a voice of that many samples at
+// audio.SampleRate, and how many features it keeps (docs/spec/musetalk.md, sections 3.3 and
+// 3.4).
+func OriginalFrames(samples int64, rate float64) (frames, features int64) {
+	seconds := float64(samples) / audio.SampleRate
+	return int64(seconds * math.Trunc(rate)), int64(seconds * audio.FeatureRate)
+}
+
+// Tokens returns the tokens of a window, [10·states, d], without the position code: row
+// states·k+s is state s of feature k. feature returns feature i, [states, d]; size is
+// states·d.
+func (w Window) Tokens(size int, feature func(i int64) ([]float32, error)) ([]float32, error) {
+	out := make([]float32, windowFeatures*size)
+	for k, i := range w {
+		if i == silence {
+			continue
+		}
+		v, err := feature(i)
+		if err != nil {
+			return nil, err
+		}
+		copy(out[k*size:(k+1)*size], v)
+	}
+	return out, nil
+}
+
+// AddPositions adds the position code to tokens, [n, d], also to those of zeros
+// (docs/spec/musetalk.md, section 3.5).
+func AddPositions(tokens []float32, d int) {
+	for i := range tokens {
+		t, j := i/d, i%d
+		sin, cos := math.Sincos(float64(t) * math.Pow(10000, -float64(j&^1)/float64(d)))
+		if j&1 == 0 {
+			tokens[i] += float32(sin)
+		} else {
+			tokens[i] += float32(cos)
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package musetalk
+
+import (
+	"image"
+	"math"
+
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+)
+
+// layer is a generated image, to be pasted into the frame from which the crop was taken. It
+// implements lip.Layer.
+type layer struct {
+	original bool
+	face     *face.Face
+	matrix   frame.Affine // from the frame to the crop
+	image    []float32    // [3, Side, Side], -1..1
+}
+
+// Layer returns a generated image, [3, Side, Side] in about -1..1, to be pasted where m maps it
+// into the frame of the item. Neither the image nor the face may change until then.
+func (c *Crops) Layer(it lip.Item, m frame.Affine, image []float32) lip.Layer {
+	return layer{c.Original, it.Face, m, image}
+}
+
+// Paste implements lip.Layer.
+func (l layer) Paste(f *frame.Frame) {
+	if l.original {
+		l.pasteOriginal(f)
+		return
+	}
+	img, n := l.image, patchSide(l.matrix)
+	if n < Side {
+		img = face.Bicubic(img, 3, Side, Side, n, n)
+	}
+	k, m := float64(n)/Side, l.matrix
+	m = frame.Affine{A: m.A * k, B: m.B * k, C: (m.C+0.5)*k - 0.5, D: m.D * k, E: m.E * k, F: (m.F+0.5)*k - 0.5}
+	f.Blend(toRGB(img, n), faceMask(mapped(l.face.Points, m), n), m)
+}
+
+// patchSide returns to how many pixels the image is reduced before it is pasted, because it would
+// alias in a small face. Blend interpolates linearly, so the image stays finer than the frame.
+func patchSide(m frame.Affine) int {
+	inv, _ := m.Invert()
+	return int(min(max(1.5*Side*max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E)), 8), Side))
+}
+
+// pasteOriginal enlarges and masks the image as the original does, but the mask comes from the
+// mesh, because the original's network for masks is not free for commercial use.
+func (l layer) pasteOriginal(f *frame.Frame) {
+	box := matrixBox(l.matrix)
+	if box.Empty() {
+		return
+	}
+	square := originalSquare(box)
+	n := square.Dx()
+	points := mapped(l.face.Points, frame.Affine{A: 1, C: float64(-square.Min.X), E: 1, F: float64(-square.Min.Y)})
+	mask := originalMask(faceShape(points, n, float64(box.Dy())), n, box.Sub(square.Min), originalBlur(n))
+	blendOriginal(f, bilinear(toRGB(l.image, Side), box.Dx(), box.Dy()), mask, box)
+}
+
+// blendOriginal pastes a face of the box's size, with the opacity mask of the original's square
+// around the box. Outside the box, the original pastes the frame's own pixels.
+func blendOriginal(f *frame.Frame, resized *frame.RGB, mask []float32, box image.Rectangle) {
+	square := originalSquare(box)
+	alpha := make([]float32, 0, box.Dx()*box.Dy())
+	for y := box.Min.Y; y < box.Max.Y; y++ {
+		row := mask[(y-square.Min.Y)*square.Dx():]
+		alpha = append(alpha, row[box.Min.X-square.Min.X:box.Max.X-square.Min.X]...)
+	}
+	f.Blend(resized, alpha, frame.Affine{A: 1, C: float64(-box.Min.X), E: 1, F: float64(-box.Min.Y)})
+}
+
+// mapped returns the points mapped by m.
+func mapped(points []face.Point, m frame.Affine) []face.Point {
+	out := make([]face.Point, len(points))
+	for i, p := range points {
+		out[i].X, out[i].Y = m.Apply(p.X, p.Y)
+	}
+	return out
+}
+
+// toRGB converts planes, [3, n, n], -1..1, to bytes, rounded half to even
+// (docs/spec/musetalk.md, section 5.5).
+func toRGB(planes []float32, n int) *frame.RGB {
+	dst := frame.NewRGB(n, n)
+	for i := range dst.Pix {
+		v := min(max(planes[i%3*n*n+i/3]/2+0.5, 0), 1)
+		dst.Pix[i] = byte(math.RoundToEven(float64(v * 255)))
+	}
+	return dst
+}
+
+// bilinear resizes an image to w×h pixels with the bytes of OpenCV's INTER_LINEAR
+// (docs/spec/musetalk.md, section 5.6).
+func bilinear(src *frame.RGB, w, h int) *frame.RGB {
+	dst := frame.NewRGB(w, h)
+	at := func(x, y, c int) int32 { return int32(src.Pix[3*(y*src.W+x)+c]) }
+	if 2*w == src.W && 2*h == src.H { // the mean of four pixels
+		for i := range dst.Pix {
+			x, y, c := 2*(i/3%w), 2*(i/3/w), i%3
+			dst.Pix[i] = byte((at(x, y, c) + at(x+1, y, c) + at(x, y+1, c) + at(x+1, y+1, c) + 2) >> 2)
+		}
+		return dst
+	}
+	type tap struct {
+		i      int
+		w0, w1 int32
+	}
+	taps := func(in, out int, edge bool) []tap {
+		t := make([]tap, out)
+		scale := float64(in) / float64(out)
+		for o := range t {
+			f := float32((float64(o)+0.5)*scale - 0.5)
+			i := int(math.Floor(float64(f)))
+			r := f - float32(i)
+			if edge && (i < 0 || i >= in-1) {
+				i, r = min(max(i, 0), in-1), 0
+			}
+			t[o] = tap{i, int32(math.RoundToEven(float64((1 - r) * 2048))), int32(math.RoundToEven(float64(r * 2048)))}
+		}
+		return t
+	}
+	cols, rows := taps(src.W, w, true), taps(src.H, h, false)
+	clamp := func(v, n int) int { return min(max(v, 0), n-1) }
+	for y, b := range rows {
+		y0, y1 := clamp(b.i, src.H), clamp(b.i+1, src.H)
+		for x, a := range cols {
+			x1 := clamp(a.i+1, src.W)
+			for c := range 3 {
+				h0 := a.w0*at(a.i, y0, c) + a.w1*at(x1, y0, c)
+				h1 := a.w0*at(a.i, y1, c) + a.w1*at(x1, y1, c)
+				v := ((h0 >> 4 * b.w0 >> 16) + (h1 >> 4 * b.w1 >> 16) + 2) >> 2
+				dst.Pix[3*(y*w+x)+c] = byte(min(max(v, 0), 255))
+			}
+		}
+	}
+	return dst
+}
+
+// originalMask turns the shape of a face in the original's square, [n, n], 0..1, into its
+// opacity: the lower half of the box, blurred over radius pixels to either side
+// (docs/spec/musetalk.md, section 6.3). box is the face's, in the square.
+func originalMask(shape []float32, n int, box image.Rectangle, radius int) []float32 {
+	box.Min.Y = max(box.Min.Y, n/2)
+	return feathered(shape, n, box, radius)
+}
+
+// originalBlur returns the radius of the blur in a square of n pixels: the kernel has 5 % of
+// its side.
+func originalBlur(n int) int { return n / 40 }

@@ -1,0 +1,155 @@
+package network
+
+import "github.com/lipstream/lipstream/internal/onnx"
+
+// stack holds the dimensions of a stack of feature maps.
+type stack struct{ n, c, h, w int }
+
+func (m stack) tokens() int { return m.n * m.h * m.w }
+
+// shape returns the shape of the tensor of feature maps: (n, c, h, w), or with the
+// channels last (n, h, w, c).
+func (b *builder) shape(m stack) []int {
+	if b.Dialect == CUDA {
+		return []int{m.n, m.h, m.w, m.c}
+	}
+	return []int{m.n, m.c, m.h, m.w}
+}
+
+// channelAxis returns the dimension of feature maps that has the channels.
+func (b *builder) channelAxis() int64 {
+	if b.Dialect == CUDA {
+		return 3
+	}
+	return 1
+}
+
+// inputMaps adds feature maps of (n, c, h, w) as an input of the network.
+func (b *builder) inputMaps(name string, m stack) onnx.Value {
+	v := b.input(name, m.n, m.c, m.h, m.w)
+	if b.Dialect == CUDA {
+		return b.transpose(v, 0, 2, 3, 1)
+	}
+	return v
+}
+
+// outputMaps makes feature maps an output of the network, (n, c, h, w).
+func (b *builder) outputMaps(name string, v onnx.Value, m stack) {
+	if b.Dialect == CUDA {
+		v = b.transpose(v, 0, 3, 1, 2)
+	}
+	b.output(name, v, m.n, m.c, m.h, m.w)
+}
+
+// overMaps reshapes c values, one for each channel, so that they apply to all pixels of
+// feature maps.
+func (b *builder) overMaps(v onnx.Value, c int) onnx.Value {
+	if b.Dialect == CUDA {
+		return v // the last dimension
+	}
+	return b.reshape(v, 1, c, 1, 1)
+}
+
+// join appends the channels of y to those of x.
+func (b *builder) join(x, y onnx.Value) onnx.Value {
+	return b.Op("Concat", []onnx.Value{x, y}, onnx.Int("axis", b.channelAxis()))
+}
+
+// someChannels returns the channels from (inclusive) to to (exclusive) of feature maps.
+func (b *builder) someChannels(x onnx.Value, from, to int) onnx.Value {
+	return b.Op("Slice", []onnx.Value{x, b.Ints(int64(from)), b.Ints(int64(to)), b.Ints(b.channelAxis())})
+}
+
+// toTokens turns feature maps into (n·h·w, c).
+func (b *builder) toTokens(x onnx.Value, m stack) onnx.Value {
+	if b.Dialect != CUDA {
+		x = b.transpose(x, 0, 2, 3, 1)
+	}
+	return b.reshape(x, m.tokens(), m.c)
+}
+
+// toMaps turns (n·h·w, c) into feature maps.
+func (b *builder) toMaps(x onnx.Value, m stack) onnx.Value {
+	x = b.reshape(x, m.n, m.h, m.w, m.c)
+	if b.Dialect != CUDA {
+		x = b.transpose(x, 0, 3, 1, 2)
+	}
+	return x
+}
+
+// toSequences turns feature maps of n = batch·frames into (batch·h·w·frames, c): one
+// sequence of frames for each pixel.
+func (b *builder) toSequences(x onnx.Value, m stack, frames int) onnx.Value {
+	if b.Dialect == CUDA {
+		x = b.transpose(b.reshape(x, m.n/frames, frames, m.h*m.w, m.c), 0, 2, 1, 3)
+	} else {
+		x = b.transpose(b.reshape(x, m.n/frames, frames, m.c, m.h*m.w), 0, 3, 1, 2)
+	}
+	return b.reshape(x, m.tokens(), m.c)
+}
+
+// fromSequences turns (batch·h·w·frames, c) into feature maps of n = batch·frames.
+func (b *builder) fromSequences(x onnx.Value, m stack, frames int) onnx.Value {
+	x = b.reshape(x, m.n/frames, m.h*m.w, frames, m.c)
+	if b.Dialect == CUDA {
+		x = b.transpose(x, 0, 2, 1, 3)
+	} else {
+		x = b.transpose(x, 0, 2, 3, 1)
+	}
+	return b.reshape(x, b.shape(m)...)
+}
+
+// conv builds a convolution of feature maps; pads are top, left, bottom, right.
+func (b *builder) conv(x onnx.Value, name string, in, out, kernel, stride int, pads ...int64) onnx.Value {
+	b.wantLayer(name, []int{out, in, kernel, kernel})
+	w := b.rows(b.Compute, name+".weight", 0, out, out, in, kernel, kernel)
+	return b.convolve(x, w, b.rows(b.Compute, name+".bias", 0, out, out), kernel, stride, pads...)
+}
+
+// convolve builds a convolution with the weight w, (out, in, kernel, kernel), and a bias,
+// which may be "". Both have the type of the arithmetic.
+func (b *builder) convolve(x, w, bias onnx.Value, kernel, stride int, pads ...int64) onnx.Value {
+	domain, op := "", "Conv"
+	if b.Dialect == CUDA {
+		// Weights are (out, kernel, kernel, in). They must be constant: the kernel looks
+		// at them when the session is created (PrePack in ONNX Runtime's
+		// core/providers/cuda/nn/conv.cc). Before that, the runtime computes what
+		// depends on nothing but constants.
+		domain, op = onnx.Microsoft, "NhwcConv"
+		w = b.transpose(w, 0, 2, 3, 1)
+		x, pads = b.evenly(x, pads)
+	}
+	in := []onnx.Value{b.as(x, b.Activations, b.Compute), w}
+	if bias != "" {
+		in = append(in, bias)
+	}
+	k, s := int64(kernel), int64(stride)
+	y := b.OpIn(domain, op, in, onnx.Ints("kernel_shape", k, k), onnx.Ints("strides", s, s), onnx.Ints("pads", pads...))
+	return b.as(y, b.Compute, b.Activations)
+}
+
+// evenly pads x, (n, h, w, c), by an operator of its own unless the pads are the same on
+// both sides: cuDNN does not have kernels for other convolutions in all versions. It
+// returns what is left for the convolution to pad.
+func (b *builder) evenly(x onnx.Value, pads []int64) (onnx.Value, []int64) {
+	top, left, bottom, right := pads[0], pads[1], pads[2], pads[3]
+	if top == bottom && left == right {
+		return x, pads
+	}
+	return b.Op("Pad", []onnx.Value{x, b.Ints(0, top, left, 0, 0, bottom, right, 0)}), []int64{0, 0, 0, 0}
+}
+
+// conv3 builds a 3×3 convolution that keeps the size.
+func (b *builder) conv3(x onnx.Value, name string, in, out int) onnx.Value {
+	return b.conv(x, name, in, out, 3, 1, 1, 1, 1, 1)
+}
+
+// double doubles the size of feature maps by repeating pixels.
+func (b *builder) double(x onnx.Value) onnx.Value {
+	scales := []float32{1, 1, 2, 2}
+	if b.Dialect == CUDA {
+		scales = []float32{1, 2, 2, 1}
+	}
+	return b.Op("Resize", []onnx.Value{x, "", b.Floats(scales, 4)},
+		onnx.String("mode", "nearest"), onnx.String("coordinate_transformation_mode", "asymmetric"), onnx.String("nearest_mode", "floor"))
+}

@@ -1,0 +1,94 @@
+package network
+
+import (
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// The epsilons of the normalisations (docs/spec/latentsync.md, sections 4.1 and 5).
+const (
+	epsResnet      = 1e-5
+	epsTransformer = 1e-6
+	epsLayer       = 1e-5
+	epsVAE         = 1e-6
+)
+
+const groups = 32 // of every GroupNorm
+
+func (b *builder) layerNorm(x onnx.Value, name string, c int) onnx.Value {
+	return b.Op("LayerNormalization", []onnx.Value{x, b.weight(name+".weight", c), b.weight(name+".bias", c)},
+		onnx.Int("axis", -1), onnx.Float("epsilon", epsLayer))
+}
+
+// groupNorm normalises feature maps over each group of channels: of each frame alone if
+// frames is 1, otherwise of all frames of a batch item together.
+func (b *builder) groupNorm(x onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
+	if b.fusesGroupNorm(m.c) {
+		return b.fusedGroupNorm(x, name, m, frames, eps, false)
+	}
+	y := b.normalizeGroups(x, m, frames, eps)
+	y = b.mul(y, b.overMaps(b.weight(name+".weight", m.c), m.c))
+	return b.add(y, b.overMaps(b.weight(name+".bias", m.c), m.c))
+}
+
+// groupNormSiLU is groupNorm with SiLU after it.
+func (b *builder) groupNormSiLU(x onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
+	if b.fusesGroupNorm(m.c) {
+		return b.fusedGroupNorm(x, name, m, frames, eps, true)
+	}
+	return b.silu(b.groupNorm(x, name, m, frames, eps))
+}
+
+// fusesGroupNorm reports whether the dialect has an operator for groupNorm. The kernel
+// takes an even number of channels in a group, and at most 512 (group_norm_impl.cu and
+// group_norm_common_base.h in ONNX Runtime's contrib_ops/cuda/diffusion).
+func (b *builder) fusesGroupNorm(c int) bool {
+	return b.Dialect == CUDA && c%(2*groups) == 0 && c/groups <= 512
+}
+
+// fusedGroupNorm is groupNorm in one operator, which sums in float32. The frames that are
+// normalised together are one high image.
+func (b *builder) fusedGroupNorm(x onnx.Value, name string, m stack, frames int, eps float32, silu bool) onnx.Value {
+	// The kernel takes these in float32 only (group_norm.cc).
+	b.want(checkpoint.Want{Name: name + ".weight", Shape: []int{m.c}})
+	b.want(checkpoint.Want{Name: name + ".bias", Shape: []int{m.c}})
+	scale, shift := b.rows(tensor.F32, name+".weight", 0, m.c, m.c), b.rows(tensor.F32, name+".bias", 0, m.c, m.c)
+	activation := int64(0)
+	if silu {
+		activation = 1
+	}
+	if frames > 1 {
+		x = b.reshape(x, m.n/frames, frames*m.h, m.w, m.c)
+	}
+	y := b.OpIn(onnx.Microsoft, "GroupNorm", []onnx.Value{x, scale, shift},
+		onnx.Int("groups", groups), onnx.Float("epsilon", eps), onnx.Int("activation", activation), onnx.Int("channels_last", 1))
+	if frames > 1 {
+		y = b.reshape(y, b.shape(m)...)
+	}
+	return y
+}
+
+// normalizeGroups is groupNorm without weights. It uses InstanceNormalization, which both
+// runtimes compute several times faster than GroupNormalization.
+func (b *builder) normalizeGroups(x onnx.Value, m stack, frames int, eps float32) onnx.Value {
+	// The numbers of a group are outer pieces of inner numbers.
+	n, outer, inner := m.n/frames, frames, m.c/groups*m.h*m.w
+	if b.Dialect == CUDA {
+		outer, inner = frames*m.h*m.w, m.c/groups
+	}
+	y := x
+	if outer > 1 {
+		y = b.transpose(b.reshape(y, n, outer, groups, inner), 0, 2, 1, 3)
+	}
+	ones, zeros := make([]float32, groups), make([]float32, groups)
+	for i := range ones {
+		ones[i] = 1
+	}
+	y = b.reshape(y, n, groups, outer*inner)
+	y = b.Op("InstanceNormalization", []onnx.Value{y, b.constant(ones, groups), b.constant(zeros, groups)}, onnx.Float("epsilon", eps))
+	if outer > 1 {
+		y = b.transpose(b.reshape(y, n, groups, outer, inner), 0, 2, 1, 3)
+	}
+	return b.reshape(y, b.shape(m)...)
+}

@@ -1,0 +1,118 @@
+package neural
+
+import (
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+)
+
+// crops maps faces to the square crops that the networks see, and generated images back
+// into frames.
+type crops interface {
+	// matrix returns the map from the frame to the crop. It cannot be inverted if the
+	// face is not usable.
+	matrix(it lip.Item) frame.Affine
+	// crop returns the crop of a frame, R×R.
+	crop(f *frame.Frame, m frame.Affine) *frame.RGB
+	// pixels fills dst, [3, R, R], -1..1, with what the VAE encodes: the crop, or with
+	// masked the crop without the region that is to be generated.
+	pixels(dst []float32, crop *frame.RGB, masked bool)
+	// layer returns a generated image, [3, R, R] in about -1..1, to be pasted into the
+	// frame of the crop.
+	layer(m frame.Affine, crop *frame.RGB, image []float32) lip.Layer
+	// reset forgets the faces so far, as at a cut.
+	reset()
+}
+
+// aligned implements crops as LatentSync does: it aligns eyes and nose with a template, and
+// generates the region of one mask (docs/spec/latentsync.md, sections 3 and 7).
+type aligned struct {
+	aligner *face.Aligner
+	mask    []float32                   // [R, R], 1 to keep, 0 to generate
+	alpha   []float32                   // [R, R], opacity of the generated region with its feathered edge
+	whole   bool                        // Options.Whole
+	anchors func(lip.Item) face.Anchors // Options.Anchors
+}
+
+// feather is the width of the soft edge in template units.
+const feather = 10
+
+func newAligned(o Options) *aligned {
+	r := o.Resolution
+	return &aligned{aligner: face.NewAligner(r), mask: face.Mask(r), alpha: face.MaskAlpha(r, r, feather), whole: o.Whole, anchors: o.Anchors}
+}
+
+// matrix returns the map from the frame to the aligner's crop, before it is stretched to R×R.
+func (a *aligned) matrix(it lip.Item) frame.Affine {
+	anchors := func() face.Anchors {
+		if a.anchors != nil {
+			return a.anchors(it)
+		}
+		return face.AlignPoints468(it.Face.Points).Round()
+	}
+	if a.whole {
+		return a.aligner.Matrix(anchors())
+	}
+	m := it.Face.Align
+	if a.anchors != nil {
+		m = face.TemplateAffine(anchors())
+	}
+	x, y := float64(a.aligner.CropW)/face.TemplateW, float64(a.aligner.CropH)/face.TemplateH
+	return frame.Affine{A: m.A * x, B: m.B * x, C: m.C * x, D: m.D * y, E: m.E * y, F: m.F * y}
+}
+
+func (a *aligned) crop(f *frame.Frame, m frame.Affine) *frame.RGB { return a.aligner.Crop(f, m) }
+
+func (a *aligned) pixels(dst []float32, crop *frame.RGB, masked bool) {
+	face.PixelValues(dst, crop)
+	if masked {
+		face.MaskedPixels(dst, dst, a.mask)
+	}
+}
+
+func (a *aligned) layer(m frame.Affine, crop *frame.RGB, image []float32) lip.Layer {
+	return layer{a, m, crop, image}
+}
+
+func (a *aligned) reset() { a.aligner.Reset() }
+
+// layer is a decoded image, to be pasted into the frame from which the crop was
+// taken. It implements lip.Layer.
+type layer struct {
+	*aligned
+	matrix frame.Affine // from the frame to the crop
+	crop   *frame.RGB
+	image  []float32 // [3, R, R], -1..1
+}
+
+// Paste implements lip.Layer.
+func (l layer) Paste(f *frame.Frame) {
+	r, m := l.aligner.Resolution, l.matrix
+	if l.whole {
+		l.aligner.Restore(f, l.aligner.Resize(l.composite(l.crop, l.image)), m)
+		return
+	}
+	src := frame.NewRGB(r, r)
+	for i := range src.Pix {
+		v := l.image[i%3*r*r+i/3]*127.5 + 128 // rounds
+		src.Pix[i] = byte(min(max(v, 0), 255))
+	}
+	// The image is the crop stretched to r x r, with pixel centres at whole numbers.
+	x, y := float64(r)/float64(l.aligner.CropW), float64(r)/float64(l.aligner.CropH)
+	f.Blend(src, l.alpha, frame.Affine{
+		A: m.A * x, B: m.B * x, C: (m.C+0.5)*x - 0.5,
+		D: m.D * y, E: m.E * y, F: (m.F+0.5)*y - 0.5,
+	})
+}
+
+// composite returns the image, [3, R, R], with the crop's own pixels outside the
+// generated region (docs/spec/latentsync.md, section 7.1).
+func (a *aligned) composite(crop *frame.RGB, image []float32) []float32 {
+	out := make([]float32, len(image))
+	face.PixelValues(out, crop)
+	for i, v := range image {
+		m := a.mask[i%len(a.mask)]
+		out[i] = v*(1-m) + out[i]*m
+	}
+	return out
+}

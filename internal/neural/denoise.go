@@ -1,0 +1,299 @@
+package neural
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/network"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// denoiser turns noise into the latents of windows of frames.
+type denoiser struct {
+	o      Options
+	net    *model
+	steps  *model // what happens between two runs of the UNet, if the latents stay on the device
+	config network.UNetConfig
+	latent int       // side of the latents
+	tokens int       // audio tokens per frame
+	mask   []float32 // [latent, latent], 1 to keep, 0 to generate
+	noise  []float32 // initial latents of a frame
+}
+
+// model returns the UNet, for windows of a number of frames.
+func (d *denoiser) model() model {
+	return model{name: workUNet, streamable: true, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
+		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
+			u, err := network.NewUNet(d.config, network.UNetShape{Batch: d.net.batch * d.o.halves(), Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
+			if err != nil {
+				return nil, err
+			}
+			return u.Graphs, nil
+		}}
+}
+
+// load implements generator.
+func (d *denoiser) load(ctx context.Context, frames int) error { return d.net.ready(ctx, frames) }
+
+// condition is the input of the UNet for a frame, apart from noise.
+type condition struct {
+	latents []float32 // [8, latent, latent]: masked image, then reference
+	tokens  []float32 // [tokens, AudioDim]
+}
+
+// input is a window to denoise.
+type input struct {
+	first  int64 // number of its first frame, for messages only
+	frames []condition
+}
+
+// windows denoises windows in flight together. All have the same number of frames. It
+// returns the latents of each frame of each window, [4, latent, latent]
+// (docs/spec/latentsync.md, sections 6.1 to 6.5). The result does not depend on which
+// windows are in flight together.
+func (d *denoiser) windows(ctx context.Context, list []input) ([][][]float32, error) {
+	size := len(list[0].frames)
+	work := list
+	if d.o.Batched {
+		work = []input{d.together(list)}
+	}
+	if err := d.net.ready(ctx, size); err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	var all []*denoising
+	defer func() {
+		for _, t := range all {
+			_ = t.close() // of memory of the device, after a result or a first error
+		}
+	}()
+	for _, w := range work {
+		t, err := d.begin(ctx, w.frames)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	if err := d.run(ctx, list[0].first, all); err != nil {
+		return nil, err
+	}
+	d.net.networks.note(workWindow, int64(len(list)), time.Since(began), 0)
+	var latents [][]float32 // of all frames
+	for _, t := range all {
+		x, err := t.result(ctx)
+		if err != nil {
+			return nil, err
+		}
+		latents = slices.AppendSeq(latents, slices.Chunk(x, len(d.noise)))
+	}
+	out := make([][][]float32, len(list))
+	for i := range list {
+		out[i] = latents[i*size : (i+1)*size]
+		for k, x := range out[i] {
+			if err := finite(x); err != nil {
+				return nil, broken("denoise", fmt.Sprintf("frame %d", list[i].first+int64(k)), err)
+			}
+		}
+	}
+	return out, nil
+}
+
+// together joins windows for one run of the UNet. If there are fewer than the plan has in
+// flight, it repeats the last one: another network would have to be compiled for them.
+func (d *denoiser) together(list []input) input {
+	d.net.batch = d.net.networks.plan().Windows
+	all := input{first: list[0].first}
+	for i := range d.net.batch {
+		all.frames = append(all.frames, list[min(i, len(list)-1)].frames...)
+	}
+	return all
+}
+
+// denoising is a window, or windows joined for one run of the UNet, on the way from noise
+// to latents.
+type denoising struct {
+	latents
+	branches []*branch
+}
+
+// branch is one half of classifier-free guidance, or both if they are one run of the
+// UNet.
+type branch struct {
+	audio backend.Value // [frames, tokens, AudioDim]
+	deep  backend.Value // from the last full pass, for DeepCache
+}
+
+// close releases memory of the device.
+func (t *denoising) close() error {
+	errs := []error{t.latents.close()}
+	for _, b := range t.branches {
+		errs = append(errs, b.audio.Close())
+		if b.deep != nil {
+			errs = append(errs, b.deep.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// begin returns the denoising of frames before the first step.
+func (d *denoiser) begin(ctx context.Context, frames []condition) (*denoising, error) {
+	n, c := d.latent*d.latent, d.config.Out
+	sample := tensor.New(tensor.F32, len(frames), d.config.In, d.latent, d.latent)
+	audio := tensor.New(tensor.F32, len(frames), d.tokens, d.config.AudioDim)
+	for i, f := range frames {
+		at := sample.F32()[i*d.config.In*n:]
+		copy(at, d.noise) // the same for every frame
+		copy(at[c*n:], d.mask)
+		copy(at[(c+1)*n:], f.latents)
+		copy(audio.F32()[i*len(f.tokens):], f.tokens)
+	}
+	return d.beginWith(ctx, sample, audio)
+}
+
+// halves returns the number of halves of guidance in one run of the UNet. It is 2 on a
+// device where latents stay, because such a device is faster with more at once.
+func (o Options) halves() int {
+	if o.Device.Resident && o.Guidance > 1 {
+		return 2
+	}
+	return 1
+}
+
+// beginWith returns a denoising with the UNet's first input, which begins with the
+// latents, and the audio.
+func (d *denoiser) beginWith(ctx context.Context, sample, audio *tensor.Tensor) (*denoising, error) {
+	s, err := d.o.sampler()
+	if err != nil {
+		return nil, err
+	}
+	silent := tensor.New(tensor.F32, audio.Shape...)
+	if d.o.Device.Resident {
+		if d.o.Guidance > 1 {
+			audio = join(audio, silent)
+		}
+		return d.onDevice(ctx, s, sample, audio)
+	}
+	t := &denoising{latents: newHostLatents(s, d.o.Guidance, d.config, sample), branches: []*branch{{audio: backend.InHost(audio)}}}
+	if d.o.Guidance > 1 {
+		t.branches = append(t.branches, &branch{audio: backend.InHost(silent)})
+	}
+	return t, nil
+}
+
+// join joins two tensors along the first dimension.
+func join(a, b *tensor.Tensor) *tensor.Tensor {
+	shape := slices.Clone(a.Shape)
+	shape[0] += b.Shape[0]
+	return &tensor.Tensor{DType: a.DType, Shape: shape, Data: slices.Concat(a.Data, b.Data)}
+}
+
+// run makes all steps of all windows.
+func (d *denoiser) run(ctx context.Context, first int64, all []*denoising) error {
+	timesteps := all[0].timesteps()
+	for k, timestep := range timesteps {
+		began := time.Now()
+		full := d.o.DeepCache <= 1 || k%d.o.DeepCache == 0
+		noise, err := d.predict(ctx, timestep, full, all...)
+		if err != nil {
+			return err
+		}
+		for i, t := range all {
+			err = errors.Join(err, t.step(ctx, k, noise[i]))
+			for _, v := range noise[i] {
+				err = errors.Join(err, v.Close())
+			}
+		}
+		if err != nil {
+			return err
+		}
+		d.net.networks.note(workStep, int64(len(all)), time.Since(began), 0)
+		if d.o.Progress != nil {
+			d.o.Progress(first, k+1, len(timesteps))
+		}
+	}
+	return nil
+}
+
+// predict runs the UNet for all branches, and returns the noise that it predicts for each
+// of them. A pass that is not full takes the result of the deep layers from the last full
+// one.
+func (d *denoiser) predict(ctx context.Context, timestep int, full bool, all ...*denoising) (noise [][]backend.Value, err error) {
+	time, last := backend.InHost(network.TimeEmbedding(float64(timestep), d.config.Channels[0])), d.net.chain.Len()-1
+	var flows []*network.DeviceFlow
+	var branches []*branch
+	defer func() {
+		for _, f := range flows {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	for _, t := range all {
+		sample := t.sample()
+		for _, b := range t.branches {
+			flows = append(flows, network.NewDeviceFlow(map[string]backend.Value{"sample": sample, "audio": b.audio, "time": time}))
+			branches = append(branches, b)
+		}
+	}
+	deep := last
+	if !full {
+		deep = 1
+	}
+	if err := d.net.runOn(ctx, 0, deep, nil, flows...); err != nil {
+		return nil, err
+	}
+	if d.o.DeepCache > 1 {
+		for i, b := range branches {
+			if err := b.keep(flows[i], full); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := d.net.runOn(ctx, last, last+1, d.stays, flows...); err != nil {
+		return nil, err
+	}
+	rest := flows
+	for _, t := range all {
+		var list []backend.Value
+		for _, f := range rest[:len(t.branches)] {
+			list = append(list, f.Take("noise"))
+		}
+		noise, rest = append(noise, list), rest[len(t.branches):]
+	}
+	return noise, nil
+}
+
+// keep takes the result of the deep layers from a full pass, and gives it to every pass.
+func (b *branch) keep(flow *network.DeviceFlow, full bool) error {
+	if full {
+		if b.deep != nil {
+			if err := b.deep.Close(); err != nil {
+				return err
+			}
+		}
+		b.deep = flow.Take(network.Deep)
+	}
+	flow.In[network.Deep] = b.deep
+	return nil
+}
+
+// stays reports whether an output of the UNet stays on the device.
+func (d *denoiser) stays(string) bool { return d.o.Device.Resident }
+
+// broken returns the error for output of a network that is not finite.
+func broken(op, subject string, err error) error {
+	return fault.Internal.Wrap(op+" "+subject, err, "run lipstream models check --deep to look for damaged weights, or set `precision` to f32")
+}
+
+// finite returns an error if a value is infinite or not a number.
+func finite(x []float32) error {
+	if i := tensor.NotFinite(x); i >= 0 {
+		return fmt.Errorf("the network returned %v", x[i])
+	}
+	return nil
+}

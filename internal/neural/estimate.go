@@ -1,0 +1,138 @@
+package neural
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/network"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// timed returns how long f takes.
+func timed(f func() error) (time.Duration, error) {
+	began := time.Now()
+	err := f()
+	return time.Since(began), err
+}
+
+// second returns how long the second call of f takes: the first run of a network also
+// sets up its memory.
+func second(f func() error) (time.Duration, error) {
+	if err := f(); err != nil {
+		return 0, err
+	}
+	return timed(f)
+}
+
+// rounded returns a duration in seconds for people.
+func rounded(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
+
+// estimate implements generator, on empty images and silence.
+func (d *denoiser) estimate(ctx context.Context, e *lip.Estimate) (window time.Duration, err error) {
+	size, batch := d.net.networks.plan().Frames, d.net.batch
+	frames := size * batch
+	if err := d.net.ready(ctx, size); err != nil {
+		return 0, err
+	}
+	t, err := d.beginWith(ctx, tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent), tensor.New(tensor.F32, frames, d.tokens, d.config.AudioDim))
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	t.branches = t.branches[:1] // both halves of guidance take the same time
+	step := func(full bool) error {
+		noise, err := d.predict(ctx, 1, full, t)
+		for _, v := range slices.Concat(noise...) {
+			err = errors.Join(err, v.Close())
+		}
+		return err
+	}
+	halves := time.Duration(1) // of guidance that the step lacks
+	if d.o.Guidance > 1 && d.o.halves() == 1 {
+		halves = 2
+	}
+	full, err := second(func() error { return step(true) })
+	if err != nil {
+		return 0, err
+	}
+	full = full / time.Duration(batch) * halves
+	cheap := full
+	e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet", Memory: d.net.networks.most(workUNet), Seconds: rounded(full), Per: "full step of a window"})
+	if d.o.DeepCache > 1 {
+		if cheap, err = timed(func() error { return step(false) }); err != nil {
+			return 0, err
+		}
+		cheap = cheap / time.Duration(batch) * halves
+		e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet with DeepCache", Seconds: rounded(cheap), Per: "step of a window"})
+	}
+	interval := max(d.o.DeepCache, 1)
+	e.Sampler, e.Steps, e.Guidance, e.FullSteps = d.o.Sampler, d.o.Steps, d.o.Guidance, (d.o.Steps+interval-1)/interval
+	return time.Duration(e.FullSteps)*full + time.Duration(d.o.Steps-e.FullSteps)*cheap, nil
+}
+
+// measure tries each kind of work once, and returns how long a window, a frame and a
+// window of Whisper take.
+func (e *Engine) measure(ctx context.Context, to *lip.Estimate) (window, image, voice time.Duration, err error) {
+	p, w, s := e.painter, e.features, e.networks
+	if window, err = e.generator.estimate(ctx, to); err != nil {
+		return 0, 0, 0, err
+	}
+	image, err = second(func() error {
+		h := &held{crop: frame.NewRGB(e.o.Resolution, e.o.Resolution)}
+		if err := p.encode(ctx, []*held{h}); err != nil {
+			return err
+		}
+		_, err := p.decode(ctx, [][]float32{make([]float32, p.size())})
+		return err
+	})
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	if err := w.net.ready(ctx, 1); err != nil {
+		return 0, 0, 0, err
+	}
+	voice, err = timed(func() error {
+		return w.net.whole(ctx, network.Flow{"mel": tensor.New(tensor.F32, 1, w.config.Mels, 2*w.config.Context)})
+	})
+	to.Stages = slices.Insert(to.Stages, 1,
+		lip.EstimateStage{Name: "Whisper", Memory: s.most(workWhisper), Seconds: rounded(voice), Per: "30 s of voice"},
+		lip.EstimateStage{Name: "VAE", Memory: s.most(workEncoder) + s.most(workDecoder), Seconds: rounded(image), Per: "frame, encoded twice and decoded"})
+	return window, image, voice, err
+}
+
+// Estimate implements lip.Engine.
+func (e *Engine) Estimate(ctx context.Context, frames int64, voice float64) (lip.Estimate, error) {
+	o := e.o
+	var estimate lip.Estimate
+	var window, image, listening time.Duration
+	err := e.try(func() (err error) {
+		estimate = lip.Estimate{}
+		window, image, listening, err = e.measure(ctx, &estimate)
+		return err
+	})
+	if err != nil {
+		return lip.Estimate{}, fault.KindOf(err).Wrap("try a step of "+e.Name(), err)
+	}
+	plan := e.networks.plan() // measuring may have changed it
+	estimate.Backend, estimate.Precision, estimate.Resolution = o.Backend.Name(), plan.Precision, o.Resolution
+	estimate.Overlap, estimate.Windows = o.overlap(plan.Frames), o.windowsOf(frames, plan.Frames)
+	estimate.Plan, estimate.Needs, estimate.Budget, estimate.BudgetFrom = &plan, e.needs(plan), o.Budget, o.BudgetFrom
+	hop := float64(e.features.hop()) / audio.FeatureRate // seconds from one window of Whisper to the next
+	estimate.Seconds = rounded(time.Duration(estimate.Windows)*window + time.Duration(frames)*image + time.Duration(1+voice/hop)*listening)
+	return estimate, nil
+}
+
+// windowsOf returns how many windows of size frames a shot of so many frames takes.
+func (o Options) windowsOf(frames int64, size int) int64 {
+	if frames <= int64(size) {
+		return min(frames, 1)
+	}
+	step := int64(size - o.overlap(size))
+	return 1 + (frames-int64(size)+step-1)/step
+}

@@ -1,0 +1,267 @@
+package neural
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/journal"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/models"
+	"github.com/lipstream/lipstream/internal/settings"
+)
+
+// LatentSync is the kind of engine that runs the checkpoints of LatentSync 1.5 and 1.6.
+// It implements lip.Kind.
+type LatentSync struct{}
+
+// Name returns the value of the setting `engine`.
+func (LatentSync) Name() string { return settings.EngineLatentSync }
+
+// Describe returns one sentence for people.
+func (LatentSync) Describe() string { return "Best; generates a new mouth with LatentSync's networks" }
+
+// Check returns an error if the settings are invalid.
+func (LatentSync) Check(s settings.Settings) error {
+	_, err := newOptions(s.WithDefaults())
+	return err
+}
+
+// Ready reports whether checkpoints are installed.
+func (LatentSync) Ready(s settings.Settings) (why string, ok bool) {
+	dir, err := modelsDir(s)
+	if err != nil {
+		return "the folder of the checkpoints is not known", false
+	}
+	if !models.Installed(dir) {
+		return "there is no LatentSync checkpoint in " + dir, false
+	}
+	return "its checkpoint is in " + dir, true
+}
+
+// Find finds and identifies the checkpoints.
+func (LatentSync) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
+	s = s.WithDefaults()
+	o, err := newOptions(s)
+	if err != nil {
+		return lip.Model{}, err
+	}
+	if err := o.find(ctx, s); err != nil {
+		return lip.Model{}, err
+	}
+	m := lip.Model{
+		Name: o.Name(), UsesDevice: true, Needs: audio.Needs{Mel: true},
+		Window: o.Plan.Frames, Overlap: o.Overlap,
+		Open: func(ctx context.Context, h lip.Host) (lip.Engine, error) { return o.open(ctx, s, h) },
+	}
+	if o.Short {
+		m.Unsplittable = true
+		m.Frames = func(v *audio.Voice) int64 { return audio.Windows(v.MelFrames() / 2) }
+	}
+	return m, nil
+}
+
+// newOptions returns the options that follow from settings with defaults. find and open
+// fill in what depends on the checkpoints and on the job.
+func newOptions(s settings.Settings) (Options, error) {
+	o, n, l, m := Defaults(), s.Networks, s.LatentSync, s.Memory
+	p := findProfile(n.Profile)
+	o.Sampler = cmp.Or(l.Sampler, p.sampler)
+	o.Steps = given(l.Steps, p.steps)
+	o.Guidance = given(l.Guidance, p.guidance)
+	o.DeepCache = given(l.DeepCache, p.deepCache)
+	o.Silence = cmp.Or(n.Silence, p.silence)
+	o.Plan, o.Allowed = plans(m, p, o.Plan)
+	o.Overlap = given(l.Overlap, min(o.Overlap, o.Plan.Frames/2))
+	o.ShrinkEvery = given(m.ShrinkEvery, o.ShrinkEvery)
+	o.ReturnEvery = given(m.ReturnEvery, o.ReturnEvery)
+	o.Seed, o.Threads, o.Resolution = *s.Seed, given(s.Threads, 0), given(n.Resolution, 0)
+	o.Plan.Precision = ""
+	if n.Precision != "auto" {
+		o.Plan.Precision = n.Precision
+	}
+	var err error
+	if o.parity, err = parseParity(n.Parity); err != nil {
+		return o, err
+	}
+	o = o.withParity(o.parity)
+	return o, o.Check()
+}
+
+// given returns the value of a setting, or another if the setting is nil.
+func given[T any](setting *T, otherwise T) T {
+	if setting == nil {
+		return otherwise
+	}
+	return *setting
+}
+
+// plans returns the plan that a job begins with, and the allowed reductions, which are
+// those of values that the user has not set.
+func plans(m settings.Memory, p profile, usual memory.Plan) (memory.Plan, memory.Reductions) {
+	best := func(set *int, profile, usual int) int { return given(set, cmp.Or(profile, usual)) }
+	plan := memory.Plan{
+		Windows:   best(m.Windows, p.plan.Windows, usual.Windows),
+		Frames:    best(m.FramesPerWindow, p.plan.Frames, usual.Frames),
+		VAEFrames: best(m.VAEFrames, p.plan.VAEFrames, usual.VAEFrames),
+		Tile:      given(m.VAETile, p.plan.Tile),
+		Slices:    best(m.AttentionSlices, p.plan.Slices, usual.Slices),
+		Offload:   cmp.Or(memory.Offload(m.Offload), p.plan.Offload, usual.Offload),
+	}
+	allowed := memory.Reductions{
+		Windows: m.Windows == nil && p.plan.Windows == 0, Frames: m.FramesPerWindow == nil,
+		VAEFrames: m.VAEFrames == nil && p.plan.VAEFrames == 0, Offload: m.Offload == "",
+	}
+	if m.VAETile == nil {
+		allowed.Tile = reducedTile
+	}
+	if m.AttentionSlices == nil {
+		allowed.Slices = reducedSlices
+	}
+	return plan, allowed
+}
+
+// The values of a job that is short of memory.
+const (
+	reducedTile   = 256 // pixels
+	reducedSlices = 4   // only on devices that do not fuse attention
+)
+
+// modelsDir returns the folder of the checkpoints.
+func modelsDir(s settings.Settings) (string, error) {
+	if s.Models != "" {
+		return s.Models, nil
+	}
+	return models.Dir()
+}
+
+// find finds the checkpoints and sets the version and the resolution.
+func (o *Options) find(ctx context.Context, s settings.Settings) error {
+	dir, err := modelsDir(s)
+	if err != nil {
+		return err
+	}
+	set, err := models.Find(dir)
+	if err != nil {
+		return err
+	}
+	version, err := models.Identify(ctx, set.UNet)
+	if err != nil {
+		return err
+	}
+	if o.Resolution = cmp.Or(o.Resolution, version.Resolution); o.Resolution == 0 {
+		// A file that is a web page, half a download or another network deserves a
+		// more precise error.
+		if _, err := models.Inspect(ctx, set.UNet, models.InspectOptions{}); err != nil {
+			return err
+		}
+		return fault.Usage.New("use the checkpoint "+set.UNet, "it can be LatentSync 1.5 or 1.6, whose tensors are alike",
+			"set `resolution` to 256 for 1.5, or to 512 for 1.6")
+	}
+	if err := version.CheckResolution(o.Resolution); err != nil {
+		return err
+	}
+	o.Version = version.Name
+	o.Files = Files{UNet: set.UNet, VAE: set.VAE, Whisper: set.Whisper}
+	return nil
+}
+
+// open loads the engine for a job.
+func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip.Engine, error) {
+	o.Backend, o.Device = h.Backend, h.Device
+	o.RateNum, o.RateDen, o.Voice = h.Rate.Num, h.Rate.Den, h.Voice
+	o.Level, o.Replanned = h.Level, h.Planned
+	o.Progress = func(_ int64, step, steps int) { h.Step(step, steps) }
+	o.Speech = h.Voice.Speech
+	o.Quiet = func(frame int64) bool {
+		at := h.Rate.Time(frame).Seconds()
+		return h.Voice.Quiet(at-quietMargin, at+quietMargin)
+	}
+	o = o.withParity(o.parity) // it removes Speech and Quiet
+	requested := o.Plan.Precision != "" || o.Short
+	o.setPrecision(ctx, findProfile(s.Profile).half, requested, h.Warn)
+	for _, tile := range []*int{&o.Plan.Tile, &o.Allowed.Tile} {
+		if o.Resolution <= *tile {
+			*tile = 0 // the face is no larger than a tile
+		}
+	}
+	o.share(h)
+	id := journal.Identity{"latentsync": fmt.Sprint(o.Resolution, " ", o.Plan.Precision)}
+	var err error
+	for name, path := range map[string]string{"unet": o.Files.UNet, "vae": o.Files.VAE, "whisper": o.Files.Whisper} {
+		if id[name], err = journal.Mark(path); err != nil {
+			return nil, err
+		}
+	}
+	if o.Journal, err = h.Resume(id); err != nil {
+		return nil, err
+	}
+	return New(ctx, o)
+}
+
+// share sets the options that follow from the budget of the job.
+func (o *Options) share(h lip.Host) {
+	b := h.Budget
+	o.Budget, o.BudgetFrom, o.Reserved = b.Bytes, b.From, b.Reserved
+	if b.GPU > 0 {
+		o.ArenaLimit = max(b.Bytes-deviceContext, 0)
+		if o.Batched = true; o.Allowed.Windows {
+			o.Plan.Windows = memory.Windows(b.GPU)
+		}
+		if o.Allowed.VAEFrames {
+			o.Plan.VAEFrames = deviceVAEFrames
+		}
+	} else {
+		o.FrameBytes = int64(h.Format.Bytes())
+	}
+	o.InFlight = max(2, memory.Windows(o.Budget))
+}
+
+// deviceVAEFrames is the most frames in one call of the VAE on a GPU. The job begins with
+// as many as fit the budget. The new frames of a window, 12 or 16, fill calls of 4.
+const deviceVAEFrames = 4
+
+// setPrecision sets the precision of the plan: the requested one, or one that depends on
+// the profile and the device. It uses half-precision copies of the checkpoints if they
+// exist. Otherwise it warns that they can be made. A plan in f32 may be reduced to
+// existing copies.
+func (o *Options) setPrecision(ctx context.Context, half, requested bool, warn func(string)) {
+	p := cmp.Or(backend.Precision(o.Plan.Precision), autoPrecision(o.Device, half))
+	o.Plan.Precision = string(p)
+	lower := p
+	if p == backend.F32 && !requested {
+		lower = autoPrecision(o.Device, true)
+	}
+	if lower == backend.F32 {
+		return
+	}
+	missing, files := "", o.Files
+	copyOf := func(path string) string {
+		file, ok := models.Prepared(ctx, path, lower.DType())
+		if ok {
+			return file
+		}
+		missing = cmp.Or(missing, path)
+		return path
+	}
+	files.Lower, files.LowerUNet, files.LowerVAE = lower, copyOf(files.UNet), copyOf(files.VAE)
+	switch {
+	case missing == "":
+		o.Allowed.Precision = string(lower)
+	case lower == p:
+		warn(fmt.Sprintf("%s is converted to %s while loading, which takes twice the memory and longer; to convert it once, run lipstream models prepare %s --dtype %s",
+			missing, p, filepath.Dir(files.UNet), p))
+	default:
+		return
+	}
+	o.Files = files
+}
+
+// quietMargin is the least distance of a frame in a long silence from any speech, in
+// seconds: lips begin to open before speech and close after it.
+const quietMargin = 0.4

@@ -1,0 +1,216 @@
+package neural
+
+import (
+	"fmt"
+
+	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/network"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// needs estimates the most memory that the engine takes under a plan, in bytes: its
+// networks, the tensors between them, and the frames that it holds. docs/memory.md
+// compares it with what was measured.
+type needs struct {
+	configs
+	o     Options
+	known map[string]footprint // of networks, by what their size depends on
+}
+
+// footprint is the memory of a network, in bytes.
+type footprint struct {
+	graphs            int
+	weights, heaviest int64 // of all graphs, and of the graph with the most
+	ends              int64 // weights of the first and the last graph, which are always loaded
+	arenas            int64 // what the graphs work in, if each keeps its own
+	most              int64 // what the graph works in that takes the most, with the tensors that wait meanwhile
+	flow              int64 // the most that waits between two graphs
+}
+
+const (
+	// compiling is the memory of a graph on a CPU while it is compiled, as a multiple of
+	// its weights, and perGraph a constant for each compiled graph (measured).
+	compiling = 2
+	perGraph  = 33 << 20
+	// deviceContext is what CUDA's context with the kernels of the libraries, and the
+	// handles of cuBLAS and cuDNN with their workspaces take of a card. It is a guess:
+	// no card was at hand. PyTorch's context alone takes 0.4 to 0.6 GB.
+	deviceContext = 900 << 20
+	// workspace is the largest workspace of a convolution in cuDNN besides copies in
+	// another layout: a guess.
+	workspace = 64 << 20
+	// deviceSlack is the part of a card's arena that is lost to its division into
+	// blocks: with exact growth, arenas on a CPU took 2 to 15 % more than was in use.
+	deviceSlack = 10
+)
+
+// The memory that OpenVINO works in, which fuses operators in its own way, as multiples of
+// the largest feature maps (measured).
+const (
+	openVINOMapsUNet = 12
+	openVINOMapsVAE  = 8
+)
+
+// of returns the estimate for a plan.
+func (n needs) of(p memory.Plan) int64 {
+	unet, encoder, decoder, whisper := n.unet(p), n.vae(p, network.VAEEncoder, 1), n.vae(p, network.VAEDecoder, n.configs.vae.Factor()), n.whisper(p)
+	pixels := int64(n.o.Resolution) * int64(n.o.Resolution)
+	held := int64(n.o.hold(p)) * (n.o.FrameBytes + 3*pixels)
+	if n.o.Device.Resident {
+		return held + n.onDevice(p, unet, encoder, decoder, whisper)
+	}
+	windows := int64(1) // whose tensors wait between graphs
+	all := unet.weights + max(unet.weights/20, compiling*unet.heaviest-unet.weights) + int64(unet.graphs)*perGraph + unet.arenas
+	if p.Offload == memory.OffloadSequential {
+		windows = 2 * int64(p.Windows)
+		all = unet.heaviest + 3*perGraph + unet.most - unet.flow
+	}
+	all += windows * unet.flow
+	other := func(f footprint) int64 { return f.weights + perGraph + f.arenas }
+	if p.Offload == memory.OffloadNone {
+		return held + all + other(encoder) + other(decoder) + other(whisper)
+	}
+	return held + max(all, other(encoder), other(decoder), other(whisper))
+}
+
+// onDevice returns the memory that networks take of a device with memory of its own, in
+// which they share one arena.
+func (n needs) onDevice(p memory.Plan, unet footprint, others ...footprint) int64 {
+	apart := int64(1) // windows that are not in one call
+	if !n.o.Batched {
+		apart = int64(p.Windows)
+	}
+	state := apart * n.state(p)
+	resident, most := unet.weights, unet.most+state
+	if p.Offload == memory.OffloadSequential {
+		resident = unet.ends + unet.heaviest
+		most += (apart - 1) * unet.flow // all windows pass a graph before the next one
+	}
+	for _, f := range others {
+		if p.Offload == memory.OffloadNone {
+			resident += f.weights
+			most = max(most, f.most)
+			continue
+		}
+		if f.weights+f.most > resident+most {
+			resident, most = f.weights, f.most
+		}
+	}
+	return deviceContext + workspace + resident + most + most/deviceSlack
+}
+
+// state returns the size of the tensors that stay on a device from one step to the next:
+// the latents, the UNet's input, the noise, the audio and DeepCache's features.
+func (n needs) state(p memory.Plan) int64 {
+	frames, halves, pixels := n.shape(p)
+	c, activations := n.configs.unet, n.target(p).Activations.Size()
+	state := 4 * pixels * (c.In*halves + c.In + 2*c.Out + c.Out*halves)
+	if n.o.DeepCache > 1 {
+		state += activations * pixels * c.Channels[0] * halves
+	}
+	return int64(frames) * int64(state+4*n.configs.whisper.Tokens()*c.AudioDim*halves)
+}
+
+// shape returns the frames and halves of guidance in one call of the UNet, and the pixels
+// of the latents.
+func (n needs) shape(p memory.Plan) (frames, halves, pixels int) {
+	frames, halves = p.Frames, n.o.halves()
+	if n.o.Batched {
+		frames *= p.Windows
+	}
+	side := n.o.Resolution / n.configs.vae.Factor()
+	return frames, halves, side * side
+}
+
+func (n needs) target(p memory.Plan) network.Target {
+	t := network.For(n.o.Backend.Name(), n.o.Device, planned(p).DType())
+	t.Slices = p.Slices
+	if t.Activations == 0 {
+		t.Activations = tensor.F32
+	}
+	return t
+}
+
+func (n needs) unet(p memory.Plan) footprint {
+	frames, halves, pixels := n.shape(p)
+	f := n.footprint(fmt.Sprint("unet ", frames, p.Frames, p.Slices, p.Precision), p, func() ([]*onnx.Graph, error) {
+		u, err := network.NewUNet(n.configs.unet, network.UNetShape{
+			Batch: frames / p.Frames * halves, Frames: p.Frames, Latent: n.o.Resolution / n.configs.vae.Factor(), Tokens: n.configs.whisper.Tokens(),
+		}, nil, n.target(p))
+		if err != nil {
+			return nil, err
+		}
+		return u.Graphs, nil
+	})
+	if n.openVINO() {
+		maps := int64(p.Frames*pixels*n.configs.unet.Channels[0]) * openVINOMapsUNet * int64(max(planned(p).DType().Size(), 2))
+		f.arenas, f.most = maps, maps+f.flow
+	}
+	return f
+}
+
+// vae returns the footprint of half of the VAE. An input of it has a side of the tile or the
+// whole image, divided by unit.
+func (n needs) vae(p memory.Plan, graph vaeGraph, unit int) footprint {
+	side, images := n.o.Resolution, p.VAEFrames
+	if p.Tile > 0 && p.Tile < side {
+		side, images = p.Tile, 1
+	}
+	f := n.footprint(fmt.Sprint("vae ", unit, side, images, p.Slices, p.Precision), p, func() ([]*onnx.Graph, error) {
+		return one(graph(n.configs.vae, images, side/unit, side/unit, nil, n.target(p)))
+	})
+	if n.openVINO() {
+		f.arenas = int64(images*side*side*n.configs.vae.Channels[0]) * 4 * openVINOMapsVAE
+	}
+	return f
+}
+
+func (n needs) whisper(p memory.Plan) footprint {
+	p.Precision = string(exact(p))
+	f := n.footprint("whisper "+p.Precision, p, func() ([]*onnx.Graph, error) {
+		return one(network.Whisper(n.configs.whisper, nil, n.target(p)))
+	})
+	if n.openVINO() {
+		f.arenas = 100 << 20 // measured
+	}
+	return f
+}
+
+func (n needs) openVINO() bool { return n.o.Backend.Name() == openvino.Name }
+
+// footprint returns that of the graphs of a network, which it counts once for each key.
+func (n needs) footprint(key string, p memory.Plan, build func() ([]*onnx.Graph, error)) footprint {
+	if f, ok := n.known[key]; ok {
+		return f
+	}
+	graphs, err := build()
+	if err != nil {
+		return footprint{} // loading fails for the same reason, and says why
+	}
+	f := footprint{graphs: len(graphs)}
+	from := map[string]int64{} // sizes of the tensors of earlier graphs
+	for i, g := range graphs {
+		weights, work, waiting := g.Constants(), network.Working(g, n.o.Device), int64(0)
+		for name, size := range from {
+			for _, later := range graphs[i:] {
+				if later.Reads(name) {
+					waiting += size
+					break
+				}
+			}
+		}
+		for _, name := range g.OutputNames() {
+			from[name] = g.Size(name)
+		}
+		if i == 0 || i == len(graphs)-1 {
+			f.ends += weights
+		}
+		f.weights, f.heaviest = f.weights+weights, max(f.heaviest, weights)
+		f.arenas, f.flow = f.arenas+work, max(f.flow, waiting)
+		f.most = max(f.most, work+waiting)
+	}
+	n.known[key] = f
+	return f
+}

@@ -1,0 +1,244 @@
+package neural
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/network"
+	"github.com/lipstream/lipstream/internal/onnx"
+)
+
+// The kinds of work: the values of lip.Work.Name.
+const (
+	workWhisper = "Whisper"
+	workEncoder = "VAE encoder"
+	workUNet    = "UNet"
+	workDecoder = "VAE decoder"
+	workLoad    = "load"    // compiling networks
+	workStep    = "step"    // a denoising step of a window
+	workSampler = "sampler" // what a step takes besides the UNet, on the device
+	workWindow  = "window"  // all steps of a window
+	workRest    = "silent frame"
+	workRecall  = "window of an earlier run"
+)
+
+// networks loads the networks of the engine as the current plan says.
+type networks struct {
+	o        Options
+	governor *memory.Governor // owns the plan
+	models   []*model
+	files    map[string]*checkpoint.File
+
+	mu   sync.Mutex // guards what follows
+	work []lip.Work
+}
+
+func newNetworks(o Options) *networks {
+	s := &networks{o: o, governor: memory.NewGovernor(o.Plan, memory.Reductions{}, nil), files: map[string]*checkpoint.File{}}
+	for _, name := range []string{workLoad, workWhisper, workEncoder, workUNet, workDecoder, workStep, workSampler, workWindow, workRest, workRecall} {
+		s.work = append(s.work, lip.Work{Name: name})
+	}
+	return s
+}
+
+// plan returns the current plan.
+func (s *networks) plan() memory.Plan { return s.governor.Plan() }
+
+// model is one of the networks: its graphs, and its sessions if it is loaded.
+type model struct {
+	networks *networks
+	name     string
+	// build returns the graphs for a number of frames per call.
+	build func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error)
+	// file returns the path of the weights.
+	file func(Files) string
+	// precision returns the precision of the network under a plan.
+	precision func(memory.Plan) backend.Precision
+
+	small      bool // takes hardly any memory, so that others need not make room for it
+	streamable bool // its graphs can be loaded one after the other
+	batch      int  // windows per call; 0 is the same as 1
+
+	chain  *network.Chain // nil if the network is not loaded
+	loaded struct {       // what chain was loaded for
+		frames, batch int
+		plan          memory.Plan
+	}
+}
+
+// one returns g as the only graph of a network.
+func one(g *onnx.Graph, err error) ([]*onnx.Graph, error) { return []*onnx.Graph{g}, err }
+
+func (s *networks) add(m model) *model {
+	m.networks = s
+	s.models = append(s.models, &m)
+	return &m
+}
+
+// open returns a checkpoint. It stays open until Close, because sessions read the weights
+// in place.
+func (s *networks) open(path string) (*checkpoint.File, error) {
+	if f := s.files[path]; f != nil {
+		return f, nil
+	}
+	f, err := checkpoint.Open(path)
+	if err == nil {
+		s.files[path] = f
+	}
+	return f, err
+}
+
+// ready loads the network for a number of frames per call under the current plan, unless
+// it is already loaded for them. If the plan keeps one network at a time, ready closes
+// the others first.
+func (m *model) ready(ctx context.Context, frames int) error {
+	s := m.networks
+	now := s.plan()
+	wanted := m.loaded
+	wanted.frames, wanted.batch, wanted.plan = frames, m.batch, now
+	wanted.plan.Windows, wanted.plan.Frames, wanted.plan.VAEFrames = 0, 0, 0 // graphs depend on them only through frames
+	if m.chain != nil && m.loaded == wanted {
+		return nil
+	}
+	if err := m.Close(); err != nil {
+		return err
+	}
+	if now.Offload != memory.OffloadNone && !m.small {
+		if err := s.clear(); err != nil {
+			return err
+		}
+	}
+	precision := m.precision(now)
+	weights, err := s.open(m.file(s.o.Files.in(precision)))
+	if err != nil {
+		return err
+	}
+	target := network.For(s.o.Backend.Name(), s.o.Device, precision.DType())
+	target.Slices = now.Slices
+	graphs, err := m.build(weights, frames, target)
+	if err != nil {
+		return fault.Input.Wrap("build a network from "+weights.Path(), err)
+	}
+	loader := network.Loader{
+		Backend: s.o.Backend,
+		Options: backend.Options{Device: s.o.Device.ID, Precision: precision, Threads: s.o.Threads, Resident: s.o.Device.Resident, Arena: backend.Arena{Limit: s.o.ArenaLimit}},
+		Loaded: func(took time.Duration) {
+			weights.Release()
+			s.note(workLoad, 1, took, 0)
+		},
+	}
+	if m.streamable && now.Offload == memory.OffloadSequential {
+		// The first and the last graph are small, and DeepCache runs them alone.
+		loader.Streamed = func(i int) bool { return i > 0 && i < len(graphs)-1 }
+	}
+	m.loaded = wanted
+	m.chain, err = loader.Load(ctx, graphs)
+	return err
+}
+
+// timed notes the time that f takes, without that of loading.
+func (m *model) timed(calls int, f func() error) error {
+	began, loading := time.Now(), m.networks.spent(workLoad)
+	err := f()
+	took := time.Since(began) - (m.networks.spent(workLoad) - loading)
+	m.networks.note(m.name, int64(calls), took, m.chain.Memory().Peak)
+	return err
+}
+
+// runOn runs the graphs from (inclusive) to to (exclusive), with tensors that can stay on
+// the device.
+func (m *model) runOn(ctx context.Context, from, to int, keep func(string) bool, flows ...*network.DeviceFlow) error {
+	return m.timed(len(flows), func() error { return m.chain.RunOn(ctx, from, to, keep, flows...) })
+}
+
+// whole runs all graphs.
+func (m *model) whole(ctx context.Context, flows ...network.Flow) error {
+	return m.timed(len(flows), func() error { return m.chain.Run(ctx, 0, m.chain.Len(), flows...) })
+}
+
+// Close closes the sessions.
+func (m *model) Close() error {
+	if m.chain == nil {
+		return nil
+	}
+	err := m.chain.Close()
+	m.chain = nil
+	return err
+}
+
+// clear closes all networks, and returns their memory to the system.
+func (s *networks) clear() error {
+	var errs []error
+	for _, m := range s.models {
+		errs = append(errs, m.Close())
+	}
+	native.ReturnFree()
+	return errors.Join(errs...)
+}
+
+// shrink makes the networks return memory that they do not use.
+func (s *networks) shrink() {
+	for _, m := range s.models {
+		if m.chain != nil {
+			m.chain.Shrink()
+		}
+	}
+}
+
+// changed closes the networks after a change of plan that concerns them. They are loaded
+// again at their next use.
+func (s *networks) changed(from memory.Plan) error {
+	if now := s.plan(); now.Offload != from.Offload || now.Precision != from.Precision {
+		return s.clear()
+	}
+	return nil
+}
+
+// Close closes the networks, then the checkpoints.
+func (s *networks) Close() error {
+	errs := []error{s.clear()}
+	for path, f := range s.files {
+		errs = append(errs, f.Close())
+		delete(s.files, path)
+	}
+	return errors.Join(errs...)
+}
+
+// note adds calls, and the time that they took, to a kind of work, and updates the most
+// memory that it held.
+func (s *networks) note(name string, calls int64, took time.Duration, held int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.find(name)
+	w.Calls += calls
+	w.Busy += took
+	w.Memory = max(w.Memory, held)
+}
+
+// find returns the kind of work. The caller holds mu.
+func (s *networks) find(name string) *lip.Work {
+	return &s.work[slices.IndexFunc(s.work, func(w lip.Work) bool { return w.Name == name })]
+}
+
+// most returns the most memory that a kind of work held, in bytes.
+func (s *networks) most(name string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(name).Memory
+}
+
+// spent returns the time that a kind of work took.
+func (s *networks) spent(name string) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.find(name).Busy
+}

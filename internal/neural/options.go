@@ -1,0 +1,209 @@
+// Package neural is the lip engine that runs published checkpoints: those of LatentSync
+// (docs/spec/latentsync.md). It denoises windows of frames. A cut restarts the window, and
+// peak memory does not depend on the length of the video.
+package neural
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/lipstream/lipstream/internal/audio"
+	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/journal"
+	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/sampler"
+)
+
+// The values of Options.Sampler.
+const (
+	DDIM = "ddim"
+	DPM  = "dpm++" // DPM-Solver++ 2M
+)
+
+// The values of Options.Silence: what happens to the mouth in a long silence.
+const (
+	SilenceSpeak = "speak" // frames are denoised like all others; the network closes the mouth
+	SilenceHold  = "hold"  // the mouth stays as it was when the silence began, which costs nothing
+	SilencePass  = "pass"  // frames are not changed
+)
+
+// Options configures an engine. Backend, Files, Resolution, Voice and the frame
+// rate are required; Defaults returns the rest.
+type Options struct {
+	Backend backend.Backend
+	// Device is one of Backend's. If it is Resident, the latents and all tensors
+	// between the graphs of the UNet stay in its memory.
+	Device  backend.Device
+	Threads int
+
+	// Plan is the best memory plan to use, and Allowed lists the reductions that
+	// may be made to it. The engine begins with the best of the resulting plans
+	// that fits the budget. The precision of the plan applies to UNet and VAE;
+	// Whisper stays in f32 on a CPU.
+	Plan    memory.Plan
+	Allowed memory.Reductions
+	// Budget is the memory that the job may use, in bytes of the memory that the
+	// device computes in; 0 is no limit. Reserved is the part of it that the rest of
+	// the job uses. BudgetFrom tells the user where the limit comes from.
+	Budget, Reserved int64
+	BudgetFrom       string
+	// ArenaLimit is the most that the networks' arena takes of a device with memory of
+	// its own, in bytes. Allocations beyond it fail, and the job goes on with a cheaper
+	// plan. 0 is no limit.
+	ArenaLimit int64
+	// FrameBytes is the size of a frame that the engine holds, or 0 if frames are not
+	// held in the memory that Budget limits.
+	FrameBytes int64
+	// InFlight is the most windows in flight if networks do not stay loaded, because
+	// more windows share the loading. Plan.Windows is raised up to it as far as the
+	// budget and Allowed permit.
+	InFlight int
+	// Batched runs the UNet once for all windows in flight, for devices that one
+	// window does not keep busy.
+	Batched bool
+	// Level reports how short memory is; it may be nil.
+	Level func() memory.Level
+	// Replanned is called when another plan comes into force, with the reason; it
+	// may be nil.
+	Replanned func(p memory.Plan, why string)
+	// ShrinkEvery is the number of windows after which the backend frees memory
+	// that it does not use, and ReturnEvery the number after which Go and the C
+	// library return theirs to the system; 0 is never.
+	ShrinkEvery, ReturnEvery int
+
+	Files      Files
+	Version    string // "1.5", "1.6": only for the name
+	Resolution int    // of the face: 256 for LatentSync 1.5, 512 for 1.6
+
+	Sampler   string  // DDIM or DPM
+	Steps     int     // of denoising, 1 to 100
+	Guidance  float64 // classifier-free guidance scale, at least 1; 1 omits the unconditional pass
+	DeepCache int     // every how many steps the whole UNet runs; 0 and 1 are every step
+	Seed      int64   // of the initial latents
+
+	Voice            *audio.Voice
+	RateNum, RateDen int64 // frames per second of the video
+
+	// Overlap is the number of frames that a window shares with the one before,
+	// where they are crossfaded. Windows with fewer than 2·Overlap frames share half.
+	Overlap int
+	// Speech returns how much speech there is at a time in seconds, 0 to 1. Where
+	// it returns 0, the network hears silence instead of noise. If it is nil, the
+	// network hears the voice unchanged.
+	Speech func(seconds float64) float64
+	// Silence is what happens to frames in a long silence: SilenceSpeak (or ""),
+	// SilenceHold or SilencePass.
+	Silence string
+	// Quiet reports whether a frame lies within a long silence; it may be nil.
+	Quiet func(frame int64) bool
+	// WhisperOverlap lets Whisper's windows of 30 s overlap, which avoids a jump
+	// between them.
+	WhisperOverlap bool
+	// Whole pastes the whole crop back with LatentSync's own soft border and
+	// aligns with its rounding. Otherwise only the generated region is pasted,
+	// with a feathered edge.
+	Whole bool
+	// Short denoises windows at the end of a shot with as many frames as remain, as
+	// the original does, and makes the output as long as the original's, which counts
+	// Whisper's features. Otherwise such windows are filled up.
+	Short bool
+	// IgnoreCuts lets windows run across cuts and from one face to another.
+	IgnoreCuts bool
+	// NeedFace makes a frame without a face an error, of kind NoFace.
+	NeedFace bool
+	// Sample draws the latents of images from the VAE's posterior, as the original
+	// does, instead of taking its mean.
+	Sample bool
+
+	// Anchors returns the points by which a face is aligned. If it is nil, they come
+	// from the 478 points of the face.
+	Anchors func(lip.Item) face.Anchors
+	// Progress is called after each denoising step; it may be nil. frame is the
+	// first frame of the windows in flight.
+	Progress func(frame int64, step, steps int)
+	// Journal returns the windows of an earlier run and stores those of this one;
+	// it may be nil.
+	Journal *journal.Journal
+
+	parity []string // behaviours of the original that the settings request
+}
+
+// Files holds the paths of the checkpoints. LowerUNet and LowerVAE are copies of
+// UNet and VAE in the precision Lower, for plans that use it.
+type Files struct {
+	UNet, VAE, Whisper string
+	Lower              backend.Precision
+	LowerUNet          string
+	LowerVAE           string
+}
+
+// in returns the files for networks in a precision.
+func (f Files) in(p backend.Precision) Files {
+	if f.Lower != "" && p == f.Lower {
+		f.UNet, f.VAE = f.LowerUNet, f.LowerVAE
+	}
+	return f
+}
+
+// Defaults returns the options that do not depend on the job.
+func Defaults() Options {
+	return Options{
+		Plan:    memory.Plan{Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: memory.OffloadNone, Precision: string(backend.F32)},
+		Sampler: DDIM, Steps: 20, Guidance: 1.5, DeepCache: 3, Seed: 1247,
+		Overlap: 4, WhisperOverlap: true, ShrinkEvery: 2, ReturnEvery: 3,
+	}
+}
+
+// Name returns the name of the engine: "latentsync 1.6".
+func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Version) }
+
+// Check returns an error of kind Usage if the options are invalid. Package settings
+// checks the ranges that do not depend on other settings.
+func (o Options) Check() error {
+	p := o.Plan
+	switch {
+	case o.Overlap < 0 || o.Overlap > p.Frames/2:
+		return fault.Field("overlap", strconv.Itoa(o.Overlap), fmt.Sprintf("is out of range for windows of %d frames", p.Frames), "choose a value from 0 to half of `frames_per_window`")
+	case p.Tile != 0 && p.Tile < minTile:
+		return fault.Field("vae_tile", strconv.Itoa(p.Tile), "is too small", fmt.Sprintf("set it to 0 for whole frames, or to a multiple of 64 from %d", minTile))
+	}
+	_, err := o.sampler()
+	return err
+}
+
+// minTile is the smallest side of the VAE's tiles, in pixels.
+const minTile = 128
+
+// overlap returns the overlap of windows of so many frames.
+func (o Options) overlap(frames int) int { return min(o.Overlap, frames/2) }
+
+// hold returns how many frames the engine holds under a plan.
+func (o Options) hold(p memory.Plan) int {
+	overlap := o.overlap(p.Frames)
+	return overlap + p.Windows*(p.Frames-overlap) - 1
+}
+
+func (o Options) sampler() (sampler.Sampler, error) {
+	switch o.Sampler {
+	case DDIM:
+		return sampler.NewDDIM(o.Steps)
+	case DPM:
+		return sampler.NewDPMSolver(o.Steps)
+	}
+	return nil, fault.Field("sampler", strconv.Quote(o.Sampler), "is not one of its values", "choose one of "+DDIM+", "+DPM)
+}
+
+// autoPrecision returns the precision that Auto stands for on a device: on a GPU its half
+// precision, if it has one; on a CPU f32, in which every backend computes the same
+// result, or with half the half precision of the CPU, if it has one.
+func autoPrecision(d backend.Device, half bool) backend.Precision {
+	if half || d.ID != "cpu" {
+		return cmp.Or(d.Half, backend.F32)
+	}
+	return backend.F32
+}

@@ -1,0 +1,161 @@
+package neural
+
+import (
+	"context"
+	"math"
+	"slices"
+
+	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/network"
+	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/sampler"
+	"github.com/lipstream/lipstream/internal/tensor"
+)
+
+// painter encodes crops of frames as latents, and decodes latents.
+type painter struct {
+	crops
+	o                Options
+	config           network.VAEConfig
+	encoder, decoder half
+	// noise fills dst with the random numbers for a sample of the latents of a
+	// frame's masked image (which 0) or reference (which 1).
+	noise func(dst []float32, frame int64, which int)
+}
+
+// vaeGraph builds the graph of half of the VAE.
+type vaeGraph func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error)
+
+// half is half of the VAE, for square images or tiles.
+type half struct {
+	*model
+	input          string
+	outputs        []string
+	channels, unit int // of the input; unit is 1 for latents, and the VAE's factor for pixels
+}
+
+func newPainter(o Options, c network.VAEConfig, crops crops) *painter {
+	return &painter{
+		crops: crops, o: o, config: c,
+		noise: func(dst []float32, frame int64, which int) {
+			// One stream for each image; stream 0 is for the initial latents.
+			sampler.Noise(dst, o.Seed, uint32(1+2*frame+int64(which)), 0)
+		},
+	}
+}
+
+// addTo adds the encoder and the decoder to s. It loads nothing.
+func (p *painter) addTo(s *networks) {
+	add := func(h half, name string, graph vaeGraph) half {
+		h.model = s.add(model{name: name, file: func(f Files) string { return f.VAE }, precision: planned,
+			build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
+				side := h.unit * p.tiling().tile
+				return one(graph(p.config, n, side, side, w, t))
+			}})
+		return h
+	}
+	p.encoder = add(half{input: "image", outputs: []string{"mean", "logvar"}, channels: 3, unit: p.config.Factor()}, workEncoder, network.VAEEncoder)
+	p.decoder = add(half{input: "latents", outputs: []string{"image"}, channels: p.config.Latent, unit: 1}, workDecoder, network.VAEDecoder)
+}
+
+// run runs half of the VAE over n inputs, in tiles or several inputs per call as the plan
+// says, and returns the joined outputs. put fills in input i.
+func (p *painter) run(ctx context.Context, h half, n int, put func(dst []float32, i int)) ([][]float32, error) {
+	t, batch := p.tiling(), p.batch()
+	if err := h.ready(ctx, batch); err != nil {
+		return nil, err
+	}
+	return t.each(ctx, n, batch, h.channels, h.unit, put, func(in *tensor.Tensor) (outputs []*tensor.Tensor, err error) {
+		flow := network.Flow{h.input: in}
+		if err := h.whole(ctx, flow); err != nil {
+			return nil, err
+		}
+		for _, name := range h.outputs {
+			outputs = append(outputs, flow[name])
+		}
+		return outputs, nil
+	})
+}
+
+// size returns the number of values of an image's latents.
+func (p *painter) size() int {
+	side := p.o.Resolution / p.config.Factor()
+	return p.config.Latent * side * side
+}
+
+// tileOverlap is the least overlap of neighbouring tiles, in pixels.
+const tileOverlap = 64
+
+// tiling returns the tiles of the VAE under the current plan.
+func (p *painter) tiling() tiling {
+	f := p.config.Factor()
+	return newTiling(p.o.Resolution/f, p.encoder.networks.plan().Tile/f, tileOverlap/f)
+}
+
+// batch returns the number of inputs per call under the current plan.
+func (p *painter) batch() int {
+	if p.tiling().count() > 1 {
+		return 1
+	}
+	return p.encoder.networks.plan().VAEFrames
+}
+
+// encode computes the scaled latents, [8, latent, latent], of the frames that have none:
+// those of the masked crop, then those of the whole crop.
+func (p *painter) encode(ctx context.Context, frames []*held) error {
+	frames = slices.DeleteFunc(slices.Clone(frames), func(h *held) bool { return h.latents != nil })
+	if len(frames) == 0 {
+		return nil
+	}
+	got, err := p.run(ctx, p.encoder, 2*len(frames), func(dst []float32, i int) { // masked and whole alternate
+		p.pixels(dst, frames[i/2].crop, i%2 == 0)
+	})
+	if err != nil {
+		return fault.KindOf(err).Wrap("encode the face", err)
+	}
+	for i, h := range frames {
+		latents := slices.Concat(p.draw(got[2*i], h.index, 0), p.draw(got[2*i+1], h.index, 1))
+		if err := finite(latents); err != nil {
+			return broken("encode", "the face", err)
+		}
+		h.latents = latents
+	}
+	return nil
+}
+
+// draw returns scaled latents from a posterior, mean and logvar: its mean, or with Sample
+// a sample of it.
+func (p *painter) draw(posterior []float32, index int64, which int) []float32 {
+	z, logvar := posterior[:len(posterior)/2], posterior[len(posterior)/2:]
+	if p.o.Sample {
+		noise := make([]float32, len(z))
+		p.noise(noise, index, which)
+		for i, v := range logvar {
+			z[i] += float32(math.Exp(0.5*float64(v))) * noise[i]
+		}
+	}
+	for i := range z {
+		z[i] *= network.VAEScale
+	}
+	return z
+}
+
+// decode returns the images of latents, each [3, R, R] in about -1..1. It does not
+// change the latents.
+func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32, error) {
+	images, err := p.run(ctx, p.decoder, len(latents), func(dst []float32, i int) {
+		for k, v := range latents[i] {
+			dst[k] = v / network.VAEScale
+		}
+	})
+	if err != nil {
+		return nil, fault.KindOf(err).Wrap("decode the face", err)
+	}
+	for _, image := range images {
+		if err := finite(image); err != nil {
+			return nil, broken("decode", "the face", err)
+		}
+	}
+	return images, nil
+}
