@@ -11,6 +11,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // card stands in for NVIDIA's management library on a machine with a card of 24 GB, whose
@@ -25,7 +26,7 @@ func newCard(t *testing.T, used int64) card {
 	t.Helper()
 	c := card{file: filepath.Join(t.TempDir(), "used")}
 	c.use(t, used)
-	c.library = backendtest.Stub(t, fmt.Sprintf(`
+	c.library = stub.Library(t, fmt.Sprintf(`
 #include <stdio.h>
 #include <string.h>
 typedef struct { unsigned long long total, free, used; } memory;
