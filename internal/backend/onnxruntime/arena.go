@@ -25,6 +25,9 @@ const (
 	sameAsRequested = 1
 )
 
+// strategies are their names in the CUDA provider's options.
+var strategies = map[int]string{nextPowerOfTwo: "kNextPowerOfTwo", sameAsRequested: "kSameAsRequested"}
+
 func strategy(g backend.Growth, gpu bool) int {
 	if g == backend.GrowExact || g == backend.GrowAuto && gpu {
 		return sameAsRequested
@@ -50,11 +53,11 @@ func checkArena(o backend.Arena) error {
 type arena struct {
 	a        *api
 	settings backend.Arena
-	info     handle // OrtMemoryInfo; released with the arena if shared
+	info     handle // OrtMemoryInfo
 	shared   bool   // registered with the environment, for all sessions of a device
 	foreign  bool   // a plugin's, which belongs to the environment
 	users    int    // sessions and tensors; guarded by arenas
-	drop     func() // called when there are no users any more; may be nil
+	drop     func() // called when there are no users any more
 
 	shrink atomic.Bool // return unused blocks at the end of the next Run
 
@@ -87,8 +90,12 @@ func (b *Backend) useArena(on target, o backend.Options, options handle) (*arena
 	switch {
 	case on.plugin != 0:
 		return b.pluginArena(on), nil
-	case on.cpu() && !o.Resident && o.Arena == (backend.Arena{}):
-		return &arena{a: b.api, info: b.memInfo, users: 1}, nil
+	case on.cpu() && !o.Resident && o.Arena == (backend.Arena{}) || on.cuda >= 0 && b.hasRTX():
+		l, err := b.newArena(on, o.Arena)
+		if err == nil {
+			l.users++
+		}
+		return l, err
 	}
 	if err := b.api.check(b.api.addSessionConfig(options, "session.use_env_allocators\x00", "1\x00")); err != nil {
 		return nil, err
@@ -107,53 +114,54 @@ func (b *Backend) useArena(on target, o backend.Options, options handle) (*arena
 		if l, err = b.newArena(on, o.Arena); err != nil {
 			return nil, err
 		}
-		unregister := l.drop
-		l.drop = func() { delete(arenas.in, key); unregister() }
+		if err := b.registerArena(on, l.info, o.Arena); err != nil {
+			l.drop()
+			return nil, err
+		}
+		drop := l.drop
+		l.shared, l.drop = true, func() {
+			delete(arenas.in, key)
+			_ = b.api.check(b.api.unregisterAllocator(b.env, l.info)) // it was registered
+			drop()
+		}
 		arenas.in[key] = l
 	}
 	l.users++
 	return l, nil
 }
 
-// newArena registers an arena for all sessions of a device with the environment.
+// hasRTX reports whether the plugin TensorRT-RTX has registered allocators for NVIDIA's GPUs
+// with the environment. Environment::RegisterAllocatorImpl cannot replace them, so the
+// sessions of the CUDA provider then keep their own arenas.
+func (b *Backend) hasRTX() bool {
+	registered.Lock()
+	defer registered.Unlock()
+	return registered.in[b.env][wheels.TensorRTRTX]
+}
+
+// newArena returns an arena of one session, without users.
 func (b *Backend) newArena(on target, o backend.Arena) (*arena, error) {
-	a := b.api
-	l := &arena{a: a, settings: o, info: b.memInfo, shared: true}
-	provider := "CPUExecutionProvider\x00"
-	release := func() {}
-	if !on.cpu() {
-		registered.Lock()
-		other := registered.in[b.env][wheels.TensorRTRTX]
-		registered.Unlock()
-		if other {
-			// The plugin has registered an allocator for the same GPU. Replacing it fails
-			// (Environment::RegisterAllocatorImpl).
-			return nil, fault.Usage.New("use device "+on.id, "this process uses the plugin TensorRT-RTX", "set `device` to tensorrt-rtx:0")
-		}
-		provider = "CUDAExecutionProvider\x00"
-		if err := a.check(a.createMemoryInfo("Cuda\x00", arenaAllocator, int32(on.cuda), memTypeDefault, &l.info)); err != nil {
-			return nil, err
-		}
-		release = func() { a.releaseMemoryInfo(l.info) }
+	l := &arena{a: b.api, settings: o, info: b.memInfo, drop: func() {}}
+	if on.cuda < 0 {
+		return l, nil
 	}
-	if err := b.registerArena(provider, l.info, o, !on.cpu()); err != nil {
-		release()
+	if err := b.api.check(b.api.createMemoryInfo("Cuda\x00", arenaAllocator, int32(on.cuda), memTypeDefault, &l.info)); err != nil {
 		return nil, err
 	}
-	l.drop = func() {
-		_ = a.check(a.unregisterAllocator(b.env, l.info)) // it was registered
-		release()
-	}
+	l.drop = func() { b.api.releaseMemoryInfo(l.info) }
 	return l, nil
 }
 
 // registerArena registers an arena with settings o. It takes no options of the CUDA
 // provider, of which the library would only read those of an external allocator
 // (Environment::CreateAndRegisterAllocatorV2).
-func (b *Backend) registerArena(provider string, info handle, o backend.Arena, gpu bool) error {
-	a := b.api
+func (b *Backend) registerArena(on target, info handle, o backend.Arena) error {
+	a, provider := b.api, "CUDAExecutionProvider\x00"
+	if on.cpu() {
+		provider = "CPUExecutionProvider\x00"
+	}
 	keys := []string{"arena_extend_strategy"}
-	values := []uintptr{uintptr(strategy(o.Growth, gpu))}
+	values := []uintptr{uintptr(strategy(o.Growth, !on.cpu()))}
 	set := func(key string, v int64) {
 		if v > 0 {
 			keys, values = append(keys, key), append(values, uintptr(v))
@@ -245,9 +253,7 @@ func (l *arena) release() {
 	if l.allocator != 0 && !l.foreign {
 		l.a.releaseAllocator(l.allocator)
 	}
-	if l.drop != nil {
-		l.drop()
-	}
+	l.drop()
 }
 
 // stats returns how much the arena has taken from the system, and the most that was in

@@ -9,6 +9,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/stub"
@@ -262,17 +263,18 @@ func TestCUDASettings(t *testing.T) {
 		arena backend.Arena
 		want  string
 	}{
-		{backend.Arena{}, "arena_extend_strategy=1 "},
-		{backend.Arena{Limit: 3 << 30}, "arena_extend_strategy=1 max_mem=3221225472 "},
-		{backend.Arena{Growth: backend.GrowDouble}, "arena_extend_strategy=0 "},
+		{backend.Arena{}, "kSameAsRequested appended=cuda arena_extend_strategy=1 "},
+		{backend.Arena{Limit: 3 << 30}, "kSameAsRequested gpu_mem_limit=3221225472 appended=cuda arena_extend_strategy=1 max_mem=3221225472 "},
+		{backend.Arena{Growth: backend.GrowDouble}, "kNextPowerOfTwo appended=cuda arena_extend_strategy=0 "},
 	} {
 		setup("none", "")
 		if err := load(c.arena); err != nil {
 			t.Fatal(err)
 		}
+		provider, arena, _ := strings.Cut(c.want, "appended=cuda ")
 		want := "fail=none device_id=1 cudnn_conv_algo_search=HEURISTIC do_copy_in_default_stream=1 enable_skip_layer_norm_strict_mode=1 " +
-			"session.use_device_allocator_for_initializers=1 appended=cuda session.use_env_allocators=1 Cuda=1 " +
-			c.want + "max_dead_bytes_per_chunk=134217728 arena=CUDAExecutionProvider memory.enable_memory_arena_shrinkage=gpu:1 released=arena "
+			"arena_extend_strategy=" + provider + "session.use_device_allocator_for_initializers=1 appended=cuda session.use_env_allocators=1 Cuda=1 " +
+			arena + "max_dead_bytes_per_chunk=134217728 arena=CUDAExecutionProvider memory.enable_memory_arena_shrinkage=gpu:1 released=arena "
 		if got := noted(); got != want {
 			t.Errorf("%+v:\n got %s\nwant %s", c.arena, got, want)
 		}
@@ -288,6 +290,16 @@ func TestCUDASettings(t *testing.T) {
 	if got := noted(); !strings.Contains(got, "use_tf32=0 ") {
 		t.Errorf("f32 is computed with TensorFloat-32: %s", got)
 	}
+	// Beside the plugin TensorRT-RTX, each session has its own arena.
+	registered.in[b.env] = map[string]bool{wheels.TensorRTRTX: true}
+	setup("none", "")
+	if err := load(backend.Arena{Limit: 3 << 30}); err != nil {
+		t.Fatal(err)
+	}
+	if got := noted(); strings.Contains(got, "use_env_allocators") || strings.Contains(got, "arena=") || !strings.Contains(got, "gpu_mem_limit=3221225472 ") {
+		t.Errorf("beside a plugin for the same GPU: %s", got)
+	}
+	delete(registered.in, b.env)
 	if _, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: backendtest.SmokeGraph()}, backend.Options{Device: "cuda:0", Precision: backend.BF16}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("bf16: %v", err)
 	}

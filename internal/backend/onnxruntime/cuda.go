@@ -11,8 +11,6 @@ import (
 // cudaOptions returns the settings of the CUDA provider. Those that are not listed keep
 // their defaults, for these reasons:
 //
-//   - gpu_mem_limit and arena_extend_strategy do not apply to the arena that the sessions of
-//     a device share; see useArena.
 //   - prefer_nhwc and fuse_conv_bias are off: the graphs for CUDA have their convolutions in
 //     channels-last order already.
 //   - sdpa_kernel is 0: flash attention where a card and a size allow it, else the
@@ -29,6 +27,11 @@ func cudaOptions(device int, o backend.Options) [][2]string {
 		{"do_copy_in_default_stream", "1"},
 		// Sums in SkipLayerNormalization are in f32, as in LayerNormalization.
 		{"enable_skip_layer_norm_strict_mode", "1"},
+	}
+	// These two only apply to a session with an arena of its own; see useArena.
+	settings = append(settings, [2]string{"arena_extend_strategy", strategies[strategy(o.Arena.Growth, true)]})
+	if o.Arena.Limit > 0 {
+		settings = append(settings, [2]string{"gpu_mem_limit", strconv.FormatInt(o.Arena.Limit, 10)})
 	}
 	if o.Precision == backend.F32 {
 		// TensorFloat-32 has 10 bits of mantissa. With half precision the setting stays

@@ -166,7 +166,7 @@ func (b *Backend) register(plugin, path string, needed []string) ([]handle, erro
 // pluginArena returns the allocator of a plugin's device that all sessions share. Its
 // tensors can outlive the session that has computed them. It belongs to the environment.
 func (b *Backend) pluginArena(on target) *arena {
-	l := &arena{a: b.api, foreign: true, users: 1}
+	l := &arena{a: b.api, foreign: true, users: 1, drop: func() {}}
 	if info := b.api.epMemoryInfo(on.plugin, memTypeDefault); info == 0 || b.api.check(b.api.sharedAllocator(b.env, info, &l.allocator)) != nil {
 		l.allocator = 0
 	}
