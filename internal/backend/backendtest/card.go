@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
+
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // Card stands in for NVIDIA's management library on a machine with one card.
@@ -18,12 +19,9 @@ type Card struct {
 // other systems than Linux, and if gcc is not installed.
 func NewCard(t testing.TB, total, used int64) Card {
 	t.Helper()
-	if runtime.GOOS != "linux" {
-		t.Skip("the stub of NVIDIA's library is for Linux")
-	}
 	c := Card{file: filepath.Join(t.TempDir(), "used")}
 	c.Use(t, used)
-	c.NVML = Stub(t, fmt.Sprintf(`
+	c.NVML = stub.Library(t, fmt.Sprintf(`
 #include <stdio.h>
 #include <string.h>
 typedef struct { unsigned long long total, free, used; } memory;
