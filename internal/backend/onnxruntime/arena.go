@@ -220,19 +220,15 @@ func (l *arena) loaded(s *session) bool {
 	return true
 }
 
-// leave removes a session that was released. What its part of a shared arena still holds
-// counts as another session's.
+// leave removes a session that was released. What it leaves in a shared arena is counted as
+// the share of the session that computes or is loaded next.
 func (l *arena) leave(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.weights = 0
 	l.settle(s)
 	l.sessions = slices.DeleteFunc(l.sessions, func(other *session) bool { return other == s })
-	if len(l.sessions) > 0 {
-		l.sessions[0].share += s.share
-	} else {
-		l.known -= s.share
-	}
+	l.known -= s.share
 	s.share = 0
 }
 

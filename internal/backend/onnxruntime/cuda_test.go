@@ -14,6 +14,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/stub"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -221,6 +222,17 @@ func TestCUDAProvider(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+	// The library would allow weights beyond the limit.
+	if err := b.copies.clear(); err != nil {
+		t.Error(err)
+	}
+	g := onnx.New("heavy")
+	w := g.Weight(onnx.Weight{Name: "w", Tensor: tensor.New(tensor.F32, 4*size)})
+	g.Output("y", g.Op("Add", []onnx.Value{g.Input("x", tensor.F32, 1), w}), tensor.F32, 4*size)
+	_, err = b.Load(t.Context(), backend.Model{Name: g.Name(), Graph: g}, backend.Options{Device: "cuda:0", Arena: backend.Arena{Limit: 8 * size}})
+	if fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" {
+		t.Errorf("weights beyond the limit: %v", err)
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
