@@ -2,6 +2,7 @@ package onnxruntime
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // defaultMaxDead is the default of Arena.MaxDead and also the library's:
@@ -320,15 +322,29 @@ func (l *arena) reduce(n int64, s *session) {
 	}
 }
 
-// fits returns an error if the weights of the sessions exceed the limit. The library
-// allocates weights beside the blocks of the arena, and does not check them.
-func (l *arena) fits() error {
+// fits returns an error if the weights of s, which was just loaded, exceed the limit. The
+// library allocates weights beside the blocks of the arena, and does not check them. Unused
+// blocks are returned first, by a copy.
+func (l *arena) fits(ctx context.Context, s *session) error {
+	if l.exceeded(s) == nil {
+		return nil
+	}
+	l.shrink.Store(true)
+	if _, err := s.b.copy(ctx, s.device, backend.InHost(tensor.New(tensor.F32, 1)), nil); err != nil {
+		return err
+	}
+	l.account(s)
+	return l.exceeded(s)
+}
+
+func (l *arena) exceeded(s *session) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if limit := l.settings.Limit; limit > 0 && l.known > limit {
-		return &backend.Status{Code: -1, Text: fmt.Sprintf("out of memory: the networks on the device take %s of %s", memory.Size(l.known), memory.Size(limit))}
+	limit := l.settings.Limit
+	if limit == 0 || l.known <= limit || s.weights == 0 {
+		return nil
 	}
-	return nil
+	return &backend.Status{Code: -1, Text: fmt.Sprintf("out of memory: the networks on the device take %s of %s", memory.Size(l.known), memory.Size(limit))}
 }
 
 // openShrinking creates the options of a Run at whose end the arena returns its unused
