@@ -66,7 +66,8 @@ type arena struct {
 	mu        sync.Mutex
 	allocator handle     // OrtAllocator, or 0
 	sessions  []*session // that are loaded
-	known     int64      // the sum of their shares
+	rest      int64      // what closed sessions have left in a shared arena
+	known     int64      // the sum of the shares and rest
 }
 
 // arenas are the shared arenas of the process, by environment and device. ONNX Runtime has
@@ -212,10 +213,11 @@ func (l *arena) join(s *session) error {
 func (l *arena) loaded(s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	rest := l.rest
 	if !l.settle(s) {
 		return false
 	}
-	s.weights = s.share
+	s.weights = max(s.share-rest, 0)
 	if s.device == "cpu" {
 		s.outside = max(s.growth.Memory().Held-s.share, 0)
 	}
@@ -230,7 +232,7 @@ func (l *arena) leave(s *session) {
 	s.weights = 0
 	l.settle(s)
 	l.sessions = slices.DeleteFunc(l.sessions, func(other *session) bool { return other == s })
-	l.known -= s.share
+	l.rest += s.share
 	s.share = 0
 }
 
@@ -299,7 +301,7 @@ func (l *arena) settle(s *session) bool {
 	} else {
 		l.reduce(l.known-held, s)
 	}
-	l.known = held
+	s.share, l.rest, l.known = s.share+l.rest, 0, held
 	s.peak = max(s.peak, s.share+s.outside)
 	if !l.shared {
 		s.peak = max(s.peak, high+s.outside)
@@ -310,6 +312,8 @@ func (l *arena) settle(s *session) bool {
 // reduce takes n bytes, which a Run or the end of session s has returned to the system, from
 // the shares: first what is not weights, and of that the part of s.
 func (l *arena) reduce(n int64, s *session) {
+	part := min(l.rest, n)
+	l.rest, n = l.rest-part, n-part
 	for _, weights := range []bool{false, true} {
 		for _, from := range append([]*session{s}, l.sessions...) {
 			part := from.share
