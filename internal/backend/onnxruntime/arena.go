@@ -2,6 +2,7 @@ package onnxruntime
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // defaultMaxDead is the default of Arena.MaxDead and also the library's:
@@ -64,7 +66,8 @@ type arena struct {
 	mu        sync.Mutex
 	allocator handle     // OrtAllocator, or 0
 	sessions  []*session // that are loaded
-	known     int64      // the sum of their shares
+	rest      int64      // what closed sessions have left in a shared arena
+	known     int64      // the sum of the shares and rest
 }
 
 // arenas are the shared arenas of the process, by environment and device. ONNX Runtime has
@@ -210,29 +213,26 @@ func (l *arena) join(s *session) error {
 func (l *arena) loaded(s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	rest := l.rest
 	if !l.settle(s) {
 		return false
 	}
-	s.weights = s.share
+	s.weights = max(s.share-rest, 0)
 	if s.device == "cpu" {
 		s.outside = max(s.growth.Memory().Held-s.share, 0)
 	}
 	return true
 }
 
-// leave removes a session that was released. What its part of a shared arena still holds
-// counts as another session's.
+// leave removes a session that was released. What it leaves in a shared arena is counted as
+// the share of the session that computes or is loaded next.
 func (l *arena) leave(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s.weights = 0
 	l.settle(s)
 	l.sessions = slices.DeleteFunc(l.sessions, func(other *session) bool { return other == s })
-	if len(l.sessions) > 0 {
-		l.sessions[0].share += s.share
-	} else {
-		l.known -= s.share
-	}
+	l.rest += s.share
 	s.share = 0
 }
 
@@ -301,7 +301,7 @@ func (l *arena) settle(s *session) bool {
 	} else {
 		l.reduce(l.known-held, s)
 	}
-	l.known = held
+	s.share, l.rest, l.known = s.share+l.rest, 0, held
 	s.peak = max(s.peak, s.share+s.outside)
 	if !l.shared {
 		s.peak = max(s.peak, high+s.outside)
@@ -312,6 +312,8 @@ func (l *arena) settle(s *session) bool {
 // reduce takes n bytes, which a Run or the end of session s has returned to the system, from
 // the shares: first what is not weights, and of that the part of s.
 func (l *arena) reduce(n int64, s *session) {
+	part := min(l.rest, n)
+	l.rest, n = l.rest-part, n-part
 	for _, weights := range []bool{false, true} {
 		for _, from := range append([]*session{s}, l.sessions...) {
 			part := from.share
@@ -324,15 +326,29 @@ func (l *arena) reduce(n int64, s *session) {
 	}
 }
 
-// fits returns an error if the weights of the sessions exceed the limit. The library
-// allocates weights beside the blocks of the arena, and does not check them.
-func (l *arena) fits() error {
+// fits returns an error if the weights of s, which was just loaded, exceed the limit. The
+// library allocates weights beside the blocks of the arena, and does not check them. Unused
+// blocks are returned first, by a copy.
+func (l *arena) fits(ctx context.Context, s *session) error {
+	if l.exceeded(s) == nil {
+		return nil
+	}
+	l.shrink.Store(true)
+	if _, err := s.b.copy(ctx, s.device, backend.InHost(tensor.New(tensor.F32, 1)), nil); err != nil {
+		return err
+	}
+	l.account(s)
+	return l.exceeded(s)
+}
+
+func (l *arena) exceeded(s *session) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if limit := l.settings.Limit; limit > 0 && l.known > limit {
-		return &backend.Status{Code: -1, Text: fmt.Sprintf("out of memory: the networks on the device take %s of %s", memory.Size(l.known), memory.Size(limit))}
+	limit := l.settings.Limit
+	if limit == 0 || l.known <= limit || s.weights == 0 {
+		return nil
 	}
-	return nil
+	return &backend.Status{Code: -1, Text: fmt.Sprintf("out of memory: the networks on the device take %s of %s", memory.Size(l.known), memory.Size(limit))}
 }
 
 // openShrinking creates the options of a Run at whose end the arena returns its unused

@@ -14,6 +14,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/stub"
 	"github.com/lipstream/lipstream/internal/tensor"
@@ -217,10 +218,36 @@ func TestCUDAProvider(t *testing.T) {
 	for _, v := range large {
 		_ = v.Close()
 	}
+	// Unused blocks make room for weights.
+	if taken() < 14*size {
+		t.Errorf("the card holds only %d bytes", taken())
+	}
+	heavy := func(n int) (backend.Session, error) {
+		g := onnx.New("heavy")
+		w := g.Weight(onnx.Weight{Name: "w", Tensor: tensor.New(tensor.F32, n*size/4)})
+		g.Output("y", g.Op("Add", []onnx.Value{g.Input("x", tensor.F32, 1), w}), tensor.F32, n*size/4)
+		return b.Load(t.Context(), backend.Model{Name: g.Name(), Graph: g}, backend.Options{Device: "cuda:0", Arena: backend.Arena{Limit: 16 * size}})
+	}
+	s, err := heavy(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("with large weights", append(list, s.(*session)), 10*size)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 	for _, s := range list {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+	// The library would allow weights beyond the limit.
+	if err := b.copies.clear(); err != nil {
+		t.Error(err)
+	}
+	_, err = heavy(20)
+	if fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" {
+		t.Errorf("weights beyond the limit: %v", err)
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)

@@ -148,7 +148,7 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		return err
 	}
 	if s.counts = s.arena.loaded(s); s.counts {
-		if err := s.arena.fits(); err != nil {
+		if err := s.arena.fits(ctx, s); err != nil {
 			return err
 		}
 		if err := s.openShrinking(on); err != nil {
