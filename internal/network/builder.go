@@ -1,6 +1,7 @@
-// Package network builds the graphs of LatentSync's networks from the tensors of their
-// checkpoints: Whisper's encoder, the VAE and the denoising UNet
-// (docs/spec/latentsync.md, sections 2 to 5).
+// Package network builds the graphs of the engines' networks from the tensors of their
+// checkpoints: Whisper's encoder, the VAE and the UNets of LatentSync and MuseTalk
+// (docs/spec/latentsync.md, sections 2 to 5; docs/spec/musetalk.md, sections 2 to 5), and
+// TAESD, which replaces the VAE (docs/spec/taesd.md).
 //
 // Each network is described once, by functions that build its layers. With a checkpoint
 // they build the graphs. Without one they list the tensors that a checkpoint must have.

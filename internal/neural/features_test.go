@@ -19,7 +19,7 @@ func listener(t testing.TB, b backend.Backend) *features {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &features{config: config}
+	f := &features{recipe: latentSync{}, config: config}
 	f.net = networksFor(t, tiny(t, b)).add(f.model())
 	return f
 }
