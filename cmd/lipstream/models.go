@@ -37,7 +37,7 @@ func modelsDir(given string) (string, error) {
 }
 
 type modelsPullCmd struct {
-	What    string `arg:"" optional:"" default:"1.6" help:"What to download: 1.6 (512 pixels), 1.5 (256 pixels), vae or whisper; 1.6 and 1.5 include vae and whisper."`
+	What    string `arg:"" optional:"" default:"1.6" help:"What to download: LatentSync 1.6 (512 pixels) or 1.5 (256 pixels), musetalk, vae, whisper or taesd. The first three include vae and whisper."`
 	Dir     string `placeholder:"FOLDER" help:"Models folder. Default: LIPSTREAM_MODELS_DIR, or lipstream/models in the user's cache folder."`
 	BaseURL string `name:"base-url" placeholder:"URL" env:"LIPSTREAM_MODELS_URL" help:"Download from this mirror of huggingface.co."`
 }
@@ -69,27 +69,28 @@ type modelsPrepareCmd struct {
 // dtypes lists the values of --dtype.
 var dtypes = map[string]tensor.DType{"f32": tensor.F32, "f16": tensor.F16, "bf16": tensor.BF16}
 
-// Run implements lipstream models prepare. In a folder, it converts the UNet and the
+// Run implements lipstream models prepare. In a folder, it converts the UNets and the
 // VAE. It prints the paths of the converted files on standard output.
 func (m *modelsPrepareCmd) Run(ctx context.Context, c *console) error {
 	path, err := modelsDir(m.Path)
 	if err != nil {
 		return err
 	}
-	files := []string{path}
+	files := []models.File{{Path: path}}
 	if st, err := os.Stat(path); m.Path == "" || err == nil && st.IsDir() {
-		set, err := models.Find(path)
-		if err != nil && (set.UNet == "" || set.VAE == "") { // Whisper is not converted
+		files, err = models.FindAll(path)
+		files = slices.DeleteFunc(files, func(f models.File) bool { return !f.Kind.HalfPrecision() })
+		vae := slices.ContainsFunc(files, func(f models.File) bool { return f.Kind == models.VAE })
+		if err != nil && (!vae || len(files) < 2) { // only Whisper may be missing
 			return err
 		}
-		files = []string{set.UNet, set.VAE}
 	}
 	bar := newByteBar(c)
 	defer bar.clear()
 	for _, f := range files {
-		out, err := models.PrepareWith(ctx, f, dtypes[m.DType], models.PrepareOptions{
+		out, err := models.PrepareWith(ctx, f.Path, dtypes[m.DType], models.PrepareOptions{
 			Force:    m.Force,
-			Progress: func(done, total int64) { bar.show(filepath.Base(f), done, total) },
+			Progress: func(done, total int64) { bar.show(filepath.Base(f.Path), done, total) },
 			Notify:   bar.say,
 		})
 		bar.clear()
@@ -104,7 +105,9 @@ func (m *modelsPrepareCmd) Run(ctx context.Context, c *console) error {
 }
 
 type modelsSynthCmd struct {
-	Size       string `required:"" enum:"tiny,full" placeholder:"tiny|full" help:"tiny (17 MB) or full (5.4 GB, the size of the published checkpoints)."`
+	Engine     string `enum:"latentsync,musetalk" default:"latentsync" placeholder:"ENGINE" help:"latentsync or musetalk."`
+	Size       string `required:"" enum:"tiny,full" placeholder:"tiny|full" help:"tiny (17 MB), or full, the size of the published checkpoints (5.4 GB; musetalk: 3.8 GB)."`
+	With       string `enum:",taesd" default:"" placeholder:"taesd" help:"Also write TAESD."`
 	Dir        string `required:"" placeholder:"FOLDER" help:"Folder to write the checkpoints to."`
 	Seed       uint64 `default:"0" placeholder:"N" help:"Seed of the random weights."`
 	Resolution int    `default:"256" placeholder:"256|512" help:"Resolution of the checkpoint."`
@@ -116,7 +119,7 @@ type modelsSynthCmd struct {
 func (m *modelsSynthCmd) Run(ctx context.Context, c *console) error {
 	bar := newByteBar(c)
 	paths, err := models.Synth(ctx, m.Dir, models.SynthOptions{
-		Size: m.Size, Seed: m.Seed, Resolution: m.Resolution, DType: dtypes[m.DType],
+		Engine: models.Engine(m.Engine), Size: m.Size, TAESD: m.With == "taesd", Seed: m.Seed, Resolution: m.Resolution, DType: dtypes[m.DType],
 		Progress: func(done, total int64) { bar.show("random weights", done, total) },
 	})
 	bar.clear()
@@ -153,7 +156,7 @@ func (m *modelsListCmd) Run(ctx context.Context, c *console) error {
 			if r.Version != nil {
 				version = cmp.Or(r.Version.Name, "unknown")
 			}
-			if r.Kind != models.Whisper {
+			if r.Kind.HalfPrecision() {
 				prepared = "no"
 			}
 			if len(r.Prepared) > 0 {
@@ -185,19 +188,20 @@ func (m *modelsCheckCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	files := []string{path}
+	files := []models.File{{Path: path}}
 	var missing error
 	if st, err := os.Stat(path); m.Path == "" || err == nil && st.IsDir() {
-		set, err := models.Find(path)
-		missing = err
-		files = slices.DeleteFunc([]string{set.UNet, set.Whisper, set.VAE}, func(p string) bool { return p == "" })
+		files, missing = models.FindAll(path)
 	}
 	bar := newByteBar(c)
 	defer bar.clear()
 	all := []checked{}
 	var failed error
 	for _, f := range files {
-		r, err := models.Inspect(ctx, f, models.InspectOptions{Deep: m.Deep, Progress: func(done, total int64) { bar.show(filepath.Base(f), done, total) }})
+		r, err := models.Inspect(ctx, f.Path, models.InspectOptions{
+			Kind: f.Kind, Deep: m.Deep,
+			Progress: func(done, total int64) { bar.show(filepath.Base(f.Path), done, total) },
+		})
 		bar.clear()
 		if ctx.Err() != nil {
 			return err
@@ -246,6 +250,9 @@ func printReports(c *console, all []checked) error {
 				v += "; run it with --resolution 256 or 512"
 			}
 			row("version", v)
+		}
+		if r.Config != r.Topology {
+			row("musetalk.json", r.Config) // ignored, as the tensors show the topology
 		}
 		if r.Topology != "" {
 			row("topology", r.Topology)

@@ -33,7 +33,7 @@ func part(mel []float32, count, from, to int) []float32 {
 }
 
 // TestMelSegmentAgreesWithOriginal compares with transformers' log-mel, within 1e-4
-// (testdata/musetalk/README.md).
+// (testdata/musetalk/networks.md).
 func TestMelSegmentAgreesWithOriginal(t *testing.T) {
 	speech := readWAV(t, "mel.wav")
 	for _, file := range []struct {

@@ -244,19 +244,22 @@ func TestCheckpoints(t *testing.T) {
 			}
 		}
 	}
-	none := "not in " + dir + "; only the latentsync engine needs it"
-	check("nothing", Check{"unet", Missing, none, pull + "1.6"}, Check{"whisper", Missing, none, pull + "1.6"}, Check{"vae", Missing, none, pull + "1.6"})
+	none := "not in " + dir + "; only the "
+	const both = "engines latentsync and musetalk need it"
+	museTalk := Check{"musetalk", Missing, none + "musetalk engine needs it", pull + "musetalk"}
+	check("nothing", Check{"unet", Missing, none + "latentsync engine needs it", pull + "1.6"}, museTalk,
+		Check{"whisper", Missing, none + both, pull + "1.6"}, Check{"vae", Missing, none + both, pull + "1.6"})
 
 	if _, err := models.Synth(t.Context(), dir, models.SynthOptions{Size: "tiny", Resolution: 512, DType: tensor.F32}); err != nil {
 		t.Fatal(err)
 	}
 	whisper := Check{"whisper", OK, "tiny.pt", ""}
 	unet := filepath.Join(dir, "latentsync_unet.pt")
-	check("complete", Check{"unet", OK, "synthetic (random weights), 14.6 MiB, not prepared, " + unet, ""}, whisper, Check{"vae", OK, "not prepared", ""})
+	check("complete", Check{"unet", OK, "synthetic (random weights), 14.6 MiB, not prepared, " + unet, ""}, museTalk, whisper, Check{"vae", OK, "not prepared", ""})
 	if _, err := models.Prepare(t.Context(), unet, tensor.BF16, nil); err != nil {
 		t.Fatal(err)
 	}
-	check("prepared", Check{"unet", OK, "prepared as bf16", ""}, whisper, Check{"vae", OK, "not prepared", ""})
+	check("prepared", Check{"unet", OK, "prepared as bf16", ""}, museTalk, whisper, Check{"vae", OK, "not prepared", ""})
 
 	if err := os.RemoveAll(filepath.Join(dir, "vae")); err != nil {
 		t.Fatal(err)
@@ -272,7 +275,7 @@ func TestCheckpoints(t *testing.T) {
 	if c := got[0]; c.Status != Warning || !strings.Contains(c.Detail, "Git LFS pointer") || !strings.Contains(c.Fix, "git lfs pull") {
 		t.Errorf("pointer: %+v", c)
 	}
-	if c := got[2]; c.Status != Missing || c.Fix != pull+"vae" {
+	if c := got[3]; c.Status != Missing || c.Fix != pull+"vae" {
 		t.Errorf("no VAE: %+v", c)
 	}
 }

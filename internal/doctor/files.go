@@ -16,8 +16,8 @@ import (
 	"github.com/lipstream/lipstream/internal/models"
 )
 
-// checkpoints checks the models folder. Only the latentsync engine needs it, and the
-// details of missing checkpoints say so. It opens each file, which finds files that
+// checkpoints checks the models folder. Only some engines need it, and the details of
+// missing checkpoints say so. It opens each file, which finds files that
 // are no checkpoints, but does not read the weights.
 func (r *Report) checkpoints(ctx context.Context, dir string) {
 	rows, err := attempt(ctx, toolTimeout, func(ctx context.Context) ([]models.Row, error) { return models.List(ctx, dir), nil })
@@ -25,17 +25,35 @@ func (r *Report) checkpoints(ctx context.Context, dir string) {
 		r.add(failed("checkpoints", Warning, err, "make "+dir+" readable"))
 		return
 	}
-	all := "" // how to get all checkpoints
+	all := "" // how to get Whisper and the VAE with a UNet, if there is none
 	for _, row := range rows {
-		name := string(row.Kind)
-		if row.Path != "" {
+		name, need := string(row.Kind), neededBy(row.Kind)
+		switch {
+		case row.Path != "":
+			if row.Kind == models.MuseTalkUNet {
+				all = ""
+			}
 			r.add(checkCheckpoint(ctx, name, row))
-			continue
-		}
-		if row.Kind == models.UNet {
+		case row.Kind == models.UNet:
 			all = row.Hint
+			r.add(Check{name, Missing, "not in " + dir + need, row.Hint})
+		case row.Kind == models.MuseTalkUNet:
+			r.add(Check{name, Missing, "not in " + dir + need, row.Hint})
+		case need != "":
+			r.add(Check{name, Missing, "not in " + dir + need, cmp.Or(all, row.Hint)})
 		}
-		r.add(Check{name, Missing, "not in " + dir + "; only the latentsync engine needs it", cmp.Or(all, row.Hint)})
+	}
+}
+
+// neededBy says which engines need a checkpoint. It returns "" for an optional one.
+func neededBy(kind models.Kind) string {
+	switch engines := kind.Engines(); len(engines) {
+	case 0:
+		return ""
+	case 1:
+		return "; only the " + string(engines[0]) + " engine needs it"
+	default:
+		return "; only the engines " + string(engines[0]) + " and " + string(engines[1]) + " need it"
 	}
 }
 
@@ -49,15 +67,15 @@ func checkCheckpoint(ctx context.Context, name string, row models.Row) Check {
 	})
 	if err != nil {
 		c := failed(name, Warning, err, "run: lipstream models check")
-		c.Detail += "; only the latentsync engine needs it"
+		c.Detail += neededBy(row.Kind)
 		return c
 	}
-	version, prepared := "", "not prepared"
+	version, prepared := "", ""
 	if row.Version != nil {
 		version = row.Version.String()
 	}
-	if row.Kind == models.Whisper { // never converted
-		prepared = ""
+	if row.Kind.HalfPrecision() {
+		prepared = "not prepared"
 	}
 	if len(row.Prepared) > 0 {
 		prepared = "prepared as " + strings.Join(slices.Sorted(maps.Keys(row.Prepared)), " and ")

@@ -12,7 +12,6 @@ import (
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -21,61 +20,27 @@ type detected struct {
 	kind     Kind
 	topology string
 	wants    []checkpoint.Want
-	extra    func(name string) bool // tensors that may exist but are not used
 }
 
 // detect returns the network that a checkpoint holds, which must be one of those
 // allowed (all if there are none), and checks all its tensors.
 func detect(f *checkpoint.File, allowed ...Kind) (detected, error) {
-	kind := kindOf(f)
-	d := detected{kind: kind}
-	if kind == "" || len(allowed) > 0 && !slices.Contains(allowed, kind) {
+	d := detected{kind: kindOf(f)}
+	switch {
+	case len(allowed) == 1:
+		d.kind = allowed[0] // its error says what the file is instead
+	case d.kind == "" || len(allowed) > 0 && !slices.Contains(allowed, d.kind):
 		names := f.Names()
 		what := fmt.Sprintf("its %d tensors begin with %q", len(names), names[:min(3, len(names))])
-		if kind != "" {
-			what = "it is " + string(kind)
+		if d.kind != "" {
+			what = "it is " + string(d.kind)
 		}
 		return d, fault.Input.New("read the checkpoint "+f.Path(), "it is not the right kind of checkpoint: "+what,
-			"use latentsync_unet.pt of LatentSync 1.5 or 1.6, whisper/tiny.pt, or the VAE stabilityai/sd-vae-ft-mse")
+			"use latentsync_unet.pt of LatentSync 1.5 or 1.6, unet.pth of MuseTalk 1.5, whisper/tiny.pt, or the VAE stabilityai/sd-vae-ft-mse")
 	}
-	switch kind {
-	case UNet:
-		c, err := network.DetectUNet(f)
-		if err != nil {
-			return d, err
-		}
-		d.wants = network.UNetWants(c)
-		d.topology = fmt.Sprintf("channels %v, %d layers a block, %d to %d latent channels, audio width %d, up to %d frames a window", c.Channels, c.Layers, c.In, c.Out, c.AudioDim, c.Positions)
-	case VAE:
-		c, err := network.DetectVAE(f)
-		if err != nil {
-			return d, err
-		}
-		d.wants = network.VAEWants(c)
-		d.topology = fmt.Sprintf("channels %v, %d layers a block, %d latent channels, %d times smaller", c.Channels, c.Layers, c.Latent, c.Factor())
-	case Whisper:
-		c, err := network.DetectWhisper(f)
-		if err != nil {
-			return d, err
-		}
-		d.wants, d.extra = network.WhisperWants(c), network.WhisperExtra
-		d.topology = fmt.Sprintf("%d mels, context %d, width %d, %d heads, %d layers", c.Mels, c.Context, c.State, c.Heads, c.Layers)
-	}
-	return d, nil
-}
-
-// kindOf recognises the network by tensors that only it has.
-func kindOf(f *checkpoint.File) Kind {
-	has := func(name string) bool { return f.Tensor(name) != nil }
-	switch {
-	case has("conv_in.weight") || has("time_embedding.linear_1.weight"):
-		return UNet
-	case has("encoder.conv_in.weight") || has("decoder.conv_in.weight"):
-		return VAE
-	case has("encoder.positional_embedding") || has("encoder.conv1.weight"):
-		return Whisper
-	}
-	return ""
+	var err error
+	d.topology, d.wants, err = kinds[d.kind].detect(f)
+	return d, err
 }
 
 // Report is the result of Inspect.
@@ -90,6 +55,7 @@ type Report struct {
 	Unused     int64          `json:"unused,omitempty"`     // values that the engine does not use
 	DTypes     map[string]int `json:"dtypes,omitempty"`     // tensors of each type
 	Topology   string         `json:"topology,omitempty"`
+	Config     string         `json:"config,omitempty"`  // what musetalk.json beside it says, if there is one
 	Version    *Version       `json:"version,omitempty"` // of a UNet
 	SHA256     string         `json:"sha256,omitempty"`  // only with Deep
 	Published  string         `json:"published,omitempty"`
@@ -98,6 +64,7 @@ type Report struct {
 
 // InspectOptions configures Inspect. The zero value is valid.
 type InspectOptions struct {
+	Kind Kind // the one that it must be; "" allows all
 	// Deep checks the whole file: its checksums, and that all values are finite.
 	Deep     bool
 	Progress func(done, total int64) // bytes read
@@ -125,7 +92,11 @@ func Inspect(ctx context.Context, path string, o InspectOptions) (r Report, err 
 	for _, name := range names {
 		r.DTypes[f.Tensor(name).DType.String()]++
 	}
-	d, err := detect(f)
+	var allowed []Kind
+	if o.Kind != "" {
+		allowed = []Kind{o.Kind}
+	}
+	d, err := detect(f, allowed...)
 	r.Kind = d.kind
 	if err != nil {
 		return r, err
@@ -147,12 +118,15 @@ func Inspect(ctx context.Context, path string, o InspectOptions) (r Report, err 
 			r.Parameters += n
 		}
 	}
-	if r.Kind == UNet {
-		v, err := Identify(ctx, path)
+	if r.Kind.isUNet() {
+		v, err := identify(ctx, r.Kind, path)
 		if err != nil {
 			return r, err
 		}
 		r.Version = &v
+	}
+	if r.Kind == MuseTalkUNet {
+		r.Config = readMuseTalkConfig(path).String()
 	}
 	if o.Deep {
 		err = r.deep(ctx, f, st.Size(), o.Progress)
@@ -193,15 +167,14 @@ func (r *Report) deep(ctx context.Context, f *checkpoint.File, size int64, progr
 }
 
 // compareSum compares the SHA-256 with the known one. A UNet with the size of a
-// published one may be a fine-tuned one; Whisper and the VAE must be the published
-// ones.
+// published one may be a fine-tuned one; the others must be the published ones.
 func (r *Report) compareSum() error {
 	if k := bySum(r.SHA256); k != nil {
 		r.Published = k.name
 		return nil
 	}
 	want, what := "", ""
-	if k := bySize(r.Kind, r.Size); k != nil && r.Kind != UNet {
+	if k := bySize(r.Kind, r.Size); k != nil && !r.Kind.isUNet() {
 		want, what = k.sha256, "the published "+k.name+" of this size has "
 	}
 	if st, err := os.Stat(r.Path); err == nil && r.Kind == UNet {

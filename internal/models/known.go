@@ -1,26 +1,16 @@
-// Package models manages the checkpoints of the latentsync engine: it finds,
+// Package models manages the checkpoints of the engines latentsync and musetalk: it finds,
 // identifies, checks and downloads them, converts them to half precision, and makes
 // random ones for tests.
 package models
 
 import "strings"
 
-// Kind is the network that a checkpoint holds.
-type Kind string
-
-// The networks of LatentSync.
-const (
-	UNet    Kind = "unet"
-	Whisper Kind = "whisper"
-	VAE     Kind = "vae"
-)
-
 // known is a published file.
 type known struct {
 	name    string // for messages
 	kind    Kind   // "" for a file without weights
 	version Version
-	part    string // the argument of Pull: "1.6", "1.5", "vae", "whisper"
+	part    string // the argument of Pull: "1.6", "1.5", "musetalk", "vae", "whisper", "taesd"
 	repo    string // on huggingface.co
 	path    string // in the repository
 	place   string // in the models folder, with slashes
@@ -33,7 +23,7 @@ const (
 	version16 = "1.6"
 )
 
-// published lists the files of LatentSync. Nothing in a UNet's tensors distinguishes 1.5
+// published lists the files of LatentSync and MuseTalk. Nothing in a UNet's tensors distinguishes 1.5
 // from 1.6 (spec section 8), so files are identified by their SHA-256. The sums are from
 // public repositories that pin them, each from at least two independent ones (found by
 // searching GitHub for the sums, November 2026):
@@ -44,9 +34,14 @@ const (
 //   - Whisper's sum is also in OpenAI's own download address of tiny.pt (spec
 //     section 2.8); both LatentSync repositories hold this file,
 //   - the VAE is stabilityai/sd-vae-ft-mse at revision
-//     31f26fdeee1355a5c34592e401dd41e45d25a493.
+//     31f26fdeee1355a5c34592e401dd41e45d25a493,
+//   - MuseTalk 1.5 is TMElyralab/MuseTalk at revision
+//     3ef28bc5cff08c90ad8178a25f1b570cd800170f,
+//   - TAESD is madebyollin/taesd at revision 614f76814bbe30edbe2e627ace1c2234c81a2c0e,
+//   - Whisper in the layout of transformers is openai/whisper-tiny at revision
+//     169d4a4341b33bc18d8881c4b69c2e104e1cc0af.
 //
-// Only the sum of config.json was computed from the file, which is in the tests.
+// No sum of MuseTalk 1.0 was found. Only the sum of config.json was computed from the file, which is in the tests.
 var published = []known{
 	{
 		name: "LatentSync 1.6 UNet", kind: UNet, version: Version{Name: version16, Resolution: 512}, part: version16,
@@ -72,6 +67,28 @@ var published = []known{
 		name: "VAE (ft-mse)", kind: VAE, part: "vae",
 		repo: "stabilityai/sd-vae-ft-mse", path: "diffusion_pytorch_model.safetensors", place: "vae/diffusion_pytorch_model.safetensors",
 		size: 334_643_276, sha256: "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815",
+	},
+	{
+		name: "MuseTalk 1.5 configuration", part: "musetalk",
+		repo: "TMElyralab/MuseTalk", path: "musetalkV15/musetalk.json", place: "musetalkV15/musetalk.json",
+		size: 748, sha256: "5b6923aee04d71692e0e9846c471e0a4ea07a4f686d39545e472bd4ba17e1b47",
+	},
+	{
+		name: "MuseTalk 1.5 UNet", kind: MuseTalkUNet, version: Version{Engine: MuseTalk, Name: "1.5", Resolution: 256}, part: "musetalk",
+		repo: "TMElyralab/MuseTalk", path: "musetalkV15/unet.pth", place: "musetalkV15/unet.pth",
+		size: 3_400_074_924, sha256: "7ebf6c98c181e20838e4c0054e96e944ac60d5d692cc01db42839fe11b787007",
+	},
+	{
+		name: "TAESD", kind: TAESD, part: "taesd",
+		repo: "madebyollin/taesd", path: "diffusion_pytorch_model.safetensors", place: "taesd/diffusion_pytorch_model.safetensors",
+		size: 9_793_292, sha256: "db169d69145ec4ff064e49d99c95fa05d3eb04ee453de35824a6d0f325513549",
+	},
+	{
+		// The same weights, with those of the decoder. Find accepts them, Pull does not
+		// download them.
+		name: "Whisper tiny (transformers)", kind: Whisper,
+		repo: "openai/whisper-tiny", path: "pytorch_model.bin",
+		size: 151_095_027, sha256: "9607f98a2b22d9e229ae43c52ecea79dcede9e0c5cfae67e8da6eda86d8aac1d",
 	},
 	{
 		// The same weights in PyTorch's format. Find accepts them, Pull does not download them.

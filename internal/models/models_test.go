@@ -93,7 +93,7 @@ func readFile(t *testing.T, path string) []byte {
 func TestFind(t *testing.T) {
 	ownCache(t)
 	dir := t.TempDir()
-	if _, err := Find(dir); true {
+	if _, err := Find(dir, LatentSync); true {
 		wantFault(t, err, fault.Missing, "latentsync_unet.pt", "whisper/tiny.pt", "vae/diffusion", "lipstream models pull 1.6")
 	}
 	add := func(p string) string {
@@ -102,19 +102,19 @@ func TestFind(t *testing.T) {
 		return path
 	}
 	old := add("latentsync-1.5/latentsync_unet.pt")
-	_, err := Find(dir)
+	_, err := Find(dir, LatentSync)
 	wantFault(t, err, fault.Missing, "Whisper", "the VAE", "pull whisper && lipstream models pull vae")
 	whisper := add("tiny.pt")
-	_, err = Find(dir)
+	_, err = Find(dir, LatentSync)
 	wantFault(t, err, fault.Missing, "the VAE", "lipstream models pull vae")
-	if Installed(dir) {
+	if Installed(dir, LatentSync) {
 		t.Error("installed without a VAE")
 	}
 	vae := add("sd-vae-ft-mse/diffusion_pytorch_model.bin")
 	check := func(from, unet string) {
 		t.Helper()
-		s, err := Find(from)
-		if err != nil || s.UNet != unet || s.Whisper != whisper || s.VAE != vae || !Installed(from) {
+		s, err := Find(from, LatentSync)
+		if err != nil || s.UNet != unet || s.Whisper != whisper || s.VAE != vae || !Installed(from, LatentSync) {
 			t.Fatalf("%+v, %v", s, err)
 		}
 	}
@@ -126,7 +126,7 @@ func TestFind(t *testing.T) {
 	vae = add("vae/diffusion_pytorch_model.safetensors")
 	whisper = add("whisper/tiny.pt")
 	check(dir, filepath.Join(dir, "latentsync_unet.pt"))
-	if rows := List(t.Context(), dir); len(rows) != 5 || rows[4].Path != vae {
+	if rows := List(t.Context(), dir); len(rows) != 7 || rows[5].Path != vae {
 		t.Errorf("%+v", rows)
 	}
 }
@@ -192,6 +192,10 @@ func TestPublished(t *testing.T) {
 		if over := k.size - 5_071_778_576; over < 0 || over > 1<<20 {
 			t.Errorf("%s has %d bytes more than its weights", k.name, over)
 		}
+	}
+	// Section 2.2 of MuseTalk's: 849,947,844 parameters of float32.
+	if k := bySum("7ebf6c98c181e20838e4c0054e96e944ac60d5d692cc01db42839fe11b787007"); k.size-4*849_947_844 < 0 || k.size-4*849_947_844 > 1<<20 {
+		t.Errorf("%+v", k)
 	}
 }
 

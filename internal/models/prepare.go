@@ -46,13 +46,13 @@ type PrepareOptions struct {
 	piece  int64 // bytes between two of them
 }
 
-// Prepare converts a UNet or VAE to half precision (tensor.F16 or tensor.BF16); see
+// Prepare converts a UNet or the VAE to half precision (tensor.F16 or tensor.BF16); see
 // PrepareWith.
 func Prepare(ctx context.Context, path string, dtype tensor.DType, progress func(done, total int64)) (file string, err error) {
 	return PrepareWith(ctx, path, dtype, PrepareOptions{Progress: progress})
 }
 
-// PrepareWith converts a UNet or VAE to a safetensors file of half precision in the
+// PrepareWith converts a UNet or the VAE to a safetensors file of half precision in the
 // user's cache folder and returns its path. It keeps a file that already exists.
 // Vectors (biases, norms), positional encodings and matrices with values beyond the
 // type's range stay float32. The result only depends on the checkpoint's content and
@@ -75,7 +75,7 @@ func PrepareWith(ctx context.Context, path string, dtype tensor.DType, o Prepare
 		return "", err
 	}
 	defer src.Close()
-	if _, err := detect(src, UNet, VAE); err != nil {
+	if _, err := detect(src, UNet, MuseTalkUNet, VAE); err != nil {
 		return "", err
 	}
 	p := &preparation{PrepareOptions: o, src: src, path: path, dtype: dtype}
@@ -375,5 +375,10 @@ func narrow(dst []byte, v []float32, to tensor.DType) ([]byte, error) {
 // isBuffer reports whether a tensor is computed by a formula and not trained: the
 // positional encodings of the UNet's motion modules and of Whisper's encoder.
 func isBuffer(name string) bool {
-	return strings.HasSuffix(name, ".pos_encoder.pe") || name == "encoder.positional_embedding"
+	return strings.HasSuffix(name, ".pos_encoder.pe") || isWhisperPosition(name)
+}
+
+// isWhisperPosition reports whether a tensor is the positional encoding of Whisper's encoder.
+func isWhisperPosition(name string) bool {
+	return name == "encoder.positional_embedding" || strings.HasSuffix(name, "encoder.embed_positions.weight")
 }

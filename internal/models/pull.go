@@ -36,8 +36,9 @@ type PullOptions struct {
 	free      func(dir string) (int64, error)
 }
 
-// Pull downloads a version ("1.6" or "1.5": its UNet, with Whisper and the VAE), or
-// "whisper" or "vae" alone, into a models folder, and returns the paths of the files.
+// Pull downloads the checkpoints of LatentSync ("1.6" or "1.5") or MuseTalk ("musetalk"): a
+// UNet, with Whisper and the VAE. Or it downloads "whisper", "vae" or "taesd" alone. It
+// puts them into a models folder, and returns the paths of the files.
 // It keeps files that already exist and are correct. It resumes interrupted downloads,
 // also those of earlier calls: their .part files stay beside the file.
 //
@@ -52,13 +53,13 @@ func Pull(ctx context.Context, what, dir string, o PullOptions) (paths []string,
 	}
 	var files []known
 	for _, k := range o.files {
-		isVersion := what == version15 || what == version16
-		if k.part == what || isVersion && (k.part == "whisper" || k.part == "vae") {
+		withOthers := what == version15 || what == version16 || what == engines[MuseTalk].pull
+		if k.part == what || withOthers && (k.part == "whisper" || k.part == "vae") {
 			files = append(files, k)
 		}
 	}
 	if len(files) == 0 || what == "" {
-		return nil, fault.Usage.New(opPull+" "+what, "there is no checkpoint of this name", "choose one of 1.6, 1.5, vae, whisper")
+		return nil, fault.Usage.New(opPull+" "+what, "there is no checkpoint of this name", "choose one of 1.6, 1.5, musetalk, vae, whisper, taesd")
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs

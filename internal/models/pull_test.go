@@ -291,7 +291,7 @@ func TestPullRefused(t *testing.T) {
 		wantFault(t, err, fault.Usage, bad)
 	}
 	_, err := Pull(t.Context(), "2.0", t.TempDir(), PullOptions{})
-	wantFault(t, err, fault.Usage, "1.6, 1.5, vae, whisper")
+	wantFault(t, err, fault.Usage, "1.6, 1.5, musetalk, vae, whisper, taesd")
 	err = pullFrom(t, t.TempDir(), serve, func(o *PullOptions) { o.free = func(string) (int64, error) { return 1000, nil } })
 	wantFault(t, err, fault.Output, "1000 B are free")
 	// The user's own file is not replaced.

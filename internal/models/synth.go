@@ -20,31 +20,38 @@ import (
 
 // SynthOptions configures Synth.
 type SynthOptions struct {
+	Engine     Engine       // "" is LatentSync
 	Size       string       // "tiny" or "full"
 	Seed       uint64       // of the weights
-	Resolution int          // 256 or 512: what the checkpoint is declared to be made for
+	Resolution int          // what the checkpoint is declared to be made for: 256 or 512; 256 for MuseTalk
 	DType      tensor.DType // tensor.F32 or tensor.F16
+	TAESD      bool         // also write TAESD
 	Progress   func(done, total int64)
 
 	free func(dir string) (int64, error) // for tests
 }
 
-// topologies are the networks of a set.
+// topologies are the networks of the sets.
 type topologies struct {
-	unet    network.UNetConfig
-	whisper network.WhisperConfig
-	vae     network.VAEConfig
+	unet, museTalk network.UNetConfig
+	whisper        network.WhisperConfig
+	vae            network.VAEConfig
+	taesd          network.TAESDConfig
 }
 
 // sized returns the networks of a size. The tiny ones have the same kinds of blocks as the
 // published ones.
 func sized(name string) (t topologies, ok bool) {
-	t = topologies{network.Published(), network.PublishedWhisper(), network.PublishedVAE()}
+	t = topologies{network.Published(), network.PublishedMuseTalk(), network.PublishedWhisper(), network.PublishedVAE(), network.PublishedTAESD()}
 	if name == "tiny" {
-		t.unet.Channels, t.unet.AudioDim = []int{32, 32, 64, 64}, 64
+		for _, c := range []*network.UNetConfig{&t.unet, &t.museTalk} {
+			c.Channels, c.AudioDim = []int{32, 32, 64, 64}, 64
+		}
 		t.whisper = network.WhisperConfig{Mels: 80, Context: 1500, State: 64, Heads: 2, Layers: 4}
 		t.vae = network.VAEConfig{Channels: []int{32, 32, 32, 32}, Layers: 1, Latent: 4}
+		t.taesd.Width = 16
 	}
+	t.whisper.Normalized = true // MuseTalk needs these tensors
 	return t, name == "tiny" || name == "full"
 }
 
@@ -58,22 +65,28 @@ type synthFile struct {
 // Synth writes random checkpoints with the formats and names of the published ones into
 // a models folder, and returns their paths. Their results are noise, but take the time
 // and memory of the real ones: they are for trying, measuring and testing. Whisper has
-// no decoder, which the engine does not use. The same options make the same files.
+// no decoder, which the engines do not use. The same options make the same files.
 // Synth does not replace existing files (fault.Output).
 func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err error) {
 	t, ok := sized(o.Size)
+	if o.Engine == "" {
+		o.Engine = LatentSync
+	}
 	switch {
+	case !slices.Contains(Engines(), o.Engine):
+		return nil, fault.Field("engine", string(o.Engine), "has no checkpoints", "choose latentsync or musetalk")
 	case !ok:
 		return nil, fault.Field("size", o.Size, "is not known", "choose tiny or full")
-	case o.Resolution != 256 && o.Resolution != 512:
-		return nil, fault.Field("resolution", fmt.Sprint(o.Resolution), "is not a resolution of LatentSync", "choose 256 or 512")
+	case o.Resolution != 256 && (o.Resolution != 512 || o.Engine == MuseTalk):
+		return nil, fault.Field("resolution", fmt.Sprint(o.Resolution), "is not a resolution of "+o.Engine.String(),
+			map[Engine]string{LatentSync: "choose 256 or 512", MuseTalk: "choose 256"}[o.Engine])
 	case o.DType != tensor.F32 && o.DType != tensor.F16:
 		return nil, fault.Field("dtype", o.DType.String(), "is not supported", "choose f32 or f16")
 	}
 	if o.Progress == nil {
 		o.Progress = func(done, total int64) {}
 	}
-	files := synthFiles(t, o.DType)
+	files := synthFiles(t, o)
 	total := int64(0)
 	for _, f := range files {
 		path := filepath.Join(dir, filepath.FromSlash(f.place))
@@ -108,7 +121,7 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 			return paths, err
 		}
 		paths = append(paths, path)
-		if f.place == places[UNet][0] {
+		if f.place == kinds[UNet].places[0] {
 			if err := writeSidecar(path, Version{Name: Synthetic, Resolution: o.Resolution}, sum); err != nil {
 				return paths, fault.Output.Wrap("write "+path, fault.WithoutPath(err))
 			}
@@ -118,40 +131,73 @@ func Synth(ctx context.Context, dir string, o SynthOptions) (paths []string, err
 }
 
 // synthFiles lists the files of a set.
-func synthFiles(t topologies, d tensor.DType) []synthFile {
-	specs := func(wants []checkpoint.Want) []checkpoint.Spec {
+func synthFiles(t topologies, o SynthOptions) []synthFile {
+	specs := func(wants []checkpoint.Want, name func(checkpoint.Want) string) []checkpoint.Spec {
 		var s []checkpoint.Spec
 		for _, w := range wants {
-			s = append(s, checkpoint.Spec{Name: w.Name, DType: d, Shape: w.Shape})
+			s = append(s, checkpoint.Spec{Name: name(w), DType: o.DType, Shape: w.Shape})
 		}
 		return s
 	}
-	type fillFunc = func(int, io.Writer) error
-	w := t.whisper
-	dims := []checkpoint.Entry{
-		{Key: "n_mels", Value: w.Mels}, {Key: "n_audio_ctx", Value: w.Context}, {Key: "n_audio_state", Value: w.State},
-		{Key: "n_audio_head", Value: w.Heads}, {Key: "n_audio_layer", Value: w.Layers},
+	named := func(w checkpoint.Want) string { return w.Name }
+	torch := func(place string, s []checkpoint.Spec, stateKey string, top ...checkpoint.Entry) synthFile {
+		return synthFile{place, s, func(w io.Writer, s []checkpoint.Spec, fill func(int, io.Writer) error) error {
+			return checkpoint.WriteTorch(w, top, stateKey, s, fill)
+		}}
 	}
-	config, _ := json.MarshalIndent(map[string]any{ // strings and numbers cannot fail
+	safetensors := func(place string, s []checkpoint.Spec) synthFile {
+		return synthFile{place, s, func(w io.Writer, s []checkpoint.Spec, fill func(int, io.Writer) error) error {
+			return checkpoint.WriteSafetensors(w, map[string]string{"format": "pt"}, s, fill)
+		}}
+	}
+	config := func(place string, v any) synthFile {
+		text, _ := json.MarshalIndent(v, "", "  ") // strings and numbers cannot fail
+		return synthFile{place, nil, func(w io.Writer, _ []checkpoint.Spec, _ func(int, io.Writer) error) error {
+			_, err := w.Write(append(text, '\n'))
+			return err
+		}}
+	}
+	vaeConfig := map[string]any{
 		"_class_name": "AutoencoderKL", "act_fn": "silu", "in_channels": 3, "out_channels": 3, "sample_size": 256,
 		"block_out_channels": t.vae.Channels, "layers_per_block": t.vae.Layers, "latent_channels": t.vae.Latent, "norm_num_groups": 32,
 		"down_block_types": slices.Repeat([]string{"DownEncoderBlock2D"}, len(t.vae.Channels)), "up_block_types": slices.Repeat([]string{"UpDecoderBlock2D"}, len(t.vae.Channels)),
-	}, "", "  ")
-	return []synthFile{
-		{places[UNet][0], specs(network.UNetWants(t.unet)), func(w io.Writer, s []checkpoint.Spec, fill fillFunc) error {
-			return checkpoint.WriteTorch(w, []checkpoint.Entry{{Key: "global_step", Value: 0}}, "state_dict", s, fill)
-		}},
-		{places[Whisper][0], specs(network.WhisperWants(t.whisper)), func(w io.Writer, s []checkpoint.Spec, fill fillFunc) error {
-			return checkpoint.WriteTorch(w, []checkpoint.Entry{{Key: "dims", Value: dims}}, "model_state_dict", s, fill)
-		}},
-		{"vae/config.json", nil, func(w io.Writer, _ []checkpoint.Spec, _ fillFunc) error {
-			_, err := w.Write(append(config, '\n'))
-			return err
-		}},
-		{places[VAE][0], specs(network.VAEWants(t.vae)), func(w io.Writer, s []checkpoint.Spec, fill fillFunc) error {
-			return checkpoint.WriteSafetensors(w, map[string]string{"format": "pt"}, s, fill)
-		}},
 	}
+	vae, w := specs(network.VAEWants(t.vae), named), t.whisper
+	var files []synthFile
+	switch o.Engine {
+	case LatentSync:
+		dims := []checkpoint.Entry{
+			{Key: "n_mels", Value: w.Mels}, {Key: "n_audio_ctx", Value: w.Context}, {Key: "n_audio_state", Value: w.State},
+			{Key: "n_audio_head", Value: w.Heads}, {Key: "n_audio_layer", Value: w.Layers},
+		}
+		files = []synthFile{
+			torch(kinds[UNet].places[0], specs(network.UNetWants(t.unet), named), "state_dict", checkpoint.Entry{Key: "global_step", Value: 0}),
+			torch("whisper/tiny.pt", specs(network.WhisperWants(w), named), "model_state_dict", checkpoint.Entry{Key: "dims", Value: dims}),
+			config("vae/config.json", vaeConfig),
+			safetensors("vae/diffusion_pytorch_model.safetensors", vae),
+		}
+	case MuseTalk:
+		inTransformers := func(w checkpoint.Want) string { return w.Aliases[0] }
+		u := t.museTalk
+		files = []synthFile{
+			torch(kinds[MuseTalkUNet].places[0], specs(network.UNetWants(u), named), ""),
+			config("musetalkV15/"+museTalkConfigName, museTalkConfig{
+				Class: "UNet2DConditionModel", Version: Synthetic,
+				Channels: u.Channels, Layers: u.Layers, In: u.In, Out: u.Out, AudioDim: u.AudioDim, Heads: u.Heads,
+			}),
+			config("whisper/config.json", map[string]any{
+				"model_type": "whisper", "num_mel_bins": w.Mels, "max_source_positions": w.Context, "d_model": w.State,
+				"encoder_layers": w.Layers, "encoder_attention_heads": w.Heads, "encoder_ffn_dim": 4 * w.State,
+			}),
+			torch("whisper/pytorch_model.bin", specs(network.WhisperWants(w), inTransformers), ""),
+			config("sd-vae/config.json", vaeConfig),
+			torch("sd-vae/diffusion_pytorch_model.bin", vae, ""),
+		}
+	}
+	if o.TAESD {
+		files = append(files, safetensors(kinds[TAESD].places[0], specs(network.TAESDWants(t.taesd), named)))
+	}
+	return files
 }
 
 // writeWhole writes a file that gets its name when it is complete, and returns its

@@ -15,22 +15,23 @@ import (
 // Synthetic is the Version.Name of random checkpoints; see Synth.
 const Synthetic = "synthetic"
 
-// Version identifies the LatentSync that a UNet belongs to.
+// Version identifies the LatentSync or MuseTalk that a UNet belongs to.
 type Version struct {
-	Name       string `json:"name"`       // "1.5", "1.6", "synthetic"; "" if unknown
-	Resolution int    `json:"resolution"` // side of the face crops that it was trained for: 256 or 512; 0 if unknown
-	How        string `json:"how"`        // how it was identified; "" if unknown
+	Engine     Engine `json:"engine,omitempty"` // "" is LatentSync
+	Name       string `json:"name"`             // "1.5", "1.6", "synthetic"; MuseTalk's "1.0", "1.5", "synthetic"; "" if unknown
+	Resolution int    `json:"resolution"`       // side of the face crops that it was trained for: 256 or 512; 0 if unknown
+	How        string `json:"how"`              // how it was identified; "" if unknown
 }
 
 // String returns a name such as "LatentSync 1.6".
 func (v Version) String() string {
 	switch v.Name {
 	case "":
-		return "LatentSync of unknown version"
+		return v.Engine.String() + " of unknown version"
 	case Synthetic:
 		return "synthetic (random weights)"
 	}
-	return "LatentSync " + v.Name
+	return v.Engine.String() + " " + v.Name
 }
 
 // CheckResolution returns an error for a resolution that the checkpoint was not trained
@@ -88,18 +89,20 @@ func writeSidecar(path string, v Version, sum string) error {
 		sidecar{File: filepath.Base(path), Version: v.Name, Resolution: v.Resolution, Size: st.Size(), SHA256: sum, Modified: st.ModTime()})
 }
 
-// Identify returns the version of the UNet at a path:
+// Identify returns the version of the LatentSync UNet at a path:
 //  1. that of latentsync.json beside it, if size and time agree with the file, or
 //     else size and SHA-256;
 //  2. the published version with its SHA-256, which is computed only for a file with
 //     exactly the size of a published one, and only once: it is stored;
 //  3. otherwise the zero Version, without an error.
-func Identify(ctx context.Context, path string) (Version, error) {
+func Identify(ctx context.Context, path string) (Version, error) { return identify(ctx, UNet, path) }
+
+func identify(ctx context.Context, kind Kind, path string) (Version, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return Version{}, readFault(path, err)
 	}
-	if v, ok := quickVersion(path, st); ok {
+	if v, ok := quickVersion(kind, path, st); ok || kind == MuseTalkUNet {
 		return v, nil
 	}
 	s := readSidecar(path, st)
@@ -113,12 +116,12 @@ func Identify(ctx context.Context, path string) (Version, error) {
 	if s != nil && strings.EqualFold(s.SHA256, sum) {
 		return s.toVersion(), nil
 	}
-	return versionOfSum(sum), nil
+	return versionOfSum(kind, sum), nil
 }
 
-func versionOfSum(sum string) Version {
+func versionOfSum(kind Kind, sum string) Version {
 	k := bySum(sum)
-	if k == nil || k.kind != UNet {
+	if k == nil || k.kind != kind {
 		return Version{}
 	}
 	v := k.version
@@ -127,12 +130,16 @@ func versionOfSum(sum string) Version {
 }
 
 // quickVersion returns the version if it is known without reading the file.
-func quickVersion(path string, st fs.FileInfo) (Version, bool) {
+func quickVersion(kind Kind, path string, st fs.FileInfo) (Version, bool) {
+	if kind == MuseTalkUNet {
+		v := museTalkVersion(path, st)
+		return v, v.Name != ""
+	}
 	if s := readSidecar(path, st); s != nil && (s.SHA256 == "" || s.Modified.Equal(st.ModTime())) {
 		return s.toVersion(), true
 	}
 	sum, _ := recall(path, st)
-	v := versionOfSum(sum)
+	v := versionOfSum(kind, sum)
 	return v, v.Name != ""
 }
 

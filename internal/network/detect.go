@@ -54,9 +54,12 @@ func unetConfig(f *checkpoint.File) UNetConfig {
 	return c
 }
 
-// Model returns the name of the program that the UNet belongs to: LatentSync, MuseTalk,
+// IsMuseTalk reports whether a checkpoint looks like MuseTalk's UNet.
+func IsMuseTalk(f *checkpoint.File) bool { return unetConfig(f).model() == modelMuseTalk }
+
+// model returns the name of the program that the UNet belongs to: LatentSync, MuseTalk,
 // another image model, or "" if c is no UNet.
-func (c UNetConfig) Model() string {
+func (c UNetConfig) model() string {
 	switch {
 	case len(c.Channels) < 2 || c.Layers == 0 || c.In == 0 || c.AudioDim == 0:
 		return ""
@@ -79,7 +82,7 @@ const (
 func detectUNet(f *checkpoint.File, model, hint string) (UNetConfig, error) {
 	c := unetConfig(f)
 	what := "a " + model + " UNet"
-	switch is := c.Model(); is {
+	switch is := c.model(); is {
 	case "":
 		return c, errOther(f, what, hint)
 	case model:

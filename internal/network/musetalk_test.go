@@ -22,7 +22,7 @@ func onEachLayout(t *testing.T, test func(t *testing.T, b backend.Backend, preci
 }
 
 // TestMuseTalkGolden compares with the original on a tiny random checkpoint, with the
-// tolerance of testdata/musetalk/README.md: 2e-4, for outputs up to 2.8.
+// tolerance of testdata/musetalk/networks.md: 2e-4, for outputs up to 2.8.
 func TestMuseTalkGolden(t *testing.T) {
 	weights, io := open(t, museTalkUNet), open(t, "../musetalk/unet/io.safetensors")
 	config, err := DetectMuseTalk(weights)

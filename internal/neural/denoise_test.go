@@ -23,11 +23,19 @@ import (
 // tinyDenoiser returns a denoiser with the tiny UNet, which is not compiled yet.
 func tinyDenoiser(t testing.TB, o Options, side int) *denoiser {
 	t.Helper()
-	config, err := network.DetectUNet(openPath(t, o.Files.UNet))
-	if err != nil {
+	var c configs
+	var err error
+	if c.unet, err = network.DetectUNet(openPath(t, o.Files.UNet)); err != nil {
 		t.Fatal(err)
 	}
-	d := &denoiser{o: o, config: config, latent: side, tokens: 50, noise: make([]float32, 4*side*side)}
+	if c.encoder, err = network.DetectAutoencoder(openPath(t, o.Files.VAE)); err != nil {
+		t.Fatal(err)
+	}
+	if c.whisper, err = network.DetectWhisper(openPath(t, o.Files.Whisper)); err != nil {
+		t.Fatal(err)
+	}
+	o.Resolution = side * c.encoder.Factor
+	d := &denoiser{o: o, configs: c, latent: side, noise: make([]float32, 4*side*side), mask: make([]float32, side*side)}
 	n := networksFor(t, o)
 	d.net, d.steps = n.add(d.model()), n.add(d.stepModel())
 	return d

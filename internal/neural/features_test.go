@@ -19,7 +19,7 @@ func listener(t testing.TB, o Options) *features {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &features{config: config}
+	f := &features{recipe: latentSync{}, config: config}
 	f.net = networksFor(t, o).add(f.model())
 	return f
 }

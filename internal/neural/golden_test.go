@@ -113,7 +113,7 @@ func playAll(t *testing.T, on sharedtest.Target, resolution, frames int, runs []
 	var matrices [20]frame.Affine
 	for i := range inputs {
 		inputs[i] = picture(t, fmt.Sprintf("in_%02d.png", i))
-		matrices[i] = e.painter.matrix(lip.Item{Frame: &frame.Frame{Index: int64(i)}})
+		matrices[i] = e.painter.Matrix(lip.Item{Frame: &frame.Frame{Index: int64(i)}})
 	}
 	for k := range runs {
 		g := &runs[k]

@@ -15,11 +15,11 @@ import (
 
 const head = `# Exactness
 
-This table shows how far Lipstream is from the original program. ` + "`make exactness`" + `
+This table shows how far Lipstream is from the original programs. ` + "`make exactness`" + `
 makes it from the golden tests: what they measured, and the limit that they
-enforce. The goldens are outputs of the original on tiny random checkpoints in
-float32 (see the README.md of testdata/latentsync and testdata/musetalk). Random
-networks amplify differences far more than trained ones.
+enforce. The goldens are outputs of the originals on tiny random checkpoints in
+float32 (see the files *.md in testdata/latentsync, testdata/musetalk and
+testdata/taesd). Random networks amplify differences far more than trained ones.
 
 "max abs" is the largest absolute difference. "max rel" is that difference
 divided by the largest value. PSNR uses the range of the float32 golden as its

@@ -75,7 +75,7 @@ func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, e
 	if err != nil {
 		return nil, err
 	}
-	set, err := models.Find(o.Models)
+	set, err := models.Find(o.Models, models.LatentSync)
 	if err != nil {
 		return nil, err
 	}

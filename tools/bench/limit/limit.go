@@ -79,7 +79,7 @@ func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, e
 	if err != nil {
 		return nil, err
 	}
-	if _, err := models.Find(o.Models); err != nil {
+	if _, err := models.Find(o.Models, models.LatentSync); err != nil {
 		return nil, err
 	}
 	dir, tools, err := lab.Folder(ctx)

@@ -147,7 +147,7 @@ func (o *Options) check() error {
 	}
 	o.Threads = cmp.Or(o.Threads, runtime.NumCPU())
 	if o.Models != "" {
-		set, err := models.Find(o.Models)
+		set, err := models.Find(o.Models, models.LatentSync)
 		if set.UNet == "" {
 			return err
 		}
