@@ -23,7 +23,7 @@ tests() {
 }
 export -f tests
 export root
-part conformance 90 bash -c 'tests internal/backend/onnxruntime Conformance'
+part conformance 90 bash -c 'tests internal/backend/onnxruntime "^TestConformance$"'
 part network 90 bash -c 'tests internal/network "^Test(UNet|VAE|Whisper)Golden"'
 part neural 120 bash -c 'tests internal/neural "^Test(EndToEnd|DeepCache|Tokens)Golden|^TestResidentLatents"'
 
