@@ -15,10 +15,6 @@ import (
 	"github.com/lipstream/lipstream/internal/golden"
 )
 
-// DeviceVariable is the environment variable with the device on which golden tests run,
-// such as cuda:0. Without it they run on the CPU, with each backend.
-const DeviceVariable = "LIPSTREAM_TEST_DEVICE"
-
 // opened is an open backend with the device of its tests.
 type opened struct {
 	*backendtest.Cached
@@ -61,10 +57,7 @@ type Target struct {
 
 // OnDevice reports whether the user has chosen the device of golden tests, which is
 // not the CPU.
-func OnDevice() bool {
-	d := os.Getenv(DeviceVariable)
-	return d != "" && d != "cpu"
-}
+func OnDevice() bool { return backendtest.Device() != "cpu" }
 
 // OnEach runs a golden test on the CPU with each backend in f32, or on the device in
 // LIPSTREAM_TEST_DEVICE, in f32 and in f16. A short run skips it.
@@ -85,7 +78,7 @@ func OnEach(t *testing.T, test func(t *testing.T, on Target)) {
 		}
 		return
 	}
-	device := os.Getenv(DeviceVariable)
+	device := backendtest.Device()
 	for _, p := range []backend.Precision{backend.F32, backend.F16} {
 		run(device+" "+string(p), runtimes.Choice{Device: device}, p)
 	}
