@@ -10,6 +10,7 @@ package network
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 
@@ -275,11 +276,13 @@ func (b *builder) addBias(x, y onnx.Value, name string, c int) onnx.Value {
 	return b.OpIn(onnx.Microsoft, "BiasAdd", []onnx.Value{b.reshape(y, 1, -1, c), bias, b.reshape(x, 1, -1, c)})
 }
 
-// geglu builds a linear layer to 2·out numbers, of which the first half is multiplied with
-// the GELU of the second.
-func (b *builder) geglu(x onnx.Value, name string, in, out int) onnx.Value {
+// geglu builds a linear layer of rows to 2·out numbers, of which the first half is
+// multiplied with the GELU of the second.
+func (b *builder) geglu(x onnx.Value, name string, rows, in, out int) onnx.Value {
 	b.wantLayer(name, []int{2 * out, in})
-	if b.Dialect == CUDA && (out == 1280 || out == 2560 || out == 5120) { // bias_split_gelu.cc
+	// The operator takes these widths, and counts in 32 bits (bias_split_gelu.cc and
+	// bias_split_gelu_impl.cu).
+	if b.Dialect == CUDA && (out == 1280 || out == 2560 || out == 5120) && rows*2*out <= math.MaxInt32 {
 		y := b.gemm(x, name, false, in, 0, 2*out, 2*out)
 		bias := b.rows(b.Activations, name+".bias", 0, 2*out, 2*out)
 		y = b.OpIn(onnx.Microsoft, "BiasSplitGelu", []onnx.Value{b.reshape(y, 1, -1, 2*out), bias})

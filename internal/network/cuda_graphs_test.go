@@ -106,6 +106,17 @@ func TestCUDAOperators(t *testing.T) {
 	}
 }
 
+// TestManyRows: the fused GEGLU counts in 32 bits.
+func TestManyRows(t *testing.T) {
+	for rows, want := range map[int]int{838_860: 1, 838_861: 0} { // 2³¹ / 2560
+		b := newBuilder("GEGLU", nil, forCUDA(tensor.F16))
+		b.geglu(b.Input("x", tensor.F16, rows, 320), "x", rows, 320, 1280)
+		if got := computed(b.Graph)["BiasSplitGelu"]; got != want {
+			t.Errorf("%d rows: %d fused", rows, got)
+		}
+	}
+}
+
 // TestManySequences divides an attention of more sequences than CUDA's kernels take.
 func TestManySequences(t *testing.T) {
 	for n, want := range map[int]int{1: 1, 65535: 1, 65536: 2, 65537: 65537, 131072: 4, 196605: 3} {
@@ -163,7 +174,7 @@ func layers(weights *checkpoint.File, to Target) (list []Operator, wants []check
 	x := begin("1280 channels", m)
 	u := &unet{b: b}
 	x = b.toTokens(b.groupNorm(x, "norm", m, frames, epsResnet), m)
-	x = u.feedForward(x, b.layerNorm(x, "layer", m.c), "ff", m.c)
+	x = u.feedForward(x, b.layerNorm(x, "layer", m.c), "ff", m.tokens(), m.c)
 	b.outputMaps(OperatorOutput, b.toMaps(b.attention(x, x, x, m.n, m.h*m.w, m.h*m.w, 8, m.c), m), m)
 
 	m = stack{frames, 512, side, side}

@@ -99,7 +99,7 @@ func (o *operators) build() {
 	}
 
 	o.begin("GEGLU")
-	y := o.geglu(o.input("x", tokens, width), "operators.ff.net.0.proj", width, 4*width)
+	y := o.geglu(o.input("x", tokens, width), "operators.ff.net.0.proj", tokens, width, 4*width)
 	o.output(o.linear(y, "operators.ff.net.2", 4*width, width), tokens, width)
 
 	o.begin("nearest resize")

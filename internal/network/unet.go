@@ -319,7 +319,7 @@ func (u *unet) transformer(x onnx.Value, m stack, name string) onnx.Value {
 		z = b.attention(q, k, v, m.n, n, u.Tokens, u.Heads, c)
 		y = b.addLinear(y, z, block+".attn2.to_out.0", c, c)
 	}
-	y = u.feedForward(y, b.layerNorm(y, block+".norm3", c), block+".ff", c)
+	y = u.feedForward(y, b.layerNorm(y, block+".norm3", c), block+".ff", m.tokens(), c)
 	y = b.pointwise(y, name+".proj_out", c, c)
 	return b.add(x, b.toMaps(y, m))
 }
@@ -328,9 +328,9 @@ func (u *unet) qkv(x, context onnx.Value, name string, c, contextDim int) (q, k,
 	return u.b.unbiased(x, name+".to_q", c, c), u.b.unbiased(context, name+".to_k", contextDim, c), u.b.unbiased(context, name+".to_v", contextDim, c)
 }
 
-// feedForward returns y + a GEGLU of x.
-func (u *unet) feedForward(y, x onnx.Value, name string, c int) onnx.Value {
-	return u.b.addLinear(y, u.b.geglu(x, name+".net.0.proj", c, 4*c), name+".net.2", 4*c, c)
+// feedForward returns y + a GEGLU of x, both of (rows, c).
+func (u *unet) feedForward(y, x onnx.Value, name string, rows, c int) onnx.Value {
+	return u.b.addLinear(y, u.b.geglu(x, name+".net.0.proj", rows, c, 4*c), name+".net.2", 4*c, c)
 }
 
 // motion builds a motion module: the attention of each pixel over the frames of the
@@ -350,7 +350,7 @@ func (u *unet) motion(x onnx.Value, m stack, name string) onnx.Value {
 		z = b.attention(q, key, v, u.Batch*n, u.Frames, u.Frames, u.Heads, c)
 		y = b.addLinear(y, z, attn+".to_out.0", c, c)
 	}
-	y = u.feedForward(y, b.layerNorm(y, block+".ff_norm", c), block+".ff", c)
+	y = u.feedForward(y, b.layerNorm(y, block+".ff_norm", c), block+".ff", m.tokens(), c)
 	y = b.linear(y, name+".proj_out", c, c)
 	return b.add(x, b.fromSequences(y, m, u.Frames))
 }

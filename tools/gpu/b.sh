@@ -12,7 +12,6 @@ unpack "$KIT/bin" || exit 1
 make_models >"$results/models.log" 2>&1 & # while the tests run
 making=$!
 
-part doctor 60 lipstream doctor
 part check 90 lipstream check --device "$DEVICE"
 
 # Tests run in the folder of their package, as go test does.

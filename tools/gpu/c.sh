@@ -8,6 +8,7 @@ short=4 long=29 brief=1 rate=8 large=512 small=256 steps=20 few=2 # 60 windows h
 if [ "$SIZE" = tiny ]; then short=1 long=1.2 brief=0.5 rate=0.7 large=128 small=128 steps=2 few=1; fi
 unpack "$KIT/bin" || exit 1
 cd "$KIT/bin" || exit 1
+part doctor 60 lipstream doctor
 part models 150 bash -c make_models
 
 # clip SECONDS makes a video of the demo's face, which moves, and a voice of the same length.

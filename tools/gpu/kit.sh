@@ -5,6 +5,7 @@
 #   SIZE     of the checkpoint with random weights, full or tiny (full)
 #   PYTHON   a Python with PyTorch (python3)
 #   BUDGET   seconds for the whole script
+#   SLOW     factor for the limits of the parts (1)
 # shellcheck shell=bash disable=SC2034
 set -uo pipefail # not -e: a part that fails must not end the others
 export OUT=${OUT:?set OUT to the folder of the results}
@@ -29,7 +30,7 @@ unpack() { "$PYTHON" "$here/unpack.py" "$here" "$1"; }
 # part NAME SECONDS COMMAND... runs a part with a limit of time. Its output goes to a file;
 # the terminal gets a line, and the last lines if it fails.
 part() {
-	local name=$1 limit=$2 left=$((BUDGET - SECONDS)) began=$EPOCHREALTIME rc=0
+	local name=$1 limit=$(($2 * ${SLOW:-1})) left=$((BUDGET - SECONDS)) began=$EPOCHREALTIME rc=0
 	shift 2
 	[ "$limit" -le "$left" ] || limit=$left
 	if [ "$limit" -gt 0 ]; then

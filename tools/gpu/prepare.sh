@@ -2,8 +2,8 @@
 # Packs what a bare CUDA 13 machine needs to check the GPU path, into three folders of .kit/,
 # each with its script. docs/gpu/README.md says how they are used. Run it from the root of
 # the project; it takes minutes. The first argument is the card's architecture, the others
-# are the folders to make again.
-#   tools/gpu/prepare.sh [90 [a b c]]
+# are the folders to make: d, which is rarely needed, is not made otherwise.
+#   tools/gpu/prepare.sh [90 [a b c d]]
 set -euo pipefail
 arch=${1:-90}
 shift || true
@@ -63,6 +63,18 @@ make_c() {
 	xz -T2 -6 -c "$tmp"/ff/ffmpeg-linux* >"$kit/c/ffmpeg.xz"
 	xz -T2 -6 -c "$tmp"/package/ffprobe >"$kit/c/ffprobe.xz"
 	cp testdata/demo/portrait.png testdata/demo/speech.wav "$kit/c/"
+}
+
+# d: cuRAND, for a PyTorch without it.
+make_d() {
+	local version
+	version=$(sed -n 's/.*"nvidia-curand", "\([^"]*\)".*/\1/p' internal/backend/wheels/cuda.go | head -1)
+	wheel "nvidia-curand==$version" manylinux_2_27_x86_64 manylinux2014_x86_64
+	unzip -q -j "$tmp"/nvidia_curand-*.whl '*/libcurand.so.10' -d "$tmp"
+	mkdir -p "$kit/d"
+	python3 "$here/thin.py" "$tmp/libcurand.so.10" "$tmp/thin.so" "$arch"
+	xz -T2 -6 -c "$tmp/thin.so" >"$kit/d/libcurand.so.10.xz"
+	cp "$here/unpack.py" "$kit/d/"
 }
 
 for d in $kits; do
