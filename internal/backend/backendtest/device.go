@@ -15,13 +15,13 @@ import (
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
-// DeviceVariable, when set in the environment, is the device that the conformance test of
-// ONNX Runtime checks, such as "cuda:0". Without it that is the CPU.
-const DeviceVariable = "LIPSTREAM_TEST_DEVICE"
+// deviceVariable, when set in the environment, is the device that golden tests and the
+// conformance test of ONNX Runtime run on, such as "cuda:0".
+const deviceVariable = "LIPSTREAM_TEST_DEVICE"
 
-// Device returns the device of DeviceVariable, or "cpu".
+// Device returns the device that LIPSTREAM_TEST_DEVICE names, or "cpu".
 func Device() string {
-	if d := os.Getenv(DeviceVariable); d != "" {
+	if d := os.Getenv(deviceVariable); d != "" {
 		return d
 	}
 	return "cpu"

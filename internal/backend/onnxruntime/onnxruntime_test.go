@@ -41,7 +41,8 @@ func TestConformance(t *testing.T) {
 		return
 	}
 	backendtest.Run(t, func(t *testing.T) backend.Backend {
-		return backendtest.OnDevice(openFor(t, device), device, true)
+		b := openFor(t, device)
+		return backendtest.OnDevice(b, device, backend.HasHalf(t.Context(), b, device))
 	})
 }
 

@@ -39,8 +39,9 @@ func newStepper(ctx context.Context, b *runtimes.Opened, chain *network.Chain, n
 	return s, nil
 }
 
-// step computes the network for both halves of guidance, and returns the seconds that it
-// took. A step that is not full takes the result of the deep layers from the last full one.
+// step computes the network for both halves of guidance, and returns the seconds until the
+// noise is in the memory of the process: a device may still compute when Run has returned.
+// A step that is not full takes the result of the deep layers from the last full one.
 func (s *stepper) step(ctx context.Context, batch int, full bool) (float64, error) {
 	began, last := time.Now(), s.chain.Len()-1
 	deep := last
@@ -65,7 +66,15 @@ func (s *stepper) step(ctx context.Context, batch int, full bool) (float64, erro
 			return 0, err
 		}
 	}
-	return time.Since(began).Seconds(), nil
+	noise, err := s.noise.Host(ctx)
+	if err != nil {
+		return 0, err
+	}
+	took := time.Since(began).Seconds()
+	if tensor.NotFinite(noise.F32()) >= 0 {
+		return took, fault.Internal.New("run the UNet", "the result has values that are not finite")
+	}
+	return took, nil
 }
 
 // replace closes a value and puts another in its place.
@@ -75,21 +84,6 @@ func replace(old *backend.Value, v backend.Value) (err error) {
 	}
 	*old = v
 	return err
-}
-
-// fetch checks the noise of the last step, and returns the seconds of copying it to the
-// memory of the process.
-func (s *stepper) fetch(ctx context.Context) (float64, error) {
-	began := time.Now()
-	t, err := s.noise.Host(ctx)
-	if err != nil {
-		return 0, err
-	}
-	took := time.Since(began).Seconds()
-	if tensor.NotFinite(t.F32()) >= 0 {
-		return took, fault.Internal.New("run the UNet", "the result has values that are not finite")
-	}
-	return took, nil
 }
 
 func (s *stepper) close() error {

@@ -66,9 +66,6 @@ type Result struct {
 	// Cheap are the steps in which DeepCache skips the deep layers, if they were timed.
 	Cheap       []float64 `json:"cheap_step_seconds,omitempty"`
 	MedianCheap float64   `json:"median_cheap_step_seconds,omitempty"`
-	// Fetch is the time to copy the noise to the memory of the process after the last
-	// step. It contains what the device had not finished when the step ended.
-	Fetch float64 `json:"fetch_seconds,omitempty"`
 }
 
 // Report is the result of Measure.
@@ -289,9 +286,8 @@ func (u *run) time(ctx context.Context, r *Result, s *stepper) error {
 		r.Steps = append(r.Steps, seconds)
 	}
 	r.Median = bench.Median(r.Steps)
-	var err error
-	if r.Fetch, err = s.fetch(ctx); err != nil || !u.DeepCache {
-		return err
+	if !u.DeepCache {
+		return nil
 	}
 	for i := range u.Steps + 1 {
 		seconds, err := s.step(ctx, u.Batch, false)
@@ -304,8 +300,7 @@ func (u *run) time(ctx context.Context, r *Result, s *stepper) error {
 	}
 	r.MedianCheap = bench.Median(r.Cheap)
 	u.progress(fmt.Sprintf("lipstream: DeepCache's cheap step, %.3f s", r.MedianCheap))
-	_, err = s.fetch(ctx)
-	return err
+	return nil
 }
 
 // memoryStatus returns a figure of /proc/self/status in bytes, or 0.
