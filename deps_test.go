@@ -50,8 +50,8 @@ var layers = [][]string{
 	{"internal/frame", "internal/tensor"},
 	{"internal/disk", "internal/child", "internal/download"},
 	{"internal/fault"},
-	{"internal/golden"}, // for tests: what they measure against the original
-	{"testdata"},        // files to embed, beside the tests that use them
+	{"internal/golden", "internal/stub"}, // for tests: what they measure against the original, libraries in C
+	{"testdata"},                         // files to embed, beside the tests that use them
 }
 
 // onlyIn are third-party modules that some folders keep to themselves, so that

@@ -100,6 +100,7 @@ func (t *checkTable) Device(d check.Device) {
 		t.problem(d.Problem)
 		return
 	}
+	t.print("  operators: %s\n", d.Dialect)
 	cells := []string{"", "f32: difference, time"}
 	if d.Half != "" {
 		cells = append(cells, string(d.Half)+": PSNR, time")

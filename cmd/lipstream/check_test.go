@@ -14,7 +14,7 @@ func TestCheckTable(t *testing.T) {
 	table := &checkTable{out: &out, facts: []check.Fact{{Name: "lipstream", Detail: "v1.2.3"}, {Name: "cpu", Detail: "fast\x1b[31m, 2 cores"}}}
 	table.Runtime(check.Runtime{Name: "openvino", Problem: check.Problem{Error: "it is not installed", Hint: "run: lipstream runtime install openvino"}})
 	table.Runtime(check.Runtime{Name: "onnxruntime", Version: "1.31.1", Libraries: []string{"/lib/libonnxruntime.so", "/lib/libcudnn.so.9"}})
-	table.Device(check.Device{ID: "cuda:0", Name: "a card", Half: backend.F16})
+	table.Device(check.Device{ID: "cuda:0", Name: "a card", Dialect: "cuda", Half: backend.F16})
 	table.Case(check.Case{Name: "convolution 3x3", Results: []check.Result{
 		{Precision: backend.F32, Status: check.OK, Difference: 1.2e-6, PSNR: 140, Seconds: 0.0012},
 		{Precision: backend.F16, Status: check.Failed, Problem: check.Problem{Error: "the PSNR is 12.3 dB, and the limit is 40"}, Difference: 0.3, PSNR: 12.3, Seconds: 0.0006},
@@ -25,7 +25,7 @@ func TestCheckTable(t *testing.T) {
 	}})
 	table.Memory(check.Memory{Host: check.Span{Before: 1 << 20, Peak: 3 << 20, After: 2 << 20}, Card: &check.Span{Before: 1 << 30, Peak: 3 << 30, After: 2 << 30}})
 	table.Device(check.Device{ID: "cuda:1", Name: "an old card", Problem: check.Problem{Error: "its compute capability is below 7.5", Hint: "use device cpu"}})
-	table.Device(check.Device{ID: "cpu", Name: "CPU", NoHalf: "there is none"})
+	table.Device(check.Device{ID: "cpu", Name: "CPU", Dialect: "plain", NoHalf: "there is none"})
 	const want = `lipstream  v1.2.3
 cpu        fast, 2 cores
 
@@ -38,6 +38,7 @@ onnxruntime 1.31.1
   /lib/libcudnn.so.9
 
 cuda:0: a card
+  operators: cuda
                                       f32: difference, time         f16: PSNR, time
   convolution 3x3                     ok       1.2e-06      1.2 ms  failed   12.3 dB      0.6 ms
     f16: the PSNR is 12.3 dB, and the limit is 40
@@ -52,6 +53,7 @@ cuda:1: an old card
   -> use device cpu
 
 cpu: CPU
+  operators: plain
   half precision is skipped: there is none
                                       f32: difference, time
 `

@@ -100,12 +100,13 @@ type Options struct {
 	Profile bool
 }
 
-// Arena configures how a session's allocator takes memory from the system and keeps
-// it. The zero value is the best for this program; docs/allocators.md lists the setting
-// of PyTorch that corresponds to each field.
+// Arena configures how an allocator takes memory from the system and keeps it. On CUDA,
+// and on a CPU for sessions with settings, all sessions of a device share an arena, which
+// has the settings of the first. The zero value is the best for this program;
+// docs/allocators.md lists the setting of PyTorch that corresponds to each field.
 type Arena struct {
-	// Limit is the most that the session's arena takes, in bytes. Allocations beyond
-	// it fail with an error of kind Memory. 0: no limit.
+	// Limit is the most that the arena takes, with the weights on a GPU, in bytes.
+	// Allocations beyond it fail with an error of kind Memory. 0: no limit.
 	Limit int64
 	// First is how much a doubling arena takes first, in bytes, and keeps until
 	// Close; 0: the library's choice, 1 MiB.
@@ -176,7 +177,8 @@ type Session interface {
 	Close() error
 }
 
-// Memory is the memory of a session, in bytes.
+// Memory is the memory of a session, in bytes. Of an arena that sessions share it is what
+// this one has added to it, so that the sum of all sessions counts each byte once.
 type Memory struct {
 	Held int64 // what the session holds now, weights and arena, as far as it is known
 	Peak int64 // the most that it held

@@ -155,6 +155,9 @@ func TestRun(t *testing.T) {
 		if d.ID != "cpu" || d.Memory.Card != nil || d.Memory.Host.Before <= 0 || d.Memory.Host.Peak < d.Memory.Host.Before || d.Memory.Host.Peak < d.Memory.Host.After {
 			t.Errorf("%s: %+v", rt.Name, d)
 		}
+		if want := map[string]string{openvino.Name: "plain", onnxruntime.Name: "microsoft"}[rt.Name]; d.Dialect != want {
+			t.Errorf("%s: dialect %q instead of %q", rt.Name, d.Dialect, want)
+		}
 		if (d.Half == "") != (d.NoHalf != "") {
 			t.Errorf("half %q, or %q", d.Half, d.NoHalf)
 		}
@@ -242,7 +245,7 @@ func TestUnknownDevice(t *testing.T) {
 func TestBrokenDevice(t *testing.T) {
 	w := &work{parts: make(chan any, 2)}
 	broken := fault.Missing.New("use the GPU", "cuDNN is not installed", "run: lipstream runtime install cuda")
-	w.check(t.Context(), nil, backend.Device{ID: "cuda:0", Name: "a card"}, broken, nil)
+	w.check(t.Context(), nil, backend.Device{ID: "cuda:0", Name: "a card", Err: broken}, nil)
 	d := (<-w.parts).(Device)
 	if d.Error != broken.Error() || d.Hint != broken.Hint || d.Half != backend.F16 || len(w.parts) > 0 {
 		t.Errorf("%+v", d)

@@ -13,6 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // work computes the cases in its own goroutine and sends the parts of the report.
@@ -69,7 +70,7 @@ func (w *work) runtime(ctx context.Context, name string) {
 		}
 		if ctx.Err() == nil && (w.choice.Device == "" || w.choice.Device == d.ID) {
 			watch := w.watch(d)
-			w.check(ctx, opened, d, opened.Try(ctx, d), watch)
+			w.check(ctx, opened, opened.Try(ctx, d), watch)
 		}
 	}
 	if err := opened.Close(); err != nil && w.err == nil {
@@ -77,19 +78,21 @@ func (w *work) runtime(ctx context.Context, name string) {
 	}
 }
 
-// check computes the cases on a device. broken is why it cannot be used, or nil.
-func (w *work) check(ctx context.Context, b backend.Backend, d backend.Device, broken error, m *watch) {
-	part := Device{ID: d.ID, Name: d.Name, Problem: problem(broken)}
+// check computes the cases on a device, in the dialect in which a job would use it.
+func (w *work) check(ctx context.Context, b backend.Backend, d backend.Device, m *watch) {
+	part := Device{ID: d.ID, Name: d.Name, Problem: problem(d.Err)}
 	if part.Half = d.Half; d.ID != "cpu" {
 		part.Half = backend.F16
 	}
 	if part.Half == "" {
 		part.NoHalf = "on this device no half precision is faster than f32"
 	}
-	w.send(ctx, part)
-	if broken != nil {
+	if d.Err != nil {
+		w.send(ctx, part)
 		return
 	}
+	part.Dialect = network.For(b.Name(), d, tensor.F32).Dialect.String()
+	w.send(ctx, part)
 	precisions := []backend.Precision{backend.F32}
 	if part.Half != "" {
 		precisions = append(precisions, part.Half)

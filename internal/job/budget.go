@@ -20,7 +20,8 @@ const goShare = 0.6
 // budget is the memory of a job.
 type budget struct {
 	memory.Budget
-	gpu *memory.GPU // that the networks compute on; nil if they compute in the memory of the host
+	probe memory.Probe
+	gpu   *memory.GPU // that the networks compute on; nil if they compute in the memory of the host
 	// reserved is how much memory of the host the job takes without the engine.
 	reserved int64
 }
@@ -31,9 +32,8 @@ const deviceInterval = 500 * time.Millisecond
 // newBudget returns what the job may use, and what it takes without its engine: the
 // process so far, the frames in the pipeline, and ffmpeg, which keeps some tens of
 // frames to decode and to encode. device is that of the engine.
-func newBudget(job Job, device backend.Device, format frame.Format) (budget, error) {
-	var b budget
-	probe := memory.Probe{}
+func newBudget(probe memory.Probe, job Job, device backend.Device, format frame.Format) (budget, error) {
+	b := budget{probe: probe}
 	if device.Vendor() != "" {
 		gpus, err := probe.GPUs()
 		if err != nil && len(gpus) == 0 {
@@ -114,7 +114,7 @@ func (b budget) watch(ctx context.Context, job Job, r *reporter) (level func() m
 			}
 		}
 	}
-	m := memory.NewMonitor(memory.Probe{}, o)
+	m := memory.NewMonitor(b.probe, o)
 	m.Start(ctx)
 	if b.gpu != nil {
 		return func() memory.Level { return m.Level(b.gpu.ID()) }, m.Stop, nil

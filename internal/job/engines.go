@@ -14,7 +14,8 @@ import (
 // kinds lists the engines, the best first. To add an engine, add its line here
 // and its name to the choices of settings.Settings.Engine.
 var kinds = []lip.Kind{
-	neural.LatentSync{},
+	neural.LatentSync(),
+	neural.MuseTalk(),
 	preview.Kind{},
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/pipeline"
 )
 
@@ -205,7 +206,7 @@ func (s *session) load(ctx context.Context) error {
 		return err
 	}
 	s.onClose(func() { _ = s.backend.Close() })
-	if s.budget, err = newBudget(s.job, s.device, s.format); err != nil {
+	if s.budget, err = newBudget(memory.Probe{}, s.job, s.device, s.format); err != nil {
 		return err
 	}
 	s.r.device(s.backend.Name(), s.device, s.budget.gpu)

@@ -2,13 +2,13 @@ package memory
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 func TestDRM(t *testing.T) {
@@ -135,21 +135,10 @@ int nvmlDeviceGetPowerUsage(void *d, unsigned int *mw) {
 #endif
 `
 
-// buildStub compiles a stub library with gcc.
+// buildStub compiles nvmlStub.
 func buildStub(t *testing.T, flags ...string) string {
 	t.Helper()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil || runtime.GOOS != "linux" {
-		t.Skip("needs gcc and Linux")
-	}
-	dir := t.TempDir()
-	src, lib := filepath.Join(dir, "stub.c"), filepath.Join(dir, "libnvidia-ml.so.1")
-	writeFile(t, src, nvmlStub)
-	args := append([]string{"-shared", "-fPIC", "-o", lib, src}, flags...)
-	if out, err := exec.Command(gcc, args...).CombinedOutput(); err != nil {
-		t.Fatalf("gcc: %v\n%s", err, out)
-	}
-	return lib
+	return stub.At(t, filepath.Join(t.TempDir(), "libnvidia-ml.so.1"), nvmlStub, flags...)
 }
 
 func TestNVML(t *testing.T) {

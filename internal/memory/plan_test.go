@@ -130,6 +130,7 @@ func TestChoose(t *testing.T) {
 		{"all fits", weigh{frame: 1}, 64, rich, true},
 		{"half of the windows", weigh{frame: 1}, 63, with(func(p *Plan) { p.Windows = 2 }), true},
 		{"one reduction in the middle", weigh{whole: 512}, 511, with(func(p *Plan) { p.Tile = 256 }), true},
+		{"half of the VAE's batch", weigh{vae: 512}, 2047, with(func(p *Plan) { p.VAEFrames = 2 }), true},
 		{"sequential for its own sake", weigh{network: lot, frame: 1}, 2*lot + 64, with(func(p *Plan) { p.Offload = OffloadSequential }), true},
 		{"whole windows before many", weigh{network: lot, frame: 1}, 2*lot + 16, with(func(p *Plan) { p.Offload, p.Windows = OffloadSequential, 1 }), true},
 		{"then as many as fit", weigh{network: lot, frame: 1}, 2*lot + 63, with(func(p *Plan) { p.Offload, p.Windows = OffloadSequential, 2 }), true},

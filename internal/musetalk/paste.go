@@ -20,7 +20,7 @@ type layer struct {
 
 // Layer returns a generated image, [3, Side, Side] in about -1..1, to be pasted where m maps it
 // into the frame of the item. Neither the image nor the face may change until then.
-func (c *Crops) Layer(it lip.Item, m frame.Affine, image []float32) lip.Layer {
+func (c *Crops) Layer(it lip.Item, m frame.Affine, _ *frame.RGB, image []float32) lip.Layer {
 	return layer{c.Original, it.Face, m, image}
 }
 

@@ -128,7 +128,7 @@ func TestPasteChangesMaskOnly(t *testing.T) {
 				after := copyOf(it.Frame)
 				var c Crops
 				m := c.Matrix(it)
-				c.Layer(it, m, white).Paste(after)
+				c.Layer(it, m, nil, white).Paste(after)
 				if part := checkChanges(t, it.Frame, after, covered(it, m)); part < 0.8 {
 					t.Errorf("only %g of the mask changed", part)
 				}
@@ -156,7 +156,7 @@ func TestPasteOriginal(t *testing.T) {
 				it := scene(t, format, 401, 379, places[name])
 				after := copyOf(it.Frame)
 				m := c.Matrix(it)
-				c.Layer(it, m, black).Paste(after)
+				c.Layer(it, m, nil, black).Paste(after)
 				box := matrixBox(m)
 				top := (box.Min.Y+box.Max.Y)>>1 - originalBlur(originalSquare(box).Dx())
 				part := checkChanges(t, it.Frame, after, func(x, y int) bool {
@@ -176,8 +176,8 @@ func TestPasteNothing(t *testing.T) {
 	for _, original := range []bool{false, true} {
 		c := Crops{Original: original}
 		after := copyOf(it.Frame)
-		c.Layer(it, c.Matrix(it), white).Paste(after)
-		c.Layer(it, frame.Affine{}, white).Paste(after)
+		c.Layer(it, c.Matrix(it), nil, white).Paste(after)
+		c.Layer(it, frame.Affine{}, nil, white).Paste(after)
 		if !bytes.Equal(after.Data, it.Frame.Data) {
 			t.Errorf("original %v: a face beyond the frame changed it", original)
 		}
@@ -199,7 +199,7 @@ func TestPasteOfCrop(t *testing.T) {
 				pixels := make([]float32, 3*Side*Side)
 				c.Pixels(pixels, c.Crop(it.Frame, m), false)
 				after := copyOf(it.Frame)
-				c.Layer(it, m, pixels).Paste(after)
+				c.Layer(it, m, nil, pixels).Paste(after)
 				var sum, n float64
 				for i, v := range it.Frame.Planes[0] {
 					if d := float64(v) - float64(after.Planes[0][i]); d != 0 {
@@ -229,7 +229,7 @@ func BenchmarkCrops(b *testing.B) {
 		})
 		b.Run("paste "+name, func(b *testing.B) {
 			for b.Loop() {
-				c.Layer(it, m, image).Paste(it.Frame)
+				c.Layer(it, m, nil, image).Paste(it.Frame)
 			}
 		})
 	}

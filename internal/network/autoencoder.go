@@ -12,6 +12,7 @@ import (
 type Autoencoder struct {
 	Latent int // channels of the latents
 	Factor int // side of an image divided by the side of its latents
+	Width  int // channels of the feature maps of the size of the image
 	// Scale is the factor between the latents of the graphs and those that the UNet sees:
 	// the encoder's "mean" is multiplied by it, and the decoder's "latents" are divided
 	// by it before. The graphs do neither.
@@ -23,28 +24,40 @@ type Autoencoder struct {
 	// (n, Latent, height/Factor, width/Factor). Decoder returns the graph from "latents"
 	// (n, Latent, height, width) to "image" (n, 3, Factor·height, Factor·width), about
 	// -1..1, not clamped. One of them is nil if the checkpoint does not contain it.
-	Encoder, Decoder func(n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error)
+	Encoder, Decoder AutoencoderGraph
 }
+
+// AutoencoderGraph returns the graph of half of an Autoencoder, for n images of height×width,
+// or n latents.
+type AutoencoderGraph func(n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error)
 
 // DetectAutoencoder returns what a checkpoint contains, the VAE or TAESD, and checks all
 // tensors.
 func DetectAutoencoder(f *checkpoint.File) (Autoencoder, error) {
 	if !IsTAESD(f) {
 		c, err := DetectVAE(f)
-		return Autoencoder{
-			Latent: c.Latent, Factor: c.Factor(), Scale: VAEScale, Samples: true,
-			Encoder: bind(VAEEncoder, c, true), Decoder: bind(VAEDecoder, c, true),
-		}, err
+		if err != nil {
+			return Autoencoder{}, err
+		}
+		return VAE(c), nil
 	}
 	c, err := DetectTAESD(f)
 	return Autoencoder{
-		Latent: c.Latent, Factor: c.Factor(), Scale: 1,
+		Latent: c.Latent, Factor: c.Factor(), Width: c.Width, Scale: 1,
 		Encoder: bind(TAESDEncoder, c, c.Encoder), Decoder: bind(TAESDDecoder, c, c.Decoder),
 	}, err
 }
 
+// VAE returns the Stable Diffusion VAE of a topology.
+func VAE(c VAEConfig) Autoencoder {
+	return Autoencoder{
+		Latent: c.Latent, Factor: c.Factor(), Width: c.Channels[0], Scale: VAEScale, Samples: true,
+		Encoder: bind(VAEEncoder, c, true), Decoder: bind(VAEDecoder, c, true),
+	}
+}
+
 // bind returns f for a topology, or nil.
-func bind[C any](f func(c C, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error), c C, exists bool) func(n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
+func bind[C any](f func(c C, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error), c C, exists bool) AutoencoderGraph {
 	if !exists {
 		return nil
 	}

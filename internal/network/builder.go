@@ -255,16 +255,24 @@ func (b *builder) gemm(x onnx.Value, name string, bias bool, in, from, to, out i
 
 // addLinear returns y + linear(x), for y of (N, out).
 func (b *builder) addLinear(y, x onnx.Value, name string, in, out int) onnx.Value {
-	if b.Dialect != CUDA || out != 320 && out != 640 && out != 1280 { // bias_add.cc
+	if !b.addsBias(out) {
 		return b.add(y, b.linear(x, name, in, out))
 	}
-	// A Gemm with a bias writes the bias to all rows first, and then adds the product
-	// (core/providers/cuda/math/gemm.cc). This adds both to y in one pass.
 	b.wantLayer(name, []int{out, in})
-	x = b.gemm(x, name, false, in, 0, out, out)
-	bias := b.rows(b.Activations, name+".bias", 0, out, out)
-	y = b.OpIn(onnx.Microsoft, "BiasAdd", []onnx.Value{b.reshape(x, 1, -1, out), bias, b.reshape(y, 1, -1, out)})
-	return b.reshape(y, -1, out)
+	return b.reshape(b.addBias(y, b.gemm(x, name, false, in, 0, out, out), name, out), -1, out)
+}
+
+// addsBias reports whether the dialect has an operator for addBias, which takes these
+// widths (bias_add.cc). A Gemm with a bias writes the bias to all rows first, and then adds
+// the product (core/providers/cuda/math/gemm.cc); a convolution adds its bias afterwards.
+func (b *builder) addsBias(c int) bool {
+	return b.Dialect == CUDA && (c == 320 || c == 640 || c == 1280)
+}
+
+// addBias returns the sum of x, y and the bias of the named layer, as rows of c.
+func (b *builder) addBias(x, y onnx.Value, name string, c int) onnx.Value {
+	bias := b.rows(b.Activations, name+".bias", 0, c, c)
+	return b.OpIn(onnx.Microsoft, "BiasAdd", []onnx.Value{b.reshape(y, 1, -1, c), bias, b.reshape(x, 1, -1, c)})
 }
 
 // geglu builds a linear layer to 2·out numbers, of which the first half is multiplied with

@@ -13,7 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/checkpoint"
-	"github.com/lipstream/lipstream/internal/golden"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -47,18 +47,25 @@ func TestMain(m *testing.M) { sharedtest.Main(m) }
 func openBackend(t testing.TB, name string) backend.Backend {
 	t.Helper()
 	backendtest.SkipShort(t)
+	if sharedtest.OnDevice() {
+		t.Skip("runs on the CPU only")
+	}
 	return sharedtest.Open(t, name)
 }
 
-// onEach runs a test on each backend.
+// onEach runs a test on the CPU with each backend.
 func onEach(t *testing.T, test func(t *testing.T, b backend.Backend, to Target)) {
 	for _, name := range []string{openvino.Name, onnxruntime.Name} {
 		t.Run(name, func(t *testing.T) { test(t, openBackend(t, name), For(name, backend.Device{ID: "cpu"}, tensor.F32)) })
 	}
 }
 
-// exact has one thread, because more are slower at these sizes.
-var exact = backend.Options{Device: "cpu", Precision: backend.F32, Threads: 1}
+// onTargets runs a golden test on each target, with what its graphs are built for.
+func onTargets(t *testing.T, test func(t *testing.T, on sharedtest.Target, to Target)) {
+	sharedtest.OnEach(t, func(t *testing.T, on sharedtest.Target) {
+		test(t, on, For(on.Name(), on.Device, on.Precision.DType()))
+	})
+}
 
 // swap swaps the second and third of five dimensions: (B, C, F, h, w), as in the original,
 // and (B, F, C, h, w), flattened to (B·F, C, h, w).
@@ -89,9 +96,14 @@ func TestUNetGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	timesteps := map[int]float64{1: 951, 8: 501, 16: 1}
-	onEach(t, func(t *testing.T, b backend.Backend, to Target) {
+	onTargets(t, func(t *testing.T, on sharedtest.Target, to Target) {
 		for _, c := range []struct{ f, hw, batch int }{{1, 16, 1}, {8, 16, 1}, {16, 16, 1}, {8, 16, 2}, {8, 8, 1}} {
 			f, hw, batch := c.f, c.hw, c.batch
+			if hw == 8 && on.Precision == backend.F16 {
+				// The deepest level has one pixel. Its norms over 8 numbers amplify
+				// rounding: f16 reaches only 37 dB, also on a CPU.
+				continue
+			}
 			u, err := NewUNet(tinyUNet(), UNetShape{Batch: batch, Frames: f, Latent: hw, Tokens: 50}, weights, to)
 			if err != nil {
 				t.Fatal(err)
@@ -108,10 +120,9 @@ func TestUNetGolden(t *testing.T) {
 				"sample": x, "time": TimeEmbedding(timesteps[f], 32),
 				"audio": tensor.FromF32(append(a, audio.F32()...), batch*f, 50, 64),
 			}
-			runAll(t, b, flow, u.Graphs...)
+			runWith(t, on, on.Options(), flow, u.Graphs...)
 			want := swap(goldenOf(t, io, fmt.Sprintf("b%d_%s.out", batch, name)), batch, 4, f)
-			golden.Check(t, golden.Measurement{Module: "UNet", Case: fmt.Sprintf("batch %d, %d frames, %dx%d", batch, f, hw, hw), Backend: b.Name(), Precision: "f32",
-				Measure: "max abs", Value: golden.MaxAbs(flow["noise"].F32(), want.F32()), Limit: 2e-4})
+			on.Check(t, "UNet", fmt.Sprintf("batch %d, %d frames, %dx%d", batch, f, hw, hw), flow["noise"].F32(), want.F32(), 2e-4)
 		}
 	})
 }
@@ -161,7 +172,7 @@ func TestVAEGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		onEach(t, func(t *testing.T, b backend.Backend, to Target) {
+		onTargets(t, func(t *testing.T, on sharedtest.Target, to Target) {
 			for _, size := range []string{"h64_w64", "h96_w64"} {
 				image, mean := goldenOf(t, io, size+".image"), goldenOf(t, io, size+".mean")
 				enc, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, to)
@@ -173,29 +184,43 @@ func TestVAEGolden(t *testing.T) {
 					t.Fatal(err)
 				}
 				flow := Flow{"image": image}
-				runAll(t, b, flow, enc)
+				runWith(t, on, on.Options(), flow, enc)
 				back := Flow{"latents": mean}
-				runAll(t, b, back, dec)
+				runWith(t, on, on.Options(), back, dec)
 				for name, got := range map[string]*tensor.Tensor{"mean": flow["mean"], "logvar": flow["logvar"], "decoded": back["image"]} {
-					golden.Check(t, golden.Measurement{Module: "VAE " + name, Case: c.name + " " + size, Backend: b.Name(), Precision: "f32",
-						Measure: "max abs", Value: golden.MaxAbs(got.F32(), goldenOf(t, io, size+"."+name).F32()), Limit: 1e-4})
+					on.Check(t, "VAE "+name, c.name+" "+size, got.F32(), goldenOf(t, io, size+"."+name).F32(), 1e-4)
 				}
 			}
 		})
 	}
 }
 
+// exact has one thread, because more are slower at these sizes.
+var exact = backend.Options{Device: "cpu", Precision: backend.F32, Threads: 1}
+
 func runAll(t *testing.T, b backend.Backend, flow Flow, graphs ...*onnx.Graph) {
 	t.Helper()
-	c, err := Loader{Backend: b, Options: exact}.Load(t.Context(), graphs)
+	runWith(t, b, exact, flow, graphs...)
+}
+
+// runWith runs graphs one after the other. It skips the test if the device does not have
+// the precision.
+func runWith(t *testing.T, b backend.Backend, o backend.Options, flow Flow, graphs ...*onnx.Graph) {
+	t.Helper()
+	c, err := Loader{Backend: b, Options: o}.Load(t.Context(), graphs)
+	if err == nil {
+		defer func() {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		err = c.Run(t.Context(), 0, c.Len(), flow)
+	}
+	if fault.KindOf(err) == fault.Usage && o.Precision != backend.F32 {
+		t.Skip(err)
+	}
 	if err != nil {
 		t.Fatal(err)
-	}
-	if err := c.Run(t.Context(), 0, c.Len(), flow); err != nil {
-		t.Fatal(err)
-	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
 	}
 }
 
@@ -208,16 +233,14 @@ func TestWhisperGolden(t *testing.T) {
 	}
 	logmel, want := goldenOf(t, io, "logmel"), goldenOf(t, io, "features")
 	mel := paddedMel(t, logmel, config)
-	onEach(t, func(t *testing.T, b backend.Backend, to Target) {
+	onTargets(t, func(t *testing.T, on sharedtest.Target, to Target) {
 		g, err := Whisper(config, weights, to)
 		if err != nil {
 			t.Fatal(err)
 		}
 		flow := Flow{"mel": mel}
-		runAll(t, b, flow, g)
-		got := tensor.FromF32(flow["features"].F32()[:want.Len()], want.Shape...)
-		golden.Check(t, golden.Measurement{Module: "Whisper", Case: "3 s, features", Backend: b.Name(), Precision: "f32",
-			Measure: "max abs", Value: golden.MaxAbs(got.F32(), want.F32()), Limit: 1e-4})
+		runWith(t, on, on.Options(), flow, g)
+		on.Check(t, "Whisper", "3 s, features", flow["features"].F32()[:want.Len()], want.F32(), 1e-4)
 	})
 }
 

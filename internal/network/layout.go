@@ -1,6 +1,10 @@
 package network
 
-import "github.com/lipstream/lipstream/internal/onnx"
+import (
+	"math"
+
+	"github.com/lipstream/lipstream/internal/onnx"
+)
 
 // stack holds the dimensions of a stack of feature maps.
 type stack struct{ n, c, h, w int }
@@ -117,7 +121,6 @@ func (b *builder) convolve(x, w, bias onnx.Value, kernel, stride int, pads ...in
 		// depends on nothing but constants.
 		domain, op = onnx.Microsoft, "NhwcConv"
 		w = b.transpose(w, 0, 2, 3, 1)
-		x, pads = b.evenly(x, pads)
 	}
 	in := []onnx.Value{b.as(x, b.Activations, b.Compute), w}
 	if bias != "" {
@@ -128,20 +131,36 @@ func (b *builder) convolve(x, w, bias onnx.Value, kernel, stride int, pads ...in
 	return b.as(y, b.Compute, b.Activations)
 }
 
-// evenly pads x, (n, h, w, c), by an operator of its own unless the pads are the same on
-// both sides: cuDNN does not have kernels for other convolutions in all versions. It
-// returns what is left for the convolution to pad.
-func (b *builder) evenly(x onnx.Value, pads []int64) (onnx.Value, []int64) {
-	top, left, bottom, right := pads[0], pads[1], pads[2], pads[3]
-	if top == bottom && left == right {
-		return x, pads
+// unbiasedConv3 is conv3 without the bias, which the checkpoint has nevertheless.
+func (b *builder) unbiasedConv3(x onnx.Value, name string, in, out int) onnx.Value {
+	b.wantLayer(name, []int{out, in, 3, 3})
+	return b.convolve(x, b.rows(b.Compute, name+".weight", 0, out, out, in, 3, 3), "", 3, 1, 1, 1, 1, 1)
+}
+
+// addConv3 returns x plus a 3×3 convolution of y. All three have the channels of m.
+func (b *builder) addConv3(x, y onnx.Value, name string, m stack) onnx.Value {
+	if !b.addsBias(m.c) {
+		return b.add(x, b.conv3(y, name, m.c, m.c))
 	}
-	return b.Op("Pad", []onnx.Value{x, b.Ints(0, top, left, 0, 0, bottom, right, 0)}), []int64{0, 0, 0, 0}
+	return b.reshape(b.addBias(x, b.unbiasedConv3(y, name, m.c, m.c), name, m.c), b.shape(m)...)
 }
 
 // conv3 builds a 3×3 convolution that keeps the size.
 func (b *builder) conv3(x onnx.Value, name string, in, out int) onnx.Value {
 	return b.conv(x, name, in, out, 3, 1, 1, 1, 1, 1)
+}
+
+// halve builds a 3×3 convolution that halves the size, of maps that are padded only on the
+// right and at the bottom.
+func (b *builder) halve(x onnx.Value, name string, c int) onnx.Value {
+	if b.Dialect != CUDA {
+		return b.conv(x, name, c, c, 3, 2, 0, 0, 1, 1)
+	}
+	// Not all of cuDNN's kernels take uneven pads, and Pad has no kernel for CUDA in this
+	// operator set (OperatorKernels.md). Two more rows and columns on each side make one
+	// more of the output, which is dropped.
+	y := b.conv(x, name, c, c, 3, 2, 2, 2, 2, 2)
+	return b.Op("Slice", []onnx.Value{y, b.Ints(1, 1), b.Ints(math.MaxInt32, math.MaxInt32), b.Ints(1, 2)})
 }
 
 // double doubles the size of feature maps by repeating pixels.

@@ -25,7 +25,7 @@ func (b *builder) layerNorm(x onnx.Value, name string, c int) onnx.Value {
 // frames is 1, otherwise of all frames of a batch item together.
 func (b *builder) groupNorm(x onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
 	if b.fusesGroupNorm(m.c) {
-		return b.fusedGroupNorm(x, name, m, frames, eps, false)
+		return b.fusedGroupNorm(x, name, m, frames, eps, 0)
 	}
 	y := b.normalizeGroups(x, m, frames, eps)
 	y = b.mul(y, b.overMaps(b.weight(name+".weight", m.c), m.c))
@@ -35,9 +35,23 @@ func (b *builder) groupNorm(x onnx.Value, name string, m stack, frames int, eps 
 // groupNormSiLU is groupNorm with SiLU after it.
 func (b *builder) groupNormSiLU(x onnx.Value, name string, m stack, frames int, eps float32) onnx.Value {
 	if b.fusesGroupNorm(m.c) {
-		return b.fusedGroupNorm(x, name, m, frames, eps, true)
+		return b.fusedGroupNorm(x, name, m, frames, eps, 1)
 	}
 	return b.silu(b.groupNorm(x, name, m, frames, eps))
+}
+
+// convNormSiLU is groupNormSiLU of a 3×3 convolution of x, which has in channels, plus t,
+// (1, c), which is added to all pixels.
+func (b *builder) convNormSiLU(x, t onnx.Value, conv string, in int, name string, m stack, frames int, eps float32) onnx.Value {
+	if !b.fusesGroupNorm(m.c) {
+		y := b.add(b.conv3(x, conv, in, m.c), b.overMaps(t, m.c))
+		return b.groupNormSiLU(y, name, m, frames, eps)
+	}
+	y := b.unbiasedConv3(x, conv, in, m.c)
+	if n := m.n / frames; n > 1 { // a row for each image
+		t = b.Op("Expand", []onnx.Value{t, b.Ints(int64(n), int64(m.c))})
+	}
+	return b.fusedGroupNorm(y, name, m, frames, eps, 1, t, b.rows(b.Activations, conv+".bias", 0, m.c, m.c))
 }
 
 // fusesGroupNorm reports whether the dialect has an operator for groupNorm. The kernel
@@ -47,21 +61,22 @@ func (b *builder) fusesGroupNorm(c int) bool {
 	return b.Dialect == CUDA && c%(2*groups) == 0 && c/groups <= 512
 }
 
-// fusedGroupNorm is groupNorm in one operator, which sums in float32. The frames that are
-// normalised together are one high image.
-func (b *builder) fusedGroupNorm(x onnx.Value, name string, m stack, frames int, eps float32, silu bool) onnx.Value {
+// fusedGroupNorm is groupNorm in one operator, which sums in float32. activation is 1 for
+// SiLU after it. added are nothing, or what is added to x before: a row for each image, and a
+// bias. The frames that are normalised together are one high image.
+func (b *builder) fusedGroupNorm(x onnx.Value, name string, m stack, frames int, eps float32, activation int64, added ...onnx.Value) onnx.Value {
 	// The kernel takes these in float32 only (group_norm.cc).
 	b.want(checkpoint.Want{Name: name + ".weight", Shape: []int{m.c}})
 	b.want(checkpoint.Want{Name: name + ".bias", Shape: []int{m.c}})
 	scale, shift := b.rows(tensor.F32, name+".weight", 0, m.c, m.c), b.rows(tensor.F32, name+".bias", 0, m.c, m.c)
-	activation := int64(0)
-	if silu {
-		activation = 1
+	op := "GroupNorm"
+	if len(added) > 0 {
+		op = "SkipGroupNorm"
 	}
 	if frames > 1 {
 		x = b.reshape(x, m.n/frames, frames*m.h, m.w, m.c)
 	}
-	y := b.OpIn(onnx.Microsoft, "GroupNorm", []onnx.Value{x, scale, shift},
+	y := b.OpIn(onnx.Microsoft, op, append([]onnx.Value{x, scale, shift}, added...),
 		onnx.Int("groups", groups), onnx.Float("epsilon", eps), onnx.Int("activation", activation), onnx.Int("channels_last", 1))
 	if frames > 1 {
 		y = b.reshape(y, b.shape(m)...)

@@ -286,20 +286,19 @@ func (u *unet) layer(x onnx.Value, m stack, block string, j, c int, attends bool
 // resnet builds a resnet, whose normalisations run over all frames of the window
 // (docs/spec/latentsync.md, section 4.3).
 func (u *unet) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {
-	b, in := u.b, m
+	b, in := u.b, m.c
 	y := b.groupNormSiLU(x, name+".norm1", m, u.Frames, epsResnet)
 	m.c = c
 	if u.moves() {
 		t := b.linear(u.time, name+".time_emb_proj", u.timeDim(), c)
-		y = b.add(b.conv3(y, name+".conv1", in.c, c), b.overMaps(t, c))
+		y = b.convNormSiLU(y, t, name+".conv1", in, name+".norm2", m, u.Frames, epsResnet)
 	} else {
-		y = u.embeddedConv(y, name, in.c, c)
+		y = b.groupNormSiLU(u.embeddedConv(y, name, in, c), name+".norm2", m, u.Frames, epsResnet)
 	}
-	y = b.conv3(b.groupNormSiLU(y, name+".norm2", m, u.Frames, epsResnet), name+".conv2", c, c)
-	if in.c != c {
-		x = b.conv(x, name+".conv_shortcut", in.c, c, 1, 1, 0, 0, 0, 0)
+	if in != c {
+		x = b.conv(x, name+".conv_shortcut", in, c, 1, 1, 0, 0, 0, 0)
 	}
-	return b.add(x, y), m
+	return b.addConv3(x, y, name+".conv2", m), m
 }
 
 // transformer builds spatial self-attention and attention to the frame's audio.

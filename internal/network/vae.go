@@ -69,9 +69,7 @@ func (v *vae) encoder(m stack) {
 			x, m = v.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
 		}
 		if i < len(v.Channels)-1 {
-			// It is padded only on the right and at the bottom (docs/spec/latentsync.md,
-			// section 5.1).
-			x = v.conv(x, block+".downsamplers.0.conv", c, c, 3, 2, 0, 0, 1, 1)
+			x = v.halve(x, block+".downsamplers.0.conv", c) // docs/spec/latentsync.md, section 5.1
 			m.h, m.w = m.h/2, m.w/2
 		}
 	}

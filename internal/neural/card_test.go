@@ -2,8 +2,6 @@ package neural
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,59 +11,13 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
-// card stands in for NVIDIA's management library on a machine with a card of 24 GB, whose
-// used memory is what a file says.
-type card struct {
-	library, file string
-}
-
 const cardTotal = 24 << 30
 
-func newCard(t *testing.T, used int64) card {
-	t.Helper()
-	c := card{file: filepath.Join(t.TempDir(), "used")}
-	c.use(t, used)
-	c.library = backendtest.Stub(t, fmt.Sprintf(`
-#include <stdio.h>
-#include <string.h>
-typedef struct { unsigned long long total, free, used; } memory;
-int nvmlInit_v2(void) { return 0; }
-int nvmlShutdown(void) { return 0; }
-const char *nvmlErrorString(int r) { return "error"; }
-int nvmlSystemGetDriverVersion(char *v, unsigned int n) { strcpy(v, "580.0"); return 0; }
-int nvmlDeviceGetCount_v2(unsigned int *n) { *n = 1; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned int i, void **d) { *d = (void *)1; return 0; }
-int nvmlDeviceGetName(void *d, char *s, unsigned int n) { strcpy(s, "stub"); return 0; }
-int nvmlDeviceGetMemoryInfo(void *d, memory *m) {
-  FILE *f = fopen("%s", "r");
-  if (!f) return 999;
-  int got = fscanf(f, "%%llu", &m->used);
-  fclose(f);
-  m->total = %dull;
-  m->free = m->total - m->used;
-  return got == 1 ? 0 : 999;
-}
-`, c.file, int64(cardTotal)))
-	return c
-}
-
-// use makes processes use so many bytes of the card.
-func (c card) use(t *testing.T, used int64) {
-	t.Helper()
-	written := c.file + ".new"
-	if err := os.WriteFile(written, fmt.Append(nil, used), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(written, c.file); err != nil { // a reading sees all of it
-		t.Fatal(err)
-	}
-}
-
-// watch returns the level of the card, and waits until it is a given one.
-func (c card) watch(t *testing.T) (level func() memory.Level, await func(memory.Level)) {
+// watch returns functions that return the level of the card, and wait until it is a given one.
+func watch(t *testing.T, c backendtest.Card) (level func() memory.Level, await func(memory.Level)) {
 	t.Helper()
 	read := make(chan struct{}, 1)
-	m := memory.NewMonitor(memory.Probe{Root: t.TempDir(), NVML: c.library}, memory.MonitorOptions{
+	m := memory.NewMonitor(memory.Probe{Root: t.TempDir(), NVML: c.NVML}, memory.MonitorOptions{
 		Interval: memory.MinInterval,
 		OnReading: func(memory.Reading) {
 			select {
@@ -108,17 +60,17 @@ func TestFullCard(t *testing.T) {
 	}
 	for _, fails := range []bool{false, true} {
 		t.Run(fmt.Sprintf("allocation fails: %v", fails), func(t *testing.T) {
-			c := newCard(t, cardTotal/10)
+			c := backendtest.NewCard(t, cardTotal, cardTotal/10)
 			faulty := backendtest.NewFaulty(b)
 			o := options(faulty)
 			var await func(memory.Level)
-			o.Level, await = c.watch(t)
+			o.Level, await = watch(t, c)
 			var plans []memory.Plan
 			var reasons []string
 			o.Replanned = func(p memory.Plan, why string) {
 				plans, reasons = append(plans, p), append(reasons, why)
 				if len(plans) == 2 { // the other process ends
-					c.use(t, cardTotal/10)
+					c.Use(t, cardTotal/10)
 					await(memory.Normal)
 				}
 			}
@@ -133,7 +85,7 @@ func TestFullCard(t *testing.T) {
 			}
 			for i, it := range got {
 				if i == 7 { // before the first windows: two of 4 frames that share one
-					c.use(t, cardTotal/20*19)
+					c.Use(t, cardTotal/20*19)
 					await(memory.Critical)
 					if fails {
 						faulty.Fail(1, 1)

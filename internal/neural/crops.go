@@ -9,19 +9,19 @@ import (
 // crops maps faces to the square crops that the networks see, and generated images back
 // into frames.
 type crops interface {
-	// matrix returns the map from the frame to the crop. It cannot be inverted if the
+	// Matrix returns the map from the frame to the crop. It cannot be inverted if the
 	// face is not usable.
-	matrix(it lip.Item) frame.Affine
-	// crop returns the crop of a frame, R×R.
-	crop(f *frame.Frame, m frame.Affine) *frame.RGB
-	// pixels fills dst, [3, R, R], -1..1, with what the VAE encodes: the crop, or with
+	Matrix(it lip.Item) frame.Affine
+	// Crop returns the crop of a frame, R×R.
+	Crop(src frame.Source, m frame.Affine) *frame.RGB
+	// Pixels fills dst, [3, R, R], -1..1, with what the VAE encodes: the crop, or with
 	// masked the crop without the region that is to be generated.
-	pixels(dst []float32, crop *frame.RGB, masked bool)
-	// layer returns a generated image, [3, R, R] in about -1..1, to be pasted into the
+	Pixels(dst []float32, crop *frame.RGB, masked bool)
+	// Layer returns a generated image, [3, R, R] in about -1..1, to be pasted into the
 	// frame of the crop.
-	layer(m frame.Affine, crop *frame.RGB, image []float32) lip.Layer
-	// reset forgets the faces so far, as at a cut.
-	reset()
+	Layer(it lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Layer
+	// Reset forgets the faces so far, as at a cut.
+	Reset()
 }
 
 // aligned implements crops as LatentSync does: it aligns eyes and nose with a template, and
@@ -42,8 +42,8 @@ func newAligned(o Options) *aligned {
 	return &aligned{aligner: face.NewAligner(r), mask: face.Mask(r), alpha: face.MaskAlpha(r, r, feather), whole: o.Whole, anchors: o.Anchors}
 }
 
-// matrix returns the map from the frame to the aligner's crop, before it is stretched to R×R.
-func (a *aligned) matrix(it lip.Item) frame.Affine {
+// Matrix returns the map from the frame to the aligner's crop, before it is stretched to R×R.
+func (a *aligned) Matrix(it lip.Item) frame.Affine {
 	anchors := func() face.Anchors {
 		if a.anchors != nil {
 			return a.anchors(it)
@@ -61,20 +61,22 @@ func (a *aligned) matrix(it lip.Item) frame.Affine {
 	return frame.Affine{A: m.A * x, B: m.B * x, C: m.C * x, D: m.D * y, E: m.E * y, F: m.F * y}
 }
 
-func (a *aligned) crop(f *frame.Frame, m frame.Affine) *frame.RGB { return a.aligner.Crop(f, m) }
+func (a *aligned) Crop(src frame.Source, m frame.Affine) *frame.RGB {
+	return a.aligner.Crop(src, m)
+}
 
-func (a *aligned) pixels(dst []float32, crop *frame.RGB, masked bool) {
+func (a *aligned) Pixels(dst []float32, crop *frame.RGB, masked bool) {
 	face.PixelValues(dst, crop)
 	if masked {
 		face.MaskedPixels(dst, dst, a.mask)
 	}
 }
 
-func (a *aligned) layer(m frame.Affine, crop *frame.RGB, image []float32) lip.Layer {
+func (a *aligned) Layer(_ lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Layer {
 	return layer{a, m, crop, image}
 }
 
-func (a *aligned) reset() { a.aligner.Reset() }
+func (a *aligned) Reset() { a.aligner.Reset() }
 
 // layer is a decoded image, to be pasted into the frame from which the crop was
 // taken. It implements lip.Layer.

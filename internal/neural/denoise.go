@@ -17,12 +17,11 @@ import (
 
 // denoiser turns noise into the latents of windows of frames.
 type denoiser struct {
+	configs
 	o      Options
 	net    *model
-	steps  *model // what happens between two runs of the UNet, if the latents stay on the device
-	config network.UNetConfig
+	steps  *model    // what happens between two runs of the UNet, if the latents stay on the device
 	latent int       // side of the latents
-	tokens int       // audio tokens per frame
 	mask   []float32 // [latent, latent], 1 to keep, 0 to generate
 	noise  []float32 // initial latents of a frame
 }
@@ -31,11 +30,7 @@ type denoiser struct {
 func (d *denoiser) model() model {
 	return model{name: workUNet, streamable: true, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
-			u, err := network.NewUNet(d.config, network.UNetShape{Batch: d.net.batch * d.o.halves(), Frames: frames, Latent: d.latent, Tokens: d.tokens}, w, t)
-			if err != nil {
-				return nil, err
-			}
-			return u.Graphs, nil
+			return latentSync{}.graphs(d.configs, d.o, d.net.batch, frames, w, t)
 		}}
 }
 
@@ -144,11 +139,11 @@ func (t *denoising) close() error {
 
 // begin returns the denoising of frames before the first step.
 func (d *denoiser) begin(ctx context.Context, frames []condition) (*denoising, error) {
-	n, c := d.latent*d.latent, d.config.Out
-	sample := tensor.New(tensor.F32, len(frames), d.config.In, d.latent, d.latent)
-	audio := tensor.New(tensor.F32, len(frames), d.tokens, d.config.AudioDim)
+	n, c := d.latent*d.latent, d.unet.Out
+	sample := tensor.New(tensor.F32, len(frames), d.unet.In, d.latent, d.latent)
+	audio := tensor.New(tensor.F32, len(frames), d.whisper.Tokens(), d.unet.AudioDim)
 	for i, f := range frames {
-		at := sample.F32()[i*d.config.In*n:]
+		at := sample.F32()[i*d.unet.In*n:]
 		copy(at, d.noise) // the same for every frame
 		copy(at[c*n:], d.mask)
 		copy(at[(c+1)*n:], f.latents)
@@ -180,7 +175,7 @@ func (d *denoiser) beginWith(ctx context.Context, sample, audio *tensor.Tensor) 
 		}
 		return d.onDevice(ctx, s, sample, audio)
 	}
-	t := &denoising{latents: newHostLatents(s, d.o.Guidance, d.config, sample), branches: []*branch{{audio: backend.InHost(audio)}}}
+	t := &denoising{latents: newHostLatents(s, d.o.Guidance, d.unet, sample), branches: []*branch{{audio: backend.InHost(audio)}}}
 	if d.o.Guidance > 1 {
 		t.branches = append(t.branches, &branch{audio: backend.InHost(silent)})
 	}
@@ -225,7 +220,7 @@ func (d *denoiser) run(ctx context.Context, first int64, all []*denoising) error
 // of them. A pass that is not full takes the result of the deep layers from the last full
 // one.
 func (d *denoiser) predict(ctx context.Context, timestep int, full bool, all ...*denoising) (noise [][]backend.Value, err error) {
-	time, last := backend.InHost(network.TimeEmbedding(float64(timestep), d.config.Channels[0])), d.net.chain.Len()-1
+	time, last := backend.InHost(network.TimeEmbedding(float64(timestep), d.unet.Channels[0])), d.net.chain.Len()-1
 	var flows []*network.DeviceFlow
 	var branches []*branch
 	defer func() {

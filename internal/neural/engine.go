@@ -9,14 +9,12 @@ import (
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/checkpoint"
-	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
-	"github.com/lipstream/lipstream/internal/sampler"
 )
 
 // Engine implements lip.Engine. Only Report may be called while another method runs.
@@ -70,21 +68,11 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 // assemble creates the parts of the engine. It loads nothing.
 func (e *Engine) assemble(c configs) {
 	o, s := e.o, e.networks
-	side := o.Resolution / c.vae.Factor()
-	d := &denoiser{
-		o: o, config: c.unet, latent: side, tokens: c.whisper.Tokens(),
-		mask: face.LatentMask(o.Resolution, c.vae.Factor()), noise: make([]float32, c.unet.Out*side*side),
-	}
-	sampler.Noise(d.noise, o.Seed, 0, 0)
-	d.net, d.steps = s.add(d.model()), s.add(d.stepModel())
-	if o.Batched {
-		d.net.batch = s.plan().Windows
-	}
-	p := newPainter(o, c.vae, newAligned(o))
-	p.addTo(s)
-	f := &features{voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
-	f.net = s.add(f.model())
-	e.generator, e.painter, e.features = d, p, f
+	e.generator = o.recipe.generator(c, o, s)
+	e.painter = newPainter(o, c, o.recipe.crops(o))
+	e.painter.addTo(s)
+	e.features = &features{recipe: o.recipe, voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
+	e.features.net = s.add(e.features.model())
 }
 
 // planned returns the precision of the UNet and the VAE.
@@ -134,21 +122,28 @@ type generator interface {
 
 // configs holds the topologies of the checkpoints.
 type configs struct {
-	unet    network.UNetConfig
-	vae     network.VAEConfig
-	whisper network.WhisperConfig
+	unet             network.UNetConfig
+	encoder, decoder network.Autoencoder
+	whisper          network.WhisperConfig
 }
+
+// side returns the side of the latents.
+func (c configs) side(o Options) int { return o.Resolution / c.encoder.Factor }
 
 // open opens and checks the checkpoints.
 func (e *Engine) open() (c configs, err error) {
 	files := e.o.Files.in(planned(e.networks.plan()))
-	if c.unet, err = detect(e.networks, files.UNet, network.DetectUNet); err != nil {
+	if c.unet, err = detect(e.networks, files.UNet, e.o.recipe.detect); err != nil {
 		return c, err
 	}
-	if c.vae, err = detect(e.networks, files.VAE, network.DetectVAE); err != nil {
+	if c.encoder, err = detect(e.networks, files.VAE, network.DetectAutoencoder); err != nil {
+		return c, err
+	}
+	if c.decoder, err = detect(e.networks, files.decoder(), network.DetectAutoencoder); err != nil {
 		return c, err
 	}
 	c.whisper, err = detect(e.networks, files.Whisper, network.DetectWhisper)
+	c.whisper = e.o.recipe.whisper(c.whisper)
 	return c, err
 }
 
@@ -163,23 +158,22 @@ func detect[C any](s *networks, path string, config func(*checkpoint.File) (C, e
 
 // fit returns an error if the checkpoints do not fit each other or the options.
 func (c configs) fit(o Options) error {
-	misfit := func(path, hint, format string, a ...any) error {
-		return fault.Input.New("use the checkpoint "+path, fmt.Sprintf(format, a...), hint)
-	}
 	switch {
 	case c.whisper.Mels != audio.MelBands:
-		return misfit(o.Files.Whisper, "choose Whisper tiny", "it takes %d frequency bands, but LatentSync uses %d", c.whisper.Mels, audio.MelBands)
+		return misfit(o.Files.Whisper, "choose Whisper tiny", "it takes %d frequency bands, but the UNet was trained with %d", c.whisper.Mels, audio.MelBands)
 	case c.unet.AudioDim != c.whisper.State:
-		return misfit(o.Files.Whisper, "use Whisper tiny (384) for LatentSync 1.5 and 1.6; some others take small (768)",
+		return misfit(o.Files.Whisper, "use Whisper tiny (384); some UNets of others take small (768)",
 			"its features are %d wide, but the UNet takes %d", c.whisper.State, c.unet.AudioDim)
-	case c.unet.Out != c.vae.Latent:
-		return misfit(o.Files.VAE, "choose stabilityai/sd-vae-ft-mse", "its latents have %d channels, but the UNet takes %d", c.vae.Latent, c.unet.Out)
-	case o.Plan.Frames > c.unet.Positions:
-		return misfit(o.Files.UNet, "use a smaller `frames_per_window`", "its positional encoding takes %d frames, but the window has %d", c.unet.Positions, o.Plan.Frames)
-	case o.Resolution/c.vae.Factor()%(1<<(len(c.unet.Channels)-1)) != 0:
+	case c.encoder.Encoder == nil:
+		return misfit(o.Files.VAE, "use a file with both halves, or set `vae` to full", "it has no encoder")
+	case c.decoder.Decoder == nil:
+		return misfit(o.Files.decoder(), "use a file with both halves, or set `vae` to full", "it has no decoder")
+	case c.unet.Out != c.encoder.Latent || c.unet.Out != c.decoder.Latent || c.encoder.Factor != c.decoder.Factor:
+		return misfit(o.Files.VAE, "choose stabilityai/sd-vae-ft-mse", "its latents have %d channels, but the UNet takes %d", c.encoder.Latent, c.unet.Out)
+	case c.side(o)%(1<<(len(c.unet.Channels)-1)) != 0:
 		return misfit(o.Files.UNet, "set `resolution` to 256 or 512", "its levels do not divide %d pixels", o.Resolution)
 	}
-	return nil
+	return o.recipe.fit(c, o)
 }
 
 // Name implements lip.Engine: "latentsync", and the version if it is known.
@@ -207,7 +201,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	}
 	var m frame.Affine
 	if it.Face != nil {
-		m = e.painter.matrix(it)
+		m = e.painter.Matrix(it)
 		if _, ok := m.Invert(); !ok {
 			it.Face = nil
 		}
@@ -227,7 +221,7 @@ func (e *Engine) Push(ctx context.Context, it lip.Item) ([]lip.Item, error) {
 	if passed, err := e.passSilence(ctx, it, m); passed || err != nil {
 		return e.out, err
 	}
-	e.shot.add(&held{item: it, index: it.Frame.Index, matrix: m, crop: e.painter.crop(it.Frame, m)})
+	e.shot.add(&held{item: it, index: it.Frame.Index, matrix: m, crop: e.painter.Crop(it.Frame, m)})
 	return e.out, e.advance(ctx, false)
 }
 
@@ -245,7 +239,7 @@ func (e *Engine) passSilence(ctx context.Context, it lip.Item, m frame.Affine) (
 		return false, err
 	}
 	if hold {
-		it = e.paint(it, m, e.painter.crop(it.Frame, m), e.last)
+		it = e.paint(it, m, e.painter.Crop(it.Frame, m), e.last)
 	}
 	e.out = append(e.out, it)
 	e.networks.note(workRest, 1, 0, 0)
@@ -265,7 +259,7 @@ func (e *Engine) end(ctx context.Context) error {
 	}
 	if !e.o.IgnoreCuts {
 		e.last = nil
-		e.painter.reset()
+		e.painter.Reset()
 	}
 	return nil
 }
@@ -413,7 +407,7 @@ func (e *Engine) finish(ctx context.Context, n int) error {
 
 // paint returns the item with the generated image as its layer.
 func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Item {
-	it.Layer = e.painter.layer(m, crop, image)
+	it.Layer = e.painter.Layer(it, m, crop, image)
 	if e.o.Whole { // this uses the aligner, which has a state, as the next crop does
 		it.Composite()
 	}

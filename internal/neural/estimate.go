@@ -40,7 +40,7 @@ func (d *denoiser) estimate(ctx context.Context, e *lip.Estimate) (window time.D
 	if err := d.net.ready(ctx, size); err != nil {
 		return 0, err
 	}
-	t, err := d.beginWith(ctx, tensor.New(tensor.F32, frames, d.config.In, d.latent, d.latent), tensor.New(tensor.F32, frames, d.tokens, d.config.AudioDim))
+	t, err := d.beginWith(ctx, tensor.New(tensor.F32, frames, d.unet.In, d.latent, d.latent), tensor.New(tensor.F32, frames, d.whisper.Tokens(), d.unet.AudioDim))
 	if err != nil {
 		return 0, err
 	}

@@ -15,6 +15,7 @@ import (
 // features computes the features of Whisper, window by window on demand. It keeps a few
 // windows.
 type features struct {
+	recipe  recipe
 	voice   *audio.Voice
 	speech  func(seconds float64) float64
 	net     *model
@@ -31,18 +32,9 @@ func (f *features) model() model {
 		}}
 }
 
-// frame returns the tokens of a frame, [tokens, State] (docs/spec/latentsync.md,
-// section 2.5).
+// frame returns the tokens of a frame, [tokens, State].
 func (f *features) frame(ctx context.Context, frame, rateNum, rateDen int64) ([]float32, error) {
-	out := make([]float32, 0, f.config.Tokens()*f.config.State)
-	for _, k := range audio.FeatureIndices(frame, rateNum, rateDen, f.voice.MelFrames()/2) {
-		v, err := f.at(ctx, k)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, v...)
-	}
-	return out, nil
+	return f.recipe.tokens(f, frame, rateNum, rateDen, func(k int64) ([]float32, error) { return f.at(ctx, k) })
 }
 
 // hop returns the number of features from the start of a window to the start of the next.
@@ -100,11 +92,11 @@ func (f *features) window(ctx context.Context, w int64) ([]float32, error) {
 		return v, nil
 	}
 	columns, first := int64(2*f.config.Context), 2*w*f.hop()
-	mel, err := f.voice.Mel(ctx, first, columns)
+	mel, silence, err := f.recipe.mel(ctx, f.voice, first, columns)
 	if err != nil {
 		return nil, err
 	}
-	f.hush(mel, first, columns)
+	f.hush(mel, silence, first, columns)
 	flow := network.Flow{"mel": tensor.FromF32(mel, 1, audio.MelBands, int(columns))}
 	err = f.net.ready(ctx, 1)
 	if err == nil {
@@ -124,13 +116,12 @@ func (f *features) window(ctx context.Context, w int64) ([]float32, error) {
 	return v, nil
 }
 
-// hush sets the columns without speech, up to the end of the voice, to the value that
-// silence has in the log-mel of this voice.
-func (f *features) hush(mel []float32, first, columns int64) {
+// hush sets the columns without speech, up to the end of the voice, to the value of
+// silence.
+func (f *features) hush(mel []float32, silence float32, first, columns int64) {
 	if f.speech == nil {
 		return
 	}
-	silence := f.voice.Silence()
 	for c := range min(columns, f.voice.MelFrames()-first) {
 		if f.speech(float64(first+c)*audio.MelHop/audio.SampleRate) > 0 {
 			continue

@@ -6,21 +6,21 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/audio"
-	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/network"
 )
 
 // listener returns features of the tiny Whisper, without a voice.
-func listener(t testing.TB, b backend.Backend) *features {
+func listener(t testing.TB, o Options) *features {
 	t.Helper()
 	config, err := network.DetectWhisper(openPath(t, tinyFiles.Whisper))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &features{config: config}
-	f.net = networksFor(t, tiny(t, b)).add(f.model())
+	f := &features{recipe: latentSync{}, config: config}
+	f.net = networksFor(t, o).add(f.model())
 	return f
 }
 
@@ -42,12 +42,11 @@ func (f *features) tokensOf(t testing.TB, frame int64) []float32 {
 // TestTokensGolden compares the tokens of frames with the original's, also across the
 // border of Whisper's windows at 30 s, within 1e-4. The features reach 6.8.
 func TestTokensGolden(t *testing.T) {
-	onEach(t, func(t *testing.T, b *backendtest.Cached) {
-		whisper := listener(t, b)
+	sharedtest.OnEach(t, func(t *testing.T, on sharedtest.Target) {
+		whisper := listener(t, tinyOn(t, on))
 		check := func(name string, got, want []float32) {
 			t.Helper()
-			golden.Check(t, golden.Measurement{Module: "Whisper, tokens of a frame", Case: name, Backend: b.Name(), Precision: "f32",
-				Measure: "max abs", Value: golden.MaxAbs(got, want), Limit: 1e-4})
+			on.Check(t, "Whisper, tokens of a frame", name, got, want, 1e-4)
 		}
 		f := whisper.to(voice(t, "speech.wav", 1), false)
 		if f.voice.MelFrames()/2 != 150 || f.config.Tokens() != 50 {
@@ -92,7 +91,7 @@ func TestTokensGolden(t *testing.T) {
 // 30 s, but not with windows that overlap, and that both agree for the first 24 s.
 func TestWhisperOverlap(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		whisper := listener(t, b)
+		whisper := listener(t, tiny(t, b))
 		long := voice(t, "speech.wav", 14) // 42 s
 		jumps := map[bool][]float64{}      // from each feature to the next, in a range of features
 		var before, after float64          // differences until 24.5 s and later
@@ -157,7 +156,7 @@ func distance(a, b []float32) float64 {
 // gaps, and then those of the start again.
 func TestFewWindowsAreKept(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		f := listener(t, b).to(voice(t, "speech.wav", 60), true)
+		f := listener(t, tiny(t, b)).to(voice(t, "speech.wav", 60), true)
 		ask := func(seconds float64) {
 			f.tokensOf(t, int64(seconds*25))
 			if len(f.windows) > 3 {
@@ -202,7 +201,7 @@ func TestHush(t *testing.T) {
 		return 1
 	}
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		whisper := listener(t, b)
+		whisper := listener(t, tiny(t, b))
 		silent := whisper.to(spool(t, noise(0), 1), true)
 		noisy := whisper.to(spool(t, noise(0.02), 1), true)
 		hushed := *noisy
@@ -223,7 +222,7 @@ func TestHush(t *testing.T) {
 // TestFramesOfAnyRate checks that the tokens of a frame depend only on its time.
 func TestFramesOfAnyRate(t *testing.T) {
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		f := listener(t, b).to(voice(t, "speech.wav", 1), true)
+		f := listener(t, tiny(t, b)).to(voice(t, "speech.wav", 1), true)
 		for _, r := range [][4]int64{{50, 1, 60, 30}, {30000, 1001, 60, 50}, {5, 1, 7, 35}} {
 			got, err := f.frame(t.Context(), r[2], r[0], r[1])
 			if err != nil {

@@ -59,6 +59,9 @@ func onOne(t *testing.T, test func(t *testing.T, b *backendtest.Cached)) {
 func openBackend(t testing.TB, name string) *backendtest.Cached {
 	t.Helper()
 	backendtest.SkipShort(t)
+	if sharedtest.OnDevice() {
+		t.Skip("runs on the CPU only")
+	}
 	return sharedtest.Open(t, name)
 }
 
@@ -163,6 +166,13 @@ func tiny(t testing.TB, b backend.Backend) Options {
 	o.Backend, o.Device, o.Files, o.Resolution, o.Steps, o.DeepCache = b, cpu, tinyFiles, 128, 3, 0
 	o.Threads = 1 // more threads are slower at these sizes
 	o.RateNum, o.RateDen, o.Voice = 25, 1, voice(t, "speech_short.wav", 1)
+	return o
+}
+
+// tinyOn returns the options of the golden runs on a target.
+func tinyOn(t testing.TB, on sharedtest.Target) Options {
+	o := tiny(t, on.Cached)
+	o.Device, o.Plan.Precision = on.Device, string(on.Precision)
 	return o
 }
 

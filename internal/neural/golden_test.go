@@ -2,11 +2,12 @@ package neural
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
-	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
@@ -21,7 +22,7 @@ import (
 // them the tolerances of testdata/latentsync/README.md hold: latents 1e-3 of a range of
 // 15, generated faces 2e-3 of a range of 8. (Guidance and the number of steps do not
 // change the conditions, so runs can share them.) In all runs 99.9 % of the values of the
-// frames must be within one level of 255.
+// frames must be within one level of 255. In f16 the PSNR of each must be 40 dB.
 func TestEndToEndGolden(t *testing.T) {
 	const conditions = "r128_g15_mean"
 	small := []goldenRun{
@@ -34,13 +35,20 @@ func TestEndToEndGolden(t *testing.T) {
 	large := []goldenRun{
 		{name: "r256_g15_mean", steps: 3, guidance: 1.5, frames: []int{0, 5, 15}},
 	}
-	onEach(t, func(t *testing.T, b *backendtest.Cached) {
-		if b.Name() == "openvino" { // one run is enough to compare the backends
-			playAll(t, b, 128, 24, small[:1])
+	sharedtest.OnEach(t, func(t *testing.T, on sharedtest.Target) {
+		if on.Name() == "openvino" { // one run is enough to compare the backends
+			playAll(t, on, 128, 24, small[:1])
 			return
 		}
-		playAll(t, b, 128, 24, small)
-		playAll(t, b, 256, 16, large)
+		if on.Device.Resident {
+			// There, graphs depend on guidance, so each run gets an engine.
+			for _, run := range small {
+				playAll(t, on, 128, 24, []goldenRun{run})
+			}
+		} else {
+			playAll(t, on, 128, 24, small)
+		}
+		playAll(t, on, 256, 16, large)
 	})
 }
 
@@ -85,10 +93,10 @@ func (g *goldenRun) set(t testing.TB, e *Engine) {
 // playAll makes the first 16 or all 24 frames in the order of the original, with the parts
 // of one engine. It makes the chunk of 16 frames of all runs first, then that of 8, so
 // that the UNet is compiled only twice.
-func playAll(t *testing.T, b backend.Backend, resolution, frames int, runs []goldenRun) {
+func playAll(t *testing.T, on sharedtest.Target, resolution, frames int, runs []goldenRun) {
 	runs = slices.Clone(runs)
-	o := tiny(t, b)
-	o.Resolution = resolution
+	o := tinyOn(t, on)
+	o.Resolution, o.Guidance = resolution, runs[0].guidance
 	points := values(t, openGolden(t, "e2e/landmarks.safetensors"), "landmarks106_float")
 	o.Anchors = func(it lip.Item) face.Anchors {
 		p := make([][2]float64, 106)
@@ -105,7 +113,7 @@ func playAll(t *testing.T, b backend.Backend, resolution, frames int, runs []gol
 	var matrices [20]frame.Affine
 	for i := range inputs {
 		inputs[i] = picture(t, fmt.Sprintf("in_%02d.png", i))
-		matrices[i] = e.painter.matrix(lip.Item{Frame: &frame.Frame{Index: int64(i)}})
+		matrices[i] = e.painter.Matrix(lip.Item{Frame: &frame.Frame{Index: int64(i)}})
 	}
 	for k := range runs {
 		g := &runs[k]
@@ -136,7 +144,7 @@ func playAll(t *testing.T, b backend.Backend, resolution, frames int, runs []gol
 		}
 	}
 	for k := range runs {
-		runs[k].compare(t, b.Name())
+		runs[k].compare(t, on)
 	}
 }
 
@@ -189,55 +197,60 @@ func feed(chunk []*held, x []float32) {
 	}
 }
 
-func (g *goldenRun) compare(t *testing.T, backend string) {
-	note := func(module, measure string, value, limit float64) {
-		t.Helper()
-		name := g.name
-		if g.fed == "" {
-			name += ", from the frames on"
-		}
-		golden.Check(t, golden.Measurement{Module: module, Case: name, Backend: backend, Precision: "f32", Measure: measure, Value: value, Limit: limit})
+func (g *goldenRun) compare(t *testing.T, on sharedtest.Target) {
+	name := g.name
+	if g.fed == "" {
+		name += ", from the frames on"
 	}
-	off, all := 0, 0 // values of the frames
-	for _, i := range g.frames {
-		for k, v := range picture(t, fmt.Sprintf("%s_%02d.png", g.name, i)).Pix {
-			if d := int(v) - int(g.picture[i].Pix[k]); d < -1 || d > 1 {
-				off++
-			}
-			all++
-		}
-	}
-	note("pipeline, frames", "share of values off by more than 1", float64(off)/float64(all), 0.001)
+	g.compareFrames(t, on, name)
 	if g.fed == "" {
 		return
 	}
-	note("pipeline, latents", "max abs", g.latentsOff(t), 1e-3)
+	got, want := g.bothLatents(t)
+	on.Check(t, "pipeline, latents", name, got, want, 1e-3)
 	faces := values(t, g.file, "synced_faces")
 	mask := face.Mask(128)
-	var most float64
+	got, want = nil, nil
 	for k, i := range g.faces {
 		n := len(g.face[i])
 		for j, v := range g.face[i] {
 			if mask[j%len(mask)] == 0 { // generated; the rest comes from the crop
-				most = max(most, golden.MaxAbs([]float32{v}, faces[k*n+j:][:1]))
+				got, want = append(got, v), append(want, faces[k*n+j])
 			}
 		}
 	}
-	note("pipeline, faces", "max abs", most, 2e-3)
+	on.Check(t, "pipeline, faces", name, got, want, 2e-3)
 }
 
-// latentsOff compares the latents after the last step, (1, 4, f, h, w).
-func (g *goldenRun) latentsOff(t *testing.T) (most float64) {
-	for chunk, ends := range [][2]int{{0, 16}, {16, 24}} {
-		want := values(t, g.file, fmt.Sprintf("chunk%d.latents_step%d", chunk, g.steps-1))
-		f := ends[1] - ends[0]
-		n := len(want) / (4 * f)
-		for i, got := range g.latents[ends[0]:ends[1]] {
-			for c := range 4 {
-				at := (c*f + i) * n
-				most = max(most, golden.MaxAbs(got[c*n:(c+1)*n], want[at:at+n]))
+func (g *goldenRun) compareFrames(t *testing.T, on sharedtest.Target, name string) {
+	m := golden.Measurement{Module: "pipeline, frames", Case: name, Backend: on.String(), Precision: string(on.Precision)}
+	off, all, squares := 0, 0, 0.0 // values of the frames
+	for _, i := range g.frames {
+		for k, v := range picture(t, fmt.Sprintf("%s_%02d.png", g.name, i)).Pix {
+			d := int(v) - int(g.picture[i].Pix[k])
+			if d < -1 || d > 1 {
+				off++
 			}
+			all++
+			squares += float64(d * d)
 		}
 	}
-	return most
+	m.Measure, m.Value, m.Limit = "share of values off by more than 1", float64(off)/float64(all), 0.001
+	if on.Precision == backend.F16 {
+		m.Measure, m.Value, m.Limit = golden.PSNR, 10*math.Log10(255*255*float64(all)/squares), 40
+	}
+	golden.Check(t, m)
+}
+
+// bothLatents returns the latents after the last step and the original's, which are
+// (1, 4, f, h, w), in the same order.
+func (g *goldenRun) bothLatents(t *testing.T) (got, want []float32) {
+	for chunk, ends := range [][2]int{{0, 16}, {16, 24}} {
+		all := values(t, g.file, fmt.Sprintf("chunk%d.latents_step%d", chunk, g.steps-1))
+		f := ends[1] - ends[0]
+		for i, x := range g.latents[ends[0]:ends[1]] {
+			got, want = append(got, x...), append(want, planes(all, 4, f, i, 0, 4)...)
+		}
+	}
+	return got, want
 }

@@ -136,7 +136,7 @@ func (e *Engine) size() (int, error) {
 	}
 	var p memory.Plan
 	if err := json.Unmarshal(r.Plan, &p); err != nil || p.Frames < 1 {
-		return 0, misfit("a plan in its journal cannot be read")
+		return 0, errJournal("a plan in its journal cannot be read")
 	}
 	return p.Frames, nil
 }
@@ -150,7 +150,7 @@ func (e *Engine) recall(w window) ([][]float32, error) {
 	}
 	n, each := len(w.frames), e.painter.size()
 	if r.First != w.frames[0].index || r.Frames != n || r.Fresh != w.fresh || len(r.Latents) != n*each {
-		return nil, misfit("its windows differ from those of this run")
+		return nil, errJournal("its windows differ from those of this run")
 	}
 	e.pending = nil
 	latents := make([][]float32, n)
@@ -161,8 +161,8 @@ func (e *Engine) recall(w window) ([][]float32, error) {
 	return latents, nil
 }
 
-// misfit returns the error for a journal that does not belong to this job.
-func misfit(cause string) error {
+// errJournal returns the error for a journal that does not belong to this job.
+func errJournal(cause string) error {
 	return fault.Input.New("continue the interrupted run", cause, "set `resume` to never to start again")
 }
 

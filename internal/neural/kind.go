@@ -8,7 +8,6 @@ import (
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
-	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -17,37 +16,45 @@ import (
 )
 
 // LatentSync is the kind of engine that runs the checkpoints of LatentSync 1.5 and 1.6.
-// It implements lip.Kind.
-type LatentSync struct{}
+func LatentSync() lip.Kind { return kind{latentSync{}} }
+
+// MuseTalk is the kind of engine that runs the checkpoints of MuseTalk 1.0 and 1.5.
+func MuseTalk() lip.Kind { return kind{museTalk{}} }
+
+// kind implements lip.Kind.
+type kind struct{ recipe recipe }
 
 // Name returns the value of the setting `engine`.
-func (LatentSync) Name() string { return settings.EngineLatentSync }
+func (k kind) Name() string { return k.recipe.name() }
 
 // Describe returns one sentence for people.
-func (LatentSync) Describe() string { return "Best; generates a new mouth with LatentSync's networks" }
+func (k kind) Describe() string { return k.recipe.describe() }
 
 // Check returns an error if the settings are invalid.
-func (LatentSync) Check(s settings.Settings) error {
-	_, err := newOptions(s.WithDefaults())
+func (k kind) Check(s settings.Settings) error {
+	_, err := newOptions(k.recipe, s.WithDefaults())
 	return err
 }
 
+// engine returns the engine as package models names it.
+func (k kind) engine() models.Engine { return models.Engine(k.recipe.name()) }
+
 // Ready reports whether checkpoints are installed.
-func (LatentSync) Ready(s settings.Settings) (why string, ok bool) {
+func (k kind) Ready(s settings.Settings) (why string, ok bool) {
 	dir, err := modelsDir(s)
 	if err != nil {
 		return "the folder of the checkpoints is not known", false
 	}
-	if !models.Installed(dir, models.LatentSync) {
-		return "there is no LatentSync checkpoint in " + dir, false
+	if !models.Installed(dir, k.engine()) {
+		return fmt.Sprintf("there is no %v checkpoint in %s", k.engine(), dir), false
 	}
 	return "its checkpoint is in " + dir, true
 }
 
 // Find finds and identifies the checkpoints.
-func (LatentSync) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
+func (k kind) Find(ctx context.Context, s settings.Settings) (lip.Model, error) {
 	s = s.WithDefaults()
-	o, err := newOptions(s)
+	o, err := newOptions(k.recipe, s)
 	if err != nil {
 		return lip.Model{}, err
 	}
@@ -61,23 +68,20 @@ func (LatentSync) Find(ctx context.Context, s settings.Settings) (lip.Model, err
 	}
 	if o.Short {
 		m.Unsplittable = true
-		m.Frames = func(v *audio.Voice) int64 { return audio.Windows(v.MelFrames() / 2) }
+		m.Frames = k.recipe.frames
 	}
 	return m, nil
 }
 
 // newOptions returns the options that follow from settings with defaults. find and open
 // fill in what depends on the checkpoints and on the job.
-func newOptions(s settings.Settings) (Options, error) {
-	o, n, l, m := Defaults(), s.Networks, s.LatentSync, s.Memory
+func newOptions(r recipe, s settings.Settings) (Options, error) {
+	o, n, m := Defaults(), s.Networks, s.Memory
 	p := findProfile(n.Profile)
-	o.Sampler = cmp.Or(l.Sampler, p.sampler)
-	o.Steps = given(l.Steps, p.steps)
-	o.Guidance = given(l.Guidance, p.guidance)
-	o.DeepCache = given(l.DeepCache, p.deepCache)
+	o.recipe = r
 	o.Silence = cmp.Or(n.Silence, p.silence)
 	o.Plan, o.Allowed = plans(m, p, o.Plan)
-	o.Overlap = given(l.Overlap, min(o.Overlap, o.Plan.Frames/2))
+	r.set(&o, s, p)
 	o.ShrinkEvery = given(m.ShrinkEvery, o.ShrinkEvery)
 	o.ReturnEvery = given(m.ReturnEvery, o.ReturnEvery)
 	o.Seed, o.Threads, o.Resolution = *s.Seed, given(s.Threads, 0), given(n.Resolution, 0)
@@ -86,7 +90,7 @@ func newOptions(s settings.Settings) (Options, error) {
 		o.Plan.Precision = n.Precision
 	}
 	var err error
-	if o.parity, err = parseParity(n.Parity); err != nil {
+	if o.parity, err = parseParity(n.Parity, r.parity()); err != nil {
 		return o, err
 	}
 	o = o.withParity(o.parity)
@@ -146,29 +150,15 @@ func (o *Options) find(ctx context.Context, s settings.Settings) error {
 	if err != nil {
 		return err
 	}
-	set, err := models.Find(dir, models.LatentSync)
+	set, err := models.Find(dir, models.Engine(o.recipe.name()))
 	if err != nil {
 		return err
 	}
-	version, err := models.Identify(ctx, set.UNet)
-	if err != nil {
+	if err := o.recipe.identify(ctx, o, set); err != nil {
 		return err
 	}
-	if o.Resolution = cmp.Or(o.Resolution, version.Resolution); o.Resolution == 0 {
-		// A file that is a web page, half a download or another network deserves a
-		// more precise error.
-		if _, err := models.Inspect(ctx, set.UNet, models.InspectOptions{}); err != nil {
-			return err
-		}
-		return fault.Usage.New("use the checkpoint "+set.UNet, "it can be LatentSync 1.5 or 1.6, whose tensors are alike",
-			"set `resolution` to 256 for 1.5, or to 512 for 1.6")
-	}
-	if err := version.CheckResolution(o.Resolution); err != nil {
-		return err
-	}
-	o.Version = version.Name
 	o.Files = Files{UNet: set.UNet, VAE: set.VAE, Whisper: set.Whisper}
-	return nil
+	return o.Files.setVAE(s.VAE, dir, set)
 }
 
 // open loads the engine for a job.
@@ -191,9 +181,9 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 		}
 	}
 	o.share(h)
-	id := journal.Identity{"latentsync": fmt.Sprint(o.Resolution, " ", o.Plan.Precision)}
+	id := journal.Identity{o.recipe.name(): fmt.Sprint(o.Resolution, " ", o.Plan.Precision)}
 	var err error
-	for name, path := range map[string]string{"unet": o.Files.UNet, "vae": o.Files.VAE, "whisper": o.Files.Whisper} {
+	for name, path := range map[string]string{"unet": o.Files.UNet, "vae": o.Files.VAE, "decoder": o.Files.decoder(), "whisper": o.Files.Whisper} {
 		if id[name], err = journal.Mark(path); err != nil {
 			return nil, err
 		}
@@ -215,6 +205,9 @@ func (o *Options) share(h lip.Host) {
 		}
 		if o.Allowed.VAEFrames {
 			o.Plan.VAEFrames = deviceVAEFrames
+		}
+		if o.Allowed.Frames {
+			o.Plan.Frames = o.recipe.deviceFrames(o.Plan.Frames)
 		}
 	} else {
 		o.FrameBytes = int64(h.Format.Bytes())
@@ -249,7 +242,10 @@ func (o *Options) setPrecision(ctx context.Context, half, requested bool, warn f
 		missing = cmp.Or(missing, path)
 		return path
 	}
-	files.Lower, files.LowerUNet, files.LowerVAE = lower, copyOf(files.UNet), copyOf(files.VAE)
+	files.Lower, files.LowerUNet, files.LowerVAE = lower, copyOf(files.UNet), files.VAE
+	if !files.tinyEncoder {
+		files.LowerVAE = copyOf(files.VAE)
+	}
 	switch {
 	case missing == "":
 		o.Allowed.Precision = string(lower)

@@ -98,7 +98,7 @@ func (d *denoiser) stepModel() model {
 	return model{name: workSampler, precision: exact, file: func(f Files) string { return f.UNet }, small: true,
 		build: func(_ *checkpoint.File, frames int, _ network.Target) ([]*onnx.Graph, error) {
 			return []*onnx.Graph{network.Step(network.StepShape{
-				Frames: frames, Out: d.config.Out, In: d.config.In, Latent: d.latent, Guidance: d.o.halves() > 1,
+				Frames: frames, Out: d.unet.Out, In: d.unet.In, Latent: d.latent, Guidance: d.o.halves() > 1,
 			})}, nil
 		}}
 }
@@ -109,7 +109,7 @@ func (d *denoiser) onDevice(ctx context.Context, s sampler.Sampler, in, audio *t
 	if err := d.steps.ready(ctx, in.Shape[0]); err != nil {
 		return nil, err
 	}
-	x, rest := split(in, d.config.Out)
+	x, rest := split(in, d.unet.Out)
 	if d.o.halves() > 1 {
 		in = join(in, in)
 	}

@@ -1,6 +1,7 @@
 package neural
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/lipstream/lipstream/internal/backend/openvino"
@@ -55,7 +56,7 @@ const (
 
 // of returns the estimate for a plan.
 func (n needs) of(p memory.Plan) int64 {
-	unet, encoder, decoder, whisper := n.unet(p), n.vae(p, network.VAEEncoder, 1), n.vae(p, network.VAEDecoder, n.configs.vae.Factor()), n.whisper(p)
+	unet, encoder, decoder, whisper := n.unet(p), n.vae(p, n.configs.encoder, n.configs.encoder.Encoder, 1), n.vae(p, n.configs.decoder, n.configs.decoder.Decoder, n.configs.decoder.Factor), n.whisper(p)
 	pixels := int64(n.o.Resolution) * int64(n.o.Resolution)
 	held := int64(n.o.hold(p)) * (n.o.FrameBytes + 3*pixels)
 	if n.o.Device.Resident {
@@ -82,7 +83,7 @@ func (n needs) onDevice(p memory.Plan, unet footprint, others ...footprint) int6
 	if !n.o.Batched {
 		apart = int64(p.Windows)
 	}
-	state := apart * n.state(p)
+	state := apart * n.o.recipe.state(n, p)
 	resident, most := unet.weights, unet.most+state
 	if p.Offload == memory.OffloadSequential {
 		resident = unet.ends + unet.heaviest
@@ -101,18 +102,6 @@ func (n needs) onDevice(p memory.Plan, unet footprint, others ...footprint) int6
 	return deviceContext + workspace + resident + most + most/deviceSlack
 }
 
-// state returns the size of the tensors that stay on a device from one step to the next:
-// the latents, the UNet's input, the noise, the audio and DeepCache's features.
-func (n needs) state(p memory.Plan) int64 {
-	frames, halves, pixels := n.shape(p)
-	c, activations := n.configs.unet, n.target(p).Activations.Size()
-	state := 4 * pixels * (c.In*halves + c.In + 2*c.Out + c.Out*halves)
-	if n.o.DeepCache > 1 {
-		state += activations * pixels * c.Channels[0] * halves
-	}
-	return int64(frames) * int64(state+4*n.configs.whisper.Tokens()*c.AudioDim*halves)
-}
-
 // shape returns the frames and halves of guidance in one call of the UNet, and the pixels
 // of the latents.
 func (n needs) shape(p memory.Plan) (frames, halves, pixels int) {
@@ -120,29 +109,21 @@ func (n needs) shape(p memory.Plan) (frames, halves, pixels int) {
 	if n.o.Batched {
 		frames *= p.Windows
 	}
-	side := n.o.Resolution / n.configs.vae.Factor()
+	side := n.side(n.o)
 	return frames, halves, side * side
 }
 
 func (n needs) target(p memory.Plan) network.Target {
 	t := network.For(n.o.Backend.Name(), n.o.Device, planned(p).DType())
 	t.Slices = p.Slices
-	if t.Activations == 0 {
-		t.Activations = tensor.F32
-	}
+	t.Activations = cmp.Or(t.Activations, tensor.F32)
 	return t
 }
 
 func (n needs) unet(p memory.Plan) footprint {
-	frames, halves, pixels := n.shape(p)
+	frames, _, pixels := n.shape(p)
 	f := n.footprint(fmt.Sprint("unet ", frames, p.Frames, p.Slices, p.Precision), p, func() ([]*onnx.Graph, error) {
-		u, err := network.NewUNet(n.configs.unet, network.UNetShape{
-			Batch: frames / p.Frames * halves, Frames: p.Frames, Latent: n.o.Resolution / n.configs.vae.Factor(), Tokens: n.configs.whisper.Tokens(),
-		}, nil, n.target(p))
-		if err != nil {
-			return nil, err
-		}
-		return u.Graphs, nil
+		return n.o.recipe.graphs(n.configs, n.o, frames/p.Frames, p.Frames, nil, n.target(p))
 	})
 	if n.openVINO() {
 		maps := int64(p.Frames*pixels*n.configs.unet.Channels[0]) * openVINOMapsUNet * int64(max(planned(p).DType().Size(), 2))
@@ -153,16 +134,16 @@ func (n needs) unet(p memory.Plan) footprint {
 
 // vae returns the footprint of half of the VAE. An input of it has a side of the tile or the
 // whole image, divided by unit.
-func (n needs) vae(p memory.Plan, graph vaeGraph, unit int) footprint {
+func (n needs) vae(p memory.Plan, a network.Autoencoder, graph network.AutoencoderGraph, unit int) footprint {
 	side, images := n.o.Resolution, p.VAEFrames
 	if p.Tile > 0 && p.Tile < side {
 		side, images = p.Tile, 1
 	}
 	f := n.footprint(fmt.Sprint("vae ", unit, side, images, p.Slices, p.Precision), p, func() ([]*onnx.Graph, error) {
-		return one(graph(n.configs.vae, images, side/unit, side/unit, nil, n.target(p)))
+		return one(graph(images, side/unit, side/unit, nil, n.target(p)))
 	})
 	if n.openVINO() {
-		f.arenas = int64(images*side*side*n.configs.vae.Channels[0]) * 4 * openVINOMapsVAE
+		f.arenas = int64(images*side*side*a.Width) * 4 * openVINOMapsVAE
 	}
 	return f
 }

@@ -21,7 +21,7 @@ type cards struct{ backend.Backend }
 func (cards) Name() string { return onnxruntime.Name }
 
 // published are the topologies of the published checkpoints.
-var published = configs{network.Published(), network.PublishedVAE(), network.PublishedWhisper()}
+var published = configs{network.Published(), network.VAE(network.PublishedVAE()), network.VAE(network.PublishedVAE()), network.PublishedWhisper()}
 
 // onCard returns the options of a job on an idle NVIDIA card of so many GB (2³⁰ bytes),
 // with checkpoints in f32 and prepared ones in f16, and what it may use of the card.
@@ -29,11 +29,11 @@ func onCard(t testing.TB, gb int64, resolution int, profile string) (Options, ne
 	t.Helper()
 	s := settings.Settings{}
 	s.Profile = profile
-	o, err := newOptions(s.WithDefaults())
+	o, err := newOptions(latentSync{}, s.WithDefaults())
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Backend, o.Device = cards{}, backend.Device{ID: "cuda:0", Half: backend.F16, Resident: true, FusesAttention: true}
+	o.Backend, o.Device = cards{}, backend.Device{ID: "cuda:0", Half: backend.F16, Resident: true, ChannelsLast: true, FusesAttention: true}
 	o.Resolution, o.Plan.Precision = resolution, string(autoPrecision(o.Device, false))
 	o.Allowed.Slices = 0
 	if o.Resolution <= o.Allowed.Tile {

@@ -16,6 +16,7 @@ import (
 	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/models"
 	"github.com/lipstream/lipstream/internal/sampler"
 )
 
@@ -130,6 +131,7 @@ type Options struct {
 	// it may be nil.
 	Journal *journal.Journal
 
+	recipe recipe
 	parity []string // behaviours of the original that the settings request
 }
 
@@ -137,9 +139,36 @@ type Options struct {
 // UNet and VAE in the precision Lower, for plans that use it.
 type Files struct {
 	UNet, VAE, Whisper string
-	Lower              backend.Precision
-	LowerUNet          string
-	LowerVAE           string
+	// Decoder is the file of another decoder than that of VAE; "" is none.
+	Decoder     string
+	tinyEncoder bool // VAE is the file of TAESD
+	Lower       backend.Precision
+	LowerUNet   string
+	LowerVAE    string
+}
+
+// decoder returns the file of the decoder.
+func (f Files) decoder() string { return cmp.Or(f.Decoder, f.VAE) }
+
+// The values of the setting `vae`.
+const (
+	vaeTiny        = "tiny"         // TAESD instead of the VAE
+	vaeTinyDecoder = "tiny-decoder" // TAESD's decoder only
+)
+
+// setVAE sets the files for a value of the setting `vae`. TAESD's files are in the set, if
+// they exist in the folder.
+func (f *Files) setVAE(value, dir string, set models.Set) error {
+	if value != vaeTiny && value != vaeTinyDecoder {
+		return nil
+	}
+	if f.Decoder = set.TAESDDecoder; value == vaeTiny {
+		f.VAE, f.tinyEncoder = set.TAESDEncoder, true
+	}
+	if f.Decoder == "" || f.VAE == "" {
+		return fault.Missing.New("find TAESD in "+dir, "it is not installed", "run: lipstream models pull taesd")
+	}
+	return nil
 }
 
 // in returns the files for networks in a precision.
@@ -153,6 +182,7 @@ func (f Files) in(p backend.Precision) Files {
 // Defaults returns the options that do not depend on the job.
 func Defaults() Options {
 	return Options{
+		recipe:  latentSync{},
 		Plan:    memory.Plan{Windows: 1, Frames: 16, VAEFrames: 1, Slices: 1, Offload: memory.OffloadNone, Precision: string(backend.F32)},
 		Sampler: DDIM, Steps: 20, Guidance: 1.5, DeepCache: 3, Seed: 1247,
 		Overlap: 4, WhisperOverlap: true, ShrinkEvery: 2, ReturnEvery: 3,
@@ -160,7 +190,7 @@ func Defaults() Options {
 }
 
 // Name returns the name of the engine: "latentsync 1.6".
-func (o Options) Name() string { return strings.TrimSpace("latentsync " + o.Version) }
+func (o Options) Name() string { return strings.TrimSpace(o.recipe.name() + " " + o.Version) }
 
 // Check returns an error of kind Usage if the options are invalid. Package settings
 // checks the ranges that do not depend on other settings.

@@ -75,12 +75,12 @@ func TestParity(t *testing.T) {
 	for list, want := range map[string][]string{
 		"": nil, "all": everything, "cuts,all": everything, "whisper,noise": {"whisper", "noise"}, "paste,cuts,faces": {"paste", "cuts", "faces"},
 	} {
-		if got, err := parseParity(list); err != nil || !slices.Equal(got, want) {
+		if got, err := parseParity(list, latentSyncParity); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%q: %v, %v", list, got, err)
 		}
 	}
 	for list, name := range map[string]string{"hum": `"hum"`, "cuts,": `""`, "all,hum": `"hum"`, "Cuts": `"Cuts"`} {
-		_, err := parseParity(list)
+		_, err := parseParity(list, latentSyncParity)
 		if fault.KindOf(err) != fault.Usage || !strings.HasPrefix(err.Error(), "`parity`: "+name) || !strings.Contains(fault.HintOf(err), "whisper, paste, noise, cuts, faces") {
 			t.Errorf("%q: %v; %s", list, err, fault.HintOf(err))
 		}
@@ -178,7 +178,7 @@ func TestWrongCheckpoints(t *testing.T) {
 		{func(o *Options) string {
 			o.Files.Whisper = whisper(network.WhisperConfig{Mels: 128, Context: 1500, State: 64, Heads: 1, Layers: 1})
 			return o.Files.Whisper
-		}, "it takes 128 frequency bands, but LatentSync uses 80"},
+		}, "it takes 128 frequency bands, but the UNet was trained with 80"},
 		{func(o *Options) string {
 			o.Files.VAE = vae(network.VAEConfig{Channels: []int{32, 32, 32, 32}, Layers: 1, Latent: 8})
 			return o.Files.VAE

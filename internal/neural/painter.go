@@ -17,15 +17,12 @@ import (
 type painter struct {
 	crops
 	o                Options
-	config           network.VAEConfig
+	configs          configs
 	encoder, decoder half
 	// noise fills dst with the random numbers for a sample of the latents of a
 	// frame's masked image (which 0) or reference (which 1).
 	noise func(dst []float32, frame int64, which int)
 }
-
-// vaeGraph builds the graph of half of the VAE.
-type vaeGraph func(c network.VAEConfig, n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error)
 
 // half is half of the VAE, for square images or tiles.
 type half struct {
@@ -35,9 +32,9 @@ type half struct {
 	channels, unit int // of the input; unit is 1 for latents, and the VAE's factor for pixels
 }
 
-func newPainter(o Options, c network.VAEConfig, crops crops) *painter {
+func newPainter(o Options, c configs, crops crops) *painter {
 	return &painter{
-		crops: crops, o: o, config: c,
+		crops: crops, o: o, configs: c,
 		noise: func(dst []float32, frame int64, which int) {
 			// One stream for each image; stream 0 is for the initial latents.
 			sampler.Noise(dst, o.Seed, uint32(1+2*frame+int64(which)), 0)
@@ -47,16 +44,21 @@ func newPainter(o Options, c network.VAEConfig, crops crops) *painter {
 
 // addTo adds the encoder and the decoder to s. It loads nothing.
 func (p *painter) addTo(s *networks) {
-	add := func(h half, name string, graph vaeGraph) half {
-		h.model = s.add(model{name: name, file: func(f Files) string { return f.VAE }, precision: planned,
+	add := func(h half, name string, file func(Files) string, graph network.AutoencoderGraph) half {
+		h.model = s.add(model{name: name, file: file, precision: planned,
 			build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
 				side := h.unit * p.tiling().tile
-				return one(graph(p.config, n, side, side, w, t))
+				return one(graph(n, side, side, w, t))
 			}})
 		return h
 	}
-	p.encoder = add(half{input: "image", outputs: []string{"mean", "logvar"}, channels: 3, unit: p.config.Factor()}, workEncoder, network.VAEEncoder)
-	p.decoder = add(half{input: "latents", outputs: []string{"image"}, channels: p.config.Latent, unit: 1}, workDecoder, network.VAEDecoder)
+	e, d := p.configs.encoder, p.configs.decoder
+	outputs := []string{"mean"}
+	if e.Samples {
+		outputs = append(outputs, "logvar")
+	}
+	p.encoder = add(half{input: "image", outputs: outputs, channels: 3, unit: e.Factor}, workEncoder, func(f Files) string { return f.VAE }, e.Encoder)
+	p.decoder = add(half{input: "latents", outputs: []string{"image"}, channels: d.Latent, unit: 1}, workDecoder, Files.decoder, d.Decoder)
 }
 
 // run runs half of the VAE over n inputs, in tiles or several inputs per call as the plan
@@ -80,8 +82,8 @@ func (p *painter) run(ctx context.Context, h half, n int, put func(dst []float32
 
 // size returns the number of values of an image's latents.
 func (p *painter) size() int {
-	side := p.o.Resolution / p.config.Factor()
-	return p.config.Latent * side * side
+	side := p.configs.side(p.o)
+	return p.configs.encoder.Latent * side * side
 }
 
 // tileOverlap is the least overlap of neighbouring tiles, in pixels.
@@ -89,7 +91,7 @@ const tileOverlap = 64
 
 // tiling returns the tiles of the VAE under the current plan.
 func (p *painter) tiling() tiling {
-	f := p.config.Factor()
+	f := p.configs.encoder.Factor
 	return newTiling(p.o.Resolution/f, p.encoder.networks.plan().Tile/f, tileOverlap/f)
 }
 
@@ -109,7 +111,7 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 		return nil
 	}
 	got, err := p.run(ctx, p.encoder, 2*len(frames), func(dst []float32, i int) { // masked and whole alternate
-		p.pixels(dst, frames[i/2].crop, i%2 == 0)
+		p.Pixels(dst, frames[i/2].crop, i%2 == 0)
 	})
 	if err != nil {
 		return fault.KindOf(err).Wrap("encode the face", err)
@@ -124,11 +126,11 @@ func (p *painter) encode(ctx context.Context, frames []*held) error {
 	return nil
 }
 
-// draw returns scaled latents from a posterior, mean and logvar: its mean, or with Sample
-// a sample of it.
+// draw returns scaled latents from what the encoder returns: the mean, or with Sample a
+// sample of the posterior, if the encoder has one.
 func (p *painter) draw(posterior []float32, index int64, which int) []float32 {
-	z, logvar := posterior[:len(posterior)/2], posterior[len(posterior)/2:]
-	if p.o.Sample {
+	z, logvar := posterior[:p.size()], posterior[p.size():]
+	if p.o.Sample && len(logvar) > 0 {
 		noise := make([]float32, len(z))
 		p.noise(noise, index, which)
 		for i, v := range logvar {
@@ -136,7 +138,7 @@ func (p *painter) draw(posterior []float32, index int64, which int) []float32 {
 		}
 	}
 	for i := range z {
-		z[i] *= network.VAEScale
+		z[i] *= p.configs.encoder.Scale
 	}
 	return z
 }
@@ -146,7 +148,7 @@ func (p *painter) draw(posterior []float32, index int64, which int) []float32 {
 func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32, error) {
 	images, err := p.run(ctx, p.decoder, len(latents), func(dst []float32, i int) {
 		for k, v := range latents[i] {
-			dst[k] = v / network.VAEScale
+			dst[k] = v / p.configs.decoder.Scale
 		}
 	})
 	if err != nil {

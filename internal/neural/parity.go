@@ -9,11 +9,14 @@ import (
 	"github.com/lipstream/lipstream/internal/settings"
 )
 
-// parity lists the behaviours of the original that the setting `parity` can select.
-var parity = []struct {
+// parity is a behaviour of the original that the setting `parity` can select.
+type parity struct {
 	name string
 	set  func(o *Options)
-}{
+}
+
+// latentSyncParity lists the behaviours of LatentSync.
+var latentSyncParity = []parity{
 	{"whisper", func(o *Options) { o.WhisperOverlap = false }},
 	{"paste", func(o *Options) { o.Whole = true }},
 	{"noise", func(o *Options) { o.Speech, o.Quiet = nil, nil }},
@@ -28,14 +31,23 @@ var parity = []struct {
 	}},
 }
 
+// museTalkParity lists the behaviours of MuseTalk.
+var museTalkParity = []parity{
+	{"whisper", func(o *Options) { o.WhisperOverlap = false }},
+	{"paste", func(o *Options) { o.Whole = true }},
+	{"noise", func(o *Options) { o.Speech, o.Quiet = nil, nil }},
+	{"faces", func(o *Options) { o.NeedFace = true }},
+	{settings.ParityAll, func(o *Options) { o.Short, o.Allowed.Tile, o.Allowed.Precision = true, 0, "" }},
+}
+
 // parseParity returns the names in the value of the setting, or an error of kind
 // Usage. settings.ParityAll stands for all names.
-func parseParity(value string) ([]string, error) {
+func parseParity(value string, list []parity) ([]string, error) {
 	if value == "" {
 		return nil, nil
 	}
 	var all []string
-	for _, p := range parity {
+	for _, p := range list {
 		all = append(all, p.name)
 	}
 	names := strings.Split(value, ",")
@@ -52,7 +64,7 @@ func parseParity(value string) ([]string, error) {
 
 // withParity returns the options with the named behaviours of the original.
 func (o Options) withParity(names []string) Options {
-	for _, p := range parity {
+	for _, p := range o.recipe.parity() {
 		if slices.Contains(names, p.name) {
 			p.set(&o)
 		}

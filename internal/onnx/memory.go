@@ -142,8 +142,12 @@ func (n Node) infer(all map[Value]tensorInfo) tensorInfo {
 			out.shape[axis] += y.shape[axis]
 		}
 	case "Slice":
-		from, to, axis := in[1].integers()[0], in[2].integers()[0], in[3].integers()[0]
-		out.shape[axis] = to - from
+		from, to := in[1].integers(), in[2].integers()
+		for i, axis := range in[3].integers() {
+			out.shape[axis] = min(to[i], x.shape[axis]) - from[i]
+		}
+	case "Expand":
+		out.shape = in[1].integers()
 	}
 	return out
 }

@@ -59,9 +59,9 @@ def measured(load, steps, **settings):
     return {
         **settings,
         "load_seconds": round(load_seconds, 3),
-        "warmup_seconds": round(seconds[0], 4),
-        "step_seconds": [round(s, 4) for s in seconds[1:]],
-        "median_step_seconds": round(statistics.median(seconds[1:]), 4),
+        "warmup_seconds": round(seconds[0], 6),
+        "step_seconds": [round(s, 6) for s in seconds[1:]],
+        "median_step_seconds": round(statistics.median(seconds[1:]), 6),
         "peak_rss_bytes": memory_status("VmHWM"),
         "rss_anon_bytes": at_end,
         "peak_rss_anon_bytes": max(anonymous.peak, at_end),

@@ -13,6 +13,7 @@ channels-last memory, so tokens (B*F, H*W, C) and the rows of all frames
 
 import argparse
 import ctypes
+import json
 import math
 import os
 import sys
@@ -20,10 +21,9 @@ import zlib
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import nn
 
-from measure import measure
+from measure import measured
 
 GROUPS = 32
 HEADS = 8
@@ -55,10 +55,10 @@ class TimestepEmbedding(nn.Module):
         self.linear_2 = nn.Linear(4 * channels, 4 * channels)
 
     def forward(self, t, batch):
-        half = self.channels // 2
-        f = torch.exp(torch.arange(half, dtype=torch.float32) * (-math.log(10000.0) / half))
+        half, weight = self.channels // 2, self.linear_1.weight
+        f = torch.exp(torch.arange(half, dtype=torch.float32, device=weight.device) * (-math.log(10000.0) / half))
         e = torch.cat([torch.cos(t * f), torch.sin(t * f)]).expand(batch, -1)
-        return self.linear_2(F.silu(self.linear_1(e.to(self.linear_1.weight.dtype))))
+        return self.linear_2(F.silu(self.linear_1(e.to(weight.dtype))))
 
 
 class ResnetBlock(nn.Module):
@@ -320,7 +320,14 @@ class UNet3D(nn.Module):
         return x.unflatten(0, (b, frames)).transpose(1, 2)
 
 
-def load(path, dtype):
+def load_file(path):
+    """The tensors of a safetensors file. Only some commands need the package."""
+    import safetensors.torch
+
+    return safetensors.torch.load_file(path)
+
+
+def load(path, dtype, device="cpu"):
     """The network of a checkpoint. Missing and unexpected keys are errors."""
     if path.endswith(".safetensors"):
         state = load_file(path)
@@ -330,8 +337,8 @@ def load(path, dtype):
     audio = state["mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[1]
     with torch.device("meta"):
         net = UNet3D(channels, state["conv_in.weight"].shape[1], state["conv_out.weight"].shape[0], audio)
-    # A float32 matrix stays in the mapped file; bf16 needs memory of its own.
-    net.load_state_dict({k: v.to(dtype) for k, v in state.items()}, strict=True, assign=True)
+    # On a CPU a float32 matrix stays in the mapped file; the rest needs memory of its own.
+    net.load_state_dict({k: v.to(device, dtype) for k, v in state.items()}, strict=True, assign=True)
     return net.to(memory_format=torch.channels_last).eval()
 
 
@@ -349,10 +356,10 @@ def keep_freed_memory():
         libc.mallopt(option, value)
 
 
-def formula(shape, phase, dtype=torch.float32):
+def formula(shape, phase, dtype=torch.float32, device="cpu"):
     """cos(0.31 i + phase) over the elements in order: inputs without a random generator."""
     i = torch.arange(math.prod(shape), dtype=torch.float64)
-    return torch.cos(0.31 * i + phase).reshape(shape).to(dtype)
+    return torch.cos(0.31 * i + phase).reshape(shape).to(device, dtype)
 
 
 @torch.inference_mode()
@@ -393,23 +400,30 @@ def check(args):
 @torch.inference_mode()
 def time_steps(args):
     torch.set_num_threads(args.threads)
-    dtype = {"bf16": torch.bfloat16, "f32": torch.float32}[args.dtype]
+    torch.backends.cudnn.benchmark = True  # the shapes never change
+    dtype = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}[args.dtype]
+    device, mode = args.device, "compiled" if args.compile else "eager"
 
     def prepare():
-        net = load(args.checkpoint, dtype)
+        net = load(args.checkpoint, dtype, device)
         keep_freed_memory()  # after loading, whose buffers are not used again
         cin, width = net.conv_in.in_channels, net.mid_block.attentions[0].transformer_blocks[0].attn2.to_k.in_features
-        sample = formula((args.batch, cin, args.frames, args.latent, args.latent), 0.2, dtype)
-        audio = formula((args.batch * args.frames, 50, width), 0.5, dtype)
+        sample = formula((args.batch, cin, args.frames, args.latent, args.latent), 0.2, dtype, device)
+        audio = formula((args.batch * args.frames, 50, width), 0.5, dtype, device)
+        run = torch.compile(net, dynamic=False) if args.compile else net
 
         def step():
-            if not torch.isfinite(net(sample, 501, audio)).all():
+            # The answer is on the CPU only when the device has computed all of it.
+            if not torch.isfinite(run(sample, 501, audio)).all():
                 sys.exit("the result has values that are not finite")
 
         return step
 
-    measure(prepare, args.steps, peer="torch", version=torch.__version__, dtype=args.dtype, batch=args.batch,
-            frames=args.frames, latent=args.latent, threads=args.threads)
+    result = measured(prepare, args.steps, peer="torch", version=torch.__version__, dtype=args.dtype, batch=args.batch,
+                      frames=args.frames, latent=args.latent, threads=args.threads, device=device, mode=mode)
+    if device != "cpu":
+        result["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
+    print(json.dumps(result))
 
 
 def synthetic(key, shape):
@@ -445,7 +459,9 @@ def main():
     p.set_defaults(run=check)
     p = commands.add_parser("time")
     p.add_argument("--checkpoint", required=True)
-    p.add_argument("--dtype", choices=["bf16", "f32"], default="bf16")
+    p.add_argument("--dtype", choices=["bf16", "f16", "f32"], default="bf16")
+    p.add_argument("--device", default="cpu", help="cpu, or cuda:0")
+    p.add_argument("--compile", action="store_true", help="with torch.compile")
     p.add_argument("--batch", type=int, default=2)
     p.add_argument("--frames", type=int, default=16)
     p.add_argument("--latent", type=int, default=32)

@@ -135,7 +135,10 @@ func FusedAttention(t *testing.T, b backend.Backend, microsoft bool, p backend.P
 		}
 		defer s.Close()
 		run(t, s, noise(s))
-		list := nodeTypes(t, s)
+		var list []string
+		for _, n := range profiled(t, s) {
+			list = append(list, n.Type)
+		}
 		t.Log(strings.Join(list, " "))
 		return list
 	}
@@ -212,7 +215,8 @@ func noise(s backend.Session) map[string]*tensor.Tensor {
 	return in
 }
 
-func nodeTypes(t *testing.T, s backend.Session) []string {
+// profiled returns the nodes of a session that was loaded with Options.Profile.
+func profiled(t testing.TB, s backend.Session) []backend.Node {
 	t.Helper()
 	p, ok := s.(backend.Profiler)
 	if !ok {
@@ -222,9 +226,5 @@ func nodeTypes(t *testing.T, s backend.Session) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var types []string
-	for _, n := range nodes {
-		types = append(types, n.Type)
-	}
-	return types
+	return nodes
 }

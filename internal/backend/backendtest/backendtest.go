@@ -64,6 +64,10 @@ func Run(t *testing.T, open func(t *testing.T) backend.Backend) {
 		{"keeps outputs on the device", keepsOutputs},
 		{"refuses other values", refusesValues},
 		{"releases kept outputs", releasesOutputs},
+		{"stays on the device", staysOnDevice},
+		{"counts conversions", countsConversions},
+		{"shares a limit", sharesLimit},
+		{"copies from many callers", copiesFromManyCallers},
 		{"does not leak", doesNotLeak},
 	} {
 		t.Run(c.name, func(t *testing.T) {

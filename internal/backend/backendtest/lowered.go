@@ -22,7 +22,7 @@ func (l Lowered) Load(ctx context.Context, m backend.Model, o backend.Options) (
 }
 
 // OnlyCUDA lists the operators that Lowered replaces.
-var OnlyCUDA = []string{"NhwcConv", "GroupNorm", "BiasSplitGelu", "BiasAdd"}
+var OnlyCUDA = []string{"NhwcConv", "GroupNorm", "SkipGroupNorm", "BiasSplitGelu", "BiasAdd"}
 
 func lower(g *onnx.Graph) {
 	nodes := g.Nodes
@@ -38,7 +38,9 @@ func lower(g *onnx.Graph) {
 		case "NhwcConv":
 			y = l.nhwcConv()
 		case "GroupNorm":
-			y = l.groupNorm()
+			y = l.groupNorm(n.In[0])
+		case "SkipGroupNorm": // of x plus (n, c) plus (c)
+			y = l.groupNorm(l.op("Add", l.op("Add", n.In[0], n.In[4]), l.op("Unsqueeze", n.In[3], g.Ints(1, 2))))
 		case "BiasSplitGelu":
 			y = l.biasSplitGelu()
 		case "BiasAdd":
@@ -73,10 +75,10 @@ func (l lowering) nhwcConv() onnx.Value {
 }
 
 // groupNorm normalises (n, h, w, c) in float32.
-func (l lowering) groupNorm() onnx.Value {
+func (l lowering) groupNorm(x onnx.Value) onnx.Value {
 	groups := l.attr("groups").(int64)
-	x, scale, shift := l.Cast(l.n.In[0], tensor.F32), l.n.In[1], l.n.In[2]
-	y := l.transpose(x, 0, 3, 1, 2)
+	scale, shift := l.n.In[1], l.n.In[2]
+	y := l.transpose(l.Cast(x, tensor.F32), 0, 3, 1, 2)
 	shape := l.op("Shape", y)
 	ones, zeros := make([]float32, groups), make([]float32, groups)
 	for i := range ones {

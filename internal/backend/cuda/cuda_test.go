@@ -6,11 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
-// stub is a driver with two GPUs. INIT is what cuInit returns.
-const stub = `
+// source is a driver with two GPUs. INIT is what cuInit returns.
+const source = `
 #include <string.h>
 int cuInit(unsigned flags) { return INIT; }
 int cuDriverGetVersion(int *v) { *v = 12080; return 0; }
@@ -23,7 +23,7 @@ int cuGetErrorString(int code, const char **s) { if (code != 999) return 1; *s =
 `
 
 func TestRead(t *testing.T) {
-	got, err := read(backendtest.Stub(t, "#define INIT 0\n"+stub))
+	got, err := read(stub.Library(t, "#define INIT 0\n"+source))
 	want := Driver{CUDA: 12080, Devices: []Device{
 		{Index: 0, Name: "NVIDIA L4", UUID: "GPU-0a1a2a3a-4a5a-6a7a-8a9a-aabacadaeafa", Capability: "8.9"},
 		{Index: 1, Name: "NVIDIA T4", Capability: "7.5"},
@@ -34,13 +34,13 @@ func TestRead(t *testing.T) {
 }
 
 func TestReadFails(t *testing.T) {
-	if got, err := read(backendtest.Stub(t, "#define INIT 100\n"+stub)); err != nil || got.CUDA != 12080 || got.Devices != nil {
+	if got, err := read(stub.Library(t, "#define INIT 100\n"+source)); err != nil || got.CUDA != 12080 || got.Devices != nil {
 		t.Errorf("a driver without GPUs: %+v, %v", got, err)
 	}
-	if _, err := read(backendtest.Stub(t, "#define INIT 999\n"+stub)); err == nil || !strings.Contains(err.Error(), "cuInit: unknown error (999)") {
+	if _, err := read(stub.Library(t, "#define INIT 999\n"+source)); err == nil || !strings.Contains(err.Error(), "cuInit: unknown error (999)") {
 		t.Errorf("a broken driver: %v", err)
 	}
-	if _, err := read(backendtest.Stub(t, "int other;")); err == nil || !strings.Contains(err.Error(), "lacks cuInit") {
+	if _, err := read(stub.Library(t, "int other;")); err == nil || !strings.Contains(err.Error(), "lacks cuInit") {
 		t.Errorf("another library: %v", err)
 	}
 	if _, err := read("libnothing.so.1"); !errors.Is(err, ErrNoDriver) {

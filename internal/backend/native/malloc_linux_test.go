@@ -4,8 +4,8 @@ import (
 	"runtime/debug"
 	"testing"
 
-	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // TestReturnFree frees many small C allocations below one that stays, so that the C
@@ -14,7 +14,7 @@ func TestReturnFree(t *testing.T) {
 	if mallocTrim() == nil {
 		t.Skip("this C library has no malloc_trim")
 	}
-	lib, err := Open(backendtest.Stub(t, `
+	lib, err := Open(stub.Library(t, `
 #include <stdlib.h>
 #include <string.h>
 enum { blocks = 4096, size = 16384 };

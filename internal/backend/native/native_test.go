@@ -7,12 +7,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 func TestOpenAndBind(t *testing.T) {
-	lib, err := Open(backendtest.Stub(t, `int twice(int x) { return 2 * x; }`), "the hint")
+	lib, err := Open(stub.Library(t, `int twice(int x) { return 2 * x; }`), "the hint")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestOpenAndBind(t *testing.T) {
 // TestOpenBroken opens files that must not reach the dynamic loader, which would map
 // the truncated ones, so that the process dies at the first missing page.
 func TestOpenBroken(t *testing.T) {
-	lib := backendtest.Stub(t, `static char big[1 << 16] = {1}; char *get(void) { return big; }`)
+	lib := stub.Library(t, `static char big[1 << 16] = {1}; char *get(void) { return big; }`)
 	whole, err := os.ReadFile(lib)
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // TestKeepSignalStack exchanges the signal stack as OpenVINO's CPU plugin
@@ -12,7 +12,7 @@ import (
 func TestKeepSignalStack(t *testing.T) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	lib, err := Open(backendtest.Stub(t, `
+	lib, err := Open(stub.Library(t, `
 #include <signal.h>
 #include <stddef.h>
 static char stack[65536];

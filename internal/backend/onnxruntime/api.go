@@ -140,8 +140,6 @@ type api struct {
 	createAllocator func(session, info handle, out *handle) handle
 	// void ReleaseAllocator(OrtAllocator*); 132
 	releaseAllocator func(handle)
-	// OrtStatus* CreateAndRegisterAllocator(OrtEnv*, const OrtMemoryInfo*, const OrtArenaCfg*); 144
-	registerAllocator func(env, info, arena handle) handle
 	// void ReleaseArenaCfg(OrtArenaCfg*); 157
 	releaseArenaCfg func(handle)
 	// OrtStatus* CreateArenaCfgV2(const char* const* keys, const size_t* values, size_t n, OrtArenaCfg** out); 164
@@ -162,6 +160,9 @@ type api struct {
 	releaseCUDAOptions func(handle)
 	// OrtStatus* AddExternalInitializers(OrtSessionOptions*, const char* const* names, const OrtValue* const* values, size_t n); 210
 	addInitializers func(options handle, names **byte, values *handle, n uintptr) handle
+	// OrtStatus* CreateAndRegisterAllocatorV2(OrtEnv*, const char* provider, const OrtMemoryInfo*, const OrtArenaCfg*,
+	//   const char* const* keys, const char* const* values, size_t n); 259
+	registerAllocator func(env handle, provider string, info, arena handle, keys, values **byte, n uintptr) handle
 	// OrtStatus* SessionOptionsSetLoadCancellationFlag(OrtSessionOptions*, bool); 293
 	setLoadCancellation func(options handle, cancel bool) handle
 	// const char* GetKeyValue(const OrtKeyValuePairs*, const char* key); 297
@@ -213,10 +214,10 @@ func (a *api) entries() map[int]any {
 		110: &a.endProfiling, 125: &a.availableProviders, 126: &a.releaseProviders,
 		130: &a.addSessionConfig,
 		131: &a.createAllocator, 132: &a.releaseAllocator,
-		144: &a.registerAllocator, 157: &a.releaseArenaCfg, 164: &a.createArenaCfg,
+		157: &a.releaseArenaCfg, 164: &a.createArenaCfg,
 		165: &a.addRunConfig, 177: &a.unregisterAllocator,
 		204: &a.appendCUDA, 205: &a.createCUDAOptions, 206: &a.updateCUDAOptions, 208: &a.releaseCUDAOptions,
-		210: &a.addInitializers,
+		210: &a.addInitializers, 259: &a.registerAllocator,
 		293: &a.setLoadCancellation, 297: &a.keyValue, 300: &a.releaseKeyValues,
 		301: &a.registerLibrary, 303: &a.epDevices, 304: &a.appendPlugin,
 		308: &a.hardwareVendor, 312: &a.epName, 316: &a.epHardware,

@@ -2,11 +2,17 @@ package onnxruntime
 
 import (
 	"cmp"
+	"fmt"
+	"slices"
 	"strconv"
+	"sync"
+	"sync/atomic"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
 )
 
 // defaultMaxDead is the default of Arena.MaxDead and also the library's:
@@ -42,20 +48,120 @@ func checkArena(o backend.Arena) error {
 	return nil
 }
 
-// withArena runs create, which creates a session on the CPU, so that the session
-// gets its own arena with settings o. Without settings it gets its own anyway.
+// arena is the memory that one session or all sessions of a device compute in. Tensors that
+// were allocated in it may outlive the sessions.
+type arena struct {
+	a        *api
+	settings backend.Arena
+	info     handle // OrtMemoryInfo
+	shared   bool   // registered with the environment, for all sessions of a device
+	foreign  bool   // a plugin's, which belongs to the environment
+	users    int    // sessions and tensors; guarded by arenas
+	drop     func() // called when there are no users any more
+
+	shrink atomic.Bool // return unused blocks at the end of the next Run
+
+	mu        sync.Mutex
+	allocator handle     // OrtAllocator, or 0
+	sessions  []*session // that are loaded
+	known     int64      // the sum of their shares
+}
+
+// arenas are the shared arenas of the process, by environment and device. ONNX Runtime has
+// one environment, which all Backends of the same library share.
+var arenas = struct {
+	sync.Mutex
+	in map[arenaKey]*arena
+}{in: map[arenaKey]*arena{}}
+
+type arenaKey struct {
+	env    handle
+	device string
+}
+
+// useArena returns the arena for a session to be created with options, which counts as its
+// user. On a GPU, and on a CPU for sessions with settings or resident tensors, all sessions
+// share one. It has the settings of the first of them, and is released with the last.
 //
-// The library can only configure the CPU's arena as an allocator of the
-// environment, which sessions share. But a session keeps the allocator that is
-// registered when it is created, even if another replaces it later. So each session
-// gets its own, and its memory can be counted, limited and freed separately.
-func (b *Backend) withArena(o backend.Arena, options handle, create func() handle) error {
-	a := b.api
-	if o == (backend.Arena{}) {
-		return a.check(create())
+// A session takes the environment's allocator of its device when it is created. On CUDA
+// that is a BFCArena that knows streams: a block that one session has freed is reused by
+// another only when the first one's Run, and with it its stream, has ended.
+func (b *Backend) useArena(on target, o backend.Options, options handle) (*arena, error) {
+	switch {
+	case on.plugin != 0:
+		return b.pluginArena(on), nil
+	case on.cpu() && !o.Resident && o.Arena == (backend.Arena{}) || on.cuda >= 0 && b.hasRTX():
+		l, err := b.newArena(on, o.Arena)
+		if err == nil {
+			l.users++
+		}
+		return l, err
+	}
+	if err := b.api.check(b.api.addSessionConfig(options, "session.use_env_allocators\x00", "1\x00")); err != nil {
+		return nil, err
+	}
+	key := arenaKey{b.env, on.id}
+	arenas.Lock()
+	l := arenas.in[key]
+	arenas.Unlock()
+	if l != nil && o.Arena != (backend.Arena{}) && o.Arena != l.settings {
+		_ = b.copies.clear() // perhaps they are all that uses the arena
+	}
+	arenas.Lock()
+	defer arenas.Unlock()
+	if l = arenas.in[key]; l == nil {
+		var err error
+		if l, err = b.newArena(on, o.Arena); err != nil {
+			return nil, err
+		}
+		if err := b.registerArena(on, l.info, o.Arena); err != nil {
+			l.drop()
+			return nil, err
+		}
+		drop := l.drop
+		l.shared, l.drop = true, func() {
+			delete(arenas.in, key)
+			_ = b.api.check(b.api.unregisterAllocator(b.env, l.info)) // it was registered
+			drop()
+		}
+		arenas.in[key] = l
+	}
+	l.users++
+	return l, nil
+}
+
+// hasRTX reports whether the plugin TensorRT-RTX has registered allocators for NVIDIA's GPUs
+// with the environment. Environment::RegisterAllocatorImpl cannot replace them, so the
+// sessions of the CUDA provider then keep their own arenas.
+func (b *Backend) hasRTX() bool {
+	registered.Lock()
+	defer registered.Unlock()
+	return registered.in[b.env][wheels.TensorRTRTX]
+}
+
+// newArena returns an arena of one session, without users.
+func (b *Backend) newArena(on target, o backend.Arena) (*arena, error) {
+	l := &arena{a: b.api, settings: o, info: b.memInfo, drop: func() {}}
+	if on.cuda < 0 {
+		return l, nil
+	}
+	if err := b.api.check(b.api.createMemoryInfo("Cuda\x00", arenaAllocator, int32(on.cuda), memTypeDefault, &l.info)); err != nil {
+		return nil, err
+	}
+	l.drop = func() { b.api.releaseMemoryInfo(l.info) }
+	return l, nil
+}
+
+// registerArena registers an arena with settings o. It takes no options of the CUDA
+// provider, of which the library would only read those of an external allocator
+// (Environment::CreateAndRegisterAllocatorV2).
+func (b *Backend) registerArena(on target, info handle, o backend.Arena) error {
+	a, provider := b.api, "CUDAExecutionProvider\x00"
+	if on.cpu() {
+		provider = "CPUExecutionProvider\x00"
 	}
 	keys := []string{"arena_extend_strategy"}
-	values := []uintptr{uintptr(strategy(o.Growth, false))}
+	values := []uintptr{uintptr(strategy(o.Growth, !on.cpu()))}
 	set := func(key string, v int64) {
 		if v > 0 {
 			keys, values = append(keys, key), append(values, uintptr(v))
@@ -73,70 +179,160 @@ func (b *Backend) withArena(o backend.Arena, options handle, create func() handl
 		return err
 	}
 	defer a.releaseArenaCfg(cfg)
-	if err := a.check(a.addSessionConfig(options, "session.use_env_allocators\x00", "1\x00")); err != nil {
-		return err
-	}
-	b.arena.Lock()
-	defer b.arena.Unlock()
-	if err := a.check(a.registerAllocator(b.env, b.memInfo, cfg)); err != nil {
-		return err
-	}
-	defer func() { _ = a.check(a.unregisterAllocator(b.env, b.memInfo)) }() // it was just registered
-	return a.check(create())
+	return a.check(a.registerAllocator(b.env, provider, info, cfg, nil, nil, 0))
 }
 
-// appendCUDA puts the CUDA provider before the CPU's. It follows the header and the
-// documentation, and is tested with a stand-in for the library.
-func (b *Backend) appendCUDA(options handle, device int, o backend.Options) error {
-	a := b.api
-	fail := func(err error) error {
-		return backend.Fault(fault.Missing, "use device", "cuda:"+strconv.Itoa(device), err,
-			cudaHint+"; lipstream doctor says more; or use device cpu")
+// join adds a session that was created with the arena. The first one opens its allocator.
+func (l *arena) join(s *session) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sessions = append(l.sessions, s)
+	if l.allocator != 0 || l.foreign {
+		return nil
 	}
-	var cuda handle
-	if err := a.check(a.createCUDAOptions(&cuda)); err != nil { // this loads the provider
-		return fail(err)
+	a := l.a
+	if a.check(a.createAllocator(s.handle, l.info, &l.allocator)) != nil {
+		l.allocator = 0 // Memory falls back to the growth of the process
+		return nil
 	}
-	defer a.releaseCUDAOptions(cuda)
-	settings := [][2]string{
-		{"device_id", strconv.Itoa(device)},
-		// cuDNN's heuristic chooses the algorithm. Trying all would need a workspace
-		// for each.
-		{"cudnn_conv_algo_search", "HEURISTIC"},
-		{"do_copy_in_default_stream", "1"},
-		{"arena_extend_strategy", strategies[strategy(o.Arena.Growth, true)]},
-	}
-	if o.Arena.Limit > 0 {
-		settings = append(settings, [2]string{"gpu_mem_limit", strconv.FormatInt(o.Arena.Limit, 10)})
-	}
-	if o.Precision == backend.F32 {
-		// TensorFloat-32 has 10 bits of mantissa. With half precision the setting
-		// stays on: it also keeps other types from the tensor cores.
-		settings = append(settings, [2]string{"use_tf32", "0"})
-	}
-	keys, values := make([]*byte, len(settings)), make([]*byte, len(settings))
-	for i, kv := range settings {
-		keys[i], values[i] = native.CString(kv[0]), native.CString(kv[1])
-	}
-	if err := a.check(a.updateCUDAOptions(cuda, &keys[0], &values[0], uintptr(len(keys)))); err != nil {
+	// An arena that doubles never returns its first block (BFCArena::Shrink). This makes
+	// it take one of Arena.First bytes or 1 MiB. Without it, that block could be large:
+	// the first allocation of the first Run.
+	var p *byte
+	if err := a.check(a.allocatorAlloc(l.allocator, 1, &p)); err != nil {
 		return err
 	}
-	if err := a.check(a.appendCUDA(options, cuda)); err != nil {
-		return fail(err)
+	return a.check(a.allocatorFree(l.allocator, p))
+}
+
+// loaded counts what Load has taken as the weights of s, in the arena and, on a CPU, beside
+// it. It returns false if the arena does not count.
+func (l *arena) loaded(s *session) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.settle(s) {
+		return false
+	}
+	s.weights = s.share
+	if s.device == "cpu" {
+		s.outside = max(s.growth.Memory().Held-s.share, 0)
+	}
+	return true
+}
+
+// leave removes a session that was released. What its part of a shared arena still holds
+// counts as another session's.
+func (l *arena) leave(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s.weights = 0
+	l.settle(s)
+	l.sessions = slices.DeleteFunc(l.sessions, func(other *session) bool { return other == s })
+	if len(l.sessions) > 0 {
+		l.sessions[0].share += s.share
+	} else {
+		l.known -= s.share
+	}
+	s.share = 0
+}
+
+// keep counts a tensor as a user.
+func (l *arena) keep() {
+	arenas.Lock()
+	defer arenas.Unlock()
+	l.users++
+}
+
+// release ends the use by a session or by a tensor.
+func (l *arena) release() {
+	arenas.Lock()
+	defer arenas.Unlock()
+	if l.users--; l.users > 0 {
+		return
+	}
+	if l.allocator != 0 && !l.foreign {
+		l.a.releaseAllocator(l.allocator)
+	}
+	l.drop()
+}
+
+// stats returns how much the arena has taken from the system, and the most that was in
+// use.
+func (l *arena) stats() (held, high int64, ok bool) {
+	if l.allocator == 0 || l.foreign { // a plugin's may lack the function
+		return 0, 0, false
+	}
+	var pairs handle
+	if l.a.check(l.a.allocatorStats(l.allocator, &pairs)) != nil || pairs == 0 {
+		return 0, 0, false
+	}
+	defer l.a.releaseKeyValues(pairs)
+	number := func(key string) int64 {
+		n, err := strconv.ParseInt(l.a.keyValue(pairs, key), 10, 64)
+		if err != nil {
+			return 0
+		}
+		return n
+	}
+	// An unused arena holds 0. An allocator that does not count has no such entry.
+	if l.a.keyValue(pairs, "TotalAllocated\x00") == "" {
+		return 0, 0, false
+	}
+	return number("TotalAllocated\x00"), number("MaxInUse\x00"), true
+}
+
+// account counts what the arena has taken since the last call as the share of s, whose
+// Load or Run has just ended. So the shares of all sessions add up to what it holds. It
+// returns false if the arena does not count.
+func (l *arena) account(s *session) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.settle(s)
+}
+
+// settle is account for a caller who holds mu.
+func (l *arena) settle(s *session) bool {
+	held, high, ok := l.stats()
+	if !ok {
+		return false
+	}
+	if held >= l.known {
+		s.share += held - l.known
+	} else {
+		l.reduce(l.known-held, s)
+	}
+	l.known = held
+	s.peak = max(s.peak, s.share+s.outside)
+	if !l.shared {
+		s.peak = max(s.peak, high+s.outside)
+	}
+	return true
+}
+
+// reduce takes n bytes, which a Run or the end of session s has returned to the system, from
+// the shares: first what is not weights, and of that the part of s.
+func (l *arena) reduce(n int64, s *session) {
+	for _, weights := range []bool{false, true} {
+		for _, from := range append([]*session{s}, l.sessions...) {
+			part := from.share
+			if !weights {
+				part -= from.weights
+			}
+			part = max(min(part, n), 0)
+			from.share, n = from.share-part, n-part
+		}
+	}
+}
+
+// fits returns an error if the weights of the sessions exceed the limit. The library
+// allocates weights beside the blocks of the arena, and does not check them.
+func (l *arena) fits() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if limit := l.settings.Limit; limit > 0 && l.known > limit {
+		return &backend.Status{Code: -1, Text: fmt.Sprintf("out of memory: the networks on the device take %s of %s", memory.Size(l.known), memory.Size(limit))}
 	}
 	return nil
-}
-
-// firstBlock makes the arena take its first block, of Arena.First bytes or 1 MiB. An
-// arena that doubles never returns its first block (BFCArena::Shrink). Without this
-// call, that block could be large: the first allocation of the first Run.
-func (s *session) firstBlock() error {
-	a := s.b.api
-	var p *byte
-	if err := a.check(a.allocatorAlloc(s.allocator.handle, 1, &p)); err != nil {
-		return err
-	}
-	return a.check(a.allocatorFree(s.allocator.handle, p))
 }
 
 // openShrinking creates the options of a Run at whose end the arena returns its unused

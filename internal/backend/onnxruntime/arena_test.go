@@ -2,14 +2,17 @@ package onnxruntime
 
 import (
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/native"
+	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/stub"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -61,7 +64,7 @@ func TestArenaReturnsMemory(t *testing.T) {
 			if small := run(100); large-small < taken*3/4 {
 				t.Errorf("Shrink gave back %d of %d bytes", large-small, taken)
 			}
-			if held, _, ok := s.(*session).stats(); !ok || held > 2<<20 {
+			if held, _, ok := s.(*session).arena.stats(); !ok || held > 2<<20 {
 				t.Errorf("after Shrink the arena holds %d bytes", held)
 			}
 			large = run(4000)
@@ -75,13 +78,14 @@ func TestArenaReturnsMemory(t *testing.T) {
 	}
 }
 
-// TestArena loads one model with different settings, side by side, and checks the figures of
-// the library's allocators.
+// TestArena loads a model with different settings, one after the other, and checks the
+// figures of the library's allocators.
 func TestArena(t *testing.T) {
 	b := open(t)
-	load := func(a backend.Arena) *session {
+	load := func(t *testing.T, o backend.Options) *session {
 		t.Helper()
-		s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: square()}, backend.Options{Device: "cpu", Threads: 1, Arena: a})
+		o.Device, o.Threads = "cpu", 1
+		s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: square()}, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,61 +100,71 @@ func TestArena(t *testing.T) {
 		_, err := s.Run(t.Context(), map[string]*tensor.Tensor{"x": tensor.New(tensor.F32, n, 1)})
 		return err
 	}
-	held := func(s *session) int64 {
+	held := func(t *testing.T, s *session) int64 {
 		t.Helper()
-		n, _, ok := s.stats()
+		n, _, ok := s.arena.stats()
 		if !ok {
 			t.Fatal("the session has no statistics")
 		}
 		return n
 	}
-	exact := load(backend.Arena{Growth: backend.GrowExact})
-	limited := load(backend.Arena{Limit: 3_000_000})
-	doubling := load(backend.Arena{Growth: backend.GrowDouble})
-	large := load(backend.Arena{First: 64 << 20})
-	for name, s := range map[string]*session{"exact": exact, "plain": load(backend.Arena{}), "doubling": doubling, "large": large} {
-		if err := run(s, 1000); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		t.Logf("%s: %d bytes", name, held(s))
+	plain := load(t, backend.Options{})
+	after := map[string]int64{}
+	for name, a := range map[string]backend.Arena{"exact": {Growth: backend.GrowExact}, "doubling": {Growth: backend.GrowDouble}, "large": {First: 64 << 20}} {
+		t.Run(name, func(t *testing.T) {
+			s := load(t, backend.Options{Arena: a})
+			if err := run(s, 1000); err != nil {
+				t.Error(err)
+			}
+			after[name] = held(t, s)
+			t.Logf("%d bytes", after[name])
+			if name != "exact" {
+				return
+			}
+			// Shrink returns what the next Run does not need.
+			if err := run(plain, 1000); err != nil {
+				t.Fatal(err)
+			}
+			before := held(t, plain)
+			s.Shrink()
+			if err := run(s, 100); err != nil {
+				t.Fatal(err)
+			}
+			if n := held(t, s); n > 1_000_000 {
+				t.Errorf("after Shrink it holds %d bytes", n)
+			}
+			if n := held(t, plain); n != before {
+				t.Errorf("Shrink took %d bytes from a session with its own arena", before-n)
+			}
+			if err := run(s, 1000); err != nil || held(t, s) < 4_000_000 {
+				t.Errorf("after Shrink: %v, %d bytes", err, held(t, s))
+			}
+		})
 	}
-	if n := held(exact); n < 4_000_000 || n > 4_500_000 {
+	if n := after["exact"]; n < 4_000_000 || n > 4_500_000 {
 		t.Errorf("exact: %d bytes where 4 000 000 are needed", n)
 	}
-	if held(doubling) <= held(exact) {
-		t.Errorf("doubling holds %d bytes, not more than the %d without", held(doubling), held(exact))
+	if after["doubling"] <= after["exact"] {
+		t.Errorf("doubling holds %d bytes, not more than the %d without", after["doubling"], after["exact"])
 	}
-	if n := held(large); n != 64<<20 {
+	if n := after["large"]; n != 64<<20 {
 		t.Errorf("with a first block of 64 MiB it holds %d bytes", n)
 	}
-	if err := run(limited, 500); err != nil { // 1 000 000 bytes
-		t.Errorf("below its limit: %v", err)
-	}
-	if err := run(limited, 1000); fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" {
-		t.Errorf("above its limit: %v", err)
-	}
-	if err := run(limited, 500); err != nil {
-		t.Errorf("below its limit again: %v", err)
-	}
-	if n := held(limited); n > 3_000_000 {
-		t.Errorf("limited to 3 000 000 it holds %d bytes", n)
-	}
-
-	// Shrink returns what the next Run does not need, of this session only.
-	before := held(doubling)
-	exact.Shrink()
-	if err := run(exact, 100); err != nil {
-		t.Fatal(err)
-	}
-	if n := held(exact); n > 1_000_000 {
-		t.Errorf("after Shrink it holds %d bytes", n)
-	}
-	if n := held(doubling); n != before {
-		t.Errorf("another session's Shrink took %d bytes from it", before-n)
-	}
-	if err := run(exact, 1000); err != nil || held(exact) < 4_000_000 {
-		t.Errorf("after Shrink: %v, %d bytes", err, held(exact))
-	}
+	t.Run("limited", func(t *testing.T) {
+		limited := load(t, backend.Options{Arena: backend.Arena{Limit: 3_000_000}})
+		if err := run(limited, 500); err != nil { // 1 000 000 bytes
+			t.Errorf("below its limit: %v", err)
+		}
+		if err := run(limited, 1000); fault.KindOf(err) != fault.Memory || fault.HintOf(err) == "" {
+			t.Errorf("above its limit: %v", err)
+		}
+		if err := run(limited, 500); err != nil {
+			t.Errorf("below its limit again: %v", err)
+		}
+		if n := held(t, limited); n > 3_000_000 {
+			t.Errorf("limited to 3 000 000 it holds %d bytes", n)
+		}
+	})
 	for _, a := range []backend.Arena{{Limit: -1}, {First: -1}, {MaxDead: -1}, {Growth: -1}} {
 		if s, err := b.Load(t.Context(), backend.Model{Name: "square", Bytes: square()}, backend.Options{Arena: a}); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%+v: %v, %v", a, s, err)
@@ -162,6 +176,7 @@ func TestArena(t *testing.T) {
 const standIn = `
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 static void *table[400];
 static char noted[4096];
@@ -172,7 +187,14 @@ static int code(void *s) { (void)s; return 6; }
 static const char *message(void *s) { return s; }
 static void *status(void) { return (void *)failure; }
 static void *make(void **out) { *out = &table; return NULL; }
-static void *createArena(void *k, void *v, size_t n, void **out) { (void)k; (void)v; (void)n; return make(out); }
+static void *createArena(const char **k, const size_t *v, size_t n, void **out) {
+	for (size_t i = 0; i < n; i++) {
+		char text[32];
+		snprintf(text, sizeof text, "%zu", v[i]);
+		note(k[i], text);
+	}
+	return make(out);
+}
 static void *fromArray(void *e, void *d, size_t n, void *o, void **out) {
 	(void)e; (void)d; (void)n; (void)o;
 	if (strstr(noted, "fail=load ")) return status();
@@ -183,6 +205,11 @@ static void *allocator(void *s, void *i, void **out) { (void)s; (void)i; return 
 static void *info(const char *name, int a, int id, int m, void **out) {
 	(void)a; (void)m; char n[2] = {'0' + id, 0}; note(name, n); return make(out);
 }
+static void *registered(void *e, const char *p, void *i, void *c, void *k, void *v, size_t n) {
+	(void)e; (void)i; (void)c; (void)k; (void)v; note("arena", p); if (n) note("options", "some"); return NULL;
+}
+static void *unregistered(void *e, void *i) { (void)e; (void)i; note("released", "arena"); return NULL; }
+static void *sessionConfig(void *o, const char *k, const char *v) { (void)o; if (strstr(k, "allocator")) note(k, v); return NULL; }
 static void *stats(void *a, void **out) { (void)a; return make(out); }
 static const char *value(void *p, const char *k) { (void)p; (void)k; return "0"; }
 static void *update(void *o, const char **k, const char **v, size_t n) { (void)o; for (size_t i = 0; i < n; i++) note(k[i], v[i]); return NULL; }
@@ -193,7 +220,7 @@ static const void *api(uint32_t version) {
 	for (int i = 0; i < 400; i++) table[i] = ok;
 	table[1] = code; table[2] = message; table[8] = fromArray; table[9] = status; table[10] = make;
 	table[30] = counted; table[31] = counted; table[39] = make; table[68] = info; table[131] = allocator;
-	table[164] = createArena; table[165] = runConfig;
+	table[130] = sessionConfig; table[164] = createArena; table[165] = runConfig; table[177] = unregistered; table[259] = registered;
 	table[204] = append; table[205] = make; table[206] = update; table[297] = value; table[319] = stats;
 	return table;
 }
@@ -208,7 +235,7 @@ const char *get_noted(void) { return noted; }
 // fails ("load", "append", or "run", which always fails) with which text.
 func openStandIn(t *testing.T) (b *Backend, setup func(what, text string), noted func() string) {
 	t.Helper()
-	lib, err := native.Open(backendtest.Stub(t, standIn), "")
+	lib, err := native.Open(stub.Library(t, standIn), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,16 +263,18 @@ func TestCUDASettings(t *testing.T) {
 		arena backend.Arena
 		want  string
 	}{
-		{backend.Arena{}, "arena_extend_strategy=kSameAsRequested appended=cuda "},
-		{backend.Arena{Limit: 3 << 30}, "arena_extend_strategy=kSameAsRequested gpu_mem_limit=3221225472 appended=cuda "},
-		{backend.Arena{Growth: backend.GrowDouble}, "arena_extend_strategy=kNextPowerOfTwo appended=cuda "},
+		{backend.Arena{}, "kSameAsRequested appended=cuda arena_extend_strategy=1 "},
+		{backend.Arena{Limit: 3 << 30}, "kSameAsRequested gpu_mem_limit=3221225472 appended=cuda arena_extend_strategy=1 max_mem=3221225472 "},
+		{backend.Arena{Growth: backend.GrowDouble}, "kNextPowerOfTwo appended=cuda arena_extend_strategy=0 "},
 	} {
 		setup("none", "")
 		if err := load(c.arena); err != nil {
 			t.Fatal(err)
 		}
-		want := "fail=none device_id=1 cudnn_conv_algo_search=HEURISTIC do_copy_in_default_stream=1 " + c.want +
-			"Cuda=1 memory.enable_memory_arena_shrinkage=gpu:1 "
+		provider, arena, _ := strings.Cut(c.want, "appended=cuda ")
+		want := "fail=none device_id=1 cudnn_conv_algo_search=HEURISTIC do_copy_in_default_stream=1 enable_skip_layer_norm_strict_mode=1 " +
+			"arena_extend_strategy=" + provider + "session.use_device_allocator_for_initializers=1 appended=cuda session.use_env_allocators=1 Cuda=1 " +
+			arena + "max_dead_bytes_per_chunk=134217728 arena=CUDAExecutionProvider memory.enable_memory_arena_shrinkage=gpu:1 released=arena "
 		if got := noted(); got != want {
 			t.Errorf("%+v:\n got %s\nwant %s", c.arena, got, want)
 		}
@@ -261,6 +290,16 @@ func TestCUDASettings(t *testing.T) {
 	if got := noted(); !strings.Contains(got, "use_tf32=0 ") {
 		t.Errorf("f32 is computed with TensorFloat-32: %s", got)
 	}
+	// Beside the plugin TensorRT-RTX, each session has its own arena.
+	registered.in[b.env] = map[string]bool{wheels.TensorRTRTX: true}
+	setup("none", "")
+	if err := load(backend.Arena{Limit: 3 << 30}); err != nil {
+		t.Fatal(err)
+	}
+	if got := noted(); strings.Contains(got, "use_env_allocators") || strings.Contains(got, "arena=") || !strings.Contains(got, "gpu_mem_limit=3221225472 ") {
+		t.Errorf("beside a plugin for the same GPU: %s", got)
+	}
+	delete(registered.in, b.env)
 	if _, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: backendtest.SmokeGraph()}, backend.Options{Device: "cuda:0", Precision: backend.BF16}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("bf16: %v", err)
 	}
@@ -328,21 +367,23 @@ func TestArenaSplits(t *testing.T) {
 		g.Output(v+"v", tensor.F32, -1, -1)
 	}
 	for dead, want := range map[int64]int64{0: 5_000_000, 512 << 10: 4_000_000} {
-		s, err := b.Load(t.Context(), backend.Model{Name: "two", Bytes: g.Bytes()},
-			backend.Options{Device: "cpu", Threads: 1, Arena: backend.Arena{Growth: backend.GrowExact, MaxDead: dead}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		for _, n := range [][2]int{{1000, 1}, {850, 500}} {
-			in := map[string]*tensor.Tensor{"a": tensor.New(tensor.F32, n[0], 1), "b": tensor.New(tensor.F32, n[1], 1)}
-			if _, err := s.Run(t.Context(), in); err != nil {
+		t.Run(strconv.FormatInt(dead, 10), func(t *testing.T) {
+			s, err := b.Load(t.Context(), backend.Model{Name: "two", Bytes: g.Bytes()},
+				backend.Options{Device: "cpu", Threads: 1, Arena: backend.Arena{Growth: backend.GrowExact, MaxDead: dead}})
+			if err != nil {
 				t.Fatal(err)
 			}
-		}
-		if held, _, ok := s.(*session).stats(); !ok || held < want || held > want+100_000 {
-			t.Errorf("blocks of at most %d bytes too much: it holds %d bytes, not %d", dead, held, want)
-		}
+			defer s.Close()
+			for _, n := range [][2]int{{1000, 1}, {850, 500}} {
+				in := map[string]*tensor.Tensor{"a": tensor.New(tensor.F32, n[0], 1), "b": tensor.New(tensor.F32, n[1], 1)}
+				if _, err := s.Run(t.Context(), in); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if held, _, ok := s.(*session).arena.stats(); !ok || held < want || held > want+100_000 {
+				t.Errorf("blocks of at most %d bytes too much: it holds %d bytes, not %d", dead, held, want)
+			}
+		})
 	}
 }
 

@@ -41,9 +41,9 @@ type Backend struct {
 	plugins []pluginDevice
 
 	env       handle
-	memInfo   handle     // describes the memory of tensors that Go owns
-	allocator handle     // the library's default; must not be released
-	arena     sync.Mutex // held while a session is created with its own arena
+	memInfo   handle // describes the memory of tensors that Go owns
+	allocator handle // the library's default; must not be released
+	copies    copies
 
 	users native.Users
 }
@@ -165,6 +165,9 @@ func nvidiaDevices(unloaded error) []backend.Device {
 
 // Close releases the environment. The library itself stays loaded.
 func (b *Backend) Close() error {
+	if err := b.copies.clear(); err != nil {
+		return err
+	}
 	return b.users.Close("ONNX Runtime", func() {
 		if b.memInfo != 0 {
 			b.api.releaseMemoryInfo(b.memInfo)

@@ -4,12 +4,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // open opens the installed library for a test.
@@ -29,14 +32,43 @@ func open(t *testing.T) *Backend {
 
 func openBackend(t *testing.T) backend.Backend { return open(t) }
 
+// TestConformance checks the CPU, or the device in LIPSTREAM_TEST_DEVICE.
 func TestConformance(t *testing.T) {
 	backendtest.Library(t, Name) // or skip
-	backendtest.Run(t, openBackend)
+	device := backendtest.Device()
+	if device == "cpu" {
+		backendtest.Run(t, openBackend)
+		return
+	}
+	backendtest.Run(t, func(t *testing.T) backend.Backend {
+		return backendtest.OnDevice(openFor(t, device), device, true)
+	})
 }
 
-// stub is the source of a library; the results of OrtGetApiBase and GetApi are
+// openFor opens a library that has the device. If there is none, the test fails: the device
+// was asked for.
+func openFor(t *testing.T, device string) *Backend {
+	t.Helper()
+	list, err := wheels.Candidates(t.Context(), Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := max(0, slices.IndexFunc(list, func(l wheels.Library) bool { return l.CUDA() == strings.HasPrefix(device, "cuda:") }))
+	b, err := Open(t.Context(), list[at].Path, list[at].Needed...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range wheels.Plugins() {
+		if strings.HasPrefix(device, p.Runtime+":") {
+			b.Register(p.Runtime, p.Path, p.Needed...)
+		}
+	}
+	return b
+}
+
+// source is the source of a library; the results of OrtGetApiBase and GetApi are
 // inserted into it.
-const stub = `
+const source = `
 #include <stddef.h>
 #include <stdint.h>
 static void *table[400];
@@ -60,11 +92,11 @@ func TestOpenStub(t *testing.T) {
 		{"no base", "return table;", "1.32.0", good, "NULL", "returns no functions"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			checkRefused(t, backendtest.Stub(t, fmt.Sprintf(stub, c.api, c.version, c.base, c.result)), c.want)
+			checkRefused(t, stub.Library(t, fmt.Sprintf(source, c.api, c.version, c.base, c.result)), c.want)
 		})
 	}
 	t.Run("missing symbol", func(t *testing.T) {
-		checkRefused(t, backendtest.Stub(t, "int x;"), "it lacks OrtGetApiBase")
+		checkRefused(t, stub.Library(t, "int x;"), "it lacks OrtGetApiBase")
 	})
 	t.Run("missing file", func(t *testing.T) {
 		checkRefused(t, filepath.Join(t.TempDir(), "libonnxruntime.so"), "no such file")

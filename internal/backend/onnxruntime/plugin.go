@@ -163,16 +163,14 @@ func (b *Backend) register(plugin, path string, needed []string) ([]handle, erro
 	return list, nil
 }
 
-// pluginAllocator returns the allocator of a plugin's device that all sessions share. Its
+// pluginArena returns the allocator of a plugin's device that all sessions share. Its
 // tensors can outlive the session that has computed them. It belongs to the environment.
-func (b *Backend) pluginAllocator(on target) *allocator {
-	a := b.api
-	var h handle
-	info := a.epMemoryInfo(on.plugin, memTypeDefault)
-	if info == 0 || a.check(a.sharedAllocator(b.env, info, &h)) != nil || h == 0 {
-		return nil
+func (b *Backend) pluginArena(on target) *arena {
+	l := &arena{a: b.api, foreign: true, users: 1, drop: func() {}}
+	if info := b.api.epMemoryInfo(on.plugin, memTypeDefault); info == 0 || b.api.check(b.api.sharedAllocator(b.env, info, &l.allocator)) != nil {
+		l.allocator = 0
 	}
-	return &allocator{a: a, handle: h, shared: true}
+	return l
 }
 
 // explain returns an error of a session on the named device for the user.
@@ -195,8 +193,8 @@ func (b *Backend) upload(ctx context.Context, on target, t *tensor.Tensor) (back
 	fail := func(err error) (backend.Value, error) {
 		return nil, backend.Fault(fault.Internal, "copy a tensor to", on.id, err, "")
 	}
-	s := &session{Session: native.NewSession("copy"), b: b, device: on.id, allocator: b.pluginAllocator(on)}
-	if s.allocator == nil {
+	s := &session{Session: native.NewSession("copy"), b: b, device: on.id, arena: b.pluginArena(on)}
+	if s.arena.allocator == 0 {
 		return fail(errors.New("the plugin has no allocator"))
 	}
 	turn := turnOf(on.id)

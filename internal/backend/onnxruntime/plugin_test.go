@@ -13,6 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/stub"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -134,7 +135,7 @@ func TestBrokenPlugin(t *testing.T) {
 	if !backendtest.InChild(t) { // in which no plugin is loaded yet
 		return
 	}
-	stub := backendtest.Stub(t, "int x;")
+	stub := stub.Library(t, "int x;")
 	for name, path := range map[string]string{
 		"missing":   filepath.Join(t.TempDir(), "libnone.so"),
 		"no plugin": stub,

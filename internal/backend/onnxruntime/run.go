@@ -5,7 +5,6 @@ import (
 	"errors"
 	"runtime"
 	"slices"
-	"strconv"
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -113,7 +112,7 @@ func known(shape []int) bool {
 // execute calls the library, and stops it when ctx ends.
 func (s *session) execute(ctx context.Context, values, results []handle) error {
 	a := s.b.api
-	options, shrinks := s.options, s.shrinking != 0 && s.shrink.Swap(false)
+	options, shrinks := s.options, s.shrinking != 0 && s.arena.shrink.Swap(false)
 	if shrinks {
 		options = s.shrinking
 	}
@@ -132,8 +131,11 @@ func (s *session) execute(ctx context.Context, values, results []handle) error {
 		err = a.check(a.run(s.handle, options, &inNames[0], &values[0], uintptr(len(s.In)),
 			&outNames[0], uintptr(len(s.Out)), &results[0]))
 	})
+	if s.arena.shared {
+		s.arena.account(s)
+	}
 	if shrinks && err != nil {
-		s.shrink.Store(true) // the Run may have ended before it
+		s.arena.shrink.Store(true) // the Run may have ended before it
 	}
 	if !stop() {
 		<-terminated
@@ -195,48 +197,24 @@ func (s *session) copyOut(v handle) (*tensor.Tensor, error) {
 	return t, nil
 }
 
-// Memory reports the session's arena as the library counts it, and on a CPU an
-// estimate of the weights outside it.
+// Memory reports the session's arena as the library counts it, or its share of the arena
+// that the sessions of its device have in common, and on a CPU an estimate of the weights
+// outside it.
 func (s *session) Memory() backend.Memory {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.closed && !s.counts {
+		return s.growth.Memory()
+	}
+	if !s.closed && !s.arena.shared {
+		s.arena.account(s)
+	}
+	s.arena.mu.Lock()
+	defer s.arena.mu.Unlock()
 	if s.closed {
 		return backend.Memory{Peak: s.peak}
 	}
-	held, high, ok := s.stats()
-	if !ok {
-		return s.growth.Memory()
-	}
-	held += s.outside
-	s.peak = max(s.peak, held, high+s.outside)
-	return backend.Memory{Held: held, Peak: s.peak, Exact: s.exact}
-}
-
-// stats returns how much the allocator has taken from the system, and the most that
-// was in use.
-func (s *session) stats() (held, high int64, ok bool) {
-	if s.allocator == nil || s.allocator.shared { // a plugin's may lack the function
-		return 0, 0, false
-	}
-	a := s.b.api
-	var pairs handle
-	if a.check(a.allocatorStats(s.allocator.handle, &pairs)) != nil || pairs == 0 {
-		return 0, 0, false
-	}
-	defer a.releaseKeyValues(pairs)
-	number := func(key string) int64 {
-		n, err := strconv.ParseInt(a.keyValue(pairs, key), 10, 64)
-		if err != nil {
-			return 0
-		}
-		return n
-	}
-	// An unused arena holds 0. An allocator that does not count has no such entry.
-	if a.keyValue(pairs, "TotalAllocated\x00") == "" {
-		return 0, 0, false
-	}
-	held = number("TotalAllocated\x00")
-	return held, number("MaxInUse\x00"), true
+	return backend.Memory{Held: s.share + s.outside, Peak: max(s.peak, s.share+s.outside), Exact: s.exact}
 }
 
 // Close waits for a running Run and releases the session. It may be called
@@ -253,9 +231,6 @@ func (s *session) Close() error {
 	}
 	s.closed = true
 	a := s.b.api
-	if s.allocator != nil {
-		s.allocator.release()
-	}
 	for _, o := range []handle{s.options, s.shrinking} {
 		if o != 0 {
 			a.releaseRunOptions(o)
@@ -265,11 +240,15 @@ func (s *session) Close() error {
 		a.releaseSession(s.handle)
 	}
 	s.handle = 0
+	if s.arena != nil {
+		s.arena.leave(s)
+		s.arena.release()
+	}
 	s.dropProfile()
 	s.b.users.Leave()
 	return nil
 }
 
-// Shrink makes the arena return unused memory at the end of the next Run, which is
-// the only time at which the library can.
-func (s *session) Shrink() { s.shrink.Store(true) }
+// Shrink makes the arena return unused memory at the end of the next Run of a session that
+// uses it, which is the only time at which the library can.
+func (s *session) Shrink() { s.arena.shrink.Store(true) }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -26,11 +25,10 @@ type session struct {
 	inNames   []*byte     // zero-terminated, in the order of In
 	outNames  []*byte
 	handle    handle
-	options   handle      // OrtRunOptions, used by one Run at a time
-	shrinking handle      // the same for a Run that shrinks the arena, or 0
-	allocator *allocator  // the session's own, or nil
-	shrink    atomic.Bool // shrink the arena at the end of the next Run
-	resident  bool        // RunValues can keep outputs in the memory of allocator
+	options   handle // OrtRunOptions, used by one Run at a time
+	shrinking handle // the same for a Run that shrinks the arena, or 0
+	arena     *arena
+	resident  bool // RunValues can keep outputs in the arena
 	device    string
 	growth    *native.Growth
 	profile   profile
@@ -38,10 +36,13 @@ type session struct {
 	// by how much Load grew the process beyond the arena.
 	outside int64
 	exact   bool // everything is in the arena
-	counts  bool // allocator counts what it holds
+	counts  bool // the arena counts what it holds
 
-	mu     sync.Mutex // guards what follows, and allocator against Close
-	peak   int64
+	// share is the session's part of the arena, weights what Load took of it. All are
+	// guarded by arena.mu.
+	share, weights, peak int64
+
+	mu     sync.Mutex // guards closed, and the arena against Close
 	closed bool
 }
 
@@ -123,19 +124,16 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		create = func() handle { return a.createSession(s.b.env, path, options, &s.handle) }
 	}
 
+	if s.arena, err = s.b.useArena(on, o, options); err != nil {
+		return err
+	}
 	s.growth = native.NewGrowth(size)
 	flagged := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(flagged)
 		_ = a.check(a.setLoadCancellation(options, true)) // if it cannot, the load just ends later
 	})
-	s.growth.Measure(func() {
-		if on.cpu() {
-			err = s.b.withArena(o.Arena, options, create)
-		} else {
-			err = a.check(create())
-		}
-	})
+	s.growth.Measure(func() { err = a.check(create()) })
 	runtime.KeepAlive(m.Bytes)
 	if !stop() {
 		<-flagged
@@ -146,13 +144,11 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 	if err := a.check(a.createRunOptions(&s.options)); err != nil {
 		return err
 	}
-	s.openAllocator(on)
-	var arena int64
-	if arena, _, s.counts = s.stats(); s.counts {
-		if on.cpu() {
-			s.outside = max(s.growth.Memory().Held-arena, 0)
-		}
-		if err := s.firstBlock(); err != nil {
+	if err := s.arena.join(s); err != nil {
+		return err
+	}
+	if s.counts = s.arena.loaded(s); s.counts {
+		if err := s.arena.fits(); err != nil {
 			return err
 		}
 		if err := s.openShrinking(on); err != nil {
@@ -160,7 +156,7 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		}
 	}
 	s.exact = !on.cpu()
-	s.resident = s.allocator != nil && (!on.cpu() || o.Resident)
+	s.resident = s.arena.allocator != 0 && (!on.cpu() || o.Resident)
 	if s.In, s.inNames, err = s.ports(a.inputCount, a.inputName, a.inputTypeInfo); err != nil {
 		return err
 	}
@@ -296,27 +292,6 @@ func (b *Backend) device(id string) (target, error) {
 	}
 	on.cuda = n
 	return on, nil
-}
-
-// openAllocator gets the allocator of the memory that the session computes in. Without
-// one that counts, Memory falls back to the growth of the process.
-func (s *session) openAllocator(on target) {
-	a := s.b.api
-	if on.plugin != 0 {
-		s.allocator = s.b.pluginAllocator(on)
-		return
-	}
-	info := s.b.memInfo
-	if on.cuda >= 0 {
-		if a.check(a.createMemoryInfo("Cuda\x00", arenaAllocator, int32(on.cuda), memTypeDefault, &info)) != nil {
-			return
-		}
-		defer a.releaseMemoryInfo(info)
-	}
-	var h handle
-	if a.check(a.createAllocator(s.handle, info, &h)) == nil {
-		s.allocator = newAllocator(a, h)
-	}
 }
 
 // ports reads the names and types of the inputs or of the outputs.

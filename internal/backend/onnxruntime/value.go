@@ -6,40 +6,16 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
-	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
-
-// allocator is the allocator of a session. The tensors that it has allocated use it
-// when they are released, which may be after the session.
-type allocator struct {
-	a      *api
-	handle handle
-	users  atomic.Int32 // the session and the tensors
-	shared bool         // it belongs to the environment, and is not released
-}
-
-func newAllocator(a *api, h handle) *allocator {
-	l := &allocator{a: a, handle: h}
-	l.users.Store(1)
-	return l
-}
-
-// release ends the use by the session or by a tensor.
-func (l *allocator) release() {
-	if l.users.Add(-1) == 0 && !l.shared {
-		l.a.releaseAllocator(l.handle)
-	}
-}
 
 // value is a tensor in the memory of a device.
 type value struct {
 	b      *Backend
-	from   *allocator
+	from   *arena
 	device string
 	dtype  tensor.DType
 	shape  []int
@@ -53,8 +29,8 @@ func (s *session) newValue(h handle, p backend.Port) (*value, error) {
 	if err := s.b.users.Enter(); err != nil {
 		return nil, fault.Internal.Wrap("keep output "+p.Name, err)
 	}
-	s.allocator.users.Add(1)
-	return &value{b: s.b, from: s.allocator, device: s.device, dtype: p.DType, shape: slices.Clone(p.Shape), handle: h}, nil
+	s.arena.keep()
+	return &value{b: s.b, from: s.arena, device: s.device, dtype: p.DType, shape: slices.Clone(p.Shape), handle: h}, nil
 }
 
 func (v *value) DType() tensor.DType { return v.dtype }
@@ -62,7 +38,7 @@ func (v *value) Shape() []int        { return v.shape }
 
 // Host copies the tensor into the memory of the process.
 func (v *value) Host(ctx context.Context) (*tensor.Tensor, error) {
-	if v.from.shared {
+	if v.from.foreign {
 		return v.download(ctx)
 	}
 	out, err := v.b.copy(ctx, v.device, v, nil)
@@ -108,7 +84,7 @@ func (s *session) allocate(p backend.Port, out *handle) error {
 		shape[i] = int64(d)
 	}
 	a := s.b.api
-	return a.check(a.createDeviceTensor(s.allocator.handle, &shape[0], uintptr(len(p.Shape)), onnxDType(p.DType), out))
+	return a.check(a.createDeviceTensor(s.arena.allocator, &shape[0], uintptr(len(p.Shape)), onnxDType(p.DType), out))
 }
 
 // Upload copies a tensor to a device. On the CPU it returns the tensor itself.
@@ -124,23 +100,6 @@ func (b *Backend) Upload(ctx context.Context, device string, t *tensor.Tensor) (
 		return b.upload(ctx, on, t)
 	}
 	return b.copy(ctx, device, backend.InHost(t), func(string) bool { return true })
-}
-
-// copy copies a tensor to or from a device: with keep to it, else from it. The library
-// copies the inputs and outputs of any session as necessary, for every kind of device;
-// so the copy is a session that does nothing else.
-func (b *Backend) copy(ctx context.Context, device string, v backend.Value, keep func(string) bool) (backend.Value, error) {
-	g := onnx.New("copy")
-	g.Output("y", g.Input("x", v.DType(), v.Shape()...), v.DType(), v.Shape()...)
-	s, err := b.Load(ctx, backend.Model{Name: "copy", Graph: g}, backend.Options{Device: device, Threads: 1, Resident: true})
-	if err != nil {
-		return nil, err
-	}
-	out, err := s.RunValues(ctx, map[string]backend.Value{"x": v}, keep)
-	if err = errors.Join(err, s.Close()); err != nil {
-		return nil, err
-	}
-	return out["y"], nil
 }
 
 var _ backend.Value = (*value)(nil)

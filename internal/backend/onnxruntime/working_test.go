@@ -90,7 +90,7 @@ func inUse(t *testing.T, b *Backend, g *onnx.Graph) int64 {
 	}
 	defer loaded.Close()
 	s := loaded.(*session)
-	before, _, ok := s.stats()
+	before, _, ok := s.arena.stats()
 	in := map[string]*tensor.Tensor{}
 	for _, p := range s.Inputs() {
 		in[p.Name] = tensor.New(p.DType, p.Shape...)
@@ -98,7 +98,7 @@ func inUse(t *testing.T, b *Backend, g *onnx.Graph) int64 {
 	if _, err := s.Run(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
-	_, most, _ := s.stats()
+	_, most, _ := s.arena.stats()
 	if !ok {
 		t.Fatal("the arena does not count")
 	}

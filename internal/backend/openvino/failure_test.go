@@ -9,6 +9,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // standIn lists the functions of a library that count and fail on demand. All others succeed
@@ -45,7 +46,7 @@ int count(void) { return compiled; }
 		}
 		fmt.Fprintf(&source, code+"\n", f.Name)
 	}
-	lib, err := native.Open(backendtest.Stub(t, source.String()), "")
+	lib, err := native.Open(stub.Library(t, source.String()), "")
 	if err != nil {
 		t.Fatal(err)
 	}

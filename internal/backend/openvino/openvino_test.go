@@ -10,6 +10,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // open opens the installed library for a test.
@@ -34,8 +35,8 @@ func TestConformance(t *testing.T) {
 	backendtest.Run(t, openBackend)
 }
 
-// stub is the source of a library of a given version without other functions.
-const stub = `
+// source is the source of a library of a given version without other functions.
+const source = `
 typedef struct { const char *build, *description; } version;
 int ov_get_openvino_version(version *v) { v->build = "%s"; v->description = ""; return %d; }
 void ov_version_free(version *v) { v->build = 0; }
@@ -55,7 +56,7 @@ func TestOpenStub(t *testing.T) {
 		{"missing symbols", "2026.4.1-22982-x", 0, "it lacks ov_get_last_err_msg"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			checkRefused(t, backendtest.Stub(t, fmt.Sprintf(stub, c.version, c.status)), c.want)
+			checkRefused(t, stub.Library(t, fmt.Sprintf(source, c.version, c.status)), c.want)
 		})
 	}
 	t.Run("missing file", func(t *testing.T) {

@@ -2,9 +2,7 @@ package runtimes
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -13,32 +11,19 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/gputest"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // cudaBuild makes a folder that looks like a build of ONNX Runtime with CUDA: the
 // library of the CPU, and a provider that needs cuBLAS.
 func cudaBuild(t *testing.T) {
 	t.Helper()
-	gcc, err := exec.LookPath("gcc")
-	if err != nil || runtime.GOOS != "linux" {
-		t.Skip("needs gcc and Linux")
-	}
 	real := backendtest.Library(t, "onnxruntime")
 	dir := t.TempDir()
+	stub.At(t, filepath.Join(dir, "libcublas.so"), "int x;", "-Wl,-soname,libcublas.so.13")
+	stub.At(t, filepath.Join(dir, "libonnxruntime_providers_cuda.so"), "int x;", "-Wl,--no-as-needed", "-L"+dir, "-lcublas")
 	if err := os.Symlink(real, filepath.Join(dir, filepath.Base(real))); err != nil {
 		t.Fatal(err)
-	}
-	source := filepath.Join(dir, "x.c")
-	if err := os.WriteFile(source, []byte("int x;"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{
-		{"-Wl,-soname,libcublas.so.13", "-o", filepath.Join(dir, "libcublas.so"), source},
-		{"-Wl,--no-as-needed", "-L" + dir, "-o", filepath.Join(dir, "libonnxruntime_providers_cuda.so"), source, "-lcublas"},
-	} {
-		if out, err := exec.Command(gcc, append([]string{"-shared", "-fPIC"}, args...)...).CombinedOutput(); err != nil {
-			t.Fatalf("gcc: %v\n%s", err, out)
-		}
 	}
 	t.Setenv(wheels.DirVariable, dir)
 }

@@ -5,6 +5,7 @@ package runtimes
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -48,17 +49,19 @@ type Opened struct {
 func (o *Opened) Usable(ctx context.Context) ([]backend.Device, error) {
 	list, err := o.Devices()
 	for i, d := range list {
-		list[i].Err = o.Try(ctx, d)
+		list[i] = o.Try(ctx, d)
 	}
 	return list, errors.Join(err, ctx.Err())
 }
 
-// Try returns why a device of the backend does not work, or nil.
-func (o *Opened) Try(ctx context.Context, d backend.Device) error {
-	if err := usable(ctx, o.Backend, d); err != nil {
-		return incomplete(err, o.library)
+// Try returns a device of the backend as a job would use it. If it does not work, it has
+// an error.
+func (o *Opened) Try(ctx context.Context, d backend.Device) backend.Device {
+	d, err := usable(ctx, o.Backend, d)
+	if d.Err = err; err != nil {
+		d.Err = incomplete(err, o.library)
 	}
-	return nil
+	return d
 }
 
 // Libraries returns the paths of the libraries that were loaded: the backend's, then
@@ -226,7 +229,7 @@ func (s *search) device(ctx context.Context, b backend.Backend, a attempt, l whe
 		if tried || !a.accepts(d.ID) || s.choice.Device != "" && s.choice.Device != d.ID {
 			continue
 		}
-		err := usable(ctx, b, d)
+		d, err := usable(ctx, b, d)
 		if err == nil {
 			if d.ID != "cpu" && backend.HasHalf(ctx, b, d.ID) {
 				d.Half = backend.F16
@@ -242,16 +245,33 @@ func (s *search) device(ctx context.Context, b backend.Backend, a attempt, l whe
 	return backend.Device{}, nil
 }
 
-// usable returns why a device does not work, or nil. A CPU has passed its test already.
-func usable(ctx context.Context, b backend.Backend, d backend.Device) error {
+// usable returns a device as a job would use it, or why it does not work. A CPU has passed
+// its test already.
+func usable(ctx context.Context, b backend.Backend, d backend.Device) (backend.Device, error) {
 	if d.Err != nil || d.ID == "cpu" {
-		return d.Err
+		return d, d.Err
 	}
 	err := backend.Check(ctx, b, d.ID)
-	if err == nil || fault.HintOf(err) != "" {
-		return err
+	if err == nil && strings.HasPrefix(d.ID, cudaPrefix) {
+		d.ChannelsLast, err = channelsLast(ctx, b, d.ID)
 	}
-	return fault.Missing.Wrap("try device "+d.ID, err, "update its driver, or use device cpu; lipstream check --device "+d.ID+" says more")
+	if err == nil || fault.HintOf(err) != "" {
+		return d, err
+	}
+	return d, fault.Missing.Wrap("try device "+d.ID, err, "update its driver, or use device cpu; lipstream check --device "+d.ID+" says more")
+}
+
+// channelsLast reports whether a device that works also computes the operators of
+// backend.CheckChannelsLast. The error is why it does not work any more.
+func channelsLast(ctx context.Context, b backend.Backend, device string) (bool, error) {
+	err := backend.CheckChannelsLast(ctx, b, device)
+	if ctx.Err() != nil || fault.KindOf(err) == fault.Device {
+		return false, err
+	}
+	if err != nil {
+		slog.Warn("the device computes the operators for channels last wrong, so slower ones are used", "device", device, "error", err)
+	}
+	return err == nil, nil
 }
 
 // incomplete adds to the failure of a device which of its libraries were not found.

@@ -4,13 +4,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/stub"
 )
 
 // stagePackages adds two packages that the stub runtime needs, and returns a folder with
@@ -137,20 +137,12 @@ func TestChooseCUDA(t *testing.T) {
 
 // TestCUDAProvider: the provider itself says for which CUDA it was built.
 func TestCUDAProvider(t *testing.T) {
-	gcc, err := exec.LookPath("gcc")
-	if err != nil || platform() != "linux/amd64" {
-		t.Skip("needs gcc and Linux")
+	if platform() != "linux/amd64" {
+		t.Skip("needs Linux on amd64")
 	}
 	dir := t.TempDir()
-	source := write(t, filepath.Join(dir, "x.c"), []byte("int x;"), 0o600)
-	for _, args := range [][]string{
-		{"-Wl,-soname,libcublas.so.12", "-o", filepath.Join(dir, "libcublas.so"), source},
-		{"-Wl,--no-as-needed", "-L" + dir, "-o", filepath.Join(dir, "libonnxruntime_providers_cuda.so"), source, "-lcublas"},
-	} {
-		if out, err := exec.Command(gcc, append([]string{"-shared", "-fPIC"}, args...)...).CombinedOutput(); err != nil {
-			t.Fatalf("gcc: %v\n%s", err, out)
-		}
-	}
+	stub.At(t, filepath.Join(dir, "libcublas.so"), "int x;", "-Wl,-soname,libcublas.so.12")
+	stub.At(t, filepath.Join(dir, "libonnxruntime_providers_cuda.so"), "int x;", "-Wl,--no-as-needed", "-L"+dir, "-lcublas")
 	write(t, filepath.Join(dir, "libonnxruntime.so.1"), nil, 0o600)
 	for name, want := range map[string]bool{CUDA12: true, CUDA13: false, "onnxruntime": true} {
 		r, err := Named(name)

@@ -101,7 +101,7 @@ func (u *run) peers(ctx context.Context) ([]Result, error) {
 		out = append(out, r)
 	}
 	r, err := u.peer(ctx, lab.TorchScript, append([]string{"time", "--checkpoint", u.Checkpoint, "--batch", "2",
-		"--frames", strconv.Itoa(u.Frames), "--latent", strconv.Itoa(u.Latent)}, common...))
+		"--frames", strconv.Itoa(u.Frames), "--latent", strconv.Itoa(u.Latent), "--device", u.Device}, common...))
 	return append(out, r), err
 }
 
@@ -143,6 +143,9 @@ func (r *Report) figures() []bench.Figure {
 			bench.Figure{Key: "unet_anonymous", Name: "anonymous memory", Value: float64(own.Anonymous), Unit: bench.Bytes, Max: goal(goalAnonymous), Note: "after the last step"},
 			bench.Figure{Key: "unet_peak", Name: "peak memory", Value: float64(own.PeakRSS), Unit: bench.Bytes, Max: goal(goalResident), Note: "resident, with mapped files"})
 	}
+	if own.MedianCheap > 0 {
+		list = append(list, bench.Figure{Key: "unet_cheap_step", Name: "cheap step", Value: own.MedianCheap, Unit: bench.Seconds, Note: "DeepCache skips the deep layers"})
+	}
 	for _, p := range r.Peers[1:] {
 		goals := map[string]*float64{"openvino": goal(goalOpenVINO), "torch": goal(goalTorch)}
 		list = append(list, bench.Figure{Key: "unet_to_" + p.Peer, Name: "step relative to " + p.Peer, Value: own.Median / p.Median, Unit: bench.Times, Max: goals[p.Peer], Note: p.Version})
@@ -152,9 +155,9 @@ func (r *Report) figures() []bench.Figure {
 
 // WriteTable writes the settings, the results and the figures.
 func (r *Report) WriteTable(w io.Writer) error {
-	heading := fmt.Sprintf("%s\nUNet %v (%s), %s, 2 x %d frames in batches of %d, %d x %d latents, %d threads\n\n",
-		r.Machine, r.Channels, r.Checkpoint, r.Precision, r.Frames, r.Batch, r.Latent, r.Latent, r.Threads)
-	seconds := func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) + " s" }
+	heading := fmt.Sprintf("%s\nUNet %v (%s), %s, 2 x %d frames in batches of %d, %d x %d latents, %s, %d threads\n\n",
+		r.Machine, r.Channels, r.Checkpoint, r.Precision, r.Frames, r.Batch, r.Latent, r.Latent, r.Device, r.Threads)
+	seconds := func(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) + " s" }
 	size := func(n int64) string {
 		if n == 0 {
 			return "-"
@@ -166,5 +169,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 		rows = append(rows, []string{p.Peer + " (" + p.Version + ")", seconds(p.Load), seconds(p.Warmup), seconds(p.Median), seconds(slices.Min(p.Steps)),
 			bench.Format(r.Peers[0].Median/p.Median, bench.Times), size(p.Anonymous), size(p.AnonymousPeak), size(p.PeakRSS)})
 	}
-	return lab.WriteReport(w, heading, rows, "", r.Figures)
+	remarks := ""
+	if n := r.Nodes; n != nil {
+		remarks = fmt.Sprintf("%d nodes: %d copies to or from the host, %d casts, %d on the CPU instead of the device\n\n", n.All, n.Memcpy, n.Cast, n.CPU)
+	}
+	return lab.WriteReport(w, heading, rows, remarks, r.Figures)
 }

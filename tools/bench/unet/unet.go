@@ -35,8 +35,6 @@ const (
 	goalResident  = 5e9
 )
 
-const timestep = 501 // in the middle of the sampling
-
 // Options configures Measure.
 type Options struct {
 	Checkpoint string `placeholder:"FILE" xor:"what" help:"Checkpoint of a UNet. If its type differs from the precision, it is converted, and the converted file is kept."`
@@ -49,7 +47,9 @@ type Options struct {
 	Latent    int               `default:"32" placeholder:"N" help:"Width and height of the latents: 32 for 256 pixels, 64 for 512."`
 	Batch     int               `default:"1" placeholder:"N" help:"1 computes the two halves of guidance one after the other, as the engine does; 2 computes them together."`
 	Steps     int               `default:"3" placeholder:"N" help:"Steps to time, after one to warm up."`
-	Device    string            `default:"cpu" placeholder:"NAME" help:"Device, such as cpu or cuda:0."`
+	DeepCache bool              `name:"deepcache" help:"Also time the step in which DeepCache skips the deep layers."`
+	Nodes     bool              `help:"Also count the nodes that ONNX Runtime runs: copies, casts, and those on the CPU."`
+	Device    string            `default:"cpu" placeholder:"NAME" help:"Device, such as cpu or cuda:0. On a GPU tensors stay there between the graphs, as in a job."`
 	Threads   int               `placeholder:"N" help:"CPU threads, also for the peers. Default: one per processor."`
 
 	Dump string `placeholder:"FOLDER" help:"Write the graphs to this folder as ONNX, with graph.json. The weights stay in the checkpoint."`
@@ -63,6 +63,12 @@ type Result struct {
 	Anonymous     int64   `json:"rss_anon_bytes"` // after the last step
 	AnonymousLoad int64   `json:"rss_anon_after_load_bytes,omitempty"`
 	AnonymousStep int64   `json:"rss_anon_after_first_step_bytes,omitempty"`
+	// Cheap are the steps in which DeepCache skips the deep layers, if they were timed.
+	Cheap       []float64 `json:"cheap_step_seconds,omitempty"`
+	MedianCheap float64   `json:"median_cheap_step_seconds,omitempty"`
+	// Fetch is the time to copy the noise to the memory of the process after the last
+	// step. It contains what the device had not finished when the step ended.
+	Fetch float64 `json:"fetch_seconds,omitempty"`
 }
 
 // Report is the result of Measure.
@@ -77,6 +83,8 @@ type Report struct {
 	Latent     int           `json:"latent"`
 	Batch      int           `json:"batch"`
 	Threads    int           `json:"threads"`
+	Device     string        `json:"device"`
+	Nodes      *Nodes        `json:"nodes,omitempty"`
 	Peers      []Result      `json:"results"` // Lipstream first
 	bench.Results
 }
@@ -134,8 +142,8 @@ func (o *Options) check() error {
 		return err
 	case o.Latent%8 != 0:
 		return fault.Field("latent", strconv.Itoa(o.Latent), "is not a multiple of 8", "set it to 32 for 256 pixels, or 64 for 512")
-	case o.Peers != "" && o.Precision == backend.F16:
-		return fault.Field("precision", "f16", "is a precision that the other implementations do not support", "set it to bf16 or f32")
+	case o.Peers != "" && o.Precision == backend.F16 && o.Device == "cpu":
+		return fault.Field("precision", "f16", "is a precision that the other implementations do not support on a CPU", "set it to bf16 or f32")
 	}
 	o.Threads = cmp.Or(o.Threads, runtime.NumCPU())
 	if o.Models != "" {
@@ -235,24 +243,45 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 	if err != nil {
 		return r, fault.Usage.Wrap("build the UNet "+u.weights, err)
 	}
-	loader := network.Loader{Backend: b.Backend, Options: backend.Options{Device: b.Device.ID, Precision: u.Precision, Threads: u.Threads}}
-	chain, err := loader.Load(ctx, net.Graphs)
+	options := backend.Options{Device: b.Device.ID, Precision: u.Precision, Threads: u.Threads, Resident: b.Device.Resident}
+	chain, err := network.Loader{Backend: b.Backend, Options: options}.Load(ctx, net.Graphs)
 	if err != nil {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, chain.Close()) }()
 	r.Peer, r.Version, r.Load, r.AnonymousLoad = "lipstream", b.Name()+" "+b.Version(), time.Since(began).Seconds(), memoryStatus("RssAnon")
-	u.report.Backend, u.report.Channels = b.Name(), config.Channels
+	u.report.Backend, u.report.Channels, u.report.Device = b.Name(), config.Channels, b.Device.ID
 
-	for i := range u.Steps + 1 {
-		began := time.Now()
-		for range 2 / u.Batch {
-			if err := step(ctx, chain, net); err != nil {
-				return r, err
-			}
+	s, err := newStepper(ctx, b, chain, net)
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := u.time(ctx, &r, s); err != nil {
+		return r, err
+	}
+	r.Anonymous, r.PeakRSS = memoryStatus("RssAnon"), memoryStatus("VmHWM")
+	stop()
+	r.AnonymousPeak = peak
+	if u.Nodes {
+		if err := chain.Close(); err != nil {
+			return r, err
 		}
-		seconds := time.Since(began).Seconds()
-		u.progress(fmt.Sprintf("lipstream: step %d of %d, %.2f s", i+1, u.Steps+1, seconds))
+		if u.report.Nodes, err = countNodes(ctx, b.Backend, net, options, s.in); err != nil {
+			return r, err
+		}
+	}
+	return r, u.dump(net, b.Name())
+}
+
+// time times the steps.
+func (u *run) time(ctx context.Context, r *Result, s *stepper) error {
+	for i := range u.Steps + 1 {
+		seconds, err := s.step(ctx, u.Batch, true)
+		if err != nil {
+			return err
+		}
+		u.progress(fmt.Sprintf("lipstream: step %d of %d, %.3f s", i+1, u.Steps+1, seconds))
 		if i == 0 {
 			r.Warmup, r.AnonymousStep = seconds, memoryStatus("RssAnon")
 			continue
@@ -260,28 +289,23 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 		r.Steps = append(r.Steps, seconds)
 	}
 	r.Median = bench.Median(r.Steps)
-	r.Anonymous, r.PeakRSS = memoryStatus("RssAnon"), memoryStatus("VmHWM")
-	stop()
-	r.AnonymousPeak = peak
-	return r, u.dump(net, b.Name())
-}
-
-// step computes the network once. Its inputs are those of the peers and need no random
-// generator.
-func step(ctx context.Context, chain *network.Chain, net *network.UNet) error {
-	flow := network.Flow{"time": network.TimeEmbedding(timestep, net.Config.Channels[0])}
-	for k, in := range inputs(net) {
-		if in.Name != "time" {
-			flow[in.Name] = wave(k, in.Shape)
-		}
-	}
-	if err := chain.Run(ctx, 0, chain.Len(), flow); err != nil {
+	var err error
+	if r.Fetch, err = s.fetch(ctx); err != nil || !u.DeepCache {
 		return err
 	}
-	if tensor.NotFinite(flow["noise"].F32()) >= 0 {
-		return fault.Internal.New("run the UNet", "the result has values that are not finite")
+	for i := range u.Steps + 1 {
+		seconds, err := s.step(ctx, u.Batch, false)
+		if err != nil {
+			return err
+		}
+		if i > 0 {
+			r.Cheap = append(r.Cheap, seconds)
+		}
 	}
-	return nil
+	r.MedianCheap = bench.Median(r.Cheap)
+	u.progress(fmt.Sprintf("lipstream: DeepCache's cheap step, %.3f s", r.MedianCheap))
+	_, err = s.fetch(ctx)
+	return err
 }
 
 // memoryStatus returns a figure of /proc/self/status in bytes, or 0.

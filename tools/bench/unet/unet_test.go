@@ -63,7 +63,7 @@ func options(t *testing.T, name string) Options {
 	cache := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
 	t.Setenv("HOME", cache)
-	return Options{Size: "tiny", Backend: name, Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 2,
+	return Options{Size: "tiny", Backend: name, Device: "cpu", Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 2,
 		Peer: lab.Peer{PeerScripts: "../../peers"}}
 }
 
@@ -72,7 +72,7 @@ func TestMeasure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := options(t, name)
 			o.Dump = t.TempDir()
-			o.Batch = 2
+			o.Batch, o.DeepCache, o.Nodes = 2, true, true
 			r, err := o.Measure(t.Context(), func(string) {})
 			if err != nil {
 				t.Fatal(err)
@@ -80,6 +80,12 @@ func TestMeasure(t *testing.T) {
 			own := r.Peers[0]
 			if len(r.Peers) != 1 || own.Load <= 0 || own.Median <= 0 || len(own.Steps) != 2 || r.Backend != name {
 				t.Errorf("%+v", r)
+			}
+			if len(own.Cheap) != 2 || own.MedianCheap <= 0 {
+				t.Errorf("cheap steps %v", own.Cheap)
+			}
+			if n := r.Nodes; n == nil || n.All == 0 || n.Memcpy > 0 || n.CPU > 0 { // on the CPU by choice
+				t.Errorf("nodes %+v", n)
 			}
 			if memoryStatus("RssAnon") > 0 && (own.AnonymousLoad <= 0 || own.AnonymousStep <= 0 || own.AnonymousPeak < own.Anonymous || own.PeakRSS < own.Anonymous) {
 				t.Errorf("memory %+v", own)
@@ -182,7 +188,7 @@ func TestPeers(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	good := Options{Size: "tiny", Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 1}
+	good := Options{Size: "tiny", Device: "cpu", Precision: backend.F32, Frames: 2, Latent: 8, Batch: 1, Steps: 1}
 	for want, change := range map[string]func(*Options){
 		"`frames`: 25 is out":   func(o *Options) { o.Frames = 25 },
 		"`latent`: 12 is not":   func(o *Options) { o.Latent = 12 },
