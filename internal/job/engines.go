@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -24,7 +25,7 @@ type EngineInfo struct{ Name, Description string }
 
 // Engines lists the engines that a job can name: auto, then the others, the best last.
 func Engines() []EngineInfo {
-	list := []EngineInfo{{settings.EngineAuto, "LatentSync if its checkpoint is installed, else the preview"}}
+	list := []EngineInfo{{settings.EngineAuto, "LatentSync or MuseTalk if a checkpoint is installed, else the preview"}}
 	for _, k := range slices.Backward(kinds) {
 		list = append(list, EngineInfo{k.Name(), k.Describe()})
 	}
@@ -44,22 +45,23 @@ func ReadyEngines(s settings.Settings) (names []string) {
 
 // choose returns the engine of a job and why it was chosen.
 func choose(ctx context.Context, s settings.Settings) (m lip.Model, why string, err error) {
-	why = "as requested"
+	var reasons []string // why better ones are not used, then why this one is
 	for _, k := range kinds {
 		switch reason, ready := k.Ready(s); {
 		case s.Engine == k.Name():
-		case s.Engine == settings.EngineAuto && ready:
-			if reason != "" {
-				why = reason
-			}
-		case s.Engine == settings.EngineAuto:
-			why = reason // this one would have been better
+			reasons = []string{"as requested"}
+		case s.Engine != settings.EngineAuto:
 			continue
 		default:
-			continue
+			if reason != "" {
+				reasons = append(reasons, reason)
+			}
+			if !ready {
+				continue
+			}
 		}
 		m, err = k.Find(ctx, s)
-		return m, why, err
+		return m, strings.Join(reasons, "; "), err
 	}
 	return m, "", fault.Internal.New("choose the engine", "no engine has the name "+s.Engine)
 }

@@ -34,17 +34,6 @@ func windowAt(first, features int64) (w Window) {
 	return w
 }
 
-// OriginalWindow returns the window of a frame as the original computes it
-// (docs/spec/musetalk.md, section 3.4). The original truncates the rate. It reports false
-// where the original ends the process, because there are too few features.
-func OriginalWindow(frame int64, rate float64, features int64) (w Window, ok bool) {
-	step := audio.FeatureRate / math.Trunc(rate)
-	pad := int64(math.Ceil(step))
-	before, after := min(2*pad, features), min(6*pad, features)
-	first := int64(math.Floor(float64(frame)*step)) - before
-	return windowAt(first, features), first+windowFeatures <= features+after
-}
-
 // OriginalFrames returns how many frames the original makes of a voice of that many samples at
 // audio.SampleRate, and how many features it keeps (docs/spec/musetalk.md, sections 3.3 and
 // 3.4).

@@ -142,8 +142,7 @@ func (e *Engine) open() (c configs, err error) {
 	if c.decoder, err = detect(e.networks, files.decoder(), network.DetectAutoencoder); err != nil {
 		return c, err
 	}
-	c.whisper, err = detect(e.networks, files.Whisper, network.DetectWhisper)
-	c.whisper = e.o.recipe.whisper(c.whisper)
+	c.whisper, err = detect(e.networks, files.Whisper, e.o.recipe.whisper)
 	return c, err
 }
 

@@ -84,6 +84,7 @@ func (e *Engine) measure(ctx context.Context, to *lip.Estimate) (window, image, 
 		return 0, 0, 0, err
 	}
 	image, err = second(func() error {
+		p.encoded = nil // the same image is not encoded twice
 		h := &held{crop: frame.NewRGB(e.o.Resolution, e.o.Resolution)}
 		if err := p.encode(ctx, []*held{h}); err != nil {
 			return err

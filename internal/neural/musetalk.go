@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -47,9 +48,10 @@ func (museTalk) identify(_ context.Context, o *Options, set models.Set) error {
 	return nil
 }
 
-// frames truncates as the original does (docs/spec/musetalk.md, section 3.4), at 25 frames
-// per second.
-func (museTalk) frames(v *audio.Voice) int64 { return int64(v.Duration() * 25) }
+func (museTalk) frames(v *audio.Voice) int64 {
+	frames, _ := musetalk.OriginalFrames(int64(math.Round(v.Duration()*audio.SampleRate)), 25)
+	return frames
+}
 
 func (museTalk) deviceFrames(int) int { return museTalkDeviceFrames }
 
@@ -73,11 +75,10 @@ func (museTalk) graphs(c configs, o Options, windows, frames int, w *checkpoint.
 // state is 0: inputs go to the device with each call, and latents come back.
 func (museTalk) state(needs, memory.Plan) int64 { return 0 }
 
-// whisper asks for the last state as MuseTalk uses it, normalised (docs/spec/musetalk.md,
-// section 3.3).
-func (museTalk) whisper(c network.WhisperConfig) network.WhisperConfig {
-	c.Normalized = true
-	return c
+// whisper returns a topology whose last state is normalised (docs/spec/musetalk.md, section
+// 3.3).
+func (museTalk) whisper(f *checkpoint.File) (network.WhisperConfig, error) {
+	return network.DetectMuseTalkWhisper(f)
 }
 
 func (museTalk) mel(ctx context.Context, v *audio.Voice, first, columns int64) ([]float32, float32, error) {

@@ -1,6 +1,7 @@
 package neural
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"slices"
@@ -19,6 +20,7 @@ type painter struct {
 	o                Options
 	configs          configs
 	encoder, decoder half
+	encoded          *held // the frame that was encoded last: its crop and latents
 	// noise fills dst with the random numbers for a sample of the latents of a
 	// frame's masked image (which 0) or reference (which 1).
 	noise func(dst []float32, frame int64, which int)
@@ -104,9 +106,36 @@ func (p *painter) batch() int {
 }
 
 // encode computes the scaled latents, [8, latent, latent], of the frames that have none:
-// those of the masked crop, then those of the whole crop.
+// those of the masked crop, then those of the whole crop. Frames whose crops are the same,
+// as in a video from a picture, are encoded once.
 func (p *painter) encode(ctx context.Context, frames []*held) error {
-	frames = slices.DeleteFunc(slices.Clone(frames), func(h *held) bool { return h.latents != nil })
+	var fresh []*held
+	same := map[*held]*held{} // frames whose latents are those of another
+	last := p.encoded
+	for _, h := range frames {
+		if h.latents != nil {
+			continue
+		}
+		if last != nil && !p.o.Sample && bytes.Equal(h.crop.Pix, last.crop.Pix) {
+			same[h] = last
+			continue
+		}
+		fresh, last = append(fresh, h), h
+	}
+	if err := p.encodeAll(ctx, fresh); err != nil {
+		return err
+	}
+	for h, other := range same {
+		h.latents = other.latents
+	}
+	if last != nil {
+		p.encoded = &held{condition: condition{latents: last.latents}, crop: last.crop}
+	}
+	return nil
+}
+
+// encodeAll encodes frames, which differ.
+func (p *painter) encodeAll(ctx context.Context, frames []*held) error {
 	if len(frames) == 0 {
 		return nil
 	}

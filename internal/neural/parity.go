@@ -36,6 +36,7 @@ var museTalkParity = []parity{
 	{"whisper", func(o *Options) { o.WhisperOverlap = false }},
 	{"paste", func(o *Options) { o.Whole = true }},
 	{"noise", func(o *Options) { o.Speech, o.Quiet = nil, nil }},
+	{"cuts", func(o *Options) { o.IgnoreCuts = true }},
 	{"faces", func(o *Options) { o.NeedFace = true }},
 	{settings.ParityAll, func(o *Options) { o.Short, o.Allowed.Tile, o.Allowed.Precision = true, 0, "" }},
 }

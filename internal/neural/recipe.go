@@ -43,8 +43,8 @@ type recipe interface {
 	// state returns the size of the tensors that stay on a device between two runs of the
 	// UNet under a plan, in bytes.
 	state(n needs, p memory.Plan) int64
-	// whisper adapts the topology of Whisper's encoder.
-	whisper(c network.WhisperConfig) network.WhisperConfig
+	// whisper checks the checkpoint of Whisper and returns the topology of its encoder.
+	whisper(f *checkpoint.File) (network.WhisperConfig, error)
 	// mel returns columns of the voice's log-mel, as Whisper hears them, and the value of
 	// silence in them.
 	mel(ctx context.Context, v *audio.Voice, first, columns int64) (mel []float32, silence float32, err error)
@@ -127,7 +127,9 @@ func (latentSync) state(n needs, p memory.Plan) int64 {
 	return int64(frames) * int64(state+4*n.configs.whisper.Tokens()*c.AudioDim*halves)
 }
 
-func (latentSync) whisper(c network.WhisperConfig) network.WhisperConfig { return c }
+func (latentSync) whisper(f *checkpoint.File) (network.WhisperConfig, error) {
+	return network.DetectWhisper(f)
+}
 
 func (latentSync) mel(ctx context.Context, v *audio.Voice, first, columns int64) ([]float32, float32, error) {
 	mel, err := v.Mel(ctx, first, columns)

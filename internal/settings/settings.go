@@ -30,7 +30,7 @@ package settings
 // the machine or the profile is settled later. Numbers for which 0 has a meaning
 // or is wrong are pointers: write Steps: new(10).
 type Settings struct {
-	Engine string `json:"engine,omitempty" choices:"auto,preview,musetalk,latentsync" default:"auto" help:"What makes the mouth. auto uses latentsync if its checkpoint is installed, else preview."`
+	Engine string `json:"engine,omitempty" choices:"auto,preview,musetalk,latentsync" default:"auto" help:"What makes the mouth. auto uses latentsync if its checkpoint is installed, else musetalk if its checkpoint is, else preview."`
 	FPS    string `json:"fps,omitempty" name:"fps" title:"Frame rate" placeholder:"RATE" otherwise:"the rate of the video, 25 for a picture" help:"Output frame rate, such as 25, 29.97 or 30000/1001."`
 	Length string `json:"length,omitempty" title:"If the lengths differ" choices:"pad,loop,pingpong,shortest" default:"pad" help:"What to do if video and voice differ in length: pad the shorter one (with its last frame, or silence), loop the video or play it back and forth (pingpong) until the voice ends, or stop with the shortest."`
 	Face   string `json:"face,omitempty" title:"Which face" placeholder:"largest|center|left|right|N" default:"largest" help:"Which face speaks: the largest, the one in the center, the leftmost, the rightmost, or the Nth from the left."`
@@ -58,7 +58,7 @@ type Networks struct {
 	Precision  string `json:"precision,omitempty" level:"advanced" choices:"auto,f32,bf16,f16" default:"auto" help:"Precision of UNet and VAE. auto is f32 on a CPU and f16 on a GPU. Prepare half-precision checkpoints with lipstream models prepare."`
 	VAE        string `json:"vae,omitempty" name:"vae" title:"VAE" level:"advanced" choices:"full,tiny,tiny-decoder" default:"full" help:"Which network turns images into latents and back: Stable Diffusion's VAE (full), or TAESD, a tiny one (tiny). tiny-decoder uses TAESD only to turn latents into images, which changes them less."`
 	Silence    string `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: denoise as usual (speak), hold the mouth still, or pass the frames through unchanged."`
-	Parity     string `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave like the original LatentSync: all, or a list of whisper (its windows of 30 s do not overlap), paste (the whole crop is pasted back, not only the mouth), noise (the network hears the noise in silence), cuts (windows run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
+	Parity     string `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave like the original program: all, or a list of whisper (its windows of 30 s do not overlap), paste (faces are cut out and pasted back as the original does), noise (the network hears the noise in silence), cuts (windows and smoothing run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
 }
 
 // LatentSync holds the settings that only the latentsync engine uses.
