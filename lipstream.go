@@ -69,6 +69,7 @@ type (
 const (
 	EngineAuto       = settings.EngineAuto
 	EnginePreview    = settings.EnginePreview
+	EngineMuseTalk   = settings.EngineMuseTalk
 	EngineLatentSync = settings.EngineLatentSync
 )
 
