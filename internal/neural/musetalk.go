@@ -140,9 +140,6 @@ func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, err
 			return nil, err
 		}
 		latents = append(latents, out...)
-		if g.o.Progress != nil {
-			g.o.Progress(list[0].first, 1, 1)
-		}
 	}
 	for i, x := range latents {
 		if err := finite(x); err != nil {
