@@ -186,7 +186,6 @@ func (g *oneStep) estimate(ctx context.Context, e *lip.Estimate) (window time.Du
 		return 0, err
 	}
 	took /= time.Duration(g.net.batch)
-	e.Steps = 1
 	e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet", Memory: g.net.networks.most(workUNet), Seconds: rounded(took), Per: fmt.Sprintf("%d frames", size)})
 	return took, nil
 }
