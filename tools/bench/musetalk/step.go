@@ -1,10 +1,12 @@
 package musetalk
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
-	"syscall"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -21,8 +23,8 @@ import (
 // Step is a hidden command that runs one configuration, in a process of its own; see
 // lab.Serve.
 type Step struct {
-	UNet      string
-	VAE       string
+	UNet      string `name:"unet"`
+	VAE       string `name:"vae"`
 	Backend   string
 	Precision backend.Precision
 	Frames    int
@@ -161,11 +163,17 @@ func (n *networks) step(ctx context.Context) (t times, err error) {
 	return t, nil
 }
 
-// cpuTime returns the seconds of CPU time that this process has taken.
+// cpuTime returns the seconds of CPU time that this process has taken, or 0 where the system
+// does not have the file.
 func cpuTime() float64 {
-	var r syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) != nil {
+	const ticks = 100 // a second, in this file on all of Linux's usual machines
+	text, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
 		return 0
 	}
-	return float64(r.Utime.Nano()+r.Stime.Nano()) / 1e9
+	// The second field, a name, ends with the last parenthesis and may contain spaces.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, _ := strconv.ParseFloat(fields[11], 64)
+	system, _ := strconv.ParseFloat(fields[12], 64)
+	return (user + system) / ticks
 }
