@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
@@ -102,5 +103,15 @@ func TestCards(t *testing.T) {
 	}
 	if !strings.Contains(string(doc), table.String()) {
 		t.Errorf("docs/gpu.md has another table than:\n%s", table.String())
+	}
+}
+
+// TestFullCardAtStart: other processes use so much of the card that a job may use nothing.
+func TestFullCardAtStart(t *testing.T) {
+	o, _ := onCard(t, 24, 256, "auto")
+	o.share(lip.Host{Budget: lip.Budget{From: "free memory of nvidia:0", GPU: 24 << 30}})
+	e := &Engine{o: o, networks: newNetworks(o)}
+	if err := e.plan(published); fault.KindOf(err) != fault.Memory || !strings.Contains(err.Error(), "only 0 B (free memory of nvidia:0)") {
+		t.Errorf("%v", err)
 	}
 }

@@ -231,9 +231,6 @@ func (s *search) device(ctx context.Context, b backend.Backend, a attempt, l whe
 		}
 		d, err := usable(ctx, b, d)
 		if err == nil {
-			if d.ID != "cpu" && backend.HasHalf(ctx, b, d.ID) {
-				d.Half = backend.F16
-			}
 			return d, nil
 		}
 		if ctx.Err() != nil {
@@ -255,6 +252,9 @@ func usable(ctx context.Context, b backend.Backend, d backend.Device) (backend.D
 	if err == nil && strings.HasPrefix(d.ID, cudaPrefix) {
 		d.ChannelsLast, err = channelsLast(ctx, b, d.ID)
 	}
+	if err == nil && backend.HasHalf(ctx, b, d.ID) {
+		d.Half = backend.F16
+	}
 	if err == nil || fault.HintOf(err) != "" {
 		return d, err
 	}
@@ -262,14 +262,15 @@ func usable(ctx context.Context, b backend.Backend, d backend.Device) (backend.D
 }
 
 // channelsLast reports whether a device that works also computes the operators of
-// backend.CheckChannelsLast. The error is why it does not work any more.
+// backend.CheckChannelsLast. It returns an error if the device has no memory left, or does
+// not work any more.
 func channelsLast(ctx context.Context, b backend.Backend, device string) (bool, error) {
 	err := backend.CheckChannelsLast(ctx, b, device)
-	if ctx.Err() != nil || fault.KindOf(err) == fault.Device {
+	if kind := fault.KindOf(err); ctx.Err() != nil || kind == fault.Device || kind == fault.Memory {
 		return false, err
 	}
 	if err != nil {
-		slog.Warn("the device computes the operators for channels last wrong, so slower ones are used", "device", device, "error", err)
+		slog.Warn("the operators for channels last do not work on the device, so slower ones are used", "device", device, "error", err)
 	}
 	return err == nil, nil
 }
