@@ -140,9 +140,6 @@ func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, err
 			return nil, err
 		}
 		latents = append(latents, out...)
-		if g.o.Progress != nil {
-			g.o.Progress(list[0].first, 1, 1)
-		}
 	}
 	for i, x := range latents {
 		if err := finite(x); err != nil {
@@ -189,7 +186,6 @@ func (g *oneStep) estimate(ctx context.Context, e *lip.Estimate) (window time.Du
 		return 0, err
 	}
 	took /= time.Duration(g.net.batch)
-	e.Steps = 1
 	e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet", Memory: g.net.networks.most(workUNet), Seconds: rounded(took), Per: fmt.Sprintf("%d frames", size)})
 	return took, nil
 }
