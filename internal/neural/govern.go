@@ -104,6 +104,7 @@ func (e *Engine) changed(from memory.Plan, why string) error {
 	if e.o.Replanned != nil {
 		e.o.Replanned(e.networks.plan(), why)
 	}
+	e.networks.shrink() // or a device would keep what only the old plan needed
 	return e.networks.changed(from)
 }
 

@@ -115,3 +115,36 @@ func TestFullCardAtStart(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// shrinks is a backend that counts the calls of Shrink.
+type shrinks struct {
+	backend.Backend
+	n int
+}
+
+func (s *shrinks) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {
+	session, err := s.Backend.Load(ctx, m, o)
+	return shrinking{session, s}, err
+}
+
+type shrinking struct {
+	backend.Session
+	of *shrinks
+}
+
+func (s shrinking) Shrink() { s.of.n++ }
+
+// TestShrinkAfterReplanning: after each change of plan, all networks return the memory that
+// only the old plan needed.
+func TestShrinkAfterReplanning(t *testing.T) {
+	b := &shrinks{Backend: openBackend(t, onnxruntime.Name).Backend}
+	o := small(t, b)
+	o.Allowed.Windows, o.Plan.Windows = true, 2
+	e := open(t, o)
+	if err := e.retreat(fault.Memory.New("run a network", "out of memory")); err != nil {
+		t.Fatal(err)
+	}
+	if e.networks.plan().Windows != 1 || b.n < 4 {
+		t.Errorf("%v: %d sessions were told to shrink", e.networks.plan(), b.n)
+	}
+}
