@@ -221,7 +221,7 @@ func TestOutputGolden(t *testing.T) {
 		copy(planes[c*Side*Side:], decoded[c*rows*Side:(c+1)*rows*Side])
 	}
 	recon := readPNG(t, goldens+"/frame/recon_0.png")
-	measure(t, "decoded image as bytes", "levels", levels(t, toRGB(planes, Side).Pix[:3*rows*Side], recon.Pix[:3*rows*Side]), 0)
+	measure(t, "decoded image as bytes", "levels", levels(t, toRGB(planes, Side, 0).Pix[:3*rows*Side], recon.Pix[:3*rows*Side]), 0)
 
 	for _, c := range []struct{ name, from, to string }{
 		{"decoded image", "frame/recon_0.png", "frame/resized_0.png"}, {"artificial face", "blend/face256.png", "blend/portrait_face_resized.png"},
@@ -262,6 +262,16 @@ func pillow(p []byte, n int) []float32 {
 		return v
 	}
 	return round(face.Bicubic(round(face.Bicubic(v, 1, 512, 512, n, 512)), 1, n, 512, n, n))
+}
+
+// originalMask returns the original's mask, [n, n], from the shape of a face in its square.
+func originalMask(shape []float32, n int, box image.Rectangle, radius int) []float32 {
+	within := lowerHalf(n, box)
+	var part []float32
+	for y := within.Min.Y; y < within.Max.Y; y++ {
+		part = append(part, shape[y*n+within.Min.X:y*n+within.Max.X]...)
+	}
+	return blurred(part, within, n, radius)
 }
 
 func TestMaskGolden(t *testing.T) {
