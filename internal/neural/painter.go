@@ -62,11 +62,16 @@ func (p *painter) addTo(s *networks) {
 	p.encoder = add(half{input: "image", outputs: outputs, channels: 3, unit: e.Factor}, workEncoder, func(f Files) string { return f.VAE }, e.Encoder)
 	p.decoder = add(half{input: "latents", outputs: []string{"image"}, channels: d.Latent, unit: 1}, workDecoder, Files.decoder,
 		func(n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error) {
-			if d.Rows == nil || p.tiling().count() > 1 {
-				return d.Decoder(n, height, width, w, t)
-			}
-			return d.Rows(p.Rows())(n, height, width, w, t)
+			return decoding(d, p.tiling().count() > 1, p.crops)(n, height, width, w, t)
 		})
+}
+
+// decoding returns the graph of the decoder, of only those rows that layers read if it can.
+func decoding(d network.Autoencoder, tiled bool, c crops) network.AutoencoderGraph {
+	if d.Rows == nil || tiled {
+		return d.Decoder
+	}
+	return d.Rows(c.Rows())
 }
 
 // run runs half of the VAE over n inputs, in tiles or several inputs per call as the plan
