@@ -260,7 +260,7 @@ func pillow(p []byte, n int) []float32 {
 		}
 		return v
 	}
-	return round(face.Bicubic(round(face.Bicubic(v, 1, 512, 512, n, 512)), 1, n, 512, n, n))
+	return round(face.Bicubic(round(face.Bicubic(v, 1, 512, 512, n, 512, 0)), 1, n, 512, n, n, 0))
 }
 
 // originalMask returns the original's mask, [n, n], from the shape of a face in its square.

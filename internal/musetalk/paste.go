@@ -32,13 +32,13 @@ func (l layer) Paste(f *frame.Frame) {
 		return
 	}
 	img, n := l.image, patchSide(l.matrix)
+	from := n/2 - feather(n) - 1 // the first row of the mask, and one that Blend interpolates with
 	if n < Side {
-		img = reduced(img, n)
+		img = reduced(img, n, from)
 	}
 	k, m := float64(n)/Side, l.matrix
 	m = frame.Affine{A: m.A * k, B: m.B * k, C: (m.C+0.5)*k - 0.5, D: m.D * k, E: m.E * k, F: (m.F+0.5)*k - 0.5}
-	// The mask begins feather(n) rows above the middle, and Blend interpolates.
-	f.Blend(toRGB(img, n, n/2-feather(n)-1), faceMask(mapped(l.face.Points, m), n), m)
+	f.Blend(toRGB(img, n, from), faceMask(mapped(l.face.Points, m), n), m)
 }
 
 // firstRow is the first row of an image that layers read, unless they are the original's.
@@ -57,9 +57,9 @@ func (c *Crops) Rows() (from, to int) {
 	return firstRow, Side
 }
 
-// reduced returns an image, [3, Side, Side], reduced to n×n pixels. Very small images show
-// firstRow instead of the rows above it.
-func reduced(img []float32, n int) []float32 {
+// reduced returns an image, [3, Side, Side], reduced to n×n pixels, with the rows from a row on.
+// Very small images show firstRow instead of the rows above it.
+func reduced(img []float32, n, from int) []float32 {
 	if n < leastReduced {
 		img = slices.Clone(img)
 		for plane := range slices.Chunk(img, Side*Side) {
@@ -68,7 +68,7 @@ func reduced(img []float32, n int) []float32 {
 			}
 		}
 	}
-	return face.Bicubic(img, 3, Side, Side, n, n)
+	return face.Bicubic(img, 3, Side, Side, n, n, from)
 }
 
 // patchSide returns to how many pixels the image is reduced before it is pasted, because it would
