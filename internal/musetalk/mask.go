@@ -45,7 +45,23 @@ func feathered(mask []float32, n int, within image.Rectangle, radius int) []floa
 			mask[i] = 0
 		}
 	}
-	return face.Blur(mask, n, n, radius)
+	return face.Blur(mask, n, n, gaussian(radius))
+}
+
+// gaussian returns OpenCV's kernel of 2·radius+1 taps. Those of up to 7 taps do not follow
+// the formula.
+func gaussian(radius int) []float32 {
+	switch radius {
+	case 0:
+		return []float32{1}
+	case 1:
+		return []float32{1. / 4, 2. / 4, 1. / 4}
+	case 2:
+		return []float32{1. / 16, 4. / 16, 6. / 16, 4. / 16, 1. / 16}
+	case 3:
+		return []float32{1. / 32, 3.5 / 32, 7. / 32, 9. / 32, 7. / 32, 3.5 / 32, 1. / 32}
+	}
+	return face.Gaussian(radius)
 }
 
 // faceShape returns which part of each pixel of an image of n×n belongs to the face, 0..1: the
