@@ -19,13 +19,13 @@ func resident(e *Engine) int64 {
 // of its value after all networks have run, and falls when the engine is closed. It runs
 // in a separate process, in which no other test leaves memory.
 func TestMemoryIsFlat(t *testing.T) {
-	onEach(t, func(t *testing.T, b *backendtest.Cached) {
+	onEachEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
 		if !backendtest.InChild(t) {
 			return
 		}
 		picture, fc := portrait(t)
-		o := quick(t, b.Backend) // not the cached one, which leaves sessions open
-		o.Resolution, o.Plan.Frames, o.Overlap, o.Steps, o.Guidance = 64, 2, 0, 1, 1
+		o := job(t, b.Backend) // not the cached one, which leaves sessions open
+		o.Plan.Frames, o.Overlap, o.Steps, o.Guidance = 2, 0, 1, 1
 		e, err := New(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
