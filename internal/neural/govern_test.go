@@ -167,7 +167,10 @@ func TestTiles(t *testing.T) {
 func TestEveryAllocationFails(t *testing.T) {
 	picture, fc := portrait(t)
 	onOneEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
-		faulty := backendtest.NewFaulty(b)
+		faulty, least := backendtest.NewFaulty(b), 30
+		if job(t, b).recipe == recipe(museTalk{}) {
+			least = 20 // it has fewer graphs and one step
+		}
 		run := func(fail, n int, may memory.Reductions) (items []lip.Item, e *Engine, plans []memory.Plan, err error) {
 			o := job(t, faulty)
 			o.Steps, o.Guidance, o.Plan.Windows, o.Allowed = 1, 1, 2, may
@@ -191,7 +194,7 @@ func TestEveryAllocationFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		sites := faulty.Calls() - before
-		if sites < 30 {
+		if sites < least {
 			t.Fatalf("only %d calls", sites)
 		}
 		exact := memory.Reductions{Windows: true, Offload: true}
@@ -368,6 +371,9 @@ func TestResume(t *testing.T) {
 			for _, inFlight := range []int{1, 2} {
 				if !long() && inFlight == 2 && stop%2 == 0 {
 					continue
+				}
+				if !long() && o.recipe == recipe(museTalk{}) && stop%3 != 1 {
+					continue // its images are larger
 				}
 				j, err := journal.Open(dir, "job", journal.Identity{"stop": fmt.Sprint(stop, inFlight)})
 				if err != nil {

@@ -26,7 +26,7 @@ func museTalkOn(t testing.TB, on sharedtest.Target, recording string) Options {
 	o := quickMuseTalk(t, on.Cached)
 	o = o.withParity(everything)
 	o.Sample = false // the original's noise is not known
-	o.Files.VAE, o.Files.Decoder = tinyFiles.VAE, ""
+	o.Files.UNet, o.Files.VAE, o.Files.Decoder = museTalkGoldens+"/models/musetalkV15/unet.pth", tinyFiles.VAE, ""
 	o.Device, o.Plan.Precision = on.Device, string(on.Precision)
 	o.Voice = voice(t, recording, 1)
 	return o

@@ -1,15 +1,22 @@
 package neural
 
 import (
+	"encoding/binary"
+	"io"
 	"math"
+	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/lip/liptest"
+	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/settings"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // museTalkGoldens is the folder with outputs of the original MuseTalk.
@@ -25,16 +32,40 @@ func museTalkOptions(t testing.TB) Options {
 	return o
 }
 
-// quickMuseTalk is quick for MuseTalk, with TAESD, because MuseTalk's images always have 256
-// pixels.
+// quickMuseTalk is quick for MuseTalk. Because MuseTalk's images always have 256 pixels, its
+// networks are the smallest: a random UNet and TAESD.
 func quickMuseTalk(t testing.TB, b backend.Backend) Options {
 	o := museTalkOptions(t)
 	own := quick(t, b)
 	o.Backend, o.Device, o.Files, o.Threads, o.Voice, o.RateNum, o.RateDen = b, own.Device, own.Files, own.Threads, own.Voice, own.RateNum, own.RateDen
-	o.Files.UNet = museTalkGoldens + "/models/musetalkV15/unet.pth"
+	o.Files.UNet = randomMuseTalk(t)
 	o.Files.VAE, o.Files.Decoder = taesdFile, taesdFile
 	o.Resolution, o.Plan.Frames, o.Plan.Precision = 256, 2, string(backend.F32)
 	return o
+}
+
+// randomMuseTalk writes a UNet of two levels with random weights.
+func randomMuseTalk(t testing.TB) string {
+	t.Helper()
+	wants := network.UNetWants(network.UNetConfig{Channels: []int{32, 32}, Layers: 1, In: 8, Out: 4, AudioDim: 64, Heads: 8})
+	random := rand.New(rand.NewPCG(5, 6))
+	specs := make([]checkpoint.Spec, len(wants))
+	for i, w := range wants {
+		specs[i] = checkpoint.Spec{Name: w.Name, DType: tensor.F32, Shape: w.Shape}
+	}
+	return save(t, specs, func(i int, w io.Writer) error {
+		shape, shift, scale := specs[i].Shape, 0.0, 0.1
+		if len(shape) > 1 {
+			scale = 1 / math.Sqrt(float64(tensor.Volume(shape[1:])))
+		} else if strings.HasSuffix(specs[i].Name, "weight") {
+			shift = 1
+		}
+		values := make([]float32, tensor.Volume(shape))
+		for k := range values {
+			values[k] = float32(shift + scale*random.NormFloat64())
+		}
+		return binary.Write(w, binary.LittleEndian, values)
+	})
 }
 
 // taesdFile is the tiny TAESD with both halves.
