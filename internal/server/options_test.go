@@ -30,7 +30,7 @@ func TestOptions(t *testing.T) {
 		t.Fatal(a.Status)
 	}
 	r.check(json.Unmarshal([]byte(body), &got))
-	if len(got.Engines) != len(lipstream.Engines()) || got.Engines[0] != (engineView{"auto", false, lipstream.Engines()[0].Description}) {
+	if len(got.Engines) != len(lipstream.Engines()) || got.Engines[0] != (engineView{"auto", false, lipstream.Engines()[0].Description, ""}) {
 		t.Errorf("engines %+v", got.Engines)
 	}
 	if !slices.Equal(got.Containers, media.Containers()) {
