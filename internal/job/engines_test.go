@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -78,6 +79,25 @@ func TestChoose(t *testing.T) {
 		}
 		if _, _, _, err = choose(t.Context(), settings.Settings{Engine: "magic"}); fault.KindOf(err) != fault.Internal {
 			t.Errorf("error %v, want kind internal", err)
+		}
+	})
+	t.Run("MuseTalk only", func(t *testing.T) {
+		dir := t.TempDir()
+		if _, err := models.Synth(t.Context(), dir, models.SynthOptions{Engine: models.MuseTalk, Size: "tiny", Resolution: 256, DType: tensor.F32}); err != nil {
+			t.Fatal(err)
+		}
+		s := settings.Settings{Engine: settings.EngineAuto, Networks: settings.Networks{Models: dir}}
+		want := fmt.Sprintf("there is no LatentSync checkpoint in %[1]s; the MuseTalk checkpoint is in %[1]s", dir)
+		if m, kind, why, err := choose(t.Context(), s); err != nil || m.Name != "musetalk synthetic" || kind != settings.EngineMuseTalk || why != want {
+			t.Errorf("%+v, kind %s, why %q, error %v", m, kind, why, err)
+		}
+		s.Resolution = new(512)
+		if _, _, _, err := choose(t.Context(), s); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "`resolution`: 512 does not suit MuseTalk") {
+			t.Errorf("error %v", err)
+		}
+		s.Engine = settings.EngineLatentSync
+		if _, _, _, err := choose(t.Context(), s); fault.KindOf(err) != fault.Missing || fault.HintOf(err) != "run: lipstream models pull 1.6" {
+			t.Errorf("error %v, hint %s", err, fault.HintOf(err))
 		}
 	})
 	t.Run("a checkpoint", func(t *testing.T) {
