@@ -92,10 +92,16 @@ func (museTalk) mel(ctx context.Context, v *audio.Voice, first, columns int64) (
 func (museTalk) tokens(f *features, frame, rateNum, rateDen int64, at func(k int64) ([]float32, error)) ([]float32, error) {
 	w := musetalk.FrameWindow(frame, rateNum, rateDen, f.voice.MelFrames()/2)
 	tokens, err := w.Tokens(f.config.Features()*f.config.State, at)
-	if err == nil {
-		musetalk.AddPositions(tokens, f.config.State)
+	if err != nil {
+		return nil, err
 	}
-	return tokens, err
+	if f.code == nil {
+		f.code = musetalk.Positions(len(tokens)/f.config.State, f.config.State)
+	}
+	for i, v := range f.code {
+		tokens[i] += v
+	}
+	return tokens, nil
 }
 
 func (museTalk) crops(o Options) crops { return &musetalk.Crops{Original: o.Whole} }
