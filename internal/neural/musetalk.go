@@ -10,6 +10,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/models"
@@ -45,6 +46,9 @@ func (museTalk) set(o *Options, s settings.Settings, _ profile) {
 
 func (museTalk) identify(_ context.Context, o *Options, set models.Set) error {
 	o.Version, o.Resolution = set.Version.Name, cmp.Or(o.Resolution, musetalk.Side)
+	if o.Resolution != musetalk.Side {
+		return fault.Field("resolution", fmt.Sprint(o.Resolution), fmt.Sprintf("does not suit MuseTalk, which is made for %d pixels", musetalk.Side), "leave `resolution` out")
+	}
 	return nil
 }
 
