@@ -56,7 +56,6 @@ type Row struct {
 	lab.Memory
 	ToTorch     *ratios `json:"to_torch,omitempty"`
 	LoadAverage float64 `json:"load_average"` // of the machine, when the configuration was done
-	Error       string  `json:"error,omitempty"`
 }
 
 // ratios are the medians of the ratios of each step to the step of PyTorch after it.
@@ -83,7 +82,7 @@ type Report struct {
 // own. With Peers, PyTorch makes the same frames, and the calls of all processes alternate,
 // so that a change of the machine's speed meets all of them.
 func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, error) {
-	err := cmp.Or(lab.In("latent", o.Latent, 8, 128), lab.In("steps", o.Steps, 1, 1000), lab.In("threads", o.Threads, 0, 1024), o.Peer.Check(lab.MuseTalkScript))
+	err := cmp.Or(lab.In("latent", o.Latent, 16, 128), lab.In("steps", o.Steps, 1, 1000), lab.In("threads", o.Threads, 0, 1024), o.Peer.Check(lab.MuseTalkScript))
 	if err != nil {
 		return nil, err
 	}
@@ -142,16 +141,11 @@ func (o Options) together(ctx context.Context, progress lab.Progress, config Row
 	for i, c := range commands {
 		rows[i] = config
 		if steppers[i], err = lab.StartStepper(ctx, c, &rows[i].settings); err != nil {
-			// Some runtimes do not have all precisions.
-			rows[i].Error = fault.Message(err)
-			progress(rows[i].Error)
+			return nil, err
 		}
 	}
 	for k := range 1 + o.Steps {
 		for i, s := range steppers {
-			if s == nil {
-				continue
-			}
 			var t times
 			if err := s.Step(&t); err != nil {
 				return nil, err
@@ -165,9 +159,6 @@ func (o Options) together(ctx context.Context, progress lab.Progress, config Row
 		}
 	}
 	for i, s := range steppers {
-		if s == nil {
-			continue
-		}
 		if rows[i].Memory, err = s.Close(); err != nil {
 			return nil, err
 		}

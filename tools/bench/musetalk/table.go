@@ -74,7 +74,7 @@ func (r *Report) best(decoder, peer string) *Row {
 	var best *Row
 	for i := range r.Rows {
 		row := &r.Rows[i]
-		if row.Error == "" && row.Decoder == decoder && row.Peer == peer && (best == nil || row.Both < best.Both) {
+		if row.Decoder == decoder && row.Peer == peer && (best == nil || row.Both < best.Both) {
 			best = row
 		}
 	}
@@ -89,9 +89,6 @@ func (r *Report) WriteTable(w io.Writer) error {
 	rows := [][]string{{"", "precision", "decoder", "frames per call", "UNet", "decoder", "both", "CPU time", "UNet to PyTorch", "decoder to PyTorch", "both to PyTorch", "CPU time to PyTorch", "anonymous peak", "resident peak", "load average"}}
 	for _, row := range r.Rows {
 		cells := []string{row.name(), string(row.Precision), row.Decoder, strconv.Itoa(row.Frames)}
-		if row.Error != "" {
-			cells[0] = row.Error
-		}
 		for _, v := range []float64{row.UNet, row.Decode, row.Both, row.CPU} {
 			cells = append(cells, strconv.FormatFloat(v, 'f', 3, 64))
 		}
