@@ -1,6 +1,7 @@
 // Package neural is the lip engine that runs published checkpoints: those of LatentSync
-// (docs/spec/latentsync.md). It denoises windows of frames. A cut restarts the window, and
-// peak memory does not depend on the length of the video.
+// (docs/spec/latentsync.md) and MuseTalk (docs/spec/musetalk.md). It generates windows of
+// frames. A cut restarts the window, and peak memory does not depend on the length of the
+// video.
 package neural
 
 import (
