@@ -34,7 +34,7 @@ func nodding(picture *frame.Frame, fc *face.Face, from, to int64) (items []lip.I
 func TestMuseTalkBatches(t *testing.T) {
 	picture, fc := portrait(t)
 	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		const frames = 9
+		const frames = 5
 		run := func(size, windows int, batched bool) []lip.Item {
 			o := quickMuseTalk(t, b)
 			o.Plan.Frames, o.Plan.Windows, o.Batched = size, windows, batched
