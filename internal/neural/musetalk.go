@@ -10,6 +10,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/models"
@@ -45,6 +46,9 @@ func (museTalk) set(o *Options, s settings.Settings, _ profile) {
 
 func (museTalk) identify(_ context.Context, o *Options, set models.Set) error {
 	o.Version, o.Resolution = set.Version.Name, cmp.Or(o.Resolution, musetalk.Side)
+	if o.Resolution != musetalk.Side {
+		return fault.Field("resolution", fmt.Sprint(o.Resolution), fmt.Sprintf("does not suit MuseTalk, which is made for %d pixels", musetalk.Side), "leave `resolution` out")
+	}
 	return nil
 }
 
@@ -91,10 +95,16 @@ func (museTalk) mel(ctx context.Context, v *audio.Voice, first, columns int64) (
 func (museTalk) tokens(f *features, frame, rateNum, rateDen int64, at func(k int64) ([]float32, error)) ([]float32, error) {
 	w := musetalk.FrameWindow(frame, rateNum, rateDen, f.voice.MelFrames()/2)
 	tokens, err := w.Tokens(f.config.Features()*f.config.State, at)
-	if err == nil {
-		musetalk.AddPositions(tokens, f.config.State)
+	if err != nil {
+		return nil, err
 	}
-	return tokens, err
+	if f.code == nil {
+		f.code = musetalk.Positions(len(tokens)/f.config.State, f.config.State)
+	}
+	for i, v := range f.code {
+		tokens[i] += v
+	}
+	return tokens, nil
 }
 
 func (museTalk) crops(o Options) crops { return &musetalk.Crops{Original: o.Whole} }
@@ -188,7 +198,6 @@ func (g *oneStep) estimate(ctx context.Context, e *lip.Estimate) (window time.Du
 		return 0, err
 	}
 	took /= time.Duration(g.net.batch)
-	e.Steps = 1
 	e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet", Memory: g.net.networks.most(workUNet), Seconds: rounded(took), Per: fmt.Sprintf("%d frames", size)})
 	return took, nil
 }

@@ -93,7 +93,7 @@ func resized(shape []float32, n int) []float32 {
 		}
 		return v
 	}
-	return bytes(face.Bicubic(bytes(face.Bicubic(shape, 1, 512, 512, n, 512)), 1, n, 512, n, n))
+	return bytes(face.Bicubic(bytes(face.Bicubic(shape, 1, 512, 512, n, 512, 0)), 1, n, 512, n, n, 0))
 }
 
 // inBytes is crops that paste as the original does, in bytes of pictures.

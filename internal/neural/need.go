@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -57,7 +58,12 @@ const (
 
 // of returns the estimate for a plan.
 func (n needs) of(p memory.Plan) int64 {
-	unet, encoder, decoder, whisper := n.unet(p), n.vae(p, n.configs.encoder, n.configs.encoder.Encoder, 1), n.vae(p, n.configs.decoder, n.configs.decoder.Decoder, n.configs.decoder.Factor), n.whisper(p)
+	e, d := n.configs.encoder, n.configs.decoder
+	unet, encoder, whisper := n.unet(p), n.vae(p, e, e.Encoder, 1), n.whisper(p)
+	decoder := n.vae(p, d, func(images, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error) {
+		tiled := p.Tile > 0 && p.Tile < n.o.Resolution
+		return decoding(d, tiled, n.o.recipe.crops(n.o))(images, height, width, w, t)
+	}, d.Factor)
 	pixels := int64(n.o.Resolution) * int64(n.o.Resolution)
 	held := int64(n.o.hold(p)) * (n.o.FrameBytes + 3*pixels)
 	if n.o.Device.Resident {
