@@ -42,20 +42,9 @@ func faceMask(points []face.Point, n int) []float32 {
 }
 
 // blurred returns a mask of n×n pixels that is 0 outside the rectangle and has the given
-// values in it, convolved with a Gaussian of 2·radius+1 taps and deviation
-// 0.3·(radius-1)+0.8.
+// values in it, convolved with a Gaussian of 2·radius+1 taps.
 func blurred(shape []float32, within image.Rectangle, n, radius int) []float32 {
-	kernel, sum := make([]float32, radius+1), 0.0 // from the middle to one side
-	weight := func(i int) float64 {
-		sigma := 0.3*float64(radius-1) + 0.8
-		return math.Exp(-float64(i*i) / (2 * sigma * sigma))
-	}
-	for i := -radius; i <= radius; i++ {
-		sum += weight(i)
-	}
-	for i := range kernel {
-		kernel[i] = float32(weight(i) / sum)
-	}
+	kernel := gaussian(radius)[radius:] // from the middle to one side
 	shape = blurLines(shape, within.Dx(), kernel)
 	shape = blurLines(shape, within.Dy(), kernel)
 	whole := within.Inset(-radius)
@@ -98,6 +87,22 @@ func blurLines(src []float32, n int, kernel []float32) []float32 {
 		}
 	}
 	return dst
+}
+
+// gaussian returns OpenCV's kernel of 2·radius+1 taps. Those of up to 7 taps do not follow
+// the formula.
+func gaussian(radius int) []float32 {
+	switch radius {
+	case 0:
+		return []float32{1}
+	case 1:
+		return []float32{1. / 4, 2. / 4, 1. / 4}
+	case 2:
+		return []float32{1. / 16, 4. / 16, 6. / 16, 4. / 16, 1. / 16}
+	case 3:
+		return []float32{1. / 32, 3.5 / 32, 7. / 32, 9. / 32, 7. / 32, 3.5 / 32, 1. / 32}
+	}
+	return face.Gaussian(radius)
 }
 
 // faceShape returns which part of each pixel in a rectangle of an image belongs to the face, 0..1:

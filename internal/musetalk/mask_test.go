@@ -112,7 +112,7 @@ func TestBlurred(t *testing.T) {
 			whole[(within.Min.Y+y)*n+within.Min.X+x] = shape[i]
 		}
 		got := blurred(shape, within, n, radius)
-		if most := golden.MaxAbs(got, face.Blur(whole, n, n, radius)); most > 1e-6 {
+		if most := golden.MaxAbs(got, face.Blur(whole, n, n, gaussian(radius))); most > 1e-6 {
 			t.Errorf("radius %d: the blur of a part differs by %g from that of the whole", radius, most)
 		}
 	}

@@ -13,22 +13,24 @@ import (
 // layer is a generated image, to be pasted into the frame from which the crop was taken. It
 // implements lip.Layer.
 type layer struct {
-	original bool
-	face     *face.Face
-	matrix   frame.Affine // from the frame to the crop
-	image    []float32    // [3, Side, Side], -1..1
+	*Crops
+	item   lip.Item
+	matrix frame.Affine // from the frame to the crop
+	image  []float32    // [3, Side, Side], -1..1
 }
 
 // Layer returns a generated image, [3, Side, Side] in about -1..1, to be pasted where m maps it
 // into the frame of the item. Neither the image nor the face may change until then.
 func (c *Crops) Layer(it lip.Item, m frame.Affine, _ *frame.RGB, image []float32) lip.Layer {
-	return layer{c.Original, it.Face, m, image}
+	return layer{c, it, m, image}
 }
 
 // Paste implements lip.Layer.
 func (l layer) Paste(f *frame.Frame) {
-	if l.original {
-		l.pasteOriginal(f)
+	if l.Original {
+		if resized, mask, box := l.Parts(); !box.Empty() {
+			blendOriginal(f, resized, mask, box)
+		}
 		return
 	}
 	img, n := l.image, patchSide(l.matrix)
@@ -38,7 +40,7 @@ func (l layer) Paste(f *frame.Frame) {
 	}
 	k, m := float64(n)/Side, l.matrix
 	m = frame.Affine{A: m.A * k, B: m.B * k, C: (m.C+0.5)*k - 0.5, D: m.D * k, E: m.E * k, F: (m.F+0.5)*k - 0.5}
-	f.Blend(toRGB(img, n, from), faceMask(mapped(l.face.Points, m), n), m)
+	f.Blend(toRGB(img, n, from), faceMask(mapped(l.item.Face.Points, m), n), m)
 }
 
 // firstRow is the first row of an image that layers read, unless they are the original's.
@@ -78,19 +80,28 @@ func patchSide(m frame.Affine) int {
 	return int(min(max(1.5*Side*max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E)), 8), Side))
 }
 
-// pasteOriginal enlarges and masks the image as the original does, but the mask comes from the
-// mesh, because the original's network for masks is not free for commercial use.
-func (l layer) pasteOriginal(f *frame.Frame) {
-	box := matrixBox(l.matrix)
+// Parts returns what the original pastes: the image in the size of the box, the opacity of the
+// square around the box, and the box. The mask comes from the mesh, because the original's
+// network for masks is not free for commercial use. The box is empty if there is nothing to paste.
+func (l layer) Parts() (resized *frame.RGB, mask []float32, box image.Rectangle) {
+	box = matrixBox(l.matrix)
 	square := originalSquare(box)
 	n := square.Dx()
 	within := lowerHalf(n, box.Sub(square.Min))
 	if within.Empty() {
-		return
+		return nil, nil, image.Rectangle{}
 	}
-	points := mapped(l.face.Points, frame.Affine{A: 1, C: float64(-square.Min.X), E: 1, F: float64(-square.Min.Y)})
-	mask := blurred(faceShape(points, within, float64(box.Dy())), within, n, originalBlur(n))
-	blendOriginal(f, bilinear(toRGB(l.image, Side, 0), box.Dx(), box.Dy()), mask, box)
+	var shape []float32
+	if l.Shape != nil {
+		all := l.Shape(l.item, n)
+		for y := within.Min.Y; y < within.Max.Y; y++ {
+			shape = append(shape, all[y*n+within.Min.X:y*n+within.Max.X]...)
+		}
+	} else {
+		points := mapped(l.item.Face.Points, frame.Affine{A: 1, C: float64(-square.Min.X), E: 1, F: float64(-square.Min.Y)})
+		shape = faceShape(points, within, float64(box.Dy()))
+	}
+	return bilinear(toRGB(l.image, Side, 0), box.Dx(), box.Dy()), blurred(shape, within, n, originalBlur(n)), box
 }
 
 // blendOriginal pastes a face of the box's size, with the opacity mask of the original's square

@@ -76,6 +76,9 @@ func (museTalk) graphs(c configs, o Options, windows, frames int, w *checkpoint.
 	return network.MuseTalkUNet(c.unet, network.MuseTalkShape{Frames: windows * frames, Height: c.side(o), Width: c.side(o), Tokens: c.whisper.Tokens()}, w, t)
 }
 
+// streamed includes all graphs: each runs once for all windows in flight.
+func (museTalk) streamed(int, int) bool { return true }
+
 // state is 0: inputs go to the device with each call, and latents come back.
 func (museTalk) state(needs, memory.Plan) int64 { return 0 }
 
@@ -108,7 +111,7 @@ func (museTalk) crops(o Options) crops { return &musetalk.Crops{Original: o.Whol
 
 func (museTalk) generator(c configs, o Options, s *networks) generator {
 	g := &oneStep{o: o, configs: c}
-	g.net = s.add(model{name: workUNet, streamable: true, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
+	g.net = s.add(model{name: workUNet, streamed: museTalk{}.streamed, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
 			return museTalk{}.graphs(c, o, g.net.batch, frames, w, t)
 		}})
@@ -131,8 +134,7 @@ func (g *oneStep) load(ctx context.Context, frames int) error {
 	return g.net.ready(ctx, frames)
 }
 
-// windows implements generator. If there are fewer windows than are computed together, it
-// repeats the last frame.
+// windows implements generator.
 func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, error) {
 	size := len(list[0].frames)
 	if err := g.load(ctx, size); err != nil {
@@ -143,13 +145,9 @@ func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, err
 	for _, w := range list {
 		frames = append(frames, w.frames...)
 	}
-	latents := make([][]float32, 0, len(frames))
-	for part := range slices.Chunk(frames, size*g.net.batch) {
-		out, err := g.run(ctx, part, size*g.net.batch)
-		if err != nil {
-			return nil, err
-		}
-		latents = append(latents, out...)
+	latents, err := g.run(ctx, frames, size*g.net.batch)
+	if err != nil {
+		return nil, err
 	}
 	for i, x := range latents {
 		if err := finite(x); err != nil {
@@ -160,22 +158,26 @@ func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, err
 	return slices.Collect(slices.Chunk(latents, size)), nil
 }
 
-// run returns the latents of at most n frames in one call of the UNet.
+// run returns the latents of frames. Each call of the UNet takes n of them. If fewer are
+// left, the last frame is repeated.
 func (g *oneStep) run(ctx context.Context, frames []condition, n int) ([][]float32, error) {
 	side := g.side(g.o)
-	sample, tokens := tensor.New(tensor.F32, n, g.unet.In, side, side), tensor.New(tensor.F32, n, g.whisper.Tokens(), g.unet.AudioDim)
-	for i := range n {
-		f := frames[min(i, len(frames)-1)]
-		copy(batchItem(sample, i), f.latents)
-		copy(batchItem(tokens, i), f.tokens)
+	var flows []network.Flow
+	for part := range slices.Chunk(frames, n) {
+		sample, tokens := tensor.New(tensor.F32, n, g.unet.In, side, side), tensor.New(tensor.F32, n, g.whisper.Tokens(), g.unet.AudioDim)
+		for i := range n {
+			f := part[min(i, len(part)-1)]
+			copy(batchItem(sample, i), f.latents)
+			copy(batchItem(tokens, i), f.tokens)
+		}
+		flows = append(flows, network.Flow{"sample": sample, "audio": tokens})
 	}
-	flow := network.Flow{"sample": sample, "audio": tokens}
-	if err := g.net.whole(ctx, flow); err != nil {
+	if err := g.net.whole(ctx, flows...); err != nil {
 		return nil, err
 	}
 	out := make([][]float32, len(frames))
 	for i := range out {
-		out[i] = batchItem(flow["latents"], i)
+		out[i] = batchItem(flows[i/n]["latents"], i%n)
 	}
 	return out, nil
 }
