@@ -41,7 +41,7 @@ type Settings struct {
 	Codec  string `json:"codec,omitempty" level:"advanced" latents:"no" choices:"h264,hevc,vp9,av1,prores,ffv1" otherwise:"chosen by the extension of the output" help:"Video codec of the output."`
 	CRF    *int   `json:"crf,omitempty" name:"crf" title:"CRF" level:"advanced" latents:"no" min:"0" max:"63" placeholder:"N" otherwise:"18 for h264; depends on the codec otherwise" help:"Constant rate factor: lower is better, 0 is lossless; up to 51, or 63 for vp9 and av1."`
 	Preset string `json:"preset,omitempty" level:"advanced" latents:"no" choices:"ultrafast,superfast,veryfast,faster,fast,medium,slow,slower,veryslow" otherwise:"veryfast" help:"Speed of the encoder; slower ones make smaller files."`
-	Seed   *int64 `json:"seed,omitempty" placeholder:"N" default:"1247" help:"Seed of the random numbers of latentsync. The other engines use none."`
+	Seed   *int64 `json:"seed,omitempty" placeholder:"N" default:"1247" help:"Seed of the random numbers. Only latentsync uses them, and musetalk with parity all."`
 
 	Backend string `json:"backend,omitempty" level:"advanced" choices:"auto,openvino,onnxruntime" default:"auto" help:"Which runtime runs the networks."`
 	Device  string `json:"device,omitempty" level:"advanced" placeholder:"DEVICE" otherwise:"the first device of the backend" help:"Where musetalk and latentsync compute: cpu, gpu:0, cuda:0. lipstream doctor lists the devices."`
