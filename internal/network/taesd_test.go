@@ -2,7 +2,6 @@ package network
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -112,8 +111,9 @@ func TestTAESDRows(t *testing.T) {
 			for plane := range slices.Chunk(whole.F32(), height*width) {
 				want = append(want, plane[r.from*width:r.to*width]...)
 			}
-			golden.Check(t, golden.Measurement{Module: "TAESD rows", Case: fmt.Sprintf("%d to %d", r.from, r.to), Backend: b.Name(), Precision: precision,
-				Measure: "max abs from the whole decode", Value: golden.MaxAbs(image.F32(), want), Limit: 1e-5})
+			if d := golden.MaxAbs(image.F32(), want); !(d <= 1e-5) {
+				t.Errorf("%s: rows %d to %d differ by %g from those of the whole image", precision, r.from, r.to, d)
+			}
 		}
 	})
 	for _, r := range []rows{{-1, 3}, {5, 5}, {0, height + 1}} {

@@ -167,10 +167,18 @@ func (f *Files) setVAE(value, dir string, set models.Set) error {
 	if f.Decoder = set.TAESDDecoder; value == vaeTiny {
 		f.VAE, f.tinyEncoder = set.TAESDEncoder, true
 	}
-	if f.Decoder == "" || f.VAE == "" {
-		return fault.Missing.New("find TAESD in "+dir, "it is not installed", "run: lipstream models pull taesd")
+	cause := ""
+	switch {
+	case set.TAESDDecoder == "" && set.TAESDEncoder == "":
+		cause = "it is not installed"
+	case f.Decoder == "":
+		cause = "its decoder is not installed"
+	case f.VAE == "":
+		cause = "its encoder is not installed"
+	default:
+		return nil
 	}
-	return nil
+	return fault.Missing.New("find TAESD in "+dir, cause, "run: lipstream models pull taesd")
 }
 
 // in returns the files for networks in a precision.

@@ -41,7 +41,7 @@ type Settings struct {
 	Codec  string `json:"codec,omitempty" level:"advanced" latents:"no" choices:"h264,hevc,vp9,av1,prores,ffv1" otherwise:"chosen by the extension of the output" help:"Video codec of the output."`
 	CRF    *int   `json:"crf,omitempty" name:"crf" title:"CRF" level:"advanced" latents:"no" min:"0" max:"63" placeholder:"N" otherwise:"18 for h264; depends on the codec otherwise" help:"Constant rate factor: lower is better, 0 is lossless; up to 51, or 63 for vp9 and av1."`
 	Preset string `json:"preset,omitempty" level:"advanced" latents:"no" choices:"ultrafast,superfast,veryfast,faster,fast,medium,slow,slower,veryslow" otherwise:"veryfast" help:"Speed of the encoder; slower ones make smaller files."`
-	Seed   *int64 `json:"seed,omitempty" placeholder:"N" default:"1247" help:"Seed of the random numbers of latentsync. The other engines use none."`
+	Seed   *int64 `json:"seed,omitempty" placeholder:"N" default:"1247" help:"Seed of the random numbers. Only latentsync uses them, and musetalk with parity all."`
 
 	Backend string `json:"backend,omitempty" level:"advanced" choices:"auto,openvino,onnxruntime" default:"auto" help:"Which runtime runs the networks."`
 	Device  string `json:"device,omitempty" level:"advanced" placeholder:"DEVICE" otherwise:"the first device of the backend" help:"Where musetalk and latentsync compute: cpu, gpu:0, cuda:0. lipstream doctor lists the devices."`
@@ -58,8 +58,8 @@ type Networks struct {
 	Profile    string `json:"profile,omitempty" choices:"auto,quality,balanced,speed,lowmem" default:"auto" help:"Sets precision, silence, memory and, for latentsync, sampler, steps, guidance and DeepCache, unless they are given. docs/memory.md has the table."`
 	Resolution *int   `json:"resolution,omitempty" level:"advanced" min:"64" max:"1024" multiple:"64" unit:"pixels" placeholder:"256|512" otherwise:"what the checkpoint was made for" help:"Size of the generated face: 256 for MuseTalk and LatentSync 1.5, 512 for LatentSync 1.6."`
 	Precision  string `json:"precision,omitempty" level:"advanced" choices:"auto,f32,bf16,f16" default:"auto" help:"Precision of UNet and VAE. auto is f32 on a CPU and f16 on a GPU. Prepare half-precision checkpoints with lipstream models prepare."`
-	VAE        string `json:"vae,omitempty" name:"vae" title:"VAE" level:"advanced" choices:"full,tiny,tiny-decoder" default:"full" help:"Which network turns images into latents and back: Stable Diffusion's VAE (full), or TAESD, a tiny one (tiny). tiny-decoder uses TAESD only to turn latents into images, which changes them less."`
-	Silence    string `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: generate it as usual (speak), hold the mouth still, or pass the frames through unchanged."`
+	VAE        string `json:"vae,omitempty" name:"vae" title:"VAE" level:"advanced" choices:"full,tiny,tiny-decoder" default:"full" help:"Which network turns images into latents and back: Stable Diffusion's VAE (full), or TAESD, a tiny one (tiny). tiny-decoder uses TAESD only to turn latents into images, which changes them less. Get it with lipstream models pull taesd."`
+	Silence    string `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: generate the mouth as usual (speak), hold it still, or pass the frames through unchanged."`
 	Parity     string `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave like the original program of the engine: all, or a list of whisper (its windows of 30 s do not overlap), paste (faces are cut out and pasted back as the original does), noise (the network hears the noise in silence), cuts (windows and smoothing run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
 }
 

@@ -12,8 +12,8 @@ import (
 )
 
 // maxCopies is the number of idle sessions for copies that a Backend keeps. A job copies
-// tensors of about ten shapes.
-const maxCopies = 16
+// tensors of about five shapes. On CUDA each session has cuBLAS handles of its own.
+const maxCopies = 8
 
 // copies are sessions for copies that nobody uses at the moment, the least recently used
 // first.
