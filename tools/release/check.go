@@ -9,21 +9,17 @@ import (
 	"strings"
 )
 
-// check builds the commit again, in a clone in another folder and with an empty build
-// cache, and compares the checksums. Then it installs the commit with go install.
+// check builds the commit again, in another folder and with an empty build cache, and compares the checksums. Then it installs the commit with go install.
 func (r *release) check(ctx context.Context) error {
 	temp, err := os.MkdirTemp("", "lipstream-release-check-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(temp)
-	again := *r
-	again.root, again.out = filepath.Join(temp, "another", "folder"), filepath.Join(temp, "dist")
-	if _, err := r.tool(ctx, "git", "clone", "--quiet", r.root, again.root); err != nil {
-		return err
-	}
-	fmt.Println("again, in", again.root)
-	if err := again.with("GOCACHE=" + filepath.Join(temp, "cache")).build(ctx); err != nil {
+	again := r.with("GOCACHE=" + filepath.Join(temp, "cache"))
+	again.out = filepath.Join(temp, "dist")
+	fmt.Println("again, in another folder:")
+	if err := again.build(ctx); err != nil {
 		return err
 	}
 	first, err := os.ReadFile(filepath.Join(r.out, sums))
@@ -44,6 +40,8 @@ func (r *release) check(ctx context.Context) error {
 // checkInstall runs go install with the version, which comes from a module proxy in a
 // folder: so every embedded file is in the module.
 func (r *release) checkInstall(ctx context.Context, temp string) error {
+	r = r.with()
+	r.root = r.source
 	cache, err := r.tool(ctx, "go", "env", "GOMODCACHE")
 	if err != nil {
 		return err
@@ -57,7 +55,7 @@ func (r *release) checkInstall(ctx context.Context, temp string) error {
 	if _, err := r.tool(ctx, "git", "archive", "--format=zip", "--prefix="+module+"@"+r.version+"/", "-o", at+".zip", "HEAD"); err != nil {
 		return err
 	}
-	mod, err := os.ReadFile(filepath.Join(r.root, "go.mod"))
+	mod, err := os.ReadFile(filepath.Join(r.source, "go.mod"))
 	if err != nil {
 		return err
 	}
@@ -65,9 +63,8 @@ func (r *release) checkInstall(ctx context.Context, temp string) error {
 	if err := errors.Join(os.WriteFile(at+".mod", mod, 0o644), os.WriteFile(at+".info", []byte(info), 0o644)); err != nil {
 		return err
 	}
-	outside := *r
-	outside.root = temp
-	offline := outside.with("GOPROXY=file://"+proxy+",file://"+filepath.Join(cache, "cache", "download"), "GOMODCACHE="+filepath.Join(temp, "modules"),
+	r.root = temp
+	offline := r.with("GOPROXY=file://"+proxy+",file://"+filepath.Join(cache, "cache", "download"), "GOMODCACHE="+filepath.Join(temp, "modules"),
 		"GONOSUMDB=*", "GOFLAGS=-modcacherw", "GOBIN="+bin, "CGO_ENABLED=0")
 	if _, err := offline.tool(ctx, "go", "install", module+"/cmd/lipstream@"+r.version); err != nil {
 		return err

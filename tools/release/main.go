@@ -30,12 +30,13 @@ const (
 
 // release is one build of all files.
 type release struct {
-	root      string   // of the source
+	source    string   // the repository; its newest commit is built, in a clone
 	out       string   // folder for the files
 	platforms []string // such as linux/amd64
 	sbom      string   // the module with the tool that writes SBOMs, and its version
 	env       []string // added to the environment of the tools
 
+	root    string    // folder in which the tools run
 	version string    // of the program
 	time    time.Time // of the commit, which all files in archives get
 }
@@ -59,7 +60,7 @@ func run(ctx context.Context, r release, check bool) error {
 	if r.out, err = filepath.Abs(r.out); err != nil {
 		return err
 	}
-	if r.root, err = os.Getwd(); err != nil {
+	if r.source, err = os.Getwd(); err != nil {
 		return err
 	}
 	if err := r.build(ctx); err != nil {
@@ -73,6 +74,12 @@ func run(ctx context.Context, r release, check bool) error {
 
 // build makes all files.
 func (r *release) build(ctx context.Context) error {
+	temp, err := os.MkdirTemp("", "lipstream-release-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	r.root = r.source
 	changed, err := r.tool(ctx, "git", "status", "--porcelain")
 	if err != nil {
 		return err
@@ -80,6 +87,12 @@ func (r *release) build(ctx context.Context) error {
 	if changed != "" {
 		return errors.New("commit these changes first:\n" + changed)
 	}
+	// Neither go nor the SBOM's tool finds the version in a linked work tree.
+	clone := filepath.Join(temp, "source")
+	if _, err := r.tool(ctx, "git", "clone", "--quiet", r.source, clone); err != nil {
+		return err
+	}
+	r.root = clone
 	stamp, err := r.tool(ctx, "git", "log", "-1", "--format=%cI")
 	if err != nil {
 		return err
@@ -93,11 +106,6 @@ func (r *release) build(ctx context.Context) error {
 	if err := os.MkdirAll(r.out, 0o755); err != nil {
 		return err
 	}
-	temp, err := os.MkdirTemp("", "lipstream-release-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(temp)
 	docs, err := r.documents(ctx, temp)
 	if err != nil {
 		return err
