@@ -47,6 +47,9 @@ try {
     if ($got -ne $want) { throw "the checksum of $name.zip is $got, want $want; download it again" }
     Expand-Archive -LiteralPath $archive -DestinationPath $temp
 
+    $new = Join-Path $temp "$name\lipstream.exe"
+    $version = & $new --version
+    if ($LASTEXITCODE -ne 0) { throw 'the program does not run on this machine' }
     New-Item -ItemType Directory -Force -Path $Folder | Out-Null
     $program = Join-Path $Folder 'lipstream.exe'
     if (Test-Path -LiteralPath $program) {
@@ -55,9 +58,7 @@ try {
         Remove-Item -Force -ErrorAction SilentlyContinue -LiteralPath $old
         Move-Item -Force -LiteralPath $program -Destination $old
     }
-    Move-Item -LiteralPath (Join-Path $temp "$name\lipstream.exe") -Destination $program
-    $version = & $program --version
-    if ($LASTEXITCODE -ne 0) { throw "$program does not run on this machine" }
+    Move-Item -LiteralPath $new -Destination $program
     Write-Host "installed $program $version"
 
     $path = [Environment]::GetEnvironmentVariable('Path', 'User')

@@ -77,11 +77,14 @@ main() {
 	tar -xzf "$temp/$name.tar.gz" -C "$temp"
 
 	mkdir -p "$folder"
-	# A copy beside the program, then a rename: a running program is not disturbed.
-	cp "$temp/$name/lipstream" "$folder/.lipstream.new"
-	chmod 755 "$folder/.lipstream.new"
-	mv -f "$folder/.lipstream.new" "$folder/lipstream"
-	version=$("$folder/lipstream" --version) || die "$folder/lipstream does not run on this machine"
+	# A copy beside the program, then a rename: a running program is not disturbed, and
+	# one that does not run here replaces nothing.
+	new=$folder/.lipstream.new
+	trap 'rm -rf "$temp" "$new"' EXIT
+	cp "$temp/$name/lipstream" "$new"
+	chmod 755 "$new"
+	version=$("$new" --version) || die "the program does not run on this machine"
+	mv -f "$new" "$folder/lipstream"
 	echo "installed $folder/lipstream $version"
 	case ":$PATH:" in
 	*":$folder:"*) ;;
