@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 program=$PWD/bin/lipstream
 runtime=$(dirname "$("$program" runtime path openvino)")
 data=$(mktemp -d)
+touch "$data/server.log" "$data/worker.log"
 server='' worker=''
 finish() {
 	# shellcheck disable=SC2086 # either may be empty
