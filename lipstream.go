@@ -5,9 +5,10 @@
 //		Video: "face.mp4", Audio: "voice.wav", Output: "out.mp4",
 //	}, lipstream.ObserverFunc(func(e lipstream.Event) { log.Println(e.Phase, e.Frame) }))
 //
-// Two engines make mouths: the preview moves the speaker's own mouth, LatentSync
-// generates a new one with a published checkpoint. By default a job picks
-// LatentSync if its checkpoint is installed. The [Settings] of a job say more:
+// Three engines make mouths: the preview moves the speaker's own mouth, MuseTalk and
+// LatentSync generate a new one with published checkpoints. By default a job picks
+// LatentSync if its checkpoint is installed, else MuseTalk if its checkpoint is, else
+// the preview. The [Settings] of a job say more:
 //
 //	job.Settings = lipstream.Settings{Engine: lipstream.EngineLatentSync}
 //	job.Steps = new(10)

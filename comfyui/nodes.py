@@ -16,7 +16,7 @@ from .client import Client, Failure, FileSource, Source, supervise
 
 log = logging.getLogger("lipstream")
 
-STEPS, GUIDANCE = 20, 1.5  # the defaults of LatentSync
+STEPS, GUIDANCE = 20, 1.5  # the defaults of LatentSync; the other engines have neither
 
 # Shares of the progress bar: where the upload ends, and where the job ends.
 SENT, DONE = 0.1, 0.9
@@ -61,10 +61,10 @@ def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_exp
     spec: Dict[str, Any] = {**settings.given(more), "engine": engine, "profile": profile, "seed": int(seed) & (1 << 63) - 1 if seed != -1 else random.getrandbits(63)}
     if memory_limit_gb > 0:
         spec["memory_limit"] = int(memory_limit_gb * 1e9)
-    # The other profiles have their own steps and guidance, which the widgets' defaults must not replace.
-    if profile == "auto" or inference_steps != STEPS:
+    # The widgets' defaults must not replace those of a profile, and engines without steps would warn of them.
+    if inference_steps != STEPS:
         spec["steps"] = int(inference_steps)
-    if profile == "auto" or abs(lips_expression - GUIDANCE) > 1e-6:
+    if abs(lips_expression - GUIDANCE) > 1e-6:
         spec["guidance"] = round(float(lips_expression), 4)
     return spec
 
@@ -76,7 +76,8 @@ def _connect(server: str, engine: str) -> Tuple[Client, bool]:
         workers = client.json("GET", "/v1/devices").get("workers") or []
         if engine not in ("auto", "preview") and workers and not any(engine in w.get("engines", [engine]) for w in workers):
             # The server would let the job wait for a worker with this engine.
-            raise Failure(f"the server at {client.url} has no checkpoint for {engine}", "run there: lipstream models pull, or choose another engine")
+            pull = {"latentsync": "1.6"}.get(engine, engine)
+            raise Failure(f"the server at {client.url} has no checkpoint for {engine}", f"run there: lipstream models pull {pull}, and start the server again, or choose another engine")
         able = [w for w in workers if client.local and engine != "preview" and set(w.get("engines", [])) - {"preview"}]
         return client, any(not d.get("name", "").lower().startswith("cpu") for w in able for d in w.get("devices") or [])
 

@@ -16,7 +16,7 @@ import (
 // so that not even a killed job leaves it behind.
 func TestInterruptLatentSync(t *testing.T) {
 	t.Parallel()
-	args := longJob("--engine", "latentsync", "--models", tinyModels(t), "--resolution", "64", "--steps", "100")
+	args := longJob("--engine", "latentsync", "--models", tinyModels(t, "latentsync"), "--resolution", "64", "--steps", "100")
 	denoising := func(e lipstream.Event) bool { return e.Step >= 3 }
 	for stage, ready := range map[string]func(lipstream.Event) bool{
 		"load":    func(e lipstream.Event) bool { return e.Phase == lipstream.PhaseLoad },

@@ -21,7 +21,7 @@ import (
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	needRuntime(t)
-	models := tinyModels(t)
+	models := tinyModels(t, "latentsync")
 	for _, c := range []struct {
 		name  string
 		limit int64

@@ -48,25 +48,33 @@ func synthModels(t *testing.T) (dir string) {
 	return dir
 }
 
-// tinyModels returns a folder with a random checkpoint, shared by the tests that
-// only read it.
-func tinyModels(t *testing.T) string {
+// tinyModels returns a folder with random checkpoints of an engine, shared by the tests
+// that only read it. Of the preview, which has none, it is "".
+func tinyModels(t *testing.T, engine string) string {
 	t.Helper()
-	dir, err := sharedModels()
+	synth := sharedModels[engine]
+	if synth == nil {
+		return ""
+	}
+	dir, err := synth()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return dir
 }
 
-var sharedModels = sync.OnceValues(func() (string, error) {
-	dir := filepath.Join(inputs, "models")
-	out, err := exec.Command(binary, "models", "synth", "--size", "tiny", "--dir", dir).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return dir, nil
-})
+var sharedModels = map[string]func() (string, error){"latentsync": synthOnce("latentsync"), "musetalk": synthOnce("musetalk")}
+
+func synthOnce(engine string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		dir := filepath.Join(inputs, "models", engine)
+		out, err := exec.Command(binary, "models", "synth", "--engine", engine, "--size", "tiny", "--with", "taesd", "--dir", dir).CombinedOutput()
+		if err != nil {
+			return "", fmt.Errorf("%w: %s", err, out)
+		}
+		return dir, nil
+	})
+}
 
 func TestModelsBadFiles(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,7 @@ func TestPageInputs(t *testing.T) {
 	b := openTab(t)
 	b.look(1280, 900, "light")
 	b.do(chromedp.Navigate(d.address("http://") + "/"))
-	b.see(`document.querySelectorAll('#setting-engine option').length === 3`)
+	b.see(`document.querySelectorAll('#setting-engine option').length === 4`)
 	ask[int](b, `window.broken = []; document.addEventListener('securitypolicyviolation', e => broken.push(e.violatedDirective + ' ' + e.blockedURI)); 0`)
 
 	// Through all controls by Tab.

@@ -161,7 +161,7 @@ func TestPage(t *testing.T) {
 	b.accessible("the token's dialog")
 	ask[string](b, `document.getElementById('token').value = ''`)
 	b.do(keys("#token", "a-token-for-the-page\r"))
-	b.see(`!document.getElementById('token-dialog').open`, `document.querySelectorAll('#setting-engine option').length === 3`, `document.querySelectorAll('#charts svg').length > 0`)
+	b.see(`!document.getElementById('token-dialog').open`, `document.querySelectorAll('#setting-engine option').length === 4`, `document.querySelectorAll('#charts svg').length > 0`)
 	b.accessible("the empty page")
 	// A file without sound is refused with a message.
 	b.do(files("#audio-file", in("portrait.png")))
@@ -177,7 +177,7 @@ func TestPage(t *testing.T) {
 	b.do(chromedp.Reload())
 	b.see(`document.querySelector('#jobs li.running progress')?.value > 0`)
 	b.do(enter("#jobs li.running button"))
-	b.see(`document.querySelector('#jobs li.cancelled')`, `document.querySelectorAll('#setting-engine option').length === 3`)
+	b.see(`document.querySelector('#jobs li.cancelled')`, `document.querySelectorAll('#setting-engine option').length === 4`)
 	// The microphone makes a voice; then a file in its place.
 	b.do(files("#video-file", in("head.mp4")), click("#record"))
 	b.see(`parseInt(document.getElementById('recorded').textContent) >= 1`)

@@ -62,7 +62,6 @@ func TestParts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	models := tinyModels(t)
 	for _, tt := range []struct {
 		name, video string
 		engine      string
@@ -77,14 +76,19 @@ func TestParts(t *testing.T) {
 		{"preview of a picture", in("portrait.png"), "preview", 600 * time.Millisecond, false},
 		{"latentsync in a shot", filepath.Join(dir, "shot.mp4"), "latentsync", 1500 * time.Millisecond, false},
 		{"latentsync at a cut", filepath.Join(dir, "cut.mp4"), "latentsync", 1500 * time.Millisecond, true},
+		{"musetalk in a shot", filepath.Join(dir, "shot.mp4"), "musetalk", 1500 * time.Millisecond, false},
+		{"musetalk at a cut", filepath.Join(dir, "cut.mp4"), "musetalk", 1500 * time.Millisecond, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.engine == "latentsync" {
+			if tt.engine != "preview" {
 				needLong(t)
 			}
 			job := lipstream.Job{Video: tt.video, Audio: in("two.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Settings: lipstream.Settings{Codec: "ffv1", Engine: tt.engine}}
-			if tt.engine == "latentsync" {
-				job.Models, job.Steps, job.Resolution = models, new(2), new(64)
+			switch job.Models = tinyModels(t, tt.engine); tt.engine {
+			case "latentsync":
+				job.Steps, job.Resolution = new(2), new(64)
+			case "musetalk":
+				job.VAE = "tiny"
 			}
 			whole, err := lipstream.Run(t.Context(), job, nil)
 			if err != nil {

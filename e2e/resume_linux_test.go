@@ -16,10 +16,17 @@ import (
 // and writes the same file as a job that is not stopped.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	models := tinyModels(t)
+	for engine, args := range map[string][]string{
+		"latentsync": {"--resolution", "64", "--steps", "2"},
+		"musetalk":   {"--vae", "tiny"},
+	} {
+		t.Run(engine, func(t *testing.T) { testResume(t, append(args, "--engine", engine, "--models", tinyModels(t, engine))) })
+	}
+}
+
+func testResume(t *testing.T, settings []string) {
 	dir := t.TempDir()
-	args := []string{"run", "--video", in("portrait.png"), "--audio", in("one.wav"), "-o", "out.mp4", "--json", "-y",
-		"--engine", "latentsync", "--models", models, "--resolution", "64", "--steps", "2", "--crf", "0", "--frames-per-window", "8"}
+	args := append([]string{"run", "--video", in("portrait.png"), "--audio", in("one.wav"), "-o", "out.mp4", "--json", "-y", "--crf", "0", "--frames-per-window", "8"}, settings...)
 	run := func(extra ...string) (*job, []byte) {
 		j := newJob(t, dir, append(args, extra...)...).start()
 		<-j.done

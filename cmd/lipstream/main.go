@@ -30,7 +30,7 @@ type cli struct {
 	Retry   retryCmd   `cmd:"" help:"Start failed or cancelled jobs again."`
 	Task    taskCmd    `cmd:"" hidden:"" help:"Run one task; used by workers."`
 	Runtime runtimeCmd `cmd:"" help:"Install and list the inference runtimes."`
-	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list LatentSync checkpoints."`
+	Models  modelsCmd  `cmd:"" help:"Download, check, convert and list the checkpoints of LatentSync and MuseTalk."`
 	Doctor  doctorCmd  `cmd:"" help:"Check what is installed and what is missing."`
 	Check   checkCmd   `cmd:"" help:"Compute on each device and compare with known results."`
 	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`

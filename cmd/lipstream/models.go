@@ -37,7 +37,7 @@ func modelsDir(given string) (string, error) {
 }
 
 type modelsPullCmd struct {
-	What    string `arg:"" optional:"" default:"1.6" help:"What to download: LatentSync 1.6 (512 pixels) or 1.5 (256 pixels), musetalk, vae, whisper or taesd. The first three include vae and whisper."`
+	What    string `arg:"" optional:"" default:"1.6" help:"What to download: 1.6 or 1.5 (LatentSync, for 512 or 256 pixels), musetalk (MuseTalk 1.5), vae, whisper or taesd. The first three include vae and whisper."`
 	Dir     string `placeholder:"FOLDER" help:"Models folder. Default: LIPSTREAM_MODELS_DIR, or lipstream/models in the user's cache folder."`
 	BaseURL string `name:"base-url" placeholder:"URL" env:"LIPSTREAM_MODELS_URL" help:"Download from this mirror of huggingface.co."`
 }
@@ -105,12 +105,12 @@ func (m *modelsPrepareCmd) Run(ctx context.Context, c *console) error {
 }
 
 type modelsSynthCmd struct {
-	Engine     string `enum:"latentsync,musetalk" default:"latentsync" placeholder:"ENGINE" help:"latentsync or musetalk."`
+	Engine     string `enum:"latentsync,musetalk" default:"latentsync" placeholder:"ENGINE" help:"Engine of the checkpoints: latentsync or musetalk."`
 	Size       string `required:"" enum:"tiny,full" placeholder:"tiny|full" help:"tiny (17 MB), or full, the size of the published checkpoints (5.4 GB; musetalk: 3.8 GB)."`
 	With       string `enum:",taesd" default:"" placeholder:"taesd" help:"Also write TAESD."`
 	Dir        string `required:"" placeholder:"FOLDER" help:"Folder to write the checkpoints to."`
 	Seed       uint64 `default:"0" placeholder:"N" help:"Seed of the random weights."`
-	Resolution int    `default:"256" placeholder:"256|512" help:"Resolution of the checkpoint."`
+	Resolution int    `default:"256" placeholder:"256|512" help:"Resolution of the checkpoint; MuseTalk has only 256."`
 	DType      string `name:"dtype" enum:"f32,f16" default:"f32" placeholder:"f32|f16" help:"Type of the weights."`
 }
 

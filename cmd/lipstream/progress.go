@@ -106,7 +106,7 @@ func (l *lines) print(text string) { _, _ = fmt.Fprintln(l.out, text) }
 func notice(e lipstream.Event) string {
 	switch e.Type {
 	case lipstream.EventWarning:
-		return "warning: " + oneLine(e.Message, maxErrorLine)
+		return "warning: " + oneLine(fault.Flags(e.Message), maxErrorLine)
 	case lipstream.EventAlert:
 		return "alert: " + oneLine(e.Message, maxErrorLine)
 	case lipstream.EventPlan:

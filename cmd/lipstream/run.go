@@ -77,7 +77,9 @@ func printEstimate(c *console, p lipstream.Estimate) error {
 	if p.Windows > 0 {
 		m := p.Plan
 		row("windows", "%d of %d frames, overlapping by %d; every scene cut adds one", p.Windows, m.Frames, p.Overlap)
-		row("steps", "%d (%s), %d of them full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
+		if p.Steps > 0 {
+			row("steps", "%d (%s), %d of them full, guidance scale %g", p.Steps, p.Sampler, p.FullSteps, p.Guidance)
+		}
 		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
 		row("plan", "%s", m)
 		row("budget", "%s (%s); the job needs about %s", memory.Size(p.Budget), fault.Flags(p.BudgetFrom), memory.Size(p.Needs))

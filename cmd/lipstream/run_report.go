@@ -119,16 +119,12 @@ func memoryChart(r *lipstream.Report) chart.Chart {
 	return c
 }
 
-// printReport prints a summary of the report: a line for each stage that did
-// something, a line about memory and a line about windows.
+// printReport prints a summary of the report: a line for each stage, a line about memory and a line about windows.
 func printReport(w io.Writer, r *lipstream.Report) {
 	t := newTable(&console{Out: w}, "STAGE", "CALLS", "BUSY", "SHARE", "MEMORY")
 	for _, s := range r.Stages {
 		name, share, held := s.Name, "-", "-"
 		if s.Part == lipstream.PartEngine {
-			if s.Calls == 0 {
-				continue
-			}
 			name = "  " + name
 		}
 		if r.Elapsed > 0 {

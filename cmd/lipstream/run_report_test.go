@@ -23,7 +23,6 @@ func testReport() *lipstream.Report {
 			{Name: "decode", Part: lipstream.PartPipeline, Calls: 250, Busy: 0.994},
 			{Name: "engine", Part: lipstream.PartPipeline, Calls: 250, Busy: 660},
 			{Name: "UNet", Part: lipstream.PartEngine, Calls: 840, Busy: 599.96, Memory: 3 * gib},
-			{Name: "silent frame", Part: lipstream.PartEngine},
 		},
 		Memory: lipstream.MemoryReport{
 			Peak: 4 * gib, PeakAnonymous: 2 * gib, Before: gib, After: 200 * mib, Budget: 6 * gib,

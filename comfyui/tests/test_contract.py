@@ -21,6 +21,7 @@ class ContractTest(unittest.TestCase):
             "lips_expression": ("FLOAT", {"default": 1.5, "min": 1.0, "max": 3.0, "step": 0.1}),
             "inference_steps": ("INT", {"default": 20, "min": 1, "max": 999, "step": 1})})
         self.assertEqual(list(c["LatentSyncNode"].INPUT_TYPES()["optional"])[:5], ["engine", "profile", "memory_limit_gb", "fps", "server"])
+        self.assertEqual(c["LatentSyncNode"].INPUT_TYPES()["optional"]["engine"][0], ["auto", "preview", "musetalk", "latentsync"])
         self.assertEqual(list(c["LipstreamRun"].INPUT_TYPES()["optional"])[:9],
                          ["seed", "lips_expression", "inference_steps", "length", "engine", "profile", "memory_limit_gb", "fps", "server"])
         self.assertEqual(c["VideoLengthAdjuster"].INPUT_TYPES(), {"required": {

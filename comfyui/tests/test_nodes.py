@@ -100,7 +100,7 @@ class LatentSyncTest(Case):
         self.assertEqual(specs[0], {"engine": "preview", "profile": "balanced", "seed": 7, "memory_limit": 3_500_000_000,
                                     "name": service.NAME + ".mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "24000/1001"})
         self.assertNotEqual(specs[2]["seed"], (1 << 63) - 1)  # -1 is a random seed, like in the old node
-        self.assertEqual(specs[1], {"engine": "auto", "profile": "auto", "seed": 0, "steps": 20, "guidance": 2.0,
+        self.assertEqual(specs[1], {"engine": "auto", "profile": "auto", "seed": 0, "guidance": 2.0,
                                     "name": service.NAME + ".mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "25"})
 
     def test_lines(self):
@@ -156,10 +156,12 @@ class LatentSyncTest(Case):
         self.assertEqual(len(host.unloads), 2)
 
     def test_an_engine_that_no_worker_has(self):
-        with self.assertRaisesRegex(RuntimeError, "has no checkpoint for latentsync\nrun there: lipstream models pull"):
-            self.run_node(engine="latentsync")
-        self.fake.engines = ["preview", "latentsync"]
-        self.run_node(engine="latentsync")
+        for engine, pull in (("latentsync", "1.6"), ("musetalk", "musetalk")):
+            with self.assertRaisesRegex(RuntimeError, f"has no checkpoint for {engine}\nrun there: lipstream models pull {pull}, "):
+                self.run_node(engine=engine)
+        self.fake.engines = ["preview", "musetalk", "latentsync"]
+        for engine in ("latentsync", "musetalk"):
+            self.run_node(engine=engine)
 
     def test_broken_connections(self):
         self.fake.break_after = [100, 30_000, 1]

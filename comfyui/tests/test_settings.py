@@ -80,7 +80,7 @@ class InputsTest(unittest.TestCase):
 
     def test_settings_reach_the_job(self):
         spec = nodes._spec("auto", "auto", 0.0, 7, 1.5, 20, {"deepcache": 2, "sampler": "dpm++", "silence": "", "threads": 0})
-        self.assertEqual(spec, {"engine": "auto", "profile": "auto", "seed": 7, "steps": 20, "guidance": 1.5, "deepcache": 2, "sampler": "dpm++"})
+        self.assertEqual(spec, {"engine": "auto", "profile": "auto", "seed": 7, "deepcache": 2, "sampler": "dpm++"})
 
     def test_the_server_comes_first(self):
         """The server's settings replace those of the same name, and its additional ones come last."""

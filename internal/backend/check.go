@@ -34,7 +34,7 @@ func Check(ctx context.Context, b Backend, device string) error {
 		[]checkLayer{{"convolution", convolved}, {"matrix product", projected}, {"attention", checked.attend(projected, 1)}})
 }
 
-// checkLayer is an output of a network and what it should be.
+// checkLayer is an output of a network and its expected values.
 type checkLayer struct {
 	output string
 	want   []float32
@@ -165,7 +165,7 @@ func (s checkSize) attend(x []float32, scale float64) []float32 {
 	y := make([]float32, len(x))
 	for i := range s.images * s.heads {
 		from := i/s.heads*n*c + i%s.heads*d
-		token := func(v []float32, at int) []float32 { return v[from+at*c:][:d] } // what the head has of it
+		token := func(v []float32, at int) []float32 { return v[from+at*c:][:d] } // its numbers for the head
 		for q := range n {
 			var total float64
 			sums := make([]float64, d)

@@ -23,7 +23,7 @@ func (c card) Load(ctx context.Context, m backend.Model, o backend.Options) (bac
 func TestChannelsLast(t *testing.T) {
 	b := card{backendtest.Lowered{Backend: open(t, onnxruntime.Name).Backend}}
 	w := &work{weights: weights(t), parts: make(chan any, 100), meter: memory.NewMeter(memory.Probe{}), gpus: memory.Probe{}.OpenGPUs()}
-	d := backend.Device{ID: "cuda:0", Resident: true, ChannelsLast: true}
+	d := backend.Device{ID: "cuda:0", Half: backend.F16, Resident: true, ChannelsLast: true}
 	w.check(t.Context(), b, d, w.watch(d))
 	close(w.parts)
 	if got := (<-w.parts).(Device); got.Dialect != "cuda" || got.Half != backend.F16 || got.Error != "" {

@@ -247,7 +247,7 @@ func TestBrokenDevice(t *testing.T) {
 	broken := fault.Missing.New("use the GPU", "cuDNN is not installed", "run: lipstream runtime install cuda")
 	w.check(t.Context(), nil, backend.Device{ID: "cuda:0", Name: "a card", Err: broken}, nil)
 	d := (<-w.parts).(Device)
-	if d.Error != broken.Error() || d.Hint != broken.Hint || d.Half != backend.F16 || len(w.parts) > 0 {
+	if d.Error != broken.Error() || d.Hint != broken.Hint || d.Half != "" || d.NoHalf != "" || len(w.parts) > 0 {
 		t.Errorf("%+v", d)
 	}
 	report := Report{Runtimes: []Runtime{{Name: "openvino", Problem: Problem{Error: "not installed"}}, {Devices: []Device{d}}}}

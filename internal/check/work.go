@@ -80,12 +80,13 @@ func (w *work) runtime(ctx context.Context, name string) {
 
 // check computes the cases on a device, in the dialect in which a job would use it.
 func (w *work) check(ctx context.Context, b backend.Backend, d backend.Device, m *watch) {
-	part := Device{ID: d.ID, Name: d.Name, Problem: problem(d.Err)}
-	if part.Half = d.Half; d.ID != "cpu" {
-		part.Half = backend.F16
-	}
-	if part.Half == "" {
+	part := Device{ID: d.ID, Name: d.Name, Problem: problem(d.Err), Half: d.Half}
+	switch {
+	case d.Err != nil || d.Half != "":
+	case d.ID == "cpu":
 		part.NoHalf = "on this device no half precision is faster than f32"
+	default:
+		part.NoHalf = "this device does not compute in f16"
 	}
 	if d.Err != nil {
 		w.send(ctx, part)

@@ -82,9 +82,11 @@ func lanczos(src *frame.RGB, cols, rows axis[int32]) *frame.RGB {
 func lanczosByte(v int32) byte { return byte(min(max((v+1<<21)>>22, 0), 255)) }
 
 // Bicubic resizes planes, [channels, h, w], to [channels, toH, toW] with antialiasing. It does
-// not clamp the values.
-func Bicubic(src []float32, channels, w, h, toW, toH int) []float32 {
-	return resize(src, channels, newBicubic(w, toW), newBicubic(h, toH))
+// not clamp the values. It computes the rows from a row on, and sets those above to 0.
+func Bicubic(src []float32, channels, w, h, toW, toH, from int) []float32 {
+	rows := newBicubic(h, toH)
+	clear(rows.weight[:from])
+	return resize(src, channels, newBicubic(w, toW), rows)
 }
 
 // newBicubic returns the weights of torchvision's antialiased bicubic
@@ -126,11 +128,21 @@ func keys(x float64) float64 {
 	return 0
 }
 
-// resize resizes an image, [channels, rows.in, cols.in], columns first.
+// resize resizes an image, [channels, rows.in, cols.in], columns first. Rows without weights
+// become 0.
 func resize[T int32 | float32](src []T, channels int, cols, rows axis[T]) []T {
 	n, height := len(cols.first), len(rows.first)
 	wide := make([]T, channels*rows.in*n)
+	top := rows.in // first row of the image that is read
+	for y, weight := range rows.weight {
+		if len(weight) > 0 {
+			top = min(top, rows.first[y])
+		}
+	}
 	for y := range channels * rows.in {
+		if y%rows.in < top {
+			continue
+		}
 		line := src[y*cols.in : (y+1)*cols.in]
 		for x, weight := range cols.weight {
 			var v T

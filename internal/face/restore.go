@@ -53,7 +53,7 @@ func (a *Aligner) Patch(face []float32, m frame.Affine, w, h int) *Patch {
 	if g == 0 {
 		before, after = 1, 1 // as OpenCV does for an empty kernel
 	}
-	p.Alpha = Blur(erode(e, p.W, p.H, before, after), p.W, p.H, g)
+	p.Alpha = Blur(erode(e, p.W, p.H, before, after), p.W, p.H, Gaussian(g))
 	return p
 }
 
@@ -130,13 +130,10 @@ func slidingMin(dst, src []float32, q []int, before, after int) {
 	}
 }
 
-// Blur convolves an image, [h, w], with a Gaussian of 2g+1 taps and deviation 0.3(g-1)+0.8,
-// and returns the result. The image is reflected at its edges without repeating them.
-func Blur(src []float32, w, h, g int) []float32 {
-	if g == 0 {
-		return src // one tap
-	}
-	kernel := gaussian(g)
+// Blur convolves both axes of an image, [h, w], with a kernel, which has an odd number of
+// taps, and returns the result. The image is reflected at its edges without repeating them.
+func Blur(src []float32, w, h int, kernel []float32) []float32 {
+	g := len(kernel) / 2
 	tmp := make([]float32, w*h)
 	line := make([]float32, w+2*g)
 	for y := range h {
@@ -166,8 +163,8 @@ func accumulate(dst, src []float32, c float32) {
 	}
 }
 
-// gaussian returns kornia's kernel of 2g+1 taps and deviation 0.3(g-1)+0.8.
-func gaussian(g int) []float32 {
+// Gaussian returns kornia's kernel of 2g+1 taps and deviation 0.3(g-1)+0.8.
+func Gaussian(g int) []float32 {
 	kernel := make([]float32, 2*g+1)
 	sigma := float32(0.3*float64(g-1) + 0.8)
 	for i := range kernel {

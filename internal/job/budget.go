@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime/debug"
 	"time"
 
@@ -39,7 +40,11 @@ func newBudget(probe memory.Probe, job Job, device backend.Device, format frame.
 		if err != nil && len(gpus) == 0 {
 			return b, fault.Missing.Wrap("read the memory of "+device.ID, err)
 		}
-		b.gpu = device.GPU(gpus)
+		if b.gpu = device.GPU(gpus); b.gpu != nil {
+			// Trying the device has left this process a context on it. The engine's
+			// estimate contains that context.
+			b.gpu.Used -= b.gpu.HeldBy(os.Getpid())
+		}
 	}
 	var err error
 	if b.Budget, err = probe.Budget(int64(job.MemoryLimit), b.gpu); err != nil {

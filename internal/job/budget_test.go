@@ -33,6 +33,12 @@ func TestBudgetOfCard(t *testing.T) {
 		}
 	}
 
+	// What this process holds is part of what it may use.
+	card.Hold(t, 3*gb, gb)
+	if b, err := newBudget(probe, job, device, format); err != nil || b.share().Bytes != 16*gb {
+		t.Errorf("this process holds 1 of 3 GB in use: %+v, %v", b.share(), err)
+	}
+
 	card.Use(t, 2*gb)
 	b, err := newBudget(probe, job, device, format)
 	if err != nil {

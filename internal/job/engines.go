@@ -20,14 +20,15 @@ var kinds = []lip.Kind{
 	preview.Kind{},
 }
 
-// EngineInfo describes an engine for people who choose one.
-type EngineInfo struct{ Name, Description string }
+// EngineInfo describes an engine for people who choose one. Install is the command that
+// installs what it needs, or "".
+type EngineInfo struct{ Name, Description, Install string }
 
 // Engines lists the engines that a job can name: auto, then the others, the best last.
 func Engines() []EngineInfo {
-	list := []EngineInfo{{settings.EngineAuto, "LatentSync or MuseTalk if a checkpoint is installed, else the preview"}}
+	list := []EngineInfo{{settings.EngineAuto, "LatentSync or MuseTalk if a checkpoint is installed, else the preview", ""}}
 	for _, k := range slices.Backward(kinds) {
-		list = append(list, EngineInfo{k.Name(), k.Describe()})
+		list = append(list, EngineInfo{k.Name(), k.Describe(), k.Install()})
 	}
 	return list
 }
@@ -43,8 +44,8 @@ func ReadyEngines(s settings.Settings) (names []string) {
 	return names
 }
 
-// choose returns the engine of a job and why it was chosen.
-func choose(ctx context.Context, s settings.Settings) (m lip.Model, why string, err error) {
+// choose returns the engine of a job, its kind, and why it was chosen.
+func choose(ctx context.Context, s settings.Settings) (m lip.Model, kind, why string, err error) {
 	var reasons []string // why better ones are not used, then why this one is
 	for _, k := range kinds {
 		switch reason, ready := k.Ready(s); {
@@ -61,7 +62,7 @@ func choose(ctx context.Context, s settings.Settings) (m lip.Model, why string, 
 			}
 		}
 		m, err = k.Find(ctx, s)
-		return m, strings.Join(reasons, "; "), err
+		return m, k.Name(), strings.Join(reasons, "; "), err
 	}
-	return m, "", fault.Internal.New("choose the engine", "no engine has the name "+s.Engine)
+	return m, "", "", fault.Internal.New("choose the engine", "no engine has the name "+s.Engine)
 }

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func TestKinds(t *testing.T) {
 		if !slices.Contains(choices, name) {
 			t.Errorf("the engine %q cannot be chosen: add it to the choices of settings.Settings.Engine, with a constant beside EnginePreview", name)
 		}
-		if k.Describe() == "" || !slices.Contains(infos, EngineInfo{name, k.Describe()}) {
+		if k.Describe() == "" || !slices.Contains(infos, EngineInfo{name, k.Describe(), k.Install()}) {
 			t.Errorf("Engines does not list %q with its description", name)
 		}
 		if err := k.Check(settings.Settings{}.WithDefaults()); err != nil {
@@ -64,20 +65,39 @@ func TestKinds(t *testing.T) {
 func TestChoose(t *testing.T) {
 	t.Setenv("LIPSTREAM_MODELS_DIR", t.TempDir())
 	t.Run("no checkpoint", func(t *testing.T) {
-		m, why, err := choose(t.Context(), settings.Settings{Engine: settings.EngineAuto})
+		m, _, why, err := choose(t.Context(), settings.Settings{Engine: settings.EngineAuto})
 		if err != nil || m.Name != settings.EnginePreview || m.Open == nil || !strings.Contains(why, "no LatentSync checkpoint") {
 			t.Errorf("%+v, why %q, error %v", m, why, err)
 		}
-		m, why, err = choose(t.Context(), settings.Settings{Engine: settings.EnginePreview})
+		m, _, why, err = choose(t.Context(), settings.Settings{Engine: settings.EnginePreview})
 		if err != nil || m.Name != settings.EnginePreview || why != "as requested" {
 			t.Errorf("%+v, why %q, error %v", m, why, err)
 		}
-		_, _, err = choose(t.Context(), settings.Settings{Engine: settings.EngineLatentSync})
+		_, _, _, err = choose(t.Context(), settings.Settings{Engine: settings.EngineLatentSync})
 		if fault.KindOf(err) != fault.Missing {
 			t.Errorf("error %v, want kind missing", err)
 		}
-		if _, _, err = choose(t.Context(), settings.Settings{Engine: "magic"}); fault.KindOf(err) != fault.Internal {
+		if _, _, _, err = choose(t.Context(), settings.Settings{Engine: "magic"}); fault.KindOf(err) != fault.Internal {
 			t.Errorf("error %v, want kind internal", err)
+		}
+	})
+	t.Run("MuseTalk only", func(t *testing.T) {
+		dir := t.TempDir()
+		if _, err := models.Synth(t.Context(), dir, models.SynthOptions{Engine: models.MuseTalk, Size: "tiny", Resolution: 256, DType: tensor.F32}); err != nil {
+			t.Fatal(err)
+		}
+		s := settings.Settings{Engine: settings.EngineAuto, Networks: settings.Networks{Models: dir}}
+		want := fmt.Sprintf("there is no LatentSync checkpoint in %[1]s; the MuseTalk checkpoint is in %[1]s", dir)
+		if m, kind, why, err := choose(t.Context(), s); err != nil || m.Name != "musetalk synthetic" || kind != settings.EngineMuseTalk || why != want {
+			t.Errorf("%+v, kind %s, why %q, error %v", m, kind, why, err)
+		}
+		s.Resolution = new(512)
+		if _, _, _, err := choose(t.Context(), s); fault.KindOf(err) != fault.Usage || !strings.Contains(err.Error(), "`resolution`: 512 does not suit MuseTalk") {
+			t.Errorf("error %v", err)
+		}
+		s.Engine = settings.EngineLatentSync
+		if _, _, _, err := choose(t.Context(), s); fault.KindOf(err) != fault.Missing || fault.HintOf(err) != "run: lipstream models pull 1.6" {
+			t.Errorf("error %v, hint %s", err, fault.HintOf(err))
 		}
 	})
 	t.Run("a checkpoint", func(t *testing.T) {
@@ -87,16 +107,16 @@ func TestChoose(t *testing.T) {
 		}
 		s := settings.Settings{Networks: settings.Networks{Models: dir, Resolution: new(256)}}
 		for engine, want := range map[string]string{
-			settings.EngineAuto: "its checkpoint is in " + dir, settings.EngineLatentSync: "as requested",
+			settings.EngineAuto: "the LatentSync checkpoint is in " + dir, settings.EngineLatentSync: "as requested",
 		} {
 			s.Engine = engine
-			m, why, err := choose(t.Context(), s)
+			m, _, why, err := choose(t.Context(), s)
 			if err != nil || !strings.HasPrefix(m.Name, settings.EngineLatentSync) || m.Window == 0 || m.Open == nil || why != want {
 				t.Errorf("%s: %+v, why %q, error %v", engine, m, why, err)
 			}
 		}
 		s.Engine = settings.EnginePreview
-		if m, _, err := choose(t.Context(), s); err != nil || m.Name != settings.EnginePreview {
+		if m, _, _, err := choose(t.Context(), s); err != nil || m.Name != settings.EnginePreview {
 			t.Errorf("%+v, error %v", m, err)
 		}
 	})

@@ -176,6 +176,9 @@ func (r *reporter) worked(e lip.Engine) {
 	}
 	r.engine = nil
 	for _, w := range of.Work {
+		if w.Calls == 0 {
+			continue
+		}
 		r.engine = append(r.engine, StageReport{Name: w.Name, Part: PartEngine, Calls: w.Calls, Busy: seconds(w.Busy), Memory: w.Memory})
 	}
 }

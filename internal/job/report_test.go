@@ -47,7 +47,7 @@ func reported(t *testing.T, do func(*reporter), failed error) (*Report, []Event)
 func TestReport(t *testing.T) {
 	plan := memory.Plan{Windows: 1, Frames: 8, VAEFrames: 1, Tile: 256, Slices: 2, Offload: memory.OffloadModel, Precision: "bf16"}
 	e := worker{report: lip.Report{
-		Work:    []lip.Work{{Name: "UNet", Calls: 40, Busy: 8 * time.Second, Memory: 3 << 30}},
+		Work:    []lip.Work{{Name: "UNet", Calls: 40, Busy: 8 * time.Second, Memory: 3 << 30}, {Name: "step"}},
 		Windows: 2, Window: 9 * time.Second, Wall: 10 * time.Second, Busy: 9700 * time.Millisecond,
 		Plan: &plan, Budget: 5 << 30,
 	}}

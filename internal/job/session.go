@@ -9,6 +9,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
@@ -83,6 +84,7 @@ type session struct {
 	job   Job
 	r     *reporter
 	model lip.Model
+	kind  string // of engine: the value of the setting
 	why   string // this model was chosen
 
 	closers []func() // release what the job has opened
@@ -121,7 +123,7 @@ func newSession(ctx context.Context, job Job, r *reporter) (*session, error) {
 		return nil, err
 	}
 	s := &session{job: job, r: r}
-	if s.model, s.why, err = choose(ctx, job.Settings); err != nil {
+	if s.model, s.kind, s.why, err = choose(ctx, job.Settings); err != nil {
 		return nil, err
 	}
 	r.start(s.model.Name, s.why, job.Output)
@@ -130,6 +132,9 @@ func newSession(ctx context.Context, job Job, r *reporter) (*session, error) {
 
 // prepare runs all phases before the first frame.
 func (s *session) prepare(ctx context.Context) error {
+	if s.job.part().Lead == 0 { // once, if the job is made in parts
+		s.warnUnused()
+	}
 	if err := s.probe(ctx); err != nil {
 		return err
 	}
@@ -139,6 +144,17 @@ func (s *session) prepare(ctx context.Context) error {
 		return err
 	}
 	return s.listen(ctx)
+}
+
+// warnUnused warns of settings that have no effect on the engine.
+func (s *session) warnUnused() {
+	var names []string
+	for _, name := range s.job.Unused(s.kind) {
+		names = append(names, "`"+name+"`")
+	}
+	if len(names) > 0 {
+		s.r.warn(fmt.Sprintf("not used by the engine %s: %s", s.kind, strings.Join(names, ", ")))
+	}
 }
 
 // probe reads the headers of the inputs and returns an error for what cannot work,

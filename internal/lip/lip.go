@@ -139,6 +139,9 @@ type Kind interface {
 	Name() string
 	// Describe returns one sentence for people who choose an engine.
 	Describe() string
+	// Install returns the command that installs what the engine needs, or "" if it
+	// needs nothing.
+	Install() string
 	// Check returns an error if the settings make no sense for this kind. It
 	// opens no file.
 	Check(s settings.Settings) error

@@ -46,6 +46,16 @@ func (g GPU) ID() string { return g.Vendor + ":" + strconv.Itoa(g.Index) }
 // Free returns what is left of Total.
 func (g GPU) Free() int64 { return max(0, g.Total-g.Used) }
 
+// HeldBy returns how much of the GPU's memory a process holds, or 0 if that is not known.
+func (g GPU) HeldBy(pid int) int64 {
+	for _, p := range g.Processes {
+		if p.PID == pid {
+			return p.Used
+		}
+	}
+	return 0
+}
+
 // GPUReader reads the GPUs repeatedly. Opening the driver's library can take a
 // second, a reading takes well below a millisecond.
 type GPUReader struct {

@@ -63,7 +63,7 @@ func Find(dir string, e Engine) (Set, error) {
 		pull = append(pull, "lipstream models pull "+string(k))
 	}
 	if missing[0] == engines[e].unet {
-		pull = []string{"lipstream models pull " + engines[e].pull} // with the others
+		pull = []string{e.Pull()} // with the others
 	}
 	return s, fault.Missing.New("find the checkpoints of "+e.String()+" in "+dir, "missing: "+strings.Join(names, ", "), "run: "+strings.Join(pull, " && "))
 }

@@ -36,6 +36,9 @@ func (e Engine) String() string {
 	return "LatentSync"
 }
 
+// Pull returns the command that downloads the checkpoints of the engine.
+func (e Engine) Pull() string { return "lipstream models pull " + engines[e].pull }
+
 // engine describes the checkpoints of an engine: its UNet, and Whisper and the VAE, which
 // the engines share.
 type engine struct {

@@ -60,16 +60,18 @@ func (w Window) Tokens(size int, feature func(i int64) ([]float32, error)) ([]fl
 	return out, nil
 }
 
-// AddPositions adds the position code to tokens, [n, d], also to those of zeros
-// (docs/spec/musetalk.md, section 3.5).
-func AddPositions(tokens []float32, d int) {
-	for i := range tokens {
+// Positions returns the position code of n tokens, [n, d], which is added to them, also to those
+// of zeros (docs/spec/musetalk.md, section 3.5).
+func Positions(n, d int) []float32 {
+	code := make([]float32, n*d)
+	for i := range code {
 		t, j := i/d, i%d
 		sin, cos := math.Sincos(float64(t) * math.Pow(10000, -float64(j&^1)/float64(d)))
 		if j&1 == 0 {
-			tokens[i] += float32(sin)
+			code[i] = float32(sin)
 		} else {
-			tokens[i] += float32(cos)
+			code[i] = float32(cos)
 		}
 	}
+	return code
 }

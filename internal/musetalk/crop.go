@@ -21,14 +21,23 @@ const Side = 256
 // own.
 type Crops struct {
 	Original bool
-	head     head
+	// Landmarks and Shape return what the original's networks find: the 68 landmarks of a
+	// face, and which pixels of the square of n×n around it belong to the mask, 0..1. If they
+	// are nil, both follow from the mesh. They need Original.
+	Landmarks func(lip.Item) [68][2]float64
+	Shape     func(it lip.Item, n int) []float32
+	head      head
 }
 
 // Matrix returns the map from the frame to the crop, both with pixel centres at whole numbers.
 // Call it once for each frame with a face, in order. The matrix has no inverse if the face is
 // not usable.
 func (c *Crops) Matrix(it lip.Item) frame.Affine {
-	if c.Original {
+	switch {
+	case c.Original && c.Landmarks != nil:
+		box, _ := originalBox(c.Landmarks(it), image.Rectangle{}, 0, originalMargin, it.Frame.Height)
+		return boxMatrix(box)
+	case c.Original:
 		return boxMatrix(meshBox(it.Face.Points, it.Frame.Width, it.Frame.Height))
 	}
 	return c.head.matrix(it.Face)

@@ -149,13 +149,12 @@ func TestWindowsGolden(t *testing.T) {
 func TestPositionsGolden(t *testing.T) {
 	f := tensors(t, "pe.safetensors")
 	for _, d := range []int{64, 384} {
-		got := make([]float32, 50*d)
-		AddPositions(got, d)
-		measure(t, fmt.Sprintf("position code, width %d", d), "max abs", golden.MaxAbs(got, f(fmt.Sprintf("pe%d_rows0_49", d))), 1e-5)
+		measure(t, fmt.Sprintf("position code, width %d", d), "max abs", golden.MaxAbs(Positions(50, d), f(fmt.Sprintf("pe%d_rows0_49", d))), 1e-5)
 	}
 	x := slices.Clone(f("x64"))
-	AddPositions(x[:50*64], 64)
-	AddPositions(x[50*64:], 64)
+	for i, v := range slices.Repeat(Positions(50, 64), 2) {
+		x[i] += v
+	}
 	measure(t, "tokens with position code", "max abs", golden.MaxAbs(x, f("y64")), 1e-5)
 }
 
@@ -221,7 +220,7 @@ func TestOutputGolden(t *testing.T) {
 		copy(planes[c*Side*Side:], decoded[c*rows*Side:(c+1)*rows*Side])
 	}
 	recon := readPNG(t, goldens+"/frame/recon_0.png")
-	measure(t, "decoded image as bytes", "levels", levels(t, toRGB(planes, Side).Pix[:3*rows*Side], recon.Pix[:3*rows*Side]), 0)
+	measure(t, "decoded image as bytes", "levels", levels(t, toRGB(planes, Side, 0).Pix[:3*rows*Side], recon.Pix[:3*rows*Side]), 0)
 
 	for _, c := range []struct{ name, from, to string }{
 		{"decoded image", "frame/recon_0.png", "frame/resized_0.png"}, {"artificial face", "blend/face256.png", "blend/portrait_face_resized.png"},
@@ -261,7 +260,17 @@ func pillow(p []byte, n int) []float32 {
 		}
 		return v
 	}
-	return round(face.Bicubic(round(face.Bicubic(v, 1, 512, 512, n, 512)), 1, n, 512, n, n))
+	return round(face.Bicubic(round(face.Bicubic(v, 1, 512, 512, n, 512, 0)), 1, n, 512, n, n, 0))
+}
+
+// originalMask returns the original's mask, [n, n], from the shape of a face in its square.
+func originalMask(shape []float32, n int, box image.Rectangle, radius int) []float32 {
+	within := lowerHalf(n, box)
+	var part []float32
+	for y := within.Min.Y; y < within.Max.Y; y++ {
+		part = append(part, shape[y*n+within.Min.X:y*n+within.Max.X]...)
+	}
+	return blurred(part, within, n, radius)
 }
 
 func TestMaskGolden(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/golden"
 )
 
 // turned returns the face turned to the side by an angle in degrees.
@@ -78,17 +79,41 @@ func TestHull(t *testing.T) {
 }
 
 func TestFill(t *testing.T) {
-	const n = 8
-	got := fill([]face.Point{{X: 1.5, Y: 0.5}, {X: 5, Y: 0.5}, {X: 5, Y: 3.5}, {X: 1.5, Y: 3.5}}, n)
-	for i, v := range got {
-		want := 0.0
-		if p := image.Pt(i%n, i/n); p.In(image.Rect(2, 1, 5, 4)) {
-			want = 1
-		} else if p.X == 5 && p.Y >= 1 && p.Y < 4 {
-			want = 0.5
+	for _, within := range []image.Rectangle{image.Rect(0, 0, 8, 8), image.Rect(3, 2, 6, 7), image.Rect(-4, -5, 3, 2)} {
+		got := fill([]face.Point{{X: 1.5, Y: 0.5}, {X: 5, Y: 0.5}, {X: 5, Y: 3.5}, {X: 1.5, Y: 3.5}}, within)
+		for i, v := range got {
+			want := 0.0
+			p := image.Pt(i%within.Dx(), i/within.Dx()).Add(within.Min)
+			if p.In(image.Rect(2, 1, 5, 4)) {
+				want = 1
+			} else if p.X == 5 && p.Y >= 1 && p.Y < 4 {
+				want = 0.5
+			}
+			if math.Abs(float64(v)-want) > 1.0/128 {
+				t.Errorf("in %v, pixel %v is covered by %g, want %g", within, p, v, want)
+			}
 		}
-		if math.Abs(float64(v)-want) > 1.0/128 {
-			t.Errorf("pixel %d, %d is covered by %g, want %g", i%n, i/n, v, want)
+	}
+}
+
+// TestBlurred compares with a blur of the whole image.
+func TestBlurred(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	const n = 40
+	for _, radius := range []int{0, 1, 2, 5, 9} {
+		within := image.Rect(radius+1, n/2, n-radius-1, n-radius-1)
+		shape, whole := make([]float32, within.Dx()*within.Dy()), make([]float32, n*n)
+		for i := range shape {
+			x, y := i%within.Dx(), i/within.Dx()
+			shape[i] = float32(y % 7 / 5) // even areas and edges
+			if x < 9 {
+				shape[i] = random.Float32()
+			}
+			whole[(within.Min.Y+y)*n+within.Min.X+x] = shape[i]
+		}
+		got := blurred(shape, within, n, radius)
+		if most := golden.MaxAbs(got, face.Blur(whole, n, n, gaussian(radius))); most > 1e-6 {
+			t.Errorf("radius %d: the blur of a part differs by %g from that of the whole", radius, most)
 		}
 	}
 }

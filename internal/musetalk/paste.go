@@ -3,6 +3,7 @@ package musetalk
 import (
 	"image"
 	"math"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
@@ -12,31 +13,64 @@ import (
 // layer is a generated image, to be pasted into the frame from which the crop was taken. It
 // implements lip.Layer.
 type layer struct {
-	original bool
-	face     *face.Face
-	matrix   frame.Affine // from the frame to the crop
-	image    []float32    // [3, Side, Side], -1..1
+	*Crops
+	item   lip.Item
+	matrix frame.Affine // from the frame to the crop
+	image  []float32    // [3, Side, Side], -1..1
 }
 
 // Layer returns a generated image, [3, Side, Side] in about -1..1, to be pasted where m maps it
 // into the frame of the item. Neither the image nor the face may change until then.
 func (c *Crops) Layer(it lip.Item, m frame.Affine, _ *frame.RGB, image []float32) lip.Layer {
-	return layer{c.Original, it.Face, m, image}
+	return layer{c, it, m, image}
 }
 
 // Paste implements lip.Layer.
 func (l layer) Paste(f *frame.Frame) {
-	if l.original {
-		l.pasteOriginal(f)
+	if l.Original {
+		if resized, mask, box := l.Parts(); !box.Empty() {
+			blendOriginal(f, resized, mask, box)
+		}
 		return
 	}
 	img, n := l.image, patchSide(l.matrix)
+	from := n/2 - feather(n) - 1 // the first row of the mask, and one that Blend interpolates with
 	if n < Side {
-		img = face.Bicubic(img, 3, Side, Side, n, n)
+		img = reduced(img, n, from)
 	}
 	k, m := float64(n)/Side, l.matrix
 	m = frame.Affine{A: m.A * k, B: m.B * k, C: (m.C+0.5)*k - 0.5, D: m.D * k, E: m.E * k, F: (m.F+0.5)*k - 0.5}
-	f.Blend(toRGB(img, n), faceMask(mapped(l.face.Points, m), n), m)
+	f.Blend(toRGB(img, n, from), faceMask(mapped(l.item.Face.Points, m), n), m)
+}
+
+// firstRow is the first row of an image that layers read, unless they are the original's.
+// Where the image is reduced to leastReduced pixels or more, the mask hides what depends on the rows
+// above.
+const (
+	firstRow     = 104
+	leastReduced = 42
+)
+
+// Rows returns which rows of an image its layer reads: from (inclusive) to to (exclusive).
+func (c *Crops) Rows() (from, to int) {
+	if c.Original {
+		return 0, Side
+	}
+	return firstRow, Side
+}
+
+// reduced returns an image, [3, Side, Side], reduced to n×n pixels, with the rows from a row on.
+// Very small images show firstRow instead of the rows above it.
+func reduced(img []float32, n, from int) []float32 {
+	if n < leastReduced {
+		img = slices.Clone(img)
+		for plane := range slices.Chunk(img, Side*Side) {
+			for y := range firstRow {
+				copy(plane[y*Side:(y+1)*Side], plane[firstRow*Side:])
+			}
+		}
+	}
+	return face.Bicubic(img, 3, Side, Side, n, n, from)
 }
 
 // patchSide returns to how many pixels the image is reduced before it is pasted, because it would
@@ -46,18 +80,28 @@ func patchSide(m frame.Affine) int {
 	return int(min(max(1.5*Side*max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E)), 8), Side))
 }
 
-// pasteOriginal enlarges and masks the image as the original does, but the mask comes from the
-// mesh, because the original's network for masks is not free for commercial use.
-func (l layer) pasteOriginal(f *frame.Frame) {
-	box := matrixBox(l.matrix)
-	if box.Empty() {
-		return
-	}
+// Parts returns what the original pastes: the image in the size of the box, the opacity of the
+// square around the box, and the box. The mask comes from the mesh, because the original's
+// network for masks is not free for commercial use. The box is empty if there is nothing to paste.
+func (l layer) Parts() (resized *frame.RGB, mask []float32, box image.Rectangle) {
+	box = matrixBox(l.matrix)
 	square := originalSquare(box)
 	n := square.Dx()
-	points := mapped(l.face.Points, frame.Affine{A: 1, C: float64(-square.Min.X), E: 1, F: float64(-square.Min.Y)})
-	mask := originalMask(faceShape(points, n, float64(box.Dy())), n, box.Sub(square.Min), originalBlur(n))
-	blendOriginal(f, bilinear(toRGB(l.image, Side), box.Dx(), box.Dy()), mask, box)
+	within := lowerHalf(n, box.Sub(square.Min))
+	if within.Empty() {
+		return nil, nil, image.Rectangle{}
+	}
+	var shape []float32
+	if l.Shape != nil {
+		all := l.Shape(l.item, n)
+		for y := within.Min.Y; y < within.Max.Y; y++ {
+			shape = append(shape, all[y*n+within.Min.X:y*n+within.Max.X]...)
+		}
+	} else {
+		points := mapped(l.item.Face.Points, frame.Affine{A: 1, C: float64(-square.Min.X), E: 1, F: float64(-square.Min.Y)})
+		shape = faceShape(points, within, float64(box.Dy()))
+	}
+	return bilinear(toRGB(l.image, Side, 0), box.Dx(), box.Dy()), blurred(shape, within, n, originalBlur(n)), box
 }
 
 // blendOriginal pastes a face of the box's size, with the opacity mask of the original's square
@@ -81,13 +125,17 @@ func mapped(points []face.Point, m frame.Affine) []face.Point {
 	return out
 }
 
-// toRGB converts planes, [3, n, n], -1..1, to bytes, rounded half to even
-// (docs/spec/musetalk.md, section 5.5).
-func toRGB(planes []float32, n int) *frame.RGB {
+// toRGB converts the rows of planes, [3, n, n], -1..1, from a row on to bytes, rounded half to
+// even (docs/spec/musetalk.md, section 5.5). The rows above are black.
+func toRGB(planes []float32, n, from int) *frame.RGB {
 	dst := frame.NewRGB(n, n)
-	for i := range dst.Pix {
-		v := min(max(planes[i%3*n*n+i/3]/2+0.5, 0), 1)
-		dst.Pix[i] = byte(math.RoundToEven(float64(v * 255)))
+	for c := range 3 {
+		plane, out := planes[c*n*n:(c+1)*n*n], dst.Pix[c:]
+		for i := from * n; i < n*n; i++ {
+			v := min(max(plane[i]/2+0.5, 0), 1)
+			// At 2^23 and above, a float32 has no fraction.
+			out[3*i] = byte(int32(float32(v*255) + 1<<23))
+		}
 	}
 	return dst
 }
@@ -139,12 +187,12 @@ func bilinear(src *frame.RGB, w, h int) *frame.RGB {
 	return dst
 }
 
-// originalMask turns the shape of a face in the original's square, [n, n], 0..1, into its
-// opacity: the lower half of the box, blurred over radius pixels to either side
-// (docs/spec/musetalk.md, section 6.3). box is the face's, in the square.
-func originalMask(shape []float32, n int, box image.Rectangle, radius int) []float32 {
+// lowerHalf returns which part of the original's square of n×n pixels the original's mask shows
+// before it is blurred: the lower half of the box (docs/spec/musetalk.md, section 6.3). box is
+// the face's, in the square.
+func lowerHalf(n int, box image.Rectangle) image.Rectangle {
 	box.Min.Y = max(box.Min.Y, n/2)
-	return feathered(shape, n, box, radius)
+	return box.Intersect(image.Rect(0, 0, n, n))
 }
 
 // originalBlur returns the radius of the blur in a square of n pixels: the kernel has 5 % of

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/face"
@@ -167,6 +169,50 @@ func TestPasteOriginal(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestPasteRows checks that layers do not read an image outside of Crops.Rows, however small
+// the face is.
+func TestPasteRows(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	image := make([]float32, 3*Side*Side)
+	for i := range image {
+		image[i] = random.Float32()*2 - 1
+	}
+	var c Crops
+	from, to := c.Rows()
+	part := slices.Clone(image)
+	for i := range part {
+		if y := i / Side % Side; y < from || y >= to {
+			part[i] = 1e6
+		}
+	}
+	format := formats[1]
+	format.Width, format.Height = 180, 180
+	for n := 8; n <= Side; n += 1 + n/50 {
+		size := (float64(n) + 0.1) / 1.5 / Side // of the crop's pixels in the frame
+		it := lip.Item{Frame: frame.New(format), Face: &face.Face{Points: mapped(portraitFace(t).Points, similarity(size, 0, 90-256*size, 90-256*size))}}
+		m := c.Matrix(it)
+		inv, _ := m.Invert()
+		k := size / max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E))
+		m = frame.Affine{A: m.A / k, B: m.B / k, C: m.C / k, D: m.D / k, E: m.E / k, F: m.F / k}
+		if patchSide(m) != n {
+			t.Fatalf("the image is reduced to %d pixels, want %d", patchSide(m), n)
+		}
+		want, got := copyOf(it.Frame), copyOf(it.Frame)
+		c.Layer(it, m, nil, image).Paste(want)
+		c.Layer(it, m, nil, part).Paste(got)
+		if !bytes.Equal(got.Data, want.Data) {
+			t.Errorf("an image reduced to %d pixels is read outside of rows %d to %d", n, from, to)
+		}
+		if bytes.Equal(got.Data, it.Frame.Data) {
+			t.Errorf("an image reduced to %d pixels is not pasted", n)
+		}
+	}
+	c.Original = true
+	if from, to := c.Rows(); from != 0 || to != Side {
+		t.Errorf("the original's layers read rows %d to %d", from, to)
 	}
 }
 

@@ -25,6 +25,10 @@ type Autoencoder struct {
 	// (n, Latent, height, width) to "image" (n, 3, Factor·height, Factor·width), about
 	// -1..1, not clamped. One of them is nil if the checkpoint does not contain it.
 	Encoder, Decoder AutoencoderGraph
+	// Rows returns the graph of a decoder that computes only rows from (inclusive) to to
+	// (exclusive) of the image: "image" is (n, 3, to-from, Factor·width). Rows is nil if
+	// every pixel depends on the whole of the latents.
+	Rows func(from, to int) AutoencoderGraph
 }
 
 // AutoencoderGraph returns the graph of half of an Autoencoder, for n images of height×width,
@@ -42,10 +46,18 @@ func DetectAutoencoder(f *checkpoint.File) (Autoencoder, error) {
 		return VAE(c), nil
 	}
 	c, err := DetectTAESD(f)
-	return Autoencoder{
-		Latent: c.Latent, Factor: c.Factor(), Width: c.Width, Scale: 1,
-		Encoder: bind(TAESDEncoder, c, c.Encoder), Decoder: bind(TAESDDecoder, c, c.Decoder),
-	}, err
+	a := Autoencoder{Latent: c.Latent, Factor: c.Factor(), Width: c.Width, Scale: 1, Encoder: bind(TAESDEncoder, c, c.Encoder)}
+	if c.Decoder {
+		a.Decoder = func(n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
+			return TAESDDecoder(c, n, height, width, 0, c.Factor()*height, w, t)
+		}
+		a.Rows = func(from, to int) AutoencoderGraph {
+			return func(n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
+				return TAESDDecoder(c, n, height, width, from, to, w, t)
+			}
+		}
+	}
+	return a, err
 }
 
 // VAE returns the Stable Diffusion VAE of a topology.

@@ -74,7 +74,10 @@ func For(name string, device backend.Device, compute tensor.DType) Target {
 	// WebGPU's flash attention, for 32 queries and more, is wrong on SwiftShader (plugin
 	// 0.4.0), and was on NVIDIA's GPUs in another version (onnxruntime's pull request
 	// 28520). Its MatMul and Softmax are right.
-	if name == "onnxruntime" && !strings.HasPrefix(device.ID, "webgpu:") {
+	//
+	// TensorRT-RTX compiles ONNX's own operators, and leaves others to the CPU.
+	plugin := strings.HasPrefix(device.ID, "webgpu:") || strings.HasPrefix(device.ID, "tensorrt-rtx:")
+	if name == "onnxruntime" && !plugin {
 		t.Dialect = Microsoft
 	}
 	if device.ChannelsLast {

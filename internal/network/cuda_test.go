@@ -16,6 +16,27 @@ func forCUDA(compute tensor.DType) Target {
 	return For(onnxruntime.Name, backend.Device{ID: "cuda:0", Resident: true, ChannelsLast: true}, compute)
 }
 
+// TestDialects: only sessions of ONNX Runtime itself get its operators, not its plugins.
+func TestDialects(t *testing.T) {
+	for _, c := range []struct {
+		backend string
+		device  backend.Device
+		want    Dialect
+	}{
+		{"openvino", backend.Device{ID: "cpu"}, Plain},
+		{"openvino", backend.Device{ID: "gpu:0"}, Plain},
+		{onnxruntime.Name, backend.Device{ID: "cpu"}, Microsoft},
+		{onnxruntime.Name, backend.Device{ID: "cuda:1"}, Microsoft},
+		{onnxruntime.Name, backend.Device{ID: "cuda:1", ChannelsLast: true}, CUDA},
+		{onnxruntime.Name, backend.Device{ID: "webgpu:0"}, Plain},
+		{onnxruntime.Name, backend.Device{ID: "tensorrt-rtx:1"}, Plain},
+	} {
+		if got := For(c.backend, c.device, tensor.F16).Dialect; got != c.want {
+			t.Errorf("%s, %s: %s instead of %s", c.backend, c.device.ID, got, c.want)
+		}
+	}
+}
+
 // openLowered opens ONNX Runtime for the CPU, with what it has for CUDA alone replaced by
 // plain operators.
 func openLowered(t *testing.T) backend.Backend {

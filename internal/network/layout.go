@@ -64,6 +64,24 @@ func (b *builder) someChannels(x onnx.Value, from, to int) onnx.Value {
 	return b.Op("Slice", []onnx.Value{x, b.Ints(int64(from)), b.Ints(int64(to)), b.Ints(b.channelAxis())})
 }
 
+// rows are those of feature maps from (inclusive) to to (exclusive).
+type rows struct{ from, to int }
+
+// wider returns the rows with n more on either side, as far as there are height rows.
+func (r rows) wider(n, height int) rows { return rows{max(r.from-n, 0), min(r.to+n, height)} }
+
+// someRows returns the wanted rows of feature maps that have the rows has.
+func (b *builder) someRows(x onnx.Value, has, want rows) onnx.Value {
+	if want == has {
+		return x
+	}
+	axis := int64(2)
+	if b.Dialect == CUDA {
+		axis = 1
+	}
+	return b.Op("Slice", []onnx.Value{x, b.Ints(int64(want.from - has.from)), b.Ints(int64(want.to - has.from)), b.Ints(axis)})
+}
+
 // toTokens turns feature maps into (n·h·w, c).
 func (b *builder) toTokens(x onnx.Value, m stack) onnx.Value {
 	if b.Dialect != CUDA {

@@ -87,7 +87,7 @@ func (b *builder) fusedGroupNorm(x onnx.Value, name string, m stack, frames int,
 // normalizeGroups is groupNorm without weights. It uses InstanceNormalization, which both
 // runtimes compute several times faster than GroupNormalization.
 func (b *builder) normalizeGroups(x onnx.Value, m stack, frames int, eps float32) onnx.Value {
-	// The numbers of a group are outer pieces of inner numbers.
+	// The numbers of a group lie in outer pieces of inner numbers each.
 	n, outer, inner := m.n/frames, frames, m.c/groups*m.h*m.w
 	if b.Dialect == CUDA {
 		outer, inner = frames*m.h*m.w, m.c/groups

@@ -24,6 +24,7 @@ func PublishedTAESD() TAESDConfig {
 const (
 	taesdStages = 3 // of both halves: each halves or doubles the size
 	taesdBlocks = 3 // of a stage
+	taesdBlock  = 3 // convolutions of a block
 )
 
 // Factor returns the side of an image divided by the side of its latents.
@@ -37,7 +38,7 @@ func TAESDWants(c TAESDConfig) []checkpoint.Want {
 		a.encode(stack{1, 3, c.Factor(), c.Factor()})
 	}
 	if c.Decoder {
-		a.decode(stack{1, c.Latent, 1, 1})
+		a.decode(stack{1, c.Latent, 1, 1}, rows{0, c.Factor()})
 	}
 	return a.wanted.list
 }
@@ -54,10 +55,15 @@ func TAESDEncoder(c TAESDConfig, n, height, width int, w *checkpoint.File, t Tar
 }
 
 // TAESDDecoder returns the graph from "latents" (n, Latent, height, width), as the UNet
-// sees them, to "image" (n, 3, Factor·height, Factor·width), about -1..1, not clamped.
-func TAESDDecoder(c TAESDConfig, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
+// sees them, to rows from (inclusive) to to (exclusive) of the image of Factor·height ×
+// Factor·width: "image" (n, 3, to-from, Factor·width), about -1..1, not clamped. The rows are
+// those of the whole image, because a pixel depends only on what is near.
+func TAESDDecoder(c TAESDConfig, n, height, width, from, to int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
+	if from < 0 || from >= to || to > c.Factor()*height {
+		return nil, fmt.Errorf("an image of %d rows has no rows %d to %d", c.Factor()*height, from, to)
+	}
 	a := &taesd{TAESDConfig: c, builder: newBuilder("taesd decoder", w, t)}
-	a.decode(stack{n, c.Latent, height, width})
+	a.decode(stack{n, c.Latent, height, width}, rows{from, to})
 	return a.Graph, a.err
 }
 
@@ -91,24 +97,36 @@ func (a *taesd) encode(m stack) {
 	a.outputMaps("mean", a.layer(x, a.Width, a.Latent, 1, true), m)
 }
 
-func (a *taesd) decode(m stack) {
+func (a *taesd) decode(m stack, image rows) {
+	// reads[i] are the rows of the maps before doubling i that what follows reads, and
+	// reads[0] those of the latents (docs/spec/taesd.md, section 4). What a map lacks at a
+	// cut is padded with zeros; the error does not reach the rows that are read.
+	var reads [taesdStages + 1]rows
+	r := image.wider(1+taesdBlock+1, m.h<<taesdStages)
+	for i := taesdStages; i > 0; i-- {
+		reads[i] = rows{r.from / 2, (r.to + 1) / 2}
+		r = reads[i].wider(1+taesdBlocks*taesdBlock, m.h<<(i-1))
+	}
+	reads[0] = r
+
 	a.begin("decoder", 1, 1) // diffusers does not count the clamp
-	x := a.inputMaps("latents", m)
+	x := a.someRows(a.inputMaps("latents", m), rows{0, m.h}, reads[0])
 	x = a.mul(a.Op("Tanh", []onnx.Value{a.mul(x, a.constant([]float32{1. / 3}))}), a.constant([]float32{3}))
 	x = a.relu(a.layer(x, a.Latent, a.Width, 1, true))
 	a.next++
-	for range taesdStages {
+	has := reads[0]
+	for _, r := range reads[1:] {
 		for range taesdBlocks {
 			x = a.block(x)
 		}
 		a.next++ // doubling
-		m.h, m.w = 2*m.h, 2*m.w
-		x = a.layer(a.double(x), a.Width, a.Width, 1, false)
+		x = a.layer(a.double(a.someRows(x, has, r)), a.Width, a.Width, 1, false)
+		has = rows{2 * r.from, 2 * r.to}
 	}
-	m.c = 3
-	x = a.layer(a.block(x), a.Width, m.c, 1, true)
+	x = a.someRows(a.layer(a.block(x), a.Width, 3, 1, true), has, image)
 	// The module returns 0..1.
-	a.outputMaps("image", a.add(a.mul(x, a.constant([]float32{2})), a.constant([]float32{-1})), m)
+	x = a.add(a.mul(x, a.constant([]float32{2})), a.constant([]float32{-1}))
+	a.outputMaps("image", x, stack{m.n, 3, image.to - image.from, m.w << taesdStages})
 }
 
 // layer builds the next layer, a 3×3 convolution.

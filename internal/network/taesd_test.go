@@ -74,6 +74,55 @@ func TestTAESDGolden(t *testing.T) {
 	}
 }
 
+// TestTAESDRows checks that a decoder of some rows returns those of the whole image.
+func TestTAESDRows(t *testing.T) {
+	io, file := open(t, "../taesd/io.safetensors"), open(t, "../taesd/taesd_decoder.safetensors")
+	decoder, err := DetectAutoencoder(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The golden latents, 12×8, in a column of 48, so that all stages are cut.
+	latent := goldenOf(t, io, "h96_w64.latent")
+	n, c, h, w := latent.Shape[0], latent.Shape[1], latent.Shape[2], latent.Shape[3]
+	const copies = 4
+	tall := tensor.New(tensor.F32, n, c, copies*h, w)
+	for i := range tall.F32() {
+		plane, y, x := i/(copies*h*w), i/w%(copies*h), i%w
+		tall.F32()[i] = latent.F32()[(plane*h+y%h)*w+x] * (1 - 0.2*float32(y/h))
+	}
+	height, width := 8*copies*h, 8*w
+	decode := func(t *testing.T, b backend.Backend, graph AutoencoderGraph, to Target) *tensor.Tensor {
+		g, err := graph(n, copies*h, w, file, to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flow := Flow{"latents": tall}
+		runAll(t, b, flow, g)
+		return flow["image"]
+	}
+	onEachLayout(t, func(t *testing.T, b backend.Backend, precision string, to Target) {
+		whole := decode(t, b, decoder.Decoder, to)
+		for _, r := range []rows{{0, height}, {0, 1}, {height - 1, height}, {201, 202}, {104, 256}, {94, 245}, {190, height}} {
+			image := decode(t, b, decoder.Rows(r.from, r.to), to)
+			if want := []int{n, 3, r.to - r.from, width}; !slices.Equal(image.Shape, want) {
+				t.Fatalf("rows %d to %d have the shape %v, want %v", r.from, r.to, image.Shape, want)
+			}
+			var want []float32
+			for plane := range slices.Chunk(whole.F32(), height*width) {
+				want = append(want, plane[r.from*width:r.to*width]...)
+			}
+			if d := golden.MaxAbs(image.F32(), want); !(d <= 1e-5) {
+				t.Errorf("%s: rows %d to %d differ by %g from those of the whole image", precision, r.from, r.to, d)
+			}
+		}
+	})
+	for _, r := range []rows{{-1, 3}, {5, 5}, {0, height + 1}} {
+		if _, err := decoder.Rows(r.from, r.to)(n, copies*h, w, file, Target{}); err == nil {
+			t.Errorf("rows %d to %d of %d are accepted", r.from, r.to, height)
+		}
+	}
+}
+
 // TestTAESDKeys compares the published topology with the names and shapes in all layouts.
 func TestTAESDKeys(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(goldens, "../taesd/keys.json"))

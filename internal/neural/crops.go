@@ -1,6 +1,8 @@
 package neural
 
 import (
+	"slices"
+
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -17,6 +19,9 @@ type crops interface {
 	// Pixels fills dst, [3, R, R], -1..1, with what the VAE encodes: the crop, or with
 	// masked the crop without the region that is to be generated.
 	Pixels(dst []float32, crop *frame.RGB, masked bool)
+	// Rows returns which rows of a generated image its layer reads: from (inclusive) to to
+	// (exclusive).
+	Rows() (from, to int)
 	// Layer returns a generated image, [3, R, R] in about -1..1, to be pasted into the
 	// frame of the crop.
 	Layer(it lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Layer
@@ -70,6 +75,19 @@ func (a *aligned) Pixels(dst []float32, crop *frame.RGB, masked bool) {
 	if masked {
 		face.MaskedPixels(dst, dst, a.mask)
 	}
+}
+
+// Rows returns the rows of the mask and, because Blend interpolates, one more on either side.
+func (a *aligned) Rows() (from, to int) {
+	r := a.aligner.Resolution
+	if a.whole {
+		return 0, r
+	}
+	opaque := func(v float32) bool { return v > 0 }
+	from = slices.IndexFunc(a.alpha, opaque) / r
+	for to = r; !slices.ContainsFunc(a.alpha[(to-1)*r:to*r], opaque); to-- {
+	}
+	return max(from-1, 0), min(to+1, r)
 }
 
 func (a *aligned) Layer(_ lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Layer {

@@ -28,7 +28,7 @@ type denoiser struct {
 
 // model returns the UNet, for windows of a number of frames.
 func (d *denoiser) model() model {
-	return model{name: workUNet, streamable: true, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
+	return model{name: workUNet, streamed: latentSync{}.streamed, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
 			return latentSync{}.graphs(d.configs, d.o, d.net.batch, frames, w, t)
 		}}

@@ -20,6 +20,7 @@ import (
 	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/lip/liptest"
+	"github.com/lipstream/lipstream/internal/musetalk"
 )
 
 // portrait returns the demo's picture at half its size, with its face as found by the
@@ -202,11 +203,21 @@ func TestSeedsAndBackends(t *testing.T) {
 // depend on the frames before.
 func TestShotStandsAlone(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		e, fresh := open(t, quick(t, b)), open(t, quick(t, b))
+	onOneEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
+		o := job(t, b)
+		if o.recipe == recipe(latentSync{}) {
+			o = quick(t, b)
+		}
+		e, fresh := open(t, o), open(t, o)
+		size, overlap := o.Plan.Frames, o.Overlap
 		for _, whole := range []bool{true, false} {
 			for _, e := range []*Engine{e, fresh} {
-				e.o.Whole, e.painter.crops.(*aligned).whole = whole, whole
+				switch e.o.Whole = whole; c := e.painter.crops.(type) {
+				case *aligned:
+					c.whole = whole
+				case *musetalk.Crops:
+					c.Original = whole
+				}
 			}
 			alone := shotOf(picture, fc, 40, 43, 0)
 			process(t, fresh, alone)
@@ -222,7 +233,8 @@ func TestShotStandsAlone(t *testing.T) {
 					}
 				},
 			} {
-				if !whole && name != "a cut" { // only Whole keeps a state
+				// LatentSync keeps a state only with Whole, MuseTalk only without.
+				if whole != (o.recipe == recipe(latentSync{})) && name != "a cut" {
 					continue
 				}
 				before, after := shotOf(picture, fc, 30, 33, 12), shotOf(picture, fc, 40, 43, 0)
@@ -247,7 +259,7 @@ func TestShotStandsAlone(t *testing.T) {
 		items[2].Face = &other
 		for i, it := range items {
 			done, err := e.Push(t.Context(), it)
-			if want := map[int]int{2: 2}[i]; err != nil || len(done) != want {
+			if want := map[int]int{size - 1: size - overlap}[i]; err != nil || len(done) != want {
 				t.Errorf("with cuts ignored, frame %d returns %d, %v; want %d", i, len(done), err, want)
 			}
 		}

@@ -22,6 +22,7 @@ type features struct {
 	config  network.WhisperConfig
 	overlap bool
 	windows map[int64][]float32 // [Context, Features, State] by window number
+	code    []float32           // MuseTalk's position code, [tokens, State]; nil until the first frame
 }
 
 // model returns Whisper's encoder for one window per call.

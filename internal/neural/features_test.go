@@ -9,17 +9,16 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/golden"
-	"github.com/lipstream/lipstream/internal/network"
 )
 
 // listener returns features of the tiny Whisper, without a voice.
 func listener(t testing.TB, o Options) *features {
 	t.Helper()
-	config, err := network.DetectWhisper(openPath(t, tinyFiles.Whisper))
+	config, err := o.recipe.whisper(openPath(t, tinyFiles.Whisper))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &features{recipe: latentSync{}, config: config}
+	f := &features{recipe: o.recipe, config: config}
 	f.net = networksFor(t, o).add(f.model())
 	return f
 }

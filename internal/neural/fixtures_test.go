@@ -148,7 +148,12 @@ func (s *source) Read(p []float32) (int, error) {
 
 func picture(t testing.TB, name string) *frame.RGB {
 	t.Helper()
-	f, err := os.Open(filepath.Join(goldens, "e2e/frames", name))
+	return readPNG(t, filepath.Join(goldens, "e2e/frames", name))
+}
+
+func readPNG(t testing.TB, path string) *frame.RGB {
+	t.Helper()
+	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,8 @@ func (e *Engine) plan(c configs) error {
 	}
 	n := needs{configs: c, o: o, known: map[string]footprint{}}
 	e.needs = func(p memory.Plan) int64 { return o.Reserved + n.of(p) }
-	fits := func(p memory.Plan) bool { return o.Budget == 0 || e.needs(p) <= o.Budget }
+	limited := o.Budget > 0 || o.BudgetFrom != "" // of a full GPU, nothing may be used
+	fits := func(p memory.Plan) bool { return !limited || e.needs(p) <= o.Budget }
 	chosen, ok := o.choose(fits)
 	if !ok {
 		least := memory.Size(e.needs(chosen))
@@ -103,6 +104,7 @@ func (e *Engine) changed(from memory.Plan, why string) error {
 	if e.o.Replanned != nil {
 		e.o.Replanned(e.networks.plan(), why)
 	}
+	e.networks.shrink() // or a device would keep what only the old plan needed
 	return e.networks.changed(from)
 }
 

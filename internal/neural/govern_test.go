@@ -37,10 +37,13 @@ func calls(e *Engine, name string) int64 {
 // most one level.
 func TestPlansAreExact(t *testing.T) {
 	picture, fc := portrait(t)
-	onEach(t, func(t *testing.T, b *backendtest.Cached) {
+	onEachEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
 		batched := false
 		run := func(set func(p *memory.Plan)) []lip.Item {
-			o := small(t, b)
+			o := job(t, b)
+			if o.Resolution == 64 {
+				o.Resolution = 128
+			}
 			o.Batched = batched
 			set(&o.Plan)
 			e, items := open(t, o), shotOf(picture, fc, 0, 7, 3)
@@ -107,11 +110,14 @@ func TestTiles(t *testing.T) {
 // plan must not change them.
 func TestEveryAllocationFails(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		faulty := backendtest.NewFaulty(b)
+	onOneEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
+		faulty, least := backendtest.NewFaulty(b), 30
+		if job(t, b).recipe == recipe(museTalk{}) {
+			least = 20 // it has fewer graphs and one step
+		}
 		run := func(fail, n int, may memory.Reductions) (items []lip.Item, e *Engine, plans []memory.Plan, err error) {
-			o := small(t, faulty)
-			o.Resolution, o.Steps, o.Guidance, o.Plan.Windows, o.Allowed = 64, 1, 1, 2, may
+			o := job(t, faulty)
+			o.Steps, o.Guidance, o.Plan.Windows, o.Allowed = 1, 1, 2, may
 			o.Replanned = func(p memory.Plan, why string) { plans = append(plans, p) }
 			before := faulty.Calls()
 			if fail > 0 {
@@ -132,7 +138,7 @@ func TestEveryAllocationFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		sites := faulty.Calls() - before
-		if sites < 30 {
+		if sites < least {
 			t.Fatalf("only %d calls", sites)
 		}
 		exact := memory.Reductions{Windows: true, Offload: true}
@@ -246,10 +252,10 @@ func TestSmallerWindowsMidway(t *testing.T) {
 // TestBudget checks that the plan fits the budget, and that the error for a budget that is
 // too small names one that is large enough.
 func TestBudget(t *testing.T) {
-	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		o := quick(t, b)
+	onOneEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
+		o := job(t, b)
 		o.Allowed = memory.Reductions{Windows: true, Frames: true, Offload: true, Tile: 128, Slices: 2}
-		o.Plan.Frames, o.Overlap = 16, 4
+		o.Plan.Frames = 16
 		e := open(t, o)
 		rich := e.needs(e.networks.plan())
 		o.Budget, o.BudgetFrom = rich-1, "a test"
@@ -272,15 +278,15 @@ func TestBudget(t *testing.T) {
 // free again.
 func TestLevels(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b *backendtest.Cached) {
-		o := small(t, b)
-		o.Resolution, o.Steps, o.Guidance, o.Allowed = 64, 1, 1, memory.Reductions{Offload: true}
+	onOneEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
+		o := job(t, b)
+		o.Steps, o.Guidance, o.Allowed = 1, 1, memory.Reductions{Offload: true}
 		level := memory.Critical
 		o.Level = func() memory.Level { return level }
 		var plans []memory.Plan
 		o.Replanned = func(p memory.Plan, _ string) { plans, level = append(plans, p), memory.Normal }
 		e := open(t, o)
-		if err := pushAll(t.Context(), e, shotOf(picture, fc, 0, 60, 3)); err != nil {
+		if err := pushAll(t.Context(), e, shotOf(picture, fc, 0, 15*int64(o.Plan.Frames), 3)); err != nil {
 			t.Fatal(err)
 		}
 		if len(plans) != 2 || plans[0].Offload != memory.OffloadModel || plans[1] != o.Plan {
@@ -294,12 +300,11 @@ func TestLevels(t *testing.T) {
 // denoised twice.
 func TestResume(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b *backendtest.Cached) {
+	onOneEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
 		const frames = 11
 		base := shotOf(picture, fc, 0, frames, 3)
 		base[7].Cut = true
-		o := small(t, b)
-		o.Resolution = 64
+		o := job(t, b)
 		whole := open(t, o)
 		if err := pushAll(t.Context(), whole, base); err != nil {
 			t.Fatal(err)
@@ -311,19 +316,28 @@ func TestResume(t *testing.T) {
 				if !long() && inFlight == 2 && stop%2 == 0 {
 					continue
 				}
+				if !long() && o.recipe == recipe(museTalk{}) && stop%3 != 1 {
+					continue // its images are larger
+				}
 				j, err := journal.Open(dir, "job", journal.Identity{"stop": fmt.Sprint(stop, inFlight)})
 				if err != nil {
 					t.Fatal(err)
 				}
 				ctx, cancel := context.WithCancel(t.Context())
 				o := o
-				o.Journal, o.Plan.Windows = j, inFlight
-				e := open(t, o)
-				e.generator.(*denoiser).o.Progress = func(int64, int, int) {
-					if calls(e, workWindow) >= stop {
+				var e *Engine
+				check := func() {
+					if e != nil && calls(e, workWindow) >= stop {
 						cancel()
 					}
 				}
+				o.Journal, o.Plan.Windows = j, inFlight
+				if o.recipe == recipe(latentSync{}) {
+					o.Progress = func(int64, int, int) { check() }
+				} else { // it has no steps
+					o.Backend = watched{b, check}
+				}
+				e = open(t, o)
 				err = pushAll(ctx, e, marked(shotOf(picture, fc, 0, frames, 3)))
 				if cancel(); err != nil && !errors.Is(err, context.Canceled) || stop < windows-1 && err == nil {
 					t.Fatalf("stopped at window %d: %v", stop, err)
@@ -336,7 +350,7 @@ func TestResume(t *testing.T) {
 				if j, err = journal.Open(dir, "job", journal.Identity{"stop": fmt.Sprint(stop, inFlight)}); err != nil {
 					t.Fatal(err)
 				}
-				o.Journal, o.Plan.Windows = j, 1
+				o.Journal, o.Plan.Windows, o.Backend, o.Progress = j, 1, b, nil
 				e = open(t, o)
 				items := marked(shotOf(picture, fc, 0, frames, 3))
 				if err := pushAll(t.Context(), e, items); err != nil {
@@ -428,10 +442,10 @@ func marked(items []lip.Item) []lip.Item {
 // the frames pass.
 func TestSilence(t *testing.T) {
 	picture, fc := portrait(t)
-	onOne(t, func(t *testing.T, b *backendtest.Cached) {
+	onOneEngine(t, func(t *testing.T, b *backendtest.Cached, job jobOptions) {
 		run := func(silence string) (items []lip.Item, windows int64) {
-			o := small(t, b)
-			o.Resolution, o.Silence, o.Quiet = 64, silence, func(i int64) bool { return i < 2 || i >= 6 && i < 20 }
+			o := job(t, b)
+			o.Silence, o.Quiet = silence, func(i int64) bool { return i < 2 || i >= 6 && i < 20 }
 			e, items := open(t, o), shotOf(picture, fc, 0, 26, 3)
 			if err := pushAll(t.Context(), e, items); err != nil {
 				t.Fatal(err)

@@ -30,6 +30,9 @@ func (k kind) Name() string { return k.recipe.name() }
 // Describe returns one sentence for people.
 func (k kind) Describe() string { return k.recipe.describe() }
 
+// Install returns the command that downloads the checkpoints.
+func (k kind) Install() string { return k.engine().Pull() }
+
 // Check returns an error if the settings are invalid.
 func (k kind) Check(s settings.Settings) error {
 	_, err := newOptions(k.recipe, s.WithDefaults())
@@ -48,7 +51,7 @@ func (k kind) Ready(s settings.Settings) (why string, ok bool) {
 	if !models.Installed(dir, k.engine()) {
 		return fmt.Sprintf("there is no %v checkpoint in %s", k.engine(), dir), false
 	}
-	return "its checkpoint is in " + dir, true
+	return fmt.Sprintf("the %v checkpoint is in %s", k.engine(), dir), true
 }
 
 // Find finds and identifies the checkpoints.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/models"
@@ -45,6 +46,9 @@ func (museTalk) set(o *Options, s settings.Settings, _ profile) {
 
 func (museTalk) identify(_ context.Context, o *Options, set models.Set) error {
 	o.Version, o.Resolution = set.Version.Name, cmp.Or(o.Resolution, musetalk.Side)
+	if o.Resolution != musetalk.Side {
+		return fault.Field("resolution", fmt.Sprint(o.Resolution), fmt.Sprintf("does not suit MuseTalk, which is made for %d pixels", musetalk.Side), "leave `resolution` out")
+	}
 	return nil
 }
 
@@ -72,6 +76,9 @@ func (museTalk) graphs(c configs, o Options, windows, frames int, w *checkpoint.
 	return network.MuseTalkUNet(c.unet, network.MuseTalkShape{Frames: windows * frames, Height: c.side(o), Width: c.side(o), Tokens: c.whisper.Tokens()}, w, t)
 }
 
+// streamed includes all graphs: each runs once for all windows in flight.
+func (museTalk) streamed(int, int) bool { return true }
+
 // state is 0: inputs go to the device with each call, and latents come back.
 func (museTalk) state(needs, memory.Plan) int64 { return 0 }
 
@@ -88,17 +95,23 @@ func (museTalk) mel(ctx context.Context, v *audio.Voice, first, columns int64) (
 func (museTalk) tokens(f *features, frame, rateNum, rateDen int64, at func(k int64) ([]float32, error)) ([]float32, error) {
 	w := musetalk.FrameWindow(frame, rateNum, rateDen, f.voice.MelFrames()/2)
 	tokens, err := w.Tokens(f.config.Features()*f.config.State, at)
-	if err == nil {
-		musetalk.AddPositions(tokens, f.config.State)
+	if err != nil {
+		return nil, err
 	}
-	return tokens, err
+	if f.code == nil {
+		f.code = musetalk.Positions(len(tokens)/f.config.State, f.config.State)
+	}
+	for i, v := range f.code {
+		tokens[i] += v
+	}
+	return tokens, nil
 }
 
 func (museTalk) crops(o Options) crops { return &musetalk.Crops{Original: o.Whole} }
 
 func (museTalk) generator(c configs, o Options, s *networks) generator {
 	g := &oneStep{o: o, configs: c}
-	g.net = s.add(model{name: workUNet, streamable: true, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
+	g.net = s.add(model{name: workUNet, streamed: museTalk{}.streamed, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
 			return museTalk{}.graphs(c, o, g.net.batch, frames, w, t)
 		}})
@@ -121,8 +134,7 @@ func (g *oneStep) load(ctx context.Context, frames int) error {
 	return g.net.ready(ctx, frames)
 }
 
-// windows implements generator. If there are fewer windows than are computed together, it
-// repeats the last frame.
+// windows implements generator.
 func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, error) {
 	size := len(list[0].frames)
 	if err := g.load(ctx, size); err != nil {
@@ -133,13 +145,9 @@ func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, err
 	for _, w := range list {
 		frames = append(frames, w.frames...)
 	}
-	latents := make([][]float32, 0, len(frames))
-	for part := range slices.Chunk(frames, size*g.net.batch) {
-		out, err := g.run(ctx, part, size*g.net.batch)
-		if err != nil {
-			return nil, err
-		}
-		latents = append(latents, out...)
+	latents, err := g.run(ctx, frames, size*g.net.batch)
+	if err != nil {
+		return nil, err
 	}
 	for i, x := range latents {
 		if err := finite(x); err != nil {
@@ -150,22 +158,26 @@ func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, err
 	return slices.Collect(slices.Chunk(latents, size)), nil
 }
 
-// run returns the latents of at most n frames in one call of the UNet.
+// run returns the latents of frames. Each call of the UNet takes n of them. If fewer are
+// left, the last frame is repeated.
 func (g *oneStep) run(ctx context.Context, frames []condition, n int) ([][]float32, error) {
 	side := g.side(g.o)
-	sample, tokens := tensor.New(tensor.F32, n, g.unet.In, side, side), tensor.New(tensor.F32, n, g.whisper.Tokens(), g.unet.AudioDim)
-	for i := range n {
-		f := frames[min(i, len(frames)-1)]
-		copy(batchItem(sample, i), f.latents)
-		copy(batchItem(tokens, i), f.tokens)
+	var flows []network.Flow
+	for part := range slices.Chunk(frames, n) {
+		sample, tokens := tensor.New(tensor.F32, n, g.unet.In, side, side), tensor.New(tensor.F32, n, g.whisper.Tokens(), g.unet.AudioDim)
+		for i := range n {
+			f := part[min(i, len(part)-1)]
+			copy(batchItem(sample, i), f.latents)
+			copy(batchItem(tokens, i), f.tokens)
+		}
+		flows = append(flows, network.Flow{"sample": sample, "audio": tokens})
 	}
-	flow := network.Flow{"sample": sample, "audio": tokens}
-	if err := g.net.whole(ctx, flow); err != nil {
+	if err := g.net.whole(ctx, flows...); err != nil {
 		return nil, err
 	}
 	out := make([][]float32, len(frames))
 	for i := range out {
-		out[i] = batchItem(flow["latents"], i)
+		out[i] = batchItem(flows[i/n]["latents"], i%n)
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/lipstream/lipstream/internal/backend/openvino"
+	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -24,7 +25,8 @@ type needs struct {
 type footprint struct {
 	graphs            int
 	weights, heaviest int64 // of all graphs, and of the graph with the most
-	ends              int64 // weights of the first and the last graph, which are always loaded
+	kept              int64 // weights of the graphs that are not streamed
+	keptGraphs        int
 	arenas            int64 // what the graphs work in, if each keeps its own
 	most              int64 // what the graph works in that takes the most, with the tensors that wait meanwhile
 	flow              int64 // the most that waits between two graphs
@@ -56,7 +58,12 @@ const (
 
 // of returns the estimate for a plan.
 func (n needs) of(p memory.Plan) int64 {
-	unet, encoder, decoder, whisper := n.unet(p), n.vae(p, n.configs.encoder, n.configs.encoder.Encoder, 1), n.vae(p, n.configs.decoder, n.configs.decoder.Decoder, n.configs.decoder.Factor), n.whisper(p)
+	e, d := n.configs.encoder, n.configs.decoder
+	unet, encoder, whisper := n.unet(p), n.vae(p, e, e.Encoder, 1), n.whisper(p)
+	decoder := n.vae(p, d, func(images, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error) {
+		tiled := p.Tile > 0 && p.Tile < n.o.Resolution
+		return decoding(d, tiled, n.o.recipe.crops(n.o))(images, height, width, w, t)
+	}, d.Factor)
 	pixels := int64(n.o.Resolution) * int64(n.o.Resolution)
 	held := int64(n.o.hold(p)) * (n.o.FrameBytes + 3*pixels)
 	if n.o.Device.Resident {
@@ -66,7 +73,7 @@ func (n needs) of(p memory.Plan) int64 {
 	all := unet.weights + max(unet.weights/20, compiling*unet.heaviest-unet.weights) + int64(unet.graphs)*perGraph + unet.arenas
 	if p.Offload == memory.OffloadSequential {
 		windows = 2 * int64(p.Windows)
-		all = unet.heaviest + 3*perGraph + unet.most - unet.flow
+		all = unet.kept + unet.heaviest + int64(unet.keptGraphs+1)*perGraph + unet.most - unet.flow
 	}
 	all += windows * unet.flow
 	other := func(f footprint) int64 { return f.weights + perGraph + f.arenas }
@@ -86,7 +93,7 @@ func (n needs) onDevice(p memory.Plan, unet footprint, others ...footprint) int6
 	state := apart * n.o.recipe.state(n, p)
 	resident, most := unet.weights, unet.most+state
 	if p.Offload == memory.OffloadSequential {
-		resident = unet.ends + unet.heaviest
+		resident = unet.kept + unet.heaviest
 		most += (apart - 1) * unet.flow // all windows pass a graph before the next one
 	}
 	for _, f := range others {
@@ -185,8 +192,8 @@ func (n needs) footprint(key string, p memory.Plan, build func() ([]*onnx.Graph,
 		for _, name := range g.OutputNames() {
 			from[name] = g.Size(name)
 		}
-		if i == 0 || i == len(graphs)-1 {
-			f.ends += weights
+		if !n.o.recipe.streamed(i, len(graphs)) {
+			f.kept, f.keptGraphs = f.kept+weights, f.keptGraphs+1
 		}
 		f.weights, f.heaviest = f.weights+weights, max(f.heaviest, weights)
 		f.arenas, f.flow = f.arenas+work, max(f.flow, waiting)

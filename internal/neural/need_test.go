@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
@@ -102,5 +103,48 @@ func TestCards(t *testing.T) {
 	}
 	if !strings.Contains(string(doc), table.String()) {
 		t.Errorf("docs/gpu.md has another table than:\n%s", table.String())
+	}
+}
+
+// TestFullCardAtStart: other processes use so much of the card that a job may use nothing.
+func TestFullCardAtStart(t *testing.T) {
+	o, _ := onCard(t, 24, 256, "auto")
+	o.share(lip.Host{Budget: lip.Budget{From: "free memory of nvidia:0", GPU: 24 << 30}})
+	e := &Engine{o: o, networks: newNetworks(o)}
+	if err := e.plan(published); fault.KindOf(err) != fault.Memory || !strings.Contains(err.Error(), "only 0 B (free memory of nvidia:0)") {
+		t.Errorf("%v", err)
+	}
+}
+
+// shrinks is a backend that counts the calls of Shrink.
+type shrinks struct {
+	backend.Backend
+	n int
+}
+
+func (s *shrinks) Load(ctx context.Context, m backend.Model, o backend.Options) (backend.Session, error) {
+	session, err := s.Backend.Load(ctx, m, o)
+	return shrinking{session, s}, err
+}
+
+type shrinking struct {
+	backend.Session
+	of *shrinks
+}
+
+func (s shrinking) Shrink() { s.of.n++ }
+
+// TestShrinkAfterReplanning: after each change of plan, all networks return the memory that
+// only the old plan needed.
+func TestShrinkAfterReplanning(t *testing.T) {
+	b := &shrinks{Backend: openBackend(t, onnxruntime.Name).Backend}
+	o := small(t, b)
+	o.Allowed.Windows, o.Plan.Windows = true, 2
+	e := open(t, o)
+	if err := e.retreat(fault.Memory.New("run a network", "out of memory")); err != nil {
+		t.Fatal(err)
+	}
+	if e.networks.plan().Windows != 1 || b.n < 4 {
+		t.Errorf("%v: %d sessions were told to shrink", e.networks.plan(), b.n)
 	}
 }

@@ -64,9 +64,11 @@ type model struct {
 	// precision returns the precision of the network under a plan.
 	precision func(memory.Plan) backend.Precision
 
-	small      bool // takes hardly any memory, so that others need not make room for it
-	streamable bool // its graphs can be loaded one after the other
-	batch      int  // windows per call; 0 is the same as 1
+	small bool // takes hardly any memory, so that others need not make room for it
+	batch int  // windows per call; 0 is the same as 1
+	// streamed reports whether graph i of n is loaded only while it runs if the plan says
+	// so. If it is nil, no graph is.
+	streamed func(i, n int) bool
 
 	chain  *network.Chain // nil if the network is not loaded
 	loaded struct {       // what chain was loaded for
@@ -136,9 +138,8 @@ func (m *model) ready(ctx context.Context, frames int) error {
 			s.note(workLoad, 1, took, 0)
 		},
 	}
-	if m.streamable && now.Offload == memory.OffloadSequential {
-		// The first and the last graph are small, and DeepCache runs them alone.
-		loader.Streamed = func(i int) bool { return i > 0 && i < len(graphs)-1 }
+	if m.streamed != nil && now.Offload == memory.OffloadSequential {
+		loader.Streamed = func(i int) bool { return m.streamed(i, len(graphs)) }
 	}
 	m.loaded = wanted
 	m.chain, err = loader.Load(ctx, graphs)

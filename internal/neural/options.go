@@ -1,6 +1,7 @@
 // Package neural is the lip engine that runs published checkpoints: those of LatentSync
-// (docs/spec/latentsync.md). It denoises windows of frames. A cut restarts the window, and
-// peak memory does not depend on the length of the video.
+// (docs/spec/latentsync.md) and MuseTalk (docs/spec/musetalk.md). It generates windows of
+// frames. A cut restarts the window, and peak memory does not depend on the length of the
+// video.
 package neural
 
 import (
@@ -49,8 +50,9 @@ type Options struct {
 	Plan    memory.Plan
 	Allowed memory.Reductions
 	// Budget is the memory that the job may use, in bytes of the memory that the
-	// device computes in; 0 is no limit. Reserved is the part of it that the rest of
-	// the job uses. BudgetFrom tells the user where the limit comes from.
+	// device computes in, and BudgetFrom names where this limit comes from. If both are
+	// not set, there is no limit. Reserved is the part of Budget that the rest of the
+	// job uses.
 	Budget, Reserved int64
 	BudgetFrom       string
 	// ArenaLimit is the most that the networks' arena takes of a device with memory of
@@ -165,10 +167,18 @@ func (f *Files) setVAE(value, dir string, set models.Set) error {
 	if f.Decoder = set.TAESDDecoder; value == vaeTiny {
 		f.VAE, f.tinyEncoder = set.TAESDEncoder, true
 	}
-	if f.Decoder == "" || f.VAE == "" {
-		return fault.Missing.New("find TAESD in "+dir, "it is not installed", "run: lipstream models pull taesd")
+	cause := ""
+	switch {
+	case set.TAESDDecoder == "" && set.TAESDEncoder == "":
+		cause = "it is not installed"
+	case f.Decoder == "":
+		cause = "its decoder is not installed"
+	case f.VAE == "":
+		cause = "its encoder is not installed"
+	default:
+		return nil
 	}
-	return nil
+	return fault.Missing.New("find TAESD in "+dir, cause, "run: lipstream models pull taesd")
 }
 
 // in returns the files for networks in a precision.

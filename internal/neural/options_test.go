@@ -87,6 +87,48 @@ func TestParity(t *testing.T) {
 	}
 }
 
+// TestMuseTalkParity checks what each name changes.
+func TestMuseTalkParity(t *testing.T) {
+	usual := museTalkOptions(t)
+	usual.Speech, usual.Quiet = func(float64) float64 { return 1 }, func(int64) bool { return true }
+	usual.Allowed.Precision = "bf16"
+	// state lists what may change.
+	state := func(o Options) map[string]any {
+		return map[string]any{
+			"WhisperOverlap": o.WhisperOverlap, "Whole": o.Whole, "Speech": o.Speech != nil, "Quiet": o.Quiet != nil, "IgnoreCuts": o.IgnoreCuts,
+			"NeedFace": o.NeedFace, "Short": o.Short, "Sample": o.Sample, "Tile": o.Allowed.Tile, "Precision": o.Allowed.Precision,
+			"Frames": o.Allowed.Frames, "Windows": o.Allowed.Windows, "Overlap": o.Overlap, "Steps": o.Steps,
+		}
+	}
+	for name, want := range map[string]map[string]any{
+		"whisper": {"WhisperOverlap": false}, "paste": {"Whole": true}, "noise": {"Speech": false, "Quiet": false}, "cuts": {"IgnoreCuts": true}, "faces": {"NeedFace": true},
+		"all": {
+			"WhisperOverlap": false, "Whole": true, "Speech": false, "Quiet": false, "IgnoreCuts": true, "NeedFace": true,
+			"Short": true, "Sample": true, "Tile": 0, "Precision": "",
+		},
+	} {
+		names, err := parseParity(name, museTalk{}.parity())
+		if err != nil {
+			t.Fatal(err)
+		}
+		before := state(usual)
+		for key, got := range state(usual.withParity(names)) {
+			w, changes := want[key]
+			if !changes {
+				w = before[key]
+			} else if w == before[key] {
+				t.Errorf("%s: %s is %v without it", name, key, w)
+			}
+			if got != w {
+				t.Errorf("%s: %s is %v, want %v", name, key, got, w)
+			}
+		}
+	}
+	if _, err := parseParity("hum", museTalk{}.parity()); fault.KindOf(err) != fault.Usage {
+		t.Errorf("hum: %v", err)
+	}
+}
+
 func TestAutoPrecision(t *testing.T) {
 	for _, c := range []struct {
 		device     backend.Device

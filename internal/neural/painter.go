@@ -60,7 +60,18 @@ func (p *painter) addTo(s *networks) {
 		outputs = append(outputs, "logvar")
 	}
 	p.encoder = add(half{input: "image", outputs: outputs, channels: 3, unit: e.Factor}, workEncoder, func(f Files) string { return f.VAE }, e.Encoder)
-	p.decoder = add(half{input: "latents", outputs: []string{"image"}, channels: d.Latent, unit: 1}, workDecoder, Files.decoder, d.Decoder)
+	p.decoder = add(half{input: "latents", outputs: []string{"image"}, channels: d.Latent, unit: 1}, workDecoder, Files.decoder,
+		func(n, height, width int, w *checkpoint.File, t network.Target) (*onnx.Graph, error) {
+			return decoding(d, p.tiling().count() > 1, p.crops)(n, height, width, w, t)
+		})
+}
+
+// decoding returns the graph of the decoder, of only those rows that layers read if it can.
+func decoding(d network.Autoencoder, tiled bool, c crops) network.AutoencoderGraph {
+	if d.Rows == nil || tiled {
+		return d.Decoder
+	}
+	return d.Rows(c.Rows())
 }
 
 // run runs half of the VAE over n inputs, in tiles or several inputs per call as the plan
@@ -172,8 +183,8 @@ func (p *painter) draw(posterior []float32, index int64, which int) []float32 {
 	return z
 }
 
-// decode returns the images of latents, each [3, R, R] in about -1..1. It does not
-// change the latents.
+// decode returns the images of latents, each [3, R, R] in about -1..1. Rows that no layer
+// reads may be 0. decode does not change the latents.
 func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32, error) {
 	images, err := p.run(ctx, p.decoder, len(latents), func(dst []float32, i int) {
 		for k, v := range latents[i] {
@@ -183,9 +194,17 @@ func (p *painter) decode(ctx context.Context, latents [][]float32) ([][]float32,
 	if err != nil {
 		return nil, fault.KindOf(err).Wrap("decode the face", err)
 	}
-	for _, image := range images {
+	r := p.o.Resolution
+	for i, image := range images {
 		if err := finite(image); err != nil {
 			return nil, broken("decode", "the face", err)
+		}
+		if rows := len(image) / (3 * r); rows < r {
+			from, _ := p.Rows()
+			images[i] = make([]float32, 3*r*r)
+			for c := range 3 {
+				copy(images[i][(c*r+from)*r:], image[c*rows*r:(c+1)*rows*r])
+			}
 		}
 	}
 	return images, nil

@@ -38,7 +38,12 @@ var museTalkParity = []parity{
 	{"noise", func(o *Options) { o.Speech, o.Quiet = nil, nil }},
 	{"cuts", func(o *Options) { o.IgnoreCuts = true }},
 	{"faces", func(o *Options) { o.NeedFace = true }},
-	{settings.ParityAll, func(o *Options) { o.Short, o.Allowed.Tile, o.Allowed.Precision = true, 0, "" }},
+	// Only settings.ParityAll selects the rest: short windows at the end, samples of the
+	// posterior, and no reduction of memory that changes images.
+	{settings.ParityAll, func(o *Options) {
+		o.Short, o.Sample = true, true
+		o.Allowed.Tile, o.Allowed.Precision = 0, ""
+	}},
 }
 
 // parseParity returns the names in the value of the setting, or an error of kind

@@ -40,6 +40,9 @@ type recipe interface {
 	// graphs returns the UNet for a number of windows, of so many frames each, in one
 	// call. w is nil if only their sizes matter.
 	graphs(c configs, o Options, windows, frames int, w *checkpoint.File, t network.Target) ([]*onnx.Graph, error)
+	// streamed reports whether graph i of the UNet's n graphs is loaded only while it runs
+	// if the plan is memory.OffloadSequential. The others stay loaded.
+	streamed(i, n int) bool
 	// state returns the size of the tensors that stay on a device between two runs of the
 	// UNet under a plan, in bytes.
 	state(n needs, p memory.Plan) int64
@@ -114,6 +117,10 @@ func (latentSync) graphs(c configs, o Options, windows, frames int, w *checkpoin
 	}
 	return u.Graphs, nil
 }
+
+// streamed excludes the first and the last graph. They are small, and DeepCache runs them
+// alone.
+func (latentSync) streamed(i, n int) bool { return i > 0 && i < n-1 }
 
 // state counts the latents, the UNet's input, the noise, the audio and DeepCache's
 // features.

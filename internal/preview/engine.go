@@ -303,6 +303,9 @@ func (Kind) Name() string { return settings.EnginePreview }
 // Describe returns one sentence for people.
 func (Kind) Describe() string { return "Fast, on any machine; moves the mouth that is there" }
 
+// Install returns "": the preview needs nothing.
+func (Kind) Install() string { return "" }
+
 // Check returns nil: the preview has no settings of its own.
 func (Kind) Check(settings.Settings) error { return nil }
 

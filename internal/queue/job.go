@@ -72,7 +72,7 @@ type Job struct {
 	ID       string    `json:"id"`
 	State    State     `json:"state"`
 	Priority Priority  `json:"priority"`
-	Engine   string    `json:"engine"` // preview or latentsync: selects the workers that may take it
+	Engine   string    `json:"engine"` // preview, musetalk or latentsync: selects the workers that may take it
 	Spec     Spec      `json:"spec"`
 	Video    Media     `json:"video"`
 	Audio    Media     `json:"audio"`

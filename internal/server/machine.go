@@ -53,6 +53,7 @@ type engineView struct {
 	Name        string `json:"name"`
 	Available   bool   `json:"available"` // to a worker
 	Description string `json:"description"`
+	Install     string `json:"install,omitempty"` // the command that installs what it needs
 }
 
 // options returns what a client can choose: the engines, the containers, and the
@@ -67,7 +68,7 @@ func (s *Server) options(w http.ResponseWriter, r *http.Request) error {
 		available := slices.ContainsFunc(workers, func(w queue.Worker) bool {
 			return e.Name == lipstream.EngineAuto || slices.Contains(w.Engines, e.Name)
 		})
-		engines = append(engines, engineView{e.Name, available, e.Description})
+		engines = append(engines, engineView{e.Name, available, e.Description, e.Install})
 	}
 	return answer(w, http.StatusOK, map[string]any{
 		"version": s.o.Version, "engines": engines, "settings": lipstream.RemoteSettings(), "containers": media.Containers(),

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -30,7 +32,7 @@ func TestOptions(t *testing.T) {
 		t.Fatal(a.Status)
 	}
 	r.check(json.Unmarshal([]byte(body), &got))
-	if len(got.Engines) != len(lipstream.Engines()) || got.Engines[0] != (engineView{"auto", false, lipstream.Engines()[0].Description}) {
+	if len(got.Engines) != len(lipstream.Engines()) || got.Engines[0] != (engineView{"auto", false, lipstream.Engines()[0].Description, ""}) {
 		t.Errorf("engines %+v", got.Engines)
 	}
 	if !slices.Equal(got.Containers, media.Containers()) {
@@ -44,6 +46,55 @@ func TestOptions(t *testing.T) {
 	}
 	if d := cmp.Diff(names(lipstream.RemoteSettings()), names(got.Settings)); d != "" {
 		t.Errorf("settings (-want +got):\n%s", d)
+	}
+}
+
+// TestEngines checks which engines are available with some workers, and which one auto
+// picks.
+func TestEngines(t *testing.T) {
+	r := newRig(t, nil)
+	input := `{"video":{"upload":"` + r.upload("face.png", demo.Portrait) + `"},"audio":{"upload":"` + r.upload("voice.wav", demo.Speech) + `"}`
+	var workers int
+	for _, c := range []struct {
+		worker []string // the engines of another worker
+		want   string   // that auto picks
+	}{
+		{nil, "preview"},
+		{[]string{"preview"}, "preview"},
+		{[]string{"preview", "musetalk"}, "musetalk"},
+		{[]string{"latentsync"}, "latentsync"},
+		{[]string{"preview", "musetalk"}, "latentsync"},
+	} {
+		if c.worker != nil {
+			workers++
+			r.check(r.s.o.Queue.Announce(t.Context(), queue.Worker{ID: fmt.Sprint("w", workers), Engines: c.worker}))
+		}
+		all, err := r.s.o.Queue.Workers(t.Context())
+		r.check(err)
+		has := func(engine string) bool {
+			return slices.ContainsFunc(all, func(w queue.Worker) bool { return slices.Contains(w.Engines, engine) })
+		}
+		var got struct {
+			Engines []engineView `json:"engines"`
+		}
+		r.check(json.Unmarshal([]byte(r.status(200, "GET", "/v1/options", "")), &got))
+		install := map[string]string{"latentsync": "lipstream models pull 1.6", "musetalk": "lipstream models pull musetalk"}
+		for _, e := range got.Engines {
+			if e.Available != (has(e.Name) || e.Name == "auto" && workers > 0) || e.Install != install[e.Name] {
+				t.Errorf("with worker %v: %+v", c.worker, e)
+			}
+		}
+		var j client.Job
+		r.check(json.Unmarshal([]byte(r.status(201, "POST", "/v1/jobs", input+`}`, "Content-Type: application/json")), &j))
+		if j.Engine != c.want {
+			t.Errorf("with worker %v, auto is %s, want %s", c.worker, j.Engine, c.want)
+		}
+	}
+	// An engine that is asked for waits for a worker that has it.
+	var j client.Job
+	r.check(json.Unmarshal([]byte(r.status(201, "POST", "/v1/jobs", input+`,"engine":"musetalk"}`, "Content-Type: application/json")), &j))
+	if j.Engine != "musetalk" || j.State != queue.Queued {
+		t.Errorf("%+v", j)
 	}
 }
 

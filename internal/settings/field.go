@@ -30,7 +30,8 @@ type Field struct {
 	Local     bool     `json:"-"` // never taken from a client
 	Latents   bool     `json:"-"` // latents depend on it
 
-	index []int
+	engines []string // that use it; nil: all do
+	index   []int
 }
 
 // Fields returns all settings, in the order in which they are declared.
@@ -47,14 +48,14 @@ func Engines() []string {
 	return slices.DeleteFunc(slices.Clone(fields()[i].Choices), func(name string) bool { return name == EngineAuto })
 }
 
-var fields = sync.OnceValue(func() []Field { return describe(reflect.TypeFor[Settings](), nil, "") })
+var fields = sync.OnceValue(func() []Field { return describe(reflect.TypeFor[Settings](), nil, "", "") })
 
-func describe(t reflect.Type, index []int, group string) (list []Field) {
+func describe(t reflect.Type, index []int, group, engines string) (list []Field) {
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		at := append(slices.Clone(index), i)
 		if sf.Anonymous {
-			list = append(list, describe(sf.Type, at, sf.Tag.Get("group"))...)
+			list = append(list, describe(sf.Type, at, sf.Tag.Get("group"), sf.Tag.Get("engines"))...)
 			continue
 		}
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
@@ -64,6 +65,13 @@ func describe(t reflect.Type, index []int, group string) (list []Field) {
 			Min: bound(sf.Tag.Get("min")), Max: bound(sf.Tag.Get("max")),
 			Advanced: sf.Tag.Get("level") == "advanced", Local: sf.Tag.Get("scope") == "local", Latents: sf.Tag.Get("latents") != "no",
 			index: at,
+		}
+		e, own := sf.Tag.Lookup("engines")
+		if !own {
+			e = engines
+		}
+		if e != "" {
+			f.engines = strings.Split(e, ",")
 		}
 		if c := sf.Tag.Get("choices"); c != "" {
 			f.Choices = strings.Split(c, ",")
@@ -198,6 +206,17 @@ func (f Field) rangeHint() string {
 		return "the least is " + number(*f.Min)
 	}
 	return f.Help
+}
+
+// Unused returns the names of the settings in s that differ from their default but have no
+// effect on an engine.
+func (s Settings) Unused(engine string) (names []string) {
+	for _, f := range fields() {
+		if text := f.Text(s); f.engines != nil && !slices.Contains(f.engines, engine) && text != "" && text != f.Default {
+			names = append(names, f.Name)
+		}
+	}
+	return names
 }
 
 // CheckRemote returns an error if s has a setting that only a job on the own

@@ -21,6 +21,8 @@
 //	          taken from a client of the HTTP API
 //	level     "advanced": forms show it on request
 //	latents   "no": it changes no latents, so a resumed job may change it
+//	engines   the engines that use it, separated by commas; of an embedded struct,
+//	          for all fields without this tag. By default, and if it is empty, all do
 //
 // kong reads name, help, group, default and placeholder itself.
 package settings
@@ -30,7 +32,7 @@ package settings
 // the machine or the profile is settled later. Numbers for which 0 has a meaning
 // or is wrong are pointers: write Steps: new(10).
 type Settings struct {
-	Engine string `json:"engine,omitempty" choices:"auto,preview,musetalk,latentsync" default:"auto" help:"What makes the mouth. auto uses latentsync if its checkpoint is installed, else musetalk if its checkpoint is, else preview."`
+	Engine string `json:"engine,omitempty" choices:"auto,preview,musetalk,latentsync" default:"auto" help:"What makes the mouth: preview moves the speaker's own, which needs no checkpoint; musetalk and latentsync generate a new one. auto uses latentsync if its checkpoint is installed, else musetalk if its checkpoint is, else preview."`
 	FPS    string `json:"fps,omitempty" name:"fps" title:"Frame rate" placeholder:"RATE" otherwise:"the rate of the video, 25 for a picture" help:"Output frame rate, such as 25, 29.97 or 30000/1001."`
 	Length string `json:"length,omitempty" title:"If the lengths differ" choices:"pad,loop,pingpong,shortest" default:"pad" help:"What to do if video and voice differ in length: pad the shorter one (with its last frame, or silence), loop the video or play it back and forth (pingpong) until the voice ends, or stop with the shortest."`
 	Face   string `json:"face,omitempty" title:"Which face" placeholder:"largest|center|left|right|N" default:"largest" help:"Which face speaks: the largest, the one in the center, the leftmost, the rightmost, or the Nth from the left."`
@@ -39,26 +41,26 @@ type Settings struct {
 	Codec  string `json:"codec,omitempty" level:"advanced" latents:"no" choices:"h264,hevc,vp9,av1,prores,ffv1" otherwise:"chosen by the extension of the output" help:"Video codec of the output."`
 	CRF    *int   `json:"crf,omitempty" name:"crf" title:"CRF" level:"advanced" latents:"no" min:"0" max:"63" placeholder:"N" otherwise:"18 for h264; depends on the codec otherwise" help:"Constant rate factor: lower is better, 0 is lossless; up to 51, or 63 for vp9 and av1."`
 	Preset string `json:"preset,omitempty" level:"advanced" latents:"no" choices:"ultrafast,superfast,veryfast,faster,fast,medium,slow,slower,veryslow" otherwise:"veryfast" help:"Speed of the encoder; slower ones make smaller files."`
-	Seed   *int64 `json:"seed,omitempty" placeholder:"N" default:"1247" help:"Seed of the random numbers. The preview engine uses none."`
+	Seed   *int64 `json:"seed,omitempty" placeholder:"N" default:"1247" help:"Seed of the random numbers. Only latentsync uses them, and musetalk with parity all."`
 
 	Backend string `json:"backend,omitempty" level:"advanced" choices:"auto,openvino,onnxruntime" default:"auto" help:"Which runtime runs the networks."`
-	Device  string `json:"device,omitempty" level:"advanced" placeholder:"DEVICE" otherwise:"the first device of the backend" help:"Where LatentSync computes: cpu, gpu:0, cuda:0. lipstream doctor lists the devices."`
-	Threads *int   `json:"threads,omitempty" level:"advanced" min:"1" max:"1024" placeholder:"N" otherwise:"one for the faces, all for LatentSync" help:"CPU threads of the networks."`
+	Device  string `json:"device,omitempty" level:"advanced" placeholder:"DEVICE" otherwise:"the first device of the backend" help:"Where musetalk and latentsync compute: cpu, gpu:0, cuda:0. lipstream doctor lists the devices."`
+	Threads *int   `json:"threads,omitempty" level:"advanced" min:"1" max:"1024" placeholder:"N" otherwise:"one for the faces, all for musetalk and latentsync" help:"CPU threads of the networks."`
 
-	Networks   `group:"Networks"`
-	LatentSync `group:"LatentSync"`
+	Networks   `group:"Networks" engines:"musetalk,latentsync"`
+	LatentSync `group:"LatentSync" engines:"latentsync"`
 	Memory     `group:"Memory"`
 }
 
 // Networks holds the settings of the engines that run checkpoints.
 type Networks struct {
-	Models     string `json:"models,omitempty" scope:"local" placeholder:"FOLDER" otherwise:"see lipstream models list" help:"Folder of the checkpoints."`
-	Profile    string `json:"profile,omitempty" choices:"auto,quality,balanced,speed,lowmem" default:"auto" help:"Sets sampler, steps, guidance, DeepCache, precision, silence and memory, unless they are given. docs/memory.md has the table."`
-	Resolution *int   `json:"resolution,omitempty" level:"advanced" min:"64" max:"1024" multiple:"64" unit:"pixels" placeholder:"256|512" otherwise:"what the checkpoint was made for" help:"Size of the generated face: 256 for LatentSync 1.5, 512 for 1.6."`
+	Models     string `json:"models,omitempty" scope:"local" engines:"" placeholder:"FOLDER" otherwise:"see lipstream models list" help:"Folder of the checkpoints."`
+	Profile    string `json:"profile,omitempty" choices:"auto,quality,balanced,speed,lowmem" default:"auto" help:"Sets precision, silence, memory and, for latentsync, sampler, steps, guidance and DeepCache, unless they are given. docs/memory.md has the table."`
+	Resolution *int   `json:"resolution,omitempty" level:"advanced" min:"64" max:"1024" multiple:"64" unit:"pixels" placeholder:"256|512" otherwise:"what the checkpoint was made for" help:"Size of the generated face: 256 for MuseTalk and LatentSync 1.5, 512 for LatentSync 1.6."`
 	Precision  string `json:"precision,omitempty" level:"advanced" choices:"auto,f32,bf16,f16" default:"auto" help:"Precision of UNet and VAE. auto is f32 on a CPU and f16 on a GPU. Prepare half-precision checkpoints with lipstream models prepare."`
-	VAE        string `json:"vae,omitempty" name:"vae" title:"VAE" level:"advanced" choices:"full,tiny,tiny-decoder" default:"full" help:"Which network turns images into latents and back: Stable Diffusion's VAE (full), or TAESD, a tiny one (tiny). tiny-decoder uses TAESD only to turn latents into images, which changes them less."`
-	Silence    string `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: denoise as usual (speak), hold the mouth still, or pass the frames through unchanged."`
-	Parity     string `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave like the original program: all, or a list of whisper (its windows of 30 s do not overlap), paste (faces are cut out and pasted back as the original does), noise (the network hears the noise in silence), cuts (windows and smoothing run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
+	VAE        string `json:"vae,omitempty" name:"vae" title:"VAE" level:"advanced" choices:"full,tiny,tiny-decoder" default:"full" help:"Which network turns images into latents and back: Stable Diffusion's VAE (full), or TAESD, a tiny one (tiny). tiny-decoder uses TAESD only to turn latents into images, which changes them less. Get it with lipstream models pull taesd."`
+	Silence    string `json:"silence,omitempty" level:"advanced" choices:"speak,hold,pass" otherwise:"set by the profile; speak with auto" help:"What to do while nobody speaks: generate the mouth as usual (speak), hold it still, or pass the frames through unchanged."`
+	Parity     string `json:"parity,omitempty" level:"advanced" placeholder:"all|LIST" help:"Behave like the original program of the engine: all, or a list of whisper (its windows of 30 s do not overlap), paste (faces are cut out and pasted back as the original does), noise (the network hears the noise in silence), cuts (windows and smoothing run across scene cuts) and faces (a frame without a face fails the job). all also sets 25 frames a second."`
 }
 
 // LatentSync holds the settings that only the latentsync engine uses.
@@ -75,19 +77,19 @@ type Memory struct {
 	MemoryLimit     Size   `json:"memory_limit,omitempty" latents:"no" min:"104857600" unit:"bytes" placeholder:"SIZE" otherwise:"what is free, within the limit of the control group" help:"The most memory that the job may use, ffmpeg included, such as 3GB."`
 	MemoryWarning   string `json:"memory_warning,omitempty" level:"advanced" latents:"no" placeholder:"SHARE|SIZE" otherwise:"62.5%, which is 15 GB of 24" help:"Warn when this much of a memory (GPU, host, control group) is in use."`
 	MemoryAlert     string `json:"memory_alert,omitempty" level:"advanced" latents:"no" placeholder:"SHARE|SIZE" otherwise:"75%, which is 18 GB of 24" help:"Alert when this much is in use. If it is the memory of the GPU, the job then uses less."`
-	FramesPerWindow *int   `json:"frames_per_window,omitempty" level:"advanced" min:"1" max:"24" placeholder:"N" otherwise:"16, or 8 if memory is short" help:"Frames denoised together."`
-	Windows         *int   `json:"windows,omitempty" level:"advanced" latents:"no" title:"Windows in flight" min:"1" max:"16" placeholder:"N" otherwise:"4, 2 or 1, depending on the memory" help:"Windows denoised side by side."`
-	Offload         string `json:"offload,omitempty" level:"advanced" latents:"no" choices:"none,model,sequential" otherwise:"depends on the memory" help:"Keep all networks loaded (none), one network at a time (model), or one part of the UNet at a time (sequential)."`
-	VAEFrames       *int   `json:"vae_frames,omitempty" name:"vae-frames" title:"VAE frames" level:"advanced" latents:"no" min:"1" max:"16" placeholder:"N" otherwise:"1" help:"Frames in one call of the VAE."`
-	VAETile         *int   `json:"vae_tile,omitempty" name:"vae-tile" title:"VAE tile" level:"advanced" min:"0" max:"1024" multiple:"64" unit:"pixels" placeholder:"PIXELS" otherwise:"depends on the memory" help:"Side of the overlapping tiles in which the VAE works; 0 means whole frames, the smallest tile is 128."`
-	AttentionSlices *int   `json:"attention_slices,omitempty" level:"advanced" min:"1" max:"16" placeholder:"N" otherwise:"1" help:"Number of slices in which attention is computed. Exact; saves memory if the runtime does not fuse attention."`
-	ShrinkEvery     *int   `json:"shrink_every,omitempty" level:"advanced" latents:"no" min:"0" max:"1000000" placeholder:"WINDOWS" otherwise:"2" help:"The runtime returns unused memory after this many windows; 0 means never."`
-	ReturnEvery     *int   `json:"return_every,omitempty" level:"advanced" latents:"no" min:"0" max:"1000000" placeholder:"WINDOWS" otherwise:"3" help:"Go and the C library return unused memory after this many windows; 0 means never."`
+	FramesPerWindow *int   `json:"frames_per_window,omitempty" engines:"musetalk,latentsync" level:"advanced" min:"1" max:"24" placeholder:"N" otherwise:"16, or 8 if memory is short; for musetalk 4, or 16 on a GPU" help:"Frames generated together."`
+	Windows         *int   `json:"windows,omitempty" engines:"musetalk,latentsync" level:"advanced" latents:"no" title:"Windows in flight" min:"1" max:"16" placeholder:"N" otherwise:"4, 2 or 1, depending on the memory" help:"Windows generated side by side."`
+	Offload         string `json:"offload,omitempty" engines:"musetalk,latentsync" level:"advanced" latents:"no" choices:"none,model,sequential" otherwise:"depends on the memory" help:"Keep all networks loaded (none), one network at a time (model), or one part of the UNet at a time (sequential)."`
+	VAEFrames       *int   `json:"vae_frames,omitempty" engines:"musetalk,latentsync" name:"vae-frames" title:"VAE frames" level:"advanced" latents:"no" min:"1" max:"16" placeholder:"N" otherwise:"1" help:"Frames in one call of the VAE."`
+	VAETile         *int   `json:"vae_tile,omitempty" engines:"musetalk,latentsync" name:"vae-tile" title:"VAE tile" level:"advanced" min:"0" max:"1024" multiple:"64" unit:"pixels" placeholder:"PIXELS" otherwise:"depends on the memory" help:"Side of the overlapping tiles in which the VAE works; 0 means whole frames, the smallest tile is 128."`
+	AttentionSlices *int   `json:"attention_slices,omitempty" engines:"musetalk,latentsync" level:"advanced" min:"1" max:"16" placeholder:"N" otherwise:"1" help:"Number of slices in which attention is computed. Exact; saves memory if the runtime does not fuse attention."`
+	ShrinkEvery     *int   `json:"shrink_every,omitempty" engines:"musetalk,latentsync" level:"advanced" latents:"no" min:"0" max:"1000000" placeholder:"WINDOWS" otherwise:"2" help:"The runtime returns unused memory after this many windows; 0 means never."`
+	ReturnEvery     *int   `json:"return_every,omitempty" engines:"musetalk,latentsync" level:"advanced" latents:"no" min:"0" max:"1000000" placeholder:"WINDOWS" otherwise:"3" help:"Go and the C library return unused memory after this many windows; 0 means never."`
 	Resume          string `json:"resume,omitempty" scope:"local" latents:"no" choices:"auto,never" default:"auto" help:"Continue where the same job was interrupted, or start again."`
 }
 
-// The values of Engine that the program refers to. EngineAuto picks LatentSync
-// if it can run, else the preview.
+// The values of Engine that the program refers to. EngineAuto picks the best one that
+// can run.
 const (
 	EngineAuto       = "auto"
 	EnginePreview    = "preview"

@@ -151,3 +151,34 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+// TestUnused lists settings that have no effect on an engine.
+func TestUnused(t *testing.T) {
+	var all Settings
+	for _, f := range Fields() {
+		if err := f.Set(&all, sample(f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	latentSync := []string{"steps", "guidance", "sampler", "deepcache", "overlap"}
+	neural := []string{
+		"profile", "resolution", "precision", "vae", "silence", "parity", "steps", "guidance", "sampler", "deepcache", "overlap",
+		"frames_per_window", "windows", "offload", "vae_frames", "vae_tile", "attention_slices", "shrink_every", "return_every",
+	}
+	for engine, want := range map[string][]string{EngineLatentSync: nil, EngineMuseTalk: latentSync, EnginePreview: neural} {
+		if d := cmp.Diff(want, all.Unused(engine)); d != "" {
+			t.Errorf("%s (-want +got):\n%s", engine, d)
+		}
+		// Defaults are not what somebody has set.
+		if got := (Settings{}).WithDefaults().Unused(engine); got != nil {
+			t.Errorf("%s: of the defaults, %v are unused", engine, got)
+		}
+	}
+	for _, f := range Fields() {
+		for _, e := range f.engines {
+			if !strings.Contains(","+strings.Join(Engines(), ",")+",", ","+e+",") {
+				t.Errorf("%s: %q is not an engine", f.Name, e)
+			}
+		}
+	}
+}

@@ -38,9 +38,8 @@ func longGraph(n, times int) (model []byte, w *tensor.Tensor) {
 	return g.Bytes(), w
 }
 
-// WhenBusy calls f once the process has computed for a moment, from now on. The
-// time of the processors says so, not the clock. stop waits for the call, or
-// prevents it.
+// WhenBusy calls f when the process has computed for a moment, measured in processor time
+// from now on, not by the clock. stop waits for the call, or prevents it.
 func WhenBusy(t testing.TB, f func()) (stop func()) {
 	t.Helper()
 	self, err := process.NewProcess(int32(os.Getpid()))

@@ -62,8 +62,8 @@ func Count(t testing.TB, s backend.Session) Counts {
 	return c
 }
 
-// staysOnDevice checks that a graph with the kinds of operators that the networks have
-// runs on the device, without copies to or from the CPU and without conversions.
+// staysOnDevice checks that a graph with the networks' kinds of operators runs on the device
+// as a whole, without copies to or from the CPU and without conversions.
 func staysOnDevice(t *testing.T, b backend.Backend) {
 	const n, c, side = 2, 8, 8
 	g := onnx.New("operators")

@@ -41,8 +41,8 @@ func sized(b backend.Backend, n, small int) int {
 	return n
 }
 
-// OnDevice returns a Backend like b that loads on the named device what is to be loaded
-// on the CPU, so that Run checks that device. half is whether the device has float16.
+// OnDevice returns b with the named device in place of the CPU, so that Run checks that
+// device. half reports whether the device computes in float16.
 func OnDevice(b backend.Backend, device string, half bool) backend.Backend {
 	return onDevice{b, device, half}
 }

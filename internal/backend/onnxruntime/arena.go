@@ -66,7 +66,7 @@ type arena struct {
 	mu        sync.Mutex
 	allocator handle     // OrtAllocator, or 0
 	sessions  []*session // that are loaded
-	rest      int64      // what closed sessions have left in a shared arena
+	rest      int64      // bytes that closed sessions have left in a shared arena
 	known     int64      // the sum of the shares and rest
 }
 
@@ -82,9 +82,10 @@ type arenaKey struct {
 	device string
 }
 
-// useArena returns the arena for a session to be created with options, which counts as its
-// user. On a GPU, and on a CPU for sessions with settings or resident tensors, all sessions
-// share one. It has the settings of the first of them, and is released with the last.
+// useArena returns the arena for a session that is about to be created with options, and
+// counts the session as its user. On a GPU, and on a CPU for sessions with settings or
+// resident tensors, all sessions share one. It has the settings of the first of them, and
+// is released with the last.
 //
 // A session takes the environment's allocator of its device when it is created. On CUDA
 // that is a BFCArena that knows streams: a block that one session has freed is reused by
@@ -108,7 +109,7 @@ func (b *Backend) useArena(on target, o backend.Options, options handle) (*arena
 	l := arenas.in[key]
 	arenas.Unlock()
 	if l != nil && o.Arena != (backend.Arena{}) && o.Arena != l.settings {
-		_ = b.copies.clear() // perhaps they are all that uses the arena
+		_ = b.copies.clear() // they may be the only users of the arena
 	}
 	arenas.Lock()
 	defer arenas.Unlock()
@@ -208,8 +209,8 @@ func (l *arena) join(s *session) error {
 	return a.check(a.allocatorFree(l.allocator, p))
 }
 
-// loaded counts what Load has taken as the weights of s, in the arena and, on a CPU, beside
-// it. It returns false if the arena does not count.
+// loaded records the memory that Load has taken, in the arena and, on a CPU, outside it, as
+// the weights of s. It returns false if the allocator has no statistics.
 func (l *arena) loaded(s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -224,8 +225,8 @@ func (l *arena) loaded(s *session) bool {
 	return true
 }
 
-// leave removes a session that was released. What it leaves in a shared arena is counted as
-// the share of the session that computes or is loaded next.
+// leave removes a session that was released. Memory that it leaves in a shared arena is added
+// to the share of the next session that computes or is loaded.
 func (l *arena) leave(s *session) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -281,16 +282,16 @@ func (l *arena) stats() (held, high int64, ok bool) {
 	return number("TotalAllocated\x00"), number("MaxInUse\x00"), true
 }
 
-// account counts what the arena has taken since the last call as the share of s, whose
-// Load or Run has just ended. So the shares of all sessions add up to what it holds. It
-// returns false if the arena does not count.
+// account adds what the arena has taken since the last call to the share of s, whose Load or
+// Run has just ended. So the shares of all sessions add up to what the arena holds. It
+// returns false if the allocator has no statistics.
 func (l *arena) account(s *session) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.settle(s)
 }
 
-// settle is account for a caller who holds mu.
+// settle does the work of account. The caller holds mu.
 func (l *arena) settle(s *session) bool {
 	held, high, ok := l.stats()
 	if !ok {
@@ -309,8 +310,8 @@ func (l *arena) settle(s *session) bool {
 	return true
 }
 
-// reduce takes n bytes, which a Run or the end of session s has returned to the system, from
-// the shares: first what is not weights, and of that the part of s.
+// reduce subtracts n bytes, which a Run or the end of session s has returned to the system,
+// from the shares. It reduces working memory before weights, and each of them first in s.
 func (l *arena) reduce(n int64, s *session) {
 	part := min(l.rest, n)
 	l.rest, n = l.rest-part, n-part
@@ -326,9 +327,9 @@ func (l *arena) reduce(n int64, s *session) {
 	}
 }
 
-// fits returns an error if the weights of s, which was just loaded, exceed the limit. The
-// library allocates weights beside the blocks of the arena, and does not check them. Unused
-// blocks are returned first, by a copy.
+// fits returns an error if the arena exceeds its limit with the weights of s, which was just
+// loaded. The library allocates weights outside the blocks of the arena, and does not check
+// them. Before it fails, fits makes the arena return unused blocks at the end of a copy.
 func (l *arena) fits(ctx context.Context, s *session) error {
 	if l.exceeded(s) == nil {
 		return nil

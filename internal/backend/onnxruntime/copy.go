@@ -12,8 +12,8 @@ import (
 )
 
 // maxCopies is the number of idle sessions for copies that a Backend keeps. A job copies
-// tensors of about ten shapes.
-const maxCopies = 16
+// tensors of about five shapes. On CUDA each session has cuBLAS handles of its own.
+const maxCopies = 8
 
 // copies are sessions for copies that nobody uses at the moment, the least recently used
 // first.
@@ -72,10 +72,13 @@ func (c *copies) clear() error {
 	return errors.Join(errs...)
 }
 
-// copy copies a tensor to or from a device: with keep to it, else from it. The library
-// copies the inputs and outputs of any session as necessary, for every kind of device;
-// so the copy is a session that does nothing else. CopyTensors only knows devices whose
-// provider was registered as a plugin, and the CUDA provider is not.
+// copy copies a tensor to a device if keep returns true, else from it. It runs a session
+// that returns its input, because the library copies inputs and outputs of any session to
+// where they are needed. CopyTensors does so only for providers that are plugins, and the
+// CUDA provider is not one.
+//
+// The session has no arena limit of its own. It uses the arena of the networks, which a job
+// loads before it copies.
 func (b *Backend) copy(ctx context.Context, device string, v backend.Value, keep func(string) bool) (backend.Value, error) {
 	s, ok := b.copies.take(copySession{device: device, dtype: v.DType(), shape: fmt.Sprint(v.Shape())})
 	if !ok {

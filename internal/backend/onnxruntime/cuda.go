@@ -11,8 +11,10 @@ import (
 // cudaOptions returns the settings of the CUDA provider. Those that are not listed keep
 // their defaults, for these reasons:
 //
-//   - prefer_nhwc and fuse_conv_bias are off: the graphs for CUDA have their convolutions in
-//     channels-last order already.
+//   - prefer_nhwc is off, because the graphs for CUDA have the channels last already.
+//   - fuse_conv_bias is off, because in these graphs the operator after a convolution adds
+//     the bias of most of them, and cuDNN compiles each fused kernel on the machine.
+//   - enable_cuda_graph is off: see docs/gpu.md, "What is not done, and why".
 //   - sdpa_kernel is 0: flash attention where a card and a size allow it, else the
 //     memory-efficient one. Any other value forbids the rest.
 //   - cudnn_conv_use_max_workspace is on: without it, algorithms with more than 32 MiB of
@@ -20,10 +22,10 @@ import (
 func cudaOptions(device int, o backend.Options) [][2]string {
 	settings := [][2]string{
 		{"device_id", strconv.Itoa(device)},
-		// cuDNN's heuristic mode A, which is also PyTorch's. EXHAUSTIVE is mode B, which
-		// takes longer to choose. Neither tries algorithms.
+		// This is cuDNN's heuristic mode A, which PyTorch uses, too. EXHAUSTIVE is mode B,
+		// which takes longer to choose. Neither measures algorithms.
 		{"cudnn_conv_algo_search", "HEURISTIC"},
-		// Copies on a stream of their own would have to wait for the other stream.
+		// On a stream of their own, copies would have to wait for the other stream.
 		{"do_copy_in_default_stream", "1"},
 		// Sums in SkipLayerNormalization are in f32, as in LayerNormalization.
 		{"enable_skip_layer_norm_strict_mode", "1"},
@@ -41,8 +43,8 @@ func cudaOptions(device int, o backend.Options) [][2]string {
 	return settings
 }
 
-// appendCUDA puts the CUDA provider before the CPU's. It follows the header and the
-// documentation, and is tested with a stand-in for the library.
+// appendCUDA adds the CUDA provider to the options of a session. The library uses the CPU
+// only for operators that this provider does not have.
 func (b *Backend) appendCUDA(options handle, device int, o backend.Options) error {
 	a := b.api
 	fail := func(err error) error {
@@ -62,8 +64,8 @@ func (b *Backend) appendCUDA(options handle, device int, o backend.Options) erro
 	if err := a.check(a.updateCUDAOptions(cuda, &keys[0], &values[0], uintptr(len(keys)))); err != nil {
 		return err
 	}
-	// Weights are allocated beside the blocks of the arena, so that closing a session
-	// returns them at once, and they do not break up the blocks.
+	// Weights are allocated outside the blocks of the arena, so that closing a session
+	// returns them at once, and they do not fragment the blocks.
 	if err := a.check(a.addSessionConfig(options, "session.use_device_allocator_for_initializers\x00", "1\x00")); err != nil {
 		return err
 	}

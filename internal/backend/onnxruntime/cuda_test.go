@@ -64,8 +64,22 @@ const char *cudaGetErrorString(int e) { return "fake"; }
 void **__cudaRegisterFatBinary(void *p) { return (void **)any; }
 `
 
+// fakeDriver lists the card.
+const fakeDriver = `
+#include <string.h>
+int cuInit(unsigned f) { return 0; }
+int cuDriverGetVersion(int *v) { *v = 13000; return 0; }
+int cuDeviceGetCount(int *n) { *n = 1; return 0; }
+int cuDeviceGet(int *d, int n) { *d = n; return 0; }
+int cuDeviceGetName(char *s, int n, int d) { strcpy(s, "fake"); return 0; }
+int cuDeviceGetAttribute(int *v, int a, int d) { *v = 8; return 0; }
+int cuDeviceGetUuid(char *u, int d) { memset(u, 0, 16); return 0; }
+int cuGetErrorString(int e, const char **s) { *s = "fake"; return 0; }
+`
+
 // fakeLibraries compiles stubs of the libraries of CUDA that a provider needs. What is not in
-// fakeCUDA does nothing and succeeds. It returns them in the order in which to load them.
+// fakeCUDA or fakeDriver does nothing and succeeds. It returns them in the order in which to
+// load them.
 func fakeLibraries(t *testing.T, provider string) []string {
 	t.Helper()
 	f, err := elf.Open(provider)
@@ -90,6 +104,9 @@ func fakeLibraries(t *testing.T, provider string) []string {
 		var source strings.Builder
 		if strings.HasPrefix(lib, "libcudart") {
 			source.WriteString(fakeCUDA)
+		}
+		if lib == "libcuda.so.1" {
+			source.WriteString(fakeDriver)
 		}
 		for _, s := range symbols {
 			own := s.Library == lib || s.Library == "" && lib == "libcuda.so.1" && strings.HasPrefix(s.Name, "cu")

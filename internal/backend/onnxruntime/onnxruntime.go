@@ -8,6 +8,7 @@ package onnxruntime
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -107,7 +108,8 @@ func (b *Backend) init(unloaded error) error {
 		return err
 	}
 	if b.cuda = slices.Contains(providers, "CUDAExecutionProvider"); b.cuda {
-		b.devices = nvidiaDevices(unloaded)
+		driver, err := cuda.Read()
+		b.devices = nvidiaDevices(driver, err, unloaded)
 	}
 	return nil
 }
@@ -145,20 +147,23 @@ func (b *Backend) Devices() ([]backend.Device, error) {
 	return list, nil
 }
 
-// nvidiaDevices lists the GPUs of NVIDIA's driver, in the order of NVML. unloaded is why
-// none of them can be used, or nil.
-func nvidiaDevices(unloaded error) []backend.Device {
-	driver, err := cuda.Read()
-	if err != nil {
-		return nil // without a driver there is no GPU; doctor says what is wrong with it
-	}
+// nvidiaDevices lists the GPUs of NVIDIA's driver, in the order of NVML. failed is why the
+// driver could not list all of them, which makes one more device with this error. unloaded
+// is why none of them can be used. Both may be nil.
+func nvidiaDevices(driver cuda.Driver, failed, unloaded error) []backend.Device {
+	id := func(n int) string { return "cuda:" + strconv.Itoa(n) }
 	var list []backend.Device
 	for _, d := range driver.Devices {
-		dev := backend.Device{ID: "cuda:" + strconv.Itoa(d.Index), Name: d.Name, UUID: d.UUID, Resident: true, FusesAttention: true, Err: unloaded}
+		dev := backend.Device{ID: id(d.Index), Name: d.Name, UUID: d.UUID, Resident: true, FusesAttention: true, Err: unloaded}
 		if wheels.TooOld(d.Capability) {
 			dev.Err = fault.Missing.New("use device "+dev.ID, "its compute capability "+d.Capability+" is below "+wheels.OldestCard, "use device cpu")
 		}
 		list = append(list, dev)
+	}
+	if failed != nil && !errors.Is(failed, cuda.ErrNoDriver) {
+		next := id(len(list))
+		list = append(list, backend.Device{ID: next, Name: "NVIDIA GPU", Err: fault.Missing.Wrap("use device "+next, failed,
+			"check the driver with nvidia-smi, restart the machine after an update of the driver, or use device cpu")})
 	}
 	return list
 }

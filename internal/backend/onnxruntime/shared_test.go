@@ -118,6 +118,33 @@ func TestArenaOfTwoBackends(t *testing.T) {
 	}
 }
 
+// TestArenaOfFailedLoad: a Load that fails when it creates the session leaves no arena, and
+// does not disturb the others that share one.
+func TestArenaOfFailedLoad(t *testing.T) {
+	b := open(t)
+	fail := func() {
+		t.Helper()
+		_, err := b.Load(t.Context(), backend.Model{Name: "garbage", Bytes: []byte("no model")}, backend.Options{Device: "cpu", Resident: true})
+		if err == nil {
+			t.Fatal("garbage was loaded")
+		}
+	}
+	fail()
+	if len(arenas.in) != 0 {
+		t.Errorf("%d arenas are left", len(arenas.in))
+	}
+	s := residents(t, b, 1, backend.Arena{})[0]
+	fail()
+	runSquare(t, s, 100)
+	checkShares(t, "after a failed Load", []*session{s})
+	if s.arena.users != 1 || len(s.arena.sessions) != 1 {
+		t.Errorf("%d users, %d sessions", s.arena.users, len(s.arena.sessions))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestArenaOutlivesSession: a tensor keeps the arena, and a new session uses it.
 func TestArenaOutlivesSession(t *testing.T) {
 	b := open(t)

@@ -56,6 +56,12 @@ func TestWorking(t *testing.T) {
 		t.Fatal(err)
 	}
 	graphs := u.Graphs[1:] // the first one is a convolution, whose copies in ONNX Runtime's own layout are not counted
+	museTalk := network.UNetConfig{Channels: []int{64, 128, 128}, Layers: 1, In: 8, Out: 4, AudioDim: 64, Heads: 8}
+	more, err := network.MuseTalkUNet(museTalk, network.MuseTalkShape{Frames: 4, Height: 32, Width: 32, Tokens: 50}, zeros(t, network.UNetWants(museTalk)), target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	graphs = append(graphs, more...)
 	vae := network.VAEConfig{Channels: []int{32, 64, 64}, Layers: 1, Latent: 4}
 	weights := zeros(t, network.VAEWants(vae))
 	for _, images := range []int{1, 3} {

@@ -48,8 +48,8 @@ func (s cardSession) Run(ctx context.Context, in map[string]*tensor.Tensor) (map
 }
 
 // TestChannelsLast tries devices that compute the operators for CUDA, do not have them, and
-// compute one of them wrong. In a process in which CUDA has failed, the device does not work
-// any more.
+// compute one of them wrong. The device does not work in a process in which CUDA has failed,
+// nor without memory. One that works also has f16.
 func TestChannelsLast(t *testing.T) {
 	backendtest.Library(t, onnxruntime.Name)
 	o, err := Open(t.Context(), Choice{Backend: onnxruntime.Name, Device: "cpu"})
@@ -81,6 +81,7 @@ func TestChannelsLast(t *testing.T) {
 		{"not NVIDIA's", "gpu:0", card{refuses: missing}, result{}},
 		{"no kernels", "cuda:1", card{refuses: missing}, result{warning: "no kernel for NhwcConv"}},
 		{"CUDA has failed", "cuda:0", card{refuses: fault.Device.New("run the model", "an illegal memory access", "start again")}, result{err: "an illegal memory access"}},
+		{"no memory", "cuda:0", card{refuses: fault.Memory.New("load the model", "out of memory", "close other programs")}, result{err: "out of memory"}},
 		{"wrong convolution", "cuda:0", card{spoils: "convolution"}, result{warning: "convolution computes"}},
 		{"wrong narrow convolution", "cuda:0", card{spoils: "narrow convolution"}, result{warning: "narrow convolution computes"}},
 		{"wrong norm", "cuda:0", card{spoils: "group norm"}, result{warning: "group norm computes"}},
@@ -93,7 +94,11 @@ func TestChannelsLast(t *testing.T) {
 		c.card.Backend = o.Backend
 		tried := Opened{Backend: c.card}
 		got := tried.Try(t.Context(), backend.Device{ID: c.device})
-		if got.ID != c.device || got.ChannelsLast != c.want.channelsLast {
+		half := backend.F16
+		if c.device == "cpu" || c.want.err != "" {
+			half = ""
+		}
+		if got.ID != c.device || got.ChannelsLast != c.want.channelsLast || got.Half != half {
 			t.Errorf("%s: %+v", c.name, got)
 		}
 		if (got.Err != nil) != (c.want.err != "") || got.Err != nil && !strings.Contains(got.Err.Error(), c.want.err) {

@@ -1,6 +1,7 @@
 package runtimes
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,6 +69,34 @@ func TestDeviceIsMissing(t *testing.T) {
 			t.Errorf("%v, hint %q", err, fault.HintOf(err))
 		}
 	})
+}
+
+// TestTwoLibrariesForACard: a card that only the second library can use is not reported as
+// unused.
+func TestTwoLibrariesForACard(t *testing.T) {
+	tooNew, broken := errors.New("CUDA failure 35"), errors.New("it computes wrong")
+	s := search{skipped: []skipped{{"cuda:0", tooNew}, {"cuda:1", broken}}}
+	if got := s.unused("cuda:0"); len(got) != 1 || got[0] != broken {
+		t.Errorf("cuda:0 is used: %v", got)
+	}
+	if got := s.unused("cpu"); len(got) != 2 {
+		t.Errorf("the CPU is used: %v", got)
+	}
+	if got := s.failure(); got != tooNew {
+		t.Errorf("no device is used: %v", got)
+	}
+}
+
+// TestPlugins: they are loaded to list or use their devices, not for NVIDIA's cards.
+func TestPlugins(t *testing.T) {
+	for c, want := range map[Choice]bool{
+		{}: false, {Device: "cpu"}: false, {Device: "cuda:0"}: false, {Device: "cuda:0", Plugins: true}: true,
+		{Device: "webgpu:0"}: true, {Device: "tensorrt-rtx:0"}: true, {Device: "unknown:0"}: true,
+	} {
+		if c.plugins() != want {
+			t.Errorf("%+v: %v", c, c.plugins())
+		}
+	}
 }
 
 // TestPluginDevice chooses the device of a plugin of ONNX Runtime.

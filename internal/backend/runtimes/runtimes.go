@@ -30,9 +30,12 @@ type Choice struct {
 	Plugins bool
 }
 
-// plugins reports whether to load the plugins. They are large, and a job on the CPU or on
-// the default device never uses them.
-func (c Choice) plugins() bool { return c.Plugins || c.Device != "" && c.Device != "cpu" }
+// plugins reports whether to load the plugins, which are large: to list their devices, to
+// use one, or to name all devices in an error. Beside TensorRT-RTX, the networks on CUDA
+// could not share an arena.
+func (c Choice) plugins() bool {
+	return c.Plugins || c.Device != "" && c.Device != "cpu" && !strings.HasPrefix(c.Device, cudaPrefix)
+}
 
 // Opened is a backend with the device to use. The caller must close the backend.
 type Opened struct {
@@ -131,7 +134,7 @@ var attempts = []attempt{
 
 func isAuto(backend string) bool { return backend == "" || backend == Auto }
 
-// orNil prevents that a nil pointer becomes a non-nil interface.
+// orNil returns nil instead of an interface that holds a nil pointer.
 func orNil[B backend.Backend](b B, err error) (backend.Backend, error) {
 	if err != nil {
 		return nil, err
@@ -166,8 +169,27 @@ type search struct {
 	cuda   bool   // a library for NVIDIA's GPUs is installed
 	// Why there is no device: devices that do not work, libraries that do not work,
 	// and libraries that are not installed.
-	skipped, broken, missing []error
-	unknown                  error // no backend has the device
+	skipped         []skipped
+	broken, missing []error
+	unknown         error // no backend has the device
+}
+
+// skipped is a device that did not work.
+type skipped struct {
+	id  string
+	err error
+}
+
+// unused returns why devices were skipped, except for the one that is used after all, with
+// another library.
+func (s *search) unused(used string) []error {
+	var list []error
+	for _, d := range s.skipped {
+		if d.id != used {
+			list = append(list, d.err)
+		}
+	}
+	return list
 }
 
 // attempt tries the libraries of one opener. It returns nil and no error to go on.
@@ -198,7 +220,7 @@ func (s *search) attempt(ctx context.Context, a attempt) (*Opened, error) {
 		opened = true
 		device, err := s.device(ctx, b, a, l)
 		if err == nil && device.ID != "" {
-			return &Opened{Backend: b, Device: device, Skipped: s.skipped, library: l}, nil
+			return &Opened{Backend: b, Device: device, Skipped: s.unused(device.ID), library: l}, nil
 		}
 		if err = errors.Join(err, b.Close()); err != nil {
 			return nil, err
@@ -231,15 +253,12 @@ func (s *search) device(ctx context.Context, b backend.Backend, a attempt, l whe
 		}
 		d, err := usable(ctx, b, d)
 		if err == nil {
-			if d.ID != "cpu" && backend.HasHalf(ctx, b, d.ID) {
-				d.Half = backend.F16
-			}
 			return d, nil
 		}
 		if ctx.Err() != nil {
 			return backend.Device{}, fault.Cancelled.Wrap("check device "+d.ID, ctx.Err())
 		}
-		s.skipped = append(s.skipped, incomplete(err, l))
+		s.skipped = append(s.skipped, skipped{d.ID, incomplete(err, l)})
 	}
 	s.unknown = fault.Field("device", s.choice.Device, "is not a device of "+b.Name(), "choose one of "+strings.Join(ids, ", "))
 	return backend.Device{}, nil
@@ -255,6 +274,9 @@ func usable(ctx context.Context, b backend.Backend, d backend.Device) (backend.D
 	if err == nil && strings.HasPrefix(d.ID, cudaPrefix) {
 		d.ChannelsLast, err = channelsLast(ctx, b, d.ID)
 	}
+	if err == nil && backend.HasHalf(ctx, b, d.ID) {
+		d.Half = backend.F16
+	}
 	if err == nil || fault.HintOf(err) != "" {
 		return d, err
 	}
@@ -262,14 +284,15 @@ func usable(ctx context.Context, b backend.Backend, d backend.Device) (backend.D
 }
 
 // channelsLast reports whether a device that works also computes the operators of
-// backend.CheckChannelsLast. The error is why it does not work any more.
+// backend.CheckChannelsLast. It returns an error if the device has no memory left, or does
+// not work any more.
 func channelsLast(ctx context.Context, b backend.Backend, device string) (bool, error) {
 	err := backend.CheckChannelsLast(ctx, b, device)
-	if ctx.Err() != nil || fault.KindOf(err) == fault.Device {
+	if kind := fault.KindOf(err); ctx.Err() != nil || kind == fault.Device || kind == fault.Memory {
 		return false, err
 	}
 	if err != nil {
-		slog.Warn("the device computes the operators for channels last wrong, so slower ones are used", "device", device, "error", err)
+		slog.Warn("the operators for channels last do not work on the device, so slower ones are used", "device", device, "error", err)
 	}
 	return err == nil, nil
 }
@@ -298,7 +321,7 @@ func (s *search) failure() error {
 	case plugin != "" && !installed(plugin):
 		return fault.Missing.New("use device "+s.choice.Device, "its runtime is not installed", "run: lipstream runtime install "+plugin)
 	case len(s.skipped) > 0:
-		return s.skipped[0]
+		return s.skipped[0].err
 	case len(s.broken) > 0:
 		return s.broken[0]
 	case s.unknown != nil && s.choice.Device != "":

@@ -19,6 +19,9 @@ type Subject struct {
 	// Picture is a frame that shows Face. Run never changes it.
 	Picture *frame.Frame
 	Face    *face.Face
+	// Inside reports whether the engine may change a pixel of Picture. If it is nil, that
+	// is where LatentSync's mask is.
+	Inside func(x, y int) bool
 }
 
 // Run checks the contract of lip.Engine.
@@ -125,19 +128,9 @@ func (s Subject) onlyInsideMask(t *testing.T) {
 	e := s.open(t)
 	items := s.items(7)
 	process(t, e, items)
-	// One template pixel each; bilinear edges reach one further.
-	mask := face.MaskAlpha(face.TemplateW, face.TemplateH, 0)
-	inside := func(x, y int) bool {
-		tx, ty := s.Face.Align.Apply(float64(x), float64(y))
-		for dy := -1; dy <= 2; dy++ {
-			for dx := -1; dx <= 2; dx++ {
-				mx, my := int(tx)+dx, int(ty)+dy
-				if mx >= 0 && my >= 0 && mx < face.TemplateW && my < face.TemplateH && mask[my*face.TemplateW+mx] > 0 {
-					return true
-				}
-			}
-		}
-		return false
+	inside := s.Inside
+	if inside == nil {
+		inside = s.insideTemplate()
 	}
 	for i, it := range items {
 		moved, outside := false, 0
@@ -167,6 +160,24 @@ func (s Subject) onlyInsideMask(t *testing.T) {
 		if !moved && Mouth(int64(i)).Open > 0.5 {
 			t.Errorf("frame %d: nothing moved", i)
 		}
+	}
+}
+
+// insideTemplate returns what Inside is for LatentSync's mask.
+func (s Subject) insideTemplate() func(x, y int) bool {
+	// One template pixel each; bilinear edges reach one further.
+	mask := face.MaskAlpha(face.TemplateW, face.TemplateH, 0)
+	return func(x, y int) bool {
+		tx, ty := s.Face.Align.Apply(float64(x), float64(y))
+		for dy := -1; dy <= 2; dy++ {
+			for dx := -1; dx <= 2; dx++ {
+				mx, my := int(tx)+dx, int(ty)+dy
+				if mx >= 0 && my >= 0 && mx < face.TemplateW && my < face.TemplateH && mask[my*face.TemplateW+mx] > 0 {
+					return true
+				}
+			}
+		}
+		return false
 	}
 }
 

@@ -22,7 +22,7 @@ export interface Job {
 export interface MediaInfo { kind: 'video' | 'picture' | 'audio'; width?: number; height?: number; fps?: number; duration?: number; has_audio: boolean }
 export interface Upload { id: string; name: string; size: number; complete: boolean; media?: MediaInfo }
 export interface Estimate { engine: string; frames: number; fps: number; needs?: number; budget?: number; total_seconds?: number; speech_seconds: number; memory_peak: number }
-export interface Engine { name: string; available: boolean; description: string }
+export interface Engine { name: string; available: boolean; description: string; install?: string }
 export interface Setting {
   name: string; title: string; group?: string; help: string; type: 'string' | 'integer' | 'number'; choices?: string[]
   default?: string; otherwise?: string; min?: number; max?: number; multiple?: number; unit?: 's' | 'bytes' | 'pixels'; advanced?: boolean

@@ -52,9 +52,14 @@ function select(s: Setting): HTMLElement {
   return labelled(s, control)
 }
 
-// engine disables the engines that no worker has, and describes the chosen one.
+// engine disables the engines that no worker has, with what to do about it, and describes the chosen one.
 function engine(s: Setting, engines: Engine[]): HTMLElement {
   const field = select(s), control = field.querySelector('select')!, help = field.querySelector('p')!
+  const how = engines.filter((e) => !e.available && e.install).map((e) => `${e.name} (${e.install})`)
+  if (how.length > 0) {
+    field.append(make('p', { class: 'quiet', id: 'engines-missing' }, `Not available: ${how.join(', ')}. Run the command where the worker runs, then restart the worker.`))
+    control.setAttribute('aria-describedby', help.id + ' engines-missing')
+  }
   for (const option of control.options) {
     const e = engines.find((e) => e.name === option.value)
     if (e?.available !== false) continue
