@@ -63,7 +63,7 @@ try {
 
     $path = [Environment]::GetEnvironmentVariable('Path', 'User')
     if (($path -split ';') -notcontains $Folder) {
-        [Environment]::SetEnvironmentVariable('Path', (@($path, $Folder) -ne '' -join ';'), 'User')
+        [Environment]::SetEnvironmentVariable('Path', ((@($path, $Folder) | Where-Object { $_ }) -join ';'), 'User')
         Write-Host "added $Folder to your Path; open a new terminal to use it"
     }
     Write-Host 'next: lipstream runtime install; lipstream doctor'
