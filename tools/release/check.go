@@ -60,7 +60,8 @@ func (r *release) checkInstall(ctx context.Context, temp string) error {
 		return err
 	}
 	info := fmt.Sprintf(`{"Version":%q,"Time":%q}`, r.version, r.time.UTC().Format("2006-01-02T15:04:05Z"))
-	if err := errors.Join(os.WriteFile(at+".mod", mod, 0o644), os.WriteFile(at+".info", []byte(info), 0o644)); err != nil {
+	if err := errors.Join(os.WriteFile(at+".mod", mod, 0o644), os.WriteFile(at+".info", []byte(info), 0o644),
+		os.WriteFile(filepath.Join(versions, "list"), []byte(r.version+"\n"), 0o644)); err != nil {
 		return err
 	}
 	r.root = temp
