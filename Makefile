@@ -8,6 +8,7 @@ BIN := bin/lipstream
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.1
 DEADCODE := golang.org/x/tools/cmd/deadcode@v0.51.0
 GOTESTSUM := gotest.tools/gotestsum@v1.13.0
+SBOM := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 
 # The packages in which goroutines meet: make test runs them with the race
 # detector, and all others without, because it makes computing ten times slower.
@@ -41,7 +42,7 @@ export RACE PACKAGES TESTFLAGS
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-run test-short test-long stress lint runtimes chaos bench exactness deps deps-test clean
+.PHONY: help build demo test test-run test-short test-long stress lint runtimes chaos bench exactness readonly release release-check deps deps-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
@@ -74,7 +75,7 @@ test-short: ## the tests that take a second at most, without the race detector
 FUZZTIME ?= 30s
 test-long: export LIPSTREAM_REQUIRE_RUNTIMES = 1
 test-long: export LIPSTREAM_LONG = 1
-test-long: deps-test runtimes chaos ## what takes long: chaos, 200 windows, fuzzing (FUZZTIME=30s a target); hours
+test-long: deps-test runtimes chaos readonly ## what takes long: chaos, 200 windows, fuzzing (FUZZTIME=30s a target); hours
 	go test -count=1 -timeout 4h ./...
 	sh tools/fuzz.sh $(FUZZTIME)
 
@@ -108,11 +109,23 @@ exactness: runtimes ## docs/exactness.md, from what the golden tests measure
 	LIPSTREAM_REQUIRE_RUNTIMES=1 LIPSTREAM_EXACTNESS=$(CURDIR)/out/exactness.jsonl go test -count=1 ./internal/audio ./internal/face ./internal/musetalk ./internal/neural/... ./internal/network
 	go run ./tools/exactness out/exactness.jsonl > out/exactness.md && mv out/exactness.md docs/exactness.md
 
+readonly: runtimes ## server, worker and job with a read-only root and without HOME
+	sh tools/deps.sh bwrap
+	sh tools/readonly.sh
+
+# Archives, SBOMs and checksums of the commit; docs/release.md.
+PLATFORMS ?= linux/amd64,linux/arm64,windows/amd64,windows/arm64,darwin/amd64,darwin/arm64
+release: ## dist/: archives for PLATFORMS, SBOMs, checksums
+	go run ./tools/release -platforms $(PLATFORMS) -sbom $(SBOM)
+
+release-check: ## the same twice, in two folders; the bytes must be equal, and go install must work
+	go run ./tools/release -platforms $(PLATFORMS) -sbom $(SBOM) -check
+
 deps: ## install what lipstream needs
 	sh tools/deps.sh ffmpeg ffprobe pip
 
 deps-test: ## install what the tests need
 	sh tools/deps.sh ffmpeg ffprobe pip gcc chromium vulkan torch
 
-clean: ## remove bin and out
-	rm -rf bin out
+clean: ## remove bin, out and dist
+	rm -rf bin out dist

@@ -18,6 +18,7 @@ package() {
 	case $1 in
 	ffprobe) echo ffmpeg ;;
 	pip) echo python3-pip ;;
+	bwrap) echo bubblewrap procps ;;
 	gcc) echo gcc libc6-dev ;;
 	vulkan) echo libvulkan1 ;;
 	torch) echo python3-torch python3-numpy python3-pil ;;

@@ -12,7 +12,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -37,6 +36,10 @@ type cli struct {
 	Bench   benchCmd   `cmd:"" help:"Measure speed, memory and lip sync."`
 	Monitor monitorCmd `cmd:"" help:"Watch the memory of GPUs, host and control group."`
 	ComfyUI comfyuiCmd `cmd:"" name:"comfyui" help:"Install the ComfyUI nodes."`
+
+	Completion completionCmd `cmd:"" help:"Print the completion script of a shell."`
+	Complete   completeCmd   `cmd:"" hidden:"" passthrough:"" help:"Complete a word; used by completion scripts."`
+	Man        manCmd        `cmd:"" help:"Print the manual page."`
 }
 
 const description = `Lipstream lip-syncs a video or picture to a voice, with bounded memory.`
@@ -70,7 +73,7 @@ func execute(args []string, c *console) int {
 	exited := -1
 	parser, err := kong.New(&app,
 		kong.Name("lipstream"), kong.Description(description+"\n\nExit codes: "+fault.ExitCodes()+"."),
-		kong.Vars{"version": lipstream.Version()},
+		kong.Vars{"version": versionLine()},
 		kong.Writers(c.Out, c.Err), kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c),
