@@ -62,12 +62,17 @@ type Target struct {
 	// on a CPU hold no scores, so slices save nothing there (37 and 27 MiB in one
 	// block, 52 and 25 MiB in 4). TestAttentionMemory measures it.
 	Slices int
+	// Transposed reports whether doubling feature maps and the 3×3 convolution after it
+	// become one transposed convolution of 4×4. It multiplies 16 times for four pixels
+	// instead of 36, and the result differs by rounding only. ONNX Runtime's takes
+	// several times the memory of the maps on a CPU (docs/benchmarks.md).
+	Transposed bool
 }
 
 // For returns the target for the named backend and a device. On a device on which tensors
 // stay, the activations have the type of the arithmetic.
 func For(name string, device backend.Device, compute tensor.DType) Target {
-	t := Target{Compute: compute}
+	t := Target{Compute: compute, Transposed: name == "openvino" && device.ID == "cpu"}
 	if device.Resident {
 		t.Activations = compute
 	}

@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // stack holds the dimensions of a stack of feature maps.
@@ -189,4 +190,54 @@ func (b *builder) double(x onnx.Value) onnx.Value {
 	}
 	return b.Op("Resize", []onnx.Value{x, "", b.Floats(scales, 4)},
 		onnx.String("mode", "nearest"), onnx.String("coordinate_transformation_mode", "asymmetric"), onnx.String("nearest_mode", "floor"))
+}
+
+// doubleConv3 doubles feature maps of c channels and builds a 3×3 convolution of the result.
+// weight is the name of a wanted tensor, and bias may be "".
+func (b *builder) doubleConv3(x onnx.Value, weight string, bias onnx.Value, c int) onnx.Value {
+	if !b.Transposed {
+		return b.convolve(b.double(x), b.rows(b.Compute, weight, 0, c, c, c, 3, 3), bias, 3, 1, 1, 1, 1, 1)
+	}
+	v := transposed(b.values(weight, c, c, 3, 3), c)
+	w := tensor.FromF32(v, c, c, 4, 4)
+	if b.Compute != tensor.F32 {
+		w = tensor.New(b.Compute, w.Shape...)
+		if b.Compute == tensor.F16 {
+			tensor.F32ToF16(w.Data, v)
+		} else {
+			tensor.F32ToBF16(w.Data, v)
+		}
+	}
+	in := []onnx.Value{b.as(x, b.Activations, b.Compute), b.Weight(onnx.Weight{Name: weight + " transposed", Tensor: w})}
+	if bias != "" {
+		in = append(in, bias)
+	}
+	y := b.Op("ConvTranspose", in, onnx.Ints("kernel_shape", 4, 4), onnx.Ints("strides", 2, 2), onnx.Ints("pads", 1, 1, 1, 1))
+	return b.as(y, b.Compute, b.Activations)
+}
+
+// transposed returns the weight of a transposed convolution, (c, c, 4, 4) with the inputs
+// first, for that of a 3×3 convolution of doubled maps. In each direction, an output pixel
+// sees three doubled pixels, of which two are the same: the even ones see the pixel before
+// through the first weight and their own through the sum of the others, the odd ones see
+// their own through the sum of the first two and the next one through the last.
+func transposed(w []float32, c int) []float32 {
+	// The taps of the input pixel after, the same one (for odd and even), and before.
+	taps := [4][]int{{2}, {1, 2}, {0, 1}, {0}}
+	out := make([]float32, c*c*16)
+	for o := range c {
+		for i := range c {
+			from, to := w[(o*c+i)*9:][:9], out[(i*c+o)*16:][:16]
+			for y, rows := range taps {
+				for x, columns := range taps {
+					for _, r := range rows {
+						for _, k := range columns {
+							to[4*y+x] += from[3*r+k]
+						}
+					}
+				}
+			}
+		}
+	}
+	return out
 }

@@ -120,7 +120,8 @@ func (a *taesd) decode(m stack, image rows) {
 			x = a.block(x)
 		}
 		a.next++ // doubling
-		x = a.layer(a.double(a.someRows(x, has, r)), a.Width, a.Width, 1, false)
+		x = a.doubleConv3(a.someRows(x, has, r), a.wantOf("", "weight", a.Width, a.Width, 3, 3), "", a.Width)
+		a.next++
 		has = rows{2 * r.from, 2 * r.to}
 	}
 	x = a.someRows(a.layer(a.block(x), a.Width, 3, 1, true), has, image)
@@ -151,16 +152,18 @@ func (a *taesd) block(x onnx.Value) onnx.Value {
 
 // conv3x3 builds a convolution of the current layer.
 func (a *taesd) conv3x3(part string, x onnx.Value, in, out, stride int, bias bool) onnx.Value {
-	want := func(tensor string, shape ...int) string {
-		name := fmt.Sprintf("%s%d.%s%s", a.prefix, a.next-a.skip, part, tensor)
-		a.want(checkpoint.Want{Name: name, Shape: shape, Aliases: []string{fmt.Sprintf("%d.%s%s", a.next, part, tensor)}})
-		return name
-	}
-	w, add := a.rows(a.Compute, want("weight", out, in, 3, 3), 0, out, out, in, 3, 3), onnx.Value("")
+	w, add := a.rows(a.Compute, a.wantOf(part, "weight", out, in, 3, 3), 0, out, out, in, 3, 3), onnx.Value("")
 	if bias {
-		add = a.rows(a.Compute, want("bias", out), 0, out, out)
+		add = a.rows(a.Compute, a.wantOf(part, "bias", out), 0, out, out)
 	}
 	return a.convolve(x, w, add, 3, stride, 1, 1, 1, 1)
+}
+
+// wantOf wants a tensor of the current layer and returns its name.
+func (a *taesd) wantOf(part, tensor string, shape ...int) string {
+	name := fmt.Sprintf("%s%d.%s%s", a.prefix, a.next-a.skip, part, tensor)
+	a.want(checkpoint.Want{Name: name, Shape: shape, Aliases: []string{fmt.Sprintf("%d.%s%s", a.next, part, tensor)}})
+	return name
 }
 
 func (a *taesd) relu(x onnx.Value) onnx.Value { return a.Op("Relu", []onnx.Value{x}) }

@@ -96,7 +96,9 @@ func (v *vae) decoder(m stack) {
 			x, m = v.resnet(x, m, fmt.Sprintf("%s.resnets.%d", block, j), c)
 		}
 		if i < last {
-			x = v.conv3(v.double(x), block+".upsamplers.0.conv", c, c)
+			conv := block + ".upsamplers.0.conv"
+			v.wantLayer(conv, []int{c, c, 3, 3})
+			x = v.doubleConv3(x, conv+".weight", v.rows(v.Compute, conv+".bias", 0, c, c), c)
 			m.h, m.w = 2*m.h, 2*m.w
 		}
 	}

@@ -119,6 +119,12 @@ func (n Node) infer(all map[Value]tensorInfo) tensorInfo {
 			}
 			out.shape[space+i] = int((size-k)/step) + 1
 		}
+	case "ConvTranspose":
+		out.shape[1] = in[1].shape[1]
+		stride, pads := n.attr("strides"), n.attr("pads")
+		for i, k := range n.attr("kernel_shape") {
+			out.shape[2+i] = int(stride[i]*int64(x.shape[2+i]-1) + k - pads[i] - pads[2+i])
+		}
 	case "Pad":
 		pads := in[1].integers()
 		for i := range out.shape {

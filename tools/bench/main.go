@@ -1,5 +1,5 @@
 // Command bench runs the measurements that are not part of lipstream bench: the
-// optimisations of LatentSync, its denoising network, memory limits, and the server
+// optimisations of LatentSync, its denoising network, MuseTalk's networks, memory limits, and the server
 // under load. docs/benchmarks.md has the results. Run it from the source folder:
 //
 //	go run ./tools/bench --help
@@ -20,14 +20,17 @@ import (
 	"github.com/lipstream/lipstream/tools/bench/ladder"
 	"github.com/lipstream/lipstream/tools/bench/limit"
 	"github.com/lipstream/lipstream/tools/bench/load"
+	"github.com/lipstream/lipstream/tools/bench/musetalk"
 	"github.com/lipstream/lipstream/tools/bench/unet"
 )
 
 var cli struct {
-	Ladder command[ladder.Options, *ladder.Report] `cmd:"" help:"Measure each optimisation of LatentSync, and all of them together."`
-	UNet   command[unet.Options, *unet.Report]     `cmd:"" name:"unet" help:"Measure one step of LatentSync's denoising network."`
-	Limit  command[limit.Options, *limit.Report]   `cmd:"" help:"Run LatentSync under memory limits set by the kernel."`
-	Serve  command[load.Options, *load.Report]     `cmd:"" help:"Measure the server under load: API calls, events and memory."`
+	Ladder   command[ladder.Options, *ladder.Report]     `cmd:"" help:"Measure each optimisation of LatentSync, and all of them together."`
+	UNet     command[unet.Options, *unet.Report]         `cmd:"" name:"unet" help:"Measure one step of LatentSync's denoising network."`
+	MuseTalk command[musetalk.Options, *musetalk.Report] `cmd:"" name:"musetalk" help:"Measure MuseTalk's networks."`
+	Step     musetalk.Step                               `cmd:"" name:"musetalk-step" hidden:""`
+	Limit    command[limit.Options, *limit.Report]       `cmd:"" help:"Run LatentSync under memory limits set by the kernel."`
+	Serve    command[load.Options, *load.Report]         `cmd:"" help:"Measure the server under load: API calls, events and memory."`
 }
 
 // measurement is implemented by the options of a measurement.

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import sys
 import threading
 import time
 
@@ -71,3 +72,23 @@ def measured(load, steps, **settings):
 def measure(load, steps, **settings):
     """Like measured, but prints the result as one line of JSON."""
     print(json.dumps(measured(load, steps, **settings)))
+
+
+def stepped(load, **settings):
+    """Loads, then runs a step for each line of the standard input, so that steps of several programs can alternate.
+
+    load() returns a function that runs one step and returns its results. Each line of the output is JSON: the settings
+    and the time of loading, the results of each step, and at the end the memory.
+    """
+
+    def say(**result):
+        print(json.dumps(result), flush=True)
+
+    with AnonymousPeak() as anonymous:
+        start = time.perf_counter()
+        step = load()
+        say(**settings, load_seconds=round(time.perf_counter() - start, 3))
+        for _ in sys.stdin:
+            say(**step())
+        at_end = memory_status("RssAnon")
+    say(peak_rss_bytes=memory_status("VmHWM"), rss_anon_bytes=at_end, peak_rss_anon_bytes=max(anonymous.peak, at_end))

@@ -188,9 +188,10 @@ type Peer struct {
 
 // The scripts of the peers.
 const (
-	LoopScript     = "loop.py"           // the original's loop in PyTorch
+	LoopScript     = "loop.py"           // LatentSync's loop in PyTorch
 	TorchScript    = "unet.py"           // its network
 	OpenVINOScript = "openvino_graph.py" // Lipstream's graphs in OpenVINO's Python API
+	MuseTalkScript = "musetalk.py"       // MuseTalk's networks in PyTorch
 )
 
 // Check returns an error if a peer is to be measured and one of the scripts is missing.
@@ -207,16 +208,14 @@ func (p Peer) Check(scripts ...string) error {
 	return nil
 }
 
-// Timing is the result of a script, with what the scripts have in common. Memory is in bytes
-// and of its process; 0 if the system does not report it.
+// Timing is the result of a script, with what the scripts have in common.
 type Timing struct {
-	Peer          string    `json:"peer"`
-	Version       string    `json:"version"`
-	Load          float64   `json:"load_seconds"` // from opening the checkpoint until it can run
-	Steps         []float64 `json:"step_seconds"`
-	Median        float64   `json:"median_step_seconds"`
-	PeakRSS       int64     `json:"peak_rss_bytes"`
-	AnonymousPeak int64     `json:"peak_rss_anon_bytes"`
+	Peer    string    `json:"peer"`
+	Version string    `json:"version"`
+	Load    float64   `json:"load_seconds"` // from opening the checkpoint until it can run
+	Steps   []float64 `json:"step_seconds"`
+	Median  float64   `json:"median_step_seconds"`
+	Memory
 }
 
 // Run runs a script and decodes the line of JSON that it prints.

@@ -37,7 +37,7 @@ func TestMeasure(t *testing.T) {
 	o := Options{Binary: lab.Binary{Program: program}, Models: models, Steps: 20, Frames: 4, PeerSteps: 1, Backend: "openvino",
 		Work: filepath.Join(t.TempDir(), "work"), Peer: lab.Peer{Peers: program, PeerScripts: "../../peers"}}
 	t.Setenv(labtest.Broken, "model")
-	o.Quick, o.Rows = 2, []string{"bf16", "dpm", "frames", "windows2", "vae-tile", "model", "all"}
+	o.Quick, o.Rows = 2, []string{"bf16", "dpm", "frames", "windows2", "vae-tile", "tiny", "model", "all"}
 	r, err := o.Measure(t.Context(), func(string) {})
 	if err != nil {
 		t.Fatal(err)
@@ -59,6 +59,7 @@ func TestMeasure(t *testing.T) {
 		// The fake gives the time of each of two windows, which go over 8 frames.
 		"windows2": {run: 2, seconds: 20, exact: true},
 		"vae-tile": {run: 2, note: "not run: only for 512 pixels and more"},
+		"tiny":     {run: 2, seconds: 20, exact: true},
 		"model":    {run: 2, err: "no memory"},
 		"all":      {run: 10, seconds: 10, psnr: true},
 	}
@@ -70,6 +71,10 @@ func TestMeasure(t *testing.T) {
 		if row.StepsRun != w.run || !near(row.Seconds, w.seconds) || row.Exact != w.exact || (row.PSNR != nil) != w.psnr ||
 			row.Note != w.note || !strings.Contains(row.Error, w.err) || (row.Error == "") != (w.err == "") {
 			t.Errorf("%+v, want %+v", row, w)
+		}
+		// The fake takes a quarter of a second for each frame, and the base has 4.
+		if row.Seconds > 0 && !near(row.VAE, 1) {
+			t.Errorf("%s: VAE %f", row.Key, row.VAE)
 		}
 		// Luma is 2 off everywhere.
 		if row.PSNR != nil && math.Abs(*row.PSNR-10*math.Log10(255*255/4.0)) > 1e-6 {
@@ -84,11 +89,11 @@ func TestMeasure(t *testing.T) {
 		t.Errorf("%+v", r.Figures)
 	}
 	var b bytes.Buffer
-	if err := r.WriteTable(&b); err != nil || !strings.Contains(b.String(), "| failed: ") || !strings.Contains(b.String(), "--quick 2") {
+	if err := r.WriteTable(&b); err != nil || !strings.Contains(b.String(), "| failed: ") || !strings.Contains(b.String(), "--quick 2") || !strings.Contains(b.String(), "TAESD's rows") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 	for line := range strings.Lines(b.String()) {
-		if strings.HasPrefix(line, "|") && strings.Count(line, "|") != 13 {
+		if strings.HasPrefix(line, "|") && strings.Count(line, "|") != 14 {
 			t.Errorf("%q has other columns", line)
 		}
 	}
@@ -148,7 +153,7 @@ func TestGoals(t *testing.T) {
 	if len(bench.Missed(r.Figures)) != 2 {
 		t.Errorf("without PyTorch: %+v", r.Figures)
 	}
-	r.Loop = &LoopResult{Seconds: 799, Timing: lab.Timing{PeakRSS: 1000, AnonymousPeak: 1000}}
+	r.Loop = &LoopResult{Seconds: 799, Timing: lab.Timing{Memory: lab.Memory{PeakRSS: 1000, AnonymousPeak: 1000}}}
 	r.finish()
 	if len(bench.Missed(r.Figures)) != 2 || !near(r.Figures[0].Value, 7.99) || !near(r.Figures[2].Value, 7.99*0.75) {
 		t.Errorf("too slow and too large: %+v", r.Figures)

@@ -18,6 +18,7 @@ type settings struct {
 	overlap            int
 	windows, frames    int // in flight; denoised together
 	slices             int
+	vae                string
 	vaeFrames, vaeTile int
 	offload            memory.Offload
 	silence            string
@@ -30,7 +31,7 @@ func (s settings) flags() []string {
 		"--precision", s.precision, "--sampler", s.sampler, "--steps", n(s.steps), "--deepcache", n(s.deepcache),
 		"--guidance", strconv.FormatFloat(s.guidance, 'g', -1, 64), "--overlap", n(s.overlap),
 		"--windows", n(s.windows), "--frames-per-window", n(s.frames), "--attention-slices", n(s.slices),
-		"--vae-frames", n(s.vaeFrames), "--vae-tile", n(s.vaeTile), "--offload", string(s.offload), "--silence", s.silence,
+		"--vae", s.vae, "--vae-frames", n(s.vaeFrames), "--vae-tile", n(s.vaeTile), "--offload", string(s.offload), "--silence", s.silence,
 	}
 }
 
@@ -38,7 +39,7 @@ func (s settings) flags() []string {
 // rows are compared with it.
 func exact(steps, frames int) settings {
 	return settings{precision: "f32", sampler: "ddim", steps: steps, deepcache: 1, guidance: 1.5, overlap: 0,
-		windows: 1, frames: frames, slices: 1, vaeFrames: 1, vaeTile: 0, offload: memory.OffloadNone, silence: "speak"}
+		windows: 1, frames: frames, slices: 1, vae: "full", vaeFrames: 1, vaeTile: 0, offload: memory.OffloadNone, silence: "speak"}
 }
 
 // variant describes how one row of the ladder differs from the base.
@@ -81,6 +82,8 @@ var variants = []variant{
 	{key: "slices", name: "attention in 4 slices", set: func(s *settings) { s.slices = 4 }},
 	{key: "vae-frames", name: "VAE, 4 frames per call", set: func(s *settings) { s.vaeFrames = 4 }},
 	{key: "vae-tile", name: "VAE in tiles of 256", pixels: 512, set: func(s *settings) { s.vaeTile = 256 }},
+	{key: "tiny-decoder", name: "TAESD's decoder", set: func(s *settings) { s.vae = "tiny-decoder" }},
+	{key: "tiny", name: "TAESD", set: func(s *settings) { s.vae = "tiny" }},
 	{key: "model", name: "offload model", set: func(s *settings) { s.offload = memory.OffloadModel }},
 	{key: "sequential", name: "offload sequential", set: func(s *settings) { s.offload = memory.OffloadSequential }},
 	{key: "silence", name: "silence held", windows: 4, pauses: true, set: func(s *settings) { s.silence = "hold" }},

@@ -37,7 +37,8 @@ type Row struct {
 	// for all Steps and as many frames as the window of the base has.
 	SecondsRun float64 `json:"seconds_per_window_run"`
 	Seconds    float64 `json:"seconds_per_window"`
-	Peak       int64   `json:"peak"` // resident, with ffmpeg's processes
+	VAE        float64 `json:"vae_seconds_per_window"` // encoding and decoding as many frames
+	Peak       int64   `json:"peak"`                   // resident, with ffmpeg's processes
 	Anonymous  int64   `json:"peak_anonymous"`
 	DeviceBusy float64 `json:"device_busy"`
 	// PSNR compares the luma of the generated region with that of a base that ran the
@@ -126,13 +127,13 @@ func (r *Report) finish() {
 func (r *Report) WriteTable(w io.Writer) error {
 	m := r.Machine
 	m.Threads = cmp.Or(r.Threads, m.Threads)
-	rows := [][]string{{"row", "steps", "steps run", "s per window", "speed to exact", "speed to PyTorch", "peak memory", "anonymous", "peak to exact", "peak to PyTorch", "PSNR", ""}}
+	rows := [][]string{{"row", "steps", "steps run", "s per window", "VAE, s per window", "speed to exact", "speed to PyTorch", "peak memory", "anonymous", "peak to exact", "peak to PyTorch", "PSNR", ""}}
 	for _, row := range r.Rows {
 		rows = append(rows, row.cells())
 	}
 	if l := r.Loop; l != nil {
 		steps := strconv.Itoa(len(l.Timing.Steps))
-		rows = append(rows, []string{"PyTorch " + l.Version + ", f32", strconv.Itoa(l.WindowSteps), steps, seconds(l.Seconds), "", "", memory.Size(l.PeakRSS), memory.Size(l.AnonymousPeak), "", "", "", ""})
+		rows = append(rows, []string{"PyTorch " + l.Version + ", f32", strconv.Itoa(l.WindowSteps), steps, seconds(l.Seconds), "", "", "", memory.Size(l.PeakRSS), memory.Size(l.AnonymousPeak), "", "", "", ""})
 	}
 	heading := fmt.Sprintf("%s\n%s (%s), %d pixels, windows of %d frames\n\n", m, r.Version, r.Models, r.Resolution, r.Frames)
 	return lab.WriteReport(w, heading, rows, r.remarks()+"\n", r.Figures)
@@ -144,6 +145,9 @@ func (r *Report) remarks() string {
 	fmt.Fprintf(&b, "Window: the time to denoise %d frames, with the loading of streamed parts, without decoding, encoding, VAE and the loading before it.\n", r.Frames)
 	if slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Seconds > 0 && row.StepsRun < row.Steps }) {
 		fmt.Fprintf(&b, "Rows with fewer steps run than steps were measured with --quick %d: their time is scaled by the steps, and their PSNR is relative to an exact job with the same number of steps.\n", r.Quick)
+	}
+	if slices.ContainsFunc(r.Rows, func(row Row) bool { return strings.HasPrefix(row.Key, "tiny") }) {
+		b.WriteString("VAE: encoding and decoding these frames, also by TAESD. With random weights, TAESD and the VAE have nothing in common, and the PSNR of TAESD's rows says nothing about trained ones.\n")
 	}
 	b.WriteString("PSNR: luma of the generated region relative to the exact job, from lossless files. Exact: no sample differs.\n")
 	return b.String()
@@ -158,7 +162,7 @@ func (r Row) cells() []string {
 		if r.Error != "" {
 			why = "failed: " + r.Error
 		}
-		return []string{r.Name, strconv.Itoa(r.Steps), "-", "-", "-", "-", "-", "-", "-", "-", "-", why}
+		return []string{r.Name, strconv.Itoa(r.Steps), "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", why}
 	}
 	times := func(v float64) string {
 		if v == 0 {
@@ -166,7 +170,7 @@ func (r Row) cells() []string {
 		}
 		return bench.Format(v, bench.Times)
 	}
-	return []string{r.Name, strconv.Itoa(r.Steps), strconv.Itoa(r.StepsRun), seconds(r.Seconds), times(r.SpeedUp), times(r.ToTorch),
+	return []string{r.Name, strconv.Itoa(r.Steps), strconv.Itoa(r.StepsRun), seconds(r.Seconds), seconds(r.VAE), times(r.SpeedUp), times(r.ToTorch),
 		memory.Size(r.Peak), memory.Size(r.Anonymous), times(r.MemoryRatio), times(r.TorchMemory), r.quality(), r.Note}
 }
 

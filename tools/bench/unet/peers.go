@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +16,6 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
-	"github.com/lipstream/lipstream/internal/tensor"
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
@@ -36,21 +34,6 @@ func inputs(n *network.UNet) []input {
 		{"audio", []int{s.Batch * s.Frames, s.Tokens, c.AudioDim}, "float32"},
 		{"time", []int{1, c.Channels[0]}, "float32"},
 	}
-}
-
-// wave returns the values of input k, as openvino_graph.py computes them: for the element
-// with index i, cos(0.31 i + 0.2) if k is even and sin(0.31 i + 0.2) if it is odd.
-func wave(k int, shape []int) *tensor.Tensor {
-	t := tensor.New(tensor.F32, shape...)
-	f := math.Cos
-	if k%2 == 1 {
-		f = math.Sin
-	}
-	v := t.F32()
-	for i := range v {
-		v[i] = float32(f(0.31*float64(i) + 0.2))
-	}
-	return t
 }
 
 // dump writes the graphs as ONNX files whose weights stay in the checkpoint, and

@@ -10,6 +10,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/tensor"
+	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
 const timestep = 501 // in the middle of the sampling
@@ -30,7 +31,7 @@ func newStepper(ctx context.Context, b *runtimes.Opened, chain *network.Chain, n
 		if in.Name == "time" {
 			continue
 		}
-		v, err := b.Upload(ctx, b.Device.ID, wave(k, in.Shape))
+		v, err := b.Upload(ctx, b.Device.ID, lab.Wave(k, in.Shape...))
 		if err != nil {
 			return nil, errors.Join(err, s.close())
 		}

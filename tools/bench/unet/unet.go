@@ -60,7 +60,6 @@ type Options struct {
 type Result struct {
 	lab.Timing
 	Warmup        float64 `json:"warmup_seconds"` // the first step
-	Anonymous     int64   `json:"rss_anon_bytes"` // after the last step
 	AnonymousLoad int64   `json:"rss_anon_after_load_bytes,omitempty"`
 	AnonymousStep int64   `json:"rss_anon_after_first_step_bytes,omitempty"`
 	// Cheap are the steps in which DeepCache skips the deep layers, if they were timed.
@@ -217,13 +216,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	runtime.GC()
-	// Set VmHWM to what is resident now (proc_pid_clear_refs(5)). If this fails, the peak
-	// includes making and converting the checkpoint.
-	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
-	// The kernel does not record the peak of RssAnon, so it is sampled, as measure.py does.
-	var peak int64
-	stop := lab.Sample(50*time.Millisecond, func() { peak = max(peak, memoryStatus("RssAnon")) })
+	stop := lab.WatchMemory()
 	defer stop()
 
 	began := time.Now()
@@ -246,7 +239,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, chain.Close()) }()
-	r.Peer, r.Version, r.Load, r.AnonymousLoad = "lipstream", b.Name()+" "+b.Version(), time.Since(began).Seconds(), memoryStatus("RssAnon")
+	r.Peer, r.Version, r.Load, r.AnonymousLoad = "lipstream", b.Name()+" "+b.Version(), time.Since(began).Seconds(), memory.SelfStatus()["RssAnon"]
 	u.report.Backend, u.report.Channels, u.report.Device = b.Name(), config.Channels, b.Device.ID
 
 	s, err := newStepper(ctx, b, chain, net)
@@ -257,9 +250,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 	if err := u.time(ctx, &r, s); err != nil {
 		return r, err
 	}
-	r.Anonymous, r.PeakRSS = memoryStatus("RssAnon"), memoryStatus("VmHWM")
-	stop()
-	r.AnonymousPeak = peak
+	r.Memory = stop()
 	if u.Nodes {
 		if err := chain.Close(); err != nil {
 			return r, err
@@ -280,7 +271,7 @@ func (u *run) time(ctx context.Context, r *Result, s *stepper) error {
 		}
 		u.progress(fmt.Sprintf("lipstream: step %d of %d, %.3f s", i+1, u.Steps+1, seconds))
 		if i == 0 {
-			r.Warmup, r.AnonymousStep = seconds, memoryStatus("RssAnon")
+			r.Warmup, r.AnonymousStep = seconds, memory.SelfStatus()["RssAnon"]
 			continue
 		}
 		r.Steps = append(r.Steps, seconds)
@@ -302,6 +293,3 @@ func (u *run) time(ctx context.Context, r *Result, s *stepper) error {
 	u.progress(fmt.Sprintf("lipstream: DeepCache's cheap step, %.3f s", r.MedianCheap))
 	return nil
 }
-
-// memoryStatus returns a figure of /proc/self/status in bytes, or 0.
-func memoryStatus(field string) int64 { return memory.SelfStatus()[field] }

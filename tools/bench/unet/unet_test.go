@@ -15,6 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
 
@@ -87,7 +88,7 @@ func TestMeasure(t *testing.T) {
 			if n := r.Nodes; n == nil || n.All == 0 || n.Memcpy > 0 || n.CPU > 0 { // on the CPU by choice
 				t.Errorf("nodes %+v", n)
 			}
-			if memoryStatus("RssAnon") > 0 && (own.AnonymousLoad <= 0 || own.AnonymousStep <= 0 || own.AnonymousPeak < own.Anonymous || own.PeakRSS < own.Anonymous) {
+			if memory.SelfStatus()["RssAnon"] > 0 && (own.AnonymousLoad <= 0 || own.AnonymousStep <= 0 || own.AnonymousPeak < own.Anonymous || own.PeakRSS < own.Anonymous) {
 				t.Errorf("memory %+v", own)
 			}
 			if r.goals() {
@@ -212,7 +213,7 @@ func TestRefused(t *testing.T) {
 // TestGoals: the goals are those of one measurement only.
 func TestGoals(t *testing.T) {
 	r := &Report{Channels: []int{320, 640, 1280, 1280}, Backend: "openvino", Precision: "bf16", Frames: 16, Latent: 32,
-		Peers: []Result{{Timing: lab.Timing{Peer: "lipstream", Load: 6, Steps: []float64{10}, Median: 10, PeakRSS: 6e9}, Anonymous: 3e9},
+		Peers: []Result{{Timing: lab.Timing{Peer: "lipstream", Load: 6, Steps: []float64{10}, Median: 10, Memory: lab.Memory{PeakRSS: 6e9, Anonymous: 3e9}}},
 			{Timing: lab.Timing{Peer: "openvino", Median: 10}}, {Timing: lab.Timing{Peer: "torch", Median: 12}}}}
 	if got := strings.Join(bench.Missed(r.figures()), "; "); got != "load; peak memory; step relative to torch" {
 		t.Error(got)

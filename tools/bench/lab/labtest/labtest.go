@@ -85,6 +85,7 @@ func run(log string) error {
 	}
 	frames, window := math.Round(number("--end")*bench.ClipRate), number("--frames-per-window")
 	text, err := json.Marshal(lipstream.Report{Frames: int64(frames), Windows: int64(frames / window), SecondsPerWindow: number("--steps"),
+		Stages: []lipstream.StageReport{{Name: "VAE decoder", Part: lipstream.PartEngine, Busy: frames / 4}, {Name: "VAE decoder", Part: lipstream.PartPipeline, Busy: 9}},
 		Memory: lipstream.MemoryReport{Peak: peak, PeakAnonymous: 3000}, Plan: &lipstream.MemoryPlan{Windows: int(number("--windows")),
 			Frames: int(window), Offload: memory.Offload(option("--offload")), Precision: option("--precision")}})
 	if err != nil {
