@@ -65,6 +65,9 @@ func TestPlansAreExact(t *testing.T) {
 			"3 pictures a call":               func(p *memory.Plan) { p.VAEFrames = 3 },
 			"attention in slices":             func(p *memory.Plan) { p.Slices = 2 },
 		} {
+			if name == "attention in slices" && b.Name() == openvino.Name && !long() {
+				continue // compiling takes long, and OpenVINO fuses attention
+			}
 			if most, _ := apart(run(set), base); most > 1 {
 				t.Errorf("%s: frames differ by %d", name, most)
 			}
