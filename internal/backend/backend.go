@@ -4,6 +4,7 @@ package backend
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -145,6 +146,30 @@ type Node struct {
 	// Provider is the part of ONNX Runtime that has run the node, such as
 	// "CPUExecutionProvider": what a GPU's provider does not support runs on the CPU.
 	Provider string
+}
+
+// NodeCounts are numbers of nodes.
+type NodeCounts struct {
+	All    int `json:"all"`
+	Memcpy int `json:"memcpy"` // copies between the device and the memory of the process
+	Cast   int `json:"cast"`   // conversions to another type
+	CPU    int `json:"cpu"`    // nodes that ran on the CPU; all of them if that is the device
+}
+
+// Add counts nodes.
+func (c *NodeCounts) Add(nodes []Node) {
+	for _, n := range nodes {
+		c.All++
+		if strings.HasPrefix(n.Type, "Memcpy") {
+			c.Memcpy++
+		}
+		if n.Type == "Cast" {
+			c.Cast++
+		}
+		if n.Provider == "CPUExecutionProvider" {
+			c.CPU++
+		}
+	}
 }
 
 // Port is an input or output. Dimensions that are only known at run time are -1 in

@@ -72,7 +72,7 @@ type Target struct {
 // For returns the target for the named backend and a device. On a device on which tensors
 // stay, the activations have the type of the arithmetic.
 func For(name string, device backend.Device, compute tensor.DType) Target {
-	t := Target{Compute: compute, Transposed: name == "openvino" && device.ID == "cpu"}
+	t := Target{Compute: compute, Activations: tensor.F32, Transposed: name == "openvino" && device.ID == "cpu"}
 	if device.Resident {
 		t.Activations = compute
 	}

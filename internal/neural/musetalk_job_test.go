@@ -308,7 +308,7 @@ func TestStreaming(t *testing.T) {
 		o.Plan.Frames, o.Overlap, o.Steps, o.Guidance = 2, 0, 1, 1
 		o.Plan.Offload, o.Plan.Windows = memory.OffloadSequential, 3
 		e := open(t, o)
-		graphs, err := o.recipe.graphs(e.painter.configs, o, 1, 2, nil, needs{o: o}.target(o.Plan))
+		graphs, err := o.recipe.graphs(e.painter.configs, o, 1, 2, nil, o.target(planned(o.Plan), o.Plan))
 		if err != nil {
 			t.Fatal(err)
 		}

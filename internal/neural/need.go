@@ -1,7 +1,6 @@
 package neural
 
 import (
-	"cmp"
 	"fmt"
 
 	"github.com/lipstream/lipstream/internal/backend/openvino"
@@ -9,7 +8,6 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
-	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // needs estimates the most memory that the engine takes under a plan, in bytes: its
@@ -120,17 +118,10 @@ func (n needs) shape(p memory.Plan) (frames, halves, pixels int) {
 	return frames, halves, side * side
 }
 
-func (n needs) target(p memory.Plan) network.Target {
-	t := network.For(n.o.Backend.Name(), n.o.Device, planned(p).DType())
-	t.Slices = p.Slices
-	t.Activations = cmp.Or(t.Activations, tensor.F32)
-	return t
-}
-
 func (n needs) unet(p memory.Plan) footprint {
 	frames, _, pixels := n.shape(p)
 	f := n.footprint(fmt.Sprint("unet ", frames, p.Frames, p.Slices, p.Precision), p, func() ([]*onnx.Graph, error) {
-		return n.o.recipe.graphs(n.configs, n.o, frames/p.Frames, p.Frames, nil, n.target(p))
+		return n.o.recipe.graphs(n.configs, n.o, frames/p.Frames, p.Frames, nil, n.o.target(planned(p), p))
 	})
 	if n.openVINO() {
 		maps := int64(p.Frames*pixels*n.configs.unet.Channels[0]) * openVINOMapsUNet * int64(max(planned(p).DType().Size(), 2))
@@ -147,7 +138,7 @@ func (n needs) vae(p memory.Plan, a network.Autoencoder, graph network.Autoencod
 		side, images = p.Tile, 1
 	}
 	f := n.footprint(fmt.Sprint("vae ", unit, side, images, p.Slices, p.Precision), p, func() ([]*onnx.Graph, error) {
-		return one(graph(images, side/unit, side/unit, nil, n.target(p)))
+		return one(graph(images, side/unit, side/unit, nil, n.o.target(planned(p), p)))
 	})
 	if n.openVINO() {
 		f.arenas = int64(images*side*side*a.Width) * 4 * openVINOMapsVAE
@@ -158,7 +149,7 @@ func (n needs) vae(p memory.Plan, a network.Autoencoder, graph network.Autoencod
 func (n needs) whisper(p memory.Plan) footprint {
 	p.Precision = string(exact(p))
 	f := n.footprint("whisper "+p.Precision, p, func() ([]*onnx.Graph, error) {
-		return one(network.Whisper(n.configs.whisper, nil, n.target(p)))
+		return one(network.Whisper(n.configs.whisper, nil, n.o.target(planned(p), p)))
 	})
 	if n.openVINO() {
 		f.arenas = 100 << 20 // measured

@@ -124,9 +124,7 @@ func (m *model) ready(ctx context.Context, frames int) error {
 	if err != nil {
 		return err
 	}
-	target := network.For(s.o.Backend.Name(), s.o.Device, precision.DType())
-	target.Slices = now.Slices
-	graphs, err := m.build(weights, frames, target)
+	graphs, err := m.build(weights, frames, s.o.target(precision, now))
 	if err != nil {
 		return fault.Input.Wrap("build a network from "+weights.Path(), err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/models"
+	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/sampler"
 )
 
@@ -236,6 +237,13 @@ func (o Options) sampler() (sampler.Sampler, error) {
 		return sampler.NewDPMSolver(o.Steps)
 	}
 	return nil, fault.Field("sampler", strconv.Quote(o.Sampler), "is not one of its values", "choose one of "+DDIM+", "+DPM)
+}
+
+// target returns what a network in a precision is built for under a plan.
+func (o Options) target(precision backend.Precision, p memory.Plan) network.Target {
+	t := network.For(o.Backend.Name(), o.Device, precision.DType())
+	t.Slices = p.Slices
+	return t
 }
 
 // autoPrecision returns the precision that Auto stands for on a device: on a GPU its half

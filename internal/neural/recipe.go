@@ -126,7 +126,7 @@ func (latentSync) streamed(i, n int) bool { return i > 0 && i < n-1 }
 // features.
 func (latentSync) state(n needs, p memory.Plan) int64 {
 	frames, halves, pixels := n.shape(p)
-	c, activations := n.configs.unet, n.target(p).Activations.Size()
+	c, activations := n.configs.unet, n.o.target(planned(p), p).Activations.Size()
 	state := 4 * pixels * (c.In*halves + c.In + 2*c.Out + c.Out*halves)
 	if n.o.DeepCache > 1 {
 		state += activations * pixels * c.Channels[0] * halves

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -90,7 +91,18 @@ var cpu = backend.Options{Device: "cpu", Precision: backend.F32, Threads: 2}
 
 func load(t *testing.T, b backend.Backend, model []byte) backend.Session {
 	t.Helper()
-	s, err := b.Load(t.Context(), backend.Model{Name: t.Name(), Bytes: model}, cpu)
+	return loadModel(t, b, backend.Model{Name: t.Name(), Bytes: model}, cpu)
+}
+
+func loadGraph(t *testing.T, b backend.Backend, g *onnx.Graph, o backend.Options) backend.Session {
+	t.Helper()
+	return loadModel(t, b, backend.Model{Name: g.Name(), Graph: g}, o)
+}
+
+// loadModel loads a model, and closes its session after the test.
+func loadModel(t *testing.T, b backend.Backend, m backend.Model, o backend.Options) backend.Session {
+	t.Helper()
+	s, err := b.Load(t.Context(), m, o)
 	if err != nil {
 		t.Fatalf("Load: %v", err)
 	}

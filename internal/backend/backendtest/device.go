@@ -35,30 +35,10 @@ func deviceOf(b backend.Backend) string {
 	return "cpu"
 }
 
-// Counts are numbers of nodes of a compiled graph.
-type Counts struct {
-	Nodes  int
-	Memcpy int // copies between the device and the memory of the process
-	Cast   int // conversions to another type
-	CPU    int // nodes that ran on the CPU; all of them if that is the device
-}
-
 // Count counts the nodes of a session that was loaded with Options.Profile and has run.
-func Count(t testing.TB, s backend.Session) Counts {
+func Count(t testing.TB, s backend.Session) (c backend.NodeCounts) {
 	t.Helper()
-	nodes := profiled(t, s)
-	c := Counts{Nodes: len(nodes)}
-	for _, n := range nodes {
-		if strings.HasPrefix(n.Type, "Memcpy") {
-			c.Memcpy++
-		}
-		if n.Type == "Cast" {
-			c.Cast++
-		}
-		if n.Provider == "CPUExecutionProvider" {
-			c.CPU++
-		}
-	}
+	c.Add(profiled(t, s))
 	return c
 }
 
@@ -84,15 +64,11 @@ func staysOnDevice(t *testing.T, b backend.Backend) {
 	g.Output("y", y, tensor.F32, n, side*side, 2*c)
 	o := cpu
 	o.Profile, o.Resident = true, true
-	s, err := b.Load(t.Context(), backend.Model{Name: g.Name(), Graph: g}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := loadGraph(t, b, g, o)
 	run(t, s, noise(s))
 	got := Count(t, s)
 	t.Logf("%+v", got)
-	if got.Nodes == 0 || got.Memcpy > 0 || got.Cast > 0 || got.CPU > 0 && deviceOf(b) != "cpu" {
+	if got.All == 0 || got.Memcpy > 0 || got.Cast > 0 || got.CPU > 0 && deviceOf(b) != "cpu" {
 		t.Errorf("on %s: %+v", deviceOf(b), got)
 	}
 }
@@ -110,18 +86,14 @@ func countsConversions(t *testing.T, b backend.Backend) {
 	g.Output("y", g.Op("Mul", []onnx.Value{y, y}), tensor.F32, 4)
 	o := cpu
 	o.Profile = true
-	s, err := b.Load(t.Context(), backend.Model{Name: g.Name(), Graph: g}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := loadGraph(t, b, g, o)
 	wantF32(t, run(t, s, map[string]*tensor.Tensor{"x": tensor.FromF32([]float32{1, 2, 3, 4}, 4)})["y"], []int{4}, 4, 64, 324, 1024)
 	got := Count(t, s)
 	t.Logf("%+v", got)
-	if got.Cast != 2 || got.Nodes < 5 {
+	if got.Cast != 2 || got.All < 5 {
 		t.Errorf("%+v", got)
 	}
-	if strings.HasPrefix(deviceOf(b), "webgpu:") && (got.Memcpy < 2 || got.CPU < 1 || got.CPU == got.Nodes) {
+	if strings.HasPrefix(deviceOf(b), "webgpu:") && (got.Memcpy < 2 || got.CPU < 1 || got.CPU == got.All) {
 		t.Errorf("integers on WebGPU: %+v", got)
 	}
 }
@@ -139,16 +111,7 @@ func sharesLimit(t *testing.T, b backend.Backend) {
 		g.Output("y", g.Op("Add", []onnx.Value{x, x}), tensor.F32, n)
 		o := cpu
 		o.Resident, o.Arena = true, backend.Arena{Limit: 8 * size, Growth: backend.GrowExact}
-		s, err := b.Load(t.Context(), backend.Model{Name: g.Name(), Graph: g}, o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		return s
+		return loadGraph(t, b, g, o)
 	}
 	sessions := []backend.Session{load(), load()}
 	in := map[string]backend.Value{"x": backend.InHost(tensor.New(tensor.F32, n))}

@@ -23,16 +23,7 @@ func loadDoubler(t *testing.T, b backend.Backend, n int) backend.Session {
 	g.Output("sum", g.Op("ReduceSum", []onnx.Value{x, g.Ints(0)}, onnx.Int("keepdims", 1)), tensor.F32, 1)
 	o := cpu
 	o.Resident = true
-	s, err := b.Load(t.Context(), backend.Model{Name: g.Name(), Graph: g}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return loadGraph(t, b, g, o)
 }
 
 func runValues(t *testing.T, s backend.Session, x backend.Value, keep func(string) bool) map[string]backend.Value {

@@ -1,13 +1,12 @@
 package musetalk
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/shirou/gopsutil/v4/process"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
@@ -144,7 +143,7 @@ func (n *networks) chain(ctx context.Context, graphs ...*onnx.Graph) (*network.C
 
 // step makes the frames once.
 func (n *networks) step(ctx context.Context) (t times, err error) {
-	cpu, began := cpuTime(), time.Now()
+	cpu, began := cpuTime(ctx), time.Now()
 	flow := network.Flow{"sample": n.flow["sample"], "audio": n.flow["audio"]}
 	if err := n.unet.Run(ctx, 0, n.unet.Len(), flow); err != nil {
 		return t, err
@@ -156,7 +155,7 @@ func (n *networks) step(ctx context.Context) (t times, err error) {
 	if err := n.decoder.Run(ctx, 0, n.decoder.Len(), flow); err != nil {
 		return t, err
 	}
-	t.Decoder, t.CPU = time.Since(began).Seconds(), cpuTime()-cpu
+	t.Decoder, t.CPU = time.Since(began).Seconds(), cpuTime(ctx)-cpu
 	if tensor.NotFinite(flow["image"].F32()) >= 0 {
 		return t, fault.Internal.New("make the frames", "the result has values that are not finite")
 	}
@@ -164,16 +163,15 @@ func (n *networks) step(ctx context.Context) (t times, err error) {
 }
 
 // cpuTime returns the seconds of CPU time that this process has taken, or 0 where the system
-// does not have the file.
-func cpuTime() float64 {
-	const ticks = 100 // a second, in this file on all of Linux's usual machines
-	text, err := os.ReadFile("/proc/self/stat")
+// does not tell.
+func cpuTime(ctx context.Context) float64 {
+	p, err := process.NewProcessWithContext(ctx, int32(os.Getpid()))
 	if err != nil {
 		return 0
 	}
-	// The second field, a name, ends with the last parenthesis and may contain spaces.
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	user, _ := strconv.ParseFloat(fields[11], 64)
-	system, _ := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / ticks
+	t, err := p.TimesWithContext(ctx)
+	if err != nil {
+		return 0
+	}
+	return t.User + t.System
 }

@@ -100,11 +100,8 @@ func (s *stepper) close() error {
 
 // Nodes counts what ONNX Runtime runs in one pass of the network.
 type Nodes struct {
-	All    int            `json:"all"`
-	Memcpy int            `json:"memcpy"` // copies between the memory of the device and that of the process
-	Cast   int            `json:"cast"`
-	CPU    int            `json:"cpu"`   // run on the CPU, although the device is another
-	Types  map[string]int `json:"types"` // by operator and provider
+	backend.NodeCounts                // CPU are those that the device did not run; 0 if it is the CPU
+	Types              map[string]int `json:"types"` // by operator and provider
 }
 
 // countNodes runs each graph once in a session that records its nodes.
@@ -151,18 +148,12 @@ func (n *Nodes) add(s backend.Session, device string) error {
 	if err != nil {
 		return err
 	}
+	n.Add(list)
+	if device == "cpu" {
+		n.CPU = 0
+	}
 	for _, node := range list {
-		n.All++
 		n.Types[node.Type+" "+node.Provider]++
-		switch node.Type {
-		case "MemcpyFromHost", "MemcpyToHost":
-			n.Memcpy++
-		case "Cast":
-			n.Cast++
-		}
-		if device != "cpu" && node.Provider == "CPUExecutionProvider" {
-			n.CPU++
-		}
 	}
 	return nil
 }
