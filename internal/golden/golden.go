@@ -58,6 +58,18 @@ func Check(t testing.TB, m Measurement) {
 	}
 }
 
+// ReadJSON decodes the JSON file at path into v, or ends the test.
+func ReadJSON(t testing.TB, path string, v any) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, v)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // MaxAbs returns the largest absolute difference, or infinity if the lengths differ or a
 // value is NaN.
 func MaxAbs(got, want []float32) float64 {

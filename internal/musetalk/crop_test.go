@@ -8,21 +8,10 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/face/facetest"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
 )
-
-// portraitFace is the face of the demo's picture as the mesh network finds it.
-func portraitFace(t testing.TB) *face.Face {
-	t.Helper()
-	var points [][3]float64
-	readJSON(t, "../preview/testdata/portrait_points.json", &points)
-	f := &face.Face{Score: 1}
-	for _, p := range points {
-		f.Points = append(f.Points, face.Point{X: p[0], Y: p[1], Z: p[2]})
-	}
-	return f
-}
 
 // similarity returns a map that scales, turns by angle, and shifts.
 func similarity(scale, angle, x, y float64) frame.Affine {
@@ -43,7 +32,7 @@ func corners(t testing.TB, m frame.Affine) (c [4]float64) {
 }
 
 func TestHeadBox(t *testing.T) {
-	f := portraitFace(t)
+	f := facetest.Portrait(t, 1)
 	f.Points = mapped(f.Points, similarity(1, -0.045, 0, 0)) // now the eyes are level
 	var h head
 	m := h.matrix(f)
@@ -66,7 +55,7 @@ func TestHeadBox(t *testing.T) {
 // TestHeadFollows checks that the crop does not depend on where in the frame a face is, how large
 // it is, and how far it is turned.
 func TestHeadFollows(t *testing.T) {
-	f := portraitFace(t)
+	f := facetest.Portrait(t, 1)
 	var first head
 	want := first.matrix(f)
 	for _, s := range []frame.Affine{similarity(1, 0, 30.25, -200), similarity(3.7, 0, 0, 0), similarity(0.2, 0.6, 5, 7), similarity(1, -1.4, 0, 0)} {
@@ -92,7 +81,7 @@ func withJaw(f *face.Face, down float64) *face.Face {
 }
 
 func TestHeadContainsChin(t *testing.T) {
-	f := portraitFace(t)
+	f := facetest.Portrait(t, 1)
 	var h head
 	shut := corners(t, h.matrix(f))
 	height := shut[3] - shut[1]
@@ -112,7 +101,7 @@ func TestHeadContainsChin(t *testing.T) {
 
 // TestHeadJitter checks that noise of the mesh moves the box less than half as far as the original's.
 func TestHeadJitter(t *testing.T) {
-	f := portraitFace(t)
+	f := facetest.Portrait(t, 1)
 	random := rand.New(rand.NewPCG(1, 2))
 	var h head
 	var own, original []float64
@@ -144,7 +133,7 @@ func TestHeadJitter(t *testing.T) {
 // TestHeadForgets checks that a shot, a track, and a part of a job that begins early enough do not
 // depend on the frames before.
 func TestHeadForgets(t *testing.T) {
-	f := portraitFace(t)
+	f := facetest.Portrait(t, 1)
 	faces := func(i int) *face.Face { return withJaw(f, 3*math.Sin(float64(i))) }
 	var whole, part head
 	for i := range 60 {
@@ -169,7 +158,7 @@ func TestHeadForgets(t *testing.T) {
 }
 
 func TestHeadTurns(t *testing.T) {
-	f := portraitFace(t)
+	f := facetest.Portrait(t, 1)
 	var h head
 	for range 40 {
 		h.matrix(f)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"image"
 	"image/png"
@@ -31,17 +30,6 @@ const goldens = "../../testdata/musetalk"
 func measure(t *testing.T, what, measure string, value, limit float64) {
 	t.Helper()
 	golden.Check(t, golden.Measurement{Module: "MuseTalk", Case: what, Measure: measure, Value: value, Limit: limit})
-}
-
-func readJSON(t testing.TB, path string, v any) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(b, v)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func tensors(t testing.TB, name string) func(tensor string) []float32 {
@@ -109,7 +97,7 @@ func TestWindowsGolden(t *testing.T) {
 			Windows map[string]Window
 		}
 	}
-	readJSON(t, goldens+"/audio/windows.json", &file)
+	golden.ReadJSON(t, goldens+"/audio/windows.json", &file)
 	if len(file.Cases) != 16 {
 		t.Fatalf("%d cases", len(file.Cases))
 	}
@@ -175,7 +163,7 @@ func TestBoxGolden(t *testing.T) {
 			MaskTopRow int `json:"mask_top_row"`
 		}
 	}
-	readJSON(t, goldens+"/box.json", &file)
+	golden.ReadJSON(t, goldens+"/box.json", &file)
 	if len(file.Cases) != 15 {
 		t.Fatalf("%d cases", len(file.Cases))
 	}
@@ -327,7 +315,7 @@ func TestPasteGolden(t *testing.T) {
 			}
 		}
 	}
-	readJSON(t, goldens+"/blend/meta.json", &meta)
+	golden.ReadJSON(t, goldens+"/blend/meta.json", &meta)
 	resized := bilinear(readPNG(t, goldens+"/blend/face256.png"), faceBox.Dx(), faceBox.Dy())
 	wrong := 0
 	for _, c := range meta.Cases {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/face/facetest"
 	"github.com/lipstream/lipstream/internal/golden"
 )
 
@@ -22,7 +23,7 @@ func turned(f *face.Face, degrees float64) *face.Face {
 }
 
 func TestFaceMask(t *testing.T) {
-	f := portraitFace(t)
+	f := facetest.Portrait(t, 1)
 	for _, degrees := range []float64{-50, -25, 0, 25, 50} {
 		var h head
 		g := turned(f, degrees)

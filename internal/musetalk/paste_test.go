@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/face/facetest"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/frame/frametest"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -30,7 +31,7 @@ func scene(t testing.TB, format frame.Format, w, h int, s frame.Affine) lip.Item
 	format.Width, format.Height = w, h
 	f := frame.New(format)
 	frametest.Fill(f, picture)
-	return lip.Item{Frame: f, Face: &face.Face{Points: mapped(portraitFace(t).Points, s)}}
+	return lip.Item{Frame: f, Face: &face.Face{Points: mapped(facetest.Portrait(t, 1).Points, s)}}
 }
 
 // sample returns a sample of a plane.
@@ -192,7 +193,7 @@ func TestPasteRows(t *testing.T) {
 	format.Width, format.Height = 180, 180
 	for n := 8; n <= Side; n += 1 + n/50 {
 		size := (float64(n) + 0.1) / 1.5 / Side // of the crop's pixels in the frame
-		it := lip.Item{Frame: frame.New(format), Face: &face.Face{Points: mapped(portraitFace(t).Points, similarity(size, 0, 90-256*size, 90-256*size))}}
+		it := lip.Item{Frame: frame.New(format), Face: &face.Face{Points: mapped(facetest.Portrait(t, 1).Points, similarity(size, 0, 90-256*size, 90-256*size))}}
 		m := c.Matrix(it)
 		inv, _ := m.Invert()
 		k := size / max(math.Hypot(inv.A, inv.D), math.Hypot(inv.B, inv.E))

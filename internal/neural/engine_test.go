@@ -3,7 +3,6 @@ package neural
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"image/png"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/face/facetest"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/frame/frametest"
@@ -43,20 +43,7 @@ func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 		opaque[i] = 1
 	}
 	f.Blend(rgb, opaque, frame.Affine{A: 2, C: 0.5, E: 2, F: 0.5})
-	raw, err := os.ReadFile("../preview/testdata/portrait_points.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var points [][3]float64
-	if err := json.Unmarshal(raw, &points); err != nil {
-		t.Fatal(err)
-	}
-	fc := &face.Face{Score: 1}
-	for _, p := range points {
-		fc.Points = append(fc.Points, face.Point{X: p[0]/2 - 0.25, Y: p[1]/2 - 0.25, Z: p[2] / 2})
-	}
-	fc.Align = face.TemplateAffine(face.AlignPoints468(fc.Points))
-	return f, fc
+	return f, facetest.Portrait(t, 2)
 }
 
 // quick returns Lipstream's own options with small values.

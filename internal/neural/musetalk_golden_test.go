@@ -1,11 +1,9 @@
 package neural
 
 import (
-	"encoding/json"
 	"fmt"
 	"image"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -274,7 +272,7 @@ func landmarksOf(t testing.TB, name string) [68][2]float64 {
 			Landmarks [68][2]float64
 		}
 	}
-	readJSON(t, museTalkGoldens+"/box.json", &file)
+	golden.ReadJSON(t, museTalkGoldens+"/box.json", &file)
 	for _, c := range file.Cases {
 		if c.Name == name {
 			return c.Landmarks
@@ -282,17 +280,6 @@ func landmarksOf(t testing.TB, name string) [68][2]float64 {
 	}
 	t.Fatalf("box.json has no case %s", name)
 	return [68][2]float64{}
-}
-
-func readJSON(t testing.TB, path string, v any) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(b, v)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // TestMuseTalkVideoGolden sends the frames of the original's batch script through the
@@ -307,7 +294,7 @@ func TestMuseTalkVideoGolden(t *testing.T) {
 			Sum    int64 // of all values of the result
 		}
 	}
-	readJSON(t, museTalkGoldens+"/video/meta.json", &meta)
+	golden.ReadJSON(t, museTalkGoldens+"/video/meta.json", &meta)
 	landmarks := values(t, openPath(t, museTalkGoldens+"/video/landmarks.safetensors"), "landmarks68")
 	var sources [5]*frame.RGB
 	for i := range sources {

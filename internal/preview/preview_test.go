@@ -1,7 +1,6 @@
 package preview
 
 import (
-	"encoding/json"
 	"fmt"
 	"image/png"
 	"math"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
+	"github.com/lipstream/lipstream/internal/face/facetest"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/frame/frametest"
 	"github.com/lipstream/lipstream/internal/lip"
@@ -32,25 +32,7 @@ func portrait(t testing.TB, format frame.Format) (*frame.Frame, *face.Face) {
 	format.Width, format.Height = rgb.W, rgb.H
 	f := frame.New(format)
 	frametest.Fill(f, rgb)
-	return f, portraitFace(t)
-}
-
-func portraitFace(t testing.TB) *face.Face {
-	t.Helper()
-	raw, err := os.ReadFile("testdata/portrait_points.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var points [][3]float64
-	if err := json.Unmarshal(raw, &points); err != nil {
-		t.Fatal(err)
-	}
-	fc := &face.Face{Score: 1}
-	for _, p := range points {
-		fc.Points = append(fc.Points, face.Point{X: p[0], Y: p[1], Z: p[2]})
-	}
-	fc.Align = face.TemplateAffine(face.AlignPoints468(fc.Points))
-	return fc
+	return f, facetest.Portrait(t, 1)
 }
 
 // always is a mouth that does not move.
@@ -94,7 +76,7 @@ func TestTenBit(t *testing.T) {
 
 // TestShapes checks the lips' geometry, in units of the eye distance.
 func TestShapes(t *testing.T) {
-	fc := portraitFace(t)
+	fc := facetest.Portrait(t, 1)
 	ps, ok := newPose(fc.Points)
 	if !ok {
 		t.Fatal("no pose")
