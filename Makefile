@@ -19,6 +19,7 @@ RACE += ./internal/backend/native      # starts the thread that loads libraries
 RACE += ./internal/backend/onnxruntime # several callers of a session
 RACE += ./internal/backend/openvino    # several callers of a session
 RACE += ./internal/check          # the devices compute beside Run
+RACE += ./internal/certificate    # connections read files that change
 RACE += ./internal/child          # reaps processes while others stop and read them
 RACE += ./internal/doctor         # checks run beside a timeout
 RACE += ./internal/job            # the report samples memory while the job runs
@@ -28,11 +29,14 @@ RACE += ./internal/memory         # samples while others read
 RACE += ./internal/pipeline       # the stages and their channels
 RACE += ./internal/queue          # leases, watchers, the embedded server
 RACE += ./internal/server         # requests, events, the board of jobs
+RACE += ./internal/store          # reads that stall
 RACE += ./internal/worker         # slots, heartbeats, tasks
+RACE += ./tools/bench/fleet       # many workers on one queue
 RACE += ./tools/stress            # keeps the processors busy
 
 # The packages that start goroutines and are run without it all the same.
 NORACE += ./internal/backend/backendtest # helpers of tests; has no tests itself
+NORACE += ./internal/store/storetest       # runs a program; has no tests itself
 NORACE += ./internal/lip/liptest          # helpers of tests; has no tests itself
 NORACE += ./tools/bench/lab              # a sampler; has no tests itself
 NORACE += ./tools/bench/load             # measures a server in another process
@@ -42,10 +46,10 @@ export RACE PACKAGES TESTFLAGS
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := build
-.PHONY: help build demo test test-run test-short test-long stress lint runtimes chaos bench exactness readonly release release-check deps deps-test clean
+.PHONY: help build demo test test-run test-short test-long test-arm64 test-windows stress lint runtimes chaos bench exactness readonly release release-check deps deps-test clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
 
 build: ## bin/lipstream, without cgo
 	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/lipstream
@@ -75,9 +79,39 @@ test-short: ## the tests that take a second at most, without the race detector
 FUZZTIME ?= 30s
 test-long: export LIPSTREAM_REQUIRE_RUNTIMES = 1
 test-long: export LIPSTREAM_LONG = 1
-test-long: deps-test runtimes chaos readonly ## what takes long: chaos, 200 windows, fuzzing (FUZZTIME=30s a target); hours
+test-long: deps-test runtimes chaos readonly test-windows ## what takes long: chaos, 200 windows, fuzzing (FUZZTIME=30s a target); hours
 	go test -count=1 -timeout 4h ./...
 	sh tools/fuzz.sh $(FUZZTIME)
+	LIPSTREAM_LONG= $(MAKE) test-arm64
+
+# What can be run for Linux on arm64 without such a machine: 10 times slower. The
+# arithmetic is the same on Apple's processors: Go fuses multiplications and additions.
+ARM64 += ./internal/audio ./internal/checkpoint ./internal/child ./internal/disk ./internal/frame ./internal/memory
+ARM64 += ./internal/musetalk ./internal/backend/native ./internal/onnx ./internal/sampler ./internal/tensor
+test-arm64: export GOARCH = arm64
+test-arm64: export CGO_ENABLED = 0
+test-arm64: ## on arm64 emulated by QEMU: tests, both runtimes, jobs, a server; 30 minutes
+	sh tools/deps.sh ffmpeg ffprobe pip mmdebstrap qemu-aarch64-static aarch64-linux-gnu-gcc
+	go build -trimpath -o $(BIN)-arm64 ./cmd/lipstream
+	tools/arm64.sh $(BIN)-arm64 runtime install onnxruntime
+	tools/arm64.sh $(BIN)-arm64 runtime install openvino
+	tools/arm64.sh $(BIN)-arm64 doctor
+	go test -short -timeout 30m -exec $(CURDIR)/tools/arm64.sh $(ARM64)
+	go test -timeout 30m -run 'Golden|Bits|Hashes' -exec $(CURDIR)/tools/arm64.sh ./internal/face
+	mkdir -p out
+	ffmpeg -v error -y -i testdata/demo/speech.wav -t 1 out/second.wav
+	for backend in onnxruntime openvino; do \
+		tools/arm64.sh $(BIN)-arm64 check --backend $$backend && \
+		tools/arm64.sh $(BIN)-arm64 run --backend $$backend --engine preview --quiet --overwrite \
+			--video testdata/demo/portrait.png --audio out/second.wav -o out/arm64-$$backend.mp4 || exit 1; \
+	done
+	go test -timeout 30m -run 'TestServe(UntilEOF)?$$' -exec $(CURDIR)/tools/arm64.sh ./e2e
+
+# Installs Wine 10 into ~/.cache/lipstream-test, on Debian 12 or newer, as root or not.
+# PACKAGES=./a TESTFLAGS=-short chooses.
+test-windows: ## the tests of the Windows build, under Wine; many minutes
+	sh tools/deps.sh bwrap mmdebstrap
+	tools/windows.sh
 
 # Five rounds, in turn plain, with GOMAXPROCS=1 and with -shuffle=on.
 ROUNDS ?= 5
@@ -125,7 +159,7 @@ deps: ## install what lipstream needs
 	sh tools/deps.sh ffmpeg ffprobe pip
 
 deps-test: ## install what the tests need
-	sh tools/deps.sh ffmpeg ffprobe pip gcc chromium vulkan torch
+	sh tools/deps.sh ffmpeg ffprobe pip gcc chromium vulkan torch bwrap
 
 clean: ## remove bin, out and dist
 	rm -rf bin out dist

@@ -36,6 +36,7 @@ import (
 // What a job is.
 type (
 	Job      = job.Job           // what to make
+	Speaker  = job.Speaker       // a face with a voice of its own
 	Settings = settings.Settings // how to make it
 	Time     = settings.Time     // a position in a video
 	Size     = settings.Size     // an amount of memory
@@ -46,17 +47,19 @@ type (
 
 // What a job returns.
 type (
-	Result        = job.Result
-	Report        = job.Report       // where time and memory went
-	StageReport   = job.StageReport  // one stage of the pipeline, or one part of the engine's work
-	PhaseReport   = job.PhaseReport  // one phase of the job
-	MemoryReport  = job.MemoryReport // the memory of the job
-	MemorySample  = job.MemorySample // a reading of it
-	MemoryPlan    = memory.Plan      // how the engine uses memory
-	Note          = job.Note         // a message during the job
-	Estimate      = job.Estimate     // what a dry run returns
-	EstimateStage = lip.EstimateStage
-	Error         = fault.Error // what every failure of this package is or wraps
+	Result          = job.Result
+	Report          = job.Report // where time and memory went
+	SpeakerReport   = job.SpeakerReport
+	StageReport     = job.StageReport  // one stage of the pipeline, or one part of the engine's work
+	PhaseReport     = job.PhaseReport  // one phase of the job
+	MemoryReport    = job.MemoryReport // the memory of the job
+	MemorySample    = job.MemorySample // a reading of it
+	MemoryPlan      = memory.Plan      // how the engine uses memory
+	Note            = job.Note         // a message during the job
+	Estimate        = job.Estimate     // what a dry run returns
+	EstimateStage   = lip.EstimateStage
+	SpeakerEstimate = job.SpeakerEstimate
+	Error           = fault.Error // what every failure of this package is or wraps
 )
 
 // What a job reports while it runs.

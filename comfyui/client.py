@@ -1,6 +1,6 @@
 """HTTP client of `lipstream serve`. It imports neither torch nor ComfyUI.
 
-All blocking calls are meant for a thread of their own: `supervise` runs them in
+All blocking calls are meant for a thread of their own: `host.supervise` runs them in
 one, and `Client.abort` ends them from another thread.
 """
 
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import http.client
 import json
-import queue
 import re
 import socket
+import ssl
 import threading
 import time
 import urllib.parse
+import uuid
 from typing import Any, BinaryIO, Callable, Dict, Iterator, List, Optional, Tuple
 
 VERSION = "0.1.0"  # of this package; pyproject.toml says the same
@@ -37,7 +39,7 @@ class Failure(Exception):
     def __init__(self, message: str, hint: str = "", status: int = 0, problem: bool = False):
         super().__init__(message)
         self.message, self.hint, self.status = message, hint, status
-        self.problem = problem  # the message comes from a Lipstream server
+        self.problem = problem  # the message comes from a Lipstream server, or explains why it was not asked
 
     def __str__(self) -> str:
         return self.message + ("\n" + self.hint if self.hint else "")
@@ -55,9 +57,6 @@ class Source:
     def chunks(self, start: int, end: int) -> Iterator[bytes]:
         """Yields the bytes [start, end) in pieces of about BLOCK."""
         raise NotImplementedError
-
-    def close(self) -> None:
-        """Releases the file."""
 
 
 class FileSource(Source):
@@ -90,7 +89,7 @@ class FileSource(Source):
 class Client:
     """One server, and at most one job on it."""
 
-    def __init__(self, url: str, token: str = ""):
+    def __init__(self, url: str, token: str = "", tls: Optional[ssl.SSLContext] = None):
         try:
             parts = urllib.parse.urlsplit(url if "://" in url else "http://" + url)
             port = parts.port
@@ -102,7 +101,7 @@ class Client:
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
         self.local = parts.hostname in LOOPBACK
         self.revive: Callable[[], None] = lambda: None  # called before a lost server is tried again
-        self._parts, self._port, self._token = parts, port, token
+        self._parts, self._port, self._token, self._tls = parts, port, token, tls
         self._aborted = threading.Event()
         self._heard = 0.0  # when the server last answered
         self._lock = threading.Lock()  # of _open
@@ -113,7 +112,7 @@ class Client:
 
     def other(self, job_id: str, uploads: List[str]) -> "Client":
         """Returns a client of the same server for a job that another process has left behind."""
-        c = Client(self.url, self._token)
+        c = Client(self.url, self._token, self._tls)
         c.job_id, c._uploads = job_id, uploads
         return c
 
@@ -123,7 +122,7 @@ class Client:
     def call(self, method: str, path: str, body: Any = None, headers: Optional[Dict[str, str]] = None,
              timeout: float = 30.0, private: bool = False) -> Iterator[http.client.HTTPResponse]:
         """Makes one request. `timeout` applies while the socket is silent. abort ends the request, unless it is private."""
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        kind: Any = functools.partial(http.client.HTTPSConnection, context=self._tls) if self._parts.scheme == "https" else http.client.HTTPConnection
         conn = kind(self._parts.hostname, self._port, timeout=timeout)
         head = {"Connection": "close", "User-Agent": f"comfyui-lipstream/{VERSION}", **(headers or {})}
         if self._token:
@@ -146,6 +145,13 @@ class Client:
                 if r.status >= 400:
                     raise _problem(r, self.url)
                 yield r
+        except ssl.SSLError as e:
+            hint = _tls_hint(e)
+            if not hint:
+                raise Lost(f"the connection to {self.url} broke ({e})", "if the server wants a certificate of its clients, set LIPSTREAM_TLS_CERT and LIPSTREAM_TLS_KEY") from None
+            refused = isinstance(e, ssl.SSLCertVerificationError)
+            what = f"the certificate of {self.url} is not trusted" if refused else f"no secure connection to {self.url} is possible"
+            raise Failure(f"{what} ({getattr(e, 'verify_message', '') or e})", hint, problem=True) from None
         except (OSError, http.client.HTTPException, UnicodeError) as e:
             text = getattr(e, "strerror", None) or str(e) or type(e).__name__
             raise Lost(f"no Lipstream server answers at {self.url} ({text})", "start one there: lipstream serve") from None
@@ -154,9 +160,9 @@ class Client:
                 self._open.discard((sock, private))
             conn.close()
 
-    def json(self, method: str, path: str, body: Any = None, timeout: float = 30.0, private: bool = False) -> Any:
+    def json(self, method: str, path: str, body: Any = None, timeout: float = 30.0, private: bool = False, headers: Optional[Dict[str, str]] = None) -> Any:
         """Sends JSON and returns the JSON of the answer (None for an empty answer)."""
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = {**({"Content-Type": "application/json"} if body is not None else {}), **(headers or {})}
         data = json.dumps(body).encode() if body is not None else None
         with self.call(method, path, data, headers, timeout, private) as r:
             text = r.read()
@@ -169,10 +175,8 @@ class Client:
         """Returns the server's version. Fails unless the server has our version of the API."""
         try:
             health = self.json("GET", "/healthz", timeout=timeout)
-        except Lost:
-            raise
         except Failure as e:
-            if e.problem:
+            if e.problem or isinstance(e, Lost):
                 raise
             raise Failure(f"what answers at {self.url} is not a Lipstream server: {e.message}", e.hint or "check the address") from None
         if not isinstance(health, dict) or "version" not in health:
@@ -254,8 +258,10 @@ class Client:
 
     def submit(self, spec: Dict[str, Any]) -> str:
         """Submits the job and returns its id."""
+        # The key lets the server recognise the request if it is sent again because the answer was lost.
+        key = {"Idempotency-Key": uuid.uuid4().hex}
         with self._create():
-            self.job_id = self.json("POST", "/v1/jobs", spec, timeout=600, private=True)["id"]
+            self.job_id = self.again(lambda: self.json("POST", "/v1/jobs", spec, timeout=600, private=True, headers=key))["id"]
         return self.job_id
 
     @contextlib.contextmanager
@@ -431,44 +437,29 @@ class Client:
         told.set()
 
 
-def supervise(work: Callable[[Callable[[Any], None]], Any], check: Callable[[], None],
-              on_message: Callable[[Any], None] = lambda m: None, abort: Callable[[], None] = lambda: None) -> Any:
-    """Runs work(say) in a thread and returns its result.
-
-    Meanwhile, in the caller's thread, on_message is called with each argument of say,
-    and check ten times a second. If one of the three raises an exception, abort is
-    called and the exception is raised.
-    """
-    box: "queue.SimpleQueue[Tuple[str, Any]]" = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            box.put(("result", work(lambda m: box.put(("message", m)))))
-        except BaseException as e:  # raised below
-            box.put(("error", e))
-
-    threading.Thread(target=run, name="lipstream", daemon=True).start()
-    try:
-        while True:
-            check()
-            try:
-                kind, value = box.get(timeout=0.1)
-            except queue.Empty:
-                continue
-            if kind == "result":
-                return value
-            if kind == "error":
-                raise value
-            on_message(value)
-    except BaseException:
-        abort()
-        raise
+def _tls_hint(e: ssl.SSLError) -> str:
+    """Returns what to do about an error of TLS, or "" if the connection only broke."""
+    text = str(e).upper().replace(" ", "_")
+    if "CERTIFICATE_HAS_EXPIRED" in text:
+        return "renew the certificate of the server, and check the clock of this machine"
+    if "MISMATCH" in text:
+        return "use a host name for which the certificate of the server was made"
+    if isinstance(e, ssl.SSLCertVerificationError):
+        return "set LIPSTREAM_SERVER to this address, and LIPSTREAM_TLS_CA to the file with the server's certificate authority"
+    if "WRONG_VERSION_NUMBER" in text or "HTTP_REQUEST" in text or "RECORD_LAYER" in text:
+        return "the server does not use TLS: write http:// in its address"
+    if "CERTIFICATE_REQUIRED" in text or "BAD_CERTIFICATE" in text or "UNKNOWN_CA" in text or "HANDSHAKE_FAILURE" in text:
+        return "the server wants a certificate of this client: set LIPSTREAM_TLS_CERT and LIPSTREAM_TLS_KEY"
+    return ""
 
 
 def _problem(r: http.client.HTTPResponse, url: str) -> Failure:
     """Returns the error that an answer describes (RFC 9457)."""
+    body = r.read(1 << 16)
+    if b"HTTP request to an HTTPS server" in body:
+        return Failure(f"the server at {url} uses TLS", "write https:// in its address", r.status, problem=True)
     try:
-        p = json.loads(r.read(1 << 16))
+        p = json.loads(body)
         message, hint = p.get("detail") or p.get("title"), p.get("hint") or ""
     except (ValueError, AttributeError):
         message, hint = "", ""

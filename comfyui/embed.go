@@ -7,6 +7,7 @@ import (
 	"embed"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,7 @@ import (
 // The description of the settings is generated.
 //
 //go:generate go run ../tools/surfaces settings.json
-//go:embed __init__.py client.py host.py lengths.py media.py nodes.py service.py settings.json settings.py pyproject.toml README.md api_workflows example_workflows
+//go:embed __init__.py client.py host.py install.py lengths.py media.py nodes.py program.py service.py settings.json settings.py pyproject.toml README.md api_workflows example_workflows
 var files embed.FS
 
 // Folder is the name of the nodes' folder in custom_nodes.
@@ -39,15 +40,24 @@ type Installed struct {
 	Rivals []string
 }
 
-// Install installs the nodes into the ComfyUI in dir; binary is the program that
-// they start. An older version is replaced completely, or, after a failure, not at
-// all. No other folder is touched. Errors are of kind Usage if dir is not a ComfyUI,
-// and of kind Output if it cannot be written.
+// Install installs the nodes into the ComfyUI in dir, or, if dir is none, into the one
+// in its folder ComfyUI. binary is the program that they start. An older version is
+// replaced completely, or, after a failure, not at all. No other folder is touched.
+// Errors are of kind Usage if dir is not a ComfyUI, and of kind Output if it cannot be
+// written.
 func Install(dir, binary string) (Installed, error) {
 	var done Installed
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return done, fault.Usage.Wrap("install the nodes into "+dir, err)
+	}
+	isFolder := func(path string) bool {
+		st, err := os.Stat(path)
+		return err == nil && st.IsDir()
+	}
+	// The folder of the portable version for Windows contains that of ComfyUI.
+	if inner := filepath.Join(dir, "ComfyUI"); !isFolder(filepath.Join(dir, "custom_nodes")) && isFolder(filepath.Join(inner, "custom_nodes")) {
+		dir = inner
 	}
 	custom := filepath.Join(dir, "custom_nodes")
 	fail := func(err error) (Installed, error) {
@@ -174,37 +184,54 @@ func ours(dir string) bool {
 	return err == nil && bytes.Contains(b, []byte(`name = "`+Folder+`"`))
 }
 
+// Files returns the files of the package by their names, with slashes.
+func Files() (map[string][]byte, error) {
+	all := map[string][]byte{}
+	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			all[name], err = files.ReadFile(name)
+		}
+		return err
+	})
+	return all, err
+}
+
 // write writes the package. The file that identifies it comes first.
 func write(dir, binary string) error {
-	b, err := files.ReadFile(project)
-	if err == nil {
-		err = os.MkdirAll(dir, 0o755)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, project), b, 0o644)
-	}
+	all, err := Files()
 	if err != nil {
 		return err
 	}
-	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
+	all[binaryFile] = []byte(binary + "\n")
+	for _, name := range append([]string{project}, slices.Collect(maps.Keys(all))...) {
 		to := filepath.Join(dir, filepath.FromSlash(name))
-		if d.IsDir() {
-			return os.MkdirAll(to, 0o755)
-		}
-		b, err := files.ReadFile(name)
-		if err != nil {
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
-		return os.WriteFile(to, b, 0o644)
-	})
-	if err != nil {
-		return err
+		if err := os.WriteFile(to, all[name], 0o644); err != nil {
+			return err
+		}
 	}
-	return os.WriteFile(filepath.Join(dir, binaryFile), []byte(binary+"\n"), 0o644)
+	return nil
 }
+
+// Binaries describes the archives of a release. It is the content of BinariesFile, with
+// which the nodes download the program.
+type Binaries struct {
+	URL       string            `json:"url"`       // the names are appended to it
+	Platforms map[string]Binary `json:"platforms"` // such as "linux/amd64"
+}
+
+// Binary is the archive for one platform.
+type Binary struct {
+	Name    string `json:"name"`
+	Size    int64  `json:"size"` // in bytes
+	SHA256  string `json:"sha256"`
+	Program string `json:"program"` // its path in the archive
+}
+
+// BinariesFile is the name of the file with Binaries in the package of a release.
+const BinariesFile = "binary.json"
 
 // rivals returns the other folders with a node LatentSyncNode.
 func rivals(custom string) (names []string) {

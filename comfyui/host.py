@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import queue
 import re
 import tempfile
-from typing import BinaryIO, Tuple
+import threading
+from typing import Any, BinaryIO, Callable, List, Tuple
 
 from .client import Failure
 
 TOTAL = 1000  # steps of the progress bar
+
+# The kinds of folders that can have checkpoints of ours.
+MODELS = ("custom_nodes", "checkpoints", "diffusion_models", "diffusers", "vae", "vae_approx", "audio_encoders", "latentsync", "musetalk")
 
 
 def check() -> None:
@@ -19,6 +24,40 @@ def check() -> None:
     import comfy.model_management
 
     comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def supervise(work: Callable[[Callable[[Any], None]], Any], check: Callable[[], None],
+              on_message: Callable[[Any], None] = lambda m: None, abort: Callable[[], None] = lambda: None) -> Any:
+    """Runs work(say) in a thread and returns its result.
+
+    Meanwhile, in the caller's thread, on_message is called with each argument of say,
+    and check ten times a second. If one of the three raises an exception, abort is
+    called and the exception is raised.
+    """
+    box: "queue.SimpleQueue[Tuple[str, Any]]" = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            box.put(("result", work(lambda m: box.put(("message", m)))))
+        except BaseException as e:  # raised below
+            box.put(("error", e))
+
+    threading.Thread(target=run, name="lipstream", daemon=True).start()
+    try:
+        while True:
+            check()
+            try:
+                kind, value = box.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if kind == "result":
+                return value
+            if kind == "error":
+                raise value
+            on_message(value)
+    except BaseException:
+        abort()
+        raise
 
 
 def unload_models() -> None:
@@ -71,6 +110,18 @@ def input_path(path: str) -> str:
 
     path = path.strip().strip('"')
     return path if os.path.isabs(path) else os.path.join(folder_paths.get_input_directory(), path)
+
+
+def model_folders() -> List[str]:
+    """Returns ComfyUI's folder, and the folders that it searches for models, also those of extra_model_paths.yaml."""
+    try:
+        import folder_paths
+    except ImportError:  # the package was loaded without ComfyUI
+        return []
+
+    listed = [path for name in MODELS for path in folder_paths.folder_names_and_paths.get(name, ([],))[0]]
+    base = getattr(folder_paths, "base_path", "")
+    return list(dict.fromkeys(os.path.abspath(path) for path in [base, folder_paths.models_dir, *listed] if path))
 
 
 def is_ours(path: str) -> bool:

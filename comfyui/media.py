@@ -122,6 +122,11 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
     return np.rint(v, out=v).astype(np.uint8)
 
 
+def gray(values: np.ndarray) -> np.ndarray:
+    """Converts a mask [rows, width] of 0..1 to gray pixels [rows, width, 3]."""
+    return np.repeat(to_bytes(values)[..., None], 3, axis=2)
+
+
 def frames_of(samples: int, sample_rate: int, fps: Fraction) -> int:
     """Returns about how many frames a sound lasts."""
     return math.ceil(samples * fps / sample_rate) if sample_rate > 0 else 0

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Tuple
 
 from . import host, service, settings
-from .client import Client, Failure, FileSource, Source, supervise
+from .client import Client, Failure, FileSource, Source
 
 log = logging.getLogger("lipstream")
 
@@ -26,15 +26,28 @@ SENT, DONE = 0.1, 0.9
 OWN = {"engine", "profile", "memory_limit", "fps", "seed", "steps", "guidance", "length"}
 # Settings of the output file, which LatentSyncNode chooses itself.
 FILE = {"codec", "crf", "preset", "start", "end"}
+# The newest setting when mask, face_2 and audio_2 were added, which follow it.
+LATEST = "deepcache_threshold"
+FACE_2 = "right"
 
 
 def _server() -> Tuple[str, Dict[str, Any]]:
     return "STRING", {"default": "", "tooltip": "Address of a server, such as http://127.0.0.1:8448. Empty: LIPSTREAM_SERVER if it is set, otherwise this machine."}
 
 
-def _settings(fps: float, without: Collection[str]) -> Dict[str, Any]:
-    """Returns the optional inputs of both nodes. New ones come last, because
-    workflows store the values of inputs by position."""
+def _settings(fps: float, without: Collection[str], audio_2: Any) -> Dict[str, Any]:
+    """Returns the optional inputs of both nodes, given that for the voice of a second
+    face. New ones come last, because workflows store the values of inputs by position."""
+    later = {
+        "mask": ("MASK", {"tooltip": "Where the video may change: not where the mask is 0, wholly where it is 1. One mask is for all frames."}),
+        "face_2": ("STRING", {"default": FACE_2, "tooltip": "Which face speaks the second voice: largest, center, left, right, or the number from the left. The input face, or the largest, speaks the first."}),
+        "audio_2": audio_2,
+    }
+    given: Dict[str, Any] = {}
+    for name, entry in settings.inputs(without).items():
+        given[name] = entry
+        if name == LATEST:
+            given.update(later)
     kind, info = settings.entry(settings.field("profile"))
     return {
         "engine": settings.entry(settings.field("engine")),
@@ -43,7 +56,7 @@ def _settings(fps: float, without: Collection[str]) -> Dict[str, Any]:
         "fps": ("FLOAT", {"default": fps, "min": 0.0 if fps == 0 else 1.0, "max": 240.0, "step": 0.001,
                           "tooltip": settings.tooltip(settings.field("fps"), "0") if fps == 0 else "Frame rate of the images."}),
         "server": _server(),
-        **settings.inputs(without),
+        **given,
     }
 
 
@@ -71,8 +84,8 @@ def _spec(engine: str, profile: str, memory_limit_gb: float, seed: int, lips_exp
 
 def _connect(server: str, engine: str) -> Tuple[Client, bool]:
     """Returns a client, and whether the job may run on a GPU of this machine. Cancel can interrupt it."""
-    def work(_: Any) -> Tuple[Client, bool]:
-        client = service.connect(server)
+    def work(say: Callable[[str], None]) -> Tuple[Client, bool]:
+        client = service.connect(server, say)
         workers = client.json("GET", "/v1/devices").get("workers") or []
         if engine not in ("auto", "preview") and workers and not any(engine in w.get("engines", [engine]) for w in workers):
             # The server would let the job wait for a worker with this engine.
@@ -81,7 +94,7 @@ def _connect(server: str, engine: str) -> Tuple[Client, bool]:
         able = [w for w in workers if client.local and engine != "preview" and set(w.get("engines", [])) - {"preview"}]
         return client, any(not d.get("name", "").lower().startswith("cpu") for w in able for d in w.get("devices") or [])
 
-    return supervise(work, host.check)
+    return host.supervise(work, host.check, host.write)
 
 
 WINDOW = 12  # new frames in each window of LatentSync, by default
@@ -158,6 +171,7 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
          fetch: Callable[[Client, Dict[str, Any], Callable[[float], None]], None]) -> None:
     """Uploads inputs (field of the specification, name, content), runs the job and fetches its result.
 
+    A field such as speakers.1.audio lies inside others.
     fetch(client, record, say) gets the result in another thread and calls say with its progress, 0 to 1.
     """
     client, gpu = _connect(server, spec["engine"])
@@ -172,7 +186,7 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
 
         before = 0
         for field, name, source in inputs:
-            spec[field] = {"upload": client.upload(name, source, lambda n: say(SENT * (before + n) / total, "uploading the inputs"))}
+            _put(spec, field, {"upload": client.upload(name, source, lambda n: say(SENT * (before + n) / total, "uploading the inputs"))})
             before += source.size
         client.submit(spec)
         say(SENT, "waiting in the queue")
@@ -185,7 +199,8 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
             jpeg = b""
             if event.get("phase") == "frames" and time.monotonic() - shown >= 1.0:
                 tag, jpeg = client.preview(tag)
-                shown = time.monotonic()
+                if jpeg:
+                    shown = time.monotonic()
             say(SENT + (DONE - SENT) * job.share(event), job.line(event), jpeg)
 
         record = client.follow(on_event)
@@ -195,9 +210,22 @@ def _run(server: str, spec: Dict[str, Any], inputs: List[Tuple[str, str, Source]
         fetch(client, record, lambda part: say(DONE + (1 - DONE) * part))
 
     with service.working(client):
-        supervise(work, host.check, lambda m: progress.show(*m), client.abort)
+        host.supervise(work, host.check, lambda m: progress.show(*m), client.abort)
     client.clean(remove=True)
     progress.show(1.0)
+
+
+def _put(spec: Dict[str, Any], field: str, value: Any) -> None:
+    at: Any = spec
+    *path, last = field.split(".")
+    for key in path:
+        at = at[int(key) if key.isdigit() else key]
+    at[last] = value
+
+
+def _two(spec: Dict[str, Any], more: Dict[str, Any]) -> None:
+    """Gives the job two speakers."""
+    spec["speakers"] = [{"face": spec.pop("face", "largest")}, {"face": more.get("face_2", FACE_2).strip()}]
 
 
 class LatentSyncNode:
@@ -206,7 +234,8 @@ class LatentSyncNode:
     images is [frames, height, width, 3] from 0 to 1; audio keeps its own rate. The
     result is as long as the audio, as with the original: longer images are cut, and
     shorter ones are played back and forth. For another rule, put a VideoLengthAdjuster
-    before this node. The audio is returned unchanged.
+    before this node. The audio is returned unchanged. With audio_2, a second face speaks
+    it at the same time, and the mix of both is returned.
     """
 
     CATEGORY = "LatentSyncNode"
@@ -218,7 +247,7 @@ class LatentSyncNode:
     def INPUT_TYPES(cls) -> Dict[str, Any]:
         return {
             "required": {"images": ("IMAGE",), "audio": ("AUDIO",), **_model()},
-            "optional": _settings(25.0, OWN | FILE),
+            "optional": _settings(25.0, OWN | FILE, ("AUDIO",)),
         }
 
     def inference(self, images: Any, audio: Dict[str, Any], seed: int, lips_expression: float = GUIDANCE, inference_steps: int = STEPS,
@@ -226,12 +255,19 @@ class LatentSyncNode:
         from . import media
 
         rate = media.rate(fps)
-        wave = audio["waveform"]
-        wave = wave[0] if wave.dim() == 3 else wave.reshape(-1, wave.shape[-1])
-        if images.shape[0] < 1 or images.shape[-1] < 3 or wave.shape[-1] < 1:
-            raise RuntimeError(f"the images or the audio cannot be used: images {tuple(images.shape)}, audio {tuple(wave.shape)}")
-        inputs: List[Tuple[str, str, Source]] = [("video", "comfyui.mkv", _video(images, rate)), ("audio", "comfyui.wav", _sound(wave, audio["sample_rate"]))]
+        audio_2: Optional[Dict[str, Any]] = more.get("audio_2")
+        wave, second = _wave(audio), _wave(audio if audio_2 is None else audio_2)
+        if images.shape[0] < 1 or images.shape[-1] < 3 or wave.shape[-1] < 1 or second.shape[-1] < 1:
+            voices = f"audio {tuple(wave.shape)}" + (f", audio_2 {tuple(second.shape)}" if audio_2 is not None else "")
+            raise RuntimeError(f"the images or the audio cannot be used: images {tuple(images.shape)}, {voices}")
         spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps, more)
+        inputs: List[Tuple[str, str, Source]] = [("video", "comfyui.mkv", _video(images, rate)), ("audio", "comfyui.wav", _sound(wave, audio["sample_rate"])), *_mask(more.get("mask"), rate)]
+        frames = media.frames_of(wave.shape[-1], int(audio["sample_rate"]), rate)
+        if audio_2 is not None:
+            _two(spec, more)
+            inputs[1:2] = [("speakers.0.audio", *inputs[1][1:]), ("speakers.1.audio", "comfyui-2.wav", _sound(second, audio_2["sample_rate"]))]
+            frames = max(frames, media.frames_of(second.shape[-1], int(audio_2["sample_rate"]), rate))
+            audio = _mix(audio, audio_2)
         # Lossless in both directions, and not split, because joined parts differ slightly
         # at their seams. The original LatentSync treats lengths as "pingpong" does.
         spec.update(name=service.NAME + ".mkv", codec="ffv1", length="pingpong", split=-1, fps=str(rate))
@@ -241,8 +277,30 @@ class LatentSyncNode:
             client.frames(lambda width, height, count: _into(width, height, count, result, say))
 
         with _two_lines():
-            _run(server, spec, inputs, media.frames_of(wave.shape[-1], int(audio["sample_rate"]), rate), fetch)
+            _run(server, spec, inputs, frames, fetch)
         return result[0], audio
+
+
+def _wave(audio: Dict[str, Any]) -> Any:
+    """Returns the samples of an AUDIO, [channels, samples]."""
+    wave = audio["waveform"]
+    return wave[0] if wave.dim() == 3 else wave.reshape(-1, wave.shape[-1])
+
+
+def _mix(a: Dict[str, Any], b: Dict[str, Any]) -> Dict[str, Any]:
+    """Returns the sum of two sounds, at the rate of the first, lowered if it would be louder than full scale."""
+    import torch
+
+    rate, one, two = int(a["sample_rate"]), *(_wave(s).detach().cpu().float() for s in (a, b))
+    if int(b["sample_rate"]) != rate:
+        size = max(1, round(two.shape[-1] * rate / int(b["sample_rate"])))
+        two = torch.nn.functional.interpolate(two[None], size=size, mode="linear")[0]
+    channels, samples = max(one.shape[0], two.shape[0]), max(one.shape[-1], two.shape[-1])
+    total = torch.zeros((channels, samples))
+    for wave in (one, two):
+        total[:, :wave.shape[-1]] += wave if wave.shape[0] == channels else wave.mean(0, keepdim=True)
+    peak = float(total.abs().max())
+    return {"waveform": (total / peak if peak > 1 else total)[None], "sample_rate": rate}
 
 
 def _video(images: Any, rate: Fraction) -> Source:
@@ -254,6 +312,20 @@ def _video(images: Any, rate: Fraction) -> Source:
 
     count, height, width = images.shape[:3]
     return media.Video(count, width, height, rate, pixels)
+
+
+def _mask(mask: Any, rate: Fraction) -> List[Tuple[str, str, Source]]:
+    """Returns a MASK [frames, height, width] as an input of a job, or nothing if there is none."""
+    from . import media
+
+    if mask is None:
+        return []
+    mask = mask.reshape(-1, *mask.shape[-2:])
+
+    def pixels(frame: int, first: int, last: int) -> Any:
+        return media.gray(mask[frame, first:last].detach().cpu().float().numpy())
+
+    return [("mask", "comfyui-mask.mkv", media.Video(mask.shape[0], mask.shape[2], mask.shape[1], rate, pixels))]
 
 
 def _sound(wave: Any, sample_rate: int) -> Source:
@@ -303,25 +375,25 @@ class LipstreamRun:
             "optional": {
                 **_model(),
                 "length": settings.entry(settings.field("length")),
-                **_settings(0.0, OWN),
+                **_settings(0.0, OWN, ("STRING", {"default": "", "tooltip": "The voice of a second face: an absolute path, or a file in the input folder. Empty: one face speaks."})),
             },
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, video: Optional[str] = None, audio: Optional[str] = None) -> Any:
-        for path in (video, audio):  # None: the input is linked, so the path is not known yet
+    def VALIDATE_INPUTS(cls, video: Optional[str] = None, audio: Optional[str] = None, audio_2: Optional[str] = None) -> Any:
+        for path in (video, audio, audio_2 or None):  # None: the input is linked, so the path is not known yet
             if path is not None and not os.path.isfile(host.input_path(path)):
                 return f"{path!r} is not a file"
         return True
 
     @classmethod
-    def IS_CHANGED(cls, video: Optional[str] = None, audio: Optional[str] = None, **_: Any) -> Any:
+    def IS_CHANGED(cls, video: Optional[str] = None, audio: Optional[str] = None, audio_2: Optional[str] = "", **_: Any) -> Any:
         """Returns a value that changes when a file is written again. Paths of linked inputs
         are not known, so these always count as changed."""
-        if video is None or audio is None:
+        if video is None or audio is None or audio_2 is None:
             return float("nan")
         marks = []
-        for path in (video, audio):
+        for path in (video, audio, *filter(None, [audio_2])):
             try:
                 st = os.stat(host.input_path(path))
                 marks.append((st.st_mtime_ns, st.st_size))
@@ -333,14 +405,22 @@ class LipstreamRun:
             length: str = "pad", engine: str = "auto", profile: str = "auto", memory_limit_gb: float = 0.0, fps: float = 0.0, server: str = "", **more: Any) -> Dict[str, Any]:
         from . import media
 
+        mask, audio_2 = more.get("mask"), more.get("audio_2", "")
+        if mask is not None and fps == 0 and mask.reshape(-1, *mask.shape[-2:]).shape[0] > 1:
+            raise RuntimeError("the mask has several frames, but nothing says how long they last\nset fps to the frame rate of the video, or use one mask")
+
         spec = _spec(engine, profile, memory_limit_gb, seed, lips_expression, inference_steps, more)
         spec.update(name=service.NAME + host.safe_name(output_name)[1], length=length)
         if fps > 0:
             spec["fps"] = str(media.rate(fps))
-        inputs: List[Tuple[str, str, Source]] = []
+        paths = [("video", video), ("audio", audio)]
+        if audio_2:
+            _two(spec, more)
+            paths[1:] = [("speakers.0.audio", audio), ("speakers.1.audio", audio_2)]
+        inputs = _mask(mask, media.rate(fps or 25.0))
         kept = ""
         with _two_lines(), contextlib.closing(host.Output(output_name)) as output, contextlib.ExitStack() as files:
-            for field, path in (("video", host.input_path(video)), ("audio", host.input_path(audio))):
+            for field, path in ((field, host.input_path(path)) for field, path in paths):
                 if not service.trusted(server) and not host.is_ours(path):
                     raise Failure(f"{path} is not in a folder of ComfyUI, and {server.strip()} is another machine", "to send other files there, set LIPSTREAM_SERVER to it")
                 inputs.append((field, os.path.basename(path), files.enter_context(contextlib.closing(FileSource(path)))))
@@ -387,7 +467,7 @@ class LipstreamMemory:
 
     def read(self, anything: Any = None, server: str = "") -> Dict[str, Any]:
         with _two_lines():
-            history = supervise(lambda _: service.connect(server).json("GET", "/v1/memory"), host.check).get("history") or []
+            history = host.supervise(lambda say: service.connect(server, say).json("GET", "/v1/memory"), host.check, host.write).get("history") or []
         lines = [f"{w['name']}: {w['used'] / 1e9:.2f} of {w['total'] / 1e9:.2f} GB, {w['level']}" for w in (history[-1]["watched"] if history else [])]
         text = "\n".join(lines) or "the server has no reading yet"
         host.write(text)

@@ -7,16 +7,16 @@ import contextlib
 import logging
 import os
 import re
-import shutil
+import ssl
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import uuid
-from typing import Iterator, Optional, Set, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
+from . import host, program
 from .client import LOOPBACK, Client, Failure, Lost
 
 log = logging.getLogger("lipstream")
@@ -33,13 +33,19 @@ _child: Optional[subprocess.Popen] = None
 _working: Set[Client] = set()
 
 
-def connect(server: str) -> Client:
+def connect(server: str, say: program.Say = program.quiet) -> Client:
     """Returns a client of a server that has our version of the API.
 
     server is an address. If it is empty, the server is that of LIPSTREAM_SERVER, or
     else one on this machine, which is started if necessary, and again if it ends
-    unexpectedly.
+    unexpectedly. Before the first start, what is missing on this machine is installed;
+    say shows the progress.
     """
+    def install() -> str:
+        binary = program.find(say)
+        program.prepare(binary, _environment(), say)
+        return binary
+
     client = _client(server)
     if server.strip() or _own():
         client.negotiate()
@@ -53,7 +59,7 @@ def connect(server: str) -> Client:
         raise Failure(e.message, f"end it, or start lipstream serve with another --listen and set LIPSTREAM_SERVER; {e.hint}".rstrip("; ")) from None
     if not started:
         with _lock:
-            if _start(client):
+            if _start(client, install):
                 _forget(client)
         client.negotiate()
 
@@ -61,7 +67,7 @@ def connect(server: str) -> Client:
         with _lock:
             if _child is None or _child.poll() is not None:
                 log.warning("lipstream: the server has ended; starting it again")
-                _start(client.other("", []))  # another client, so that Cancel does not end these requests
+                _start(client.other("", []), program.find)  # another client, so that Cancel does not end these requests
 
     client.revive = revive
     return client
@@ -73,7 +79,8 @@ def running() -> Client:
 
 
 def _client(server: str) -> Client:
-    return Client(server.strip() or _own() or "http://" + LISTEN, _token() if trusted(server) else "")
+    url = server.strip() or _own() or "http://" + LISTEN
+    return Client(url, _token(), _tls()) if trusted(server) else Client(url)
 
 
 def _own() -> str:
@@ -82,8 +89,8 @@ def _own() -> str:
 
 def trusted(server: str) -> bool:
     """Reports whether an address is this machine or the server of LIPSTREAM_SERVER.
-    Other addresses may come from somebody's workflow: they get no token, and no
-    files from outside ComfyUI's folders."""
+    Other addresses may come from somebody's workflow: they get no token, no
+    certificate, and no files from outside ComfyUI's folders."""
     def parts(u: str) -> Tuple[Optional[str], Optional[int], str]:
         try:
             p = urlsplit(u if "://" in u else "http://" + u)
@@ -127,45 +134,38 @@ def _token() -> str:
     return token
 
 
-def binary() -> str:
-    """Returns the path of the program lipstream."""
-    said = os.environ.get("LIPSTREAM_BINARY", "").strip()
-    if said:
-        if not os.path.isfile(said):
-            raise Failure(f"LIPSTREAM_BINARY names {said}, which does not exist", "correct it, or unset it to search PATH")
-        return said
-    noted = ""
-    with contextlib.suppress(OSError):
-        with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "binary.txt"), encoding="utf-8") as f:
-            noted = f.read().strip()
-    # noted is the program that installed these nodes. An update may have moved it.
-    found = noted if os.path.isfile(noted) else shutil.which("lipstream")
-    if not found:
-        raise Failure(f"no Lipstream server answers at http://{LISTEN}, and the program lipstream is not installed",
-                      "install it, or set LIPSTREAM_BINARY to its path, or LIPSTREAM_SERVER to another server")
-    return found
+def _tls() -> Optional[ssl.SSLContext]:
+    """Returns the authorities in LIPSTREAM_TLS_CA and the certificate in LIPSTREAM_TLS_CERT; None if neither is set."""
+    ca, cert, key = (os.environ.get("LIPSTREAM_TLS_" + name, "").strip() for name in ("CA", "CERT", "KEY"))
+    if not ca and not cert:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+        if cert:
+            context.load_cert_chain(cert, key or None, password="")  # otherwise Python may ask for one
+    except (OSError, ValueError) as e:
+        raise Failure(f"the files in LIPSTREAM_TLS_CA, LIPSTREAM_TLS_CERT and LIPSTREAM_TLS_KEY cannot be used: {e}", "set them to PEM files") from None
+    return context
 
 
 def log_path() -> str:
     """Returns the path of the log of the server that the nodes start."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "")
-    elif sys.platform == "darwin":
-        base = os.path.expanduser("~/Library/Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME", "") or os.path.expanduser("~/.cache")
-    folder = os.path.join(base or tempfile.gettempdir(), "lipstream")
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError:
-        folder = tempfile.gettempdir()
-    return os.path.join(folder, "comfyui-serve.log")
+    return os.path.join(program.folder(), "comfyui-serve.log")
 
 
-def _start(client: Client) -> bool:
-    """Starts the server unless it already runs, and waits until it is ready.
-    Reports whether this process started it."""
-    began, spawned = time.monotonic(), None
+def _environment() -> Dict[str, str]:
+    """Returns the environment of the program. With it, Lipstream uses the CUDA libraries of ComfyUI's PyTorch and
+    the checkpoints in ComfyUI's folders, so that nobody downloads them twice."""
+    env = {"LIPSTREAM_PYTHON": sys.executable or "", **os.environ}
+    more = env.get("LIPSTREAM_MODELS_PATH", "")
+    env["LIPSTREAM_MODELS_PATH"] = os.pathsep.join(([more] if more else []) + [f for f in host.model_folders() if os.pathsep not in f])
+    return env
+
+
+def _start(client: Client, find: Callable[[], str]) -> bool:
+    """Starts the server unless it already runs, and waits until it is ready. find returns the program; it is called
+    only if it is needed, and may take long. Reports whether this process started the server."""
+    began, spawned, binary = time.monotonic(), None, ""
     while not _ready(client):
         now = time.monotonic()
         # A server that answers but is not ready is ending, or has just started.
@@ -173,32 +173,38 @@ def _start(client: Client) -> bool:
             # Another server that is ending may have released the port, but not yet its folder.
             if spawned is not None and (_child.returncode != TAKEN or now > began + TAKEN_FOR):
                 raise _failed("ended immediately")
+            if not binary:
+                binary = find()
+                began = now = time.monotonic()
             spawned = now
-            _spawn()
+            _spawn(binary)
         if now > began + READY:
             raise _failed(f"was not ready in {READY:.0f} s")
         time.sleep(0.1)
     return spawned is not None and _child is not None and _child.poll() is None
 
 
-def _spawn() -> None:
+def _spawn(binary: str) -> None:
     global _child
     stop()  # releases what is left of the last server
     # The server ends when its standard input is closed, however this process ends.
-    command = [binary(), "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
+    command = [binary, "serve", "--listen", LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]
     own_group = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {"start_new_session": True}
-    # Lipstream uses the CUDA libraries of ComfyUI's PyTorch, so that nobody downloads them twice.
-    env = {"LIPSTREAM_PYTHON": sys.executable, **os.environ}
     try:
         out = open(log_path(), "wb")
     except OSError as e:
         raise Failure(f"the server's log {log_path()} cannot be written: {e.strerror}") from None
     with out:
         try:
-            _child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, env=env, **own_group)
+            _child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=out, env=_environment(), **own_group)
         except OSError as e:
             raise Failure(f"{command[0]} cannot be started: {e.strerror}", "check that it is the program for this system") from None
     log.info("lipstream: started %s; its log is %s", " ".join(command), log_path())
+
+
+def _uploads(spec: Dict[str, Any]) -> List[str]:
+    sources = [*(spec.get(name) for name in ("video", "audio", "soundtrack", "mask")), *(s.get("audio") for s in spec.get("speakers") or [])]
+    return [s["upload"] for s in sources if s and s.get("upload")]
 
 
 def _forget(client: Client) -> None:
@@ -210,7 +216,7 @@ def _forget(client: Client) -> None:
                 name = os.path.splitext(spec.get("name", ""))[0]
                 if re.fullmatch("comfyui-[0-9a-f]{8}", name) and name != NAME:
                     log.info("lipstream: removing job %s of a ComfyUI that was killed", job["id"])
-                    client.other(job["id"], [spec[k]["upload"] for k in ("video", "audio") if spec.get(k, {}).get("upload")]).clean()
+                    client.other(job["id"], _uploads(spec)).clean()
 
 
 def _ready(client: Client) -> bool:

@@ -92,11 +92,19 @@ type driven struct {
 // drive runs a workflow through the nodes.
 func drive(t *testing.T, workflow, server string, args ...string) (d driven) {
 	t.Helper()
+	return driveWith(t, nil, nil, workflow, server, args...)
+}
+
+// driveWith runs a workflow with a program that runs the rest of its command line, and
+// with additions to the environment.
+func driveWith(t *testing.T, wrapper, env []string, workflow, server string, args ...string) (d driven) {
+	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.CommandContext(t.Context(), debianPython, append([]string{"-B", filepath.Join(comfyuiFolder(t), "tests", "drive.py"), "workflow",
-		"--server", server, "--workflow", workflow, "--input", inputs, "--out", dir}, args...)...)
+	command := slices.Concat(wrapper, []string{debianPython, "-B", filepath.Join(comfyuiFolder(t), "tests", "drive.py"), "workflow",
+		"--server", server, "--workflow", workflow, "--input", inputs, "--out", dir}, args)
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
 	var stderr bytes.Buffer
-	cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
+	cmd.Dir, cmd.Env, cmd.Stderr = dir, append(environment(dir, newMark()), env...), &stderr
 	out, err := cmd.Output()
 	if jsonErr := json.Unmarshal(out, &d); jsonErr != nil {
 		t.Fatalf("%v, %v\n%s%s", err, jsonErr, out, stderr.String())
@@ -163,8 +171,8 @@ func TestComfyUI(t *testing.T) {
 	}
 	t.Run("example", func(t *testing.T) {
 		_, video := asFrames(t, dir, "portrait", in("portrait.png"), 1, 512, 512)
-		got := drive(t, example, server, "--set", "LoadImage.image=portrait.png", "--set", "LoadAudio.audio=two.wav")
-		want := direct(video, in("two.wav"), "example.mkv")
+		got := drive(t, example, server, "--set", "LoadImage.image=portrait.png", "--set", "LoadAudio.audio=one.wav")
+		want := direct(video, in("one.wav"), "example.mkv")
 		if !got.OK || got.Width != 512 || len(want) == 0 || !slices.Equal(got.MD5, want) {
 			t.Errorf("%+v: %d frames, want %d of run", got.Error, len(got.MD5), len(want))
 		}
@@ -184,6 +192,7 @@ func TestComfyUI(t *testing.T) {
 		}
 	})
 	t.Run("memory", func(t *testing.T) {
+		needLong(t) // test_nodes.py checks the same with a substitute for the server
 		// As RGB24, the frames alone would exceed the limit below.
 		large, _ := asFrames(t, dir, "large", in("long.mp4"), 125, 512, 384)
 		if err := ffmpeg(dir, "-i", in("long.wav"), "-t", "5", "five.wav"); err != nil {
@@ -249,8 +258,9 @@ func TestComfyUILatentSync(t *testing.T) {
 	d := startDaemon(t, dir, "serve", "--listen", "127.0.0.1:0", "--data", filepath.Join(dir, "data"), "--slots", "1")
 	npy, video := asFrames(t, dir, "head", in("head.mp4"), 8, 320, 240)
 	got := drive(t, filepath.Join(comfyuiFolder(t), "api_workflows", "lipstream.json"), d.address("http://"),
-		"--frames", npy, "--set", "LoadAudio.audio=short.wav", "--set", "LatentSyncNode.inference_steps=2", "--set", "LatentSyncNode.lips_expression=2")
-	lipstreamCommand(t, dir, "run", "--video", video, "--audio", in("short.wav"), "-o", "want.mkv", "--engine", "latentsync", "--steps", "2", "--guidance", "2",
+		"--frames", npy, "--set", "LoadAudio.audio=short.wav", "--set", "LatentSyncNode.inference_steps=2", "--set", "LatentSyncNode.lips_expression=2",
+		"--set", `LatentSyncNode.resolution="128"`)
+	lipstreamCommand(t, dir, "run", "--video", video, "--audio", in("short.wav"), "-o", "want.mkv", "--engine", "latentsync", "--resolution", "128", "--steps", "2", "--guidance", "2",
 		"--seed", "1247", "--codec", "ffv1", "--length", "pingpong", "--fps", "25", "-q")
 	if want := rgbFrames(t, filepath.Join(dir, "want.mkv")); !got.OK || got.Frames != 10 || !slices.Equal(got.MD5, want) {
 		t.Errorf("%+v: %d frames, want %d of run", got.Error, len(got.MD5), len(want))
@@ -261,7 +271,7 @@ func TestComfyUILatentSync(t *testing.T) {
 }
 
 // TestComfyUIStarts installs the nodes: they start the server whose path the
-// installer wrote down, and it ends with them.
+// installer wrote down, it has the checkpoints of another node, and it ends with them.
 func TestComfyUIStarts(t *testing.T) {
 	t.Parallel()
 	needTorch(t)
@@ -272,20 +282,32 @@ func TestComfyUIStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	lipstreamCommand(t, dir, "comfyui", "install", "--path", dir)
-	program := `import importlib.util, sys, os
+	if out, err := models(t, dir, "synth", "--size", "tiny", "--dir", filepath.Join(dir, "custom_nodes", "ComfyUI-LatentSyncWrapper", "checkpoints")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	program := `import importlib.util, sys, os, types
+paths = sys.modules["folder_paths"] = types.ModuleType("folder_paths")
+paths.base_path, paths.models_dir, paths.folder_names_and_paths = os.getcwd(), os.path.join(os.getcwd(), "models"), {}
 folder = os.path.join("custom_nodes", "comfyui-lipstream")
 spec = importlib.util.spec_from_file_location("lipstream_nodes", os.path.join(folder, "__init__.py"), submodule_search_locations=[folder])
 m = importlib.util.module_from_spec(spec); sys.modules["lipstream_nodes"] = m; spec.loader.exec_module(m)
 from lipstream_nodes import service
 service.LISTEN = "127.0.0.1:" + sys.argv[1]
 c = service.connect("")
-print(c.url, sorted(m.NODE_CLASS_MAPPINGS), service._child.pid)`
+workers = []
+while not workers:
+    workers = c.json("GET", "/v1/devices").get("workers")
+engines = workers[0]["engines"]
+print(c.url, sorted(m.NODE_CLASS_MAPPINGS), engines, service._child.pid)`
 	cmd := exec.Command(debianPython, "-B", "-c", program, freePort(t))
 	var stderr bytes.Buffer
 	cmd.Dir, cmd.Env, cmd.Stderr = dir, environment(dir, newMark()), &stderr
 	out, err := cmd.Output()
 	if err != nil || !strings.Contains(string(out), "'LatentSyncNode', 'LipstreamMemory', 'LipstreamRun', 'VideoLengthAdjuster'") {
 		t.Fatalf("%v: %s%s", err, out, stderr.String())
+	}
+	if !strings.Contains(string(out), "'latentsync'") {
+		t.Errorf("the server does not have the checkpoints of ComfyUI: %s", out)
 	}
 	fields := strings.Fields(string(out))
 	if _, err := os.Stat("/proc/" + fields[len(fields)-1]); err == nil {

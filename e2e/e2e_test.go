@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,9 @@ func TestMain(m *testing.M) {
 }
 
 func testMain(m *testing.M) int {
+	if node := os.Getenv(natsVariable); node != "" {
+		return runNATS(node)
+	}
 	flag.Parse()
 	if testing.Short() {
 		fmt.Println("e2e: skipped because of -short")
@@ -75,10 +79,13 @@ func setUp(dir string) error {
 		return err
 	}
 	binary = filepath.Join(dir, "bin", "lipstream")
+	if runtime.GOOS == "windows" {
+		binary += ".exe"
+	}
 	if given := os.Getenv(binaryVariable); given != "" {
-		path, err := filepath.Abs(given)
+		data, err := os.ReadFile(given)
 		if err == nil {
-			err = os.Symlink(path, binary) // scripts run it by this name
+			err = os.WriteFile(binary, data, 0o700) // scripts run it by this name
 		}
 		if err != nil {
 			return err
@@ -93,6 +100,9 @@ func setUp(dir string) error {
 		}
 	}
 	findRuntime()
+	if err := findFFmpeg(); err != nil {
+		return err
+	}
 	// For jobs that run in this process.
 	if err := errors.Join(os.Setenv("LIPSTREAM_JOBS_DIR", filepath.Join(dir, "jobs")), os.Setenv("LIPSTREAM_RUNTIME_DIR", quickDir)); err != nil {
 		return err
@@ -126,6 +136,18 @@ func findRuntime() {
 			runtimeDir = filepath.Dir(dir)
 		}
 	}
+}
+
+// findFFmpeg puts the ffmpeg that Lipstream has installed on PATH, if there is none.
+func findFFmpeg() error {
+	if _, err := exec.LookPath("ffmpeg"); err == nil {
+		return nil
+	}
+	out, err := exec.Command(binary, "runtime", "path", "ffmpeg").Output()
+	if err != nil {
+		return fmt.Errorf("find ffmpeg: %w", err)
+	}
+	return os.Setenv("PATH", filepath.Dir(strings.TrimSpace(string(out)))+string(os.PathListSeparator)+os.Getenv("PATH"))
 }
 
 // needRuntime skips the test if no runtime is installed, or fails it if one is
@@ -165,7 +187,7 @@ func needLong(t *testing.T) {
 //
 //	portrait.png, speech.wav   of testdata/demo
 //	head.mp4      2 s, 25 fps, 320x240: the portrait, nodding; no sound
-//	short.wav     0.4 s of speech, one.wav 1 s, two.wav 2 s, three.wav 3 s; 22050 Hz, mono
+//	fifth.wav     0.2 s of speech, short.wav 0.4 s, one.wav 1 s, two.wav 2 s, three.wav 3 s; 22050 Hz, mono
 //	pair.mp4      2 s, 640x240: two faces side by side
 //	long.mp4      60 s of head.mp4; long.wav 60 s of speech
 //	wall.mp4      1 s without a face
@@ -189,6 +211,7 @@ func makeInputs(dir string) error {
 	const x264 = "-c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p -g 25"
 	for _, line := range []string{
 		"-loop 1 -framerate 25 -i portrait.png -t 2 -vf scale=340:340,rotate=0.04*sin(2*PI*t),crop=320:240:10:30+4*sin(3*t) " + x264 + " head.mp4",
+		"-ss 0.2 -i speech.wav -t 0.2 fifth.wav",
 		"-ss 0.2 -i speech.wav -t 0.4 short.wav",
 		"-i speech.wav -t 1 one.wav",
 		"-i speech.wav -t 2 two.wav",
@@ -225,13 +248,15 @@ func environment(dir, mark string) []string {
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
 		switch {
-		case strings.HasPrefix(name, "LIPSTREAM_"), name == "HOME", name == "XDG_CACHE_HOME", name == "TMPDIR", name == "NO_COLOR", name == "TERM":
+		case strings.HasPrefix(name, "LIPSTREAM_"), strings.HasPrefix(name, "HF_"), name == "HOME", name == "XDG_CACHE_HOME", name == "TMPDIR", name == "NO_COLOR", name == "TERM":
 			continue
 		}
 		env = append(env, kv)
 	}
-	return append(env, "HOME="+filepath.Join(dir, ".home"), "XDG_CACHE_HOME="+filepath.Join(dir, ".cache"),
-		"TMPDIR="+filepath.Join(dir, ".tmp"), "LIPSTREAM_RUNTIME_DIR="+quickDir, markVariable+"="+mark)
+	cache, temporary := filepath.Join(dir, ".cache"), filepath.Join(dir, ".tmp")
+	return append(env, "HOME="+filepath.Join(dir, ".home"), "XDG_CACHE_HOME="+cache, "TMPDIR="+temporary,
+		"LOCALAPPDATA="+cache, "TMP="+temporary, // Windows
+		"LIPSTREAM_RUNTIME_DIR="+quickDir, markVariable+"="+mark)
 }
 
 // markVariable in the environment of a job identifies its children, even if
@@ -284,9 +309,13 @@ func difference(before, after map[string]string) string {
 	return b.String()
 }
 
+// noDisplay is what ONNX Runtime prints where Windows has no display, as in Wine.
+const noDisplay = "Failed to create DXGI factory.\r\n"
+
 // checkMessage checks what a failed command printed: one line "lipstream: ..."
 // and at most one line "hint: ...".
 func checkMessage(stderr string) error {
+	stderr = strings.TrimPrefix(stderr, noDisplay)
 	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
 	switch {
 	case !strings.HasSuffix(stderr, "\n") || !strings.HasPrefix(lines[0], "lipstream: "):

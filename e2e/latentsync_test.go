@@ -22,13 +22,17 @@ import (
 
 // condition adds conditions to those of testscript: backend:NAME is true if
 // that runtime is installed or required, bf16 if the processor computes in
-// bfloat16, and long if LIPSTREAM_LONG is set.
+// bfloat16, long if LIPSTREAM_LONG is set, and display_rotation if ffmpeg has that option
+// (since version 6; earlier ones take the metadata rotate).
 func condition(name string) (bool, error) {
 	switch name {
 	case "bf16":
 		return xcpu.X86.HasAVX512BF16 || xcpu.X86.HasAMXBF16, nil
 	case "long":
 		return os.Getenv(longVariable) != "", nil
+	case "display_rotation":
+		help, err := exec.Command("ffmpeg", "-v", "error", "-h", "full").Output()
+		return bytes.Contains(help, []byte("-display_rotation")), err
 	}
 	backend, ok := strings.CutPrefix(name, "backend:")
 	if !ok {

@@ -37,9 +37,19 @@ func TestPageInputs(t *testing.T) {
 		path = append(path, at)
 	}
 	path = slices.Compact(path) // a file input may be two stops, and two summaries look the same
-	if got, want := strings.Join(path, " "), "skip video-file audio-file record setting-engine setting-fps setting-length setting-face setting-seed setting-profile setting-steps setting-guidance setting-memory_limit summary"; got != want {
+	if got, want := strings.Join(path, " "), "skip video-file audio-file record add-speaker add-soundtrack setting-engine setting-fps setting-length setting-face setting-seed setting-profile setting-steps setting-guidance setting-memory_limit summary"; got != want {
 		t.Errorf("by Tab: %s; want %s", got, want)
 	}
+
+	// Further voices get faces that have none yet, and a face with two is marked.
+	b.do(click("#add-speaker"), click("#add-speaker"))
+	b.see(`document.getElementById('extra-1-who').value === 'left'`, `document.getElementById('extra-2-who').value === 'right'`, `document.getElementById('extra-2-twice').hidden`)
+	ask[int](b, `(() => { const who = document.getElementById('extra-2-who'); who.value = 'left'; who.dispatchEvent(new Event('change')); return 0 })()`)
+	b.see(`!document.getElementById('extra-2-twice').hidden`, `document.getElementById('extra-2-who').ariaInvalid === 'true'`, `document.getElementById('extra-1-twice').hidden`)
+	b.do(files("#extra-1", blank))
+	b.see(`document.getElementById('form-error').textContent.includes('has no sound')`)
+	ask[int](b, `document.querySelectorAll('#extras button').forEach(x => x.click()), 0`)
+	b.see(`document.getElementById('extras').children.length === 0`)
 
 	// Less memory is free than the operator asks for.
 	b.see(`document.getElementById('alert').textContent.startsWith('Memory warning: This machine')`, `!document.getElementById('alert').hidden`)
@@ -87,10 +97,26 @@ func TestPageInputs(t *testing.T) {
 		return 0
 	})`)
 	b.see(`document.getElementById('video-state').textContent.startsWith('pasted.png: 320 by 240')`, `!document.getElementById('start').disabled`)
+
+	// A mask is an input that may be taken away again.
+	ask[int](b, `document.querySelector('#form details').open = true; 0`)
+	b.see(`document.getElementById('mask-remove').hidden`)
+	b.do(files("#mask-file", in("two.wav")))
+	b.see(`document.getElementById('form-error').textContent.includes('two.wav has no picture')`)
+	b.do(files("#mask-file", blank))
+	b.see(`document.getElementById('mask-state').textContent.startsWith('blank.png: 320 by 240')`, `document.querySelector('#mask-thumb img')`, `!document.getElementById('start').disabled`)
+	b.do(click("#mask-remove"))
+	b.see(`document.getElementById('mask-state').textContent === ''`, `document.getElementById('mask-remove').hidden`, `document.activeElement.id === 'mask-file'`)
+	b.do(files("#mask-file", blank))
+	b.see(`document.getElementById('mask-state').textContent.startsWith('blank.png')`)
+	b.accessible("a mask")
 	b.do(enter("#start"))
 	b.see(`document.querySelector('#jobs li.failed .error')?.textContent.includes(' — ')`)
 	if said := ask[string](b, `document.getElementById('news').textContent`); !strings.HasPrefix(said, "pasted-lipstream.mp4: Failed. find a face in pasted.png: ") {
 		t.Errorf("a screen reader hears %q", said)
+	}
+	if name := ask[string](b, `real('/v1/jobs').then(r => r.json()).then(r => r.jobs[0].mask?.name ?? 'none')`); name != "blank.png" {
+		t.Errorf("the mask of the job is %s", name)
 	}
 	b.accessible("a failed job")
 	b.shoot("failed")

@@ -53,9 +53,10 @@ func TestParts(t *testing.T) {
 	t.Parallel()
 	needRuntime(t)
 	dir := t.TempDir()
-	// 4 s of one shot, and 4 s with a cut after 1.68 s to the mirrored picture.
+	// 3 s of one shot, and 3 s with a cut after 1.68 s to the mirrored picture.
 	for _, line := range []string{
-		"-loop 1 -framerate 25 -i portrait.png -t 4 -vf scale=340:340,rotate=0.04*sin(2*PI*t),crop=320:240:10:30+4*sin(3*t) -c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p -g 25 " + filepath.Join(dir, "shot.mp4"),
+		"-f lavfi -i color=black:s=320x240:r=25,format=gray,geq=lum=255*lt(X\\,60+2*N),trim=end_frame=60 -c:v ffv1 " + filepath.Join(dir, "mask.mkv"),
+		"-loop 1 -framerate 25 -i portrait.png -t 3 -vf scale=340:340,rotate=0.04*sin(2*PI*t),crop=320:240:10:30+4*sin(3*t) -c:v libx264 -preset ultrafast -crf 10 -pix_fmt yuv420p -g 25 " + filepath.Join(dir, "shot.mp4"),
 		"-i " + filepath.Join(dir, "shot.mp4") + " -filter_complex [0]split[a][b];[a]trim=end_frame=42[c];[b]trim=start_frame=42,setpts=PTS-STARTPTS,hflip,hue=h=120[d];[c][d]concat -c:v libx264 -preset ultrafast -crf 10 -r 25 " + filepath.Join(dir, "cut.mp4"),
 	} {
 		if err := ffmpeg(inputs, strings.Fields(line)...); err != nil {
@@ -72,18 +73,22 @@ func TestParts(t *testing.T) {
 		exact bool
 	}{
 		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", time.Second, false},
-		{"preview at a cut", filepath.Join(dir, "cut.mp4"), "preview", 1500 * time.Millisecond, true},
-		{"preview of a picture", in("portrait.png"), "preview", 600 * time.Millisecond, false},
-		{"latentsync in a shot", filepath.Join(dir, "shot.mp4"), "latentsync", 1500 * time.Millisecond, false},
-		{"latentsync at a cut", filepath.Join(dir, "cut.mp4"), "latentsync", 1500 * time.Millisecond, true},
-		{"musetalk in a shot", filepath.Join(dir, "shot.mp4"), "musetalk", 1500 * time.Millisecond, false},
-		{"musetalk at a cut", filepath.Join(dir, "cut.mp4"), "musetalk", 1500 * time.Millisecond, true},
+		{"preview at a cut", filepath.Join(dir, "cut.mp4"), "preview", 1400 * time.Millisecond, true},
+		{"preview of a picture", in("portrait.png"), "preview", time.Second, false},
+		{"latentsync in a shot", filepath.Join(dir, "shot.mp4"), "latentsync", 1400 * time.Millisecond, false},
+		{"latentsync at a cut", filepath.Join(dir, "cut.mp4"), "latentsync", 1400 * time.Millisecond, true},
+		{"musetalk in a shot", filepath.Join(dir, "shot.mp4"), "musetalk", 1400 * time.Millisecond, false},
+		{"musetalk at a cut", filepath.Join(dir, "cut.mp4"), "musetalk", 1400 * time.Millisecond, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.engine != "preview" {
 				needLong(t)
 			}
-			job := lipstream.Job{Video: tt.video, Audio: in("two.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Settings: lipstream.Settings{Codec: "ffv1", Engine: tt.engine}}
+			mask := "" // ends before the video
+			if tt.name == "preview at a cut" {
+				mask = filepath.Join(dir, "mask.mkv")
+			}
+			job := lipstream.Job{Video: tt.video, Mask: mask, Audio: in("three.wav"), Output: filepath.Join(t.TempDir(), "whole.mkv"), Settings: lipstream.Settings{Codec: "ffv1", Engine: tt.engine}}
 			switch job.Models = tinyModels(t, tt.engine); tt.engine {
 			case "latentsync":
 				job.Steps, job.Resolution = new(2), new(64)

@@ -35,6 +35,11 @@ func TestScripts(t *testing.T) {
 			"diff":   checkDiff,
 			"cut":    cutFile,
 			"count":  countLines,
+			"silent": checkSilent,
+			"frames": checkFrames,
+
+			"networks": writeNetworks,
+			"empty":    checkEmpty,
 
 			"psnr":    checkPSNR,
 			"poison":  poisonFile,
@@ -52,6 +57,7 @@ func prepareScript(e *testscript.Env) error {
 	e.Setenv("LIPSTREAM", binary)
 	e.Setenv("HOME", filepath.Join(e.WorkDir, ".home"))
 	e.Setenv("XDG_CACHE_HOME", filepath.Join(e.WorkDir, ".cache"))
+	e.Setenv("LOCALAPPDATA", filepath.Join(e.WorkDir, ".cache")) // Windows
 	e.Setenv("LIPSTREAM_RUNTIME_DIR", runtimeDir)
 	e.Setenv("QUICK", quickDir)
 	return nil
@@ -77,7 +83,7 @@ func fails(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("exit code %d instead of %s: %s", code, args[0], stderr)
 	}
 	ts.Check(checkMessage(stderr))
-	if !regexp.MustCompile(args[1]).MatchString(stderr) {
+	if !regexp.MustCompile(args[1]).MatchString(filepath.ToSlash(stderr)) {
 		ts.Fatalf("message %q does not match %q", stderr, args[1])
 	}
 	if stdout := ts.ReadFile("stdout"); stdout != "" && !slices.Contains(line, "--json") {
@@ -100,6 +106,10 @@ type mediaFile struct {
 		PixFmt      string `json:"pix_fmt"`
 		ColorRange  string `json:"color_range"`
 		ColorSpace  string `json:"color_space"`
+		Primaries   string `json:"color_primaries"`
+		Transfer    string `json:"color_transfer"`
+		Tag         string `json:"codec_tag_string"`
+		FieldOrder  string `json:"field_order"`
 		FrameRate   string `json:"r_frame_rate"`
 		AverageRate string `json:"avg_frame_rate"`
 		Frames      string `json:"nb_read_frames"`
@@ -114,11 +124,19 @@ type mediaFile struct {
 		Duration string
 		Tags     map[string]string
 	}
+	Frames []struct {
+		SideData []map[string]any `json:"side_data_list"`
+	} `json:"-"` // the first one, of HDR video
+	Chapters []struct {
+		Start string `json:"start_time"`
+		End   string `json:"end_time"`
+		Tags  map[string]string
+	}
 }
 
 // probe reads a file with ffprobe, decoding all of it.
 func probe(path string) (*mediaFile, error) {
-	out, err := exec.Command("ffprobe", "-v", "error", "-count_frames", "-show_streams", "-show_format", "-of", "json", "file:"+path).CombinedOutput()
+	out, err := exec.Command("ffprobe", "-v", "error", "-count_frames", "-show_streams", "-show_format", "-show_chapters", "-of", "json", "file:"+path).CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
@@ -126,7 +144,14 @@ func probe(path string) (*mediaFile, error) {
 	if err := json.Unmarshal(out, &m); err != nil {
 		return nil, fmt.Errorf("%w in %s", err, out) // a decoding error was printed before it
 	}
-	return &m, nil
+	if !bytes.Contains(out, []byte(`"smpte2084"`)) {
+		return &m, nil
+	}
+	out, err = exec.Command("ffprobe", "-v", "error", "-select_streams", "v", "-show_frames", "-read_intervals", "%+#1", "-of", "json", "file:"+path).CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	return &m, json.Unmarshal(out, &struct{ Frames any }{&m.Frames})
 }
 
 // facts returns the values that checkMedia compares.
@@ -139,6 +164,8 @@ func (m *mediaFile) facts() map[string]string {
 		case "video":
 			f["size"] = fmt.Sprintf("%dx%d", s.Width, s.Height)
 			f["video"], f["pixfmt"], f["range"], f["space"] = s.CodecName, s.PixFmt, s.ColorRange, s.ColorSpace
+			f["primaries"], f["transfer"], f["tag"], f["fields"] = s.Primaries, s.Transfer, s.Tag, s.FieldOrder
+			f["timecode"], f["alpha"] = tagOf(s.Tags, "timecode"), tagOf(s.Tags, "alpha_mode")
 			f["fps"], f["average"], f["frames"] = s.FrameRate, s.AverageRate, s.Frames
 			f["rotation"] = "0"
 			for _, d := range s.SideData {
@@ -151,12 +178,55 @@ func (m *mediaFile) facts() map[string]string {
 		}
 	}
 	f["tracks"] = strconv.Itoa(tracks)
-	for k, v := range m.Format.Tags { // MP4 writes comment, Matroska COMMENT
-		if strings.EqualFold(k, "comment") {
-			f["comment"] = v
+	f["title"] = tagOf(m.Format.Tags, "title")
+	m.addTracks(f)
+	f["comment"] = tagOf(m.Format.Tags, "comment")
+	return f
+}
+
+// addTracks adds facts about what a file holds beside its first picture and sound.
+func (m *mediaFile) addTracks(f map[string]string) {
+	var subtitles, languages, chapters []string
+	sounds := 0
+	for _, s := range m.Streams {
+		switch s.CodecType {
+		case "audio":
+			sounds++
+			if l := tagOf(s.Tags, "language"); l != "" && l != "und" {
+				languages = append(languages, l)
+			}
+		case "subtitle":
+			subtitles = append(subtitles, s.CodecName)
 		}
 	}
-	return f
+	for _, c := range m.Chapters {
+		start, err1 := strconv.ParseFloat(c.Start, 64)
+		end, err2 := strconv.ParseFloat(c.End, 64)
+		if err1 == nil && err2 == nil {
+			chapters = append(chapters, fmt.Sprintf("%s %.1f-%.1f", tagOf(c.Tags, "title"), start, end))
+		}
+	}
+	f["sounds"], f["subtitles"], f["languages"], f["chapters"] = strconv.Itoa(sounds), strings.Join(subtitles, ","), strings.Join(languages, ","), strings.Join(chapters, "; ")
+	for _, frame := range m.Frames {
+		for _, d := range frame.SideData {
+			if v, ok := d["max_luminance"]; ok {
+				f["mastering"] = fmt.Sprint(v)
+			}
+			if v, ok := d["max_content"]; ok {
+				f["light"] = fmt.Sprintf("%v/%v", v, d["max_average"])
+			}
+		}
+	}
+}
+
+// tagOf returns a tag, whose name Matroska writes in capitals.
+func tagOf(tags map[string]string, name string) string {
+	for k, v := range tags {
+		if strings.EqualFold(k, name) {
+			return v
+		}
+	}
+	return ""
 }
 
 // checkMedia implements "media FILE KEY=VALUE KEY~SECONDS KEY:REGEXP ...", which
@@ -260,7 +330,7 @@ func checkDiff(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	read := func(name string) []byte {
 		cmd := exec.Command("ffmpeg", "-v", "error", "-nostdin", "-i", "file:"+ts.MkAbs(name), "-an", "-vf",
-			fmt.Sprintf("crop=%d:%d:%d:%d,trim=start_frame=%d:end_frame=%d,setpts=N/25/TB", w, h, x, y, from, to),
+			fmt.Sprintf("crop=%d:%d:%d:%d,trim=start_frame=%d:end_frame=%d,setpts=N/25/TB,extractplanes=y", w, h, x, y, from, to),
 			"-f", "rawvideo", "-pix_fmt", "gray", "-fps_mode", "passthrough", "pipe:1")
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
@@ -285,6 +355,28 @@ func checkDiff(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Logf("mean difference of the worst frame: %.2f", most)
 	if (most > 1.5) != (args[4] == "changed") {
 		ts.Fatalf("the mean difference is %.2f, which is not %s", most, args[4])
+	}
+}
+
+// checkEmpty implements "empty DIR": the folder has no files.
+func checkEmpty(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: empty DIR")
+	}
+	entries, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(entries) > 0 {
+		ts.Fatalf("%s contains %v", args[0], entries)
+	}
+}
+
+// checkSilent implements "silent": the last command printed nothing on standard error.
+func checkSilent(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: silent")
+	}
+	if text := strings.TrimPrefix(ts.ReadFile("stderr"), noDisplay); text != "" {
+		ts.Fatalf("standard error: %q", text)
 	}
 }
 

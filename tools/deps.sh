@@ -19,7 +19,10 @@ package() {
 	ffprobe) echo ffmpeg ;;
 	pip) echo python3-pip ;;
 	bwrap) echo bubblewrap procps ;;
+	mmdebstrap) echo mmdebstrap uidmap ;; # uidmap: for other users than root
 	gcc) echo gcc libc6-dev ;;
+	aarch64-linux-gnu-gcc) echo gcc-aarch64-linux-gnu libc6-dev-arm64-cross ;;
+	qemu-aarch64-static) echo qemu-user-static ;;
 	vulkan) echo libvulkan1 ;;
 	torch) echo python3-torch python3-numpy python3-pil ;;
 	*) echo "$1" ;;

@@ -5,20 +5,34 @@
 #   RACE       the packages to test with the race detector: ./a ./b/c
 #   TESTFLAGS  more flags for go test
 # Packages without the race detector are built without cgo, like the program.
+# make lint vets the code.
 set -u
 timeout=40m
 module=$(go list -m) || exit
 # shellcheck disable=SC2086 # lists of words, here and below
 all=$(go list ${PACKAGES:-./...}) || exit
 race=
+long=
 rest=
 for package in $all; do
 	case " ${RACE-} " in
 	*" .${package#"$module"} "*) race="$race $package" ;;
-	*) rest="$rest $package" ;;
+	*)
+		case $package in
+		*/e2e | */neural | */network) long="$long $package" ;; # minutes each, so they begin first
+		*) rest="$rest $package" ;;
+		esac
+		;;
 	esac
 done
+# Both run at once, because each waits for other processes at times. The results of the
+# second are printed when all are there, because lines must not be mixed.
+results=$(mktemp) || exit
+trap 'rm -f "$results"' EXIT
+[ -z "$race" ] || CGO_ENABLED=1 go test -json -vet=off -race -timeout $timeout ${TESTFLAGS-} $race >"$results" &
+trap 'kill $!; exit 1' INT TERM
 status=0
-[ -z "$rest" ] || CGO_ENABLED=0 go test -json -timeout $timeout ${TESTFLAGS-} $rest || status=$?
-[ -z "$race" ] || CGO_ENABLED=1 go test -json -race -timeout $timeout ${TESTFLAGS-} $race || status=$?
+[ -z "$long$rest" ] || CGO_ENABLED=0 go test -json -vet=off -timeout $timeout ${TESTFLAGS-} $long $rest || status=$?
+wait $! || status=$?
+cat "$results"
 exit $status

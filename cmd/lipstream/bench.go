@@ -12,8 +12,9 @@ import (
 )
 
 type benchCmd struct {
-	Sync benchSyncCmd `cmd:"" help:"Measure how well the lips follow the voice."`
-	Run  benchRunCmd  `cmd:"" help:"Measure the speed and memory of complete jobs."`
+	Sync  benchSyncCmd  `cmd:"" help:"Measure how well the lips follow the voice."`
+	Run   benchRunCmd   `cmd:"" help:"Measure the speed and memory of complete jobs."`
+	Faces benchFacesCmd `cmd:"" help:"Measure how well faces are found that are turned, small, cut, dark or covered."`
 }
 
 type benchSyncCmd struct {
@@ -51,6 +52,27 @@ func (b *benchRunCmd) Run(ctx context.Context, c *console) (err error) {
 	}
 	b.Progress = func(line string) { _, _ = fmt.Fprintln(c.Err, line) }
 	report, err := bench.Run(ctx, b.RunOptions)
+	if err != nil {
+		return err
+	}
+	return b.Write(c.Out, report)
+}
+
+type benchFacesCmd struct {
+	bench.FacesOptions
+	bench.Output
+}
+
+// Run implements lipstream bench faces.
+func (b *benchFacesCmd) Run(ctx context.Context, c *console) error {
+	last := time.Now()
+	b.Progress = func(line string) {
+		if time.Since(last) > lineInterval {
+			last = time.Now()
+			_, _ = fmt.Fprintln(c.Err, line)
+		}
+	}
+	report, err := bench.Faces(ctx, b.FacesOptions)
 	if err != nil {
 		return err
 	}

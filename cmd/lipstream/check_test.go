@@ -25,7 +25,7 @@ func TestCheckTable(t *testing.T) {
 	}})
 	table.Memory(check.Memory{Host: check.Span{Before: 1 << 20, Peak: 3 << 20, After: 2 << 20}, Card: &check.Span{Before: 1 << 30, Peak: 3 << 30, After: 2 << 30}})
 	table.Device(check.Device{ID: "cuda:1", Name: "an old card", Problem: check.Problem{Error: "its compute capability is below 7.5", Hint: "use device cpu"}})
-	table.Device(check.Device{ID: "cpu", Name: "CPU", Dialect: "plain", NoHalf: "there is none"})
+	table.Device(check.Device{ID: "cpu", Name: "CPU", Dialect: "openvino", NoHalf: "there is none"})
 	const want = `lipstream  v1.2.3
 cpu        fast, 2 cores
 
@@ -53,7 +53,7 @@ cuda:1: an old card
   -> use device cpu
 
 cpu: CPU
-  operators: plain
+  operators: openvino
   half precision is skipped: there is none
                                       f32: difference, time
 `

@@ -88,11 +88,11 @@ func complete(root *kong.Node, before []string, current string) completion {
 }
 
 // joinEquals joins "--flag", "=" and "value", because bash makes three words of
-// --flag=value. joined says whether the last word was such a value.
+// --flag=value, and more of left=voice. joined says whether the last word was such a value.
 func joinEquals(before []string, current string) (words []string, last string, joined bool) {
 	all := append(slices.Clone(before), current)
 	for i := 0; i < len(all); i++ {
-		if n := len(words); n > 0 && all[i] == "=" && strings.HasPrefix(words[n-1], "--") && !strings.Contains(words[n-1], "=") {
+		if n := len(words); n > 0 && all[i] == "=" {
 			words[n-1] += "="
 			if i+1 < len(all) {
 				i++
@@ -137,11 +137,26 @@ func completeValue(f *kong.Flag, current, prefix string) completion {
 	switch place := f.FormatPlaceHolder(); {
 	case strings.HasPrefix(place, "FILE"), place == "FACE", place == "VOICE", place == "OUT":
 		return completion{kind: "files"}
+	case place == "WHO=VOICE":
+		return completeSpeaker(current, prefix)
 	case place == "FOLDER", place == "COMFYUI":
 		return completion{kind: "folders"}
 	default:
 		return wordsWith(choicesOf(place), current, prefix)
 	}
+}
+
+// completeSpeaker completes a face and a file: first the face with an equals sign, after
+// which the shell completes file names.
+func completeSpeaker(current, prefix string) completion {
+	if strings.Contains(current, "=") {
+		return completion{kind: "files"}
+	}
+	var faces []string
+	for _, f := range []string{"largest", "center", "left", "right"} {
+		faces = append(faces, f+"=")
+	}
+	return wordsWith(faces, current, prefix)
 }
 
 func wordsWith(choices []string, current, prefix string) completion {

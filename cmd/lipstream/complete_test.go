@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,7 +16,7 @@ import (
 // command line.
 func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "lipstream" {
-		os.Exit(execute(os.Args[1:], &console{Out: os.Stdout, Err: os.Stderr}))
+		os.Exit(execute(context.Background(), os.Args[1:], &console{Out: os.Stdout, Err: os.Stderr}))
 	}
 	os.Exit(m.Run())
 }
@@ -42,6 +43,13 @@ func TestComplete(t *testing.T) {
 		{"number", []string{"run", "--seed", ""}, "words"},
 		{"file", []string{"run", "--video", ""}, "files"},
 		{"file after a short flag", []string{"run", "-o", ""}, "files"},
+		{"mask", []string{"run", "--mask", ""}, "files"},
+		{"mask to upload", []string{"submit", "--mask", ""}, "files"},
+		{"face of a speaker", []string{"run", "--speaker", "le"}, "words left="},
+		{"face of a speaker after an equals sign", []string{"run", "--speaker=le"}, "words --speaker=left="},
+		{"voice of a speaker", []string{"run", "--speaker", "left=an"}, "files"},
+		{"voice of a speaker, in bash", []string{"run", "--speaker", "left", "=", "an"}, "files"},
+		{"voice of a speaker after two equals signs, in bash", []string{"run", "--speaker", "=", "left", "=", ""}, "files"},
 		{"folder", []string{"comfyui", "install", "--path", ""}, "folders"},
 		{"flag after one without value", []string{"run", "--quiet", "--overw"}, "words --overwrite"},
 		{"argument", []string{"completion", "z"}, "words zsh"},
@@ -55,7 +63,7 @@ func TestComplete(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			last := len(tt.line) - 1
 			var out, errs bytes.Buffer
-			if code := execute(append([]string{"complete", ":" + tt.line[last]}, tt.line[:last]...), &console{Out: &out, Err: &errs}); code != 0 || errs.Len() > 0 {
+			if code := execute(t.Context(), append([]string{"complete", ":" + tt.line[last]}, tt.line[:last]...), &console{Out: &out, Err: &errs}); code != 0 || errs.Len() > 0 {
 				t.Fatalf("exit code %d: %s", code, &errs)
 			}
 			var got []string
@@ -104,7 +112,7 @@ func TestCompletionScripts(t *testing.T) {
 				t.Skip(shell + " is not installed")
 			}
 			var out, errs bytes.Buffer
-			if code := execute([]string{"completion", shell}, &console{Out: &out, Err: &errs}); code != 0 {
+			if code := execute(t.Context(), []string{"completion", shell}, &console{Out: &out, Err: &errs}); code != 0 {
 				t.Fatalf("exit code %d: %s", code, &errs)
 			}
 			file := filepath.Join(dir, shell+".completion")

@@ -132,7 +132,7 @@ func printable(r rune) rune {
 // isTerminal reports whether w is a terminal on which a line can be redrawn.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
+	return ok && term.IsTerminal(int(f.Fd())) && showsEscapes(f)
 }
 
 // terminalWidth returns the current width of w in columns, or 80 if it has none.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/backend/runtimes"
@@ -50,7 +51,11 @@ func doctorDeps() doctor.Deps {
 	// FindTools looks for both programs and names the missing one: one check.
 	d.FFmpeg = func(ctx context.Context) (doctor.Tool, error) {
 		t, err := media.FindTools(ctx)
-		return doctor.Tool{Path: t.FFmpeg + " and " + t.FFprobe, Version: t.Version}, err
+		path := t.FFmpeg
+		if filepath.Dir(t.FFprobe) != filepath.Dir(path) {
+			path += " and " + t.FFprobe
+		}
+		return doctor.Tool{Path: path + " (" + t.Source + ")", Version: t.Version}, err
 	}
 	d.Encoder = tryEncoder
 	for _, name := range []string{"openvino", "onnxruntime"} {

@@ -9,23 +9,28 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/ffmpeg"
 	"github.com/lipstream/lipstream/internal/media"
 )
 
 // TestDoctorWithoutFFmpeg runs the command with an empty PATH.
 func TestDoctorWithoutFFmpeg(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	t.Setenv(media.EnvFFmpeg, "")
-	t.Setenv(media.EnvFFprobe, "")
+	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // nothing is installed
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("LocalAppData", t.TempDir())
+	t.Setenv(ffmpeg.EnvFFmpeg, "")
+	t.Setenv(ffmpeg.EnvFFprobe, "")
 	models := filepath.Join(t.TempDir(), "mo\x1b[31mdels")
 	t.Setenv("LIPSTREAM_MODELS_DIR", models)
+	t.Setenv("HF_HUB_CACHE", t.TempDir())
 
 	var out, errs bytes.Buffer
 	err := (&doctorCmd{}).Run(t.Context(), &console{Out: &out, Err: &errs})
 	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "ffmpeg") {
 		t.Errorf("error %v", err)
 	}
-	for _, want := range []string{"missing  ffmpeg ", "-> install it", "missing  unet ", "-> run: lipstream models pull 1.6", "disk work"} {
+	for _, want := range []string{"missing  ffmpeg ", "lipstream runtime install ffmpeg", "missing  unet ", "-> run: lipstream models pull 1.6", "disk work"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
@@ -53,8 +58,8 @@ func TestEncoderOfABrokenFFmpeg(t *testing.T) {
 	if err := os.WriteFile(fake, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv(media.EnvFFmpeg, fake)
-	t.Setenv(media.EnvFFprobe, fake)
+	t.Setenv(ffmpeg.EnvFFmpeg, fake)
+	t.Setenv(ffmpeg.EnvFFprobe, fake)
 	if _, err := media.FindTools(t.Context()); err != nil {
 		t.Skip("needs shell scripts:", err)
 	}

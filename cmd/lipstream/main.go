@@ -5,14 +5,14 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/settings"
 )
 
 // cli is the command line: one field for each command, each in its own file.
@@ -52,23 +52,13 @@ func main() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	os.Exit(execute(os.Args[1:], &console{Out: os.Stdout, Err: os.Stderr}))
+	os.Exit(untilStopped(func(ctx context.Context) int {
+		return execute(ctx, os.Args[1:], &console{Out: os.Stdout, Err: os.Stderr})
+	}))
 }
 
 // execute runs one command line and returns the exit code.
-func execute(args []string, c *console) int {
-	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
-	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
-		signals = append(signals, syscall.SIGHUP)
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), signals...)
-	defer stop()
-	// When the reader of a pipe goes away, let the write fail, so that files are
-	// cleaned up. Without this, SIGPIPE kills the process. Nothing reads the channel.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	// A second interrupt kills the process.
-	context.AfterFunc(ctx, stop)
-
+func execute(ctx context.Context, args []string, c *console) int {
 	var app cli
 	exited := -1
 	parser, err := kong.New(&app,
@@ -83,7 +73,7 @@ func execute(args []string, c *console) int {
 		return int(fault.Internal)
 	}
 	describeFlags(parser.Model.Node)
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(completeBare(args))
 	if exited >= 0 { // --help and --version
 		return exited
 	}
@@ -100,6 +90,20 @@ func execute(args []string, c *console) int {
 		printError(c.Err, withHelp(err, command.Selected()), app.Debug)
 	}
 	return exitCode(err)
+}
+
+// completeBare gives flags that may stand without a value the value that this means.
+func completeBare(args []string) []string {
+	args = slices.Clone(args)
+	for _, f := range settings.Fields() {
+		flag := "--" + strings.ReplaceAll(f.Name, "_", "-")
+		for i, a := range args {
+			if f.Bare != "" && a == flag && (i+1 == len(args) || strings.HasPrefix(args[i+1], "-")) {
+				args[i] += "=" + f.Bare
+			}
+		}
+	}
+	return args
 }
 
 // withHelp adds the command's --help to the hint of an error about a flag.

@@ -10,7 +10,9 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/ffmpeg"
 )
 
 type manCmd struct{}
@@ -56,8 +58,14 @@ func manPage(root *kong.Node) string {
 // those that are not flags.
 func variables(root *kong.Node) [][2]string {
 	list := [][2]string{
+		{ffmpeg.EnvFFmpeg, "The program ffmpeg. Without it, ffmpeg is searched for."},
+		{ffmpeg.EnvFFprobe, "The program ffprobe. Without it, ffprobe is searched for."},
+		{ffmpeg.MirrorVariable, "URL of a folder from which runtime install ffmpeg downloads. Default: Maven Central."},
+		{wheels.PythonVariable, "The Python whose packages are searched for runtimes. Default: the one in PATH."},
+		{wheels.IndexVariable, "URL of the package index from which runtime install downloads. Default: https://pypi.org/simple."},
 		{"LIPSTREAM_JOBS_DIR", "Folder of interrupted jobs. Default: lipstream/jobs in the user's cache folder."},
 		{"LIPSTREAM_MODELS_DIR", "Folder of the checkpoints. Default: lipstream/models in the user's cache folder."},
+		{"LIPSTREAM_MODELS_PATH", "More folders to search for checkpoints, separated like those of PATH: checkpoints, ComfyUI, or a cache of Hugging Face."},
 		{"LIPSTREAM_RUNTIME_DIR", "Folder of the runtimes. No other folders are searched."},
 		{"XDG_CACHE_HOME", "The user's cache folder. Default: .cache in HOME; on other systems than Linux it has no effect."},
 	}

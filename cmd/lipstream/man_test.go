@@ -11,7 +11,7 @@ import (
 // that are installed accept it.
 func TestMan(t *testing.T) {
 	var out, errs bytes.Buffer
-	if code := execute([]string{"man"}, &console{Out: &out, Err: &errs}); code != 0 {
+	if code := execute(t.Context(), []string{"man"}, &console{Out: &out, Err: &errs}); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errs)
 	}
 	page := out.String()

@@ -62,12 +62,12 @@ func (m *modelsPullCmd) Run(ctx context.Context, c *console) error {
 
 type modelsPrepareCmd struct {
 	Path  string `arg:"" optional:"" help:"Checkpoint or models folder. Default: the models folder."`
-	DType string `name:"dtype" enum:"f16,bf16" default:"f16" placeholder:"f16|bf16" help:"Type to convert to."`
+	DType string `name:"dtype" enum:"f16,bf16,int8" default:"f16" placeholder:"f16|bf16|int8" help:"Type to convert to. int8 is for the setting weights; the VAE is then converted to f16."`
 	Force bool   `help:"Convert again even if a converted file exists."`
 }
 
 // dtypes lists the values of --dtype.
-var dtypes = map[string]tensor.DType{"f32": tensor.F32, "f16": tensor.F16, "bf16": tensor.BF16}
+var dtypes = map[string]tensor.DType{"f32": tensor.F32, "f16": tensor.F16, "bf16": tensor.BF16, "int8": tensor.I8}
 
 // Run implements lipstream models prepare. In a folder, it converts the UNets and the
 // VAE. It prints the paths of the converted files on standard output.
@@ -148,11 +148,11 @@ func (m *modelsListCmd) Run(ctx context.Context, c *console) error {
 			Files []models.Row `json:"files"`
 		}{dir, rows})
 	}
-	t := newTable(c, "WHAT", "VERSION", "SIZE", "PREPARED", "WHERE")
+	t := newTable(c, "WHAT", "VERSION", "SIZE", "PREPARED", "FOUND", "WHERE")
 	for _, r := range rows {
-		version, size, prepared, where := "-", "-", "-", r.Hint
+		version, size, prepared, found, where := "-", "-", "-", "no", r.Hint
 		if r.Path != "" {
-			size, where = memory.Size(r.Size), r.Path
+			size, found, where = memory.Size(r.Size), r.Found, r.Path
 			if r.Version != nil {
 				version = cmp.Or(r.Version.Name, "unknown")
 			}
@@ -163,7 +163,7 @@ func (m *modelsListCmd) Run(ctx context.Context, c *console) error {
 				prepared = strings.Join(slices.Sorted(maps.Keys(r.Prepared)), ", ")
 			}
 		}
-		t.line(string(r.Kind), version, size, prepared, where)
+		t.line(string(r.Kind), version, size, prepared, found, where)
 	}
 	return t.close("print the list")
 }

@@ -11,9 +11,12 @@ import (
 )
 
 type runCmd struct {
-	Video  string `required:"" placeholder:"FACE" help:"Video or picture (PNG, JPEG, WebP) of the face."`
-	Audio  string `required:"" placeholder:"VOICE" help:"Audio file with the voice, or a video with sound."`
+	Video string `required:"" placeholder:"FACE" help:"Video or picture (PNG, JPEG, WebP) of the face."`
+
+	voiceFlags
+
 	Output string `required:"" short:"o" placeholder:"OUT" help:"Output file: .mp4, .mov, .mkv or .webm."`
+	Mask   string `placeholder:"FILE" help:"Picture or video of the shape of FACE: where it is black, nothing changes; grey mixes."`
 
 	lipstream.Settings
 
@@ -26,8 +29,11 @@ type runCmd struct {
 
 // Run implements lipstream run.
 func (r *runCmd) Run(ctx context.Context, c *console) error {
-	job := lipstream.Job{Video: r.Video, Audio: r.Audio, Output: r.Output, Overwrite: r.Overwrite, Settings: r.Settings}
-	if err := r.check(r.DryRun, r.Video, r.Audio); err != nil {
+	job := lipstream.Job{
+		Video: r.Video, Audio: r.Audio, Speakers: r.speakers(), Soundtrack: r.Soundtrack,
+		Output: r.Output, Mask: r.Mask, Overwrite: r.Overwrite, Settings: r.Settings,
+	}
+	if err := r.check(r.DryRun, append(r.files(), r.Video, r.Mask)...); err != nil {
 		return err
 	}
 	if r.DryRun {
@@ -73,7 +79,12 @@ func printEstimate(c *console, p lipstream.Estimate) error {
 	row := func(name, format string, args ...any) { t.line(name, fmt.Sprintf(format, args...)) }
 	row("engine", "%s (%s)", p.Engine, p.Why)
 	row("video", "%dx%d, %.4g frames per second, %d frames", p.Width, p.Height, p.FPS, p.Frames)
-	row("voice", "%.1f s, %.1f s of it speech", p.Voice, p.Speech)
+	if len(p.Speakers) == 0 {
+		row("voice", "%.1f s, %.1f s of it speech", p.Voice, p.Speech)
+	}
+	for _, s := range p.Speakers {
+		row("voice "+s.Face, "%.1f s, %.1f s of it speech", s.Voice, s.Speech)
+	}
 	if p.Windows > 0 {
 		m := p.Plan
 		row("windows", "%d of %d frames, overlapping by %d; every scene cut adds one", p.Windows, m.Frames, p.Overlap)
@@ -83,14 +94,23 @@ func printEstimate(c *console, p lipstream.Estimate) error {
 		row("network", "%s in %s, faces of %d pixels", p.Backend, p.Precision, p.Resolution)
 		row("plan", "%s", m)
 		row("budget", "%s (%s); the job needs about %s", memory.Size(p.Budget), fault.Flags(p.BudgetFrom), memory.Size(p.Needs))
-		for _, s := range p.Stages {
-			held := ""
-			if s.Memory > 0 {
-				held = ", " + memory.Size(s.Memory)
-			}
-			row(s.Name, "%.3g s per %s%s", s.Seconds, s.Per, held)
+	}
+	for _, s := range p.Stages {
+		held := ""
+		if s.Memory > 0 {
+			held = ", " + memory.Size(s.Memory)
 		}
+		row(s.Name, "%.3g s per %s%s", s.Seconds, s.Per, held)
+	}
+	if p.Seconds > 0 {
 		row("time", "about %s, if nothing else is running", clock(time.Duration(p.Seconds*float64(time.Second))))
+	}
+	for _, d := range p.Disk {
+		free := ""
+		if d.Free >= 0 {
+			free = ", " + memory.Size(d.Free) + " free"
+		}
+		row("disk, "+d.What, "about %s in %s%s", memory.Size(d.Bytes), d.Folder, free)
 	}
 	row("memory", "at most %s during this dry run", memory.Size(p.MemoryPeak))
 	return t.close("print the estimate")

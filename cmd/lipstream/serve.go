@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/certificate"
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -33,7 +35,15 @@ type serveCmd struct {
 	Root      []string `placeholder:"FOLDER" help:"Let jobs use files in this folder without uploading them; may be repeated."`
 	AllowHost []string `placeholder:"HOST" help:"Accept this host name too, such as that of a reverse proxy; may be repeated."`
 
-	Nats          string `placeholder:"URL" help:"Use these NATS servers (with JetStream) instead of the built-in one."`
+	TLSCert     string `name:"tls-cert" placeholder:"FILE" help:"Certificate for HTTPS and for --workers-listen, with its chain (PEM). It is read again when the file changes."`
+	TLSKey      string `name:"tls-key" placeholder:"FILE" help:"Key of --tls-cert (PEM)."`
+	TLSClientCA string `name:"tls-client-ca" placeholder:"FILE" help:"Accept only clients and workers with a certificate of these authorities (PEM)."`
+
+	Nats          string `placeholder:"URL,..." help:"Use these NATS servers (with JetStream) instead of the built-in one."`
+	NatsCA        string `name:"nats-ca" placeholder:"FILE" help:"With --nats: trust these authorities instead of those of the system (PEM)."`
+	NatsCert      string `name:"nats-cert" placeholder:"FILE" help:"With --nats: certificate of this client, if the servers want one (PEM)."`
+	NatsKey       string `name:"nats-key" placeholder:"FILE" help:"Key of --nats-cert (PEM)."`
+	Replicas      int    `default:"1" placeholder:"N" help:"With --nats: how many servers keep a copy of each job and object; 3 survive the loss of one."`
 	WorkersListen string `placeholder:"HOST:PORT" help:"Accept workers on other machines at this address. All but loopback addresses need --token-file."`
 	Media         string `placeholder:"URL" help:"Storage for media: dir:/path, objects: (in NATS) or s3://bucket/prefix?endpoint=HOST. Default: a folder in --data; objects: with --nats or --workers-listen."`
 
@@ -96,7 +106,12 @@ func (s *serveCmd) check(token string) error {
 		local := host == "localhost" || net.ParseIP(host).IsLoopback()
 		if !local && token == "" {
 			return fault.Field(a.flag, a.address, "can be reached from other machines without a token",
-				"create a token (openssl rand -hex 32 > token) and set `token_file` to its file")
+				"write a long random word into a file, such as the output of openssl rand -hex 32, and set `token_file` to it")
+		}
+	}
+	for _, f := range []struct{ flag, file string }{{"nats_ca", s.NatsCA}, {"nats_cert", s.NatsCert}, {"nats_key", s.NatsKey}} {
+		if s.Nats == "" && f.file != "" {
+			return fault.Field(f.flag, "", "is only for NATS servers of your own", "set `nats`, or use `tls_cert` and `tls_key` for this server")
 		}
 	}
 	if s.Nats != "" && s.WorkersListen != "" {
@@ -130,8 +145,16 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	secure, err := s.secure(log)
+	if err != nil {
+		return err
+	}
+	toNats, err := certificate.Files{Cert: s.NatsCert, Key: s.NatsKey, CA: s.NatsCA, Prefix: "nats_"}.Client(renewed(log))
+	if err != nil {
+		return err
+	}
 	q, err := queue.Open(ctx, queue.Options{
-		URL: s.Nats, Dir: filepath.Join(dir, "queue"), Listen: s.WorkersListen, Token: token,
+		URL: s.Nats, Dir: filepath.Join(dir, "queue"), Listen: s.WorkersListen, Token: token, Replicas: s.Replicas, TLS: toNats, ServerTLS: secure,
 		Lead: true, Version: lipstream.Version(), Lease: s.Lease, Attempts: s.Attempts, Log: log,
 	})
 	if err != nil {
@@ -145,7 +168,7 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 			media = "objects:"
 		}
 	}
-	objects, err := store.Open(ctx, media, q.JetStream())
+	objects, err := store.Open(ctx, media, q.JetStream(), s.Replicas)
 	if err != nil {
 		return err
 	}
@@ -162,9 +185,17 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	monitor.Start(ctx)
 	defer monitor.Stop()
 
+	allowed := s.AllowHost
+	if secure != nil { // the names in the certificate are ours
+		leaf := secure.Certificates[0].Leaf
+		allowed = append(allowed, leaf.DNSNames...)
+		for _, ip := range leaf.IPAddresses {
+			allowed = append(allowed, ip.String())
+		}
+	}
 	limits := lipstream.Limits{Pixels: s.MaxPixels, Duration: s.MaxDuration, Rate: 240}
 	options := server.Options{
-		Queue: q, Store: objects, Dir: dir, Listen: s.Listen, Token: token, Roots: s.Root, AllowHosts: s.AllowHost,
+		Queue: q, Store: objects, Dir: dir, Listen: s.Listen, Token: token, Roots: s.Root, AllowHosts: allowed,
 		MaxUpload: int64(s.MaxUpload), MaxStored: int64(s.MaxStored), MaxQueued: s.MaxQueued, Retention: s.Retention,
 		Monitor: monitor, Warning: warning, Critical: critical, Page: page, Log: log, Version: lipstream.Version(),
 	}
@@ -179,7 +210,16 @@ func (s *serveCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	return s.run(ctx, c, srv, w, q, log)
+	return s.run(ctx, c, srv, w, q, secure, log)
+}
+
+// secure returns the TLS configuration of the listeners, or nil.
+func (s *serveCmd) secure(log *slog.Logger) (*tls.Config, error) {
+	config, err := certificate.Files{Cert: s.TLSCert, Key: s.TLSKey, CA: s.TLSClientCA, Prefix: "tls_"}.Server(renewed(log))
+	if config != nil {
+		config.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return config, err
 }
 
 // worker creates the worker of this machine.
@@ -191,21 +231,25 @@ func (f workFlags) worker(ctx context.Context, q *queue.Queue, s *store.Store, d
 
 // run serves until ctx ends. Then the server takes no new jobs, the worker waits for
 // its tasks as long as the grace allows, and the listener closes.
-func (s *serveCmd) run(ctx context.Context, c *console, srv *server.Server, w *worker.Worker, q *queue.Queue, log *slog.Logger) error {
+func (s *serveCmd) run(ctx context.Context, c *console, srv *server.Server, w *worker.Worker, q *queue.Queue, secure *tls.Config, log *slog.Logger) error {
 	listener, err := net.Listen("tcp", s.Listen)
 	if err != nil {
 		return fault.Output.Wrap("listen on "+s.Listen, err, "choose another address with `listen`; a different program may be using this one")
 	}
 	address := listener.Addr().String()
 	h := &http.Server{Handler: srv.Handler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
+		TLSConfig: secure, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	g, ctx := errgroup.WithContext(ctx)
 	// The server outlives the worker, to show how its tasks end.
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g.Go(func() error { return srv.Run(serving) })
 	g.Go(func() error {
-		if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		serve := h.Serve
+		if secure != nil {
+			serve = func(l net.Listener) error { return h.ServeTLS(l, "", "") }
+		}
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			return fault.Internal.Wrap("serve "+address, err)
 		}
 		return nil
@@ -216,9 +260,8 @@ func (s *serveCmd) run(ctx context.Context, c *console, srv *server.Server, w *w
 		return nil
 	})
 	g.Go(func() error {
-		var err error
 		if w != nil {
-			err = w.Run(ctx)
+			w.Run(ctx)
 		}
 		<-ctx.Done()
 		stop()
@@ -227,64 +270,15 @@ func (s *serveCmd) run(ctx context.Context, c *console, srv *server.Server, w *w
 		if h.Shutdown(closing) != nil {
 			_ = h.Close() // streams of events do not end by themselves
 		}
-		return err
+		return nil
 	})
 	line := "Lipstream is listening on http://" + address
+	if secure != nil {
+		line = "Lipstream is listening on https://" + address
+	}
 	if q.Address() != "" {
 		line += ", for workers on " + q.Address()
 	}
 	fmt.Fprintln(c.Out, line)
 	return g.Wait()
-}
-
-type workerCmd struct {
-	Server    string `required:"" placeholder:"nats://HOST:PORT" help:"Address in the server's --workers-listen, or its NATS servers."`
-	TokenFile string `env:"LIPSTREAM_TOKEN_FILE" placeholder:"FILE" help:"File with the server's token."`
-	Data      string `placeholder:"FOLDER" help:"Folder for media and running tasks. Default: lipstream/worker in the user's cache folder."`
-
-	workFlags
-}
-
-// Run implements lipstream worker. An interrupt is its normal end.
-func (x *workerCmd) Run(ctx context.Context, c *console) error {
-	token, err := readToken(x.TokenFile)
-	if err != nil {
-		return err
-	}
-	if x.Slots == 0 {
-		return fault.Field("slots", "0", "leaves the worker without tasks", "set it to 1 or more, or leave it out")
-	}
-	dir, err := dataDir(x.Data, "", "worker")
-	if err != nil {
-		return err
-	}
-	log := x.logger(c)
-	q, err := queue.Open(ctx, queue.Options{URL: x.Server, Token: token, Version: lipstream.Version(), Log: log})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = q.Close() }()
-	media, err := q.Shared(ctx, "media")
-	if err != nil {
-		return err
-	}
-	objects, err := store.Open(ctx, media, q.JetStream())
-	if err != nil {
-		return err
-	}
-	w, err := x.worker(ctx, q, objects, dir, lipstream.Limits{}, log)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(c.Out, "working for", x.Server, "as", w.Info().ID)
-	return w.Run(ctx)
-}
-
-// taskCmd is the process in which a worker runs one task.
-type taskCmd struct{}
-
-// Run implements lipstream task. It reads requests on standard input and writes
-// answers to standard output.
-func (*taskCmd) Run(ctx context.Context, c *console) error {
-	return worker.Serve(ctx, os.Stdin, c.Out)
 }

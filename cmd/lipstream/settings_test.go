@@ -21,8 +21,9 @@ import (
 
 // samples holds values for settings that have checks beyond their tags.
 var samples = map[string]string{
-	"fps": "30000/1001", "face": "2", "start": "1m30.5s", "end": "1m31s", "device": "cpu", "models": "folder", "guidance": "2.5",
+	"fps": "30000/1001", "face": "2", "start": "1m30.5s", "end": "1m31s", "device": "cpu", "models": "folder", "guidance": "2.5", "restore_strength": "0.25",
 	"resolution": "256", "vae_tile": "256", "parity": "paste", "memory_limit": "3000000000", "memory_warning": "50%", "memory_alert": "80%",
+	"guidance_from": "0.25", "guidance_to": "0.75", "guidance_threshold": "0.1", "deepcache_threshold": "0.2",
 }
 
 // sampleOf returns a value of the setting that is allowed and not its default.
@@ -159,7 +160,7 @@ func openSurfaces(t *testing.T) surfaces {
 	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Lead: true, Version: "test"})
 	check(err)
 	t.Cleanup(func() { _ = q.Close() })
-	objects, err := store.Open(t.Context(), "dir:"+filepath.Join(dir, "media"), nil)
+	objects, err := store.Open(t.Context(), "dir:"+filepath.Join(dir, "media"), nil, 0)
 	check(err)
 	s, err := server.New(server.Options{Queue: q, Store: objects, Dir: dir, Listen: "127.0.0.1:8448", Roots: []string{root}, Version: "test"})
 	check(err)

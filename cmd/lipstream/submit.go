@@ -5,11 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/client"
@@ -21,11 +26,26 @@ import (
 type serverFlags struct {
 	Server    string `default:"http://127.0.0.1:8448" env:"LIPSTREAM_SERVER" placeholder:"URL" help:"Address of the server."`
 	TokenFile string `env:"LIPSTREAM_TOKEN_FILE" placeholder:"FILE" help:"File with the server's token."`
+
+	tlsFlags
 }
 
 func (s serverFlags) client() (*client.Client, error) {
 	token, err := readToken(s.TokenFile)
-	return &client.Client{Server: s.Server, Token: token}, err
+	if err != nil {
+		return nil, err
+	}
+	secure, err := s.config(nil)
+	if err != nil {
+		return nil, err
+	}
+	c := &client.Client{Server: s.Server, Token: token}
+	if secure != nil {
+		transport := http.DefaultTransport.(*http.Transport).Clone()
+		transport.TLSClientConfig = secure
+		c.HTTP = &http.Client{Transport: transport}
+	}
+	return c, nil
 }
 
 // each calls f for each job until it fails.
@@ -44,14 +64,20 @@ func readToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return "", fault.Usage.Wrap("read the token file "+path, fault.WithoutPath(err))
+	}
+	defer func() { _ = f.Close() }()
+	// PowerShell and Notepad may write UTF-16, or UTF-8 with a byte order mark.
+	b, err := io.ReadAll(transform.NewReader(f, unicode.BOMOverride(transform.Nop)))
 	if err != nil {
 		return "", fault.Usage.Wrap("read the token file "+path, fault.WithoutPath(err))
 	}
 	token := strings.TrimSpace(string(b))
 	if len(token) < minToken || strings.ContainsAny(token, " \t\r\n") {
 		return "", fault.Usage.New("read the token file "+path, fmt.Sprintf("the token must be one word of at least %d characters", minToken),
-			"create one: openssl rand -hex 32 > "+path)
+			"write a long random word into it, such as the output of openssl rand -hex 32")
 	}
 	return token, nil
 }
@@ -61,9 +87,12 @@ const minToken = 16
 
 type submitCmd struct {
 	serverFlags
-	Video    string `required:"" placeholder:"FACE" help:"Video or picture of the face to upload."`
-	Audio    string `required:"" placeholder:"VOICE" help:"Audio file with the voice to upload, or a video with sound."`
-	OnServer bool   `help:"Take FACE and VOICE as paths on the server, in one of its --root folders."`
+	Video string `required:"" placeholder:"FACE" help:"Video or picture of the face to upload."`
+
+	voiceFlags
+
+	Mask     string `placeholder:"FILE" help:"Picture or video to upload that says where FACE may change: where it is black, nothing changes; grey mixes."`
+	OnServer bool   `help:"Take FACE, VOICE, the mask and the soundtrack as paths on the server, in one of its --root folders."`
 	Output   string `short:"o" placeholder:"OUT" help:"Wait for the result and save it as OUT."`
 	Wait     bool   `help:"Wait until the job ends and show its progress."`
 	Name     string `placeholder:"NAME" help:"File name of the result; its extension selects the container. Default: the name of OUT, or that of the video with .mp4."`
@@ -80,6 +109,15 @@ type submitCmd struct {
 // spec returns the request without its inputs.
 func (s *submitCmd) spec() (queue.Spec, error) {
 	spec := queue.Spec{Name: s.Name, Priority: queue.Priority(s.Priority), Settings: s.Settings}
+	for _, who := range s.Speaker {
+		spec.Speakers = append(spec.Speakers, queue.Speaker{Face: who.Face})
+	}
+	if s.Soundtrack != "" {
+		spec.Soundtrack = new(queue.Source)
+	}
+	if s.Mask != "" {
+		spec.Mask = new(queue.Source)
+	}
 	if spec.Name == "" && s.Output != "" {
 		spec.Name = filepath.Base(s.Output)
 	}
@@ -111,24 +149,31 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 	if err := spec.CheckRemote(); err != nil {
 		return err
 	}
-	if err := spec.Job().Check(); err != nil {
+	job := spec.Job(nil)
+	job.Audio, job.Speakers = s.Audio, s.speakers()
+	if s.Audio == "" && len(s.Speaker) == 0 {
+		return fault.Field("audio", "", "is required", "name the voice")
+	}
+	if err := job.Check(); err != nil {
 		return err
 	}
 	if _, err := os.Stat(s.Output); s.Output != "" && err == nil && !s.Overwrite {
 		return fault.Output.New("write "+s.Output, "it already exists", "add `overwrite` to replace it")
 	}
-	for _, in := range []struct {
-		path string
-		to   *queue.Source
-	}{{s.Video, &spec.Video}, {s.Audio, &spec.Audio}} {
+	paths := append([]string{s.Video}, s.files()...)
+	if s.Mask != "" {
+		paths = append(paths, s.Mask)
+	}
+	for i, in := range spec.Inputs() {
+		path := paths[i]
 		if s.OnServer {
-			in.to.Path = in.path
+			in.Path = path
 			continue
 		}
 		bar := newByteBar(c)
-		in.to.Upload, err = cl.Upload(ctx, in.path, func(sent, size int64) {
+		in.Upload, err = cl.Upload(ctx, path, func(sent, size int64) {
 			if bar.redraws && !s.Quiet && !s.JSON {
-				bar.show("upload "+filepath.Base(in.path), sent, size)
+				bar.show("upload "+filepath.Base(path), sent, size)
 			}
 		})
 		bar.clear()

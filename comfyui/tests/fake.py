@@ -174,7 +174,7 @@ class Handler(BaseHTTPRequestHandler):
         self.silent("create")
         ident = s.new("j")
         s.jobs[ident] = {"id": ident, "state": "running", "spec": spec, "cancel": threading.Event(),
-                         "path": s.uploads[spec["video"]["upload"]]["path"], "audio_size": s.uploads[spec["audio"]["upload"]]["size"]}
+                         "path": s.uploads[spec["video"]["upload"]]["path"], "audio_size": s.uploads[(spec.get("audio") or spec["speakers"][0]["audio"])["upload"]]["size"]}
         self.answer(201, self.view(s.jobs[ident]))
 
     def view(self, j: Dict[str, Any]) -> Dict[str, Any]:

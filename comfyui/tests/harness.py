@@ -118,6 +118,9 @@ def install(base: str) -> Host:
     server.PromptServer = PromptServer
     for name in ("input", "output", "temp"):
         setattr(paths, f"get_{name}_directory", lambda name=name: os.path.join(host.base, name))
+    paths.base_path, paths.models_dir = base, os.path.join(base, "models")
+    paths.folder_names_and_paths = {name: ([os.path.join(paths.models_dir, name)], set()) for name in ("checkpoints", "loras", "vae", "vae_approx")}
+    paths.folder_names_and_paths["custom_nodes"] = ([os.path.join(base, "custom_nodes")], set())
     sys.modules.update({"comfy": comfy, "comfy.utils": utils, "comfy.model_management": mm, "folder_paths": paths, "server": server})
     return host
 

@@ -1,15 +1,19 @@
 """Tests of the client that are not possible through a node."""
 
 import os
+import shutil
+import ssl
+import subprocess
+import tempfile
 import threading
 import time
 import unittest
 from unittest import mock
 
-from fake import Fake
+from fake import Fake, Handler
 from support import Clock, package, wait
 
-client = package("client")
+client, service = package("client"), package("service")
 
 
 class Bytes(client.Source):
@@ -151,6 +155,42 @@ class ClientTest(unittest.TestCase):
         self.client.other(self.client.job_id, list(self.fake.uploads)).clean()
         wait(lambda: not self.fake.uploads and not self.fake.jobs)
 
+    def test_a_lost_answer_makes_no_second_job(self):
+        """The job is requested again with the same key."""
+        keys = []
+        post = Handler.post_jobs
+
+        def lose(handler, j, query):
+            keys.append(handler.headers["Idempotency-Key"])
+            if len(keys) < 3:
+                handler.rfile.read(int(handler.headers["Content-Length"]))
+                handler.close_connection = True
+                return
+            post(handler, j, query)
+
+        with mock.patch("fake.Handler.post_jobs", lose), mock.patch.object(self.client._aborted, "wait", lambda pause: False):
+            self.submit()
+        self.assertEqual(len(keys), 3)
+        self.assertEqual(len(set(keys)), 1)
+        self.assertGreater(len(keys[0]), 20)
+        self.assertEqual(len(self.fake.jobs), 1)
+
+    def test_tls(self):
+        """Errors of TLS say what to do, and are not tried again."""
+        secure = client.Client(self.fake.url.replace("http:", "https:"))
+        with self.assertRaisesRegex(client.Failure, "(?s)no secure connection.*write http://"):
+            secure.negotiate()
+        for error, hint in (
+            (ssl.SSLCertVerificationError(1, "unable to get local issuer certificate"), "LIPSTREAM_TLS_CA"),
+            (ssl.SSLCertVerificationError(1, "certificate has expired"), "renew"),
+            (ssl.SSLCertVerificationError(1, "Hostname mismatch, certificate is not valid for 'x'"), "host name"),
+            (ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required"), "LIPSTREAM_TLS_CERT"),
+        ):
+            with mock.patch.object(client.http.client.HTTPSConnection, "connect", side_effect=error), self.assertRaises(client.Failure) as caught:
+                secure.negotiate()
+            self.assertIn(hint, caught.exception.hint)
+            self.assertNotIsInstance(caught.exception, client.Lost)
+
     def test_a_job_that_is_refused_late(self):
         """If a job is refused after Cancel, its uploads are removed."""
         self.fake.stall = "create"
@@ -203,6 +243,53 @@ class ClientTest(unittest.TestCase):
         self.assertIn(ident, self.fake.uploads)
         self.client.leave()
         self.assertEqual(self.fake.uploads, {})
+
+
+class TLSTest(unittest.TestCase):
+    """A server on another machine, with a certificate of its own authority."""
+
+    def setUp(self):
+        if not shutil.which("openssl"):
+            self.skipTest("no openssl")
+        temp = tempfile.TemporaryDirectory()
+        self.addCleanup(temp.cleanup)
+        self.cert, self.key = (os.path.join(temp.name, n) for n in ("cert.pem", "key.pem"))
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=lipstream",
+                        "-addext", "subjectAltName=IP:127.0.0.1", "-out", self.cert, "-keyout", self.key], check=True, capture_output=True)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.cert, self.key)
+        context.load_verify_locations(self.cert)
+        self.context, self.fake = context, Fake()
+        self.fake.socket = context.wrap_socket(self.fake.socket, server_side=True)
+        self.addCleanup(self.fake.start().stop)
+        self.url = self.fake.url.replace("http:", "https:")
+        env = {k: v for k, v in os.environ.items() if not k.startswith("LIPSTREAM_")}
+        p = mock.patch.dict(os.environ, env, clear=True)
+        p.start()
+        self.addCleanup(p.stop)
+
+    def test_authority(self):
+        os.environ["LIPSTREAM_SERVER"] = self.url
+        with self.assertRaisesRegex(client.Failure, "^the certificate of https://.* is not trusted .*\n.*LIPSTREAM_TLS_CA"):
+            service.connect("")
+        os.environ["LIPSTREAM_TLS_CA"] = self.cert
+        self.assertEqual(service.connect("").negotiate(), "fake")
+        self.assertEqual(service.connect("").other("", []).negotiate(), "fake")
+        os.environ["LIPSTREAM_TLS_CA"] = self.key
+        with self.assertRaisesRegex(client.Failure, "LIPSTREAM_TLS_CERT and LIPSTREAM_TLS_KEY cannot be used: "):
+            service.connect("")
+
+    def test_certificate_of_the_client(self):
+        self.context.verify_mode = ssl.CERT_REQUIRED
+        os.environ.update(LIPSTREAM_SERVER=self.url, LIPSTREAM_TLS_CA=self.cert)
+        with self.assertRaises(client.Failure):  # Lost, if the reason does not arrive
+            service.connect("")
+        os.environ.update(LIPSTREAM_TLS_CERT=self.cert, LIPSTREAM_TLS_KEY=self.key)
+        self.assertEqual(service.connect("").negotiate(), "fake")
+        # The address in a workflow gets no certificate.
+        os.environ["LIPSTREAM_SERVER"] = "https://another.invalid"
+        with mock.patch.object(service, "LOOPBACK", ()), self.assertRaisesRegex(client.Failure, "is not trusted"):
+            service.connect(self.url)
 
 
 if __name__ == "__main__":

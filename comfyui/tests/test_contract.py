@@ -31,6 +31,16 @@ class ContractTest(unittest.TestCase):
         for name, function in (("LatentSyncNode", "inference"), ("VideoLengthAdjuster", "adjust")):
             self.assertEqual((c[name].RETURN_TYPES, c[name].RETURN_NAMES, c[name].FUNCTION, c[name].CATEGORY), (("IMAGE", "AUDIO"), ("images", "audio"), function, "LatentSyncNode"))
 
+    def test_saved_workflows(self):
+        """Workflows store the values of inputs by position: the first ones are those of the first version, in its order."""
+        first = ("face start end codec crf preset backend device threads resolution sampler deepcache silence precision overlap parity memory_warning memory_alert "
+                 "frames_per_window windows offload vae_frames vae_tile attention_slices shrink_every return_every vae").split()
+        later = "keep_tracks deinterlace restore restore_strength guidance_from guidance_to guidance_threshold deepcache_threshold mask face_2 audio_2".split()
+        for node, before, without in (("LatentSyncNode", ["engine", "profile", "memory_limit_gb", "fps", "server"], nodes.FILE),
+                                      ("LipstreamRun", ["seed", "lips_expression", "inference_steps", "length", "engine", "profile", "memory_limit_gb", "fps", "server"], set())):
+            want = before + [n for n in first + later if n not in without]
+            self.assertEqual(list(root.NODE_CLASS_MAPPINGS[node].INPUT_TYPES()["optional"])[:len(want)], want, node)
+
     def test_signatures(self):
         import inspect
 

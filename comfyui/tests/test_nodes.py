@@ -24,16 +24,17 @@ import comfy.model_management as mm
 class Source:
     """Returns the tensors that a test has made."""
 
-    RETURN_TYPES, FUNCTION = ("IMAGE", "AUDIO"), "give"
+    RETURN_TYPES, FUNCTION = ("IMAGE", "AUDIO", "MASK"), "give"
     images = torch.from_numpy(np.random.default_rng(4).integers(0, 256, (12, 40, 50, 3), dtype=np.uint8).astype(np.float32) / 255)
     audio = {"waveform": torch.rand(1, 2, 48000), "sample_rate": 48000}
+    mask = None
 
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {}}
 
     def give(self):
-        return self.images, self.audio
+        return self.images, self.audio, self.mask
 
 
 class Sink:
@@ -102,6 +103,55 @@ class LatentSyncTest(Case):
         self.assertNotEqual(specs[2]["seed"], (1 << 63) - 1)  # -1 is a random seed, like in the old node
         self.assertEqual(specs[1], {"engine": "auto", "profile": "auto", "seed": 0, "guidance": 2.0,
                                     "name": service.NAME + ".mkv", "codec": "ffv1", "length": "pingpong", "split": -1, "fps": "25"})
+
+    def test_two_voices(self):
+        specs = []
+        submit = client.Client.submit
+        prompt_ = prompt(server=self.fake.url, engine="preview", face="left", face_2="right", audio_2=["4", 1])
+        with mock.patch.object(client.Client, "submit", lambda c, spec: specs.append(dict(spec)) or submit(c, spec)):
+            _, audio = self.executor.run({**prompt_, "4": {"class_type": "Source", "inputs": {}}})["2"]
+        (spec,) = specs
+        self.assertEqual([s["face"] for s in spec["speakers"]], ["left", "right"])
+        uploads = [s["audio"]["upload"] for s in spec["speakers"]]
+        self.assertEqual(len(set(uploads)), 2)
+        self.assertNotIn("audio", spec)
+        self.assertNotIn("face", spec)
+        twice = 2 * Source.audio["waveform"]
+        self.assertTrue(torch.allclose(audio["waveform"], twice / max(1, float(twice.max()))))
+        short = {"waveform": torch.ones(1, 1, 100), "sample_rate": 24000}
+        mixed = nodes._mix({"waveform": torch.zeros(1, 2, 100), "sample_rate": 48000}, short)["waveform"]
+        self.assertEqual(tuple(mixed.shape), (1, 2, 200))
+        self.assertTrue(torch.equal(mixed, torch.ones(1, 2, 200)))
+        grad = {"waveform": torch.ones(1, 1, 100, requires_grad=True), "sample_rate": 48000}
+        self.assertFalse(nodes._mix(grad, grad)["waveform"].requires_grad)
+        with self.assertRaisesRegex(RuntimeError, r"audio_2 \(1, 0\)"):
+            nodes.LatentSyncNode().inference(torch.zeros(1, 8, 8, 3), short, 1, audio_2={"waveform": torch.zeros(1, 1, 0), "sample_rate": 48000})
+
+    def test_mask(self):
+        """A mask is sent as a video; other inputs and nodes without one send none."""
+        specs, sent = [], {}
+        submit, upload = client.Client.submit, client.Client.upload
+
+        def send(c, name, source, on_bytes):
+            sent[name] = b"".join(source.chunks(0, source.size))
+            return upload(c, name, source, on_bytes)
+
+        mask = torch.zeros((1, 20, 25))
+        mask[:, :, 5:] = 1
+        with mock.patch.object(client.Client, "submit", lambda c, spec: specs.append(dict(spec)) or submit(c, spec)), \
+                mock.patch.object(client.Client, "upload", send), mock.patch.object(Source, "mask", mask):
+            self.run_node()
+            self.assertNotIn("mask", specs[0])
+            self.run_node(mask=["1", 2])
+        self.assertIn("upload", specs[1]["mask"])
+        row = b"\0" * 15 + b"\xff" * 60
+        self.assertTrue(sent["comfyui-mask.mkv"].endswith(row * 20))
+        for shape in ((20, 25), (3, 20, 25), (3, 1, 20, 25)):
+            [(field, name, source)] = nodes._mask(torch.ones(shape), package("media").rate(25.0))
+            self.assertEqual((field, source.size > 1500 * (3 if shape[0] == 3 else 1)), ("mask", True))
+        with self.assertRaisesRegex(RuntimeError, "the mask has several frames"):
+            root.NODE_CLASS_MAPPINGS["LipstreamRun"]().run("a.mp4", "a.wav", "b.mp4", mask=torch.ones((2, 4, 4)))
+        self.tidy()
 
     def test_lines(self):
         """The node shows the progress, and the log has the messages."""
@@ -347,6 +397,17 @@ class RunTest(Case):
         second = self.executor.run(self.prompt())["1"][0]  # a file has changed
         self.assertEqual(os.path.basename(second), "b_c_00002.mkv")
         self.assertEqual(sorted(os.listdir(self.output)), ["b_c_00001.mkv", "b_c_00002.mkv"])
+
+    def test_two_voices(self):
+        specs = []
+        submit = client.Client.submit
+        silence(os.path.join(self.input, "second.wav"))
+        with mock.patch.object(client.Client, "submit", lambda c, spec: specs.append(dict(spec)) or submit(c, spec)):
+            self.executor.run(self.prompt(audio_2="second.wav", face_2="2"))
+        self.assertEqual([s["face"] for s in specs[0]["speakers"]], ["largest", "2"])
+        self.tidy()
+        with self.assertRaisesRegex(harness.Invalid, "'none.wav' is not a file"):
+            self.executor.run(self.prompt(audio_2="none.wav"))
 
     def test_nothing_stays_after_a_failure(self):
         self.fake.problem = {"message": "broken"}

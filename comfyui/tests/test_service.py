@@ -10,15 +10,20 @@ import time
 import unittest
 from unittest import mock
 
+import support
 from fake import Fake
 from support import package, wait
 
-client, service = package("client"), package("service")
+client, host, program, service = package("client"), package("host"), package("program"), package("service")
+base = support.base.name
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 SERVER = """#!%s
 import sys, os, json, threading, time
 args = sys.argv[1:]
+if args[0] != "serve":
+    print("{}" if args[0] == "doctor" else "[]")
+    sys.exit()
 open(os.environ["SEEN"], "a").write(json.dumps(args) + "\\n")
 mode = os.environ.get("MODE", "")
 if mode == "taken" and len(open(os.environ["SEEN"]).readlines()) < 4:
@@ -30,7 +35,7 @@ from fake import Fake
 fake = Fake(int(args[args.index("--listen") + 1].rpartition(":")[2]))
 for ident, name in json.loads(os.environ.get("JOBS", "{}")).items():
     fake.jobs[ident] = {"id": ident, "state": "running", "spec": {"name": name}, "cancel": threading.Event()}
-print("started by", os.environ["LIPSTREAM_PYTHON"], file=sys.stderr, flush=True)
+print("started by", os.environ["LIPSTREAM_PYTHON"], "with", os.environ["LIPSTREAM_MODELS_PATH"], file=sys.stderr, flush=True)
 fake.start()
 print("ready", file=sys.stderr, flush=True)
 sys.stdin.read()
@@ -72,14 +77,26 @@ class ServiceTest(unittest.TestCase):
         service.connect("")
         with open(self.seen) as f:
             self.assertEqual([json.loads(x) for x in f], [["serve", "--listen", service.LISTEN, "--max-upload", "200GB", "--max-stored", "400GB", "--until-eof", "--grace", "3s"]])
-        with open(service.log_path()) as f:  # PyTorch's libraries are found by it
-            self.assertIn("started by " + sys.executable, f.read())
+        with open(service.log_path()) as f:  # PyTorch's libraries and the checkpoints are found by it
+            self.assertIn(f"started by {sys.executable} with {os.pathsep.join(host.model_folders())}", f.read())
         child.kill()  # connect starts it again
         child.wait()
         service.connect("")
         child = service._child
         service.stop()
         self.assertIsNotNone(child.poll())
+
+    def test_model_folders(self):
+        """ComfyUI has put the folders of extra_model_paths.yaml into folder_names_and_paths."""
+        import folder_paths
+
+        extra = os.path.join(self.dir.name, "my vaes")
+        with mock.patch.dict(folder_paths.folder_names_and_paths, vae=([os.path.join(base, "models", "vae"), extra], set())):
+            folders = host.model_folders()
+            with mock.patch.dict(os.environ, LIPSTREAM_MODELS_PATH="/mine"):
+                self.assertEqual(service._environment()["LIPSTREAM_MODELS_PATH"].split(os.pathsep), ["/mine", *folders])
+        self.assertEqual(folders, [base, os.path.join(base, "models"), os.path.join(base, "custom_nodes"), os.path.join(base, "models", "checkpoints"),
+                                   os.path.join(base, "models", "vae"), extra, os.path.join(base, "models", "vae_approx")])
 
     def test_waits_for_one_that_is_ending(self):
         """After a quick restart of ComfyUI, the previous server may still be ending its jobs."""
@@ -89,6 +106,33 @@ class ServiceTest(unittest.TestCase):
         threading.Timer(1.0, ending.stop).start()
         service.connect("").negotiate()
         self.assertIsNone(service._child.poll())
+
+    def test_installs_nothing_for_a_server_that_is_starting(self):
+        starting = Fake(int(service.LISTEN.rpartition(":")[2]))
+        self.addCleanup(starting.stop)
+        starting.ending = True  # until it has been asked some times
+        starting.start()
+
+        def ready():
+            wait(lambda: starting.seen.count("GET /readyz") > 2)
+            starting.ending = False
+
+        threading.Thread(target=ready).start()
+        with mock.patch.object(program, "find") as find, mock.patch.object(program, "prepare") as prepare:
+            service.connect("").negotiate()
+        find.assert_not_called()
+        prepare.assert_not_called()
+        self.assertIsNone(service._child)
+
+    def test_time_of_the_installation(self):
+        """It does not count towards the time that the server may take."""
+        clock = support.Clock()
+
+        def prepare(*_):
+            clock.now += 2 * service.READY
+
+        with mock.patch.object(service, "time", clock), mock.patch.object(program, "prepare", prepare):
+            service.connect("").negotiate()
 
     def test_waits_for_a_folder(self):
         """Another server may have closed its port already, but not yet released its folder."""
@@ -141,22 +185,6 @@ class ServiceTest(unittest.TestCase):
             service.connect("")
         self.assertFalse(os.path.exists(self.seen))
 
-    def test_finds_the_program(self):
-        with mock.patch.dict(os.environ, LIPSTREAM_BINARY=self.dir.name + "/no"), self.assertRaisesRegex(client.Failure, "LIPSTREAM_BINARY names .*/no, which does not exist"):
-            service.binary()
-        with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH=self.dir.name):
-            self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
-        with mock.patch.dict(os.environ, LIPSTREAM_BINARY="", PATH="/nowhere"), self.assertRaisesRegex(client.Failure, "is not installed\ninstall it"):
-            service.binary()
-        with tempfile.TemporaryDirectory() as d, mock.patch.dict(os.environ, LIPSTREAM_BINARY=""), mock.patch.object(service, "__file__", os.path.join(d, "service.py")):
-            with open(os.path.join(d, "binary.txt"), "w") as f:
-                f.write(sys.executable + "\n")
-            self.assertEqual(service.binary(), sys.executable)
-            with open(os.path.join(d, "binary.txt"), "w") as f:
-                f.write("/moved/away")
-            with mock.patch.dict(os.environ, PATH=self.dir.name):
-                self.assertEqual(service.binary(), os.path.join(self.dir.name, "lipstream"))
-
     def python(self, code):
         """Runs another Python that starts a server, and returns the server's process id."""
         code = (f"import os, signal, sys; sys.path.insert(0, {HERE!r}); from support import package\n"
@@ -195,6 +223,13 @@ class ServiceTest(unittest.TestCase):
         wait(lambda: [j["id"] for s in ("running", "cancelled") for j in c.json("GET", "/v1/jobs?state=" + s)["jobs"]] == ["j2"])
         service.stop()
         self.assertEqual(json.loads(self.last_line()), {"j2": "running"})
+
+    def test_uploads_of_a_job(self):
+        """All inputs of a job are removed with it."""
+        one = {name: {"upload": name} for name in ("video", "audio", "soundtrack", "mask")}
+        self.assertEqual(service._uploads({**one, "name": "x"}), ["video", "audio", "soundtrack", "mask"])
+        two = {"video": {"upload": "v"}, "audio": {}, "speakers": [{"face": "left", "audio": {"upload": "l"}}, {"face": "right", "audio": {"upload": "r"}}]}
+        self.assertEqual(service._uploads(two), ["v", "l", "r"])
 
 
 if __name__ == "__main__":

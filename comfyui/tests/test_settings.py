@@ -20,7 +20,7 @@ def sample(f):
     kind, info = settings.entry(f)
     if isinstance(kind, list):
         return next(c for c in reversed(kind) if c != info["default"])
-    return info["max"] if kind == "INT" else "1:30" if f.get("unit") == "s" else "text"
+    return info["max"] if kind in ("INT", "FLOAT") else "1:30" if f.get("unit") == "s" else "text"
 
 
 class InputsTest(unittest.TestCase):
@@ -55,7 +55,7 @@ class InputsTest(unittest.TestCase):
             if "choices" in f:
                 self.assertEqual([c for c in kind if c], f["choices"])
                 self.assertIn(info["default"], kind)
-            elif kind == "INT":
+            elif kind in ("INT", "FLOAT"):
                 self.assertLess(info["default"], f["min"])
                 self.assertEqual(info["max"], f["max"])
             elif "multiple" in f:
@@ -74,8 +74,8 @@ class InputsTest(unittest.TestCase):
             if f["name"] in extra:
                 value = sample(f)
                 sent = settings.given({**extra, f["name"]: value})
-                number = f["type"] == "integer"
-                self.assertEqual(sent, {f["name"]: int(value) if number else value})
+                number = {"integer": int, "number": float}.get(f["type"]) if f.get("unit") not in ("s", "bytes") else None
+                self.assertEqual(sent, {f["name"]: number(value) if number else value})
         self.assertEqual(settings.given({"overlap": 0, "vae_tile": "0", "crf": 0}), {"overlap": 0, "vae_tile": 0, "crf": 0})
 
     def test_settings_reach_the_job(self):

@@ -53,6 +53,8 @@ type analyzer struct {
 	deemph  [mfccBins]float64 // undoes the pre-emphasis in power, and scales full scale to 0 dB
 	levels  []uint8           // of each hop, 100-7500 Hz
 	samples int64
+	back    *background
+	clears  []clear // of each hop
 
 	// For mouth shapes only; classifier is nil where nobody needs them.
 	classifier *classifier
@@ -64,7 +66,7 @@ type analyzer struct {
 // newAnalyzer returns an analyzer for mono sound at SampleRate. Without mouths
 // it measures only what the speech gate needs.
 func newAnalyzer(mouths bool) *analyzer {
-	a := &analyzer{framer: newFramer(hopSize), mfcc: newMFCC()}
+	a := &analyzer{framer: newFramer(hopSize), mfcc: newMFCC(), back: newBackground()}
 	if mouths {
 		a.classifier = newClassifier()
 		for _, p := range a.classifier.prototypes {
@@ -104,6 +106,9 @@ func (a *analyzer) write(samples []float32) {
 func (a *analyzer) block(b *[mfccSize]float64) {
 	a.mfcc.spectrum(b)
 	a.levels = append(a.levels, levelByte(a.db(bandFull)))
+	if c, ok := a.back.push(a, &a.mfcc.power); ok {
+		a.clears = append(a.clears, c)
+	}
 	if a.classifier != nil {
 		a.hops = append(a.hops, a.classify())
 	}

@@ -17,12 +17,14 @@ const (
 
 // Levels of the speech gate, dB.
 const (
-	overNoise   = 6.0   // speech is at least this much above the noise floor
-	underSpeech = 32.0  // and at most this much below the speaker's loud syllables
-	leastSpeech = -62.0 // dBFS: no speech below this, whatever the noise floor
-	hysteresis  = 4.0
-	steadyFloor = -45.0 // dBFS: the highest noise floor assumed if no pause shows it
-	steadyRange = 12.0  // dB between floor and peak: less means that there was no pause
+	overNoise      = 6.0   // speech is at least this much above the noise floor
+	underSpeech    = 32.0  // and at most this much below the speaker's loud syllables
+	underNoisy     = 10.0  // the same where the background was removed, of which something always remains
+	leastSpeech    = -62.0 // dBFS: no speech below this, whatever the noise floor
+	hysteresis     = 4.0
+	digitalSilence = -95.0 // dBFS: no microphone is so quiet
+	steadyFloor    = -45.0 // dBFS: the highest noise floor assumed if no pause shows it
+	steadyRange    = 12.0  // dB between floor and peak: less means that there was no pause
 )
 
 // span is a stretch of speech, in seconds.
@@ -35,20 +37,21 @@ type speech struct {
 }
 
 // findSpeech finds the speech in a recording from the levels of its hops. The
-// thresholds of the gate follow from the recording's noise floor and loudness.
-func findSpeech(levels []uint8) (s speech) {
+// thresholds of the gate follow from the recording's noise floor and loudness; under is
+// underSpeech or underNoisy.
+func findSpeech(levels []uint8, under float64) (s speech) {
 	var hist [256]int
 	for _, l := range levels {
-		if levelDB(l) > -95 { // digital silence says nothing about the room
+		if levelDB(l) > digitalSilence { // which says nothing about the room
 			hist[l]++
 		}
 	}
 	loud := levelDB(percentile(&hist, 0.95))
 	floor := levelDB(percentile(&hist, 0.05))
-	if loud-floor < steadyRange {
+	if loud-floor < steadyRange && under == underSpeech {
 		floor = min(floor, steadyFloor)
 	}
-	s.on = max(floor+overNoise, loud-underSpeech, leastSpeech)
+	s.on = max(floor+overNoise, loud-under, leastSpeech)
 	gate := vadGate{on: s.on, off: s.on - hysteresis, frames: 2}
 	var spans []span
 	var open bool

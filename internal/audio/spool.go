@@ -9,8 +9,8 @@ import (
 	"io"
 	"math"
 	"os"
-	"runtime"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -19,7 +19,7 @@ const (
 	pcmPiece   = 1 << 14
 	melPiece   = 512        // columns read at a time: 164 KB of sound
 	leastVoice = 2 * MelHop // samples of one feature: 20 ms
-	spoolHint  = "free some space, or set TMPDIR to a folder with room: an hour of speech takes 115 MB"
+	spoolHint  = "free some space, or set " + disk.TempVariable + " to a folder with room: an hour of speech takes 115 MB"
 	openEnd    = math.MaxInt64 // the length of a voice that is still being written
 
 	keepVoice  = "keep the voice in a temporary file"
@@ -33,8 +33,7 @@ const (
 // 2.1); the spool finds that value while the voice is written.
 //
 // One goroutine calls write, then finish; after that any number of goroutines
-// may call mel. On Windows close removes the file. Elsewhere the file has no
-// name from the start, so that nothing is left even if the process is killed.
+// may call mel. Nothing is left of the file, even if the process is killed.
 type spool struct {
 	file  *os.File
 	out   *bufio.Writer
@@ -51,12 +50,7 @@ type spool struct {
 // newSpool creates an empty spool with its file in dir. Its errors have the
 // kind fault.Output.
 func newSpool(dir string) (*spool, error) {
-	f, err := os.CreateTemp(dir, "lipstream-voice-*")
-	if err == nil && runtime.GOOS != "windows" {
-		if err = os.Remove(f.Name()); err != nil {
-			_ = f.Close()
-		}
-	}
+	f, err := disk.Unnamed(dir)
 	if err != nil {
 		return nil, fault.Output.Wrap(keepVoice, err, spoolHint)
 	}
@@ -228,11 +222,7 @@ func (s *spool) read(c clip, start, end int64) (pcm []int16, first int64, err er
 }
 
 func (s *spool) close() error {
-	err := s.file.Close()
-	if runtime.GOOS == "windows" {
-		err = errors.Join(err, os.Remove(s.file.Name()))
-	}
-	return fault.Output.Wrap("remove the voice's temporary file", err)
+	return fault.Output.Wrap("close the voice's temporary file", s.file.Close())
 }
 
 func (s *spool) silence() float32 {

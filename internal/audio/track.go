@@ -53,7 +53,17 @@ func (a *analyzer) finish() track {
 	for range mfccSize { // so that the last samples get their hops
 		a.framer.push(0, a.block)
 	}
-	t := track{duration: float64(a.samples) / SampleRate, speech: findSpeech(a.levels)}
+	hops := len(a.levels)
+	for range backReach { // so that the last hops lose their background
+		a.block(new([mfccSize]float64))
+	}
+	a.levels, a.hops = a.levels[:hops], a.hops[:min(hops, len(a.hops))]
+	under := underSpeech
+	if noisy(a.clears, a.levels) {
+		a.clean()
+		under = underNoisy
+	}
+	t := track{duration: float64(a.samples) / SampleRate, speech: findSpeech(a.levels, under)}
 	if a.classifier == nil {
 		return t
 	}
@@ -64,6 +74,17 @@ func (a *analyzer) finish() track {
 		t.calibrate()
 	}
 	return t
+}
+
+// clean replaces what was measured by what is left without the background.
+func (a *analyzer) clean() {
+	a.levels = voiceLevels(a.clears)
+	for i, c := range a.clears {
+		if a.hops != nil {
+			h := &a.hops[i]
+			h.mid, h.high, h.f1, h.f2 = a.levels[i], c.high, c.f1, c.f2
+		}
+	}
 }
 
 // hopRange returns the hops whose middles lie in a span.

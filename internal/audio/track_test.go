@@ -304,7 +304,7 @@ func BenchmarkAnalyze(b *testing.B) {
 	a := newAnalyzer(true)
 	for b.Loop() {
 		a.write(s)
-		a.levels, a.hops = a.levels[:0], a.hops[:0]
+		a.levels, a.hops, a.clears = a.levels[:0], a.hops[:0], a.clears[:0]
 	}
 	b.ReportMetric(float64(len(s))/SampleRate*float64(b.N)/b.Elapsed().Seconds(), "x-realtime")
 }

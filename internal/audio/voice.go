@@ -25,7 +25,8 @@ type Needs struct {
 // engine can hold it before anybody has listened to it; Listen fills it, once.
 // After that any number of goroutines may use it, until Close.
 //
-// Memory grows by 3.2 MB per hour with Needs.Mouths, by 0.4 MB without. The
+// Memory grows by 3.2 MB per hour with Needs.Mouths, by 0.4 MB without, and by 2.2 MB more
+// while listening. The
 // samples for the log-mel are kept on disk.
 type Voice struct {
 	needs Needs

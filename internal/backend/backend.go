@@ -43,6 +43,9 @@ type Device struct {
 	// Resident reports that the device has its own memory, and that tensors can stay
 	// in it from one session to the next.
 	Resident bool
+	// Loads is how many models should be compiled at a time because one alone does not
+	// keep all processors busy; 0 is the same as 1.
+	Loads int
 	// ChannelsLast reports that the device computes the operators that ONNX Runtime
 	// has for CUDA alone, which take feature maps with the channels last; see
 	// CheckChannelsLast.

@@ -21,7 +21,7 @@ func CheckInputs(model string, ports []Port, in map[string]Value) error {
 		if v.DType() != p.DType {
 			return wrong("input %q is %v instead of %v", p.Name, v.DType(), p.DType)
 		}
-		if !fits(v.Shape(), p.Shape) {
+		if !p.Accepts(v.Shape()) {
 			return wrong("input %q has shape %v instead of %v", p.Name, v.Shape(), p.Shape)
 		}
 		if t, ok := HostTensor(v); ok {
@@ -41,17 +41,17 @@ func CheckInputs(model string, ports []Port, in map[string]Value) error {
 	return nil
 }
 
-// fits reports whether a port, with -1 for free dimensions, accepts shape. A nil port
+// Accepts reports whether a tensor of this shape fits the port. A port without a shape
 // has an unknown rank.
-func fits(shape, port []int) bool {
-	if port == nil {
+func (p Port) Accepts(shape []int) bool {
+	if p.Shape == nil {
 		return true
 	}
-	if len(shape) != len(port) {
+	if len(shape) != len(p.Shape) {
 		return false
 	}
 	for i, d := range shape {
-		if d < 0 || port[i] >= 0 && d != port[i] {
+		if d < 0 || p.Shape[i] >= 0 && d != p.Shape[i] {
 			return false
 		}
 	}

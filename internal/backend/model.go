@@ -6,7 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"strings"
+
+	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/onnx"
 )
 
 // CheckModel checks the outermost level of an ONNX file and returns its size (without
@@ -32,6 +37,37 @@ func CheckModel(m Model) (int64, error) {
 		return 0, errors.New("it is not a regular file")
 	}
 	return st.Size(), checkONNX(f, st.Size())
+}
+
+// CheckFile returns an error of kind Input if a file cannot be a network of the user's choice,
+// without loading it: it must be an ONNX file whose weights are in it. A model can name any
+// file of the machine as the place of its weights, and the file is not the user's own work.
+// op says what is being done with the file.
+func CheckFile(op, path string) error {
+	fail := func(err error, hint ...string) error { return fault.Input.Wrap(op, fault.WithoutPath(err), hint...) }
+	if _, err := CheckModel(Model{Path: path}); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return fault.Input.New(op, "there is no such file", "check the path")
+		}
+		return fail(err, "choose an ONNX file")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fail(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return fail(err)
+	}
+	external, err := onnx.External(f, st.Size())
+	if err != nil {
+		return fail(err, "choose an ONNX file")
+	}
+	if external {
+		return fault.Input.New(op, "its weights are in another file, which is not read because an ONNX file can name any file", "export it with its weights inside, such as with onnx.save_model(model, path, save_as_external_data=False)")
+	}
+	return nil
 }
 
 // checkONNX walks over the fields of a ModelProto without reading their content.
@@ -83,4 +119,21 @@ func checkONNX(r io.ReadSeeker, size int64) error {
 		return errors.New("it is not an ONNX model: it has no graph")
 	}
 	return nil
+}
+
+// Ports describes the inputs or the outputs of a network in one line, for messages.
+func Ports(list []Port) string {
+	var all []string
+	for _, p := range list {
+		dims := strings.ReplaceAll(fmt.Sprint(p.Shape), "-1", "?")
+		dtype := p.DType.String()
+		if p.DType.Size() == 0 {
+			dtype = "of another type"
+		}
+		all = append(all, fmt.Sprintf("%s %s %s", p.Name, dtype, dims))
+	}
+	if all == nil {
+		return "none"
+	}
+	return strings.Join(all, ", ")
 }

@@ -5,13 +5,11 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/lipstream/lipstream/internal/child"
+	"github.com/lipstream/lipstream/internal/bench/ffmpeg"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/testdata/demo"
@@ -50,15 +48,16 @@ func newMaker(ctx context.Context, tools media.Tools, dir string, o RunOptions) 
 	m.piece = filepath.Join(dir, "piece.mp4")
 	piece := cmp.Or(o.piece, pieceSeconds)
 	// No B-frames: a copy could not be cut to the frame with them.
-	_, err := FFmpeg(ctx, m.tools, "-loop", "1", "-framerate", strconv.Itoa(ClipRate), "-i", portrait,
-		"-filter_complex", movement(o.Size, piece), "-map", "[out]", "-t", strconv.Itoa(piece),
+	_, err := ffmpeg.Run(ctx, m.tools, "-loop", "1", "-framerate", strconv.Itoa(ClipRate), "-i", portrait,
+		"-filter_complex", Movement(o.Size, piece), "-map", "[out]", "-t", strconv.Itoa(piece),
 		"-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-bf", "0", "-g", strconv.Itoa(2*ClipRate), m.piece)
 	return m, err
 }
 
-// movement returns the filter that makes the portrait move. It turns before it
+// Movement returns the filter graph that makes the portrait move, from its input to the
+// output [out]. It repeats after the given number of seconds. It turns before it
 // scales, because ffmpeg's rotate wants frames of one size.
-func movement(size Size, seconds int) string {
+func Movement(size Size, seconds int) string {
 	w, h := size.Width, size.Height
 	wave := func(by float64, periods int) string {
 		return fmt.Sprintf("%g*sin(2*PI*t*%d/%d)", by, periods, seconds)
@@ -80,36 +79,16 @@ func (m *maker) inputs(ctx context.Context, seconds float64) (video, voice strin
 	length := strconv.FormatFloat(seconds, 'f', 3, 64)
 	// Matroska holds whatever codec a given video has.
 	video, voice = filepath.Join(m.dir, "video-"+length+".mkv"), filepath.Join(m.dir, "voice-"+length+".wav")
-	if _, err := FFmpeg(ctx, m.tools, "-stream_loop", "-1", "-i", m.piece, "-map", "0:v:0", "-t", length, "-c", "copy", video); err != nil {
+	if _, err := ffmpeg.Run(ctx, m.tools, "-stream_loop", "-1", "-i", m.piece, "-map", "0:v:0", "-t", length, "-c", "copy", video); err != nil {
 		return "", "", err
 	}
-	_, err = FFmpeg(ctx, m.tools, "-stream_loop", "-1", "-i", m.voice, "-map", "0:a:0", "-t", length, "-c:a", "pcm_s16le", voice)
+	_, err = ffmpeg.Run(ctx, m.tools, "-stream_loop", "-1", "-i", m.voice, "-map", "0:a:0", "-t", length, "-c:a", "pcm_s16le", voice)
 	return video, voice, err
 }
 
-// transcode decodes and encodes with the settings of lipstream run for MP4, and
-// does nothing in between: no engine can be faster on this machine.
-func (m *maker) transcode(ctx context.Context, video, voice string) (usage, error) {
+// transcode does what a job does around its engine.
+func (m *maker) transcode(ctx context.Context, video, voice string) (ffmpeg.Usage, error) {
 	out := filepath.Join(m.dir, "transcoded.mp4")
 	defer func() { _ = os.Remove(out) }()
-	return FFmpeg(ctx, m.tools, "-i", video, "-i", voice, "-map", "0:v:0", "-map", "1:a:0",
-		"-c:v", "libx264", "-preset", media.DefaultPreset, "-crf", "18", "-pix_fmt", "yuv420p", "-c:a", "aac", "-movflags", "+faststart", out)
-}
-
-// usage is the time that a process used.
-type usage struct {
-	elapsed time.Duration
-	cpu     time.Duration // of all its threads and of the processes that it waited for (not on Windows)
-}
-
-// FFmpeg runs ffmpeg to make a test input.
-func FFmpeg(ctx context.Context, tools media.Tools, args ...string) (u usage, err error) {
-	cmd := exec.Command(tools.FFmpeg, append([]string{"-hide_banner", "-nostdin", "-loglevel", "error", "-y"}, args...)...)
-	began := time.Now()
-	p, err := child.Start(ctx, cmd, 0)
-	if err == nil {
-		err = p.Wait()
-		u = usage{time.Since(began), p.State().UserTime() + p.State().SystemTime()}
-	}
-	return u, fault.Internal.Wrap("make test inputs", err)
+	return ffmpeg.Transcode(ctx, m.tools, video, voice, out)
 }

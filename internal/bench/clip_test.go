@@ -62,7 +62,7 @@ func TestInputs(t *testing.T) {
 	if err != nil || math.Abs(v.Duration.Seconds()-5) > 0.1 {
 		t.Errorf("looped: %v, %v", v.Duration, err)
 	}
-	if u, err := given.transcode(ctx, video, voice); err != nil || u.elapsed <= 0 || u.cpu <= 0 {
+	if u, err := given.transcode(ctx, video, voice); err != nil || u.Elapsed <= 0 || u.CPU <= 0 {
 		t.Errorf("transcode: %+v, %v", u, err)
 	}
 	ended, cancel := context.WithDeadline(ctx, time.Unix(0, 0))

@@ -20,14 +20,17 @@ import (
 
 // The units of a Figure.
 const (
-	None    = ""       // a plain number
-	Frames  = "frames" // of the video
-	Percent = "%"
-	Decibel = "dB"
-	Rate    = "fps"   // frames per second
-	Times   = "x"     // a multiple
-	Seconds = "s"     // of a clock or of CPU time
-	Bytes   = "bytes" // printed in binary units
+	None         = ""       // a plain number
+	Frames       = "frames" // of the video
+	Percent      = "%"
+	Decibel      = "dB"
+	Rate         = "fps"    // frames per second
+	Times        = "x"      // a multiple
+	Seconds      = "s"      // of a clock or of CPU time
+	Milliseconds = "ms"     // the same
+	Bytes        = "bytes"  // printed in binary units
+	Levels       = "levels" // of brightness, 0 to 255
+	DeltaE       = "dE"     // difference of colours in CIELAB
 )
 
 // Figure is a measured value.
@@ -104,7 +107,7 @@ func Format(v float64, unit string) string {
 	switch unit {
 	case None:
 		return strconv.FormatFloat(v, 'f', 3, 64)
-	case Frames, Times:
+	case Frames, Times, Levels:
 		return strconv.FormatFloat(v, 'f', 2, 64) + " " + unit
 	case Bytes:
 		return memory.Size(int64(v))
@@ -144,9 +147,9 @@ type Report interface {
 	Missed() error
 }
 
-// missed returns an error of this kind that names the missed goals, or nil.
-func missed(kind fault.Kind, figures []Figure) error {
-	if names := Missed(figures); len(names) > 0 {
+// missed returns an error of this kind that names the missed goals, or nil if there are none.
+func missed(kind fault.Kind, names []string) error {
+	if len(names) > 0 {
 		return kind.New("reach the goals", "missed: "+strings.Join(names, "; "))
 	}
 	return nil
@@ -158,7 +161,7 @@ type Results struct {
 }
 
 // Missed implements Report. A missed goal is a defect of Lipstream.
-func (r Results) Missed() error { return missed(fault.Internal, r.Figures) }
+func (r Results) Missed() error { return missed(fault.Internal, Missed(r.Figures)) }
 
 // Output configures where a report goes. All measurements have it.
 type Output struct {

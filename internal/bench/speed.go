@@ -146,7 +146,7 @@ func Run(ctx context.Context, o RunOptions) (*RunReport, error) {
 			if err != nil {
 				return nil, err
 			}
-			report.Baseline = RunResult{Name: "ffmpeg alone", Seconds: seconds, Elapsed: u.elapsed.Seconds(), CPU: u.cpu.Seconds()}
+			report.Baseline = RunResult{Name: "ffmpeg alone", Seconds: seconds, Elapsed: u.Elapsed.Seconds(), CPU: u.CPU.Seconds()}
 		}
 		r, err := o.job(ctx, video, voice, filepath.Join(dir, "out.mp4"), seconds)
 		if err != nil {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	if how := os.Getenv(fakeProgram); how != "" {
 		os.Exit(fake(how))
 	}
-	os.Exit(m.Run())
+	sharedtest.Main(m)
 }
 
 // fake behaves like lipstream run --json.
@@ -92,7 +93,7 @@ func TestJob(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	j, err := RunJob(t.Context(), exec.Command("/no/such/program"), nil)
+	j, err := RunJob(t.Context(), exec.Command(filepath.Join(t.TempDir(), "none.exe")), nil)
 	if !errors.Is(err, os.ErrNotExist) || fault.KindOf(err) != fault.Internal || j.ExitCode != -1 {
 		t.Errorf("%+v, %v", j, err)
 	}

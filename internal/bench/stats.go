@@ -41,6 +41,19 @@ func mean(v []float64) (m float64) {
 	return m
 }
 
+// average returns the mean of the values that were measured; NaN without any.
+func average(v []float64) float64 {
+	v = measured(v)
+	return sum(v) / float64(len(v))
+}
+
+func sum(v []float64) (s float64) {
+	for _, x := range v {
+		s += x
+	}
+	return s
+}
+
 // lags is the correlation of the mouth with the sound at the lags -reach ..
 // +reach, in frames. At a positive lag the mouth comes later than the sound.
 type lags struct {

@@ -15,18 +15,25 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/media"
+	"github.com/lipstream/lipstream/internal/syncnet"
 )
 
 // SyncOptions configures Sync. Only Video is required.
 type SyncOptions struct {
-	Video   string        `arg:"" name:"OUT" help:"Video made by lipstream run."`
-	Audio   string        `placeholder:"VOICE" help:"Audio file with the voice. Default: the sound of OUT."`
-	Source  string        `placeholder:"FACE" help:"Video or picture that OUT was made from, to compare the pixels outside the mouth."`
-	Length  string        `default:"pad" placeholder:"pad|loop|pingpong|shortest" help:"Same as in lipstream run."`
-	Start   time.Duration `kong:"-"` // as given to lipstream run
-	Face    string        `default:"largest" placeholder:"largest|center|left|right|N" help:"Same as in lipstream run."`
-	Backend string        `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"Runtime for the networks."`
-	Threads int           `placeholder:"N" help:"CPU threads of the networks."`
+	Video  string        `arg:"" name:"OUT" help:"Video made by lipstream run."`
+	Audio  string        `placeholder:"VOICE" help:"Audio file with the voice. Default: the sound of OUT."`
+	Source string        `placeholder:"FACE" help:"Video or picture that OUT was made from, to compare the pixels outside the mouth."`
+	Length string        `default:"pad" placeholder:"pad|loop|pingpong|shortest" help:"Same as in lipstream run."`
+	Start  time.Duration `kong:"-"` // as given to lipstream run
+
+	Deinterlace string `default:"auto" placeholder:"auto|yes|no" help:"Same as in lipstream run."`
+
+	Face    string `default:"largest" placeholder:"largest|center|left|right|N" help:"Same as in lipstream run."`
+	Backend string `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"Runtime for the networks."`
+	Threads int    `placeholder:"N" help:"CPU threads of the networks."`
+
+	Identity string   `placeholder:"FILE.onnx" help:"Network that recognises faces, in ArcFace's layout, to compare the person with that of --source."`
+	SyncNet  []string `name:"syncnet" placeholder:"FILE.onnx" help:"SyncNet to compute LSE-C and LSE-D with: one file, or two for lips and sound."`
 
 	// Progress is called with the frames done and expected (0: not known).
 	Progress func(done, expected int64) `kong:"-"`
@@ -47,6 +54,11 @@ type SyncReport struct {
 	Aperture []*float64 `json:"aperture"`
 	Wanted   []*float64 `json:"wanted"`
 	Envelope []*float64 `json:"envelope"`
+	// Flicker of each frame in levels, at the border of the mask, on the skin and of the mouth;
+	// null where it was not measured. Likeness is the SSIM with the source's face, without the
+	// mouth, and absent without a source.
+	Flicker  [places][]*float64 `json:"flicker"`
+	Likeness []*float64         `json:"likeness,omitempty"`
 }
 
 // WriteTable writes the figures.
@@ -54,12 +66,26 @@ func (r *SyncReport) WriteTable(w io.Writer) error { return WriteTable(w, r.Figu
 
 // Missed implements Report. The video is not what it should be, whatever
 // program has made it.
-func (r *SyncReport) Missed() error { return missed(fault.Input, r.Figures) }
+func (r *SyncReport) Missed() error { return missed(fault.Input, Missed(r.Figures)) }
 
-// Sync measures on a finished video how well the lips follow the voice and,
-// given the source, whether anything but the mouth was changed. It holds a few
-// frames; only a few numbers for each frame grow with the length of the video.
+// Sync measures on a finished video how well the lips follow the voice and how
+// much the face flickers and, given the source, whether anything but the mouth was
+// changed and whether the person stays the same. It holds a few frames; only a few
+// numbers for each frame grow with the length of the video.
 func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
+	nets, err := runtimes.Open(ctx, runtimes.Choice{Backend: o.Backend, Device: "cpu"})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = nets.Close() }()
+	return measure(ctx, nets, o)
+}
+
+// measure is Sync with an open backend.
+func measure(ctx context.Context, nets backend.Backend, o SyncOptions) (*SyncReport, error) {
+	if o.Identity != "" && o.Source == "" {
+		return nil, fault.Field("identity", "", "there is no source to compare with", "set `source` to the file that the video was made from")
+	}
 	tools, err := media.FindTools(ctx)
 	if err != nil {
 		return nil, err
@@ -85,24 +111,40 @@ func Sync(ctx context.Context, o SyncOptions) (*SyncReport, error) {
 	if err != nil {
 		return nil, err
 	}
-	nets, err := runtimes.Open(ctx, runtimes.Choice{Backend: o.Backend, Device: "cpu"})
-	if err != nil {
-		return nil, err
+	var net *syncnet.Network
+	if len(o.SyncNet) > 0 {
+		if net, err = syncnet.Open(ctx, nets, o.SyncNet, o.Threads); err != nil {
+			return nil, err
+		}
+		defer func() { _ = net.Close() }()
 	}
-	defer func() { _ = nets.Close() }()
-	s := &syncRun{o: o, tools: tools, nets: nets, rate: info.Video.FrameRate}
+	s := &syncRun{o: o, tools: tools, nets: nets, rate: info.Video.FrameRate, flicker: newFlicker(), warped: [2]*aligned{newAligned(), newAligned()}}
 	if err := s.frames(ctx, info); err != nil {
 		return nil, err
 	}
 	curves := newSoundCurves(sound, s.rate, len(s.aperture))
 	figures, lag := lipFigures(s.aperture, curves)
-	if o.Source != "" {
-		figures = append(figures, s.pixels.figures()...)
-	}
-	return &SyncReport{
-		Video: o.Video, Audio: voicePath, Source: o.Source, FPS: s.rate.Float(), Results: Results{figures},
+	report := &SyncReport{
+		Video: o.Video, Audio: voicePath, Source: o.Source, FPS: s.rate.Float(),
 		Lags: nullable(lag.r), Aperture: nullable(s.aperture), Wanted: nullable(curves.wanted), Envelope: nullable(curves.envelope),
-	}, nil
+	}
+	if o.Source != "" {
+		figures = append(append(figures, s.pixels.figures()...), s.identity.figures()...)
+		report.Likeness = nullable(s.identity.likeness)
+	}
+	figures = append(figures, flickerFigures(s.flicker, s.before)...)
+	for i, v := range s.flicker.frames {
+		report.Flicker[i] = nullable(v)
+	}
+	if net != nil {
+		scores, err := s.lse(ctx, net, info, voicePath, voice)
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, lseFigures(scores)...)
+	}
+	report.Figures = figures
+	return report, nil
 }
 
 // nullable turns NaN, which JSON cannot express, into null.
@@ -142,6 +184,13 @@ type syncRun struct {
 	rate     media.Rational
 	aperture []float64 // NaN where no face was seen
 	pixels   pixels
+	places   []place
+	flicker  *flicker
+	warped   [2]*aligned // a frame and that of the source
+
+	// Nil without a source.
+	before   *flicker // of the source
+	identity *identity
 }
 
 // frames measures all frames of the video.
@@ -155,6 +204,13 @@ func (s *syncRun) frames(ctx context.Context, info *media.Info) error {
 			return err
 		}
 		defer source.close()
+		s.before, s.identity = newFlicker(), new(identity)
+		if s.o.Identity != "" {
+			if s.identity.embedder, err = openEmbedder(ctx, s.nets, s.o.Identity, s.o.Threads); err != nil {
+				return err
+			}
+			defer func() { _ = s.identity.embedder.session.Close() }()
+		}
 	}
 	reader, err := media.OpenVideo(ctx, s.tools, s.o.Video, info, media.VideoOptions{Format: format, Rate: s.rate})
 	if err != nil {
@@ -184,12 +240,17 @@ func (s *syncRun) frames(ctx context.Context, info *media.Info) error {
 			return err
 		}
 		s.aperture = append(s.aperture, a)
+		original := face.Tracked{}
 		if source != nil {
-			original, err := source.next(ctx)
-			if err != nil {
+			if original, err = source.next(ctx); err != nil {
 				return err
 			}
 			s.pixels.compare(original, t.Frame)
+		}
+		if err := s.faces(ctx, t, original); err != nil {
+			return err
+		}
+		if source != nil {
 			source.release(original.Frame)
 		}
 		out.release(t.Frame)
@@ -203,8 +264,40 @@ func (s *syncRun) frames(ctx context.Context, info *media.Info) error {
 	return nil
 }
 
+// faces measures what is measured in the template: a frame beside that of the source, or alone.
+func (s *syncRun) faces(ctx context.Context, out, source face.Tracked) error {
+	s.places = append(s.places, placeOf(out.Face))
+	seen := func(t face.Tracked) bool { return t.Face != nil && !t.Face.Bridged }
+	if s.before == nil {
+		if !seen(out) {
+			s.flicker.skip()
+			return nil
+		}
+		s.warped[0].load(out.Frame, out.Face.Align)
+		s.flicker.add(s.warped[0], out.Face.Track, partsOf(out.Face))
+		return nil
+	}
+	if !seen(source) {
+		s.flicker.skip()
+		s.before.skip()
+		s.identity.skip()
+		return nil
+	}
+	for i, f := range [2]*frame.Frame{out.Frame, source.Frame} {
+		s.warped[i].load(f, source.Face.Align)
+	}
+	parts := partsOf(source.Face, out.Face)
+	s.flicker.add(s.warped[0], source.Face.Track, parts)
+	s.before.add(s.warped[1], source.Face.Track, parts)
+	if !seen(out) {
+		s.identity.skip()
+		return nil
+	}
+	return s.identity.add(ctx, source, out, s.warped[1], s.warped[0], parts)
+}
+
 // openSource opens the source, to be read beside the video frame by frame. Both
-// are then read in the source's format, which is the one that the job worked in.
+// are then read in the source's format.
 func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, frame.Format, error) {
 	info, err := media.Probe(ctx, s.tools, s.o.Source)
 	if err != nil {
@@ -229,7 +322,7 @@ func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, 
 	}
 	format := media.WorkingFormat(*info.Video)
 	seq, err := media.NewSequence(ctx, s.tools, s.o.Source, info,
-		media.VideoOptions{Format: format, Rate: s.rate, Start: s.o.Start}, mode)
+		media.VideoOptions{Format: format, Rate: s.rate, Start: s.o.Start, Deinterlace: media.DeinterlaceFor(info.Video, s.o.Deinterlace)}, mode)
 	if err != nil {
 		return nil, frame.Format{}, err
 	}
@@ -239,18 +332,6 @@ func (s *syncRun) openSource(ctx context.Context, v *media.VideoInfo) (*walker, 
 
 // minPresence is the mesh's own score below which its points mean nothing.
 const minPresence = 0.5
-
-// looks are the squares, relative to that of the tracker, in which the mesh
-// looks at each frame: shift in parts of the side, scale, turn in radians. On
-// closed lips a single look finds sometimes nothing and sometimes a gap of two
-// pixels, depending on how the pixels of the crop fall on them (on a closed mouth
-// that moves through noise: up to a seventh of the speaking range). The mean of
-// several looks at the same frame is steadier and, unlike a mean over time,
-// neither blunts nor delays the movement of the lips.
-var looks = []face.ROI{
-	{Size: 1}, {CX: 0.02, CY: 0.013, Size: 0.95, Rotation: 0.03}, {CX: -0.013, CY: 0.02, Size: 1.05, Rotation: 0.015},
-	{CX: -0.02, CY: -0.013, Size: 0.975, Rotation: -0.03}, {CX: 0.013, CY: -0.02, Size: 1.025, Rotation: -0.015},
-}
 
 // aperture returns the distance between the inner lips (13-14) divided by that
 // between the outer eye corners (33-263). The tracker provides the face and its
@@ -263,11 +344,8 @@ func aperture(ctx context.Context, mesh *face.Mesh, t face.Tracked) (float64, er
 		return math.NaN(), nil
 	}
 	var dx, dy, eyes, n float64
-	at := face.ROIFromPoints(t.Face.Points)
-	for _, l := range looks {
-		p, score, err := mesh.Landmarks(ctx, t.Frame, face.ROI{
-			CX: at.CX + l.CX*at.Size, CY: at.CY + l.CY*at.Size, Size: l.Size * at.Size, Rotation: at.Rotation + l.Rotation,
-		})
+	for _, look := range face.Looks(face.ROIFromPoints(t.Face.Points)) {
+		p, score, err := mesh.Landmarks(ctx, t.Frame, look)
 		if err != nil {
 			return 0, err
 		}

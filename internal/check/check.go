@@ -59,8 +59,8 @@ type Device struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Problem        // why it cannot be used
-	// Dialect names the operators that jobs use on the device: "plain", "microsoft" or
-	// "cuda"; see network.Dialect.
+	// Dialect names the operators that jobs use on the device: "plain", "openvino",
+	// "microsoft" or "cuda"; see network.Dialect.
 	Dialect string `json:"dialect,omitempty"`
 	// Half is the half precision that is checked beside f32, or "" with NoHalf, the
 	// reason.

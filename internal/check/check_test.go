@@ -155,7 +155,7 @@ func TestRun(t *testing.T) {
 		if d.ID != "cpu" || d.Memory.Card != nil || d.Memory.Host.Before <= 0 || d.Memory.Host.Peak < d.Memory.Host.Before || d.Memory.Host.Peak < d.Memory.Host.After {
 			t.Errorf("%s: %+v", rt.Name, d)
 		}
-		if want := map[string]string{openvino.Name: "plain", onnxruntime.Name: "microsoft"}[rt.Name]; d.Dialect != want {
+		if want := map[string]string{openvino.Name: "openvino", onnxruntime.Name: "microsoft"}[rt.Name]; d.Dialect != want {
 			t.Errorf("%s: dialect %q instead of %q", rt.Name, d.Dialect, want)
 		}
 		if (d.Half == "") != (d.NoHalf != "") {
@@ -167,7 +167,8 @@ func TestRun(t *testing.T) {
 			}
 			for _, r := range c.Results {
 				t.Logf("%s %s %s: %.2g, %.1f dB, %.2g ms", rt.Name, c.Name, r.Precision, r.Difference, r.PSNR, 1e3*r.Seconds)
-				if r.Seconds <= 0 || r.PSNR <= 0 {
+				// The clock of Windows does not see the quickest.
+				if r.Seconds < 0 || r.Seconds == 0 && runtime.GOOS != "windows" || r.PSNR <= 0 {
 					t.Errorf("%s: %+v", c.Name, r)
 				}
 			}

@@ -53,7 +53,7 @@ func randomWeight(w checkpoint.Want) []float32 {
 func openWeights() (f *checkpoint.File, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "lipstream-check-")
 	if err != nil {
-		return nil, nil, fault.Output.Wrap("create a temporary folder", err, "set TMPDIR to a folder that can be written")
+		return nil, nil, fault.Output.Wrap("create a temporary folder", err, "set "+disk.TempVariable+" to a folder that can be written")
 	}
 	// Windows does not remove a file that a runtime has not closed. It is of no use to
 	// report that.
@@ -83,7 +83,7 @@ func writeWeights(path string) error {
 	})
 	hint := ""
 	if disk.IsFull(err) {
-		hint = "free some space, or set TMPDIR to another folder"
+		hint = "free some space, or set " + disk.TempVariable + " to another folder"
 	}
 	return fault.Output.Wrap("write "+path, fault.WithoutPath(err), hint)
 }

@@ -95,8 +95,14 @@ func (m *Mismatch) hint(found int) string {
 	return "use a checkpoint with the weights of " + m.Network + " alone"
 }
 
+// scaled reports whether the named tensor is int8 and has scales.
+func (f *File) scaled(name string) bool {
+	e, s := f.entries[name], f.entries[name+ScaleSuffix]
+	return e.dtype == tensor.I8 && s.dtype == tensor.F32 && len(e.shape) > 0 && slices.Equal(s.shape, e.shape[:1])
+}
+
 // Check compares the file with what a network expects: names, shapes, and elements that
-// are floats. The error is of kind Input and its cause is a *Mismatch. allow reports
+// are floats, or int8 with scales. The error is of kind Input and its cause is a *Mismatch. allow reports
 // which unexpected names are allowed; nil allows none.
 func (f *File) Check(network string, want []Want, allow func(name string) bool) error {
 	m := &Mismatch{Network: network}
@@ -111,13 +117,16 @@ func (f *File) Check(network string, want []Want, allow func(name string) bool) 
 			m.Missing = append(m.Missing, w.Name)
 		case !w.fits(e.shape):
 			m.Misshapen = append(m.Misshapen, fmt.Sprintf("%s %v instead of %v", name, e.shape, w.Shape))
-		case exponents[e.dtype] == 0: // no floats
+		case exponents[e.dtype] == 0 && !f.scaled(name): // no floats
 			m.BadType = append(m.BadType, fmt.Sprintf("%s %v", name, e.dtype))
 		default:
 			found++
 		}
 	}
 	for _, name := range f.names {
+		if base, ok := strings.CutSuffix(name, ScaleSuffix); ok && f.scaled(base) {
+			continue
+		}
 		if !known[name] && (allow == nil || !allow(name)) {
 			m.Unexpected = append(m.Unexpected, printable(name))
 		}

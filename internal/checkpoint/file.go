@@ -253,8 +253,7 @@ func (f *File) Offset(name string) int64 {
 
 // Release releases the memory of the named tensors (without names: of the whole file),
 // except for pages that they share with others. Their data stays valid: it is read again
-// from disk when it is used. Unknown names are ignored. On systems without mapping
-// (Windows) Release does nothing.
+// from disk when it is used. Unknown names are ignored.
 func (f *File) Release(names ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

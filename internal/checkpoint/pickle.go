@@ -352,7 +352,7 @@ var storageTypes = map[global]string{
 }
 
 var supportedTypes = map[string]tensor.DType{
-	"float32": tensor.F32, "float16": tensor.F16, "bfloat16": tensor.BF16, "int64": tensor.I64, "uint8": tensor.U8,
+	"float32": tensor.F32, "float16": tensor.F16, "bfloat16": tensor.BF16, "int64": tensor.I64, "int32": tensor.I32, "uint8": tensor.U8,
 }
 
 // findGlobal returns an allowed global.

@@ -14,8 +14,12 @@ import (
 
 // safetensorsTypes maps the names of element types in the header.
 var safetensorsTypes = map[string]tensor.DType{
-	"F32": tensor.F32, "F16": tensor.F16, "BF16": tensor.BF16, "I64": tensor.I64, "U8": tensor.U8,
+	"F32": tensor.F32, "F16": tensor.F16, "BF16": tensor.BF16, "I64": tensor.I64, "I32": tensor.I32, "U8": tensor.U8, "I8": tensor.I8,
 }
+
+// ScaleSuffix ends the name of the tensor with the scales of an int8 tensor, one for each row
+// of the first dimension.
+const ScaleSuffix = ".scale"
 
 // headerTensor is one tensor's description in a safetensors header.
 type headerTensor struct {

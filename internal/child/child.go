@@ -1,7 +1,7 @@
-// Package child runs other programs. Each gets a process group of its own, so
-// that a Ctrl-C on the terminal reaches only this program, and is killed with
-// all that it started when its context ends. The last lines that it prints on
-// its standard error are kept.
+// Package child runs other programs. A Ctrl-C on the terminal reaches only this
+// program. Each is killed with all that it started when its context ends. On Linux it
+// also dies when this program is killed, on Windows with all that it started. The last
+// lines that it prints on its standard error are kept.
 package child
 
 import (
@@ -40,6 +40,9 @@ func (e *ExitError) End() string {
 	if e.Signal != 0 {
 		return fmt.Sprintf("%s was killed by signal %d (%s)", e.Program, int(e.Signal), e.Signal)
 	}
+	if e.Code > 255 { // of Windows, such as 0xc0000005 for an access violation
+		return fmt.Sprintf("%s failed with exit code %#x", e.Program, e.Code)
+	}
 	return fmt.Sprintf("%s failed with exit code %d", e.Program, e.Code)
 }
 
@@ -47,6 +50,8 @@ func (e *ExitError) End() string {
 // goroutines.
 type Process struct {
 	cmd     *exec.Cmd
+	group   group
+	in      *os.File // its standard input, or nil
 	stderr  tail
 	done    chan struct{} // closed when the process has been reaped
 	err     error         // how it ended; read after done
@@ -66,14 +71,20 @@ const stderrDelay = 300 * time.Millisecond
 // Stdin and Stdout are best files: a copy that blocks would hold up the end.
 //
 // When ctx ends, the process is interrupted; if it still runs after grace, it
-// is killed with its group. A grace of 0 kills at once.
+// is killed with all that it started. A grace of 0 kills at once. Windows has no
+// interrupts: it kills at once too, except what StartPipes started.
 func Start(ctx context.Context, cmd *exec.Cmd, grace time.Duration) (*Process, error) {
+	return launch(ctx, cmd, grace, nil)
+}
+
+func launch(ctx context.Context, cmd *exec.Cmd, grace time.Duration, in *os.File) (*Process, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	p := &Process{cmd: cmd, done: make(chan struct{}), ctx: ctx}
+	p := &Process{cmd: cmd, in: in, done: make(chan struct{}), ctx: ctx}
 	cmd.Stderr, cmd.WaitDelay = &p.stderr, stderrDelay
-	if err := start(cmd); err != nil {
+	var err error
+	if p.group, err = start(cmd); err != nil {
 		return nil, err
 	}
 	go p.reap()
@@ -87,18 +98,40 @@ func Start(ctx context.Context, cmd *exec.Cmd, grace time.Duration) (*Process, e
 // StartReader is Start with the standard output coming from the returned pipe,
 // which the caller reads to its end, or closes.
 func StartReader(ctx context.Context, cmd *exec.Cmd, grace time.Duration) (*Process, *os.File, error) {
+	return startReader(ctx, cmd, grace, nil)
+}
+
+func startReader(ctx context.Context, cmd *exec.Cmd, grace time.Duration, in *os.File) (*Process, *os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, nil, err
 	}
 	cmd.Stdout = w
-	p, err := Start(ctx, cmd, grace)
+	p, err := launch(ctx, cmd, grace, in)
 	_ = w.Close() // the process has its own
 	if err != nil {
 		_ = r.Close()
 		return nil, nil, err
 	}
 	return p, r, nil
+}
+
+// StartPipes is StartReader with the standard input coming from in, for a program that
+// ends when its input does: to interrupt it, in is closed as well. The caller closes
+// in, at the latest after the end of the process.
+func StartPipes(ctx context.Context, cmd *exec.Cmd, grace time.Duration) (p *Process, in, out *os.File, err error) {
+	r, in, err := os.Pipe()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cmd.Stdin = r
+	p, out, err = startReader(ctx, cmd, grace, in)
+	_ = r.Close()
+	if err != nil {
+		_ = in.Close()
+		return nil, nil, nil, err
+	}
+	return p, in, out, nil
 }
 
 // Output runs cmd to its end and returns what it printed, at most limit bytes;
@@ -135,6 +168,7 @@ func (p *Process) reap() {
 	err := p.cmd.Wait()
 	p.mu.Lock()
 	p.reaped = true
+	p.group.close()
 	p.mu.Unlock()
 	if st := p.cmd.ProcessState; st != nil && !st.Success() {
 		name := strings.TrimSuffix(filepath.Base(p.cmd.Path), ".exe")
@@ -170,11 +204,10 @@ func (p *Process) State() *os.ProcessState { return p.cmd.ProcessState }
 // error.
 func (p *Process) Stderr() []string { return p.stderr.lines() }
 
-// Stop interrupts the process, and kills it if it still runs after grace. It
+// Stop interrupts the process, and kills it if it still runs after grace; see Start. It
 // returns when the process has ended or was killed.
 func (p *Process) Stop(grace time.Duration) {
-	if grace > 0 {
-		p.signal(interrupt)
+	if grace > 0 && p.interrupt() {
 		select {
 		case <-p.done:
 		case <-time.After(grace):
@@ -183,16 +216,25 @@ func (p *Process) Stop(grace time.Duration) {
 	p.Kill()
 }
 
-// Kill ends the process at once, with all of its group. After its end it does
-// nothing.
-func (p *Process) Kill() { p.signal(killGroup) }
+// interrupt reports whether the process will know that it has to end.
+func (p *Process) interrupt() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return false
+	}
+	if p.in != nil {
+		_ = p.in.Close()
+	}
+	return p.group.interrupt() || p.in != nil
+}
 
-// signal calls f unless the process has been reaped: its number may belong to
-// another one by then.
-func (p *Process) signal(f func(*os.Process)) {
+// Kill ends the process at once, with all that it started. After its end it does
+// nothing: its number may belong to another one by then.
+func (p *Process) Kill() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.reaped {
-		f(p.cmd.Process)
+		p.group.kill()
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -42,6 +43,11 @@ func play(role string) int {
 				return 1
 			}
 		}
+	case "echo": // until the end of its input
+		signal.Ignore(os.Interrupt)
+		_, _ = io.Copy(os.Stdout, os.Stdin)
+		fmt.Println("end of input")
+		return 130
 	case "polite": // ends at an interrupt
 		c := make(chan os.Signal, 1)
 		signal.Notify(c, os.Interrupt)
@@ -68,6 +74,8 @@ func play(role string) int {
 		forever()
 	case "mute":
 		forever()
+	default:
+		return playHere(role)
 	}
 	return 0
 }
@@ -101,6 +109,12 @@ func reader(t *testing.T, ctx context.Context, role string, grace time.Duration)
 	return p, b, strings.TrimSpace(line)
 }
 
+// missing reports whether err says that a program does not exist. On Windows, os/exec
+// looks for it first.
+func missing(err error) bool {
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, exec.ErrNotFound)
+}
+
 func TestOutput(t *testing.T) {
 	out, err := Output(t.Context(), program("good"), 0, 100)
 	if err != nil || string(out) != "out\n" {
@@ -116,7 +130,7 @@ func TestOutput(t *testing.T) {
 	if _, err = Output(t.Context(), program("chatty"), 0, 1<<16); err == nil || !strings.Contains(err.Error(), "more than 65536 bytes") {
 		t.Error(err)
 	}
-	if _, err = Output(t.Context(), exec.Command("/no/such/program"), 0, 1); !errors.Is(err, os.ErrNotExist) {
+	if _, err = Output(t.Context(), exec.Command(filepath.Join(t.TempDir(), "no such program")), 0, 1); !missing(err) {
 		t.Error(err)
 	}
 	reason := errors.New("not wanted")
@@ -168,34 +182,93 @@ func TestGrace(t *testing.T) {
 	}
 }
 
-// gone waits until a process that is not a child of ours has ended.
-func gone(t *testing.T, pid int) {
-	t.Helper()
-	for t.Context().Err() == nil {
-		// Whoever adopted it may not have reaped it yet.
-		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil || strings.Contains(string(stat), ") Z ") {
-			return
+// TestPipes: what is written arrives, and a process that is to end sees the end of its
+// input, on every system.
+func TestPipes(t *testing.T) {
+	for _, c := range []struct {
+		role  string
+		grace time.Duration
+		rest  string
+	}{{"echo", time.Hour, "end of input\n"}, {"deaf", time.Millisecond, ""}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		p, in, out, err := StartPipes(ctx, program(c.role), c.grace)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if _, err := in.WriteString("ready\n"); err != nil {
+			t.Error(err)
+		}
+		b := bufio.NewReader(out)
+		if line, err := b.ReadString('\n'); err != nil || strings.TrimSpace(line) != "ready" {
+			t.Errorf("%q, %v", line, err)
+		}
+		cancel()
+		rest, err := io.ReadAll(b)
+		if err != nil || string(rest) != c.rest {
+			t.Errorf("%s: %q, %v", c.role, rest, err)
+		}
+		if err := p.Wait(); !errors.Is(err, context.Canceled) || p.State().Success() {
+			t.Errorf("%s: %v, %v", c.role, err, p.State())
+		}
+		_ = in.Close()
+		_ = out.Close()
+	}
+	if _, _, _, err := StartPipes(t.Context(), exec.Command(filepath.Join(t.TempDir(), "no such program")), 0); !missing(err) {
+		t.Error(err)
+	}
+}
+
+// TestNothingIsLeft: what a process started dies with it.
+func TestNothingIsLeft(t *testing.T) {
+	p, _, line := reader(t, t.Context(), "parent", 0)
+	p.Kill()
+	_ = p.Wait()
+	gone(t, line)
+}
+
+// TestDeathOfParent: a process dies with the program that started it, even if that is
+// killed with -9.
+func TestDeathOfParent(t *testing.T) {
+	if runtime.GOOS != "linux" && runtime.GOOS != "windows" {
+		t.Skip("this system has nothing for it")
+	}
+	cmd := program("starter")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	gone(t, strings.TrimSpace(line))
+}
+
+// gone waits until a process that is not a child of ours has ended.
+func gone(t *testing.T, pid string) {
+	t.Helper()
+	n, err := strconv.Atoi(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !ended(n) && t.Context().Err() == nil {
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// TestNothingIsLeft: what a process started dies with it, and a process dies
-// with the program that started it, even if that is killed with -9.
-func TestNothingIsLeft(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("needs /proc and the death signal")
-	}
-	for _, role := range []string{"parent", "starter"} {
-		p, _, line := reader(t, t.Context(), role, 0)
-		pid, err := strconv.Atoi(line)
-		if err != nil {
-			t.Fatal(err)
+func TestExitError(t *testing.T) {
+	for code, want := range map[int]string{
+		3:          "x failed with exit code 3",
+		0xC0000005: "x failed with exit code 0xc0000005",
+	} {
+		if got := (&ExitError{Program: "x", Code: code}).Error(); got != want {
+			t.Errorf("%d: %q, want %q", code, got, want)
 		}
-		p.Kill()
-		_ = p.Wait()
-		gone(t, pid)
 	}
 }
 

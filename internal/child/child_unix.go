@@ -7,9 +7,15 @@ import (
 	"syscall"
 )
 
-func interrupt(p *os.Process) { _ = p.Signal(os.Interrupt) }
+// group is a process that leads a process group of its own.
+type group struct{ process *os.Process }
 
-func killGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGKILL) }
+// interrupt sends the signal of Ctrl-C and reports whether it could.
+func (g group) interrupt() bool { return g.process.Signal(os.Interrupt) == nil }
+
+func (g group) kill() { _ = syscall.Kill(-g.process.Pid, syscall.SIGKILL) }
+
+func (g group) close() {}
 
 // exitSignal returns the signal that ended the process, or 0.
 func exitSignal(st *os.ProcessState) syscall.Signal {

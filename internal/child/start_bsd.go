@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-func start(cmd *exec.Cmd) error {
+func start(cmd *exec.Cmd) (group, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return cmd.Start()
+	err := cmd.Start()
+	return group{cmd.Process}, err
 }

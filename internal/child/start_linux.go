@@ -23,10 +23,11 @@ var spawner = sync.OnceValue(func() chan<- func() {
 	return work
 })
 
-func start(cmd *exec.Cmd) error {
+func start(cmd *exec.Cmd) (group, error) {
 	// Pdeathsig: when this program is killed with -9, the process dies as well.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	result := make(chan error, 1)
 	spawner() <- func() { result <- cmd.Start() }
-	return <-result
+	err := <-result
+	return group{cmd.Process}, err
 }

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/certificate"
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/queue"
@@ -47,10 +49,12 @@ const op = "ask the server"
 // do sends a request and returns a successful answer. The caller closes its body.
 func (c *Client) do(ctx context.Context, method, path string, header http.Header, body io.Reader) (*http.Response, error) {
 	server := cmp.Or(strings.TrimSuffix(c.Server, "/"), DefaultServer)
-	if u, err := url.Parse(server); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	u, err := url.Parse(server)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fault.Usage.New(op+" "+server, "it is not an address", "write http://host:8448")
 	}
 	r, err := http.NewRequestWithContext(ctx, method, server+path, body)
+	server = u.Redacted()
 	if err != nil {
 		return nil, fault.Usage.Wrap(op+" "+server, err)
 	}
@@ -64,9 +68,12 @@ func (c *Client) do(ctx context.Context, method, path string, header http.Header
 	answer, err := cmp.Or(c.HTTP, http.DefaultClient).Do(r)
 	if err != nil {
 		err = cmp.Or(ctx.Err(), err)
-		hint := ""
-		if _, ok := errors.AsType[*net.OpError](err); ok {
+		hint := certificate.Hint(err, "tls_", "http://", "https://")
+		if broken, ok := errors.AsType[*net.OpError](err); ok && hint == "" {
 			hint = "check that lipstream serve is running there"
+			if broken.Op != "dial" && strings.HasPrefix(server, "https:") { // its reason may not have arrived
+				hint += "; if it wants a certificate of this client, set `tls_cert` and `tls_key`"
+			}
 		}
 		return nil, fault.Missing.Wrap(op+" "+server, err, hint)
 	}
@@ -87,7 +94,7 @@ func problem(server string, a *http.Response) error {
 	}
 	b, _ := io.ReadAll(io.LimitReader(a.Body, 64<<10))
 	if json.Unmarshal(b, &p) != nil || p.Title == "" {
-		p.Title, p.Hint = a.Status, "check that lipstream serve runs at this address"
+		p.Title, p.Hint = a.Status, cmp.Or(certificate.Hint(errors.New(string(b)), "tls_", "http://", "https://"), "check that lipstream serve runs at this address")
 	}
 	kind := cmp.Or(fault.Kind(p.ExitCode), fault.Internal)
 	return &fault.Error{Kind: kind, Op: op + " " + server, Err: statusError{a.StatusCode, cmp.Or(p.Detail, p.Title)}, Hint: p.Hint}
@@ -109,8 +116,11 @@ func Status(err error) int {
 
 // call sends and receives JSON; in and out may be nil.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	return c.callWith(ctx, method, path, http.Header{}, in, out)
+}
+
+func (c *Client) callWith(ctx context.Context, method, path string, header http.Header, in, out any) error {
 	var body io.Reader
-	header := http.Header{}
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
@@ -129,13 +139,32 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	} else {
 		err = json.NewDecoder(answer.Body).Decode(out)
 	}
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errBroken, err)
+	}
 	return fault.Internal.Wrap(op+" "+path, err)
 }
 
-// Submit queues a job.
+// lost reports whether an error says that the server did not answer, or not to the end.
+// Errors of certificates are not of this kind: asking again does not help.
+func lost(err error) bool {
+	return errors.Is(err, errBroken) || Status(err) == 0 && fault.KindOf(err) == fault.Missing && certificate.Hint(err, "", "", "") == ""
+}
+
+// Submit queues a job. If the answer is lost, it asks again, with the same idempotency
+// key, so that the server does not make a second job.
 func (c *Client) Submit(ctx context.Context, s queue.Spec) (Job, error) {
 	var j Job
-	return j, c.call(ctx, http.MethodPost, "/v1/jobs", s, &j)
+	header := http.Header{"Idempotency-Key": {rand.Text()}}
+	sent := false // perhaps
+	for failed := 1; ; failed++ {
+		err := c.callWith(ctx, http.MethodPost, "/v1/jobs", header, s, &j)
+		dial, ok := errors.AsType[*net.OpError](err)
+		sent = sent || !ok || dial.Op != "dial"
+		if !lost(err) || !sent || failed > retries || !pause(ctx, time.Duration(failed)*200*time.Millisecond) {
+			return j, err
+		}
+	}
 }
 
 // Job returns a job.

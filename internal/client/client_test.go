@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/queue"
 )
 
 func TestRead(t *testing.T) {
@@ -141,4 +143,83 @@ func TestErrors(t *testing.T) {
 	if _, err := (&Client{Server: "nonsense"}).Job(t.Context(), "x"); fault.KindOf(err) != fault.Usage {
 		t.Error(err)
 	}
+}
+
+// TestSubmitAgain loses the answer to a request for a job: the client has to ask again
+// with the same key. It does not if no server is there.
+func TestSubmitAgain(t *testing.T) {
+	var keys []string
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		keys = append(keys, r.Header.Get("Idempotency-Key"))
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			t.Error(err)
+		}
+		switch len(keys) {
+		case 1:
+			panic(http.ErrAbortHandler)
+		case 2: // in the middle of the answer
+			w.Header().Set("Content-Length", "100")
+			_, _ = io.WriteString(w, `{"id":"`)
+		default:
+			_, _ = io.WriteString(w, `{"id":"j"}`)
+		}
+	}))
+	c := &Client{Server: web.URL}
+	j, err := c.Submit(t.Context(), queue.Spec{})
+	if err != nil || j.ID != "j" || len(keys) != 3 || len(keys[0]) < 20 || keys[0] != keys[1] || keys[0] != keys[2] {
+		t.Errorf("%+v, %v, keys %q", j, err, keys)
+	}
+	if _, err = c.Submit(t.Context(), queue.Spec{}); err != nil || keys[3] == keys[0] {
+		t.Errorf("%v, keys %q", err, keys)
+	}
+	web.Close()
+	transport := &countingTransport{}
+	c.HTTP = &http.Client{Transport: transport}
+	if _, err := c.Submit(t.Context(), queue.Spec{}); fault.KindOf(err) != fault.Missing || transport.n != 1 {
+		t.Errorf("%v after %d requests", err, transport.n)
+	}
+}
+
+// TestWrongCertificate checks that a request is not repeated when the certificate of the
+// server is not trusted.
+func TestWrongCertificate(t *testing.T) {
+	web := httptest.NewUnstartedServer(http.NotFoundHandler())
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	web.StartTLS()
+	defer web.Close()
+	transport := &countingTransport{}
+	c := &Client{Server: web.URL, HTTP: &http.Client{Transport: transport}}
+	if _, err := c.Submit(t.Context(), queue.Spec{}); !strings.Contains(fault.HintOf(err), "tls_ca") || transport.n != 1 {
+		t.Errorf("%v after %d requests", err, transport.n)
+	}
+	transport.n = 0
+	if err := c.Events(t.Context(), "j", "", nil); !strings.Contains(fault.HintOf(err), "tls_ca") || transport.n != 1 {
+		t.Errorf("%v after %d requests", err, transport.n)
+	}
+}
+
+// TestOneLine checks that errors have one line, and no password.
+func TestOneLine(t *testing.T) {
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "data: x")
+	}))
+	defer web.Close()
+	c := &Client{Server: strings.Replace(web.URL, "://", "://me:secret@", 1)}
+	_, errJob := c.Job(t.Context(), "j")
+	errEvents := c.PastEvents(t.Context(), "j", nil)
+	web.Close()
+	_, errAway := c.Job(t.Context(), "j")
+	for _, err := range []error{errJob, errEvents, errAway} {
+		if err == nil || strings.ContainsAny(err.Error(), "\r\n") || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+type countingTransport struct{ n int }
+
+func (c *countingTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	c.n++
+	return http.DefaultTransport.RoundTrip(r)
 }

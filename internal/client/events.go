@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -44,7 +45,7 @@ func (c *Client) Events(ctx context.Context, id, after string, f func(Event) err
 			return nil
 		case err == nil:
 			err = fault.Missing.New("follow job "+id, "the server closed the stream before the job's end", "try again when the server has restarted")
-		case Status(err) >= 500, Status(err) == 0 && (errors.Is(err, errBroken) || fault.KindOf(err) == fault.Missing):
+		case Status(err) >= 500, lost(err):
 		default:
 			return err
 		}
@@ -122,7 +123,7 @@ func Read(r io.Reader, f func(Event) error) error {
 		}
 	}
 	if err := s.Err(); err != nil {
-		return errors.Join(errBroken, err)
+		return fmt.Errorf("%w: %w", errBroken, err)
 	}
 	return nil
 }

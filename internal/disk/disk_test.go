@@ -19,7 +19,20 @@ import (
 // until its standard input ends.
 const lockVariable = "LIPSTREAM_TEST_LOCK"
 
+// unnamedVariable makes the test binary open an unnamed file in the named folder, say
+// so, and hold it until its standard input ends.
+const unnamedVariable = "LIPSTREAM_TEST_UNNAMED"
+
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(unnamedVariable); dir != "" {
+		f, err := Unnamed(dir)
+		if err == nil {
+			_, err = f.WriteString("text")
+		}
+		fmt.Println(err)
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}
 	if path := os.Getenv(lockVariable); path != "" {
 		if _, err := TryLock(path); err != nil {
 			fmt.Println(err)
@@ -145,11 +158,40 @@ func TestIsFull(t *testing.T) {
 	}
 }
 
-// TestLockOfAnotherProcess: a lock keeps others out and ends with its process.
-func TestLockOfAnotherProcess(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "lock")
+// TestUnnamed: nothing is left of an unnamed file, even if its process is killed.
+func TestUnnamed(t *testing.T) {
+	dir := t.TempDir()
+	f, err := Unnamed(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 4)
+	if _, err := f.WriteString("text"); err != nil {
+		t.Error(err)
+	}
+	if _, err := f.ReadAt(b, 0); err != nil || string(b) != "text" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := f.Close(); err != nil || names(t, dir) != "" {
+		t.Errorf("%v, left %s", err, names(t, dir))
+	}
+	if _, err := Unnamed(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	cmd, _ := another(t, unnamedVariable, dir, "<nil>")
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	if left := names(t, dir); left != "" {
+		t.Errorf("left after a kill: %s", left)
+	}
+}
+
+// another starts this program with a variable, and waits until it prints a word. It ends when
+// its input is closed.
+func another(t *testing.T, variable, value, word string) (*exec.Cmd, io.Closer) {
+	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
-	cmd.Env = append(os.Environ(), lockVariable+"="+path)
+	cmd.Env = append(os.Environ(), variable+"="+value)
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -162,9 +204,16 @@ func TestLockOfAnotherProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	var line string
-	if _, err := fmt.Fscanln(out, &line); err != nil || line != "locked" {
+	if _, err := fmt.Fscanln(out, &line); err != nil || line != word {
 		t.Fatalf("%q, %v", line, err)
 	}
+	return cmd, in
+}
+
+// TestLockOfAnotherProcess: a lock keeps others out and ends with its process.
+func TestLockOfAnotherProcess(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	cmd, in := another(t, lockVariable, path, "locked")
 	if _, err := TryLock(path); !errors.Is(err, ErrLocked) {
 		t.Errorf("%v", err)
 	}

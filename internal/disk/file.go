@@ -45,7 +45,7 @@ func CreateIn(folder, path string) (*File, error) {
 func (f *File) Commit(perm fs.FileMode) error {
 	err := errors.Join(f.Chmod(perm), f.Sync(), f.File.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), f.path)
+		err = Rename(f.Name(), f.path)
 	}
 	if err != nil {
 		_ = f.Close()
@@ -65,7 +65,7 @@ func (f *File) Close() error {
 	}
 	f.done = true
 	_ = f.File.Close() // Commit may have closed it
-	return os.Remove(f.Name())
+	return Remove(f.Name())
 }
 
 // Write replaces the file at path with what write writes.
@@ -126,11 +126,23 @@ func (r reader) Read(p []byte) (int, error) {
 	return r.r.Read(p)
 }
 
+// CacheVariable returns the name of the environment variable that sets the user's cache
+// folder.
+func CacheVariable() string {
+	switch runtime.GOOS {
+	case "windows":
+		return "LOCALAPPDATA"
+	case "darwin":
+		return "HOME" // the folder is Library/Caches in it
+	}
+	return "XDG_CACHE_HOME"
+}
+
 // UserDir returns the folder that an environment variable names, or the folder
 // lipstream/name in the user's cache folder. variable may be "". An error is of
 // kind Missing.
 func UserDir(variable, name string) (string, error) {
-	hint := "set HOME or XDG_CACHE_HOME"
+	hint := "set " + CacheVariable()
 	if variable != "" {
 		if dir := os.Getenv(variable); dir != "" {
 			return dir, nil

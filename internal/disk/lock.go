@@ -24,7 +24,11 @@ type Lock struct{ f *flock.Flock }
 func TryLock(path string) (*Lock, error) {
 	for {
 		l := &Lock{flock.New(path)}
-		ok, err := l.f.TryLock()
+		var ok bool
+		err := Retry(func() (err error) { // on Windows the file may just be removed
+			ok, err = l.f.TryLock()
+			return err
+		})
 		if err == nil && !ok {
 			err = ErrLocked
 		}

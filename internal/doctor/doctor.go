@@ -221,7 +221,7 @@ func checkEncoder(ctx context.Context, try func(context.Context) (string, error)
 	name, err := attempt(ctx, toolTimeout, try)
 	if err != nil {
 		return failed("encoder", Warning, err,
-			"install an ffmpeg with libx264, or set `codec` to another codec")
+			"run: lipstream runtime install ffmpeg, or set `codec` to another codec")
 	}
 	return Check{Name: "encoder", Status: OK, Detail: name + " works"}
 }

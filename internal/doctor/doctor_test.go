@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/models"
@@ -244,7 +245,7 @@ func TestCheckpoints(t *testing.T) {
 			}
 		}
 	}
-	none := "not in " + dir + "; only the "
+	none := "not found (the models folder is " + dir + "); only the "
 	const both = "engines latentsync and musetalk need it"
 	museTalk := Check{"musetalk", Missing, none + "musetalk engine needs it", pull + "musetalk"}
 	check("nothing", Check{"unet", Missing, none + "latentsync engine needs it", pull + "1.6"}, museTalk,
@@ -300,7 +301,7 @@ func TestSystem(t *testing.T) {
 	if c := readCPU(); c.Model == "" || c.Usable < 1 {
 		t.Errorf("%+v", c)
 	}
-	if free, err := models.FreeSpace(t.TempDir()); err != nil || free <= 0 {
+	if free, err := disk.Free(t.TempDir()); err != nil || free <= 0 {
 		t.Errorf("%d, %v", free, err)
 	}
 }

@@ -36,11 +36,11 @@ func (r *Report) checkpoints(ctx context.Context, dir string) {
 			r.add(checkCheckpoint(ctx, name, row))
 		case row.Kind == models.UNet:
 			all = row.Hint
-			r.add(Check{name, Missing, "not in " + dir + need, row.Hint})
+			r.add(Check{name, Missing, "not found (the models folder is " + dir + ")" + need, row.Hint})
 		case row.Kind == models.MuseTalkUNet:
-			r.add(Check{name, Missing, "not in " + dir + need, row.Hint})
+			r.add(Check{name, Missing, "not found (the models folder is " + dir + ")" + need, row.Hint})
 		case need != "":
-			r.add(Check{name, Missing, "not in " + dir + need, cmp.Or(all, row.Hint)})
+			r.add(Check{name, Missing, "not found (the models folder is " + dir + ")" + need, cmp.Or(all, row.Hint)})
 		}
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/shirou/gopsutil/v4/cpu"
 	xcpu "golang.org/x/sys/cpu"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/memory"
-	"github.com/lipstream/lipstream/internal/models"
 )
 
 // System returns Deps for this machine: the processor, GPUs, memory, disks and the
@@ -18,7 +18,7 @@ func System(modelsDir string) Deps {
 	d := Deps{
 		CPU: readCPU, GPUs: p.GPUs, Host: p.Host, Cgroup: p.Cgroup,
 		ModelsDir: modelsDir,
-		FreeSpace: models.FreeSpace,
+		FreeSpace: disk.Free,
 		Dirs:      []Dir{{"temp", os.TempDir()}},
 	}
 	if cache, err := os.UserCacheDir(); err == nil {

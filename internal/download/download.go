@@ -5,6 +5,7 @@ package download
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -174,6 +175,9 @@ func (f *File) attempt(ctx context.Context) (got int64, err error) {
 		}
 		if u, ok := errors.AsType[*url.Error](err); ok { // it repeats the address
 			err = u.Err
+		}
+		if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+			return 0, fault.Missing.Wrap(f.op(), err, "check the date and the certificates of this machine; a proxy may need one of its own")
 		}
 		return 0, errors.Join(context.Cause(ctx), err)
 	}

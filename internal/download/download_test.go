@@ -3,6 +3,8 @@ package download
 import (
 	"bytes"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -141,6 +143,20 @@ func TestFetchRefuses(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestUnknownCertificate: a certificate that nobody has signed is not tried again.
+func TestUnknownCertificate(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(serve))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	defer server.Close()
+	f := file(t, nil)
+	f.URL, f.Transport = parse(t, server.URL), nil
+	f.Notify = func(text string) { t.Error(text) }
+	if err := f.Fetch(t.Context()); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "certificates") {
+		t.Errorf("%v, hint %q", err, fault.HintOf(err))
 	}
 }
 

@@ -163,7 +163,7 @@ func TestThin(t *testing.T) {
 		q := &person{obs: &observation{x1: float64(10 + i), y1: float64(10 + i)}}
 		p.all = append(p.all, q)
 	}
-	p.chosen = p.all[0]
+	p.chosen = p.all[:1]
 	p.thin()
 	for i, q := range p.all {
 		if kept := q.gone == 0; kept != (i == 0 || i >= 5) {

@@ -26,7 +26,9 @@ type Detection struct {
 	Score float64
 	// Points are the box's upper left and lower right corner, then the image-left
 	// eye, image-right eye, nose tip, mouth centre, image-left ear and image-right
-	// ear: x, y in image pixels.
+	// ear: x, y in image pixels. "Left" and "right" are as seen by the network, whose
+	// view may be turned. The box is level with the image nevertheless; only its centre
+	// and size are turned.
 	Points [8][2]float64
 }
 
@@ -36,7 +38,7 @@ type Detector struct{ network }
 
 // NewDetector loads the embedded network. threads is as in backend.Options.
 func NewDetector(ctx context.Context, b backend.Backend, threads int) (*Detector, error) {
-	n, err := loadNetwork(ctx, b, "face detector", detectorModel, detectorSide, threads)
+	n, err := loadNetwork(ctx, b, "face detector", detectorModel, detectorSide, threads, 1)
 	return &Detector{n}, err
 }
 
@@ -48,10 +50,13 @@ const Levels = 4
 // overlapping squares whose side is the whole, a half or a third of the image's
 // shorter side: for 16:9 that is 3, 15 and 28 runs of the network. In an image of
 // 1920 x 1080 the last level finds faces down to 50 pixels.
-func (d *Detector) Level(ctx context.Context, src frame.Source, level int) ([]Detection, error) {
+//
+// The network looks at the image as if it were turned by turn radians, clockwise; it
+// finds faces that are upright then, or up to about 60 degrees away from that.
+func (d *Detector) Level(ctx context.Context, src frame.Source, level int, turn float64) ([]Detection, error) {
 	w, h := src.Size()
 	if level == 0 {
-		return d.square(ctx, src, float64(w)/2, float64(h)/2, float64(max(w, h)))
+		return d.square(ctx, src, ROI{float64(w) / 2, float64(h) / 2, float64(max(w, h)), turn})
 	}
 	side := float64(min(w, h)) / float64(level)
 	// A square at or above the network's own resolution shows nothing new.
@@ -61,7 +66,7 @@ func (d *Detector) Level(ctx context.Context, src frame.Source, level int) ([]De
 	var found []Detection
 	for _, cy := range tiles(float64(h), side) {
 		for _, cx := range tiles(float64(w), side) {
-			part, err := d.square(ctx, src, cx, cy, side)
+			part, err := d.square(ctx, src, ROI{cx, cy, side, turn})
 			if err != nil {
 				return nil, err
 			}
@@ -85,19 +90,23 @@ func tiles(length, side float64) []float64 {
 	return centres
 }
 
-// square runs the network on the square of side l around (cx, cy).
-func (d *Detector) square(ctx context.Context, src frame.Source, cx, cy, l float64) ([]Detection, error) {
+// square runs the network on a square.
+func (d *Detector) square(ctx context.Context, src frame.Source, at ROI) ([]Detection, error) {
 	// MediaPipe's convention: position u/128 of the side, no half-pixel shift.
-	s := l / detectorSide
-	out, err := d.run(ctx, src, frame.Affine{A: s, C: cx - l/2, E: s, F: cy - l/2}, frame.Constant, 2.0/255, -1)
+	to := at.Affine(detectorSide)
+	out, _, err := d.run(ctx, src, to, frame.Constant, 2.0/255, -1)
 	if err != nil {
 		return nil, err
 	}
 	found := decode(out["regressors"].F32(), out["scores"].F32())
 	for i := range found {
-		for k, p := range found[i].Points {
-			found[i].Points[k] = [2]float64{cx + l*(p[0]-0.5), cy + l*(p[1]-0.5)}
+		p := &found[i].Points
+		w, h := at.Size*(p[1][0]-p[0][0]), at.Size*(p[1][1]-p[0][1])
+		centre := [2]float64{(p[0][0] + p[1][0]) / 2, (p[0][1] + p[1][1]) / 2}
+		for _, q := range []*[2]float64{&centre, &p[2], &p[3], &p[4], &p[5], &p[6], &p[7]} {
+			q[0], q[1] = to.Apply(detectorSide*q[0], detectorSide*q[1])
 		}
+		p[0], p[1] = [2]float64{centre[0] - w/2, centre[1] - h/2}, [2]float64{centre[0] + w/2, centre[1] + h/2}
 	}
 	return found, nil
 }

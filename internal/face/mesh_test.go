@@ -110,7 +110,7 @@ func inputsGolden(t *testing.T, b backend.Backend) {
 	for _, name := range goldenPictures {
 		g, want := readGolden(t, "mesh/"+name+".safetensors"), readFace(t, name)
 		pic := readPNG(t, "mesh/"+name+".png")
-		if _, err := d.Level(t.Context(), pic, 0); err != nil {
+		if _, err := d.Level(t.Context(), pic, 0, 0); err != nil {
 			t.Fatal(err)
 		}
 		closeTo(t, name+" detector input", d.input.F32(), g["detector.input"].data, 1.01*2/255)
@@ -130,7 +130,7 @@ func chainGolden(t *testing.T, b backend.Backend) {
 	for _, name := range goldenPictures {
 		want := readFace(t, name)
 		pic := readPNG(t, "mesh/"+name+".png")
-		found, err := d.Level(t.Context(), pic, 0)
+		found, err := d.Level(t.Context(), pic, 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,27 +221,11 @@ func grey(w, h int) *frame.RGB {
 	return grey(w, h)
 }
 
-// half returns the image at half its size, averaged, so that small faces are not more
-// aliased than those of a camera.
-func half(p *frame.RGB) *frame.RGB {
-	q := frame.NewRGB(p.W/2, p.H/2)
-	for y := range q.H {
-		for x := range q.W {
-			for c := range 3 {
-				i := 3*(2*y*p.W+2*x) + c
-				j := i + 3*p.W
-				q.Pix[3*(y*q.W+x)+c] = byte((int(p.Pix[i]) + int(p.Pix[i+3]) + int(p.Pix[j]) + int(p.Pix[j+3]) + 2) / 4)
-			}
-		}
-	}
-	return q
-}
-
 // The finer levels find a face of 60 pixels anywhere in a full-HD frame.
 func TestSearchFindsSmallFaces(t *testing.T) {
 	backendtest.SkipShort(t)
 	d, m := nets(t)
-	face := half(half(readPNG(t, "portrait.png"))) // 128 x 128, face about 46 wide
+	face := readPNG(t, "portrait.png").Half().Half() // 128 x 128, face about 46 wide
 	for _, at := range [][2]float64{{960, 540}, {200, 200}, {1700, 900}, {640, 800}, {1300, 150}} {
 		pic := grey(1920, 1080)
 		place(pic, face, at[0], at[1], 1.3, 0)
@@ -354,13 +338,13 @@ func BenchmarkNetworks(b *testing.B) {
 	place(pic, readPNG(b, "portrait.png"), 640, 360, 1, 0)
 	f := frame.New(frame.Format{Width: 1280, Height: 720, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
 	frametest.Fill(f, pic)
-	found, err := d.Level(b.Context(), f, 0)
+	found, err := d.Level(b.Context(), f, 0, 0)
 	if err != nil || len(found) == 0 {
 		b.Fatal(found, err)
 	}
 	b.Run("detect", func(b *testing.B) {
 		for b.Loop() {
-			if _, err := d.Level(b.Context(), f, 0); err != nil {
+			if _, err := d.Level(b.Context(), f, 0, 0); err != nil {
 				b.Fatal(err)
 			}
 		}

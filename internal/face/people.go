@@ -10,18 +10,23 @@ import (
 )
 
 const (
-	detectEvery = 10  // frames between searches for more faces while following one
-	searchEvery = 5   // frames between searches for small faces while following nobody, one level each
-	fineEvery   = 40  // frames between searches for small newcomers while following somebody, one level each
-	maxPeople   = 6   // most people followed at once
-	maxKnown    = 24  // most people remembered in one shot
-	sameBox     = 0.3 // least overlap of the boxes of one face
+	detectEvery = 10               // frames between searches for more faces while following one
+	searchEvery = 5                // frames between searches for small or turned faces while following nobody, one level each
+	searchRound = 10 * searchEvery // frames without anybody after which each level has been searched in each turn
+	fineEvery   = 40               // frames between searches for small newcomers while following somebody, one level each
+	maxKnown    = 24               // most people remembered in one shot
+	sameBox     = 0.3              // least overlap of the boxes of one face
 
 	// sureScore is the least score of a certain detection. Real faces can score less,
 	// but so do collars and patterns, which the mesh does not always reject. On some
 	// level a real face scores more.
 	sureScore = 0.7
+
+	maxTurn = math.Pi / 4 // most that a face turns in the image between two frames
 )
+
+// MaxPeople is the largest number of people followed at once.
+const MaxPeople = 6
 
 // observation is a face as the networks see it in one frame. Frames with the same content
 // share it, and it never changes.
@@ -40,6 +45,9 @@ func newObservation(p []Point, score float64) *observation {
 
 func (o *observation) centre() (x, y float64) { return (o.x0 + o.x1) / 2, (o.y0 + o.y1) / 2 }
 func (o *observation) size() float64          { return math.Sqrt((o.x1 - o.x0) * (o.y1 - o.y0)) }
+
+// angle returns how far the eyes are turned from level, clockwise.
+func (o *observation) angle() float64 { return ROIFromPoints(o.points).Rotation }
 
 // apart returns the distance of the centres.
 func (o *observation) apart(b *observation) float64 {
@@ -67,8 +75,11 @@ type person struct {
 	obs    *observation // the last one
 	before *observation // the one in the frame before obs, or nil
 	score  float64      // of the best detection
+	doubts int          // checks in a row that did not confirm the face
 	gone   int          // frames since obs; 0 while followed
 	jumped bool         // has reappeared in this frame, farther away than a face can move
+	look   *look        // nil if only one face is followed
+	now    *look        // in the last frame
 }
 
 // expected returns where to look for the face in the next frame. The mesh works
@@ -93,7 +104,8 @@ type people struct {
 	mesh     *Mesh
 	complete bool      // the choice considers all faces, however small, not just the largest
 	all      []*person // followed or lost, in the order of their appearance
-	chosen   *person   // never forgotten
+	chosen   []*person // one for each face to follow, nil if it is not chosen yet; never forgotten
+	several  bool      // more than one face is followed, so that looks count
 	since    int       // frames since the detector ran
 	searched int       // frames without anybody, in a row
 	fine     int       // frames since a finer level ran while somebody was followed
@@ -101,12 +113,15 @@ type people struct {
 }
 
 func (p *people) reset() {
-	*p = people{detector: p.detector, mesh: p.mesh, complete: p.complete}
+	clear(p.chosen) // the lanes refer to it
+	*p = people{detector: p.detector, mesh: p.mesh, complete: p.complete, chosen: p.chosen, several: p.several}
 }
 
 // open reports whether somebody has to be chosen, because nobody has been chosen yet or
-// the chosen person has left.
-func (p *people) open() bool { return p.chosen == nil || p.chosen.gone > maxGap }
+// a chosen person has left.
+func (p *people) open() bool {
+	return slices.ContainsFunc(p.chosen, func(q *person) bool { return q == nil || q.gone > maxGap })
+}
 
 // followed returns the people seen in this frame.
 func (p *people) followed() []*person {
@@ -117,6 +132,7 @@ func (p *people) followed() []*person {
 func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err error) {
 	p.thin()
 	lost := false
+	check := p.since+1 >= detectEvery
 	for _, q := range p.all {
 		q.jumped = false
 		if q.gone > 0 {
@@ -134,7 +150,15 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 			continue
 		}
 		q.before, q.obs = q.obs, o
+		if check {
+			gone, err := p.recheck(ctx, f, q)
+			if err != nil {
+				return nil, err
+			}
+			lost = lost || gone
+		}
 	}
+	p.recognise(f)
 	p.merge()
 	p.since++
 	p.fine++
@@ -144,14 +168,14 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 	}
 	p.since = 0
 	var done [Levels]bool
-	for _, level := range p.levels(alone) {
-		if level > 0 && alone && len(p.followed()) > 0 {
-			break // the coarser levels were enough
+	for i, at := range p.passes(alone) {
+		if i > 0 && alone && len(p.followed()) > 0 {
+			break // the earlier passes were enough
 		}
-		if fresh, err = p.search(ctx, f, level, fresh); err != nil {
+		if fresh, err = p.search(ctx, f, at, fresh); err != nil {
 			return nil, err
 		}
-		done[level] = true
+		done[at.level] = done[at.level] || at.turn == 0
 	}
 	if !p.open() || len(fresh) == 0 || !p.complete && !p.doubtful() {
 		return fresh, nil
@@ -162,7 +186,7 @@ func (p *people) next(ctx context.Context, f frame.Source) (fresh []*person, err
 		if ran {
 			continue
 		}
-		if fresh, err = p.search(ctx, f, level, fresh); err != nil {
+		if fresh, err = p.search(ctx, f, pass{level, 0}, fresh); err != nil {
 			return nil, err
 		}
 	}
@@ -177,36 +201,59 @@ func (p *people) doubtful() bool {
 	return len(seen) > 1 && slices.ContainsFunc(seen, func(q *person) bool { return q.score < sureScore })
 }
 
-// levels returns the levels to search now, from coarse to fine; alone means that
-// nobody is followed.
-func (p *people) levels(alone bool) []int {
+// pass is one pass of the detector over the frame.
+type pass struct {
+	level int
+	turn  float64
+}
+
+// turns are the turns of the frame in which faces are searched that are not upright, the
+// one on its head first.
+var turns = [3]float64{math.Pi, math.Pi / 2, -math.Pi / 2}
+
+// passes returns the passes to search with now. alone means that nobody is followed.
+func (p *people) passes(alone bool) []pass {
 	if !alone {
 		p.searched = 0
 		if p.complete && (p.fine >= fineEvery || p.open() && p.fine >= detectEvery) {
 			p.fine = 0
 			p.level = 1 + p.level%(Levels-1)
-			return []int{0, p.level}
+			return []pass{{}, {level: p.level}}
 		}
-		return []int{0}
+		return []pass{{}}
 	}
 	p.searched++
+	round := p.searched / searchEvery
 	switch {
 	case p.searched == 1: // a new shot, or a face just lost: search on all levels
-		return []int{0, 1, 2, 3}
+		turned := 2 // levels that are searched in other turns as well
+		if len(p.all) == 0 {
+			turned = Levels
+		}
+		all := []pass{{level: 0}, {level: 1}, {level: 2}, {level: 3}}
+		for level := range turned {
+			for _, turn := range turns {
+				all = append(all, pass{level, turn})
+			}
+		}
+		return all
 	case p.searched%searchEvery == 0:
-		return []int{1 + p.searched/searchEvery%(Levels-1)}
+		return []pass{{level: 1 + round%(Levels-1)}}
+	case p.searched%searchEvery == 2:
+		fine := pass{1 + round%(Levels-1), turns[round/(Levels-1)%len(turns)]}
+		return []pass{{}, {0, turns[0]}, {0, turns[1]}, {0, turns[2]}, fine}
 	}
-	return []int{0}
+	return []pass{{}}
 }
 
-// search runs one level of the detector and appends new people to fresh.
-func (p *people) search(ctx context.Context, f frame.Source, level int, fresh []*person) ([]*person, error) {
-	found, err := p.detector.Level(ctx, f, level)
+// search runs one pass of the detector and appends new people to fresh.
+func (p *people) search(ctx context.Context, f frame.Source, at pass, fresh []*person) ([]*person, error) {
+	found, err := p.detector.Level(ctx, f, at.level, at.turn)
 	if err != nil {
 		return nil, err
 	}
 	for _, d := range found {
-		if p.known(d) || level > 0 && d.Score < sureScore && len(p.followed()) > 0 {
+		if p.known(d) || at.level > 0 && d.Score < sureScore && len(p.followed()) > 0 {
 			continue // the finer levels detect many things besides faces
 		}
 		q, err := p.meet(ctx, f, d)
@@ -224,17 +271,17 @@ func (p *people) search(ctx context.Context, f frame.Source, level int, fresh []
 // a choice among all faces. It remembers them, so that they do not count as new.
 func (p *people) thin() {
 	seen := p.followed()
-	if len(seen) <= maxPeople {
+	if len(seen) <= MaxPeople {
 		return
 	}
 	rank := func(q *person) float64 {
-		if q == p.chosen {
+		if slices.Contains(p.chosen, q) {
 			return math.Inf(1)
 		}
 		return q.obs.size()
 	}
 	slices.SortStableFunc(seen, func(a, b *person) int { return cmp.Compare(rank(b), rank(a)) })
-	for _, q := range seen[maxPeople:] {
+	for _, q := range seen[MaxPeople:] {
 		q.gone, q.before = 1, nil
 	}
 }
@@ -252,35 +299,30 @@ func (p *people) known(d Detection) bool {
 // it is not a face, already followed, or that of a lost person who is back.
 func (p *people) meet(ctx context.Context, f frame.Source, d Detection) (*person, error) {
 	seen := p.followed()
-	limit := maxPeople
+	limit := MaxPeople
 	if p.complete && p.open() {
 		limit = maxKnown
 	}
 	if len(seen) >= limit {
 		return nil, nil
 	}
-	o, err := p.look(ctx, f, ROIFromDetection(d))
+	o, d, err := p.fit(ctx, f, d)
 	if o == nil || err != nil {
 		return nil, err
-	}
-	// The square from the landmarks differs a little from the detector's. A second
-	// run makes the first frame agree with the following ones.
-	again, err := p.look(ctx, f, ROIFromPoints(o.points))
-	if err != nil {
-		return nil, err
-	}
-	if again != nil {
-		o = again
 	}
 	if slices.ContainsFunc(seen, func(q *person) bool { return sameFace(q.obs, o) }) {
 		return nil, nil // the mesh has moved to a face that is already followed
 	}
-	if q := p.returned(o); q != nil {
+	var l *look
+	if p.several {
+		l = newLook(f, o.points)
+	}
+	if q := p.returned(o, l); q != nil {
 		q.jumped = !plausible(q.obs, o)
-		q.obs, q.gone, q.score = o, 0, max(q.score, d.Score)
+		q.obs, q.gone, q.doubts, q.score = o, 0, 0, max(q.score, d.Score)
 		return nil, nil
 	}
-	q := &person{obs: o, score: d.Score}
+	q := &person{obs: o, score: d.Score, look: l}
 	p.all = append(p.all, q)
 	p.forget()
 	return q, nil
@@ -293,7 +335,7 @@ func (p *people) forget() {
 		return
 	}
 	lost := func(q *person) int {
-		if q == p.chosen {
+		if slices.Contains(p.chosen, q) {
 			return 0
 		}
 		return q.gone
@@ -327,14 +369,21 @@ func (p *people) look(ctx context.Context, f frame.Source, roi ROI) (*observatio
 // plausible reports whether a face can have moved from a to b between two frames.
 func plausible(a, b *observation) bool {
 	ratio := b.size() / a.size()
-	return ratio > 0.6 && ratio < 1.7 && a.apart(b) < 0.6*a.size()
+	turned := math.Remainder(a.angle()-b.angle(), 2*math.Pi)
+	return ratio > 0.6 && ratio < 1.7 && a.apart(b) < 0.6*a.size() && math.Abs(turned) < maxTurn
 }
 
-// merge drops the later of two people whose meshes have ended up on one face.
+// merge drops one of two people whose meshes have ended up on one face: the one who looks
+// less like it, or else the later one.
 func (p *people) merge() {
 	for i, a := range p.all {
 		for _, b := range p.all[i+1:] {
-			if a.gone == 0 && b.gone == 0 && sameFace(a.obs, b.obs) {
+			if a.gone > 0 || b.gone > 0 || !sameFace(a.obs, b.obs) {
+				continue
+			}
+			if likelier(a, b) {
+				a.gone = 1
+			} else {
 				b.gone = 1
 			}
 		}
@@ -346,15 +395,22 @@ func sameFace(a, b *observation) bool {
 	return a.apart(b) < 0.25*min(a.size(), b.size())
 }
 
-// returned returns the lost person nearest to o who is close enough and about as large,
-// or nil.
-func (p *people) returned(o *observation) *person {
+// returned returns the lost person who is close enough to o and about as large: of
+// several the one who looks the most like l, or the nearest if l is nil. It returns nil
+// if there is none.
+func (p *people) returned(o *observation, l *look) *person {
 	var best *person
-	nearest := 1.5 * o.size()
+	least := math.Inf(1)
 	for _, q := range p.all {
-		ratio := q.obs.size() / o.size()
-		if d := o.apart(q.obs); q.gone > 0 && d < nearest && ratio > 0.5 && ratio < 2 {
-			best, nearest = q, d
+		ratio, d := q.obs.size()/o.size(), o.apart(q.obs)
+		if q.gone == 0 || d >= 1.5*o.size() || ratio <= 0.5 || ratio >= 2 {
+			continue
+		}
+		if l != nil && q.look != nil {
+			d = q.look.distance(l)
+		}
+		if d < least {
+			best, least = q, d
 		}
 	}
 	return best

@@ -13,6 +13,11 @@ type Patch struct {
 	Alpha      []float32 // [H,W], the blurred mask
 }
 
+// Matrix returns the map from the image to the patch.
+func (p *Patch) Matrix() frame.Affine {
+	return frame.Affine{A: 1, C: float64(-p.X), E: 1, F: float64(-p.Y)}
+}
+
 // Patch maps the face, [3,CropH,CropW] in -1..1 as returned by Resize, into an image of
 // w x h pixels; m is the matrix of its crop. It computes the soft mask: coverage, a
 // 2x2 erosion, an erosion by a twentieth of the face's extent, and a Gaussian blur
@@ -75,17 +80,19 @@ func (a *Aligner) unwarp(p *Patch, face []float32, warp *warper) (cover []float3
 }
 
 // Restore pastes the face into a frame with the original's soft mask. It works on the
-// frame's own planes, so that nothing outside the mask changes.
-func (a *Aligner) Restore(f *frame.Frame, face []float32, m frame.Affine) {
+// frame's own planes, so that nothing outside the mask changes. It returns what it pasted, or
+// nil if nothing of the face is inside the frame.
+func (a *Aligner) Restore(f *frame.Frame, face []float32, m frame.Affine) *Patch {
 	p := a.Patch(face, m, f.Width, f.Height)
 	if p == nil {
-		return
+		return nil
 	}
 	src := frame.NewRGB(p.W, p.H)
 	for i, v := range p.Face {
 		src.Pix[i] = byte(v + 0.5)
 	}
-	f.Blend(src, p.Alpha, frame.Affine{A: 1, C: float64(-p.X), E: 1, F: float64(-p.Y)})
+	f.Blend(src, p.Alpha, p.Matrix())
+	return p
 }
 
 // erode returns the minimum over rows y-before..y+after and the same columns. It

@@ -30,44 +30,37 @@ const (
 
 // Options configures a Tracker.
 type Options struct {
-	Choice  Choice // which face; the zero value is the largest
-	Threads int    // of the networks, as in backend.Options
+	Choice Choice // which face; the zero value is the largest
+	// Others are further faces to follow, each of another person. Tracked.Others has
+	// them in the same order.
+	Others  []Choice
+	Threads int // of the networks, as in backend.Options
 }
 
 // Tracked is a frame that the tracker has finished.
 type Tracked struct {
-	Frame *frame.Frame
-	Face  *Face // nil if the frame has no usable face
-	// Cut is true on the first frame of a shot (except the very first) and
-	// where the face's track begins.
-	Cut bool
+	Frame  *frame.Frame
+	Face   *Face   // of Options.Choice; nil if the frame has no usable face
+	Others []*Face // of Options.Others, in the same way
+	Cut    bool    // true on the first frame of each shot but the first
 }
 
 // entry is a frame that waits for later ones.
 type entry struct {
 	frame *frame.Frame
-	obs   *observation // of the chosen person; nil if they are not seen
 	shot  int
 	cut   bool
-	track int
 }
 
-// Tracker follows one face through the frames of a video, in order. It is not
-// safe for concurrent use.
+// Tracker follows one face, or several, through the frames of a video, in order. It is
+// not safe for concurrent use.
 type Tracker struct {
-	options Options
 	people  people
 	cuts    func(*frame.Frame) bool // reports whether a frame begins a new shot
 	shot    int
-	track   int  // of the last entry with a face; -1 before the first
-	broken  bool // the next observation begins a new track
-	repeats int  // how often the last frame has been repeated
-	queue   []entry
-	past    []entry // the last reach entries returned, without their frames
-
-	lastFace *Face
-	lastObs  *observation // the only one that lastFace was smoothed from, or nil
-	emitted  int          // track of the last usable face returned
+	repeats int     // how often the last frame has been repeated
+	queue   []entry // as many as each lane has
+	lanes   []*lane // one for each face to follow
 }
 
 // NewTracker loads the networks.
@@ -88,10 +81,14 @@ func NewTracker(ctx context.Context, b backend.Backend, o Options) (*Tracker, er
 
 // trackWith returns a tracker with networks that are already loaded.
 func trackWith(d *Detector, m *Mesh, o Options) *Tracker {
-	return &Tracker{
-		people:  people{detector: d, mesh: m, complete: o.Choice.rule != "largest"},
-		options: o, cuts: new(cutFinder).next, track: -1, emitted: -1, broken: true,
+	t := &Tracker{
+		people: people{detector: d, mesh: m, complete: o.Choice.rule != "largest" || len(o.Others) > 0, chosen: make([]*person, 1+len(o.Others)), several: len(o.Others) > 0},
+		cuts:   new(cutFinder).next,
 	}
+	for i, c := range slices.Concat([]Choice{o.Choice}, o.Others) {
+		t.lanes = append(t.lanes, &lane{choice: c, chosen: &t.people.chosen[i], track: -1, broken: true})
+	}
+	return t
 }
 
 // Close frees the networks. It drops the frames still held.
@@ -127,7 +124,9 @@ func (t *Tracker) Flush(ctx context.Context) ([]Tracked, error) {
 // newShot forgets everybody.
 func (t *Tracker) newShot() {
 	t.people.reset()
-	t.broken = true
+	for _, l := range t.lanes {
+		l.broken = true
+	}
 	t.shot++
 }
 
@@ -138,15 +137,19 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 		// Without a face, a repeated frame is searched until every level of the
 		// search has had its turn, because one may find what another missed.
 		t.repeats++
-		if e := t.queue[n-1]; e.obs != nil || t.repeats > Levels*searchEvery {
+		if t.complete() || t.repeats > searchRound {
+			e := t.queue[n-1]
 			e.frame, e.cut = f, false
-			t.append(e)
+			t.queue = append(t.queue, e)
+			for _, l := range t.lanes {
+				l.append(l.queue[len(l.queue)-1])
+			}
 			return nil
 		}
 	} else {
 		t.repeats = 0
 	}
-	e := entry{frame: f, track: -1}
+	e := entry{frame: f}
 	if t.cuts(f) {
 		t.newShot()
 		e.cut = true
@@ -156,75 +159,22 @@ func (t *Tracker) observe(ctx context.Context, f *frame.Frame) error {
 	if err != nil {
 		return err
 	}
-	w, h := f.Size()
-	switch {
-	case t.people.chosen == nil:
-		// This is decided once per shot, on the first frame with a candidate;
-		// people.next has searched for everybody by then.
-		t.people.chosen = t.options.Choice.pick(t.people.followed(), w, h)
-	case t.people.chosen.gone > maxGap && len(fresh) > 0:
-		// The chosen person left. People who were visible at the same time are
-		// others; only somebody who appeared later can be the same person.
-		t.people.chosen = t.options.again(fresh, w, h)
-		t.broken = true
+	t.choose(f, fresh)
+	t.queue = append(t.queue, e)
+	for _, l := range t.lanes {
+		s := sighting{shot: e.shot, track: -1}
+		if q := *l.chosen; q != nil && q.gone == 0 {
+			l.broken = l.broken || q.jumped
+			s.obs = q.obs
+		}
+		l.append(s)
 	}
-	if t.people.chosen != nil && t.people.chosen.gone == 0 {
-		t.broken = t.broken || t.people.chosen.jumped
-		e.obs = t.people.chosen.obs
-	}
-	t.append(e)
 	return nil
 }
 
-// again chooses among newcomers. A number that is too large for them is reduced.
-func (o Options) again(fresh []*person, w, h int) *person {
-	c := o.Choice
-	fresh = candidates(fresh)
-	c.n = min(c.n, len(fresh))
-	return c.pick(fresh, w, h)
-}
-
-// append adds an entry to the queue and sets its track. If the entry ends a gap
-// that is short enough, append bridges the gap.
-func (t *Tracker) append(e entry) {
-	t.queue = append(t.queue, e)
-	last := len(t.queue) - 1
-	if e.obs == nil {
-		return
-	}
-	first := last // of the gap
-	for first > 0 && t.queue[first-1].obs == nil && t.queue[first-1].shot == e.shot {
-		first--
-	}
-	gap := last - first
-	if !t.broken && gap > 0 {
-		if gap <= maxGap && first > 0 && t.queue[first-1].shot == e.shot {
-			a := t.queue[first-1].obs
-			for i := first; i < last; i++ {
-				t.queue[i].obs = between(a, e.obs, float64(i-first+1)/float64(gap+1))
-				t.queue[i].track = t.track
-			}
-		} else {
-			t.broken = true
-		}
-	}
-	if t.broken {
-		t.track++
-		t.broken = false
-	}
-	t.queue[last].track = t.track
-}
-
-// between interpolates two observations; share is that of b.
-func between(a, b *observation, share float64) *observation {
-	p := make([]Point, len(a.points))
-	for i, u := range a.points {
-		v := b.points[i]
-		p[i] = Point{u.X + share*(v.X-u.X), u.Y + share*(v.Y-u.Y), u.Z + share*(v.Z-u.Z)}
-	}
-	o := newObservation(p, math.Min(a.score, b.score))
-	o.bridged = true
-	return o
+// complete reports whether the last frame in the queue shows all faces to follow.
+func (t *Tracker) complete() bool {
+	return !slices.ContainsFunc(t.lanes, func(l *lane) bool { return l.queue[len(l.queue)-1].obs == nil })
 }
 
 // same reports whether two frames have the same content.
@@ -243,60 +193,16 @@ func same(a, b *frame.Frame) bool {
 // emit returns the first entries of the queue, all but the last keep.
 func (t *Tracker) emit(keep int) (ready []Tracked) {
 	for len(t.queue) > keep {
-		ready = append(ready, t.next())
+		e := t.queue[0]
+		t.queue = slices.Delete(t.queue, 0, 1) // releases the frame
+		w, h := e.frame.Size()
+		out := Tracked{Frame: e.frame, Face: t.lanes[0].next(w, h), Cut: e.cut}
+		for _, l := range t.lanes[1:] {
+			out.Others = append(out.Others, l.next(w, h))
+		}
+		ready = append(ready, out)
 	}
 	return ready
-}
-
-// next takes the first entry out of the queue.
-func (t *Tracker) next() Tracked {
-	e := t.queue[0]
-	out := Tracked{Frame: e.frame, Cut: e.cut}
-	if e.obs != nil {
-		if face := t.smoothed(e); face.usable(e.frame.Size()) {
-			out.Face = face
-			out.Cut = out.Cut || e.track != t.emitted
-			t.emitted = e.track
-		}
-	}
-	e.frame = nil
-	t.past = append(t.past, e)
-	t.past = slices.Delete(t.past, 0, max(len(t.past)-reach, 0))
-	t.queue = slices.Delete(t.queue, 0, 1) // releases the frame
-	return out
-}
-
-// smoothed returns the Face of e, the first in the queue, from the observations
-// around it that belong to its track.
-func (t *Tracker) smoothed(e entry) *Face {
-	at := len(t.past)
-	around := slices.Concat(t.past, t.queue[:min(1+reach, len(t.queue))])
-	belongs := func(o entry) bool { return o.obs != nil && o.track == e.track }
-	first, last := at, at
-	for first > 0 && belongs(around[first-1]) {
-		first--
-	}
-	for last+1 < len(around) && belongs(around[last+1]) {
-		last++
-	}
-	var window []*observation
-	still := true
-	for _, o := range around[first : last+1] {
-		window = append(window, o.obs)
-		still = still && o.obs == e.obs
-	}
-	if still && t.lastObs == e.obs && t.lastFace.Track == e.track {
-		return t.lastFace
-	}
-	f := &Face{Track: e.track, Score: e.obs.score, Bridged: e.obs.bridged}
-	f.Points = smooth(window, at-first)
-	f.Yaw = yaw(f.Points)
-	f.Align = TemplateAffine(AlignPoints468(f.Points))
-	t.lastFace, t.lastObs = f, e.obs
-	if !still {
-		t.lastObs = nil
-	}
-	return f
 }
 
 // tooSmall reports whether a face is narrower than MinWidth. The height counts

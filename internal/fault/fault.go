@@ -152,6 +152,9 @@ var settingName = regexp.MustCompile("`([a-z][a-z0-9_]*)`")
 // the command line: `memory_limit` becomes --memory-limit.
 func Flags(text string) string {
 	return settingName.ReplaceAllStringFunc(text, func(name string) string {
+		if name == "`speakers`" {
+			return "--speaker" // which is given once for each
+		}
 		return "--" + strings.ReplaceAll(strings.Trim(name, "`"), "_", "-")
 	})
 }

@@ -69,6 +69,9 @@ func TestField(t *testing.T) {
 	if got, want := Flags(HintOf(err)), "set --vae-tile to 0 for whole pictures"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	if got, want := Flags(Field("speakers", "7", "is too many", "").Error()), "--speaker: 7 is too many"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 	if got, want := Usage.Wrap("run the job", err).Error(), "run the job: `vae_tile`: 100 is not a multiple of 64"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -23,11 +23,17 @@ type Format struct {
 	Depth          int // bits per sample: 8 (one byte) or 10 (two bytes, little endian)
 	Matrix         Matrix
 	FullRange      bool // luma 0..255 rather than 16..235 (at 8 bits)
+	Alpha          bool // a plane of straight alpha as large as luma, full range, of the same depth
 }
 
 // PixFmt returns ffmpeg's name of the pixel format: yuv420p, yuv444p10le and so on.
 func (f Format) PixFmt() string {
-	name := [2][2]string{{"yuv444p", "yuv444p"}, {"yuv422p", "yuv420p"}}[f.ShiftX][f.ShiftY]
+	name := [2][2]string{{"444p", "444p"}, {"422p", "420p"}}[f.ShiftX][f.ShiftY]
+	if f.Alpha {
+		name = "yuva" + name
+	} else {
+		name = "yuv" + name
+	}
 	if f.Depth > 8 {
 		name = fmt.Sprintf("%s%dle", name, f.Depth)
 	}
@@ -52,10 +58,17 @@ func (f Format) planeBytes(i int) int {
 }
 
 // Bytes returns the size of one frame.
-func (f Format) Bytes() int { return f.planeBytes(0) + 2*f.planeBytes(1) }
+func (f Format) Bytes() int {
+	n := f.planeBytes(0) + 2*f.planeBytes(1)
+	if f.Alpha {
+		n += f.planeBytes(0)
+	}
+	return n
+}
 
 // Frame is one picture. Planes are tightly packed (no row padding) parts of
-// Data, in the order Y, Cb, Cr, which is also ffmpeg's rawvideo order.
+// Data, in the order Y, Cb, Cr, which is also ffmpeg's rawvideo order. Alpha, if the
+// format has it, follows them in Data. Nothing changes it.
 type Frame struct {
 	Format
 	Index  int64 // 0-based position in the output
@@ -73,6 +86,19 @@ func New(f Format) *Frame {
 		at += n
 	}
 	return fr
+}
+
+// AlphaAt returns the alpha of a pixel, from 0 to 1.
+func (f *Frame) AlphaAt(x, y int) float32 {
+	if !f.Alpha {
+		return 1
+	}
+	at := f.planeBytes(0) + 2*f.planeBytes(1) + (y*f.Width+x)*f.SampleBytes()
+	v := int(f.Data[at])
+	if f.SampleBytes() == 2 {
+		v |= int(f.Data[at+1]) << 8
+	}
+	return float32(v) / float32(int(1)<<f.Depth-1)
 }
 
 // Pool holds a limited number of frames of one format. Get blocks while all of

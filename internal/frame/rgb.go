@@ -23,6 +23,21 @@ func (p *RGB) Image() *image.RGBA {
 	return m
 }
 
+// Half returns the picture at half its size, each pixel the mean of four.
+func (p *RGB) Half() *RGB {
+	q := NewRGB(p.W/2, p.H/2)
+	for y := range q.H {
+		for x := range q.W {
+			for c := range 3 {
+				i := 3*(2*y*p.W+2*x) + c
+				j := i + 3*p.W
+				q.Pix[3*(y*q.W+x)+c] = byte((int(p.Pix[i]) + int(p.Pix[i+3]) + int(p.Pix[j]) + int(p.Pix[j+3]) + 2) / 4)
+			}
+		}
+	}
+	return q
+}
+
 // Affine maps (x, y) to (A·x + B·y + C, D·x + E·y + F). Pixel centres are at
 // integer coordinates.
 type Affine struct{ A, B, C, D, E, F float64 }

@@ -161,6 +161,23 @@ func (f Format) toRGB() toRGB {
 
 func clampByte(v int64) byte { return byte(min(max(v, 0), 255)) }
 
+// within reports whether positions from at to at+way have both of their neighbours among
+// n samples. The margin at the end allows for rounding.
+func within(at, way int64, n int) bool {
+	return min(at, at+way) >= 1 && max(at, at+way) < int64(n-1)<<posBits-1
+}
+
+// taps returns the bilinear mean of the four samples around a position that is within the
+// plane, with 2·weightBits binary places.
+func taps[T sample](p []T, w int, px, py int64) int64 {
+	at := int(py>>posBits)*w + int(px>>posBits)
+	fx, fy := px>>(posBits-weightBits)&weightMask, py>>(posBits-weightBits)&weightMask
+	a, b := p[at:at+2:at+2], p[at+w:at+w+2:at+w+2]
+	top := int64(a[0])<<weightBits + (int64(a[1])-int64(a[0]))*fx
+	bottom := int64(b[0])<<weightBits + (int64(b[1])-int64(b[0]))*fx
+	return top<<weightBits + (bottom-top)*fy
+}
+
 func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
 	t := f.toRGB()
 	yp, up, vp := plane[T](f, 0), plane[T](f, 1), plane[T](f, 2)
@@ -175,6 +192,19 @@ func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
 	for v := range dst.H {
 		px, py := fixed(m.B*float64(v)+m.C), fixed(m.E*float64(v)+m.F)
 		row := dst.Pix[3*v*dst.W : 3*(v+1)*dst.W]
+		n := int64(dst.W - 1)
+		if within(px, n*stepX, w) && within(py, n*stepY, h) &&
+			within(px>>sx, n*stepX>>sx, cw) && within(py>>sy-siteY, n*stepY>>sy, ch) {
+			for ; len(row) >= 3; row, px, py = row[3:], px+stepX, py+stepY {
+				cx, cy := px>>sx, py>>sy-siteY
+				yy := taps(yp, w, px, py) * t.y
+				uu, vv := taps(up, cw, cx, cy), taps(vp, cw, cx, cy)
+				row[0] = clampByte((yy + vv*t.rv + t.r0) >> rgbShift)
+				row[1] = clampByte((yy + uu*t.gu + vv*t.gv + t.g0) >> rgbShift)
+				row[2] = clampByte((yy + uu*t.bu + t.b0) >> rgbShift)
+			}
+			continue
+		}
 		for ; len(row) >= 3; row, px, py = row[3:], px+stepX, py+stepY {
 			ix, iy := int(px>>posBits), int(py>>posBits)
 			fx, fy := int64(px>>(posBits-weightBits))&weightMask, int64(py>>(posBits-weightBits))&weightMask

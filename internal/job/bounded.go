@@ -2,6 +2,7 @@ package job
 
 import (
 	"io"
+	"sync/atomic"
 
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/media"
@@ -17,6 +18,8 @@ type bounded struct {
 	path    string
 	atLeast int64
 	cut     bool
+
+	known atomic.Int64 // length, for other goroutines
 }
 
 // length returns the number of frames of the output at which the video ends; 0
@@ -45,7 +48,9 @@ func (b *bounded) Read(f *frame.Frame) error {
 	}
 	// The sequence only knows after this read whether its video has ended and this
 	// frame is a repetition.
-	if length = b.length(); !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
+	length = b.length()
+	b.known.Store(length)
+	if !b.cut && length > 0 && b.n >= max(length, b.atLeast) {
 		return io.EOF
 	}
 	b.n++

@@ -11,6 +11,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
+	"github.com/lipstream/lipstream/internal/mask"
 	"github.com/lipstream/lipstream/internal/memory"
 )
 
@@ -23,8 +24,9 @@ type budget struct {
 	memory.Budget
 	probe memory.Probe
 	gpu   *memory.GPU // that the networks compute on; nil if they compute in the memory of the host
-	// reserved is how much memory of the host the job takes without the engine.
-	reserved int64
+	// reserved is how much memory of the host the job takes without the engine, and
+	// onDevice the same of the memory of the GPU.
+	reserved, onDevice int64
 }
 
 // deviceInterval is the time between two readings of a GPU's memory.
@@ -69,6 +71,9 @@ func newBudget(probe memory.Probe, job Job, device backend.Device, format frame.
 		heap         = 100 << 20
 	)
 	b.reserved = max(u.Anonymous, u.Total()-u.Mapped) + ffmpegs + heap + (ffmpegFrames+inPipeline)*int64(format.Bytes())
+	if job.Mask != "" {
+		b.reserved += mask.Memory(format.Bytes())
+	}
 	if b.reserved > b.Host {
 		return b, fault.Memory.New("plan the memory of "+job.Output, fmt.Sprintf("decoding, encoding and the frames in the pipeline take %s, but the job may use only %s (%s)", memory.Size(b.reserved), memory.Size(b.Host), b.HostFrom),
 			"raise `memory_limit`, or use a smaller video, whose frames take less")
@@ -79,7 +84,7 @@ func newBudget(probe memory.Probe, job Job, device backend.Device, format frame.
 // share returns what the engine may use.
 func (b budget) share() lip.Budget {
 	if b.gpu != nil {
-		return lip.Budget{Bytes: b.Device, From: b.DeviceFrom, GPU: b.gpu.Total}
+		return lip.Budget{Bytes: b.Device, From: b.DeviceFrom, Reserved: b.onDevice, GPU: b.gpu.Total}
 	}
 	return lip.Budget{Bytes: b.Host, From: b.HostFrom, Reserved: b.reserved}
 }

@@ -64,6 +64,7 @@ func TestKinds(t *testing.T) {
 
 func TestChoose(t *testing.T) {
 	t.Setenv("LIPSTREAM_MODELS_DIR", t.TempDir())
+	t.Setenv("HF_HUB_CACHE", t.TempDir())
 	t.Run("no checkpoint", func(t *testing.T) {
 		m, _, why, err := choose(t.Context(), settings.Settings{Engine: settings.EngineAuto})
 		if err != nil || m.Name != settings.EnginePreview || m.Open == nil || !strings.Contains(why, "no LatentSync checkpoint") {

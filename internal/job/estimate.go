@@ -6,7 +6,6 @@ import (
 
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
-	"github.com/lipstream/lipstream/internal/settings"
 )
 
 // Estimate says what a job would do. DryRun returns it.
@@ -18,15 +17,29 @@ type Estimate struct {
 	FPS    float64 `json:"fps"`
 	Frames int64   `json:"frames"`         // of the output, according to the headers
 	Voice  float64 `json:"voice_seconds"`  // length of the voice
-	Speech float64 `json:"speech_seconds"` // of the voice, while somebody speaks
+	Speech float64 `json:"speech_seconds"` // of the voice, while somebody speaks; of several voices, the sum
+
+	// Speakers has the voice of each of several speakers. Voice is the length of the
+	// longest then.
+	Speakers []SpeakerEstimate `json:"speakers,omitempty"`
 
 	// Estimate is that of the engine. Its fields are 0 or empty for the preview.
 	lip.Estimate
+
+	// Disk says what the job writes where.
+	Disk []DiskUse `json:"disk,omitempty"`
 
 	// Total is about how many seconds the whole job takes.
 	Total float64 `json:"total_seconds,omitempty"`
 	// MemoryPeak is the most memory that this process held during the dry run.
 	MemoryPeak int64 `json:"memory_peak"`
+}
+
+// SpeakerEstimate says how long a speaker's voice is.
+type SpeakerEstimate struct {
+	Face   string  `json:"face"`
+	Voice  float64 `json:"voice_seconds"`
+	Speech float64 `json:"speech_seconds"`
 }
 
 // DryRun does all of a job except for the frames: it checks the settings, probes
@@ -35,8 +48,8 @@ type Estimate struct {
 // be nil.
 func DryRun(ctx context.Context, job Job, o Observer) (e Estimate, err error) {
 	r := newReporter(ctx, o)
-	job.Resume = settings.ResumeNever // a journal would be written
 	err = do(ctx, job, r, func(s *session) error {
+		s.dry = true
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
@@ -52,13 +65,23 @@ func (s *session) estimate(ctx context.Context) (e Estimate, err error) {
 	v := s.video.Video
 	e = Estimate{
 		Engine: s.engine.Name(), Why: s.why, Width: v.Width, Height: v.Height, FPS: s.rate.Float(),
-		Frames: max(s.expected, s.atLeast), Voice: s.voice.Duration(), Speech: s.voice.SpeechSeconds(),
+		Frames: max(s.expected, s.atLeast), Disk: s.disk,
+	}
+	for i, v := range s.voices {
+		e.Voice, e.Speech = max(e.Voice, v.Duration()), e.Speech+v.SpeechSeconds()
+		if len(s.voices) > 1 {
+			e.Speakers = append(e.Speakers, SpeakerEstimate{s.job.Speakers[i].Face, v.Duration(), v.SpeechSeconds()})
+		}
 	}
 	if e.Estimate, err = s.engine.Estimate(ctx, e.Frames, e.Voice); err != nil {
 		return e, err
 	}
-	if e.Total = e.Estimate.Seconds; e.Total == 0 {
-		e.Total, err = s.try(ctx, e.Frames)
+	engine := e.Estimate.Seconds
+	s.addRestorer(&e)
+	if e.Total = e.Estimate.Seconds; engine == 0 {
+		var rest float64
+		rest, err = s.try(ctx, e.Frames)
+		e.Total += rest
 	}
 	return e, err
 }

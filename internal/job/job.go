@@ -24,10 +24,22 @@ import (
 // Job says what to make. Video, Audio and Output are required; everything else
 // has a default.
 type Job struct {
-	Video     string // path of a video or picture (PNG, JPEG, WebP) of the face
-	Audio     string // path of the voice: any audio, or a video with sound
-	Output    string // path of the result: .mp4, .mov, .mkv, .webm
+	Video  string // path of a video or picture (PNG, JPEG, WebP) of the face
+	Audio  string // path of the voice: any audio, or a video with sound
+	Output string // path of the result: .mp4, .mov, .mkv, .webm
+	// Mask is the path of a picture or a video that says where the video may change:
+	// not where it is black, wholly where it is white. "" lets it change everywhere.
+	Mask      string `json:",omitempty"`
 	Overwrite bool   // replace an existing output
+
+	// Speakers gives several faces of the video a voice each, in place of Audio and
+	// Settings.Face. All voices start with the video. The sound of the result is their
+	// mix.
+	Speakers []Speaker `json:",omitempty"`
+	// Soundtrack is the path of the sound of the result, such as the voice with music:
+	// the mouth follows the voice, and viewers hear this. "" takes the voice. It is cut,
+	// or padded with silence, to the length of the result.
+	Soundtrack string `json:",omitempty"`
 
 	settings.Settings
 
@@ -39,18 +51,29 @@ type Job struct {
 	Frame func(Picture) `json:"-"`
 }
 
+// Speaker is a face with a voice of its own.
+type Speaker struct {
+	Face  string `json:"face"`  // which face, as in Settings.Face
+	Audio string `json:"audio"` // path of the voice
+}
+
+// MaxSpeakers is the most speakers that a job may have.
+const MaxSpeakers = face.MaxPeople
+
 // Result says what was made.
 type Result struct {
-	Output   string        `json:"output"`
-	Engine   string        `json:"engine"`
-	Frames   int64         `json:"frames"`
-	NoFace   int64         `json:"no_face"` // frames passed through unchanged
-	Cuts     int64         `json:"cuts"`    // scene cuts
-	FPS      float64       `json:"fps"`     // of the video
-	Width    int           `json:"width"`
-	Height   int           `json:"height"`
-	Duration time.Duration `json:"-"`
-	Elapsed  time.Duration `json:"-"`
+	Output string  `json:"output"`
+	Engine string  `json:"engine"`
+	Frames int64   `json:"frames"`
+	NoFace int64   `json:"no_face"` // frames passed through unchanged
+	Cuts   int64   `json:"cuts"`    // scene cuts
+	FPS    float64 `json:"fps"`     // of the video
+	Width  int     `json:"width"`
+	Height int     `json:"height"`
+	// Speakers says how many frames show each of several speakers.
+	Speakers []SpeakerReport `json:"speakers,omitempty"`
+	Duration time.Duration   `json:"-"`
+	Elapsed  time.Duration   `json:"-"`
 	// MemoryPeak is the most memory that this process and its children held, bytes.
 	MemoryPeak int64 `json:"memory_peak"`
 	// Report says where time and memory went. After an error it covers what was done
@@ -61,7 +84,10 @@ type Result struct {
 // Check returns an error if the settings are wrong, as far as that is known without
 // opening a file. Video, Audio and Output may be missing.
 func (j Job) Check() error {
-	j.Video, j.Audio, j.Output = cmp.Or(j.Video, "video"), cmp.Or(j.Audio, "audio"), cmp.Or(j.Output, "output.mp4")
+	j.Video, j.Output = cmp.Or(j.Video, "video"), cmp.Or(j.Output, "output.mp4")
+	if len(j.Speakers) == 0 {
+		j.Audio = cmp.Or(j.Audio, "audio")
+	}
 	_, err := j.complete()
 	return err
 }
@@ -69,8 +95,12 @@ func (j Job) Check() error {
 // complete checks what can be checked without opening a file, and returns the
 // job with its defaults.
 func (j Job) complete() (Job, error) {
+	j, err := j.withSpeakers()
+	if err != nil {
+		return j, err
+	}
 	for _, p := range []struct{ name, value, what string }{
-		{"video", j.Video, "name a video or a picture of the face"}, {"audio", j.Audio, "name the voice"}, {"output", j.Output, "name the file to write"},
+		{"video", j.Video, "name a video or a picture of the face"}, {"audio", j.speakers()[0].Audio, "name the voice"}, {"output", j.Output, "name the file to write"},
 	} {
 		if p.value == "" {
 			return j, fault.Field(p.name, "", "is required", p.what)
@@ -103,7 +133,7 @@ func (j Job) complete() (Job, error) {
 	if _, _, err := j.thresholds(); err != nil {
 		return j, err
 	}
-	_, err := j.rate()
+	_, err = j.rate()
 	return j, err
 }
 

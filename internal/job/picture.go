@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/media"
 )
 
 // Picture is a finished frame, scaled down.
@@ -19,8 +20,8 @@ const (
 )
 
 // newShow returns a function that passes a frame to f at most once a second; nil
-// if f is nil.
-func newShow(f func(Picture)) func(*frame.Frame) {
+// if f is nil. tones makes the picture of HDR video.
+func newShow(f func(Picture), tones media.ToneMap) func(*frame.Frame) {
 	if f == nil {
 		return nil
 	}
@@ -35,6 +36,23 @@ func newShow(f func(Picture)) func(*frame.Frame) {
 		small := frame.NewRGB(max(1, int(float64(w)/scale)), max(1, int(float64(h)/scale)))
 		// Sample at the center of each pixel: half of the step lies before it.
 		fr.Warp(small, frame.Affine{A: scale, C: (scale - 1) / 2, E: scale, F: (scale - 1) / 2}, frame.Replicate, 0)
+		tones.Apply(small)
+		if fr.Alpha {
+			flatten(small, fr, scale)
+		}
 		f(Picture{Index: fr.Index, Image: small.Image()})
+	}
+}
+
+// flatten lays a scaled frame over black, as its alpha says.
+func flatten(small *frame.RGB, fr *frame.Frame, scale float64) {
+	for y := range small.H {
+		for x := range small.W {
+			a := fr.AlphaAt(int((float64(x)+0.5)*scale), int((float64(y)+0.5)*scale))
+			p := small.Pix[3*(y*small.W+x):]
+			for c := range 3 {
+				p[c] = byte(float32(p[c])*a + 0.5)
+			}
+		}
 	}
 }

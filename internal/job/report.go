@@ -24,11 +24,13 @@ type Report struct {
 	DeviceName string `json:"device_name,omitempty"`
 	Error      string `json:"error,omitempty"` // why the job failed; "" if it did not
 
-	Frames  int64   `json:"frames"`    // written
-	NoFace  int64   `json:"no_face"`   // frames passed through unchanged
-	Cuts    int64   `json:"cuts"`      // scene cuts
-	FPS     float64 `json:"fps"`       // of the video; 0 without a result
-	Elapsed float64 `json:"elapsed_s"` // of the whole job
+	Frames int64 `json:"frames"`  // written
+	NoFace int64 `json:"no_face"` // frames passed through unchanged
+	Cuts   int64 `json:"cuts"`    // scene cuts
+	// Speakers says how many frames show each of several speakers.
+	Speakers []SpeakerReport `json:"speakers,omitempty"`
+	FPS      float64         `json:"fps"`       // of the video; 0 without a result
+	Elapsed  float64         `json:"elapsed_s"` // of the whole job
 
 	// Plan is the memory plan in use at the end; nil for an engine without one.
 	Plan   *memory.Plan  `json:"plan,omitempty"`
@@ -175,11 +177,22 @@ func (r *reporter) worked(e lip.Engine) {
 		r.report.DeviceBusy = thousandths(of.Busy.Seconds() / of.Wall.Seconds())
 	}
 	r.engine = nil
-	for _, w := range of.Work {
-		if w.Calls == 0 {
-			continue
+	r.add(of.Work...)
+}
+
+// alsoWorked records work beside that of the engine.
+func (r *reporter) alsoWorked(w lip.Work) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.add(w)
+}
+
+// add records work. The caller holds mu.
+func (r *reporter) add(work ...lip.Work) {
+	for _, w := range work {
+		if w.Calls > 0 {
+			r.engine = append(r.engine, StageReport{Name: w.Name, Part: PartEngine, Calls: w.Calls, Busy: seconds(w.Busy), Memory: w.Memory})
 		}
-		r.engine = append(r.engine, StageReport{Name: w.Name, Part: PartEngine, Calls: w.Calls, Busy: seconds(w.Busy), Memory: w.Memory})
 	}
 }
 
@@ -193,6 +206,7 @@ func (r *reporter) complete(result *Result, err error) *Report {
 		p.Error = fault.Message(err)
 	}
 	p.Frames, p.NoFace, p.Cuts = r.stats.Frames, r.stats.NoFace, r.stats.Cuts
+	p.Speakers = r.job.speakerReports(r.stats)
 	// In JSON an empty list is [], not null.
 	p.Stages, p.Phases, p.Notes = []StageReport{}, append([]PhaseReport{}, p.Phases...), append([]Note{}, p.Notes...)
 	for _, s := range r.stats.Stages {

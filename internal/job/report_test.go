@@ -53,7 +53,7 @@ func TestReport(t *testing.T) {
 	}}
 	var held []byte
 	report, events := reported(t, func(r *reporter) {
-		r.start("latentsync", "as asked", "out.mp4")
+		r.start("latentsync", "as asked", Job{Output: "out.mp4"})
 		r.phase(PhaseProbe)
 		r.phase(PhaseLoad)
 		held = make([]byte, 64<<20)
@@ -140,7 +140,7 @@ func checkPhases(t *testing.T, report *Report, names ...string) {
 // failed before its first phase.
 func TestReportOfFailure(t *testing.T) {
 	report, _ := reported(t, func(r *reporter) {
-		r.start("latentsync", "", "out.mp4")
+		r.start("latentsync", "", Job{Output: "out.mp4"})
 		r.phase(PhaseLoad)
 	}, fault.Missing.New("load m.pt", "is damaged", "get another"))
 	if report.Error != "load m.pt: is damaged" || report.Engine != "latentsync" || report.Frames != 0 || report.Plan != nil {

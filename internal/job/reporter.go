@@ -31,6 +31,7 @@ type reporter struct {
 	now    Event
 	window []mark // of the last rateWindow
 
+	job        Job
 	report     Report // so far
 	stats      pipeline.Stats
 	engine     []StageReport
@@ -101,10 +102,10 @@ func (r *reporter) speed(now time.Time) float64 {
 	return r.now.FPS
 }
 
-func (r *reporter) start(engine, why, output string) {
+func (r *reporter) start(engine, why string, job Job) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.now.Engine, r.now.Output = engine, output
+	r.job, r.now.Engine, r.now.Output = job, engine, job.Output
 	r.send(EventStart, func(e *Event) { e.Message = why })
 }
 

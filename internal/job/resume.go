@@ -7,6 +7,8 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/disk"
@@ -23,9 +25,9 @@ const keptFor = 14 * 24 * time.Hour
 // LIPSTREAM_JOBS_DIR, or lipstream/jobs in the user's cache folder.
 func JobsDir() (string, error) { return disk.UserDir("LIPSTREAM_JOBS_DIR", "jobs") }
 
-// resume implements lip.Host.Resume.
-func (s *session) resume(engine journal.Identity) (*journal.Journal, error) {
-	if s.job.Resume == settings.ResumeNever {
+// resume implements lip.Host.Resume for the engine of a speaker.
+func (s *session) resume(speaker int, engine journal.Identity) (*journal.Journal, error) {
+	if s.job.Resume == settings.ResumeNever || s.dry {
 		return nil, nil
 	}
 	dir, err := JobsDir()
@@ -36,39 +38,61 @@ func (s *session) resume(engine journal.Identity) (*journal.Journal, error) {
 		return nil, fault.Output.Wrap("make the folder "+dir, fault.WithoutPath(err), "set LIPSTREAM_JOBS_DIR to a folder that can be written")
 	}
 	_ = journal.Sweep(dir, keptFor) // the next job removes what cannot be removed now
-	output, err := filepath.Abs(s.job.Output)
-	if err != nil {
-		return nil, fault.Output.Wrap("find "+s.job.Output, err)
-	}
-	identity, err := s.identity(engine)
+	identity, err := s.identity(speaker, engine)
 	if err != nil {
 		return nil, err
 	}
-	key := sha256.Sum256([]byte(output))
-	if s.journal, err = journal.Open(dir, hex.EncodeToString(key[:16]), identity); err != nil {
+	key, err := s.journalKey(speaker)
+	if err != nil {
 		return nil, err
 	}
+	j, err := journal.Open(dir, key, identity)
+	if err != nil {
+		return nil, err
+	}
+	s.journals = append(s.journals, j)
 	s.onClose(func() {
-		if s.journal.Empty() {
-			_ = s.journal.Remove() // there is nothing to continue from
+		if j.Empty() {
+			_ = j.Remove() // there is nothing to continue from
 		} else {
-			_ = s.journal.Close()
+			_ = j.Close()
 		}
 	})
-	switch fresh := s.journal.Fresh(); fresh {
+	switch fresh := j.Fresh(); fresh {
 	case "":
-		s.r.warn("continues from what an interrupted run left; to start again, set `resume` to never")
+		s.warnOnce("continues from what an interrupted run left; to start again, set `resume` to never")
 	case "none":
 	default:
-		s.r.warn("cannot continue from what an interrupted run left: " + fresh)
+		s.warnOnce("cannot continue from what an interrupted run left: " + fresh)
 	}
-	return s.journal, nil
+	return j, nil
+}
+
+// journalKey returns the key of a speaker's journal.
+func (s *session) journalKey(speaker int) (string, error) {
+	output, err := filepath.Abs(s.job.Output)
+	if err != nil {
+		return "", fault.Output.Wrap("find "+s.job.Output, err)
+	}
+	if speaker > 0 {
+		output += "\x00" + strconv.Itoa(speaker) // no path contains this
+	}
+	key := sha256.Sum256([]byte(output))
+	return hex.EncodeToString(key[:16]), nil
+}
+
+// warnOnce reports a warning unless it has been reported for another speaker.
+func (s *session) warnOnce(text string) {
+	if !slices.Contains(s.warned, text) {
+		s.warned = append(s.warned, text)
+		s.r.warn(text)
+	}
 }
 
 // identity returns everything that the latents of a job depend on: the settings
 // without the tag latents:"no", what was chosen since, the inputs, and what the
-// engine adds.
-func (s *session) identity(engine journal.Identity) (journal.Identity, error) {
+// engine adds. They depend on the faces of other speakers, but not on their voices.
+func (s *session) identity(speaker int, engine journal.Identity) (journal.Identity, error) {
 	id := journal.Identity{
 		"lipstream": Version(), "engine": s.model.Name, "backend": s.backend.Name() + " " + s.backend.Version(), "device": s.device.ID,
 		"rate": fmt.Sprint(s.rate), "format": fmt.Sprint(s.format), "part": fmt.Sprint(s.job.part()),
@@ -77,7 +101,14 @@ func (s *session) identity(engine journal.Identity) (journal.Identity, error) {
 		id["setting "+name] = value
 	}
 	maps.Copy(id, engine)
-	for name, path := range map[string]string{"video": s.job.Video, "audio": s.job.Audio} {
+	all := s.job.speakers()
+	if len(all) > 1 {
+		id["speaker"] = strconv.Itoa(speaker)
+		for i, o := range all {
+			id["speaker "+strconv.Itoa(i)] = o.Face
+		}
+	}
+	for name, path := range map[string]string{"video": s.job.Video, "audio": all[speaker].Audio} {
 		mark, err := journal.Mark(path)
 		if err != nil {
 			return nil, err

@@ -38,7 +38,7 @@ func loaded(t *testing.T, dir string) *session {
 
 func identify(t *testing.T, s *session, engine journal.Identity) journal.Identity {
 	t.Helper()
-	id, err := s.identity(engine)
+	id, err := s.identity(0, engine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestIdentityOfSession(t *testing.T) {
 		t.Errorf("without what the engine adds: %v", id)
 	}
 	s.job.Audio = filepath.Join(t.TempDir(), "missing")
-	if _, err := s.identity(nil); err == nil {
+	if _, err := s.identity(0, nil); err == nil {
 		t.Error("a file that does not exist has a mark")
 	}
 }

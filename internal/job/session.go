@@ -1,7 +1,6 @@
 package job
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/pipeline"
+	"github.com/lipstream/lipstream/internal/restorer"
 )
 
 // pictureRate is the frame rate of a video made from a picture.
@@ -42,8 +42,10 @@ func Run(ctx context.Context, job Job, o Observer) (result Result, err error) {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
-		if s.voice.SpeechSeconds() == 0 && s.job.Part == nil {
-			r.warn(s.job.Audio + ": no speech was found, so the mouth stays closed")
+		for i, v := range s.voices {
+			if v.SpeechSeconds() == 0 && s.job.Part == nil {
+				r.warn(s.audio[i].Path + ": no speech was found, so the mouth stays closed")
+			}
 		}
 		r.expect(s.job.part().length(s.expected))
 		result, err = s.frames(ctx)
@@ -86,26 +88,38 @@ type session struct {
 	kind  string // of engine: the value of the setting
 	why   string // this model was chosen
 
+	dry bool // nothing is written
+
 	closers []func() // release what the job has opened
 
 	// Probe:
-	tools  media.Tools
-	video  *media.Info
-	audio  *media.Info
-	rate   media.Rational
-	format frame.Format
-	mode   media.Mode
+	tools      media.Tools
+	video      *media.Info
+	audio      []*media.Info // the voice of each speaker
+	soundtrack *media.Info   // the sound of the result; nil if that is the voice
+	mask       *media.Info   // nil without a mask
+	restore    string        // path of the network; "" for none
+	rate       media.Rational
+	format     frame.Format
+	codec      string // of the output
+	mode       media.Mode
+
+	deinterlace media.Deinterlace
+	notes       []string // warnings about the inputs, which prepare reports
+	warned      []string // by warnOnce
+	disk        []DiskUse
 
 	// Load:
-	backend backend.Backend
-	device  backend.Device
-	tracker *face.Tracker
-	engine  lip.Engine
-	budget  budget
-	journal *journal.Journal // nil unless the job can be resumed
+	backend  backend.Backend
+	device   backend.Device
+	tracker  *face.Tracker
+	engine   lip.Engine
+	restorer *restorer.Restorer // nil unless the job has a network for it
+	budget   budget
+	journals []*journal.Journal // one for each speaker if the job can be resumed
 
 	// Listen:
-	voice *audio.Voice
+	voices []*audio.Voice // of each speaker
 	// The output has atLeast frames. If cut is not set and the video is longer, the
 	// output is as long as the video.
 	atLeast int64
@@ -125,17 +139,29 @@ func newSession(ctx context.Context, job Job, r *reporter) (*session, error) {
 	if s.model, s.kind, s.why, err = choose(ctx, job.Settings); err != nil {
 		return nil, err
 	}
-	r.start(s.model.Name, s.why, job.Output)
+	r.start(s.model.Name, s.why, job)
 	return s, nil
 }
 
 // prepare runs all phases before the first frame.
 func (s *session) prepare(ctx context.Context) error {
-	if s.job.part().Lead == 0 { // once, if the job is made in parts
+	first := s.job.part().Lead == 0 // warnings are reported once, if the job is made in parts
+	if first {
 		s.warnUnused()
+	}
+	if err := s.findRestorer(); err != nil {
+		return err
 	}
 	if err := s.probe(ctx); err != nil {
 		return err
+	}
+	if err := s.checkSpace(); err != nil {
+		return err
+	}
+	if first {
+		for _, note := range s.notes {
+			s.r.warn(note)
+		}
 	}
 	// Loading comes first, so that a missing runtime is reported before an hour of
 	// speech is analysed.
@@ -170,17 +196,31 @@ func (s *session) probe(ctx context.Context) (err error) {
 	if err := s.video.NeedVideo(); err != nil {
 		return err
 	}
-	if s.audio, err = media.Probe(ctx, s.tools, job.Audio); err != nil {
+	var sounds []*media.Info
+	for _, path := range job.inputs()[1:] {
+		sound, err := media.Probe(ctx, s.tools, path)
+		if err != nil {
+			return err
+		}
+		if err := sound.NeedAudio(); err != nil {
+			return err
+		}
+		sounds = append(sounds, sound)
+	}
+	n := len(job.speakers())
+	if s.audio = sounds[:n:n]; len(sounds) > n {
+		s.soundtrack = sounds[n]
+	}
+	if err := s.probeMask(ctx); err != nil {
 		return err
 	}
-	if err := s.audio.NeedAudio(); err != nil {
+	if err := media.CheckOutput(job.Output, job.Overwrite, s.inputs()...); err != nil {
 		return err
 	}
-	if err := media.CheckOutput(job.Output, job.Overwrite, job.Video, job.Audio); err != nil {
-		return err
-	}
-	if err := errors.Join(job.Limits.check(s.video), job.Limits.check(s.audio)); err != nil {
-		return err
+	for _, in := range append(sounds, s.video) {
+		if err := job.Limits.check(in); err != nil {
+			return err
+		}
 	}
 	v := s.video.Video
 	if v.Width < minSide || v.Height < minSide {
@@ -196,24 +236,27 @@ func (s *session) probe(ctx context.Context) (err error) {
 	if v.IsPicture && job.FPS == "" {
 		s.rate = pictureRate
 	}
-	s.format = media.CodecFormat(*v, job.Codec)
+	if err := s.encode(ctx); err != nil {
+		return err
+	}
 	if s.mode, err = media.ParseMode(job.Length); err != nil {
 		return err
 	}
+	s.deinterlace = s.interlacing()
 	if err := media.CheckPart(s.video, s.videoOptions()); err != nil {
 		return err
 	}
-	return media.CheckEncoding(ctx, s.tools, job.Output, s.sinkOptions())
-}
-
-func (s *session) videoOptions() media.VideoOptions {
-	return media.VideoOptions{Format: s.format, Rate: s.rate, Start: s.job.Start.Duration(), End: s.job.end()}
+	o := s.sinkOptions()
+	if o.Extras != nil {
+		s.notes = append(s.notes, o.Extras.Warnings(job.Output)...)
+	}
+	return media.CheckEncoding(ctx, s.tools, job.Output, o)
 }
 
 // load opens an inference runtime, the face networks in it, and the engine.
 func (s *session) load(ctx context.Context) error {
 	s.r.phase(PhaseLoad)
-	which, err := face.ParseChoice(s.job.Face)
+	which, others, err := s.job.choices()
 	if err != nil {
 		return err
 	}
@@ -237,41 +280,28 @@ func (s *session) load(ctx context.Context) error {
 	if s.job.Threads != nil {
 		threads = *s.job.Threads
 	}
-	if s.tracker, err = face.NewTracker(ctx, s.backend, face.Options{Choice: which, Threads: threads}); err != nil {
+	if s.tracker, err = face.NewTracker(ctx, s.backend, face.Options{Choice: which, Others: others, Threads: threads}); err != nil {
 		return err
 	}
 	s.onClose(func() { _ = s.tracker.Close() })
-	if err := s.openVoice(s.model.Needs); err != nil {
+	if err := s.openVoices(s.model.Needs); err != nil {
 		return err
 	}
-	s.engine, err = s.model.Open(ctx, lip.Host{
-		Backend: s.backend, Device: s.device, Rate: s.rate, Format: s.format, Voice: s.voice,
-		Budget: s.budget.share(), Level: level, Resume: s.resume,
+	if err := s.openRestorer(ctx, level); err != nil {
+		return err
+	}
+	return s.openEngines(ctx, lip.Host{
+		Backend: s.backend, Device: s.device, Rate: s.rate, Format: s.format, Speakers: len(s.voices),
+		Budget: s.budget.share(), Level: level,
 		Step: s.r.step, Warn: s.r.warn, Planned: s.r.planned,
 	})
-	if err != nil {
-		return err
-	}
-	s.onClose(func() {
-		s.r.worked(s.engine)
-		_ = s.engine.Close()
-	})
-	return nil
 }
 
-func (s *session) openVoice(needs audio.Needs) (err error) {
-	if s.voice, err = audio.NewVoice("", needs); err != nil {
-		return err
-	}
-	s.onClose(func() { _ = s.voice.Close() })
-	return nil
-}
-
-// open opens an inference runtime and settles the device. An engine that does not use
-// it computes on the CPU, as the face networks always do.
+// open opens an inference runtime and settles the device. The face networks always compute
+// on the CPU, and so does the job if neither its engine nor a restoration uses the device.
 func (s *session) open(ctx context.Context) error {
 	choice := runtimes.Choice{Backend: s.job.Backend, Device: s.job.Device}
-	if !s.model.UsesDevice {
+	if !s.model.UsesDevice && s.restore == "" {
 		choice.Device = "cpu"
 	}
 	o, err := runtimes.Open(ctx, choice)
@@ -293,43 +323,42 @@ func hint(err error) string {
 	return ""
 }
 
-// listen analyses the voice and sets the length of the output. An hour of voice takes
+// listen analyses the voices and sets the length of the output. An hour of voice takes
 // 4 MB of memory. If the engine needs the samples, they are kept on disk.
 func (s *session) listen(ctx context.Context) error {
 	s.r.phase(PhaseListen)
-	src, err := media.OpenAudio(ctx, s.tools, s.job.Audio, s.audio, s.audio.DefaultAudio(), audio.SampleRate)
-	if err != nil {
-		return err
+	heard := int64(0) // frames until the last voice ends
+	for i, v := range s.voices {
+		if err := s.hear(ctx, v, s.audio[i]); err != nil {
+			return err
+		}
+		if s.model.Frames != nil {
+			heard = max(heard, s.model.Frames(v))
+		} else {
+			heard = max(heard, framesOf(v.Duration(), s.rate))
+		}
 	}
-	defer func() { _ = src.Close() }()
-	if err := s.voice.Listen(src, s.job.Audio, s.job.Limits.listener(s.job.Audio)); err != nil {
-		return err
-	}
-	heard := framesOf(s.voice.Duration(), s.rate)
-	if s.model.Frames != nil {
-		heard = s.model.Frames(s.voice)
-	}
+	s.measure(heard)
+	return nil
+}
+
+// measure sets the length of the output from the frames until the last voice ends.
+func (s *session) measure(heard int64) {
 	v := s.video.Video
 	if v.IsPicture {
 		s.mode, s.atLeast, s.cut, s.expected = media.Pad, heard, true, heard
-		return nil
+		return
 	}
+	s.atLeast, s.cut, s.expected = heard, s.mode != media.Pad, 0
 	shown := max(0, s.shown())
-	switch known := v.Duration > 0; s.mode {
-	case media.Pad:
-		s.atLeast = heard
-		if known {
-			s.expected = max(heard, shown)
-		}
-	case media.Shortest:
-		s.atLeast, s.cut = heard, true
-		if known {
-			s.expected = min(heard, shown)
-		}
-	default:
-		s.atLeast, s.cut, s.expected = heard, true, heard
+	switch known := v.Duration > 0; {
+	case s.mode == media.Pad && known:
+		s.expected = max(heard, shown)
+	case s.mode == media.Shortest && known:
+		s.expected = min(heard, shown)
+	case s.mode != media.Pad && s.mode != media.Shortest:
+		s.expected = heard
 	}
-	return nil
 }
 
 // shown returns how many frames the video has between start and end, according
@@ -364,20 +393,28 @@ func (s *session) frames(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	defer func() { _ = source.Close() }()
-	sink, err := media.OpenSink(ctx, s.tools, s.job.Output, s.sinkOptions())
+	o := s.sinkOptions()
+	o.Warn = s.r.warn
+	o.Note = func(path string) error {
+		for _, j := range s.journals {
+			if err := j.Note(path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	sink, err := media.OpenSink(ctx, s.tools, s.job.Output, o)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = sink.Close() }()
-	if s.journal != nil {
-		if err := s.journal.Note(sink.Temp()); err != nil {
-			return Result{}, err
-		}
-	}
 
 	part := s.job.part()
-	p := s.pipeline(&bounded{seq: source, atLeast: s.atLeast, cut: s.cut, n: part.Lead, first: part.Lead, end: part.Tail, most: s.job.Limits.Frames, path: s.job.Video}, sink)
-	p.Show, p.Progress = newShow(s.job.Frame), s.r.frames
+	shown := &bounded{seq: source, atLeast: s.atLeast, cut: s.cut, n: part.Lead, first: part.Lead, end: part.Tail, most: s.job.Limits.Frames, path: s.job.Video}
+	p := s.pipeline(shown, sink)
+	stop := s.compose(ctx, p, shown)
+	defer stop()
+	p.Show, p.Progress = newShow(s.job.Frame, media.NewToneMap(media.WorkingTags(*s.video.Video, s.format))), s.r.frames
 	s.r.phase(PhaseFrames)
 	stats, err := p.Run(ctx)
 	s.r.frames(stats) // also if it failed before a frame was written
@@ -386,6 +423,11 @@ func (s *session) frames(ctx context.Context) (Result, error) {
 	}
 	if stats.NoFace == stats.Frames && s.job.Part == nil {
 		return Result{}, s.noFace(stats.Frames)
+	}
+	if s.job.Part == nil {
+		if err := s.job.CheckSeen(s.job.speakerReports(stats)); err != nil {
+			return Result{}, err
+		}
 	}
 	if source.Short() {
 		s.r.warn(fmt.Sprintf("%s: only %d of the frames that the header promises could be read: the file may be cut off", s.job.Video, source.Length()))
@@ -402,8 +444,8 @@ func (s *session) finish(sink *media.Sink, stats pipeline.Stats) (Result, error)
 	if err := sink.Commit(); err != nil {
 		return Result{}, err
 	}
-	if s.journal != nil {
-		if err := s.journal.Remove(); err != nil {
+	for _, j := range s.journals {
+		if err := j.Remove(); err != nil {
 			s.r.warn(err.Error()) // the result is complete all the same
 		}
 	}
@@ -415,6 +457,7 @@ func (s *session) result(engine string, stats pipeline.Stats) Result {
 	return Result{
 		Output: s.job.Output, Engine: engine, Frames: stats.Frames, NoFace: stats.NoFace, Cuts: stats.Cuts,
 		FPS: s.rate.Float(), Width: v.Width, Height: v.Height, Duration: s.rate.Time(stats.Frames),
+		Speakers: s.job.speakerReports(stats),
 	}
 }
 
@@ -424,27 +467,6 @@ func (s *session) noFace(frames int64) error {
 		hint = fmt.Sprintf("there may be fewer than %d faces: set `face` to largest", n)
 	}
 	return fault.NoFace.New("find a face in "+s.job.Video, fmt.Sprintf("none of the %d frames has a usable face", frames), hint)
-}
-
-func (s *session) sinkOptions() media.SinkOptions {
-	job := s.job
-	o := media.SinkOptions{
-		Format: s.format, Rate: s.rate, SampleAspect: s.video.Video.SampleAspect,
-		Tags:  media.WorkingTags(*s.video.Video, s.format),
-		Audio: s.audio, AudioTrack: s.audio.DefaultAudio(),
-		Duration: s.rate.Time(cmp.Or(s.expected, s.atLeast)), // the sink corrects it
-		Codec:    job.Codec, Preset: job.Preset,
-		Overwrite: job.Overwrite, Inputs: []string{job.Video, job.Audio},
-		// Viewers have a right to know that the mouth was generated.
-		Metadata: map[string]string{"comment": fmt.Sprintf("lip-synced by Lipstream %s, engine %s, seed %d", Version(), s.model.Name, *job.Seed)},
-	}
-	if job.Part != nil {
-		o.Audio, o.Duration = nil, 0 // Join adds it
-	}
-	if job.CRF != nil {
-		o.CRF, o.Lossless = *job.CRF, *job.CRF == 0
-	}
-	return o
 }
 
 // onClose registers f to be called by close. The last one registered is called first.

@@ -87,7 +87,7 @@ func (s *session) split(ctx context.Context, every time.Duration) ([]Part, error
 	if s.model.Unsplittable || step < 1 || !v.IsPicture && shown < 2*step {
 		return nil, nil
 	}
-	if err := s.openVoice(audio.Needs{}); err != nil {
+	if err := s.openVoices(audio.Needs{}); err != nil {
 		return nil, err
 	}
 	if err := s.listen(ctx); err != nil {
@@ -111,7 +111,7 @@ func (s *session) split(ctx context.Context, every time.Duration) ([]Part, error
 	return splitter{total: total, step: step, cuts: cuts, stride: max(1, window-overlap), window: window, overlap: overlap,
 		quiet: func(i int64) bool {
 			at := s.rate.Time(i).Seconds()
-			return s.voice.Quiet(at-pauseLength/2, at+pauseLength/2)
+			return !slices.ContainsFunc(s.voices, func(v *audio.Voice) bool { return !v.Quiet(at-pauseLength/2, at+pauseLength/2) })
 		}}.parts(), nil
 }
 
@@ -243,11 +243,16 @@ func (s *session) join(ctx context.Context, parts []string) (Result, error) {
 		frames += info.Video.Frames
 	}
 	s.expected = frames
+	if err := s.checkJoining(parts); err != nil {
+		return Result{}, err
+	}
 	s.r.phase(PhaseFinish)
 	o := s.sinkOptions()
 	o.Inputs = append(o.Inputs, parts...)
 	if err := media.Join(ctx, s.tools, parts, s.job.Output, o); err != nil {
 		return Result{}, err
 	}
-	return s.result(s.model.Name, pipeline.Stats{Frames: frames}), nil
+	r := s.result(s.model.Name, pipeline.Stats{Frames: frames})
+	r.Speakers = nil // the parts know
+	return r, nil
 }

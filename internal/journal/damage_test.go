@@ -229,7 +229,8 @@ func FuzzJournal(f *testing.F) {
 			if s.end == 0 {
 				continue // no header
 			}
-			// What was read is what was written there, byte for byte.
+			// What was read is what was written there. Other bytes may unpack to the
+			// same latents, so the records are compared.
 			again := bytes.Clone(b[:headerBytes+int(order.Uint32(b[12:]))])
 			crc := order.Uint32(again[16:])
 			for _, r := range records {
@@ -237,8 +238,9 @@ func FuzzJournal(f *testing.F) {
 				one, crc = r.encode(nil, crc)
 				again = append(again, one...)
 			}
-			if !bytes.Equal(again, b[:s.end]) {
-				t.Fatalf("read %d bytes that do not encode to themselves", s.end)
+			_, copies, failed := scanAll(again)
+			if failed != nil || !slices.EqualFunc(records, copies, same) {
+				t.Fatalf("%d records, written and read again: %d, %v", len(records), len(copies), failed)
 			}
 			if (err == nil) != (int(s.end) == len(b)) {
 				t.Fatalf("good to %d of %d bytes, yet %v", s.end, len(b), err)

@@ -35,7 +35,7 @@ func lockFolder(dir, folder string) (*disk.Lock, error) {
 	defer cancel()
 	path := filepath.Join(folder, lockName)
 	for {
-		if err := os.Mkdir(folder, 0o700); err == nil {
+		if err := disk.Retry(func() error { return os.Mkdir(folder, 0o700) }); err == nil {
 			if err := disk.SyncDir(dir); err != nil {
 				return nil, err
 			}
@@ -91,7 +91,7 @@ func processIn(lock string) string {
 // is then empty.
 func removeFolder(folder string, lock *disk.Lock) error {
 	for _, name := range []string{journalName, notesName} {
-		if err := os.Remove(filepath.Join(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := disk.Remove(filepath.Join(folder, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			_ = lock.Release()
 			return err
 		}
@@ -126,6 +126,22 @@ func Sweep(dir string, olderThan time.Duration) error {
 		}
 	}
 	return first
+}
+
+// Size returns the size of a job's journal in bytes, 0 if there is none.
+func Size(dir, key string) int64 {
+	st, err := os.Lstat(filepath.Join(dir, key, journalName))
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+// FrameSize returns how many bytes a frame takes at most, if it has so many latents that
+// are rounded to float16. A window shares frames with the one before, and has the latents
+// of all its frames.
+func FrameSize(latents, window, overlap int) int64 {
+	return int64(2*latents*window/max(1, window-overlap)) + 64
 }
 
 func sweep(folder string, before time.Time) error {
@@ -183,7 +199,7 @@ func removeNoted(notes string) (gone bool) {
 		}
 		st, err := os.Lstat(path)
 		if err == nil && st.Mode().IsRegular() {
-			err = os.Remove(path)
+			err = disk.Remove(path)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			gone = false

@@ -3,6 +3,8 @@ package journal
 import (
 	"bufio"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -47,8 +49,9 @@ func child(t *testing.T, task, dir string) *exec.Cmd {
 // numbered returns the n-th record of a child, large enough for a kill to hit it.
 func numbered(n int) Record {
 	r := Record{First: int64(n), Frames: 16, Fresh: 12, Plan: fmt.Appendf(nil, `{"n":%d}`, n), Latents: make([]float32, 64<<10)}
+	random := rand.New(rand.NewPCG(uint64(n), 0))
 	for i := range r.Latents {
-		r.Latents[i] = float32(n*1000 + i)
+		r.Latents[i] = math.Float32frombits(random.Uint32()) // cannot be compressed
 	}
 	return r
 }

@@ -24,20 +24,25 @@ import (
 //
 //	header   magic [8]byte, version uint32, length uint32, crc uint32, identity [length]byte (JSON)
 //	record   length uint32, crc uint32, body [length]byte
-//	body     first int64, frames, fresh, bytes of plan, latents uint32, plan, latents (float32)
+//	body     first int64, frames, fresh, bytes of plan, latents, width uint32, plan, latents
+//
+// Latents are stored as float16 (width 2) if all of them have the same value in it, else
+// as float32 (width 4). Their bytes are sorted into planes, the lowest bytes of all numbers
+// first, and each plane is a zstd frame.
 //
 // A crc is the CRC-32C of its header or record without itself, continued from the previous
 // crc. So a record is only valid in its place, and data of an older run after the end
 // never counts as a record.
 const (
 	magic       = "LIPJRNL\n"
-	version     = 1
+	version     = 2
 	headerBytes = 20
 	frameBytes  = 8
-	bodyBytes   = 24 // of a body without plan and latents
+	bodyBytes   = 28 // of a body without plan and latents
 
 	maxIdentity = 1 << 20   // bytes
-	maxRecord   = 256 << 20 // bytes of a body
+	maxRecord   = 256 << 20 // bytes of a body before compression
+	maxBody     = maxRecord + maxRecord/256
 )
 
 var (
@@ -54,10 +59,11 @@ type Record struct {
 	Latents []float32 // of all frames, in the engine's order; stored exactly
 }
 
-// bodyHead is the beginning of a body. Plan and Latents are lengths.
+// bodyHead is the beginning of a body. Plan and Latents are lengths, Width is the size of
+// a number in bytes.
 type bodyHead struct {
-	First                        int64
-	Frames, Fresh, Plan, Latents uint32
+	First                               int64
+	Frames, Fresh, Plan, Latents, Width uint32
 }
 
 // check returns why a record is invalid, or "".
@@ -80,14 +86,15 @@ func (r *Record) check() string {
 // encode returns the bytes of a record that follows one with the crc before, in buf if it
 // is large enough, and the crc of the record.
 func (r *Record) encode(buf []byte, before uint32) ([]byte, uint32) {
-	n := bodyBytes + len(r.Plan) + 4*len(r.Latents)
-	b := slices.Grow(buf[:0], frameBytes+n)
-	b = order.AppendUint32(b, uint32(n))
-	b = order.AppendUint32(b, 0)
-	// These types can always be appended.
-	b, _ = binary.Append(b, order, bodyHead{r.First, uint32(r.Frames), uint32(r.Fresh), uint32(len(r.Plan)), uint32(len(r.Latents))})
+	b := append(buf[:0], make([]byte, frameBytes)...)
+	planes, width := split(r.Latents)
+	// This type can always be appended.
+	b, _ = binary.Append(b, order, bodyHead{r.First, uint32(r.Frames), uint32(r.Fresh), uint32(len(r.Plan)), uint32(len(r.Latents)), uint32(width)})
 	b = append(b, r.Plan...)
-	b, _ = binary.Append(b, order, r.Latents)
+	for plane := range slices.Chunk(planes, max(1, len(r.Latents))) {
+		b = compressor().EncodeAll(plane, b)
+	}
+	order.PutUint32(b, uint32(len(b)-frameBytes))
 	crc := recordCRC(before, b[:4], b[frameBytes:])
 	order.PutUint32(b[4:], crc)
 	return b, crc
@@ -103,15 +110,19 @@ func decode(body []byte) (Record, bool) {
 	if _, err := binary.Decode(body, order, &h); err != nil {
 		return Record{}, false
 	}
-	plan, latents := int64(h.Plan), int64(h.Latents)
-	if bodyBytes+plan+4*latents != int64(len(body)) {
+	plan, size := int64(h.Plan), int64(h.Latents)*int64(h.Width)
+	if bodyBytes+plan > int64(len(body)) || size > maxRecord {
+		return Record{}, false
+	}
+	planes, err := decompressor().DecodeAll(body[bodyBytes+plan:], nil)
+	if err != nil || int64(len(planes)) != size {
 		return Record{}, false
 	}
 	r := Record{
 		First: h.First, Frames: int(h.Frames), Fresh: int(h.Fresh),
-		Plan: bytes.Clone(body[bodyBytes : bodyBytes+plan]), Latents: make([]float32, latents),
+		Plan: bytes.Clone(body[bodyBytes : bodyBytes+plan]),
 	}
-	_, err := binary.Decode(body[bodyBytes+plan:], order, r.Latents)
+	r.Latents, err = join(planes, int(h.Width))
 	return r, err == nil && r.check() == ""
 }
 
@@ -254,7 +265,7 @@ func (s *scanner) next() (Record, error) {
 		return Record{}, err
 	}
 	n := order.Uint32(h[:])
-	if n > maxRecord {
+	if n > maxBody {
 		return Record{}, errDamaged
 	}
 	body, err := s.body(n)

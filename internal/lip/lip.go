@@ -49,26 +49,40 @@ type Item struct {
 	Frame *frame.Frame
 	// Face is the face in this frame; nil if there is none that can be used.
 	Face *face.Face
-	// Cut is set where a new shot or a new track begins: nothing learned from the
-	// frames before may be used.
+	// Cut is set where a new shot begins. Nothing learned from the frames before may be
+	// used then, nor where a new track of the face begins.
 	Cut bool
+	// Others are the faces of further speakers, which this engine passes on.
+	Others []*face.Face
 	// Layer is what the engine puts over the frame; nil if the frame is finished.
 	// The composite stage pastes it, so that a device does not wait for what a CPU
 	// does to frames.
 	Layer Layer
+	// Regions are where the frame was changed: in place, and by layers that Composite has
+	// pasted.
+	Regions []Region
+	// Source is a copy of the frame from before the engine; nil if nobody asked for it.
+	// Engines leave it alone.
+	Source *frame.Frame
+
+	under []Layer // of the engines before, to be pasted first
 }
 
 // Layer is an image to be put over a frame.
 type Layer interface {
-	// Paste changes f, inside the face mask only. It may be called from any
-	// goroutine, once.
-	Paste(f *frame.Frame)
+	// Paste changes f, inside the face mask only, and returns where. It may be called
+	// from any goroutine, once.
+	Paste(f *frame.Frame) Region
 }
 
 // Composite pastes the item's layer, if it has one, into its frame.
 func (it *Item) Composite() {
+	for _, l := range it.under {
+		it.Regions = append(it.Regions, l.Paste(it.Frame))
+	}
+	it.under = nil
 	if it.Layer != nil {
-		it.Layer.Paste(it.Frame)
+		it.Regions = append(it.Regions, it.Layer.Paste(it.Frame))
 		it.Layer = nil
 	}
 }
@@ -163,6 +177,11 @@ type Model struct {
 	// Window and Overlap are the frames of a window and the frames that it shares
 	// with the one before; 0 without windows. Parts of a job begin on their grid.
 	Window, Overlap int
+	// FrameLatents is the number of latents of a frame that the engine puts into the
+	// journal; 0 without one.
+	FrameLatents int
+	// InPlace is set if the engine changes frames before it returns them, not by a Layer.
+	InPlace bool
 	// Unsplittable is set if the frames of a part would differ from those of the
 	// whole job.
 	Unsplittable bool
@@ -181,6 +200,11 @@ type Host struct {
 	Format  frame.Format   // of the frames
 	Voice   *audio.Voice   // is listened to after the engine was opened, before the first frame
 	Budget  Budget
+	// Speakers is the number of engines that work on the same frames, each on a face of
+	// its own; 0 is the same as 1. The second and further ones get the first as Peer:
+	// they use its networks, and are closed before it.
+	Speakers int
+	Peer     Engine
 	// Level reports how short of memory the job is.
 	Level func() memory.Level
 	// Resume opens the journal of the job, which an interrupted run may have left.
@@ -204,4 +228,18 @@ type Budget struct {
 	// GPU is the size of the memory of the GPU that the engine computes on; 0 if
 	// it computes in the memory of the host, where frames are held as well.
 	GPU int64
+}
+
+// DeviceContext is what CUDA's context with the kernels of the libraries, and the
+// handles of cuBLAS and cuDNN with their workspaces take of a card. It is a guess:
+// no card was at hand. PyTorch's context alone takes 0.4 to 0.6 GB.
+const DeviceContext = 900 << 20
+
+// Arena returns the most that the networks' arena may take of a device with memory of its
+// own, which all networks share; 0 is no limit.
+func (b Budget) Arena() int64 {
+	if b.GPU == 0 {
+		return 0
+	}
+	return max(b.Bytes-DeviceContext, 0)
 }

@@ -3,43 +3,12 @@
 package media
 
 import (
-	"errors"
-	"io"
-	"math"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/lipstream/lipstream/internal/fault"
 )
-
-func samples(t *testing.T, path string, track, rate int) []float32 {
-	t.Helper()
-	src, err := OpenAudio(t.Context(), tools(t), path, probe(t, path), track, rate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer src.Close()
-	var all []float32
-	for buf := make([]float32, 1000); ; {
-		n, err := src.Read(buf)
-		all = append(all, buf[:n]...)
-		if errors.Is(err, io.EOF) {
-			return all
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func loudness(s []float32) float64 {
-	sum := 0.0
-	for _, v := range s {
-		sum += float64(v) * float64(v)
-	}
-	return math.Sqrt(sum / float64(max(1, len(s))))
-}
 
 func TestAudioSource(t *testing.T) {
 	slow(t)

@@ -17,6 +17,7 @@ import (
 type container struct {
 	format string   // ffmpeg's muxer
 	video  []string // codecs that it takes; the first is the default
+	alpha  []string // codecs that keep alpha in it; the first is the default for a video with alpha
 	copies []string // audio codecs that go in as they are
 	lossy  string   // audio encoder for lossy sources
 	exact  string   // audio encoder for lossless sources
@@ -27,12 +28,12 @@ type container struct {
 func Containers() []string { return []string{".mp4", ".mov", ".mkv", ".webm", ".m4v", ".avi"} }
 
 var containers = map[string]container{
-	".mp4":  {"mp4", []string{"h264", "hevc", "av1", "vp9"}, []string{"aac", "mp3", "ac3", "eac3", "alac"}, "aac", "aac"},
-	".m4v":  {"mp4", []string{"h264", "hevc", "av1"}, []string{"aac", "mp3", "ac3", "eac3", "alac"}, "aac", "aac"},
-	".mov":  {"mov", []string{"h264", "hevc", "prores"}, []string{"aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_s16be", "pcm_s24be"}, "aac", "pcm"},
-	".mkv":  {"matroska", []string{"h264", "hevc", "av1", "vp9", "ffv1", "prores"}, []string{"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus", "vorbis", "dts", "truehd", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le"}, "aac", "flac"},
-	".webm": {"webm", []string{"vp9", "av1"}, []string{"opus", "vorbis"}, "libopus", "libopus"},
-	".avi":  {"avi", []string{"h264", "ffv1"}, []string{"mp3", "ac3", "pcm_s16le"}, "pcm", "pcm"},
+	".mp4":  {"mp4", []string{"h264", "hevc", "av1", "vp9"}, nil, []string{"aac", "mp3", "ac3", "eac3", "alac"}, "aac", "aac"},
+	".m4v":  {"mp4", []string{"h264", "hevc", "av1"}, nil, []string{"aac", "mp3", "ac3", "eac3", "alac"}, "aac", "aac"},
+	".mov":  {"mov", []string{"h264", "hevc", "prores"}, []string{"prores"}, []string{"aac", "mp3", "ac3", "alac", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_s16be", "pcm_s24be"}, "aac", "pcm"},
+	".mkv":  {"matroska", []string{"h264", "hevc", "av1", "vp9", "ffv1", "prores"}, []string{"ffv1", "vp9", "prores"}, []string{"aac", "mp3", "ac3", "eac3", "alac", "flac", "opus", "vorbis", "dts", "truehd", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le"}, "aac", "flac"},
+	".webm": {"webm", []string{"vp9", "av1"}, []string{"vp9"}, []string{"opus", "vorbis"}, "libopus", "libopus"},
+	".avi":  {"avi", []string{"h264", "ffv1"}, []string{"ffv1"}, []string{"mp3", "ac3", "pcm_s16le"}, "pcm", "pcm"},
 }
 
 // containerOf returns the container for the extension of an output.
@@ -80,7 +81,7 @@ func chooseCodec(ctx context.Context, tools Tools, path string, c container, wis
 		}
 	}
 	return "", "", fault.Missing.New("choose codec "+codec, "this ffmpeg was built without "+strings.Join(names, " or "),
-		"install a full build of ffmpeg, or choose another `codec`")
+		"run lipstream runtime install ffmpeg for a full build, or choose another `codec`")
 }
 
 // videoCodecArgs returns the arguments for the video encoder.
@@ -96,18 +97,32 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 	switch encoder {
 	case "libx264":
 		args = append(args, "-preset", preset)
+		if o.Fields != "" {
+			args = append(args, "-flags", "+ilme+ildct")
+		}
+		p := o.HDR.x264()
+		if o.Fields == FieldsBottom {
+			p = append(p, "bff=1") // ffmpeg's flags alone mean the top field first
+		}
+		if len(p) > 0 {
+			args = append(args, "-x264-params", strings.Join(p, ":"))
+		}
 		crf = 18
 		lossless = []string{"-qp", "0"} // some builds reject -crf 0 at high bit depths
 	case "libx265":
-		params := "log-level=error"
+		params := append([]string{"log-level=error"}, o.HDR.x265()...)
 		if o.Lossless {
-			params += ":lossless=1"
+			params = append(params, "lossless=1")
 		}
-		args = append(args, "-preset", preset, "-tag:v", "hvc1", "-x265-params", params)
+		args = append(args, "-preset", preset, "-tag:v", "hvc1", "-x265-params", strings.Join(params, ":"))
 		crf, lossless = 20, []string{} // params says it
 	case "libvpx-vp9":
 		args = append(args, "-deadline", "good", "-cpu-used", strconv.Itoa(8-speed), "-row-mt", "1", "-b:v", "0")
 		lossless = []string{"-lossless", "1"}
+		if o.Format.Alpha {
+			// Hidden frames would have to be the same ones in both pictures.
+			args = append(args, "-auto-alt-ref", "0")
+		}
 	case "libsvtav1":
 		args = append(args, "-preset", strconv.Itoa(12-speed))
 	case "libaom-av1":
@@ -117,7 +132,15 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 		if strings.HasPrefix(pixFmt, "yuv444p") {
 			profile, pf = "4", "yuv444p10le"
 		}
-		return []string{"-c:v", encoder, "-profile:v", profile, "-vendor", "apl0", "-pix_fmt", pf}, nil
+		args = []string{"-c:v", encoder, "-vendor", "apl0"}
+		if o.Fields != "" {
+			args = append(args, "-flags", "+ildct")
+		}
+		if o.Format.Alpha {
+			profile, pf = "4", "yuva444p10le"
+			args = append(args, "-alpha_bits", "16")
+		}
+		return append(args, "-profile:v", profile, "-pix_fmt", pf), nil
 	case "ffv1":
 		return append(args, "-level", "3", "-slicecrc", "1"), nil
 	}
@@ -133,26 +156,26 @@ func videoCodecArgs(encoder, pixFmt string, o *SinkOptions) ([]string, error) {
 // aacRates are the sample rates of AAC, the highest first.
 var aacRates = []int{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000}
 
-// audioCodecArgs returns the arguments for encoding an audio track. The sample
+// audioCodecArgs returns the arguments for encoding the first audio track. The sample
 // rate and the channels stay as they are if the codec supports them.
 func audioCodecArgs(c container, a AudioInfo) []string {
 	name := c.lossy
-	if strings.HasPrefix(a.Codec, "pcm_") || slices.Contains([]string{"flac", "alac", "wavpack", "truehd"}, a.Codec) {
+	if lossless(a.Codec) {
 		name = c.exact
 	}
 	switch name {
 	case "pcm":
 		if a.Bits > 16 && c.format == "mov" {
-			return []string{"-c:a", "pcm_s24le"}
+			return []string{"-c:a:0", "pcm_s24le"}
 		}
-		return []string{"-c:a", "pcm_s16le"}
+		return []string{"-c:a:0", "pcm_s16le"}
 	case "flac":
 		if a.Channels <= 8 && a.SampleRate <= 655350 {
 			format := "s16"
 			if a.Bits > 16 {
 				format = "s32" // FLAC keeps 24 of them
 			}
-			return []string{"-c:a", "flac", "-sample_fmt", format}
+			return []string{"-c:a:0", "flac", "-sample_fmt:a:0", format}
 		}
 	case "libopus":
 		family := "0" // mono and stereo
@@ -160,7 +183,7 @@ func audioCodecArgs(c container, a AudioInfo) []string {
 			family = "1"
 		}
 		// Opus supports 48 kHz and a few fractions of it.
-		return []string{"-c:a", "libopus", "-ar", "48000", "-b:a", strconv.Itoa(max(128, 96*a.Channels)) + "k", "-mapping_family", family}
+		return []string{"-c:a:0", "libopus", "-ar:a:0", "48000", "-b:a:0", strconv.Itoa(max(128, 96*a.Channels)) + "k", "-mapping_family:a:0", family}
 	}
 	rate := aacRates[0]
 	for _, r := range aacRates {
@@ -170,17 +193,24 @@ func audioCodecArgs(c container, a AudioInfo) []string {
 	}
 	// AAC allows 6144 bits in a frame of 1024 samples for each channel.
 	bits := min(max(160_000, 128_000*a.Channels), 6*rate*max(1, a.Channels))
-	args := []string{"-c:a", "aac", "-ar", strconv.Itoa(rate), "-b:a", strconv.Itoa(bits)}
+	args := []string{"-c:a:0", "aac", "-ar:a:0", strconv.Itoa(rate), "-b:a:0", strconv.Itoa(bits)}
 	if a.Channels > 8 {
-		args = append(args, "-ac", "2")
+		args = append(args, "-ac:a:0", "2")
 	}
 	return args
 }
 
+// lossless reports whether a codec of sound loses nothing.
+func lossless(codec string) bool {
+	return strings.HasPrefix(codec, "pcm_") || slices.Contains([]string{"flac", "alac", "wavpack", "truehd"}, codec)
+}
+
+// layouts are the usual names of layouts by the number of channels.
+var layouts = []string{1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+
 // opusLayout returns the filter that names the channels as Opus does, or "".
 // Opus refuses 5.1(side), the layout of AC-3 and DTS.
 func opusLayout(a AudioInfo) string {
-	layouts := []string{3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 	if a.Channels < 3 || a.Channels >= len(layouts) {
 		return ""
 	}

@@ -22,6 +22,18 @@ func rangeName(full bool) string {
 // pixel format to ask for. A source that is in f already passes untouched.
 func toFormat(v *VideoInfo, f frame.Format) (filters []string, pixFmt string) {
 	pixFmt = f.PixFmt()
+	if f.Alpha {
+		if v.storedFmt() == pixFmt && !v.IsPicture {
+			return []string{fmt.Sprintf("scale=%d:%d:%s", f.Width, f.Height, scaleFlags), "format=" + pixFmt}, pixFmt
+		}
+		colour, plain := *v, f
+		colour.HasAlpha, plain.Alpha = false, false
+		filters, plainFmt := toFormat(&colour, plain)
+		// Where the branches differ in range, new versions of ffmpeg would convert one.
+		same := ",setparams=range=" + rangeName(f.FullRange)
+		return []string{"split[c][a];[c]" + strings.Join(filters, ",") + same + "[c];[a]" + strings.Join(toAlpha(v, f, plainFmt), ",") + same +
+			"[a];[c][a]mergeplanes=0x00010210:" + pixFmt}, pixFmt
+	}
 	if v.RGB || v.IsPicture || v.HasAlpha {
 		return throughRGB(v, f), pixFmt
 	}
@@ -37,6 +49,34 @@ func toFormat(v *VideoInfo, f frame.Format) (filters []string, pixFmt string) {
 	return []string{scale, "format=" + pixFmt}, pixFmt
 }
 
+// storedFmt returns the pixel format that the decoder delivers.
+func (v *VideoInfo) storedFmt() string {
+	if v.HasAlpha && strings.HasPrefix(v.PixFmt, "yuv4") {
+		return "yuva" + strings.TrimPrefix(v.PixFmt, "yuv") // VP8 and VP9
+	}
+	return v.PixFmt
+}
+
+// toAlpha returns the filters that turn a picture into its alpha, as the luma of
+// pictures in plainFmt. The conversions of swscale between formats with alpha are not
+// used: some versions turn 255 into 1020 of 1023, others 128 into 129.
+func toAlpha(v *VideoInfo, f frame.Format, plainFmt string) []string {
+	var out []string
+	if v.PixFmt == "pal8" {
+		out = append(out, "format=rgba")
+	}
+	out = append(out, "extractplanes=a")
+	full := fmt.Sprintf("scale=%d:%d:in_range=pc:out_range=pc:sws_dither=none:%s", f.Width, f.Height, scaleFlags)
+	if v.Depth > f.Depth {
+		// Some versions of ffmpeg truncate and some round. Rounding up is wrong here: alpha
+		// of 10 bits, which is decoded as 12 bits by repeating the upper ones, would change.
+		between := min(v.Depth, 12)
+		step := 1 << (between - f.Depth)
+		out = append(out, full, fmt.Sprintf("format=yuv444p%dle", between), fmt.Sprintf("lut=c0=floor(val/%d)*%d", step, step))
+	}
+	return append(out, full, "format="+plainFmt)
+}
+
 // throughRGB flattens alpha over black and converts RGB with the matrix that
 // the output is tagged with.
 func throughRGB(v *VideoInfo, f frame.Format) []string {
@@ -50,7 +90,7 @@ func throughRGB(v *VideoInfo, f frame.Format) []string {
 		in += ":in_color_matrix=" + scaleMatrix(m) + ":in_range=" + rangeName(v.ColorRange == "pc")
 	}
 	deep := ""
-	if f.Depth > 8 && v.Depth > 8 { // otherwise it is not exact, see CodecFormat
+	if f.Depth > 8 && v.Depth > 8 { // otherwise it is not exact, see EncodingFor
 		deep = "10le"
 	}
 	if v.HasAlpha {

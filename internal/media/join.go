@@ -18,7 +18,7 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 	if err != nil {
 		return err
 	}
-	list := s.temp + ".txt"
+	list := s.beside(partsSuffix)
 	var lines strings.Builder
 	for _, p := range parts {
 		info, err := Probe(ctx, tools, p)
@@ -28,26 +28,24 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 		if err != nil {
 			return err
 		}
-		if p, err = filepath.Abs(p); err != nil {
-			return fault.Input.Wrap("join video "+p, err)
+		entry, err := concatEntry(p)
+		if err != nil {
+			return err
 		}
-		if strings.ContainsAny(p, "\r\n") {
-			return fault.Input.New("join video "+p, "its name has a line break")
-		}
+		lines.WriteString(entry)
 		s.codec = info.Video.Codec
 		s.n += info.Video.Frames
-		fmt.Fprintf(&lines, "file 'file:%s'\n", strings.ReplaceAll(p, "'", `'\''`))
 		if v := info.Video; v.Frames > 0 && v.FrameRate.Float() > 0 {
 			// The duration in the file is rounded; over many parts that would add up.
 			fmt.Fprintf(&lines, "duration %s\n", seconds(float64(v.Frames)/v.FrameRate.Float()))
 		}
 	}
-	if err := os.WriteFile(list, []byte(lines.String()), 0o600); err != nil {
-		return fault.Output.Wrap(s.op, fault.WithoutPath(err))
+	if err := writeList(list, lines.String()); err != nil {
+		return err
 	}
 	defer func() { _ = os.Remove(list) }()
-	in := []string{"-protocol_whitelist", "file,pipe", "-f", "concat", "-safe", "0", "-i", fileURL(list)}
-	args, err := s.muxArgs(in, []string{"-c:v", "copy"}, s.temp)
+	defer s.removeLists()
+	args, err := s.muxArgs(concatInput(list), []string{"-c:v:0", "copy"}, s.temp)
 	if err != nil {
 		return err
 	}
@@ -55,4 +53,21 @@ func Join(ctx context.Context, tools Tools, parts []string, path string, o SinkO
 		return err
 	}
 	return s.Commit()
+}
+
+// concatEntry returns the line of a list for ffmpeg's demuxer concat that names a file.
+func concatEntry(path string) (string, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return "", fault.Input.Wrap("read "+path, err)
+	}
+	if strings.ContainsAny(abs, "\r\n") {
+		return "", fault.Input.New("read "+path, "its name has a line break", "rename it")
+	}
+	return fmt.Sprintf("file 'file:%s'\n", strings.ReplaceAll(abs, "'", `'\''`)), nil
+}
+
+// concatInput returns the arguments that open a list.
+func concatInput(list string) []string {
+	return []string{"-protocol_whitelist", "file,pipe", "-f", "concat", "-safe", "0", "-i", fileURL(list)}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -77,20 +78,6 @@ func probe(t testing.TB, path string) *Info {
 	}
 	probed.Store(key, info)
 	return info
-}
-
-// openVideo opens a video in its working format, until the end of the test, and
-// returns a frame to read into.
-func openVideo(t testing.TB, path string) (*VideoSource, *frame.Frame) {
-	t.Helper()
-	info := probe(t, path)
-	f := frame.New(WorkingFormat(*info.Video))
-	src, err := OpenVideo(t.Context(), tools(t), path, info, VideoOptions{Format: f.Format})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = src.Close() })
-	return src, f
 }
 
 // readAll returns a hash of each frame.
@@ -269,7 +256,7 @@ func TestRoundTrip(t *testing.T) {
 		{"ntsc with sound", args(testVideo("320x240", "30000/1001", "1"), "-f lavfi -i sine=d=1 -c:v libx264 -c:a aac a.mp4"),
 			func(v *VideoInfo) bool { return v.FrameRate == Rational{30000, 1001} && v.Frames == 30 }},
 		{"odd size", args(testVideo("322x242", "25", "0.4"), "-vf scale=321:241 -c:v ffv1 -pix_fmt yuv420p a.mkv"), func(v *VideoInfo) bool { return v.Width == 321 && v.Height == 241 }},
-		{"10 bit", args(testVideo("160x120", "25", "0.4"), "-c:v libx265 -x265-params log-level=error -pix_fmt yuv420p10le -color_primaries bt2020 -colorspace bt2020nc -color_trc smpte2084 a.mp4"),
+		{"10 bit", args(testVideo("160x120", "25", "0.4"), "-vf setparams=color_primaries=bt2020:colorspace=bt2020nc:color_trc=smpte2084 -c:v libx265 -x265-params log-level=error -pix_fmt yuv420p10le -color_primaries bt2020 -colorspace bt2020nc -color_trc smpte2084 a.mp4"),
 			func(v *VideoInfo) bool {
 				return v.Depth == 10 && v.ColorTransfer == "smpte2084" && v.ColorSpace == "bt2020nc"
 			}},
@@ -320,4 +307,33 @@ func TestRoundTrip(t *testing.T) {
 			}
 		})
 	}
+}
+
+// samples returns all samples of an audio track.
+func samples(t *testing.T, path string, track, rate int) []float32 {
+	t.Helper()
+	src, err := OpenAudio(t.Context(), tools(t), path, probe(t, path), track, rate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	var all []float32
+	for buf := make([]float32, 1000); ; {
+		n, err := src.Read(buf)
+		all = append(all, buf[:n]...)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func loudness(s []float32) float64 {
+	sum := 0.0
+	for _, v := range s {
+		sum += float64(v) * float64(v)
+	}
+	return math.Sqrt(sum / float64(max(1, len(s))))
 }

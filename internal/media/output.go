@@ -70,7 +70,12 @@ func CheckOutput(path string, overwrite bool, inputs ...string) error {
 		return fault.Output.Wrap(op, fmt.Errorf("the folder %s cannot be written: %w", dir, fault.WithoutPath(err)), "choose another folder")
 	}
 	_ = f.Close()
-	return os.Remove(temp)
+	if err := disk.Remove(temp); err != nil {
+		return err
+	}
+	// Report this now, not when the job is done.
+	err = disk.Replaceable(path)
+	return fault.Output.Wrap(op, err, disk.Hint(err, "choose another name"))
 }
 
 // followLinks returns the file that an output is written to. If path is a link,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/ffmpeg"
 )
 
 // Info is what a media file holds.
@@ -24,6 +25,9 @@ type Info struct {
 	Start     time.Duration // time of the first packet; may be negative
 	Video     *VideoInfo    // nil without a video track
 	Audio     []AudioInfo   // in the order of the file
+	Subtitles []SubtitleInfo
+	Chapters  []Chapter
+	Tags      map[string]string // of the file, by lower-case name: title, artist
 
 	demuxer string // forced when the file is a picture: "png_pipe"
 }
@@ -51,10 +55,18 @@ type VideoInfo struct {
 	// As ffmpeg names them; empty when the file does not say.
 	ColorRange, ColorSpace, ColorPrimaries, ColorTransfer string
 
+	HDR *HDR // static metadata of HDR video; nil if there is none
+
 	SampleAspect Rational // shape of a pixel; zero when not known, which means square
 	IsPicture    bool     // a still: no rate, no length
 
-	header [2]Rational // r_frame_rate and avg_frame_rate
+	FieldOrder string // as ffmpeg names it: progressive, tt, bb, tb, bt; empty when not known
+	Timecode   string // of the first frame, "01:00:00:00"; empty if there is none
+	Language   string
+	Title      string
+
+	header   [2]Rational // r_frame_rate and avg_frame_rate
+	sideData []sideData
 }
 
 // AudioInfo describes one audio track.
@@ -66,7 +78,24 @@ type AudioInfo struct {
 	Duration   time.Duration
 	Start      time.Duration // counted from Info.Start
 	Language   string
+	Title      string
 	Default    bool
+	Flags      []string // other dispositions, as ffmpeg names them: comment, forced
+}
+
+// SubtitleInfo describes one subtitle track.
+type SubtitleInfo struct {
+	Codec    string
+	Language string
+	Title    string
+	Default  bool
+	Flags    []string // as in AudioInfo
+}
+
+// Chapter is a chapter of a file. Its times count from Info.Start.
+type Chapter struct {
+	Start, End time.Duration
+	Title      string
 }
 
 // NeedVideo returns an error if the file has no video track.
@@ -97,6 +126,18 @@ func (i *Info) DefaultAudio() int {
 
 // Probe finds out what a file contains. It never follows a playlist or a URL.
 func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
+	info, err := probeAny(ctx, tools, path)
+	if err == nil && info.Video == nil && len(info.Audio) == 0 {
+		err = fault.Input.New("read "+path, "it is not a media file: it has neither video nor sound", playHint)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return info, nil
+}
+
+// probeAny is Probe for files that may hold only subtitles.
+func probeAny(ctx context.Context, tools Tools, path string) (*Info, error) {
 	op := strings.TrimSpace("read " + path)
 	kind, err := sniff(op, path)
 	if err != nil {
@@ -109,7 +150,7 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	if kind.demuxer != "" {
 		args = append(args, "-f", kind.demuxer)
 	}
-	args = append(args, "-of", "json", "-show_format", "-show_streams", "-i", fileURL(path))
+	args = append(args, "-of", "json", "-show_format", "-show_streams", "-show_chapters", "-i", fileURL(path))
 	out, err := output(ctx, tools.FFprobe, args...)
 	if err != nil {
 		return nil, probeFault(op, err, kind)
@@ -124,9 +165,6 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 	}
 	info.Path = path
 	v := info.Video
-	if v == nil && len(info.Audio) == 0 {
-		return nil, fault.Input.New(op, "it is not a media file: it has neither video nor sound", playHint)
-	}
 	if v != nil && v.IsPicture {
 		v.orient(kind.orientation)
 	} else if v != nil {
@@ -134,6 +172,9 @@ func Probe(ctx context.Context, tools Tools, path string) (*Info, error) {
 			v.measureRate(ctx, tools, path)
 		}
 		v.countFrames()
+		if v.isHDR() {
+			v.readHDR(ctx, tools, path)
+		}
 	}
 	return info, nil
 }
@@ -143,7 +184,7 @@ func probeFault(op string, err error, kind fileKind) error {
 	x, ok := errors.AsType[*child.ExitError](err)
 	if !ok {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) {
-			return fault.Missing.Wrap("run ffprobe", err, installHint())
+			return fault.Missing.Wrap("run ffprobe", err, ffmpeg.InstallHint())
 		}
 		return fault.Input.Wrap(op, err)
 	}

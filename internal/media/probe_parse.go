@@ -16,10 +16,16 @@ import (
 type probeAnswer struct {
 	Streams []probeStream `json:"streams"`
 	Format  struct {
-		FormatName string `json:"format_name"`
-		StartTime  string `json:"start_time"`
-		Duration   string `json:"duration"`
+		FormatName string            `json:"format_name"`
+		StartTime  string            `json:"start_time"`
+		Duration   string            `json:"duration"`
+		Tags       map[string]string `json:"tags"`
 	} `json:"format"`
+	Chapters []struct {
+		Start string            `json:"start_time"`
+		End   string            `json:"end_time"`
+		Tags  map[string]string `json:"tags"`
+	} `json:"chapters"`
 }
 
 type probeStream struct {
@@ -45,10 +51,17 @@ type probeStream struct {
 	Channels       int               `json:"channels"`
 	Disposition    map[string]int    `json:"disposition"`
 	Tags           map[string]string `json:"tags"`
-	SideData       []struct {
-		Type     string      `json:"side_data_type"`
-		Rotation json.Number `json:"rotation"`
-	} `json:"side_data_list"`
+	FieldOrder     string            `json:"field_order"`
+	SideData       []sideData        `json:"side_data_list"`
+}
+
+// sideData is one element of the side data of a stream or a frame.
+type sideData struct {
+	Type     string      `json:"side_data_type"`
+	Rotation json.Number `json:"rotation"`
+	mastering
+	MaxContent int `json:"max_content"`
+	MaxAverage int `json:"max_average"`
 }
 
 // maxSide is the largest width and height. Beyond it a frame would take too much
@@ -73,7 +86,11 @@ func parseProbe(data []byte, kind fileKind) (*Info, error) {
 		Container: a.Format.FormatName,
 		Duration:  max(0, parseTime(a.Format.Duration)),
 		Start:     parseTime(a.Format.StartTime),
+		Tags:      map[string]string{},
 		demuxer:   kind.demuxer,
+	}
+	for k, v := range a.Format.Tags {
+		info.Tags[strings.ToLower(k)] = v
 	}
 	var chosen *probeStream
 	for i := range a.Streams {
@@ -93,18 +110,66 @@ func parseProbe(data []byte, kind fileKind) (*Info, error) {
 			info.Audio = append(info.Audio, AudioInfo{
 				Codec: s.CodecName, SampleRate: max(0, rate), Channels: max(0, s.Channels),
 				Bits: s.bits(), Duration: s.duration(start, info.Duration, Rational{}), Start: start,
-				Language: language(s.Tags), Default: s.Disposition["default"] == 1,
+				Language: language(s.Tags), Title: s.Tags["title"], Default: s.Disposition["default"] == 1, Flags: s.flags(),
+			})
+		case "subtitle":
+			info.Subtitles = append(info.Subtitles, SubtitleInfo{
+				Codec: s.CodecName, Language: language(s.Tags), Title: s.Tags["title"], Default: s.Disposition["default"] == 1, Flags: s.flags(),
 			})
 		}
+	}
+	for _, c := range a.Chapters {
+		info.Chapters = append(info.Chapters, Chapter{parseTime(c.Start) - info.Start, parseTime(c.End) - info.Start, c.Tags["title"]})
 	}
 	if chosen != nil {
 		v, err := chosen.video(info, kind)
 		if err != nil {
 			return nil, err
 		}
+		if v.Timecode == "" && !v.IsPicture {
+			v.Timecode = a.timecode()
+		}
 		info.Video = v
 	}
 	return info, nil
+}
+
+// timecode returns the time code of the file, or of its time code track.
+func (a *probeAnswer) timecode() string {
+	tags := []map[string]string{a.Format.Tags}
+	for _, s := range a.Streams {
+		if s.CodecType == "data" {
+			tags = append(tags, s.Tags)
+		}
+	}
+	for _, t := range tags {
+		if code := tagOf(t, "timecode"); code != "" {
+			return code
+		}
+	}
+	return ""
+}
+
+// tagOf returns a tag whose name may be in capitals, as Matroska writes it.
+func tagOf(tags map[string]string, name string) string {
+	for k, v := range tags {
+		if strings.EqualFold(k, name) {
+			return v
+		}
+	}
+	return ""
+}
+
+// flags returns the names of the dispositions of a track, in alphabetical order.
+func (s *probeStream) flags() []string {
+	var out []string
+	for name, on := range s.Disposition {
+		if on == 1 && name != "default" {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 func (s *probeStream) bits() int {
@@ -163,17 +228,17 @@ func (s *probeStream) video(info *Info, kind fileKind) (*VideoInfo, error) {
 		ColorRange: known(s.ColorRange), ColorSpace: known(s.ColorSpace),
 		ColorPrimaries: known(s.ColorPrimaries), ColorTransfer: known(s.ColorTransfer),
 		SampleAspect: ParseRational(s.SampleAspect), IsPicture: kind.picture,
+		FieldOrder: known(s.FieldOrder), Timecode: tagOf(s.Tags, "timecode"), Language: language(s.Tags), Title: s.Tags["title"],
+		HDR: hdrOf(s.SideData), sideData: s.SideData,
 	}
 	p := pixelFormat(s.PixFmt)
 	v.Depth, v.ShiftX, v.ShiftY, v.RGB, v.HasAlpha = p.depth, p.shiftX, p.shiftY, p.rgb, p.alpha
 	if v.ColorRange == "" && strings.HasPrefix(s.PixFmt, "yuvj") {
 		v.ColorRange = "pc"
 	}
-	for k, t := range s.Tags {
-		// VP8 and VP9 carry alpha as a second picture beside the first.
-		if strings.EqualFold(k, "alpha_mode") && t == "1" {
-			v.HasAlpha = true
-		}
+	// VP8 and VP9 carry alpha as a second picture beside the first.
+	if tagOf(s.Tags, "alpha_mode") == "1" {
+		v.HasAlpha = true
 	}
 	if v.IsPicture {
 		v.Frames, v.SampleAspect = 1, Rational{}

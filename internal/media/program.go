@@ -16,9 +16,6 @@ import (
 )
 
 const (
-	// pipeSize is the size of a pipe's buffer on Linux. The default of 64 KiB would
-	// cause sixteen times as many context switches.
-	pipeSize = 1 << 20
 	// maxOutput bounds what a program may print, in bytes. ffprobe prints far less,
 	// but a hostile file must not fill the memory.
 	maxOutput = 64 << 20

@@ -5,21 +5,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
-
-	"github.com/lipstream/lipstream/internal/frame"
 )
-
-// CodecFormat returns the working format for an encoder. It is WorkingFormat,
-// except for RGB video that is encoded without loss (ffv1). That becomes 4:4:4 with
-// 10 bits and limited range, which OpenRGB converts back to the same 8-bit RGB.
-// (RGB of more bits is reduced to 8; alpha is dropped.)
-func CodecFormat(v VideoInfo, codec string) frame.Format {
-	f := WorkingFormat(v)
-	if codec == "ffv1" && v.RGB && !v.IsPicture {
-		f.ShiftX, f.ShiftY, f.Depth = 0, 0, 10
-	}
-	return f
-}
 
 // OpenRGB starts reading count frames from frame first (counted from 0) of a video
 // of constant rate, as Lipstream writes them. A count of 0 reads up to the end. The

@@ -39,7 +39,7 @@ func TestExactRGB(t *testing.T) {
 	if w := WorkingFormat(*info.Video); w.Depth != 8 || w.ShiftX != 1 {
 		t.Errorf("players get %+v", w)
 	}
-	format := CodecFormat(*info.Video, "ffv1")
+	format := EncodingFor(*info.Video, out, "ffv1").Format
 	src, err := OpenVideo(t.Context(), tools(t), in, info, VideoOptions{Rate: Rational{25, 1}, Format: format})
 	if err != nil {
 		t.Fatal(err)

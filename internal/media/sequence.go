@@ -65,7 +65,8 @@ type Sequence struct {
 	heldAt  int64          // number of held[0] in the pass
 	heldLen int            // frames of held in use
 	segment int64          // frames in a piece
-	last    *frame.Frame   // Pad: a copy of the frame that was read last
+	last    *frame.Frame   // Pad: a copy of frame lastAt of the first pass, if lastAt is not 0
+	lastAt  int64          // counted from 1
 
 	mu     sync.Mutex
 	src    *VideoSource
@@ -113,12 +114,14 @@ func (s *Sequence) Read(f *frame.Frame) error {
 }
 
 // keep copies a frame that Pad may have to repeat. Reading it again would take a
-// process and, without an index, decoding the whole file.
+// process and, without an index, decoding the whole file. Frames long before the expected
+// end are not copied: only in a damaged file, one of them can be the last.
 func (s *Sequence) keep(f *frame.Frame) {
 	// A picture's source has no end.
-	if s.mode != Pad || s.info.Video.IsPicture {
+	if s.mode != Pad || s.info.Video.IsPicture || s.at < s.source().want*95/100-1 {
 		return
 	}
+	s.lastAt = s.at
 	if s.last == nil {
 		s.last = frame.New(s.o.Format)
 	}
@@ -134,6 +137,9 @@ func (s *Sequence) again(f *frame.Frame) error {
 		return fault.Internal.New("read video "+s.path, "the frame has another format than the source")
 	}
 	if s.mode == Pad {
+		if s.lastAt != s.length {
+			return s.fromMemory(f, s.length-1)
+		}
 		copy(f.Data, s.last.Data)
 		return nil
 	}

@@ -87,6 +87,34 @@ func TestSequence(t *testing.T) {
 	})
 }
 
+// TestPadOfShortVideo checks that Pad finds the last frame of a video that ends long before
+// its header says.
+func TestPadOfShortVideo(t *testing.T) {
+	slow(t)
+	in := generate(t, args(testVideo("160x120", "25", "1"), "-c:v libx264 a.mp4")...)
+	all := readAll(t, in, VideoOptions{})
+	info := probe(t, in)
+	format := WorkingFormat(*info.Video)
+	s, err := NewSequence(t.Context(), tools(t), in, info, VideoOptions{Format: format}, Pad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.src.want, s.segment = 100, 7
+	f := frame.New(format)
+	for i := range 40 {
+		if err := s.Read(f); err != nil {
+			t.Fatal(i, err)
+		}
+		if sha256.Sum256(f.Data) != all[min(i, len(all)-1)] {
+			t.Fatalf("frame %d is not frame %d", i, min(i, len(all)-1))
+		}
+	}
+	if !s.Short() {
+		t.Error("the video is not reported as short")
+	}
+}
+
 // counted returns tools that count how often ffmpeg is started.
 func counted(t *testing.T) (tl Tools, count func() int) {
 	t.Helper()

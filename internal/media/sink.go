@@ -26,9 +26,16 @@ type SinkOptions struct {
 	Rate         Rational
 	SampleAspect Rational // zero: square
 	Tags         Tags     // usually WorkingTags
+	HDR          *HDR     // nil: none
+	// Fields is the order of the fields if the frames are interlaced: FieldsTop or
+	// FieldsBottom. Empty: they are progressive.
+	Fields string
 
-	Audio      *Info // file of the driving audio; nil: no sound
+	Audio      *Info // file of the sound; nil: no sound
 	AudioTrack int   // position among its audio tracks
+	// Mix are further files whose sound is mixed with it. Each keeps its level, unless
+	// the sum would be louder than full scale: then all are lowered by the same gain.
+	Mix []*Info
 	// Duration is the expected length of the video. The sound is padded with
 	// silence or cut to it. If the frames written have another length, Commit
 	// fits the sound again. 0 leaves the sound as long as it is.
@@ -39,9 +46,17 @@ type SinkOptions struct {
 	Lossless bool   // h264, hevc and vp9; ffv1 always is
 	Preset   string // x264's names for all codecs; empty: DefaultPreset
 
+	// Extras are written beside the frames; nil: nothing is.
+	Extras    *Extras
 	Metadata  map[string]string
 	Overwrite bool     // replace an existing output
 	Inputs    []string // the output must be none of these
+
+	// Note is called with the name of each hidden file before it is created; nil: it is
+	// not wanted.
+	Note func(path string) error
+	// Warn is called with warnings about the extras; nil: they are not wanted.
+	Warn func(string)
 }
 
 // Sink encodes frames and the driving audio into a file, in one run of ffmpeg.
@@ -59,7 +74,8 @@ type Sink struct {
 	ffmpeg *child.Process // set under mu
 	in     *os.File       // of the frames; nil when Join writes
 	n      int64
-	err    error // sticky
+	gain   float64 // of the voices of a mix; 0 before it was computed
+	err    error   // sticky
 
 	mu     sync.Mutex
 	closed bool // aborted or committed
@@ -75,12 +91,17 @@ func OpenSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Si
 	if err != nil {
 		return nil, err
 	}
+	if err := s.note(); err != nil {
+		return nil, err
+	}
 	args, err := s.args(ctx)
 	if err != nil {
+		s.removeLists()
 		return nil, err
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
+		s.removeLists()
 		return nil, fault.Internal.Wrap(s.op, err)
 	}
 	enlarge(w)
@@ -111,6 +132,29 @@ func newSink(ctx context.Context, tools Tools, path string, o SinkOptions) (*Sin
 	return &Sink{ctx: ctx, tools: tools, path: path, op: writeOp + " " + path, o: o, cont: cont, temp: disk.TempName(path)}, err
 }
 
+// beside returns the name of another hidden file of the same output. It is a temporary
+// name like s.temp itself.
+func (s *Sink) beside(suffix string) string {
+	return strings.TrimSuffix(s.temp, filepath.Ext(s.temp)) + suffix
+}
+
+// note passes the names of the hidden files to o.Note.
+func (s *Sink) note() error {
+	if s.o.Note == nil {
+		return nil
+	}
+	paths := []string{s.temp}
+	if s.o.Extras != nil {
+		paths = append(paths, s.beside(tracksSuffix), s.beside(textSuffix), s.beside(chaptersSuffix))
+	}
+	for _, path := range paths {
+		if err := s.o.Note(path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // start starts ffmpeg.
 func (s *Sink) start(args []string, stdin *os.File) (err error) {
 	cmd := s.tools.ffmpeg(args)
@@ -118,6 +162,7 @@ func (s *Sink) start(args []string, stdin *os.File) (err error) {
 		cmd.Stdin = stdin
 	}
 	if s.ffmpeg, err = child.Start(s.ctx, cmd, 0); err != nil {
+		s.removeLists()
 		return fault.Missing.Wrap("run ffmpeg", err)
 	}
 	// A cancelled job leaves no file even if nobody calls Close.
@@ -141,9 +186,6 @@ func (s *Sink) Write(f *frame.Frame) error {
 	s.n++
 	return nil
 }
-
-// Temp returns the name of the hidden file that holds the output until Commit.
-func (s *Sink) Temp() string { return s.temp }
 
 // failure returns the reason why ffmpeg accepts no more frames.
 func (s *Sink) failure(err error) error {
@@ -196,6 +238,8 @@ func (s *Sink) Commit() error {
 }
 
 func (s *Sink) commit() error {
+	// Close may have removed the lists before refit writes them again.
+	defer s.removeLists()
 	// An error here only means that ffmpeg has ended; its exit says why.
 	_ = s.in.Close()
 	exit := wait(s.ffmpeg)
@@ -229,7 +273,7 @@ func (s *Sink) commit() error {
 		err = place(s.temp, s.path, s.o.Overwrite)
 	}
 	if err != nil {
-		hint := ""
+		hint := disk.Hint(err, "")
 		if errors.Is(err, os.ErrExist) {
 			hint = "use `overwrite` to replace it"
 		}
@@ -247,8 +291,13 @@ func (s *Sink) refit() error {
 	if s.o.Audio == nil || s.o.Duration <= 0 || 2*(long-s.o.Duration).Abs() <= s.o.Rate.Time(1) {
 		return nil
 	}
-	s.o.Duration = long
+	s.o.Duration, s.o.Warn = long, nil // it has warned
 	to := disk.TempName(s.path)
+	if s.o.Note != nil {
+		if err := s.o.Note(to); err != nil {
+			return err
+		}
+	}
 	args, err := s.copyArgs(to)
 	if err != nil {
 		return err
@@ -274,7 +323,7 @@ func (s *Sink) refit() error {
 	if err != nil {
 		return outputFault(s.op, err, s.ffmpeg.Stderr())
 	}
-	return fault.Output.Wrap(s.op, fault.WithoutPath(os.Rename(to, s.temp)))
+	return fault.Output.Wrap(s.op, fault.WithoutPath(disk.Rename(to, s.temp)))
 }
 
 // verify reads the finished file's header back: its video has to be as long as
@@ -311,7 +360,7 @@ func place(temp, path string, overwrite bool) error {
 			return os.ErrExist
 		}
 	}
-	if err := os.Rename(temp, path); err != nil {
+	if err := disk.Rename(temp, path); err != nil {
 		return err
 	}
 	_ = disk.SyncDir(filepath.Dir(path)) // the file is complete by now
@@ -329,7 +378,8 @@ func (s *Sink) Close() error {
 	s.closed = true
 	kill(s.ffmpeg)
 	_ = s.in.Close() // nothing if it is nil
-	if err := os.Remove(s.temp); err != nil && !os.IsNotExist(err) {
+	s.removeLists()
+	if err := disk.Remove(s.temp); err != nil && !os.IsNotExist(err) {
 		return fault.Output.Wrap(s.op, fault.WithoutPath(err))
 	}
 	return nil

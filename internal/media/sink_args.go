@@ -3,6 +3,7 @@ package media
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,7 +62,15 @@ func (s *Sink) muxArgs(in, video []string, to string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	args := slices.Concat(in, soundIn, []string{"-map", "0:v:0"}, sound, video, []string{"-map_metadata", "-1", "-map_chapters", "-1"})
+	inputs := 1
+	if o.Audio != nil {
+		inputs += 1 + len(o.Mix)
+	}
+	extraIn, extra, err := s.extraArgs(inputs, slices.Contains(soundIn, "-copyts"))
+	if err != nil {
+		return nil, err
+	}
+	args := slices.Concat(in, soundIn, extraIn, []string{"-map", "0:v:0"}, sound, video, extra)
 	if s.cont.format == "mp4" || s.cont.format == "mov" {
 		flags := "+faststart+write_colr"
 		for k := range o.Metadata {
@@ -78,7 +87,25 @@ func (s *Sink) muxArgs(in, video []string, to string) ([]string, error) {
 	for k, v := range o.Metadata {
 		args = append(args, "-metadata", k+"="+v)
 	}
+	if o.Format.Alpha && s.codec == "vp9" {
+		args = append(args, "-metadata:s:v:0", "alpha_mode=1") // when the pictures are copied
+	}
 	return append(args, "-f", s.cont.format, fileURL(to)), nil
+}
+
+// extraArgs returns the arguments for o.Extras, if there are before inputs already.
+func (s *Sink) extraArgs(before int, copyts bool) (in, out []string, err error) {
+	if s.o.Extras == nil {
+		return nil, noMetadata, nil
+	}
+	return s.o.Extras.args(s, before, copyts)
+}
+
+// removeLists removes the files that Extras.args has written.
+func (s *Sink) removeLists() {
+	for _, suffix := range []string{tracksSuffix, textSuffix, chaptersSuffix} {
+		_ = os.Remove(s.beside(suffix))
+	}
 }
 
 // mp4Keys are the metadata keys that MP4 defines.
@@ -100,6 +127,10 @@ func (s *Sink) filters() []string {
 	}
 	if len(params) > 0 {
 		out = append(out, "setparams="+strings.Join(params, ":"))
+	}
+	if s.o.Fields != "" {
+		// If the encoder needs another format, each field is converted on its own.
+		out = append(out, "setfield="+s.o.Fields, "scale=interl=1:"+scaleFlags)
 	}
 	return out
 }
@@ -126,6 +157,9 @@ func (s *Sink) audioArgs() (in, out []string, err error) {
 	if o.Audio == nil {
 		return nil, nil, nil
 	}
+	if len(o.Mix) > 0 {
+		return s.mixArgs()
+	}
 	a, err := o.Audio.track(o.AudioTrack)
 	if err != nil {
 		return nil, nil, err
@@ -139,12 +173,12 @@ func (s *Sink) audioArgs() (in, out []string, err error) {
 	// picture.
 	fits := o.Duration <= 0 || a.Duration > 0 && (a.Start+a.Duration-o.Duration).Abs() <= copySlack
 	if fits && (a.Start < time.Millisecond || seekable(o.Audio.Container)) && slices.Contains(cont.copies, a.Codec) {
-		return inputArgs(o.Audio, o.Audio.Path), append(out, "-c:a", "copy"), nil
+		return inputArgs(o.Audio, o.Audio.Path), append(out, "-c:a:0", "copy"), nil
 	}
 	filters := audioFilters(o.Audio, o.Duration)
 	if f := opusLayout(a); f != "" && cont.lossy == "libopus" {
 		filters = append(filters, f)
 	}
-	out = append(out, "-af", strings.Join(filters, ","))
+	out = append(out, "-filter:a:0", strings.Join(filters, ","))
 	return audioInput(o.Audio), append(out, audioCodecArgs(cont, a)...), nil
 }

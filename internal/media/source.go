@@ -22,6 +22,8 @@ type VideoOptions struct {
 	Rate   Rational      // frames are repeated or dropped to this constant rate
 	Start  time.Duration // snapped to the nearest frame, so that no frame is resampled
 	End    time.Duration // 0: to the end
+
+	Deinterlace Deinterlace
 }
 
 // VideoSource reads the frames of a video or a picture in order. One goroutine
@@ -149,8 +151,13 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 		// (ffmpeg's own shift is by other amounts for MPEG-TS.) Without
 		// -noaccurate_seek ffmpeg would drop the frame still shown at the start.
 		args = append(args, "-copyts")
+		filters = append(filters, o.Deinterlace.filters(v, o.Rate)...)
 		if first > 0 {
-			if t := at + offset - period/2; t > 0 && seekable(info.Container) {
+			back := 0.5
+			if o.Deinterlace != KeepFields {
+				back += lookBack
+			}
+			if t := at + offset - back*period; t > 0 && seekable(info.Container) {
 				args = append(args, "-noaccurate_seek", "-ss", seconds(t))
 			}
 		}
@@ -161,9 +168,8 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	}
 	toward, pixFmt := toFormat(v, o.Format)
 	filters = append(filters, toward...)
-	// ffmpeg's own decoders ignore the alpha.
-	if name := map[string]string{"vp9": "libvpx-vp9", "vp8": "libvpx"}[v.Codec]; v.HasAlpha && name != "" {
-		ok, err := tools.has(ctx, "-decoders", name)
+	if name := alphaDecoders[v.Codec]; v.HasAlpha && name != "" {
+		ok, err := tools.readsAlpha(ctx, v)
 		if err != nil {
 			return nil, err
 		}
@@ -177,7 +183,8 @@ func videoArgs(ctx context.Context, tools Tools, path string, info *Info, o Vide
 	if n := last - first; last != math.MaxInt64 {
 		args = append(args, "-frames:v", strconv.FormatInt(n, 10))
 	}
-	return append(args, "-f", "rawvideo", "-pix_fmt", pixFmt), nil
+	// Without direct, ffmpeg copies each frame once more and writes it in pieces of 32 KiB.
+	return append(args, "-f", "rawvideo", "-pix_fmt", pixFmt, "-avioflags", "direct"), nil
 }
 
 // inputArgs returns the arguments for the input. They only allow local files.

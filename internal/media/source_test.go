@@ -20,10 +20,24 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
+// openVideo opens a video in its working format, until the end of the test, and
+// returns a frame to read into.
+func openVideo(t testing.TB, path string) (*VideoSource, *frame.Frame) {
+	t.Helper()
+	info := probe(t, path)
+	f := frame.New(WorkingFormat(*info.Video))
+	src, err := OpenVideo(t.Context(), tools(t), path, info, VideoOptions{Format: f.Format})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = src.Close() })
+	return src, f
+}
+
 func TestVFR(t *testing.T) {
 	slow(t)
 	// Every third frame is missing in the second half.
-	in := generate(t, args(testVideo("160x120", "30", "4"), "-vf select='lt(n,60)+mod(n,3)' -vsync vfr -c:v libx264 a.mp4")...)
+	in := generate(t, args(testVideo("160x120", "30", "4"), "-vf select='lt(n,60)+mod(n,3)' -vsync vfr -c:v libx264 -bf 0 a.mp4")...)
 	info := probe(t, in)
 	v := info.Video
 	if !v.VFR || v.FrameRate != (Rational{30, 1}) {

@@ -1,90 +1,50 @@
 package media
 
 import (
-	"cmp"
 	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/ffmpeg"
 )
 
 // Tools are the two programs that this package runs.
 type Tools struct {
-	FFmpeg, FFprobe string // absolute paths, or as given in the environment
+	FFmpeg, FFprobe string // absolute paths
+	Source          string // where they were found, such as "PATH"
 	Version         string // of ffmpeg, as it prints it: "5.1.9-0+deb12u1"
 }
 
-// The environment variables that name the programs when they are not on PATH.
-const (
-	EnvFFmpeg  = "LIPSTREAM_FFMPEG"
-	EnvFFprobe = "LIPSTREAM_FFPROBE"
-)
-
-// FindTools finds ffmpeg and ffprobe and checks the version of ffmpeg, which must
-// be at least 4.4.
+// FindTools finds ffmpeg and ffprobe as ffmpeg.Find does, and checks the version of
+// ffmpeg, which must be at least 4.4.
 func FindTools(ctx context.Context) (Tools, error) {
-	var t Tools
-	var err error
-	if t.FFmpeg, err = findTool("ffmpeg", EnvFFmpeg); err != nil {
+	program, err := ffmpeg.Find("ffmpeg")
+	if err != nil {
 		return Tools{}, err
 	}
-	if t.FFprobe, err = findTool("ffprobe", EnvFFprobe); err != nil {
+	probe, err := ffmpeg.Find("ffprobe")
+	if err != nil {
 		return Tools{}, err
+	}
+	t := Tools{FFmpeg: program.Path, FFprobe: probe.Path, Source: program.Source}
+	if probe.Source != program.Source {
+		t.Source += " and " + probe.Source
 	}
 	out, err := output(ctx, t.FFmpeg, "-version")
 	if err != nil {
-		return Tools{}, fault.Missing.Wrap("run "+t.FFmpeg, err, installHint())
+		return Tools{}, fault.Missing.Wrap("run "+t.FFmpeg, err, ffmpeg.InstallHint())
 	}
 	m := versionLine.FindSubmatch(out)
 	if m == nil {
-		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "this program is not ffmpeg", installHint())
+		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "this program is not ffmpeg", ffmpeg.InstallHint())
 	}
 	if t.Version = string(m[1]); t.olderThan(4, 4) {
-		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "version "+t.Version+" is too old, Lipstream needs 4.4 or newer", installHint())
+		return Tools{}, fault.Missing.New("find ffmpeg "+t.FFmpeg, "version "+t.Version+" is too old, Lipstream needs 4.4 or newer", ffmpeg.InstallHint())
 	}
 	return t, nil
-}
-
-func findTool(name, env string) (string, error) {
-	given := os.Getenv(env)
-	path, err := exec.LookPath(cmp.Or(given, name))
-	if err == nil {
-		return filepath.Abs(path) // a relative path would break if the process changed its folder
-	}
-	if given != "" {
-		return "", fault.Missing.New("find "+name+" "+given, "there is no such program",
-			"set "+env+" to the program, or unset it to search PATH")
-	}
-	return "", fault.Missing.New("find "+name, name+" is not installed (not found on PATH)", installHint())
-}
-
-// installHint returns how to install ffmpeg on this machine.
-func installHint() string {
-	line := "sudo apt-get install ffmpeg"
-	switch runtime.GOOS {
-	case "darwin":
-		line = "brew install ffmpeg"
-	case "windows":
-		line = "winget install Gyan.FFmpeg"
-	default:
-		for _, m := range [][2]string{
-			{"apt-get", line}, {"dnf", "sudo dnf install ffmpeg"}, {"pacman", "sudo pacman -S ffmpeg"},
-			{"apk", "sudo apk add ffmpeg"}, {"zypper", "sudo zypper install ffmpeg"}, {"brew", "brew install ffmpeg"},
-		} {
-			if _, err := exec.LookPath(m[0]); err == nil {
-				line = m[1]
-				break
-			}
-		}
-	}
-	return "install it: " + line
 }
 
 var (

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 
-	"github.com/shirou/gopsutil/v4/mem"
 	"github.com/shirou/gopsutil/v4/process"
 )
 
@@ -35,7 +34,7 @@ type Probe struct {
 type Host struct {
 	Total int64
 	// Available is what can be allocated without swapping: free memory and the
-	// caches that the system can drop.
+	// caches that the system can drop, on Windows at most what the system can still commit.
 	Available int64
 }
 
@@ -51,6 +50,9 @@ type Host struct {
 // its resident set, which costs nothing, less the difference between the two at
 // the last reading of both. Where there is no PSS (other systems, old kernels,
 // processes of other users) Usage counts the resident set.
+//
+// On Windows the figure is what the process has committed, in memory or in page
+// files. Mapped files do not count, so Mapped is 0.
 type Usage struct {
 	Self      int64 // this process
 	Children  int64 // its children, their children and so on
@@ -58,7 +60,7 @@ type Usage struct {
 	Processes int   // how many processes, this one included
 	// Anonymous is the part of both without a file (RssAnon): heaps, stacks and
 	// buffers, which can only be swapped. Pages that a process shares with its
-	// parent after a fork count in both. Only Linux reports it.
+	// parent after a fork count in both. It is 0 where it is not known (macOS).
 	Anonymous int64
 }
 
@@ -70,11 +72,7 @@ func (p Probe) Host() (Host, error) {
 	if p.procfs() {
 		return p.hostProcfs()
 	}
-	v, err := mem.VirtualMemory()
-	if err != nil {
-		return Host{}, err
-	}
-	return Host{Total: int64(v.Total), Available: int64(v.Available)}, nil
+	return hostPortable()
 }
 
 // Usage reads the current memory of the process and its children.
@@ -96,6 +94,21 @@ func (p Probe) pid() int {
 	return os.Getpid()
 }
 
+// Self returns the memory of this process, without its children: on Windows what it has
+// committed, else its resident set. It is much faster than Usage where there is no /proc.
+func Self() (int64, error) {
+	p, err := process.NewProcess(int32(os.Getpid()))
+	if err != nil {
+		return 0, err
+	}
+	info, err := p.MemoryInfo()
+	if err != nil {
+		return 0, err
+	}
+	used, _ := held(info)
+	return used, nil
+}
+
 // usagePortable reads the usage with gopsutil, on systems without /proc.
 func (p Probe) usagePortable() (Usage, error) {
 	self, err := process.NewProcess(int32(p.pid()))
@@ -106,7 +119,9 @@ func (p Probe) usagePortable() (Usage, error) {
 	if err != nil {
 		return Usage{}, err
 	}
-	u := Usage{Self: int64(info.RSS), Processes: 1}
+	var u Usage
+	u.Self, u.Anonymous = held(info)
+	u.Processes = 1
 	// A process that ends meanwhile is not an error: it holds nothing.
 	seen := map[int32]bool{self.Pid: true}
 	for todo := []*process.Process{self}; len(todo) > 0; {
@@ -121,7 +136,9 @@ func (p Probe) usagePortable() (Usage, error) {
 			}
 			seen[c.Pid] = true
 			if info, err := c.MemoryInfo(); err == nil {
-				u.Children += int64(info.RSS)
+				used, anonymous := held(info)
+				u.Children += used
+				u.Anonymous += anonymous
 				u.Processes++
 				todo = append(todo, c)
 			}

@@ -274,3 +274,12 @@ func BenchmarkUsage(b *testing.B) {
 		}
 	}
 }
+
+// TestSelf: Self counts the same as Usage.
+func TestSelf(t *testing.T) {
+	n, err := Self()
+	u, err2 := Probe{portable: true}.Usage()
+	if err != nil || err2 != nil || n < u.Self/2 || n > u.Self*2 {
+		t.Errorf("%s, %v; usage %+v, %v", Size(n), err, u, err2)
+	}
+}

@@ -1,15 +1,23 @@
 package memory
 
-import "golang.org/x/sys/windows"
+import (
+	"path/filepath"
+
+	"golang.org/x/sys/windows"
+)
 
 type dll struct{ handle windows.Handle }
 
 func openLibrary(name string) (library, error) {
 	flags := uintptr(windows.LOAD_LIBRARY_SEARCH_DEFAULT_DIRS)
 	if name == "" {
-		// Drivers since 2018 install it there. A library in the working directory
-		// must not be loaded.
-		name, flags = "nvml.dll", windows.LOAD_LIBRARY_SEARCH_SYSTEM32
+		// Drivers since 2018 install it in the system's folder. A library of this
+		// name elsewhere must not be loaded.
+		dir, err := windows.GetSystemDirectory()
+		if err != nil {
+			return nil, err
+		}
+		name, flags = filepath.Join(dir, "nvml.dll"), windows.LOAD_LIBRARY_SEARCH_SYSTEM32
 	}
 	h, err := windows.LoadLibraryEx(name, 0, flags)
 	if err != nil {

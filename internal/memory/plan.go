@@ -25,6 +25,7 @@ type Plan struct {
 	Slices    int     `json:"attention_slices"`    // parts that the queries of an attention are computed in; 1: all at once
 	Offload   Offload `json:"offload"`             //
 	Precision string  `json:"precision,omitempty"` // of UNet and VAE: f32, bf16, f16
+	Weights   string  `json:"weights,omitempty"`   // how those of UNet and VAE are stored: f16, int8; "": as the runtime compiles them
 }
 
 // String returns a line such as "1 window of 16 frames, whole pictures,
@@ -59,8 +60,12 @@ func (p Plan) words() []string {
 	if p.Slices > 1 {
 		attention = fmt.Sprintf("attention in %d slices", p.Slices)
 	}
+	weights := ""
+	if p.Weights != "" {
+		weights = "weights in " + p.Weights
+	}
 	windows := plural(p.Windows, "window") + " of " + plural(p.Frames, "frame")
-	return []string{windows, vae, attention, p.Precision, "offload " + string(p.Offload)}
+	return []string{windows, vae, attention, p.Precision, weights, "offload " + string(p.Offload)}
 }
 
 func plural(n int, what string) string {

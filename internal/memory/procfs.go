@@ -26,8 +26,11 @@ func (p Probe) hostProcfs() (Host, error) {
 }
 
 // SelfStatus returns the numbers in /proc/self/status, sizes in bytes, such as VmRSS,
-// VmHWM and RssAnon, as far as the system has them.
+// VmHWM and RssAnon. Other systems than Linux have none.
 func SelfStatus() map[string]int64 {
+	if !(Probe{}).procfs() { // what a compatibility layer shows as /proc is another system's
+		return nil
+	}
 	f, _ := Probe{}.numbers("/proc/self/status")
 	return f
 }

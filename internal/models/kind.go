@@ -116,7 +116,8 @@ var kinds = map[Kind]kindInfo{
 		name: "the VAE",
 		places: []string{
 			"vae/diffusion_pytorch_model.safetensors", "vae/diffusion_pytorch_model.bin",
-			"vae/sd-vae-ft-mse.safetensors",
+			"vae/sd-vae-ft-mse.safetensors", "sd-vae-ft-mse.safetensors",
+			"vae/vae-ft-mse-840000-ema-pruned.safetensors", "vae-ft-mse-840000-ema-pruned.safetensors", // in the original's layout
 			"stabilityai/sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "stabilityai/sd-vae-ft-mse/diffusion_pytorch_model.bin",
 			"sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "sd-vae-ft-mse/diffusion_pytorch_model.bin",
 			"sd-vae/diffusion_pytorch_model.safetensors", "sd-vae/diffusion_pytorch_model.bin",

@@ -96,6 +96,12 @@ var published = []known{
 		repo: "stabilityai/sd-vae-ft-mse", path: "diffusion_pytorch_model.bin",
 		size: 334_707_217, sha256: "1b4889b6b1d4ce7ae320a02dedaeff1780ad77d415ea0d744b476155c6377ddc",
 	},
+	{
+		// The same weights in Stable Diffusion's own layout, as ComfyUI's users have it.
+		name: "VAE (ft-mse, original layout)", kind: VAE,
+		repo: "stabilityai/sd-vae-ft-mse-original", path: "vae-ft-mse-840000-ema-pruned.safetensors",
+		size: 334_641_190, sha256: "735e4c3a447a3255760d7f86845f09f937809baa529c17370d83e4c3758f3c75",
+	},
 }
 
 // bySize returns the published file of a kind with exactly this many bytes, or nil.

@@ -90,6 +90,12 @@ func readFile(t *testing.T, path string) []byte {
 	return b
 }
 
+// installed reports whether Find finds a complete set.
+func installed(dir string, e Engine) bool {
+	_, err := Find(dir, e)
+	return err == nil
+}
+
 func TestFind(t *testing.T) {
 	ownCache(t)
 	dir := t.TempDir()
@@ -103,18 +109,18 @@ func TestFind(t *testing.T) {
 	}
 	old := add("latentsync-1.5/latentsync_unet.pt")
 	_, err := Find(dir, LatentSync)
-	wantFault(t, err, fault.Missing, "Whisper", "the VAE", "pull whisper && lipstream models pull vae")
+	wantFault(t, err, fault.Missing, "Whisper", "the VAE", "pull whisper, then lipstream models pull vae", "found: the UNet is "+old)
 	whisper := add("tiny.pt")
 	_, err = Find(dir, LatentSync)
 	wantFault(t, err, fault.Missing, "the VAE", "lipstream models pull vae")
-	if Installed(dir, LatentSync) {
+	if installed(dir, LatentSync) {
 		t.Error("installed without a VAE")
 	}
 	vae := add("sd-vae-ft-mse/diffusion_pytorch_model.bin")
 	check := func(from, unet string) {
 		t.Helper()
 		s, err := Find(from, LatentSync)
-		if err != nil || s.UNet != unet || s.Whisper != whisper || s.VAE != vae || !Installed(from, LatentSync) {
+		if err != nil || s.UNet != unet || s.Whisper != whisper || s.VAE != vae || !installed(from, LatentSync) {
 			t.Fatalf("%+v, %v", s, err)
 		}
 	}
@@ -126,7 +132,7 @@ func TestFind(t *testing.T) {
 	vae = add("vae/diffusion_pytorch_model.safetensors")
 	whisper = add("whisper/tiny.pt")
 	check(dir, filepath.Join(dir, "latentsync_unet.pt"))
-	if rows := List(t.Context(), dir); len(rows) != 7 || rows[5].Path != vae {
+	if rows := List(t.Context(), dir); len(rows) != 8 || rows[6].Path != vae {
 		t.Errorf("%+v", rows)
 	}
 }

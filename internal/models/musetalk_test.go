@@ -22,9 +22,11 @@ func synthMuseTalk(t *testing.T, dir string) []string {
 		t.Fatal(err)
 	}
 	for i, p := range paths {
-		if paths[i], err = filepath.Rel(dir, p); err != nil {
+		rel, err := filepath.Rel(dir, p)
+		if err != nil {
 			t.Fatal(err)
 		}
+		paths[i] = filepath.ToSlash(rel)
 	}
 	return paths
 }
@@ -41,11 +43,11 @@ func TestFindMuseTalk(t *testing.T) {
 	wantFault(t, err, fault.Missing, "checkpoints of MuseTalk", "the UNet of MuseTalk (musetalkV15/unet.pth)", "Whisper", "the VAE", "lipstream models pull musetalk")
 	unet := add("musetalk/pytorch_model.bin")
 	_, err = Find(dir, MuseTalk)
-	wantFault(t, err, fault.Missing, "missing: Whisper", "pull whisper && lipstream models pull vae")
+	wantFault(t, err, fault.Missing, "missing: Whisper", "pull whisper, then lipstream models pull vae")
 	check := func(from string, want Set, name string) {
 		t.Helper()
 		got, err := Find(from, MuseTalk)
-		if err != nil || !Installed(from, MuseTalk) {
+		if err != nil || !installed(from, MuseTalk) {
 			t.Fatal(err)
 		}
 		if got.Version.Name != name || got.Version.Engine != MuseTalk {
@@ -66,7 +68,7 @@ func TestFindMuseTalk(t *testing.T) {
 	}
 	want.VAE = add("latentsync-1.6/vae/diffusion_pytorch_model.safetensors")
 	check(dir, want, "1.5")
-	if Installed(dir, LatentSync) {
+	if installed(dir, LatentSync) {
 		t.Error("LatentSync is installed without its UNet")
 	}
 	// TAESD in two files, then in one.
@@ -173,7 +175,7 @@ func TestMixedUp(t *testing.T) {
 	}{
 		{latentSync, "latentsync_unet.pt", MuseTalkUNet, "not a MuseTalk UNet but that of LatentSync"},
 		{museTalk, "musetalkV15/unet.pth", UNet, "not a LatentSync UNet but that of MuseTalk"},
-		{museTalk, "taesd/diffusion_pytorch_model.safetensors", VAE, "not a VAE in the layout of diffusers"},
+		{museTalk, "taesd/diffusion_pytorch_model.safetensors", VAE, "not a VAE: it has"},
 		{museTalk, "sd-vae/diffusion_pytorch_model.bin", TAESD, "a full VAE, not TAESD"},
 		{museTalk, "musetalkV15/unet.pth", Whisper, "not a Whisper checkpoint"},
 	} {

@@ -6,8 +6,6 @@ import (
 	"os"
 	"path/filepath"
 
-	gopsutil "github.com/shirou/gopsutil/v4/disk"
-
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -24,7 +22,7 @@ type partial struct {
 
 // fault returns the error for a failed write.
 func (p *partial) fault(err error) error {
-	hint := "check the permissions of the folder, or " + p.folder
+	hint := disk.Hint(err, "check the permissions of the folder, or "+p.folder)
 	if disk.IsFull(err) {
 		hint = p.full
 	}
@@ -51,7 +49,7 @@ func (p *partial) lock(ctx context.Context, waiting func()) (unlock func(), err 
 
 // commit gives the complete file its final path.
 func (p *partial) commit() error {
-	if err := os.Rename(p.part, p.path); err != nil {
+	if err := disk.Rename(p.part, p.path); err != nil {
 		return p.fault(err)
 	}
 	_ = disk.SyncDir(filepath.Dir(p.path)) // some file systems cannot
@@ -59,21 +57,12 @@ func (p *partial) commit() error {
 	return nil
 }
 
-// FreeSpace returns how many bytes this user can still write to the disk of path.
-func FreeSpace(path string) (int64, error) {
-	u, err := gopsutil.Usage(path)
-	if err != nil {
-		return 0, err
-	}
-	return int64(min(u.Free, 1<<62)), nil
-}
-
-// enough returns an error if free (nil for FreeSpace) reports less than need bytes in dir,
+// enough returns an error if free (nil for disk.Free) reports less than need bytes in dir,
 // for writing subject. If the free space is unknown, it returns nil. in says where in the
 // message: "" or a text that begins with a space.
 func enough(free func(dir string) (int64, error), dir string, need int64, subject, in, hint string) error {
 	if free == nil {
-		free = FreeSpace
+		free = disk.Free
 	}
 	n, err := free(dir)
 	if err != nil || n >= need {

@@ -46,16 +46,18 @@ type PrepareOptions struct {
 	piece  int64 // bytes between two of them
 }
 
-// Prepare converts a UNet or the VAE to half precision (tensor.F16 or tensor.BF16); see
+// Prepare converts a UNet or the VAE to tensor.F16, tensor.BF16 or tensor.I8; see
 // PrepareWith.
 func Prepare(ctx context.Context, path string, dtype tensor.DType, progress func(done, total int64)) (file string, err error) {
 	return PrepareWith(ctx, path, dtype, PrepareOptions{Progress: progress})
 }
 
-// PrepareWith converts a UNet or the VAE to a safetensors file of half precision in the
-// user's cache folder and returns its path. It keeps a file that already exists.
-// Vectors (biases, norms), positional encodings and matrices with values beyond the
-// type's range stay float32. The result only depends on the checkpoint's content and
+// PrepareWith converts a UNet or the VAE to a safetensors file of half precision, or a UNet
+// to int8, in the user's cache folder and returns its path. It keeps a file that already
+// exists. Vectors (biases, norms), positional encodings and matrices with values beyond the
+// type's range stay float32. An int8 tensor has a scale for each output channel, see
+// checkpoint.ScaleSuffix. Of the VAE, whose errors would show in each pixel, tensor.I8 makes
+// the file in f16. The result only depends on the checkpoint's content and
 // the type.
 //
 // PrepareWith uses a few megabytes of memory beside the mapped checkpoint, of which it
@@ -66,8 +68,8 @@ func Prepare(ctx context.Context, path string, dtype tensor.DType, progress func
 // NaN or another network, Output if the result cannot be written, and Cancelled when
 // ctx ends.
 func PrepareWith(ctx context.Context, path string, dtype tensor.DType, o PrepareOptions) (file string, err error) {
-	if dtype != tensor.F16 && dtype != tensor.BF16 {
-		return "", fault.Field("dtype", dtype.String(), "is not a half precision", "choose f16 or bf16")
+	if dtype != tensor.F16 && dtype != tensor.BF16 && dtype != tensor.I8 {
+		return "", fault.Field("dtype", dtype.String(), "is not a type that checkpoints are converted to", "choose f16, bf16 or int8")
 	}
 	o.defaults()
 	src, err := checkpoint.Open(path)
@@ -75,8 +77,12 @@ func PrepareWith(ctx context.Context, path string, dtype tensor.DType, o Prepare
 		return "", err
 	}
 	defer src.Close()
-	if _, err := detect(src, UNet, MuseTalkUNet, VAE); err != nil {
+	found, err := detect(src, UNet, MuseTalkUNet, VAE)
+	if err != nil {
 		return "", err
+	}
+	if found.kind == VAE && dtype == tensor.I8 {
+		dtype = tensor.F16
 	}
 	p := &preparation{PrepareOptions: o, src: src, path: path, dtype: dtype}
 	for _, name := range src.Names() {
@@ -99,8 +105,8 @@ func PrepareWith(ctx context.Context, path string, dtype tensor.DType, o Prepare
 	if file, err = preparedFile(p.sum, dtype); err != nil {
 		return "", err
 	}
-	p.out = partial{path: file, part: file + ".part", state: file + ".part.journal", folder: "set XDG_CACHE_HOME to another one",
-		full: "free some space in the cache folder, or set XDG_CACHE_HOME to another one"}
+	p.out = partial{path: file, part: file + ".part", state: file + ".part.journal", folder: "set " + disk.CacheVariable() + " to another one",
+		full: "free some space in the cache folder, or set " + disk.CacheVariable() + " to another one"}
 	if !o.Force && ready(file, p.sum, dtype) {
 		return file, nil
 	}
@@ -217,6 +223,9 @@ func (p *preparation) specs(wide []string) []checkpoint.Spec {
 			d = tensor.F32
 		}
 		specs = append(specs, checkpoint.Spec{Name: name, DType: d, Shape: shape})
+		if d == tensor.I8 {
+			specs = append(specs, checkpoint.Spec{Name: name + checkpoint.ScaleSuffix, DType: tensor.F32, Shape: shape[:1]})
+		}
 	}
 	return specs
 }
@@ -264,7 +273,12 @@ func (p *preparation) convert(ctx context.Context, wide []string) error {
 // tensor writes one tensor, or skips it if it is already written.
 func (p *preparation) tensor(ctx context.Context, w *partWriter, s checkpoint.Spec, out io.Writer, buf *buffers) error {
 	w.begin(s.Name)
-	src := p.src.Tensor(s.Name)
+	name, scales := s.Name, false
+	src := p.src.Tensor(name)
+	if src == nil {
+		name, scales = strings.TrimSuffix(name, checkpoint.ScaleSuffix), true
+		src = p.src.Tensor(name)
+	}
 	if w.pos < w.skip {
 		for left := s.Size(); left > 0; left -= min(left, int64(len(buf.out))) {
 			if _, err := out.Write(buf.out[:min(left, int64(len(buf.out)))]); err != nil {
@@ -272,15 +286,22 @@ func (p *preparation) tensor(ctx context.Context, w *partWriter, s checkpoint.Sp
 			}
 		}
 	} else {
-		if err := p.values(ctx, src, s.DType, buf, func(b []byte) error {
+		write := func(b []byte) error {
 			_, err := out.Write(b)
 			return err
-		}); err != nil {
+		}
+		convert := func() error { return p.values(ctx, src, s.DType, buf, write) }
+		if scales || s.DType == tensor.I8 {
+			convert = func() error { return p.quantized(ctx, src, scales, buf, write) }
+		}
+		if err := convert(); err != nil {
 			return err
 		}
-		p.src.Release(s.Name)
+		p.src.Release(name)
 	}
-	p.done += int64(len(src.Data))
+	if !scales {
+		p.done += int64(len(src.Data))
+	}
 	p.Progress(p.done, p.total)
 	return w.end()
 }
@@ -310,6 +331,8 @@ func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.
 			tensor.F16ToF32(v, bytes)
 		case tensor.BF16:
 			tensor.BF16ToF32(v, bytes)
+		case tensor.I32: // the original's VAE has a counter of its training
+			v = (&tensor.Tensor{DType: src.DType, Shape: []int{count}, Data: bytes}).ToF32().F32()
 		default:
 			return fault.Input.New(opPrepare+" "+p.path, "it contains a tensor of type "+src.DType.String()+", which cannot be weights", "use another checkpoint")
 		}
@@ -321,6 +344,39 @@ func (p *preparation) values(ctx context.Context, src *tensor.Tensor, to tensor.
 			return err
 		}
 		if err := yield(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quantized converts the rows of a tensor to int8, or returns their scales.
+func (p *preparation) quantized(ctx context.Context, src *tensor.Tensor, scales bool, buf *buffers, yield func([]byte) error) error {
+	rows := src.Shape[0]
+	size := len(src.Data) / max(rows, 1)
+	for r := range rows {
+		row := &tensor.Tensor{DType: src.DType, Shape: []int{src.Len() / rows}, Data: src.Data[r*size : (r+1)*size]}
+		var scale float32
+		each := func(do func(v []float32) error) error {
+			return p.values(ctx, row, tensor.F32, buf, func(b []byte) error {
+				return do((&tensor.Tensor{DType: tensor.F32, Shape: []int{len(b) / 4}, Data: b}).F32())
+			})
+		}
+		err := each(func(v []float32) error {
+			scale = max(scale, tensor.Scale(v))
+			return nil
+		})
+		switch {
+		case err != nil:
+		case scales:
+			err = yield(tensor.FromF32([]float32{scale}, 1).Data)
+		default:
+			err = each(func(v []float32) error {
+				tensor.Quantize(buf.out[:], v, scale)
+				return yield(buf.out[:len(v)])
+			})
+		}
+		if err != nil {
 			return err
 		}
 	}

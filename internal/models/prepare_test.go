@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -145,10 +146,10 @@ func TestPrepareNoSpace(t *testing.T) {
 		}
 	}
 	_, err := PrepareWith(t.Context(), unet, tensor.F16, PrepareOptions{free: func(string) (int64, error) { return 1 << 20, nil }})
-	wantFault(t, err, fault.Output, "1.0 MiB are free", "are needed", "XDG_CACHE_HOME")
+	wantFault(t, err, fault.Output, "1.0 MiB are free", "are needed", disk.CacheVariable())
 	empty()
 	_, err = PrepareWith(t.Context(), unet, tensor.F16, PrepareOptions{piece: 1 << 18, wrap: func(w io.Writer) io.Writer { return &filling{w, 1 << 20} }})
-	wantFault(t, err, fault.Output, "no space left", "XDG_CACHE_HOME")
+	wantFault(t, err, fault.Output, "no space left", disk.CacheVariable())
 	empty()
 }
 

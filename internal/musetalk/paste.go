@@ -26,12 +26,15 @@ func (c *Crops) Layer(it lip.Item, m frame.Affine, _ *frame.RGB, image []float32
 }
 
 // Paste implements lip.Layer.
-func (l layer) Paste(f *frame.Frame) {
+func (l layer) Paste(f *frame.Frame) lip.Region {
 	if l.Original {
-		if resized, mask, box := l.Parts(); !box.Empty() {
-			blendOriginal(f, resized, mask, box)
+		resized, mask, box := l.Parts()
+		if box.Empty() {
+			return lip.Region{}
 		}
-		return
+		r := blendOriginal(f, resized, mask, box)
+		r.Face = l.item.Face
+		return r
 	}
 	img, n := l.image, patchSide(l.matrix)
 	from := n/2 - feather(n) - 1 // the first row of the mask, and one that Blend interpolates with
@@ -40,7 +43,9 @@ func (l layer) Paste(f *frame.Frame) {
 	}
 	k, m := float64(n)/Side, l.matrix
 	m = frame.Affine{A: m.A * k, B: m.B * k, C: (m.C+0.5)*k - 0.5, D: m.D * k, E: m.E * k, F: (m.F+0.5)*k - 0.5}
-	f.Blend(toRGB(img, n, from), faceMask(mapped(l.item.Face.Points, m), n), m)
+	alpha := faceMask(mapped(l.item.Face.Points, m), n)
+	f.Blend(toRGB(img, n, from), alpha, m)
+	return lip.Region{Face: l.item.Face, W: n, H: n, Alpha: alpha, Matrix: m}
 }
 
 // firstRow is the first row of an image that layers read, unless they are the original's.
@@ -105,15 +110,17 @@ func (l layer) Parts() (resized *frame.RGB, mask []float32, box image.Rectangle)
 }
 
 // blendOriginal pastes a face of the box's size, with the opacity mask of the original's square
-// around the box. Outside the box, the original pastes the frame's own pixels.
-func blendOriginal(f *frame.Frame, resized *frame.RGB, mask []float32, box image.Rectangle) {
+// around the box, and returns where. Outside the box, the original pastes the frame's own pixels.
+func blendOriginal(f *frame.Frame, resized *frame.RGB, mask []float32, box image.Rectangle) lip.Region {
 	square := originalSquare(box)
 	alpha := make([]float32, 0, box.Dx()*box.Dy())
 	for y := box.Min.Y; y < box.Max.Y; y++ {
 		row := mask[(y-square.Min.Y)*square.Dx():]
 		alpha = append(alpha, row[box.Min.X-square.Min.X:box.Max.X-square.Min.X]...)
 	}
-	f.Blend(resized, alpha, frame.Affine{A: 1, C: float64(-box.Min.X), E: 1, F: float64(-box.Min.Y)})
+	m := frame.Affine{A: 1, C: float64(-box.Min.X), E: 1, F: float64(-box.Min.Y)}
+	f.Blend(resized, alpha, m)
+	return lip.Region{W: box.Dx(), H: box.Dy(), Alpha: alpha, Matrix: m}
 }
 
 // mapped returns the points mapped by m.

@@ -36,12 +36,12 @@ func (b *builder) blocks(x onnx.Value, axis, size, n int, f func(onnx.Value) onn
 }
 
 // attention computes softmax(q·kᵀ/√d)·v for each sequence of the batch and each head. q is
-// (batch·nq, c), k and v are (batch·nk, c). It divides the queries into blocks, see
-// Target.Slices.
+// (batch·nq, c), k and v are (batch·nk, c). A batch of -1 is known only when the graph runs.
+// It divides the queries into blocks, see Target.Slices.
 func (b *builder) attention(q, k, v onnx.Value, batch, nq, nk, heads, c int) onnx.Value {
 	d, n := c/heads, b.slices(nq)
 	scale := float32(1 / math.Sqrt(float64(d)))
-	if b.Dialect != Plain {
+	if b.Dialect.microsoft() {
 		if parts := parts(batch, maxSequences); parts > 1 {
 			return b.attentions(q, k, v, parts, batch, nq, nk, heads, c)
 		}
@@ -50,7 +50,7 @@ func (b *builder) attention(q, k, v onnx.Value, batch, nq, nk, heads, c int) onn
 			return b.OpIn(onnx.Microsoft, "MultiHeadAttention", []onnx.Value{q, k, v},
 				onnx.Int("num_heads", int64(heads)), onnx.Float("scale", scale))
 		})
-		return b.reshape(y, batch*nq, c)
+		return b.reshape(y, -1, c)
 	}
 	q = b.transpose(b.reshape(q, batch, nq, heads, d), 0, 2, 1, 3)
 	k = b.transpose(b.reshape(k, batch, nk, heads, d), 0, 2, 3, 1)
@@ -59,7 +59,7 @@ func (b *builder) attention(q, k, v onnx.Value, batch, nq, nk, heads, c int) onn
 		scores := b.Op("MatMul", []onnx.Value{b.mul(q, b.constant([]float32{scale})), k})
 		return b.Op("MatMul", []onnx.Value{b.Op("Softmax", []onnx.Value{scores}, onnx.Int("axis", -1)), v})
 	})
-	return b.reshape(b.transpose(y, 0, 2, 1, 3), batch*nq, c)
+	return b.reshape(b.transpose(y, 0, 2, 1, 3), -1, c)
 }
 
 // maxSequences is the largest number of sequences of an attention. ONNX Runtime's kernels
@@ -69,7 +69,7 @@ const maxSequences = 65535
 
 // parts returns the smallest number of equal parts of n of which none exceeds limit.
 func parts(n, limit int) int {
-	k := (n + limit - 1) / limit
+	k := max(1, (n+limit-1)/limit)
 	for n%k != 0 {
 		k++
 	}

@@ -25,8 +25,11 @@ type Dialect int
 
 // The dialects.
 const (
-	// Plain uses only ONNX's own operators, which OpenVINO fuses.
+	// Plain uses only ONNX's own operators.
 	Plain Dialect = iota
+	// OpenVINO uses ONNX's operators in the forms that OpenVINO computes fastest on a
+	// CPU; see doubleConv3 and reducedGroupNorm.
+	OpenVINO
 	// Microsoft adds ONNX Runtime's flash attention.
 	Microsoft
 	// CUDA also uses the operators that ONNX Runtime has for CUDA alone. They take
@@ -35,7 +38,7 @@ const (
 	CUDA
 )
 
-func (d Dialect) String() string { return [...]string{"plain", "microsoft", "cuda"}[d] }
+func (d Dialect) String() string { return [...]string{"plain", "openvino", "microsoft", "cuda"}[d] }
 
 // Target describes what graphs are built for.
 type Target struct {
@@ -51,6 +54,11 @@ type Target struct {
 	// a product, and the fused attentions take nothing else. The kernels of the
 	// normalisations sum in float32 all the same.
 	Activations tensor.DType
+	// Stored is the type of the matrices and kernels that are passed with each run and
+	// converted to Compute for their layer alone, so that a session holds no copy of
+	// them: F16, or I8 with a scale for each output channel, which is never compiled.
+	// Tensors of another type in the checkpoint are part of the graph, and with 0 all.
+	Stored tensor.DType
 	// Slices is the number of blocks into which the queries of an attention are
 	// divided; 0 and 1 are a single block. If a sequence does not divide evenly, or
 	// blocks would be shorter than sliceTokens, there are fewer. The result is the
@@ -62,17 +70,15 @@ type Target struct {
 	// on a CPU hold no scores, so slices save nothing there (37 and 27 MiB in one
 	// block, 52 and 25 MiB in 4). TestAttentionMemory measures it.
 	Slices int
-	// Transposed reports whether doubling feature maps and the 3×3 convolution after it
-	// become one transposed convolution of 4×4. It multiplies 16 times for four pixels
-	// instead of 36, and the result differs by rounding only. ONNX Runtime's takes
-	// several times the memory of the maps on a CPU (docs/benchmarks.md).
-	Transposed bool
+	// SumsRows reports whether the group norms of the VAE's encoder are built from sums of
+	// rows also for ONNX Runtime; see reducesGroupNorm.
+	SumsRows bool
 }
 
 // For returns the target for the named backend and a device. On a device on which tensors
 // stay, the activations have the type of the arithmetic.
 func For(name string, device backend.Device, compute tensor.DType) Target {
-	t := Target{Compute: compute, Activations: tensor.F32, Transposed: name == "openvino" && device.ID == "cpu"}
+	t := Target{Compute: compute, Activations: tensor.F32, SumsRows: name == "onnxruntime" && device.ID == "cpu"}
 	if device.Resident {
 		t.Activations = compute
 	}
@@ -88,8 +94,14 @@ func For(name string, device backend.Device, compute tensor.DType) Target {
 	if device.ChannelsLast {
 		t.Dialect = CUDA
 	}
+	if name == "openvino" && device.ID == "cpu" {
+		t.Dialect = OpenVINO
+	}
 	return t
 }
+
+// microsoft reports whether the dialect has ONNX Runtime's own operators.
+func (d Dialect) microsoft() bool { return d == Microsoft || d == CUDA }
 
 // builder builds a graph.
 type builder struct {
@@ -100,6 +112,7 @@ type builder struct {
 	wanted *wanted
 	// aliases returns more names that a wanted tensor can have; nil returns none.
 	aliases func(name string) []string
+	encodes bool  // the network is the VAE's encoder
 	err     error // about the first weight that is missing or has a wrong shape
 }
 
@@ -149,8 +162,12 @@ func (b *builder) weight(name string, shape ...int) onnx.Value {
 // rows adds rows from (inclusive) to to (exclusive) of the named tensor to the graph, with
 // elements of type as. The tensor must be a wanted one and is read with the given shape.
 func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int) onnx.Value {
-	t, offset := &tensor.Tensor{DType: tensor.F32, Shape: shape}, int64(0)
-	if b.weights != nil {
+	t, scales, offset := &tensor.Tensor{DType: tensor.F32, Shape: shape}, (*tensor.Tensor)(nil), int64(0)
+	if b.weights == nil {
+		if b.Stored != 0 && len(shape) > 1 {
+			t.DType, scales = b.Stored, &tensor.Tensor{DType: tensor.F32, Shape: shape[:1]}
+		}
+	} else {
 		key, found := b.weights.Find(b.wanted.byName[name])
 		if found == nil || found.Len() != tensor.Volume(shape) {
 			if b.err == nil {
@@ -158,7 +175,7 @@ func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int)
 			}
 			return ""
 		}
-		t, offset = found, b.weights.Offset(key)
+		t, offset, scales = found, b.weights.Offset(key), b.weights.Tensor(key+checkpoint.ScaleSuffix)
 	}
 	w := onnx.Weight{Name: name, Tensor: &tensor.Tensor{DType: t.DType, Shape: shape, Data: t.Data}, File: b.file, Offset: offset}
 	if to-from != shape[0] {
@@ -168,7 +185,19 @@ func (b *builder) rows(as tensor.DType, name string, from, to int, shape ...int)
 		w.Data = t.Data[row*from : row*to]
 		w.Offset += int64(row * from)
 	}
-	return b.as(b.Weight(w), t.DType, as)
+	switch {
+	case t.DType == tensor.I8:
+	case t.DType == b.Stored:
+		return b.as(b.Feed(w), t.DType, as)
+	default:
+		return b.as(b.Weight(w), t.DType, as)
+	}
+	// The scales are few, so a copy is cheap.
+	s := onnx.Weight{Name: w.Name + checkpoint.ScaleSuffix, Tensor: &tensor.Tensor{DType: tensor.F32, Shape: []int{to - from}}}
+	if b.weights != nil {
+		s.Data = scales.Data[4*from : 4*to]
+	}
+	return b.as(b.Op("DequantizeLinear", []onnx.Value{b.Feed(w), b.Weight(s)}, onnx.Int("axis", 0)), tensor.F32, as)
 }
 
 func errShape(name string, shape []int, found *tensor.Tensor) error {
@@ -210,11 +239,16 @@ func (b *builder) transpose(v onnx.Value, perm ...int64) onnx.Value {
 	return b.Op("Transpose", []onnx.Value{v}, onnx.Ints("perm", perm...))
 }
 
+// firstRows returns x up to row n (exclusive) of the first dimension.
+func (b *builder) firstRows(x, n onnx.Value) onnx.Value {
+	return b.Op("Slice", []onnx.Value{x, b.Ints(0), n, b.Ints(0)})
+}
+
 func (b *builder) add(x, y onnx.Value) onnx.Value { return b.Op("Add", []onnx.Value{x, y}) }
 func (b *builder) mul(x, y onnx.Value) onnx.Value { return b.Op("Mul", []onnx.Value{x, y}) }
 
 func (b *builder) silu(x onnx.Value) onnx.Value {
-	if b.Dialect != Plain {
+	if b.Dialect.microsoft() {
 		return b.OpIn(onnx.Microsoft, "QuickGelu", []onnx.Value{x}, onnx.Float("alpha", 1))
 	}
 	return b.mul(x, b.Op("Sigmoid", []onnx.Value{x}))
@@ -250,7 +284,7 @@ func (b *builder) gemm(x onnx.Value, name string, bias bool, in, from, to, out i
 	}
 	x = b.as(x, b.Activations, b.Compute)
 	var y onnx.Value
-	if b.Dialect != Plain {
+	if b.Dialect.microsoft() {
 		y = b.Op("Gemm", append([]onnx.Value{x, w}, add...), onnx.Int("transB", 1))
 	} else {
 		// OpenVINO holds a Gemm's transposed weight twice, and this one once.

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -37,7 +40,16 @@ func (f *DeviceFlow) Take(name string) backend.Value {
 	return v
 }
 
-func (f *DeviceFlow) value(name string) backend.Value {
+// Fork returns a flow with the given inputs and all that f has computed so far, which still
+// belongs to f.
+func (f *DeviceFlow) Fork(in map[string]backend.Value) *DeviceFlow {
+	all := maps.Clone(f.out)
+	maps.Copy(all, in)
+	return NewDeviceFlow(all)
+}
+
+// Peek returns a tensor that still belongs to the flow, or nil.
+func (f *DeviceFlow) Peek(name string) backend.Value {
 	if v := f.out[name]; v != nil {
 		return v
 	}
@@ -68,9 +80,11 @@ type Loader struct {
 	// Streamed reports whether graph i is compiled for each use and closed after it.
 	// If it is nil, no graph is.
 	Streamed func(i int) bool
-	// Loaded is called after each compilation with the time that it took. Pages of
-	// mapped weights may then be dropped from memory. It may be nil.
+	// Loaded is called after each compilation with the time since the one before. Pages
+	// of mapped weights may then be dropped from memory. It may be nil.
 	Loaded func(took time.Duration)
+	// Loads is how many graphs Load compiles at a time; 0 is the same as 1.
+	Loads int
 }
 
 // Chain is a network loaded into a backend: its graphs as sessions, in order.
@@ -79,6 +93,9 @@ type Chain struct {
 	graphs   []*onnx.Graph
 	sessions []backend.Session // nil for streamed graphs that are not in use
 	peaks    []int64           // bytes, of streamed graphs
+
+	mu   sync.Mutex
+	mark time.Time // when the last graph was loaded; guarded by mu
 }
 
 // Load compiles graphs, the largest first: compiling takes several times the memory of
@@ -90,13 +107,25 @@ func (l Loader) Load(ctx context.Context, graphs []*onnx.Graph) (*Chain, error) 
 		order[i] = i
 	}
 	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(graphs[j].WeightBytes(), graphs[i].WeightBytes()) })
+	var group errgroup.Group
+	group.SetLimit(max(1, l.Loads))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.mark = time.Now()
 	for _, i := range order {
 		if c.streamed(i) {
 			continue
 		}
-		if err := c.load(ctx, i); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
+		group.Go(func() error {
+			err := c.load(ctx, i)
+			if err != nil {
+				cancel()
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
@@ -104,14 +133,17 @@ func (l Loader) Load(ctx context.Context, graphs []*onnx.Graph) (*Chain, error) 
 func (c *Chain) streamed(i int) bool { return c.loader.Streamed != nil && c.loader.Streamed(i) }
 
 func (c *Chain) load(ctx context.Context, i int) (err error) {
-	g, began := c.graphs[i], time.Now()
+	g := c.graphs[i]
 	c.sessions[i], err = c.loader.Backend.Load(ctx, backend.Model{Name: g.Name(), Graph: g}, c.loader.Options)
 	if err != nil {
 		c.sessions[i] = nil
 		return err
 	}
-	if c.loader.Loaded != nil {
-		c.loader.Loaded(time.Since(began))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); c.loader.Loaded != nil {
+		c.loader.Loaded(now.Sub(c.mark))
+		c.mark = now
 	}
 	return nil
 }
@@ -167,6 +199,7 @@ func (c *Chain) RunOn(ctx context.Context, from, to int, keep func(output string
 // pass runs flows through graph i.
 func (c *Chain) pass(ctx context.Context, i int, keep func(string) bool, flows []*DeviceFlow) error {
 	if c.sessions[i] == nil {
+		c.mark = time.Now()
 		if err := c.load(ctx, i); err != nil {
 			return err
 		}
@@ -193,9 +226,12 @@ func (c *Chain) release(i int) error {
 func (c *Chain) run(ctx context.Context, i int, keep func(string) bool, flow *DeviceFlow) error {
 	in := make(map[string]backend.Value)
 	for _, name := range c.graphs[i].InputNames() {
-		if in[name] = flow.value(name); in[name] == nil {
+		if in[name] = flow.Peek(name); in[name] == nil {
 			return fmt.Errorf("the input %q of the network %s is missing", name, c.graphs[i].Name())
 		}
+	}
+	for _, w := range c.graphs[i].Feeds() {
+		in[w.Name] = backend.InHost(w.Tensor)
 	}
 	out, err := c.sessions[i].RunValues(ctx, in, func(output string) bool {
 		return c.reads(i+1, output) || keep != nil && keep(output)
@@ -208,7 +244,7 @@ func (c *Chain) run(ctx context.Context, i int, keep func(string) bool, flow *De
 		flow.out[name] = v
 	}
 	// The skips of a UNet must not all stay in memory until its end.
-	for name := range in {
+	for _, name := range c.graphs[i].InputNames() {
 		if !c.reads(i+1, name) {
 			err = errors.Join(err, flow.drop(name))
 		}

@@ -23,7 +23,7 @@ func TestDialects(t *testing.T) {
 		device  backend.Device
 		want    Dialect
 	}{
-		{"openvino", backend.Device{ID: "cpu"}, Plain},
+		{"openvino", backend.Device{ID: "cpu"}, OpenVINO},
 		{"openvino", backend.Device{ID: "gpu:0"}, Plain},
 		{onnxruntime.Name, backend.Device{ID: "cpu"}, Microsoft},
 		{onnxruntime.Name, backend.Device{ID: "cuda:1"}, Microsoft},

@@ -122,22 +122,24 @@ func (c UNetConfig) check() error {
 	return nil
 }
 
-// DetectVAE returns the topology of a checkpoint and checks all tensors.
+// DetectVAE returns the topology of a checkpoint, in the layout of diffusers or of the
+// original, and checks all tensors.
 func DetectVAE(f *checkpoint.File) (VAEConfig, error) {
 	s := shapes{f}
-	c := VAEConfig{
-		Layers: s.count("encoder.down_blocks.0.resnets.%d.conv1.weight"),
-		Latent: s.dim("decoder.conv_in.weight", 1),
+	level, layer := "encoder.down_blocks.%d.resnets.0.conv1.weight", "encoder.down_blocks.0.resnets.%d.conv1.weight"
+	if f.Tensor(fmt.Sprintf(vaeOriginal.Replace(level), 0)) != nil {
+		level, layer = vaeOriginal.Replace(level), vaeOriginal.Replace(layer)
 	}
-	for i := range s.count("encoder.down_blocks.%d.resnets.0.conv1.weight") {
-		c.Channels = append(c.Channels, s.dim(fmt.Sprintf("encoder.down_blocks.%d.resnets.0.conv1.weight", i), 0))
+	c := VAEConfig{Layers: s.count(layer), Latent: s.dim("decoder.conv_in.weight", 1)}
+	for i := range s.count(level) {
+		c.Channels = append(c.Channels, s.dim(fmt.Sprintf(level, i), 0))
 	}
-	const hint = "use diffusion_pytorch_model.safetensors of stabilityai/sd-vae-ft-mse (the diffusers layout)"
+	const hint = "use diffusion_pytorch_model.safetensors of stabilityai/sd-vae-ft-mse, or vae-ft-mse-840000-ema-pruned.safetensors"
 	unusable := func(channels int) bool { return channels == 0 || channels%groups != 0 }
 	if len(c.Channels) < 2 || c.Layers == 0 || c.Latent == 0 || slices.ContainsFunc(c.Channels, unusable) {
-		return c, errOther(f, "a VAE in the layout of diffusers", hint)
+		return c, errOther(f, "a VAE", hint)
 	}
-	return c, f.Check("the VAE", VAEWants(c), nil)
+	return c, f.Check("the VAE", VAEWants(c), func(name string) bool { return strings.HasPrefix(name, "model_ema.") })
 }
 
 // DetectWhisper returns the topology of a checkpoint, in the layout of OpenAI or of

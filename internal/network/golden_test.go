@@ -174,25 +174,32 @@ func TestVAEGolden(t *testing.T) {
 		}
 		onTargets(t, func(t *testing.T, on sharedtest.Target, to Target) {
 			for _, size := range []string{"h64_w64", "h96_w64"} {
-				image, mean := goldenOf(t, io, size+".image"), goldenOf(t, io, size+".mean")
-				enc, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, to)
-				if err != nil {
-					t.Fatal(err)
-				}
-				dec, err := VAEDecoder(config, mean.Shape[0], mean.Shape[2], mean.Shape[3], weights, to)
-				if err != nil {
-					t.Fatal(err)
-				}
-				flow := Flow{"image": image}
-				runWith(t, on, on.Options(), flow, enc)
-				back := Flow{"latents": mean}
-				runWith(t, on, on.Options(), back, dec)
+				flow, back := coded(t, on, to, config, weights, io, size)
 				for name, got := range map[string]*tensor.Tensor{"mean": flow["mean"], "logvar": flow["logvar"], "decoded": back["image"]} {
 					on.Check(t, "VAE "+name, c.name+" "+size, got.F32(), goldenOf(t, io, size+"."+name).F32(), 1e-4)
 				}
 			}
 		})
 	}
+}
+
+// coded returns what the VAE's encoder makes of the golden image of a size, and what its
+// decoder makes of the golden latents.
+func coded(t *testing.T, on sharedtest.Target, to Target, config VAEConfig, weights, io *checkpoint.File, size string) (encoded, decoded Flow) {
+	t.Helper()
+	image, mean := goldenOf(t, io, size+".image"), goldenOf(t, io, size+".mean")
+	enc, err := VAEEncoder(config, image.Shape[0], image.Shape[2], image.Shape[3], weights, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec, err := VAEDecoder(config, mean.Shape[0], mean.Shape[2], mean.Shape[3], weights, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, decoded = Flow{"image": image}, Flow{"latents": mean}
+	runWith(t, on, on.Options(), encoded, enc)
+	runWith(t, on, on.Options(), decoded, dec)
+	return encoded, decoded
 }
 
 // exact has one thread, because more are slower at these sizes.

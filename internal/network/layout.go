@@ -194,8 +194,12 @@ func (b *builder) double(x onnx.Value) onnx.Value {
 
 // doubleConv3 doubles feature maps of c channels and builds a 3×3 convolution of the result.
 // weight is the name of a wanted tensor, and bias may be "".
+//
+// For OpenVINO both become one transposed convolution of 4×4. It multiplies 16 times for four
+// pixels instead of 36, and the result differs by rounding only. ONNX Runtime's takes several
+// times the memory of the maps on a CPU (docs/benchmarks.md).
 func (b *builder) doubleConv3(x onnx.Value, weight string, bias onnx.Value, c int) onnx.Value {
-	if !b.Transposed {
+	if b.Dialect != OpenVINO {
 		return b.convolve(b.double(x), b.rows(b.Compute, weight, 0, c, c, c, 3, 3), bias, 3, 1, 1, 1, 1, 1)
 	}
 	v := transposed(b.values(weight, c, c, 3, 3), c)

@@ -70,12 +70,15 @@ func (b *builder) values(name string, shape ...int) []float32 {
 	if b.weights == nil {
 		return make([]float32, tensor.Volume(shape))
 	}
-	_, found := b.weights.Find(b.wanted.byName[name])
+	key, found := b.weights.Find(b.wanted.byName[name])
 	if found == nil || found.Len() != tensor.Volume(shape) {
 		if b.err == nil {
 			b.err = errShape(name, shape, found)
 		}
 		return make([]float32, tensor.Volume(shape))
+	}
+	if found.DType == tensor.I8 {
+		return tensor.Dequantize(found, b.weights.Tensor(key+checkpoint.ScaleSuffix)).F32()
 	}
 	return found.ToF32().F32()
 }

@@ -27,9 +27,46 @@ func (b *builder) groupNorm(x onnx.Value, name string, m stack, frames int, eps 
 	if b.fusesGroupNorm(m.c) {
 		return b.fusedGroupNorm(x, name, m, frames, eps, 0)
 	}
-	y := b.normalizeGroups(x, m, frames, eps)
-	y = b.mul(y, b.overMaps(b.weight(name+".weight", m.c), m.c))
-	return b.add(y, b.overMaps(b.weight(name+".bias", m.c), m.c))
+	scale, shift := b.weight(name+".weight", m.c), b.weight(name+".bias", m.c)
+	if b.reducesGroupNorm() {
+		return b.reducedGroupNorm(x, scale, shift, m, frames, eps)
+	}
+	y := b.mul(b.normalizeGroups(x, m, frames, eps), b.overMaps(scale, m.c))
+	return b.add(y, b.overMaps(shift, m.c))
+}
+
+// reducesGroupNorm reports whether groupNorm is reducedGroupNorm, for one of two reasons.
+//
+// OpenVINO changes the layout of feature maps for InstanceNormalization, and changes it back
+// for the next convolution. That took 9 % of the time of the VAE's decoder (docs/benchmarks.md).
+//
+// ONNX Runtime's InstanceNormalization adds up a whole group on a CPU. Where an image is of one
+// colour, these are equal numbers, whose rounding always goes the same way. The latents of a
+// half black image were off by 6e-4; with sums of rows they are off by 4e-5. Only encoders see
+// such images. A float16 may not hold a sum of squares.
+func (b *builder) reducesGroupNorm() bool {
+	return b.Dialect == OpenVINO || b.encodes && b.SumsRows && b.Activations == tensor.F32
+}
+
+// reducedGroupNorm is groupNorm from sums of rows: first of each row, then of a group's rows.
+// The variance is computed from differences to the mean.
+func (b *builder) reducedGroupNorm(x, scale, shift onnx.Value, m stack, frames int, eps float32) onnx.Value {
+	n, part := m.n/frames, m.c/groups
+	over := func(op string, x onnx.Value, axes ...int64) onnx.Value {
+		return b.Op(op, []onnx.Value{x, b.Ints(axes...)})
+	}
+	reduce := func(op string, x onnx.Value) onnx.Value { // to (n, 1, groups, 1)
+		return over(op, b.reshape(over(op, x, 3), n, frames, groups, part*m.h), 1, 3)
+	}
+	channels := func(v onnx.Value) onnx.Value { // repeats what broadcasts to (n, frames, groups, part)
+		return b.reshape(b.Op("Expand", []onnx.Value{v, b.Ints(int64(n), int64(frames), groups, int64(part))}), m.n, m.c, 1, 1)
+	}
+	mean := channels(reduce("ReduceMean", x))
+	d := b.Op("Sub", []onnx.Value{x, mean})
+	norm := reduce("ReduceL2", d)
+	variance := b.mul(b.mul(norm, norm), b.constant([]float32{1 / float32(frames*part*m.h*m.w)}))
+	deviation := b.Op("Sqrt", []onnx.Value{b.add(variance, b.constant([]float32{eps}))})
+	return b.add(b.mul(d, b.Op("Div", []onnx.Value{b.overMaps(scale, m.c), channels(deviation)})), b.overMaps(shift, m.c))
 }
 
 // groupNormSiLU is groupNorm with SiLU after it.
@@ -84,7 +121,7 @@ func (b *builder) fusedGroupNorm(x onnx.Value, name string, m stack, frames int,
 	return y
 }
 
-// normalizeGroups is groupNorm without weights. It uses InstanceNormalization, which both
+// normalizeGroups is groupNorm without weights. It uses InstanceNormalization, which
 // runtimes compute several times faster than GroupNormalization.
 func (b *builder) normalizeGroups(x onnx.Value, m stack, frames int, eps float32) onnx.Value {
 	// The numbers of a group lie in outer pieces of inner numbers each.

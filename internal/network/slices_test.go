@@ -187,7 +187,7 @@ func TestAttentionMemory(t *testing.T) {
 		}
 		for name, dialect := range dialects {
 			grew := map[int]int64{}
-			fused := dialect == Microsoft || to.Dialect == Plain
+			fused := dialect == Microsoft || to.Dialect == OpenVINO
 			counts := []int{1}
 			switch {
 			case os.Getenv(backendtest.LongVariable) != "":

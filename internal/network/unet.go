@@ -39,6 +39,9 @@ type UNetShape struct {
 	Frames int // of the window, 1 to Positions
 	Latent int // side of the latents: 32 for 256 pixels
 	Tokens int // audio tokens a frame: 50 with Whisper tiny
+	// Hears adds the input "hears", one int64: how many frames hear audio, the first ones.
+	// The others skip the attention to it.
+	Hears bool
 }
 
 // UNet is a denoising network as a chain of graphs. A graph's inputs are
@@ -47,6 +50,7 @@ type UNetShape struct {
 //	sample (batch·frames, In, latent, latent), frames of a batch item together
 //	time   (1, Channels[0]), see TimeEmbedding
 //	audio  (batch·frames, Tokens, AudioDim)
+//	hears  (1), with UNetShape.Hears
 //
 // and the last graph's output "noise" is (batch·frames, Out, latent, latent).
 // DeepCache skips the graphs between the first and the last. It takes their output Deep
@@ -57,8 +61,12 @@ type UNet struct {
 	Graphs []*onnx.Graph
 }
 
-// Deep is the output of the graphs between the first and the last.
-const Deep = "deep"
+// Deep is the output of the graphs between the first and the last, and First that of the
+// first one.
+const (
+	Deep  = "deep"
+	First = "skip_0"
+)
 
 // NewUNet builds the graphs. weights must have passed checkpoint.File.Check
 // with UNetWants.
@@ -105,8 +113,9 @@ type unet struct {
 	graphs        []*onnx.Graph
 	passed        map[feature]bool // outputs of earlier graphs
 	time          onnx.Value       // in the graph under construction
-	audio         onnx.Value
-	embedding     []float32 // instead of time; see embed
+	audio         onnx.Value       // (tokens of the frames that hear them, AudioDim)
+	hears         onnx.Value       // the input of that name, if it exists
+	embedding     []float32        // instead of time; see embed
 }
 
 // moves reports whether there are motion modules, as LatentSync has.
@@ -128,7 +137,12 @@ func (u *unet) begin(name string, audio bool) {
 		u.time = u.b.Input("temb", u.b.Activations, 1, u.timeDim())
 	}
 	if audio {
-		u.audio = u.b.reshape(u.b.input("audio", u.Batch*u.Frames, u.Tokens, u.AudioDim), u.Batch*u.Frames*u.Tokens, u.AudioDim)
+		u.audio = u.b.input("audio", u.Batch*u.Frames, u.Tokens, u.AudioDim)
+		if u.Hears {
+			u.hears = u.b.Input("hears", tensor.I64, 1)
+			u.audio = u.b.firstRows(u.audio, u.hears)
+		}
+		u.audio = u.b.reshape(u.audio, -1, u.AudioDim)
 	}
 }
 
@@ -206,7 +220,7 @@ func (u *unet) in() feature {
 	} else {
 		u.embed()
 	}
-	return u.keep("skip_0", b.conv3(x, "conv_in", u.In, c), m)
+	return u.keep(First, b.conv3(x, "conv_in", u.In, c), m)
 }
 
 // down builds down block i. Each layer and the downsampler leave a skip.
@@ -313,15 +327,29 @@ func (u *unet) transformer(x onnx.Value, m stack, name string) onnx.Value {
 		z = b.attention(q, k, v, m.n, n, n, u.Heads, c)
 		y = b.addLinear(y, z, block+".attn1.to_out.0", c, c)
 	}
-	{
-		z := b.layerNorm(y, block+".norm2", c)
-		q, k, v := u.qkv(z, u.audio, block+".attn2", c, u.AudioDim)
-		z = b.attention(q, k, v, m.n, n, u.Tokens, u.Heads, c)
-		y = b.addLinear(y, z, block+".attn2.to_out.0", c, c)
-	}
+	y = u.listen(y, m, block)
 	y = u.feedForward(y, b.layerNorm(y, block+".norm3", c), block+".ff", m.tokens(), c)
 	y = b.pointwise(y, name+".proj_out", c, c)
 	return b.add(x, b.toMaps(y, m))
+}
+
+// listen builds the attention of the frames' tokens y to their audio. Frames that hear nothing
+// skip it: from audio of zeros come keys and values of zeros, and as the result the bias of the
+// last layer.
+func (u *unet) listen(y onnx.Value, m stack, block string) onnx.Value {
+	b, c, n, name := u.b, m.c, m.h*m.w, block+".attn2"
+	attend := func(y onnx.Value, frames int) onnx.Value {
+		q, k, v := u.qkv(b.layerNorm(y, block+".norm2", c), u.audio, name, c, u.AudioDim)
+		return b.addLinear(y, b.attention(q, k, v, frames, n, u.Tokens, u.Heads, c), name+".to_out.0", c, c)
+	}
+	if !u.Hears {
+		return attend(y, m.n)
+	}
+	rows := b.mul(u.hears, b.Ints(int64(n)))
+	with := attend(b.firstRows(y, rows), -1)
+	without := b.Op("Slice", []onnx.Value{y, rows, b.Ints(int64(m.tokens())), b.Ints(0)})
+	without = b.add(without, b.rows(b.Activations, name+".to_out.0.bias", 0, c, c))
+	return b.reshape(b.Op("Concat", []onnx.Value{with, without}, onnx.Int("axis", 0)), m.tokens(), c)
 }
 
 func (u *unet) qkv(x, context onnx.Value, name string, c, contextDim int) (q, k, v onnx.Value) {

@@ -2,6 +2,7 @@ package network
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -28,7 +29,7 @@ func (c VAEConfig) Factor() int { return 1 << (len(c.Channels) - 1) }
 
 // VAEWants lists the tensors of a checkpoint of this topology.
 func VAEWants(c VAEConfig) []checkpoint.Want {
-	v := &vae{VAEConfig: c, builder: newBuilder("", nil, Target{})}
+	v := newVAE("", c, nil, Target{})
 	v.encoder(stack{1, 3, c.Factor(), c.Factor()})
 	v.decoder(stack{1, c.Latent, 1, 1})
 	return v.wanted.list
@@ -41,7 +42,8 @@ func VAEEncoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target)
 	if err := checkSize(c.Factor(), height, width); err != nil {
 		return nil, err
 	}
-	v := &vae{VAEConfig: c, builder: newBuilder("vae encoder", w, t)}
+	v := newVAE("vae encoder", c, w, t)
+	v.encodes = true
 	v.encoder(stack{n, 3, height, width})
 	return v.Graph, v.err
 }
@@ -49,7 +51,7 @@ func VAEEncoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target)
 // VAEDecoder returns the graph from "latents" (n, Latent, height, width) to "image"
 // (n, 3, Factor·height, Factor·width), about -1..1, not clamped.
 func VAEDecoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target) (*onnx.Graph, error) {
-	v := &vae{VAEConfig: c, builder: newBuilder("vae decoder", w, t)}
+	v := newVAE("vae decoder", c, w, t)
 	v.decoder(stack{n, c.Latent, height, width})
 	return v.Graph, v.err
 }
@@ -57,6 +59,37 @@ func VAEDecoder(c VAEConfig, n, height, width int, w *checkpoint.File, t Target)
 type vae struct {
 	VAEConfig
 	*builder
+}
+
+func newVAE(name string, c VAEConfig, w *checkpoint.File, t Target) *vae {
+	v := &vae{VAEConfig: c, builder: newBuilder(name, w, t)}
+	v.builder.aliases = c.otherNames
+	return v
+}
+
+// vaeOriginal has the original's words for those of diffusers. In the original, as in
+// vae-ft-mse-840000-ema-pruned.safetensors, the levels of the decoder are counted from
+// the last one.
+var vaeOriginal = strings.NewReplacer(
+	".down_blocks.", ".down.", ".up_blocks.", ".up.", ".resnets.", ".block.",
+	".downsamplers.0.", ".downsample.", ".upsamplers.0.", ".upsample.", ".conv_shortcut.", ".nin_shortcut.",
+	".mid_block.resnets.0.", ".mid.block_1.", ".mid_block.resnets.1.", ".mid.block_2.", ".mid_block.attentions.0.", ".mid.attn_1.",
+	"group_norm.", "norm.", "to_q.", "q.", "to_k.", "k.", "to_v.", "v.", "to_out.0.", "proj_out.", ".conv_norm_out.", ".norm_out.",
+)
+
+// vaeOlder has the words of older versions of diffusers.
+var vaeOlder = strings.NewReplacer("to_q.", "query.", "to_k.", "key.", "to_v.", "value.", "to_out.0.", "proj_attn.")
+
+// otherNames returns the names of a tensor in older versions of diffusers, and in the
+// original.
+func (c VAEConfig) otherNames(name string) []string {
+	original := name
+	for i := range c.Channels {
+		if rest, ok := strings.CutPrefix(name, fmt.Sprintf("decoder.up_blocks.%d.", i)); ok {
+			original = fmt.Sprintf("decoder.up_blocks.%d.", len(c.Channels)-1-i) + rest
+		}
+	}
+	return []string{vaeOlder.Replace(name), vaeOriginal.Replace(original)}
 }
 
 func (v *vae) encoder(m stack) {
@@ -117,14 +150,13 @@ func (v *vae) middle(x onnx.Value, m stack, name string) onnx.Value {
 // section 5.3).
 func (v *vae) attend(x onnx.Value, m stack, name string) onnx.Value {
 	y := v.toTokens(v.groupNorm(x, name+".group_norm", m, 1, epsVAE), m)
-	linear := func(x onnx.Value, key, older string) onnx.Value {
-		v.want(checkpoint.Want{Name: name + key + ".weight", Shape: []int{m.c, m.c}, Aliases: []string{name + older + ".weight"}, AnyShape: [][]int{{m.c, m.c, 1, 1}}})
-		v.want(checkpoint.Want{Name: name + key + ".bias", Shape: []int{m.c}, Aliases: []string{name + older + ".bias"}})
+	linear := func(x onnx.Value, key string) onnx.Value {
+		v.wantLayer(name+key, []int{m.c, m.c}, []int{m.c, m.c, 1, 1})
 		return v.gemm(x, name+key, true, m.c, 0, m.c, m.c)
 	}
-	q, k, val := linear(y, ".to_q", ".query"), linear(y, ".to_k", ".key"), linear(y, ".to_v", ".value")
+	q, k, val := linear(y, ".to_q"), linear(y, ".to_k"), linear(y, ".to_v")
 	y = v.attention(q, k, val, m.n, m.h*m.w, m.h*m.w, 1, m.c)
-	return v.add(x, v.toMaps(linear(y, ".to_out.0", ".proj_attn"), m))
+	return v.add(x, v.toMaps(linear(y, ".to_out.0"), m))
 }
 
 func (v *vae) resnet(x onnx.Value, m stack, name string, c int) (onnx.Value, stack) {

@@ -90,8 +90,8 @@ func (a *aligned) Rows() (from, to int) {
 	return max(from-1, 0), min(to+1, r)
 }
 
-func (a *aligned) Layer(_ lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Layer {
-	return layer{a, m, crop, image}
+func (a *aligned) Layer(it lip.Item, m frame.Affine, crop *frame.RGB, image []float32) lip.Layer {
+	return layer{a, it.Face, m, crop, image}
 }
 
 func (a *aligned) Reset() { a.aligner.Reset() }
@@ -100,17 +100,21 @@ func (a *aligned) Reset() { a.aligner.Reset() }
 // taken. It implements lip.Layer.
 type layer struct {
 	*aligned
+	face   *face.Face
 	matrix frame.Affine // from the frame to the crop
 	crop   *frame.RGB
 	image  []float32 // [3, R, R], -1..1
 }
 
 // Paste implements lip.Layer.
-func (l layer) Paste(f *frame.Frame) {
+func (l layer) Paste(f *frame.Frame) lip.Region {
 	r, m := l.aligner.Resolution, l.matrix
 	if l.whole {
-		l.aligner.Restore(f, l.aligner.Resize(l.composite(l.crop, l.image)), m)
-		return
+		p := l.aligner.Restore(f, l.aligner.Resize(l.composite(l.crop, l.image)), m)
+		if p == nil {
+			return lip.Region{}
+		}
+		return lip.Region{Face: l.face, W: p.W, H: p.H, Alpha: p.Alpha, Matrix: p.Matrix()}
 	}
 	src := frame.NewRGB(r, r)
 	for i := range src.Pix {
@@ -119,10 +123,12 @@ func (l layer) Paste(f *frame.Frame) {
 	}
 	// The image is the crop stretched to r x r, with pixel centres at whole numbers.
 	x, y := float64(r)/float64(l.aligner.CropW), float64(r)/float64(l.aligner.CropH)
-	f.Blend(src, l.alpha, frame.Affine{
+	m = frame.Affine{
 		A: m.A * x, B: m.B * x, C: (m.C+0.5)*x - 0.5,
 		D: m.D * y, E: m.E * y, F: (m.F+0.5)*y - 0.5,
-	})
+	}
+	f.Blend(src, l.alpha, m)
+	return lip.Region{Face: l.face, W: r, H: r, Alpha: l.alpha, Matrix: m}
 }
 
 // composite returns the image, [3, R, R], with the crop's own pixels outside the

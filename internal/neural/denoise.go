@@ -2,8 +2,10 @@ package neural
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -28,7 +30,7 @@ type denoiser struct {
 
 // model returns the UNet, for windows of a number of frames.
 func (d *denoiser) model() model {
-	return model{name: workUNet, streamed: latentSync{}.streamed, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
+	return model{name: workUNet, streamed: latentSync{}.streamed, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned, stored: storedUNet,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
 			return latentSync{}.graphs(d.configs, d.o, d.net.batch, frames, w, t)
 		}}
@@ -116,13 +118,16 @@ func (d *denoiser) together(list []input) input {
 type denoising struct {
 	latents
 	branches []*branch
+	agreed   bool // guidance has ended, see Options.GuidanceThreshold
 }
 
 // branch is one half of classifier-free guidance, or both if they are one run of the
 // UNet.
 type branch struct {
 	audio backend.Value // [frames, tokens, AudioDim]
+	hears backend.Value // how many frames hear it, see network.UNetShape
 	deep  backend.Value // from the last full pass, for DeepCache
+	first []float32     // the first feature map of that pass, for Options.DeepCacheThreshold
 }
 
 // close releases memory of the device.
@@ -152,14 +157,26 @@ func (d *denoiser) begin(ctx context.Context, frames []condition) (*denoising, e
 	return d.beginWith(ctx, sample, audio)
 }
 
-// halves returns the number of halves of guidance in one run of the UNet. It is 2 on a
-// device where latents stay, because such a device is faster with more at once.
-func (o Options) halves() int {
-	if o.Device.Resident && o.Guidance > 1 {
+// branches returns the number of halves of guidance.
+func (o Options) branches() int {
+	if o.Guidance > 1 {
 		return 2
 	}
 	return 1
 }
+
+// halves returns the number of halves of guidance in one run of the UNet. It is 2 on a
+// device where latents stay, because such a device is faster with more at once.
+func (o Options) halves() int {
+	if o.resident() {
+		return o.branches()
+	}
+	return 1
+}
+
+// hears reports whether the UNet has network.UNetShape.Hears, which makes the unconditional half
+// of guidance cheaper if it is a run of its own. It has only been tried on CPUs.
+func (o Options) hears() bool { return o.branches() > o.halves() && o.Device.ID == "cpu" }
 
 // beginWith returns a denoising with the UNet's first input, which begins with the
 // latents, and the audio.
@@ -169,17 +186,25 @@ func (d *denoiser) beginWith(ctx context.Context, sample, audio *tensor.Tensor) 
 		return nil, err
 	}
 	silent := tensor.New(tensor.F32, audio.Shape...)
-	if d.o.Device.Resident {
+	if d.o.resident() {
 		if d.o.Guidance > 1 {
 			audio = join(audio, silent)
 		}
 		return d.onDevice(ctx, s, sample, audio)
 	}
-	t := &denoising{latents: newHostLatents(s, d.o.Guidance, d.unet, sample), branches: []*branch{{audio: backend.InHost(audio)}}}
+	t := &denoising{latents: newHostLatents(s, d.o, d.unet, sample)}
+	t.branches = []*branch{{audio: backend.InHost(audio), hears: count(audio.Shape[0])}}
 	if d.o.Guidance > 1 {
-		t.branches = append(t.branches, &branch{audio: backend.InHost(silent)})
+		t.branches = append(t.branches, &branch{audio: backend.InHost(silent), hears: count(0)})
 	}
 	return t, nil
+}
+
+// count returns n as a tensor.
+func count(n int) backend.Value {
+	t := tensor.New(tensor.I64, 1)
+	binary.NativeEndian.PutUint64(t.Data, uint64(n))
+	return backend.InHost(t)
 }
 
 // join joins two tensors along the first dimension.
@@ -194,13 +219,14 @@ func (d *denoiser) run(ctx context.Context, first int64, all []*denoising) error
 	timesteps := all[0].timesteps()
 	for k, timestep := range timesteps {
 		began := time.Now()
-		full := d.o.DeepCache <= 1 || k%d.o.DeepCache == 0
-		noise, err := d.predict(ctx, timestep, full, all...)
+		noise, err := d.predict(ctx, k, timestep, all...)
 		if err != nil {
 			return err
 		}
 		for i, t := range all {
-			err = errors.Join(err, t.step(ctx, k, noise[i]))
+			agree, stepErr := t.step(ctx, k, noise[i])
+			t.agreed = t.agreed || agree
+			err = errors.Join(err, stepErr)
 			for _, v := range noise[i] {
 				err = errors.Join(err, v.Close())
 			}
@@ -216,64 +242,138 @@ func (d *denoiser) run(ctx context.Context, first int64, all []*denoising) error
 	return nil
 }
 
-// predict runs the UNet for all branches, and returns the noise that it predicts for each
-// of them. A pass that is not full takes the result of the deep layers from the last full
-// one.
-func (d *denoiser) predict(ctx context.Context, timestep int, full bool, all ...*denoising) (noise [][]backend.Value, err error) {
+// pass is one pass of the UNet, for a branch.
+type pass struct {
+	*branch
+	flow *network.DeviceFlow
+	full bool
+}
+
+// predict runs the UNet for step k, and returns the noise that it predicts for each branch
+// of each window, or for the first branch only if the step has no guidance. The first graph
+// hears nothing, so it runs once for both branches.
+func (d *denoiser) predict(ctx context.Context, k, timestep int, all ...*denoising) (noise [][]backend.Value, err error) {
 	time, last := backend.InHost(network.TimeEmbedding(float64(timestep), d.unet.Channels[0])), d.net.chain.Len()-1
-	var flows []*network.DeviceFlow
-	var branches []*branch
+	var begun []*network.DeviceFlow
+	for _, t := range all {
+		begun = append(begun, network.NewDeviceFlow(map[string]backend.Value{"sample": t.sample(), "time": time}))
+	}
+	var passes []pass
 	defer func() {
-		for _, f := range flows {
+		for _, f := range slices.Concat(flows(passes), begun) {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	for _, t := range all {
-		sample := t.sample()
-		for _, b := range t.branches {
-			flows = append(flows, network.NewDeviceFlow(map[string]backend.Value{"sample": sample, "audio": b.audio, "time": time}))
-			branches = append(branches, b)
-		}
-	}
-	deep := last
-	if !full {
-		deep = 1
-	}
-	if err := d.net.runOn(ctx, 0, deep, nil, flows...); err != nil {
+	if err := d.net.runOn(ctx, 0, 1, nil, begun...); err != nil {
 		return nil, err
 	}
-	if d.o.DeepCache > 1 {
-		for i, b := range branches {
-			if err := b.keep(flows[i], full); err != nil {
-				return nil, err
-			}
+	var counts []int // of passes of each window
+	for i, t := range all {
+		branches := t.branches
+		if len(branches) > 1 && (t.agreed || !d.o.guides(k)) {
+			branches = branches[:1]
 		}
+		for _, b := range branches {
+			passes = append(passes, pass{b, begun[i].Fork(map[string]backend.Value{"audio": b.audio, "hears": b.hears}), true})
+		}
+		counts = append(counts, len(branches))
 	}
-	if err := d.net.runOn(ctx, last, last+1, d.stays, flows...); err != nil {
+	if err := d.deep(ctx, k, last, passes); err != nil {
 		return nil, err
 	}
-	rest := flows
-	for _, t := range all {
+	if err := d.net.runOn(ctx, last, last+1, d.stays, flows(passes)...); err != nil {
+		return nil, err
+	}
+	rest := passes
+	for _, n := range counts {
 		var list []backend.Value
-		for _, f := range rest[:len(t.branches)] {
-			list = append(list, f.Take("noise"))
+		for _, p := range rest[:n] {
+			list = append(list, p.flow.Take("noise"))
 		}
-		noise, rest = append(noise, list), rest[len(t.branches):]
+		noise, rest = append(noise, list), rest[n:]
 	}
 	return noise, nil
 }
 
+func flows(passes []pass) []*network.DeviceFlow {
+	list := make([]*network.DeviceFlow, len(passes))
+	for i, p := range passes {
+		list[i] = p.flow
+	}
+	return list
+}
+
+// deep runs all graphs between the first and the last. A pass that is not full takes their
+// result from the last full one (Ma et al., DeepCache, 2023).
+func (d *denoiser) deep(ctx context.Context, k, last int, passes []pass) error {
+	if d.o.DeepCache <= 1 {
+		return d.net.runOn(ctx, 1, last, nil, flows(passes)...)
+	}
+	due := k%d.o.DeepCache == 0
+	var full []pass
+	for i := range passes {
+		p := &passes[i]
+		if err := p.decide(ctx, due, d.o.DeepCacheThreshold); err != nil {
+			return err
+		}
+		if p.full {
+			full = append(full, *p)
+		}
+	}
+	if len(full) > 0 {
+		if err := d.net.runOn(ctx, 1, last, nil, flows(full)...); err != nil {
+			return err
+		}
+	}
+	for _, p := range passes {
+		if err := p.keep(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decide sets whether the pass is full, after the first graph: if it is due, if the branch
+// has no result of the deep layers yet, or if the first feature map has changed by more
+// than the threshold since.
+func (p *pass) decide(ctx context.Context, due bool, threshold float64) error {
+	p.full = due || p.deep == nil
+	if threshold == 0 {
+		return nil
+	}
+	v, err := p.flow.Peek(network.First).Host(ctx)
+	if err != nil {
+		return err
+	}
+	now := v.ToF32().F32()
+	if p.full = p.full || difference(now, p.first) > threshold; p.full {
+		p.first = append(p.first[:0], now...)
+	}
+	return nil
+}
+
+// difference returns the root mean square of a-b relative to that of b.
+func difference(a, b []float32) float64 {
+	var change, size float64
+	for i, v := range b {
+		d := float64(a[i]) - float64(v)
+		change += d * d
+		size += float64(v) * float64(v)
+	}
+	return math.Sqrt(change / max(size, math.SmallestNonzeroFloat64))
+}
+
 // keep takes the result of the deep layers from a full pass, and gives it to every pass.
-func (b *branch) keep(flow *network.DeviceFlow, full bool) error {
-	if full {
-		if b.deep != nil {
-			if err := b.deep.Close(); err != nil {
+func (p pass) keep() error {
+	if p.full {
+		if p.deep != nil {
+			if err := p.deep.Close(); err != nil {
 				return err
 			}
 		}
-		b.deep = flow.Take(network.Deep)
+		p.branch.deep = p.flow.Take(network.Deep)
 	}
-	flow.In[network.Deep] = b.deep
+	p.flow.In[network.Deep] = p.deep
 	return nil
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -218,23 +217,7 @@ func residentLatents(t *testing.T, on sharedtest.Target) {
 			o := tinyOn(t, on)
 			o.Sampler, o.Guidance, o.DeepCache, o.Steps = c.sampler, c.guidance, c.deepCache, 4
 			o.Batched, o.Plan.Windows = c.windows > 0, max(1, c.windows)
-			random := rand.New(rand.NewPCG(1, 2))
-			values := func(n int) []float32 {
-				v := make([]float32, n)
-				for i := range v {
-					v[i] = float32(random.NormFloat64())
-				}
-				return v
-			}
-			var list []input
-			for range 2 {
-				var frames []condition
-				for range 2 {
-					frames = append(frames, condition{latents: values(8 * 16 * 16), tokens: values(50 * 64)})
-				}
-				list = append(list, input{frames: frames})
-			}
-			mask, start := values(16*16), values(4*16*16)
+			list, mask, start := randomWindows(2)
 			var results [2][][][]float32
 			for i, resident := range []bool{false, true} {
 				o.Device.Resident = resident

@@ -33,6 +33,7 @@ type Engine struct {
 	last  []float32 // the last image painted in this shot, which SilenceHold repeats
 	out   []lip.Item
 
+	peer      *Engine         // whose networks these are; nil if they are this engine's own
 	pending   *journal.Record // the next window of an earlier run
 	exhausted bool            // the journal has no more of them
 }
@@ -65,13 +66,25 @@ func New(ctx context.Context, o Options) (e *Engine, err error) {
 	return e, e.try(func() error { return e.load(ctx) })
 }
 
+// twin returns an engine for another face in the same frames, which works with the
+// networks and under the memory plan of e.
+func (e *Engine) twin(o Options) *Engine {
+	t := &Engine{o: o, peer: e, networks: e.networks, generator: e.generator, needs: e.needs, longest: e.longest}
+	t.shot = shot{keep: t.longest, short: o.Short}
+	t.painter = newPainter(o, e.painter.configs, o.recipe.crops(o))
+	t.painter.encoder, t.painter.decoder = e.painter.encoder, e.painter.decoder
+	t.features = newFeatures(o, e.features.config)
+	t.features.net = e.features.net
+	return t
+}
+
 // assemble creates the parts of the engine. It loads nothing.
 func (e *Engine) assemble(c configs) {
 	o, s := e.o, e.networks
 	e.generator = o.recipe.generator(c, o, s)
 	e.painter = newPainter(o, c, o.recipe.crops(o))
 	e.painter.addTo(s)
-	e.features = &features{recipe: o.recipe, voice: o.Voice, speech: o.Speech, config: c.whisper, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
+	e.features = newFeatures(o, c.whisper)
 	e.features.net = s.add(e.features.model())
 }
 
@@ -132,7 +145,8 @@ func (c configs) side(o Options) int { return o.Resolution / c.encoder.Factor }
 
 // open opens and checks the checkpoints.
 func (e *Engine) open() (c configs, err error) {
-	files := e.o.Files.in(planned(e.networks.plan()))
+	plan := e.networks.plan()
+	files := e.o.Files.in(planned(plan), plan)
 	if c.unet, err = detect(e.networks, files.UNet, e.o.recipe.detect); err != nil {
 		return c, err
 	}
@@ -356,6 +370,7 @@ func (e *Engine) chunk(ctx context.Context, list []window) ([][][]float32, error
 		return nil, err
 	}
 	for i, w := range list {
+		toHalf(fresh[i])
 		if err := e.record(w, fresh[i]); err != nil {
 			return nil, err
 		}
@@ -413,8 +428,14 @@ func (e *Engine) paint(it lip.Item, m frame.Affine, crop *frame.RGB, image []flo
 	return it
 }
 
-// Close releases the networks and checkpoints. It may be called more than once.
-func (e *Engine) Close() error { return e.networks.Close() }
+// Close releases the networks and checkpoints, if they are its own. It may be called more
+// than once.
+func (e *Engine) Close() error {
+	if e.peer != nil {
+		return nil
+	}
+	return e.networks.Close()
+}
 
 // held is a frame on its way through the engine.
 type held struct {

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"image/png"
-	"os"
 	"strings"
 	"testing"
 
@@ -16,7 +14,6 @@ import (
 	"github.com/lipstream/lipstream/internal/face/facetest"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
-	"github.com/lipstream/lipstream/internal/frame/frametest"
 	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/lip/liptest"
@@ -27,16 +24,7 @@ import (
 // mesh network.
 func portrait(t testing.TB) (*frame.Frame, *face.Face) {
 	t.Helper()
-	file, err := os.Open("../../testdata/demo/portrait.png")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = file.Close() }()
-	img, err := png.Decode(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rgb := frametest.FromImage(img)
+	rgb := facetest.Picture(t)
 	f := frame.New(frame.Format{Width: rgb.W / 2, Height: rgb.H / 2, ShiftX: 1, ShiftY: 1, Depth: 8, Matrix: frame.BT709})
 	opaque := make([]float32, rgb.W*rgb.H)
 	for i := range opaque {

@@ -45,35 +45,47 @@ func (d *denoiser) estimate(ctx context.Context, e *lip.Estimate) (window time.D
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	t.branches = t.branches[:1] // both halves of guidance take the same time
-	step := func(full bool) error {
-		noise, err := d.predict(ctx, 1, full, t)
+	t.branches = t.branches[:1] // the other half of guidance takes hardly less time
+	step := func(k int) error {
+		noise, err := d.predict(ctx, k, 1, t)
 		for _, v := range slices.Concat(noise...) {
 			err = errors.Join(err, v.Close())
 		}
 		return err
 	}
-	halves := time.Duration(1) // of guidance that the step lacks
-	if d.o.Guidance > 1 && d.o.halves() == 1 {
-		halves = 2
-	}
-	full, err := second(func() error { return step(true) })
+	full, err := second(func() error { return step(0) })
 	if err != nil {
 		return 0, err
 	}
-	full = full / time.Duration(batch) * halves
 	cheap := full
-	e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet", Memory: d.net.networks.most(workUNet), Seconds: rounded(full), Per: "full step of a window"})
-	if d.o.DeepCache > 1 {
-		if cheap, err = timed(func() error { return step(false) }); err != nil {
+	interval := max(d.o.DeepCache, 1)
+	if interval > 1 {
+		if cheap, err = timed(func() error { return step(1) }); err != nil {
 			return 0, err
 		}
-		cheap = cheap / time.Duration(batch) * halves
-		e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet with DeepCache", Seconds: rounded(cheap), Per: "step of a window"})
 	}
-	interval := max(d.o.DeepCache, 1)
-	e.Sampler, e.Steps, e.Guidance, e.FullSteps = d.o.Sampler, d.o.Steps, d.o.Guidance, (d.o.Steps+interval-1)/interval
-	return time.Duration(e.FullSteps)*full + time.Duration(d.o.Steps-e.FullSteps)*cheap, nil
+	// How often each is done, apart from what is found out during the job.
+	var fulls, cheaps int
+	for k := range d.o.Steps {
+		passes := 1
+		if d.o.guides(k) && d.o.halves() == 1 {
+			passes = 2
+		}
+		if k%interval == 0 {
+			e.FullSteps++
+			fulls += passes
+		} else {
+			cheaps += passes
+		}
+	}
+	halves := time.Duration(d.o.branches() / d.o.halves())
+	full, cheap = full/time.Duration(batch), cheap/time.Duration(batch)
+	e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet", Memory: d.net.networks.most(workUNet), Seconds: rounded(full * halves), Per: "full step of a window"})
+	if interval > 1 {
+		e.Stages = append(e.Stages, lip.EstimateStage{Name: "UNet with DeepCache", Seconds: rounded(cheap * halves), Per: "step of a window"})
+	}
+	e.Sampler, e.Steps, e.Guidance = d.o.Sampler, d.o.Steps, d.o.Guidance
+	return time.Duration(fulls)*full + time.Duration(cheaps)*cheap, nil
 }
 
 // measure tries each kind of work once, and returns how long a window, a frame and a

@@ -25,6 +25,10 @@ type features struct {
 	code    []float32           // MuseTalk's position code, [tokens, State]; nil until the first frame
 }
 
+func newFeatures(o Options, c network.WhisperConfig) *features {
+	return &features{recipe: o.recipe, voice: o.Voice, speech: o.Speech, config: c, overlap: o.WhisperOverlap, windows: map[int64][]float32{}}
+}
+
 // model returns Whisper's encoder for one window per call.
 func (f *features) model() model {
 	return model{name: workWhisper, file: func(f Files) string { return f.Whisper }, precision: exact,

@@ -12,6 +12,7 @@ import (
 	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // plan chooses the memory plan, before anything is loaded.
@@ -168,6 +169,19 @@ func errJournal(cause string) error {
 	return fault.Input.New("continue the interrupted run", cause, "set `resume` to never to start again")
 }
 
+// toHalf rounds the latents of each frame to half precision, because the journal then takes
+// less than half the space. It is done in every run, so that one that continues from a
+// journal gets the same latents. Latents beyond the range of half precision stay as they
+// are, and so does the whole frame.
+func toHalf(frames [][]float32) {
+	for _, latents := range frames {
+		half := make([]byte, 2*len(latents))
+		if tensor.F32ToF16(half, latents) == 0 {
+			tensor.F16ToF32(latents, half)
+		}
+	}
+}
+
 // record adds a window's latents to the journal, for a run that continues from here.
 func (e *Engine) record(w window, latents [][]float32) error {
 	if e.o.Journal == nil {
@@ -203,8 +217,12 @@ func (p *pace) add(n int, s *networks) {
 	p.ended, p.busy[1] = now, busy
 }
 
-// Report implements lip.Engine.
+// Report implements lip.Engine. An engine that shares the networks of another leaves the
+// report to that one.
 func (e *Engine) Report() lip.Report {
+	if e.peer != nil {
+		return lip.Report{}
+	}
 	r := lip.Report{Plan: new(e.networks.plan()), Budget: e.o.Budget}
 	e.networks.mu.Lock()
 	for _, w := range e.networks.work {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
@@ -48,8 +49,12 @@ func (k kind) Ready(s settings.Settings) (why string, ok bool) {
 	if err != nil {
 		return "the folder of the checkpoints is not known", false
 	}
-	if !models.Installed(dir, k.engine()) {
+	set, err := models.Find(dir, k.engine())
+	if err != nil {
 		return fmt.Sprintf("there is no %v checkpoint in %s", k.engine(), dir), false
+	}
+	if rel, err := filepath.Rel(dir, set.UNet); err != nil || !filepath.IsLocal(rel) {
+		dir = filepath.Dir(set.UNet) // one of the other places
 	}
 	return fmt.Sprintf("the %v checkpoint is in %s", k.engine(), dir), true
 }
@@ -66,7 +71,7 @@ func (k kind) Find(ctx context.Context, s settings.Settings) (lip.Model, error) 
 	}
 	m := lip.Model{
 		Name: o.Name(), UsesDevice: true, Needs: audio.Needs{Mel: true},
-		Window: o.Plan.Frames, Overlap: o.Overlap,
+		Window: o.Plan.Frames, Overlap: o.Overlap, FrameLatents: latentChannels * (o.Resolution / vaeFactor) * (o.Resolution / vaeFactor),
 		Open: func(ctx context.Context, h lip.Host) (lip.Engine, error) { return o.open(ctx, s, h) },
 	}
 	if o.Short {
@@ -75,6 +80,12 @@ func (k kind) Find(ctx context.Context, s settings.Settings) (lip.Model, error) 
 	}
 	return m, nil
 }
+
+// The latents of the published networks, for estimates before a checkpoint is opened.
+const (
+	latentChannels = 4
+	vaeFactor      = 8 // pixels of the side of a latent
+)
 
 // newOptions returns the options that follow from settings with defaults. find and open
 // fill in what depends on the checkpoints and on the job.
@@ -176,15 +187,30 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 		return h.Voice.Quiet(at-quietMargin, at+quietMargin)
 	}
 	o = o.withParity(o.parity) // it removes Speech and Quiet
-	requested := o.Plan.Precision != "" || o.Short
-	o.setPrecision(ctx, findProfile(s.Profile).half, requested, h.Warn)
-	for _, tile := range []*int{&o.Plan.Tile, &o.Allowed.Tile} {
-		if o.Resolution <= *tile {
-			*tile = 0 // the face is no larger than a tile
+	peer, _ := h.Peer.(*Engine)
+	if peer != nil {
+		voice, speech, quiet := o.Voice, o.Speech, o.Quiet
+		o = peer.o
+		o.Voice, o.Speech, o.Quiet = voice, speech, quiet
+	} else {
+		if o.recipe == recipe(latentSync{}) {
+			for _, w := range o.unused(s.LatentSync) {
+				h.Warn(w)
+			}
 		}
+		requested := o.Plan.Precision != "" || o.Short
+		o.setPrecision(ctx, findProfile(s.Profile).half, requested, h.Warn)
+		if err := o.setWeights(ctx, s.Weights, findProfile(s.Profile).weights, h.Warn); err != nil {
+			return nil, err
+		}
+		for _, tile := range []*int{&o.Plan.Tile, &o.Allowed.Tile} {
+			if o.Resolution <= *tile {
+				*tile = 0 // the face is no larger than a tile
+			}
+		}
+		o.share(h)
 	}
-	o.share(h)
-	id := journal.Identity{o.recipe.name(): fmt.Sprint(o.Resolution, " ", o.Plan.Precision)}
+	id := journal.Identity{o.recipe.name(): strings.TrimSpace(fmt.Sprint(o.Resolution, " ", o.Plan.Precision, " ", o.Plan.Weights))}
 	var err error
 	for name, path := range map[string]string{"unet": o.Files.UNet, "vae": o.Files.VAE, "decoder": o.Files.decoder(), "whisper": o.Files.Whisper} {
 		if id[name], err = journal.Mark(path); err != nil {
@@ -194,16 +220,19 @@ func (o Options) open(ctx context.Context, s settings.Settings, h lip.Host) (lip
 	if o.Journal, err = h.Resume(id); err != nil {
 		return nil, err
 	}
+	if peer != nil {
+		return peer.twin(o), nil
+	}
 	return New(ctx, o)
 }
 
 // share sets the options that follow from the budget of the job.
 func (o *Options) share(h lip.Host) {
 	b := h.Budget
-	o.Budget, o.BudgetFrom, o.Reserved = b.Bytes, b.From, b.Reserved
+	o.Budget, o.BudgetFrom, o.Reserved, o.Speakers = b.Bytes, b.From, b.Reserved, h.Speakers
 	if b.GPU > 0 {
-		o.ArenaLimit = max(b.Bytes-deviceContext, 0)
-		if o.Batched = true; o.Allowed.Windows {
+		o.ArenaLimit = b.Arena()
+		if o.Batched = !o.sparing(); o.Allowed.Windows { // windows may differ in their passes
 			o.Plan.Windows = memory.Windows(b.GPU)
 		}
 		if o.Allowed.VAEFrames {

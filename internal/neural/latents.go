@@ -19,8 +19,9 @@ type latents interface {
 	timesteps() []int
 	// sample returns the UNet's input. It is valid until the next step.
 	sample() backend.Value
-	// step computes step k from the noise that the UNet has predicted for each branch.
-	step(ctx context.Context, k int, noise []backend.Value) error
+	// step computes step k from the noise that the UNet has predicted for each branch. It
+	// reports whether the predictions agree so well that guidance may end.
+	step(ctx context.Context, k int, noise []backend.Value) (agree bool, err error)
 	// result returns the latents, [frames, Out, latent, latent].
 	result(ctx context.Context) ([]float32, error)
 	close() error
@@ -32,12 +33,13 @@ type hostLatents struct {
 	in       *tensor.Tensor // [frames, In, latent, latent]: x, then the rest
 	sampler  sampler.Sampler
 	guidance float32
+	enough   float64 // see Options.GuidanceThreshold
 }
 
 // newHostLatents takes over the UNet's first input.
-func newHostLatents(s sampler.Sampler, guidance float64, c network.UNetConfig, in *tensor.Tensor) *hostLatents {
+func newHostLatents(s sampler.Sampler, o Options, c network.UNetConfig, in *tensor.Tensor) *hostLatents {
 	x, _ := split(in, c.Out)
-	return &hostLatents{x: x.F32(), in: in, sampler: s, guidance: float32(guidance)}
+	return &hostLatents{x: x.F32(), in: in, sampler: s, guidance: float32(o.Guidance), enough: o.GuidanceThreshold}
 }
 
 // split separates the first channels of (frames, channels, height, width) from the rest.
@@ -61,23 +63,24 @@ func (l *hostLatents) sample() backend.Value {
 	return backend.InHost(l.in)
 }
 
-func (l *hostLatents) step(ctx context.Context, k int, noise []backend.Value) error {
+func (l *hostLatents) step(ctx context.Context, k int, noise []backend.Value) (agree bool, err error) {
 	with, err := noise[0].Host(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	eps := with.F32()
 	if len(noise) > 1 {
 		without, err := noise[1].Host(ctx)
 		if err != nil {
-			return err
+			return false, err
 		}
+		agree = l.enough > 0 && difference(without.F32(), eps) < l.enough
 		for i, u := range without.F32() {
 			eps[i] = u + l.guidance*(eps[i]-u)
 		}
 	}
 	l.sampler.Step(k, l.x, eps)
-	return nil
+	return agree, nil
 }
 
 func (l *hostLatents) timesteps() []int { return l.sampler.Timesteps() }
@@ -135,14 +138,14 @@ func (l *deviceLatents) timesteps() []int { return l.sampler.Timesteps() }
 
 func (l *deviceLatents) sample() backend.Value { return l.in }
 
-func (l *deviceLatents) step(ctx context.Context, k int, noise []backend.Value) error {
+func (l *deviceLatents) step(ctx context.Context, k int, noise []backend.Value) (agree bool, err error) {
 	f := l.sampler.Factors(k)
 	factors := tensor.FromF32([]float32{f.Noise, f.Signal, f.Keep, f.Clean, f.Eps, f.Half, f.Slope, float32(l.d.o.Guidance)}, network.StepFactors)
 	flow := network.NewDeviceFlow(map[string]backend.Value{
 		"x": l.x, "last": l.x0, "rest": l.rest, "noise": noise[0], "factors": backend.InHost(factors),
 	})
 	end := k == len(l.sampler.Timesteps())-1
-	err := l.d.steps.runOn(ctx, 0, 1, func(output string) bool { return !end || output != "next" }, flow)
+	err = l.d.steps.runOn(ctx, 0, 1, func(output string) bool { return !end || output != "next" }, flow)
 	if err == nil {
 		old := []backend.Value{l.x, l.x0, l.in}
 		l.x, l.x0, l.in = flow.Take("next"), flow.Take("x0"), flow.Take("sample")
@@ -150,7 +153,7 @@ func (l *deviceLatents) step(ctx context.Context, k int, noise []backend.Value) 
 			err = errors.Join(err, v.Close())
 		}
 	}
-	return errors.Join(err, flow.Close())
+	return false, errors.Join(err, flow.Close())
 }
 
 func (l *deviceLatents) result(ctx context.Context) ([]float32, error) {

@@ -111,7 +111,7 @@ func (museTalk) crops(o Options) crops { return &musetalk.Crops{Original: o.Whol
 
 func (museTalk) generator(c configs, o Options, s *networks) generator {
 	g := &oneStep{o: o, configs: c}
-	g.net = s.add(model{name: workUNet, streamed: museTalk{}.streamed, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned,
+	g.net = s.add(model{name: workUNet, streamed: museTalk{}.streamed, batch: 1, file: func(f Files) string { return f.UNet }, precision: planned, stored: storedUNet,
 		build: func(w *checkpoint.File, frames int, t network.Target) ([]*onnx.Graph, error) {
 			return museTalk{}.graphs(c, o, g.net.batch, frames, w, t)
 		}})

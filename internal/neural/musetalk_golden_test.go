@@ -111,7 +111,7 @@ type byteLayer struct {
 }
 
 // Paste pastes in bytes (docs/spec/musetalk.md, section 6.4).
-func (b byteLayer) Paste(f *frame.Frame) {
+func (b byteLayer) Paste(f *frame.Frame) lip.Region {
 	resized, mask, box := b.Layer.(interface {
 		Parts() (*frame.RGB, []float32, image.Rectangle)
 	}).Parts()
@@ -123,6 +123,7 @@ func (b byteLayer) Paste(f *frame.Frame) {
 		t := int(v)*m + int(*old)*(255-m) + 128
 		*old = byte((t + t>>8) >> 8)
 	}
+	return lip.Region{}
 }
 
 // pasteInBytes makes an engine paste in bytes, with the original's landmarks and masks.
@@ -143,9 +144,9 @@ func (b inBytes) add(p *frame.RGB, index int64) lip.Item {
 	return lip.Item{Frame: f, Face: &face.Face{}}
 }
 
-// compareImages checks that fewer than 0.5 % of the bytes differ from the original's, and
-// those by so many levels. In f16 the PSNR must be 40 dB.
-func compareImages(t *testing.T, on sharedtest.Target, what string, got, want []*frame.RGB, levels float64) {
+// compareImages checks that at most 0.5 % of the bytes differ from the original's, and those
+// by one level. In f16 the PSNR must be 40 dB.
+func compareImages(t *testing.T, on sharedtest.Target, what string, got, want []*frame.RGB) {
 	t.Helper()
 	off, all, most, squares := 0, 0, 0, 0.0
 	for i := range want {
@@ -170,7 +171,7 @@ func compareImages(t *testing.T, on sharedtest.Target, what string, got, want []
 	}
 	m.Measure, m.Value, m.Limit = "share of values that differ", float64(off)/float64(all), 0.005
 	golden.Check(t, m)
-	m.Measure, m.Value, m.Limit = "levels", float64(most), levels
+	m.Measure, m.Value, m.Limit = "levels", float64(most), 1
 	golden.Check(t, m)
 }
 
@@ -179,9 +180,7 @@ func museTalkPicture(t testing.TB, name string) *frame.RGB {
 }
 
 // TestMuseTalkFrameGolden follows one picture with the tokens of four times through all
-// stages of the original. The tolerances are those of testdata/musetalk/README.md, except for
-// the latents of the masked image: in its black half the runtimes add up equal numbers, and
-// rounding always goes the same way. ONNX Runtime is 6e-4 away there, and 1e-5 elsewhere.
+// stages of the original. The tolerances are those of testdata/musetalk/README.md.
 func TestMuseTalkFrameGolden(t *testing.T) {
 	file := openPath(t, museTalkGoldens+"/frame/frame.safetensors")
 	shape := jaw(museTalkPicture(t, "blend/portrait_classes.png"))
@@ -216,7 +215,7 @@ func TestMuseTalkFrameGolden(t *testing.T) {
 		}
 		on.Check(t, "MuseTalk, pipeline", "tokens", tokens, values(t, file, "tokens_with_position"), 1e-4)
 		want, n := values(t, file, "latent_mean"), len(frames[0].latents)/2
-		on.Check(t, "MuseTalk, pipeline", "latents of the masked image", frames[0].latents[:n], want[:n], 1e-3)
+		on.Check(t, "MuseTalk, pipeline", "latents of the masked image", frames[0].latents[:n], want[:n], 5e-4)
 		on.Check(t, "MuseTalk, pipeline", "latents of the whole image", frames[0].latents[n:], want[n:], 5e-4)
 
 		// As in TestEndToEndGolden, the rest has the original's own latents as its input.
@@ -253,13 +252,13 @@ func TestMuseTalkFrameGolden(t *testing.T) {
 			}
 			decoded = append(decoded, p)
 		}
-		compareImages(t, on, "decoded images", decoded, []*frame.RGB{museTalkPicture(t, "frame/recon_0.png"), museTalkPicture(t, "frame/recon_3.png")}, 1)
+		compareImages(t, on, "decoded images", decoded, []*frame.RGB{museTalkPicture(t, "frame/recon_0.png"), museTalkPicture(t, "frame/recon_3.png")})
 
 		e.painter.Layer(it, m, crop, images[0]).Paste(it.Frame)
 		square := museTalkPicture(t, "frame/out_square_0.png")
 		got := frame.NewRGB(square.W, square.H)
 		pasted.pictures[it.Frame].Warp(got, frame.Affine{A: 1, C: 103, E: 1, F: 67}, frame.Replicate, 0)
-		compareImages(t, on, "pasted image", []*frame.RGB{got}, []*frame.RGB{square}, 1)
+		compareImages(t, on, "pasted image", []*frame.RGB{got}, []*frame.RGB{square})
 	})
 }
 
@@ -284,8 +283,7 @@ func landmarksOf(t testing.TB, name string) [68][2]float64 {
 
 // TestMuseTalkVideoGolden sends the frames of the original's batch script through the
 // engine, with its landmarks and masks: all of them in a long run, otherwise those that are
-// stored. Of the others only the sum is known. The latents of the masked image, see
-// TestMuseTalkFrameGolden, make a few values differ by two levels.
+// stored. Of the others only the sum is known.
 func TestMuseTalkVideoGolden(t *testing.T) {
 	var meta struct {
 		Frames []struct {
@@ -342,7 +340,7 @@ func TestMuseTalkVideoGolden(t *testing.T) {
 				got, want = append(got, p), append(want, museTalkPicture(t, fmt.Sprintf("video/all_faces_%02d.png", i)))
 			}
 		}
-		compareImages(t, on, "frames of a video", got, want, 2)
+		compareImages(t, on, "frames of a video", got, want)
 		if on.Precision == backend.F32 {
 			golden.Check(t, golden.Measurement{Module: "MuseTalk, pipeline", Case: "mean of each frame of a video", Backend: on.String(), Precision: string(on.Precision),
 				Measure: "levels", Value: worst, Limit: 0.005})

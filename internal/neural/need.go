@@ -5,6 +5,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/checkpoint"
+	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
@@ -35,10 +36,6 @@ const (
 	// its weights, and perGraph a constant for each compiled graph (measured).
 	compiling = 2
 	perGraph  = 33 << 20
-	// deviceContext is what CUDA's context with the kernels of the libraries, and the
-	// handles of cuBLAS and cuDNN with their workspaces take of a card. It is a guess:
-	// no card was at hand. PyTorch's context alone takes 0.4 to 0.6 GB.
-	deviceContext = 900 << 20
 	// workspace is the largest workspace of a convolution in cuDNN besides copies in
 	// another layout: a guess.
 	workspace = 64 << 20
@@ -63,7 +60,10 @@ func (n needs) of(p memory.Plan) int64 {
 		return decoding(d, tiled, n.o.recipe.crops(n.o))(images, height, width, w, t)
 	}, d.Factor)
 	pixels := int64(n.o.Resolution) * int64(n.o.Resolution)
-	held := int64(n.o.hold(p)) * (n.o.FrameBytes + 3*pixels)
+	held := int64(max(1, n.o.Speakers)*n.o.hold(p)) * (n.o.FrameBytes + 3*pixels)
+	if n.o.reused() { // each branch of a window keeps the UNet's first feature map, in f32
+		held += 4 * int64(p.Windows*p.Frames*n.o.branches()*n.configs.unet.Channels[0]) * int64(n.side(n.o)*n.side(n.o))
+	}
 	if n.o.Device.Resident {
 		return held + n.onDevice(p, unet, encoder, decoder, whisper)
 	}
@@ -104,13 +104,13 @@ func (n needs) onDevice(p memory.Plan, unet footprint, others ...footprint) int6
 			resident, most = f.weights, f.most
 		}
 	}
-	return deviceContext + workspace + resident + most + most/deviceSlack
+	return lip.DeviceContext + workspace + resident + most + most/deviceSlack
 }
 
 // shape returns the frames and halves of guidance in one call of the UNet, and the pixels
 // of the latents.
 func (n needs) shape(p memory.Plan) (frames, halves, pixels int) {
-	frames, halves = p.Frames, n.o.halves()
+	frames, halves = p.Frames, n.o.branches()
 	if n.o.Batched {
 		frames *= p.Windows
 	}
@@ -120,8 +120,8 @@ func (n needs) shape(p memory.Plan) (frames, halves, pixels int) {
 
 func (n needs) unet(p memory.Plan) footprint {
 	frames, _, pixels := n.shape(p)
-	f := n.footprint(fmt.Sprint("unet ", frames, p.Frames, p.Slices, p.Precision), p, func() ([]*onnx.Graph, error) {
-		return n.o.recipe.graphs(n.configs, n.o, frames/p.Frames, p.Frames, nil, n.o.target(planned(p), p))
+	f := n.footprint(fmt.Sprint("unet ", frames, p.Frames, p.Slices, p.Precision, p.Weights), p, func() ([]*onnx.Graph, error) {
+		return n.o.recipe.graphs(n.configs, n.o, frames/p.Frames, p.Frames, nil, storing(n.o.target(planned(p), p), storedUNet(p)))
 	})
 	if n.openVINO() {
 		maps := int64(p.Frames*pixels*n.configs.unet.Channels[0]) * openVINOMapsUNet * int64(max(planned(p).DType().Size(), 2))
@@ -137,8 +137,8 @@ func (n needs) vae(p memory.Plan, a network.Autoencoder, graph network.Autoencod
 	if p.Tile > 0 && p.Tile < side {
 		side, images = p.Tile, 1
 	}
-	f := n.footprint(fmt.Sprint("vae ", unit, side, images, p.Slices, p.Precision), p, func() ([]*onnx.Graph, error) {
-		return one(graph(images, side/unit, side/unit, nil, n.o.target(planned(p), p)))
+	f := n.footprint(fmt.Sprint("vae ", unit, side, images, p.Slices, p.Precision, p.Weights), p, func() ([]*onnx.Graph, error) {
+		return one(graph(images, side/unit, side/unit, nil, storing(n.o.target(planned(p), p), storedVAE(p))))
 	})
 	if n.openVINO() {
 		f.arenas = int64(images*side*side*a.Width) * 4 * openVINOMapsVAE

@@ -61,7 +61,7 @@ func (l *loads) Load(ctx context.Context, m backend.Model, o backend.Options) (b
 func TestArenaLimit(t *testing.T) {
 	const gb, budget = 24, 18 << 30
 	card, _ := onCard(t, gb, 256, "auto")
-	if want := int64(budget - deviceContext); card.Budget != budget || card.ArenaLimit != want {
+	if want := int64(budget - lip.DeviceContext); card.Budget != budget || card.ArenaLimit != want {
 		t.Fatalf("the job may use %d of the card and %d of the arena, want %d", card.Budget, card.ArenaLimit, want)
 	}
 	l := &loads{Backend: openBackend(t, onnxruntime.Name).Backend}
@@ -146,5 +146,20 @@ func TestShrinkAfterReplanning(t *testing.T) {
 	}
 	if e.networks.plan().Windows != 1 || b.n < 4 {
 		t.Errorf("%v: %d sessions were told to shrink", e.networks.plan(), b.n)
+	}
+}
+
+// TestKeptFeatureMaps counts the feature maps that deepcache_threshold compares with.
+func TestKeptFeatureMaps(t *testing.T) {
+	_, n := onCard(t, 24, 512, "auto")
+	n.o.Device.Resident, n.o.Batched = false, false
+	without := n.of(n.o.Plan)
+	n.o.DeepCacheThreshold = 0.1
+	if got, want := n.of(n.o.Plan)-without, int64(4*2*320*64*64*n.o.Plan.Windows*n.o.Plan.Frames); got != want {
+		t.Errorf("%d bytes, want %d", got, want)
+	}
+	n.o.DeepCache = 1
+	if got := n.of(n.o.Plan); got != without {
+		t.Errorf("%d bytes without DeepCache, want %d", got, without)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/onnx"
+	"github.com/lipstream/lipstream/internal/tensor"
 )
 
 // The kinds of work: the values of lip.Work.Name.
@@ -63,6 +64,9 @@ type model struct {
 	file func(Files) string
 	// precision returns the precision of the network under a plan.
 	precision func(memory.Plan) backend.Precision
+	// stored returns the type of the weights in its file that are passed with each run
+	// under a plan, or 0. If it is nil, none are.
+	stored func(memory.Plan) tensor.DType
 
 	small bool // takes hardly any memory, so that others need not make room for it
 	batch int  // windows per call; 0 is the same as 1
@@ -120,17 +124,22 @@ func (m *model) ready(ctx context.Context, frames int) error {
 		}
 	}
 	precision := m.precision(now)
-	weights, err := s.open(m.file(s.o.Files.in(precision)))
+	weights, err := s.open(m.file(s.o.Files.in(precision, now)))
 	if err != nil {
 		return err
 	}
-	graphs, err := m.build(weights, frames, s.o.target(precision, now))
+	target := s.o.target(precision, now)
+	if m.stored != nil {
+		target = storing(target, m.stored(now))
+	}
+	graphs, err := m.build(weights, frames, target)
 	if err != nil {
 		return fault.Input.Wrap("build a network from "+weights.Path(), err)
 	}
 	loader := network.Loader{
 		Backend: s.o.Backend,
 		Options: backend.Options{Device: s.o.Device.ID, Precision: precision, Threads: s.o.Threads, Resident: s.o.Device.Resident, Arena: backend.Arena{Limit: s.o.ArenaLimit}},
+		Loads:   s.o.Device.Loads,
 		Loaded: func(took time.Duration) {
 			weights.Release()
 			s.note(workLoad, 1, took, 0)

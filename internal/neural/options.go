@@ -20,6 +20,7 @@ import (
 	"github.com/lipstream/lipstream/internal/models"
 	"github.com/lipstream/lipstream/internal/network"
 	"github.com/lipstream/lipstream/internal/sampler"
+	"github.com/lipstream/lipstream/internal/settings"
 )
 
 // The values of Options.Sampler.
@@ -63,6 +64,9 @@ type Options struct {
 	// FrameBytes is the size of a frame that the engine holds, or 0 if frames are not
 	// held in the memory that Budget limits.
 	FrameBytes int64
+	// Speakers is the number of engines that share the networks, each of which holds
+	// frames; 0 is the same as 1.
+	Speakers int
 	// InFlight is the most windows in flight if networks do not stay loaded, because
 	// more windows share the loading. Plan.Windows is raised up to it as far as the
 	// budget and Allowed permit.
@@ -88,7 +92,17 @@ type Options struct {
 	Steps     int     // of denoising, 1 to 100
 	Guidance  float64 // classifier-free guidance scale, at least 1; 1 omits the unconditional pass
 	DeepCache int     // every how many steps the whole UNet runs; 0 and 1 are every step
-	Seed      int64   // of the initial latents
+	// GuidanceFrom and GuidanceTo are the shares of the steps, 0 to 1, between which there
+	// is guidance; 0 and 0 are all steps (Kynkäänniemi et al., Applying guidance in a
+	// limited interval, 2024). Guidance also ends once the unconditional prediction
+	// differs from the other by less than GuidanceThreshold, relative to the root mean
+	// square; 0 is never.
+	GuidanceFrom, GuidanceTo float64
+	GuidanceThreshold        float64
+	// DeepCacheThreshold is the change of the UNet's first feature map since the last full
+	// step, relative to the root mean square, above which a step is full; 0 is none.
+	DeepCacheThreshold float64
+	Seed               int64 // of the initial latents
 
 	Voice            *audio.Voice
 	RateNum, RateDen int64 // frames per second of the video
@@ -148,6 +162,8 @@ type Files struct {
 	Lower       backend.Precision
 	LowerUNet   string
 	LowerVAE    string
+	// StoredUNet and StoredVAE are copies whose weights are as the plan stores them.
+	StoredUNet, StoredVAE string
 }
 
 // decoder returns the file of the decoder.
@@ -182,9 +198,11 @@ func (f *Files) setVAE(value, dir string, set models.Set) error {
 	return fault.Missing.New("find TAESD in "+dir, cause, "run: lipstream models pull taesd")
 }
 
-// in returns the files for networks in a precision.
-func (f Files) in(p backend.Precision) Files {
-	if f.Lower != "" && p == f.Lower {
+// in returns the files for networks in a precision under a plan.
+func (f Files) in(p backend.Precision, plan memory.Plan) Files {
+	if plan.Weights != "" {
+		f.UNet, f.VAE = f.StoredUNet, f.StoredVAE
+	} else if f.Lower != "" && p == f.Lower {
 		f.UNet, f.VAE = f.LowerUNet, f.LowerVAE
 	}
 	return f
@@ -213,9 +231,55 @@ func (o Options) Check() error {
 	case p.Tile != 0 && p.Tile < minTile:
 		return fault.Field("vae_tile", strconv.Itoa(p.Tile), "is too small", fmt.Sprintf("set it to 0 for whole frames, or to a multiple of 64 from %d", minTile))
 	}
+	if o.GuidanceFrom > o.guidanceTo() {
+		return fault.Field("guidance_from", strconv.FormatFloat(o.GuidanceFrom, 'g', -1, 64), "is greater than `guidance_to`", "make it smaller")
+	}
 	_, err := o.sampler()
 	return err
 }
+
+func (o Options) guidanceTo() float64 {
+	if o.GuidanceTo == 0 {
+		return 1
+	}
+	return o.GuidanceTo
+}
+
+// guides reports whether step k may have guidance.
+func (o Options) guides(k int) bool {
+	at := float64(k) / float64(o.Steps)
+	return o.Guidance > 1 && at >= o.GuidanceFrom && at < o.guidanceTo()
+}
+
+// sparing reports whether steps differ in what they compute beyond DeepCache's interval,
+// and may do so from window to window.
+func (o Options) sparing() bool {
+	return o.Guidance > 1 && (o.GuidanceFrom > 0 || o.guidanceTo() < 1 || o.GuidanceThreshold > 0) || o.reused()
+}
+
+// reused reports whether DeepCacheThreshold has an effect.
+func (o Options) reused() bool { return o.DeepCacheThreshold > 0 && o.DeepCache > 1 }
+
+// unused returns warnings about settings that have no effect with the others.
+func (o Options) unused(l settings.LatentSync) (warnings []string) {
+	for _, s := range []struct {
+		name  string
+		value *float64
+		none  float64 // the value that asks for nothing
+	}{{"guidance_from", l.GuidanceFrom, 0}, {"guidance_to", l.GuidanceTo, 1}, {"guidance_threshold", l.GuidanceThreshold, 0}} {
+		// A guidance_to of 0 turns guidance off itself.
+		if v := given(s.value, s.none); o.Guidance <= 1 && v != s.none && (v != 0 || s.none == 0) {
+			warnings = append(warnings, fmt.Sprintf("`%s` has no effect without guidance: set `guidance` to more than 1", s.name))
+		}
+	}
+	if o.DeepCacheThreshold > 0 && !o.reused() {
+		warnings = append(warnings, "`deepcache_threshold` has no effect if all layers are computed at every step: set `deepcache` to more than 1")
+	}
+	return warnings
+}
+
+// resident reports whether the latents stay on the device.
+func (o Options) resident() bool { return o.Device.Resident && !o.sparing() }
 
 // minTile is the smallest side of the VAE's tiles, in pixels.
 const minTile = 128

@@ -14,6 +14,7 @@ import (
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/network"
+	"github.com/lipstream/lipstream/internal/settings"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -235,7 +236,7 @@ func TestWrongCheckpoints(t *testing.T) {
 			return o.Files.UNet
 		}, "its positional encoding takes 12 frames, but the window has 16"},
 		{func(o *Options) string { o.Files.UNet = tinyFiles.VAE; return o.Files.UNet }, "not a LatentSync UNet"},
-		{func(o *Options) string { o.Files.VAE = tinyFiles.Whisper; return o.Files.VAE }, "not a VAE in the layout of diffusers"},
+		{func(o *Options) string { o.Files.VAE = tinyFiles.Whisper; return o.Files.VAE }, "not a VAE: it has"},
 		{func(o *Options) string { o.Files.Whisper = tinyFiles.UNet; return o.Files.Whisper }, "not a Whisper checkpoint"},
 		{func(o *Options) string { o.Files.UNet = text; return o.Files.UNet }, ""},
 		{func(o *Options) string { o.Files.VAE = text + ".missing"; return o.Files.VAE }, "no such file"},
@@ -251,6 +252,43 @@ func TestWrongCheckpoints(t *testing.T) {
 		t.Logf("%v; %s", err, fault.HintOf(err))
 		if kind := fault.KindOf(err); kind != fault.Input && kind != fault.Missing || !strings.Contains(err.Error(), file) || !strings.Contains(err.Error(), c.want) || fault.HintOf(err) == "" {
 			t.Errorf("%s, want an error that names it with %q and a hint: got %v of kind %d, hint %q", file, c.want, err, kind, fault.HintOf(err))
+		}
+	}
+}
+
+// TestLatentSyncSettings checks what settings and profile set together, and the warnings
+// about those without an effect.
+func TestLatentSyncSettings(t *testing.T) {
+	const threshold, guided = "`deepcache_threshold` has no effect", " has no effect without guidance"
+	for _, c := range []struct {
+		name, profile string
+		s             settings.LatentSync
+		guidance      float64
+		deepCache     int
+		sparing       bool
+		warnings      []string // how they begin
+	}{
+		{"nothing", "auto", settings.LatentSync{}, 1.5, 3, false, nil},
+		{"guidance_to 0", "auto", settings.LatentSync{GuidanceTo: new(0.0)}, 1, 3, false, nil},
+		{"guidance_to 0 with guidance", "auto", settings.LatentSync{GuidanceTo: new(0.0), Guidance: new(3.0)}, 1, 3, false, nil},
+		{"guidance_to 1", "speed", settings.LatentSync{GuidanceTo: new(1.0)}, 1, 3, false, nil},
+		{"a range", "auto", settings.LatentSync{GuidanceFrom: new(0.2), GuidanceTo: new(0.8)}, 1.5, 3, true, nil},
+		{"a range without guidance", "speed", settings.LatentSync{GuidanceFrom: new(0.2), GuidanceTo: new(0.8)}, 1, 3, false, []string{"`guidance_from`" + guided, "`guidance_to`" + guided}},
+		{"guidance_threshold", "auto", settings.LatentSync{GuidanceThreshold: new(0.1)}, 1.5, 3, true, nil},
+		{"guidance_threshold without guidance", "auto", settings.LatentSync{GuidanceThreshold: new(0.1), Guidance: new(1.0)}, 1, 3, false, []string{"`guidance_threshold`" + guided}},
+		{"deepcache_threshold", "auto", settings.LatentSync{DeepCacheThreshold: new(0.1)}, 1.5, 3, true, nil},
+		{"deepcache_threshold with quality", "quality", settings.LatentSync{DeepCacheThreshold: new(0.1)}, 1.5, 1, false, []string{threshold}},
+		{"deepcache_threshold with quality and deepcache", "quality", settings.LatentSync{DeepCacheThreshold: new(0.1), DeepCache: new(4)}, 1.5, 4, true, nil},
+	} {
+		o := Defaults()
+		latentSync{}.set(&o, settings.Settings{LatentSync: c.s}, findProfile(c.profile))
+		got := o.unused(c.s)
+		if o.Guidance != c.guidance || o.DeepCache != c.deepCache || o.sparing() != c.sparing || !slices.EqualFunc(got, c.warnings, strings.HasPrefix) {
+			t.Errorf("%s: guidance %v, deepcache %d, sparing %v, warnings %q", c.name, o.Guidance, o.DeepCache, o.sparing(), got)
+		}
+		o.Device.Resident = true
+		if o.resident() == c.sparing {
+			t.Errorf("%s: latents stay on the device: %v", c.name, o.resident())
 		}
 	}
 }

@@ -47,7 +47,7 @@ func newPainter(o Options, c configs, crops crops) *painter {
 // addTo adds the encoder and the decoder to s. It loads nothing.
 func (p *painter) addTo(s *networks) {
 	add := func(h half, name string, file func(Files) string, graph network.AutoencoderGraph) half {
-		h.model = s.add(model{name: name, file: file, precision: planned,
+		h.model = s.add(model{name: name, file: file, precision: planned, stored: storedVAE,
 			build: func(w *checkpoint.File, n int, t network.Target) ([]*onnx.Graph, error) {
 				side := h.unit * p.tiling().tile
 				return one(graph(n, side, side, w, t))

@@ -13,7 +13,8 @@ type profile struct {
 	steps     int
 	guidance  float64
 	deepCache int
-	half      bool // use the half precision of the device, if it has one
+	half      bool   // use the half precision of the device, if it has one
+	weights   string // how weights are stored on a CPU; "" is as the runtime compiles them
 	silence   string
 	// plan is the memory plan to begin with. Zero values stand for the usual plan.
 	plan memory.Plan

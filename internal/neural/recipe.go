@@ -72,6 +72,11 @@ func (latentSync) set(o *Options, s settings.Settings, p profile) {
 	o.Steps = given(l.Steps, p.steps)
 	o.Guidance = given(l.Guidance, p.guidance)
 	o.DeepCache = given(l.DeepCache, p.deepCache)
+	o.GuidanceFrom, o.GuidanceTo = given(l.GuidanceFrom, 0), given(l.GuidanceTo, 0)
+	o.GuidanceThreshold, o.DeepCacheThreshold = given(l.GuidanceThreshold, 0), given(l.DeepCacheThreshold, 0)
+	if l.GuidanceTo != nil && *l.GuidanceTo == 0 { // no step has guidance
+		o.Guidance = 1
+	}
 	o.Overlap = given(l.Overlap, min(o.Overlap, o.Plan.Frames/2))
 }
 
@@ -111,7 +116,9 @@ func (latentSync) fit(c configs, o Options) error {
 }
 
 func (latentSync) graphs(c configs, o Options, windows, frames int, w *checkpoint.File, t network.Target) ([]*onnx.Graph, error) {
-	u, err := network.NewUNet(c.unet, network.UNetShape{Batch: windows * o.halves(), Frames: frames, Latent: c.side(o), Tokens: c.whisper.Tokens()}, w, t)
+	u, err := network.NewUNet(c.unet, network.UNetShape{
+		Batch: windows * o.halves(), Frames: frames, Latent: c.side(o), Tokens: c.whisper.Tokens(), Hears: o.hears(),
+	}, w, t)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ type Graph struct {
 	outNames        []string
 	constants       []message
 	weights         []Weight
+	feeds           []Weight
 	known           map[string]Value // constants and weights by content and name
 	n               int
 	given           map[Value]tensorInfo // inputs, constants and weights
@@ -76,6 +77,9 @@ func (g *Graph) WeightBytes() int64 {
 	}
 	return n
 }
+
+// Feeds returns the tensors of Feed.
+func (g *Graph) Feeds() []Weight { return g.feeds }
 
 // Node is an operator in a graph. It has one output.
 type Node struct {
@@ -190,7 +194,7 @@ func (g *Graph) constant(t *tensor.Tensor) Value {
 	}
 	v := Value("const_" + strconv.Itoa(len(g.constants)))
 	g.known[key] = v
-	g.constants = append(g.constants, tensorHead(string(v), t).bytes(9, t.Data))
+	g.constants = append(g.constants, tensorHead(string(v), t).bytes(tensorRaw, t.Data))
 	g.given[v] = tensorInfo{t.DType, t.Shape, t, true}
 	return v
 }
@@ -208,13 +212,31 @@ func (g *Graph) Weight(w Weight) Value {
 	return Value(w.Name)
 }
 
+// Feed adds a tensor that the caller passes with each run, as an input of that name that
+// InputNames does not list. A runtime can neither copy nor convert it when it compiles the
+// graph. The same name again returns the same value.
+func (g *Graph) Feed(w Weight) Value {
+	key := "weight " + w.Name
+	if v, ok := g.known[key]; ok {
+		return v
+	}
+	g.known[key] = Value(w.Name)
+	g.feeds = append(g.feeds, w)
+	g.inputs = append(g.inputs, valueInfo(w.Name, w.DType, w.Shape))
+	g.given[Value(w.Name)] = tensorInfo{dtype: w.DType, shape: w.Shape}
+	return Value(w.Name)
+}
+
 // types maps element types to TensorProto.DataType.
-var types = map[tensor.DType]int64{tensor.F32: 1, tensor.U8: 2, tensor.I64: 7, tensor.F16: 10, tensor.BF16: 16}
+var types = map[tensor.DType]int64{tensor.F32: 1, tensor.U8: 2, tensor.I8: 3, tensor.I64: 7, tensor.F16: 10, tensor.BF16: 16}
 
 // Cast converts v to d.
 func (g *Graph) Cast(v Value, d tensor.DType) Value {
 	return g.Op("Cast", []Value{v}, Int("to", types[d]))
 }
+
+// tensorRaw is the field raw_data of TensorProto.
+const tensorRaw = 9
 
 func tensorHead(name string, t *tensor.Tensor) message {
 	var m message

@@ -83,6 +83,8 @@ func (n Node) infer(all map[Value]tensorInfo) tensorInfo {
 				out.dtype = d
 			}
 		}
+	case "DequantizeLinear":
+		out.dtype = in[1].dtype
 	case "Add", "Sub", "Mul", "Div":
 		y := in[1].shape
 		for len(out.shape) < len(y) {
@@ -149,11 +151,18 @@ func (n Node) infer(all map[Value]tensorInfo) tensorInfo {
 		}
 	case "Slice":
 		from, to := in[1].integers(), in[2].integers()
+		if from == nil || to == nil { // at most the whole
+			break
+		}
 		for i, axis := range in[3].integers() {
 			out.shape[axis] = min(to[i], x.shape[axis]) - from[i]
 		}
 	case "Expand":
 		out.shape = in[1].integers()
+	case "ReduceMean", "ReduceL2": // keeps the dimensions
+		for _, axis := range in[1].integers() {
+			out.shape[axis] = 1
+		}
 	}
 	return out
 }

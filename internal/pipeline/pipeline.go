@@ -39,11 +39,13 @@ type Stats struct {
 	Frames int64 // written
 	NoFace int64 // frames passed through without a usable face
 	Cuts   int64 // scene cuts
+	// Absent counts, for each speaker, the frames without their face.
+	Absent [face.MaxPeople]int64
 	// Stages says how long each stage worked.
 	Stages []StageTime
 }
 
-// Pipeline is one run of a pipeline. First, Wanted, Show and Progress are optional.
+// Pipeline is one run of a pipeline. The fields after Sink are optional.
 type Pipeline struct {
 	Format  frame.Format
 	Source  Source
@@ -55,6 +57,12 @@ type Pipeline struct {
 	// Wanted reports whether a frame is written. The others are only tracked, and seen
 	// by the engine, for the sake of their neighbours. nil means that all are written.
 	Wanted func(i int64) bool
+	// Composite, if it is not nil, finishes a wanted frame in place of Item.Composite. It
+	// is called from one goroutine, with the frames in order.
+	Composite func(ctx context.Context, it *lip.Item) error
+	// Sources keeps a copy of each frame from before the engine for Composite, as
+	// Item.Source.
+	Sources bool
 	// Show is called with each finished frame before it is written, from one
 	// goroutine. It must not keep the frame.
 	Show func(*frame.Frame)
@@ -69,16 +77,22 @@ type Pipeline struct {
 // need not wait for each frame of its neighbour.
 const queue = 3
 
+// PoolSize returns the number of frames in the pool of a pipeline whose engine holds
+// back so many: frames in the tracker, in the engine, in the channels, and one in the
+// hands of each stage, so that no stage waits for another to release a frame. With no
+// more than tracker and engine hold, the pipeline would deadlock.
+func PoolSize(hold int) int {
+	const stages = len(stageNames)
+	return face.LookAhead + hold + (stages-1)*queue + stages
+}
+
 // Run moves all frames through the pipeline. It may be called once. When it returns,
 // every goroutine that it started has ended. The caller closes source and sink. The
 // Stats say what was done, even if there is an error.
 func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	g, ctx := errgroup.WithContext(ctx)
-	// Frames in the tracker, in the engine, in the channels, and one in the hands of
-	// each stage, so that no stage waits for another to release a frame. With no
-	// more than tracker and engine hold, the pipeline would deadlock.
-	const stages = len(stageNames)
-	pool := frame.NewPool(p.Format, face.LookAhead+p.Engine.Hold()+(stages-1)*queue+stages)
+	pool := frame.NewPool(p.Format, PoolSize(p.Engine.Hold()))
+	sources := frame.NewPool(p.Format, p.Engine.Hold()+queue+2) // between the engine and Composite
 	decoded := make(chan *frame.Frame, queue)
 	tracked := make(chan face.Tracked, queue)
 	spoken := make(chan lip.Item, queue)
@@ -92,11 +106,18 @@ func (p *Pipeline) Run(ctx context.Context) (Stats, error) {
 	g.Go(func() error {
 		defer close(spoken)
 		push := func(ctx context.Context, t face.Tracked) ([]lip.Item, error) {
-			return p.Engine.Push(ctx, lip.Item{Frame: t.Frame, Face: t.Face, Cut: t.Cut})
+			it := lip.Item{Frame: t.Frame, Face: t.Face, Others: t.Others, Cut: t.Cut}
+			if p.Sources {
+				if it.Source = sources.Get(ctx.Done()); it.Source == nil {
+					return nil, ctx.Err()
+				}
+				copy(it.Source.Data, it.Frame.Data)
+			}
+			return p.Engine.Push(ctx, it)
 		}
 		return delay(ctx, &p.watches[speaking], tracked, spoken, push, p.Engine.Flush)
 	})
-	g.Go(func() error { defer close(finished); return p.composite(ctx, pool, spoken, finished) })
+	g.Go(func() error { defer close(finished); return p.composite(ctx, pool, sources, spoken, finished) })
 	g.Go(func() error { return p.write(ctx, pool, finished, &stats) })
 	err := g.Wait()
 	stats.Stages = p.Stages()
@@ -164,16 +185,27 @@ func delay[In, Out any](
 
 // composite pastes the layers of the engine into the wanted frames, and drops the
 // others.
-func (p *Pipeline) composite(ctx context.Context, pool *frame.Pool, in <-chan lip.Item, out chan<- lip.Item) error {
+func (p *Pipeline) composite(ctx context.Context, pool, sources *frame.Pool, in <-chan lip.Item, out chan<- lip.Item) error {
 	watch := &p.watches[compositing]
 	for it := range in {
 		if p.Wanted != nil && !p.Wanted(it.Frame.Index) {
 			pool.Put(it.Frame)
+			sources.Put(it.Source)
 			continue
 		}
 		watch.start()
-		it.Composite()
+		var err error
+		if p.Composite == nil {
+			it.Composite()
+		} else {
+			err = p.Composite(ctx, &it)
+		}
 		watch.stop(1)
+		if err != nil {
+			return err
+		}
+		sources.Put(it.Source)
+		it.Source = nil
 		if !send(ctx, out, it) {
 			return ctx.Err()
 		}
@@ -195,13 +227,7 @@ func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.It
 		if err != nil {
 			return err
 		}
-		stats.Frames++
-		if it.Face == nil {
-			stats.NoFace++
-		}
-		if it.Cut {
-			stats.Cuts++
-		}
+		stats.add(&it)
 		pool.Put(it.Frame)
 		if p.Progress != nil {
 			stats.Stages = p.Stages()
@@ -209,6 +235,26 @@ func (p *Pipeline) write(ctx context.Context, pool *frame.Pool, in <-chan lip.It
 		}
 	}
 	return nil
+}
+
+// add counts a written frame.
+func (s *Stats) add(it *lip.Item) {
+	s.Frames++
+	if it.Cut {
+		s.Cuts++
+	}
+	found := it.Face != nil
+	if !found {
+		s.Absent[0]++
+	}
+	for i, o := range it.Others {
+		if found = found || o != nil; o == nil {
+			s.Absent[i+1]++
+		}
+	}
+	if !found {
+		s.NoFace++
+	}
 }
 
 func send[T any](ctx context.Context, ch chan<- T, v T) bool {

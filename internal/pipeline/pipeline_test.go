@@ -104,13 +104,14 @@ type layer struct {
 	pasted int
 }
 
-func (l *layer) Paste(f *frame.Frame) {
+func (l *layer) Paste(f *frame.Frame) lip.Region {
 	if f != l.frame || f.Index != l.index {
 		panic("a layer was pasted into another frame")
 	}
 	time.Sleep(l.takes)
 	f.Data[1] = f.Data[0]
 	l.pasted++
+	return lip.Region{}
 }
 
 type collector struct {
@@ -204,6 +205,41 @@ func TestPart(t *testing.T) {
 		t.Errorf("%+v", stats)
 	}
 	checkPasted(t, e, 100, wanted)
+}
+
+// TestComposite finishes the wanted frames with a function, which sees them as they were
+// before the engine.
+func TestComposite(t *testing.T) {
+	for hold := range 20 {
+		const n = 107
+		wanted := func(i int64) bool { return i >= 24 && i < 60 }
+		e, sink := &engine{hold: hold}, &collector{}
+		sources := map[*frame.Frame]bool{}
+		var wrong []int64
+		stats, err := run(t, &Pipeline{Source: &counter{at: n, err: io.EOF}, Sink: sink, Engine: e, Wanted: wanted, Sources: true, Composite: func(_ context.Context, it *lip.Item) error {
+			sources[it.Source] = true
+			if it.Source == it.Frame || it.Source.Data[0] != byte(it.Frame.Index) || it.Layer == nil {
+				wrong = append(wrong, it.Frame.Index)
+			}
+			it.Composite()
+			it.Frame.Data[1]++
+			return nil
+		}})
+		if err != nil || stats.Frames != 36 || len(wrong) > 0 || len(sources) > hold+queue+2 {
+			t.Fatalf("hold %d: %d frames, %v have a wrong source, %d copies, error %v", hold, stats.Frames, wrong, len(sources), err)
+		}
+		for i, v := range sink.spoken {
+			if v != sink.first[i]+1 {
+				t.Fatalf("hold %d: frame %d was not finished", hold, sink.first[i])
+			}
+		}
+		checkPasted(t, e, n, wanted)
+	}
+	boom := errors.New("boom")
+	p := &Pipeline{Source: &counter{}, Sink: &collector{}, Engine: &engine{hold: 4}, Composite: func(context.Context, *lip.Item) error { return boom }}
+	if _, err := run(t, p); !errors.Is(err, boom) {
+		t.Errorf("error %v, want boom", err)
+	}
 }
 
 // TestNoDeadlock: the pool has enough frames for any number that the engine holds,

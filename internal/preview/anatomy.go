@@ -69,6 +69,7 @@ type topology struct {
 	neighbours [][]uint16
 	fixed      []bool   // prescribed: lips, jaw line, still points, last ring
 	moved      []uint16 // the prescribed points that move: lips and jaw line
+	below      []bool   // points under the corners of the mouth
 }
 
 func newTopology() *topology {
@@ -119,6 +120,10 @@ func newTopology() *topology {
 	}
 	for i := range n {
 		t.fixed[at(meshRings-1, i)] = true
+	}
+	t.below = make([]bool, meshPoints)
+	for i := range t.below {
+		t.below[i] = face.Canonical[i].Y < face.Canonical[61].Y
 	}
 	t.neighbours = neighbours(t.triangles, total)
 	return t

@@ -18,44 +18,29 @@ import (
 	"github.com/lipstream/lipstream/internal/settings"
 )
 
-// The mask in template coordinates at this many pixels a template unit, and
-// the width of its soft edge in template units.
-const (
-	maskW, maskH = face.TemplateW, face.TemplateH
-	maskFeather  = 14
-)
-
 // Engine implements lip.Engine. It is not safe for concurrent use.
 type Engine struct {
-	mask  []float32
+	mask  *mask
 	mem   *membrane
 	field field
 	src   [3]patch // the region as it was, one patch a plane
 	paint layer
+	row   row
+	spans []span // of the rows of the field
 	out   [1]lip.Item
 
-	// State of the current track.
-	track   int
-	known   bool
-	neutral lips
-	chin    float64 // smallest distance from nose to chin seen: the closed jaw
-	plate   *plate
+	speaker speaker
 	rate    float64 // share by which the neutral shape follows, per frame
 
 	mouth func(frame int64) audio.Mouth
 }
-
-// neutralSeconds is the time constant with which the neutral shape follows the
-// face: slow enough to average syllables away, fast enough to follow pose and
-// expression.
-const neutralSeconds = 0.4
 
 // New returns an engine for video of the given frame rate. mouth returns the mouth
 // to draw in a frame, by the frame's number in the output.
 func New(fps float64, mouth func(frame int64) audio.Mouth) *Engine {
 	return &Engine{
 		mouth: mouth,
-		mask:  face.MaskAlpha(maskW, maskH, maskFeather),
+		mask:  newMask(),
 		mem:   newMembrane(newTopology()),
 		rate:  1 - math.Exp(-1/(neutralSeconds*max(fps, 1))),
 	}
@@ -94,75 +79,53 @@ func (e *Engine) Flush(context.Context) ([]lip.Item, error) { return nil, nil }
 
 func (e *Engine) frame(it *lip.Item) {
 	if it.Cut || it.Face == nil {
-		e.known = false
+		e.speaker = speaker{}
 	}
 	if it.Face == nil {
 		return
 	}
 	ps, ok := newPose(it.Face.Points)
-	region := e.region(it.Frame, it.Face.Align)
+	region := maskRegion(it.Frame, it.Face.Align)
 	if !ok || region.Empty() {
-		it.Face, e.known = nil, false
+		it.Face, e.speaker = nil, speaker{}
 		return
 	}
-	points := make([]vec, meshPoints)
+	from, points := make([]vec, meshPoints), make([]vec, meshPoints)
 	for i := range points {
-		points[i] = ps.toFace(vec{it.Face.Points[i].X, it.Face.Points[i].Y})
+		p := it.Face.Points[i]
+		from[i], points[i] = vec{p.X, p.Y}, ps.point(p)
 	}
-	points = surround(points)
 	for i := range e.src {
 		e.src[i].load(it.Frame, i, chromaRegion(it.Frame, i, region.Inset(-4)))
 	}
 
 	source := readLips(points)
-	e.learn(it, &source, points, &ps)
+	e.speaker.learn(it.Face.Track, &source, e.rate)
 	mouth := e.mouth(it.Frame.Index)
 	// Drawn-in corners would fold the cheek that a turned head half hides.
 	mouth.Round *= float32(0.2 + 0.8*smoothstep(0.82, 0.95, ps.frontal()))
-	target := e.neutral.speak(mouth)
-	e.mem.move(&source, &target)
-	e.warp(points, &ps, region, source.gap())
-	e.attenuate(it.Face.Align)
-
-	in := newInterior(&target, &e.neutral, float64(mouth.Tongue), ps.unit)
-	e.palette(&in, it.Frame, &ps, points)
-	e.paint.render(&e.field, &in, &ps, e.plate)
+	target := e.speaker.neutral.speak(mouth)
+	e.mem.move(&source, &target, e.freeJaw(it.Face, jawShare*opening(mouth)-source.jaw(), ps.unit))
+	e.mem.unfold(from)
+	from = surround(from)
+	to := make([]vec, len(from))
+	for i, p := range from {
+		to[i] = p.add(ps.shift(e.mem.d[i]))
+	}
+	read := func(p vec) colour { return colourAt(&e.src, it.Frame, p) }
+	in := newInterior(to, &ps, &e.speaker.neutral, float64(mouth.Tongue))
+	in.palette(from, read)
+	if !it.Frame.FullRange {
+		in.black = 16
+	}
+	e.speaker.plate.learn(from, &ps, &in, read)
+	e.field.reset(region)
+	e.mask.cover(&e.field, it.Face.Align)
+	e.paint.render(&e.field, &in, &ps, e.speaker.plate)
+	e.warp(from, to, &ps, source.gap(), read)
+	e.mask.attenuate(&e.field, it.Face.Align)
 	e.compose(it.Frame)
-}
-
-// learn updates what the engine knows of this speaker: the closed mouth at
-// rest and the inside of the mouth.
-func (e *Engine) learn(it *lip.Item, source *lips, points []vec, ps *pose) {
-	if e.track != it.Face.Track {
-		e.known = false
-	}
-	nose := points[2].y
-	reach := source.chin.y - nose
-	if !e.known {
-		e.plate = new(plate)
-		// Nothing is known of the jaw yet: a gap wider than a smile's is
-		// taken to come from it.
-		e.chin = reach - 0.7*math.Max(0, source.gap()-0.08)
-	}
-	e.chin = math.Min(e.chin+0.002*e.rate, reach)
-	closed := source.closed(clamp(reach-e.chin, 0, 0.8*source.gap()))
-	if !e.known {
-		e.neutral, e.known, e.track = closed, true, it.Face.Track
-	}
-	e.neutral.blend(&closed, e.rate)
-	e.plate.learn(source, func(p vec) colour { return colourAt(&e.src, it.Frame, ps.toPixels(p)) })
-}
-
-// region returns the part of the frame that the mask can touch.
-func (e *Engine) region(f *frame.Frame, align frame.Affine) image.Rectangle {
-	inv, ok := align.Invert()
-	if !ok {
-		return image.Rectangle{}
-	}
-	// The mask fills the template below its upper third.
-	x0, y0, x1, y1 := inv.Bounds(0, 0.36*maskH, maskW, 0.96*maskH)
-	r := image.Rect(int(math.Floor(x0)), int(math.Floor(y0)), int(math.Ceil(x1))+1, int(math.Ceil(y1))+1)
-	return r.Intersect(image.Rect(0, 0, f.Width, f.Height))
+	it.Regions = append(it.Regions, lip.Region{Face: it.Face, W: maskW, H: maskH, Alpha: e.mask.alpha, Matrix: it.Face.Align})
 }
 
 // chromaRegion returns region r of the frame in samples of plane i.
@@ -174,14 +137,14 @@ func chromaRegion(f *frame.Frame, i int, r image.Rectangle) image.Rectangle {
 }
 
 // warp fills the field from the displaced mesh.
-func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float64) {
-	e.field.reset(region)
-	from := make([]vec, len(points))
-	to := make([]vec, len(points))
-	for i, p := range points {
-		from[i], to[i] = ps.toPixels(p), ps.toPixels(p.add(e.mem.d[i]))
+func (e *Engine) warp(from, to []vec, ps *pose, gap float64, read func(vec) colour) {
+	upper, lower := edges(from, to, ps, gap, read)
+	box := around(8, to[200], to[200])
+	for k := range columns {
+		box = box.Union(around(8, to[upperLip[0][k]], to[lowerLip[0][k]])).Union(around(8, from[upperLip[0][k]], from[lowerLip[0][k]]))
 	}
-	e.inset(from, ps, gap)
+	box = box.Intersect(e.field.Inset(1))
+	e.field.open(box)
 	for _, t := range e.mem.triangles {
 		d := [3]vec{to[t[0]], to[t[1]], to[t[2]]}
 		s := [3]vec{from[t[0]], from[t[1]], from[t[2]]}
@@ -191,14 +154,11 @@ func (e *Engine) warp(points []vec, ps *pose, region image.Rectangle, gap float6
 			e.field.triangle(d, s)
 		}
 	}
-	lipBox := image.Rectangle{}
-	for k := range columns {
-		lipBox = lipBox.Union(around(8, to[upperLip[0][k]], to[lowerLip[0][k]]))
-	}
-	// Unfolded creases and the border of the mouth's opening.
-	for range 3 {
-		e.field.grow(lipBox)
-	}
+	e.field.lip(&upper, -1)
+	e.field.lip(&lower, 1)
+	// The border of the mouth's opening, unfolded creases, and what the mesh, which does
+	// not follow a wide open mouth everywhere, has turned inside out.
+	e.field.grow(box, &e.paint)
 }
 
 // facing reports whether a triangle of the mesh is seen from its front.
@@ -213,85 +173,15 @@ func around(r int, p, q vec) image.Rectangle {
 	return one.Add(a).Union(one.Add(b)).Inset(-r)
 }
 
-// inset moves the places where the lips are read from, by mesh point in
-// pixels, a little into the flesh. The mesh finds the lips' inner edges to
-// about a pixel; where the source mouth is open, a sliver of teeth would
-// otherwise be dragged along the seam.
-func (e *Engine) inset(from []vec, ps *pose, gap float64) {
-	want := (math.Min(0.014, 0.3*gap) + math.Min(gap, 1/ps.unit)) * ps.unit
-	shift := func(lip *[rings][columns]uint16, k int) {
-		in, out := from[lip[rings-1][k]], from[lip[0][k]]
-		height := math.Hypot(out.x-in.x, out.y-in.y)
-		if height < 1e-6 {
-			return
-		}
-		// At most half of the lip, evenly shared by its rings, so that no
-		// ring passes another. In the corners, where the dark between the lips
-		// reaches farther than the mesh, more.
-		want, most := want, 0.5
-		if k <= 2 || k >= columns-3 {
-			want, most = 1.6*want, 0.8
-		}
-		d := out.sub(in).mul(math.Min(want/height, most))
-		for r := range rings {
-			p := &from[lip[r][k]]
-			*p = p.add(d.mul(float64(r) / (rings - 1)))
-		}
-	}
-	for k := range columns {
-		shift(&lowerLip, k)
-		if k > 0 && k < columns-1 { // the corners are the lower lip's
-			shift(&upperLip, k)
-		}
-	}
-}
-
-// attenuate fades the displacement out towards the edge of the mask. Fading
-// the movement instead of blending two pictures leaves no double contours.
-func (e *Engine) attenuate(align frame.Affine) {
-	i := 0
-	for y := e.field.Min.Y; y < e.field.Max.Y; y++ {
-		tx, ty := align.Apply(float64(e.field.Min.X), float64(y))
-		for x := e.field.Min.X; x < e.field.Max.X; x++ {
-			if e.field.dx[i] != 0 || e.field.dy[i] != 0 {
-				a := e.maskAt(tx, ty)
-				e.field.dx[i] *= a
-				e.field.dy[i] *= a
-			}
-			tx += align.A
-			ty += align.D
-			i++
-		}
-	}
-}
-
-func (e *Engine) maskAt(x, y float64) float32 {
-	x0, y0 := int(math.Floor(x)), int(math.Floor(y))
-	if x0 < 0 || y0 < 0 || x0 >= maskW-1 || y0 >= maskH-1 {
-		return 0
-	}
-	fx, fy := float32(x-float64(x0)), float32(y-float64(y0))
-	m := e.mask[y0*maskW+x0:]
-	return (m[0]*(1-fx)+m[1]*fx)*(1-fy) + (m[maskW]*(1-fx)+m[maskW+1]*fx)*fy
-}
-
-// palette takes the interior's colours from the speaker's skin and lips, so
-// that they share the scene's light and white balance.
-func (e *Engine) palette(in *interior, f *frame.Frame, ps *pose, points []vec) {
-	mean := func(indices ...uint16) (c colour) {
-		for _, i := range indices {
-			s := colourAt(&e.src, f, ps.toPixels(points[i]))
-			for n := range 3 {
-				c[n] += s[n] / float32(len(indices))
-			}
-		}
-		return c
-	}
-	in.skin = mean(205, 425, 206, 426, 207, 427)
-	in.lip = mean(85, 16, 315, 84, 314, 17)
-	if !f.FullRange {
-		in.black = 16
-	}
+// freeJaw returns how far the chin may move if it should move by dy, in face units. A
+// jaw that closes uncovers the neck. What is below the mask cannot move, so the skin
+// between chin and mask is stretched, but not by more than maxStretch.
+func (e *Engine) freeJaw(f *face.Face, dy, unit float64) float64 {
+	const maxStretch = 2.5
+	_, chin := f.Align.Apply(f.Points[152].X, f.Points[152].Y)
+	neck := max(0, float64(e.mask.floor[maskW/2])-chin)
+	scale := math.Sqrt(math.Abs(f.Align.A*f.Align.E-f.Align.B*f.Align.D)) * unit
+	return max(dy, -(maxStretch-1)*neck/scale)
 }
 
 // Kind implements lip.Kind. The preview can always run.
@@ -316,7 +206,7 @@ func (Kind) Ready(settings.Settings) (string, bool) { return "", true }
 func (Kind) Find(context.Context, settings.Settings) (lip.Model, error) {
 	return lip.Model{
 		Name:  settings.EnginePreview,
-		Needs: audio.Needs{Mouths: true},
+		Needs: audio.Needs{Mouths: true}, InPlace: true,
 		Open: func(_ context.Context, h lip.Host) (lip.Engine, error) {
 			return New(h.Rate.Float(), func(frame int64) audio.Mouth {
 				return h.Voice.Mouth(audio.FrameTime(frame, int(h.Rate.Num), int(h.Rate.Den)))

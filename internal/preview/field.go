@@ -3,6 +3,7 @@ package preview
 import (
 	"image"
 	"math"
+	"slices"
 )
 
 // field is a displacement for every luma pixel of a region of the frame: the
@@ -10,20 +11,59 @@ import (
 type field struct {
 	image.Rectangle
 	dx, dy []float32
-	filled []bool
+	spans  []span // of each row: the columns in which something can move
+
+	kind              []byte // for grow
+	rest, empty, edge []int
 }
 
-// reset makes the field empty over r, keeping its memory.
+// reset makes the field 0 over r, keeping its memory. Only pixels in spans may move.
 func (f *field) reset(r image.Rectangle) {
 	f.Rectangle = r
 	n := r.Dx() * r.Dy()
-	f.dx, f.dy, f.filled = resize(f.dx, n), resize(f.dy, n), resize(f.filled, n)
+	f.dx, f.dy, f.spans = resize(f.dx, n), resize(f.dy, n), resize(f.spans, r.Dy())
 	clear(f.dx)
 	clear(f.dy)
-	clear(f.filled)
+}
+
+// unfilled is the displacement of a pixel in the mouth's box that no triangle has filled.
+var unfilled = float32(math.NaN())
+
+// open marks the pixels of a box as unfilled and lets all of them move.
+func (f *field) open(box image.Rectangle) {
+	for y := box.Min.Y; y < box.Max.Y; y++ {
+		s := &f.spans[y-f.Min.Y]
+		*s = s.union(span{box.Min.X, box.Max.X})
+		dx, _ := f.row(y, span{box.Min.X, box.Max.X})
+		for i := range dx {
+			dx[i] = unfilled
+		}
+	}
 }
 
 func (f *field) at(x, y int) int { return (y-f.Min.Y)*f.Dx() + x - f.Min.X }
+
+// row returns the displacements of some columns of row y.
+func (f *field) row(y int, s span) (dx, dy []float32) {
+	at := f.at(s.left, y)
+	return f.dx[at : at+s.width()], f.dy[at : at+s.width()]
+}
+
+// span is a range of columns.
+type span struct{ left, right int }
+
+func (s span) width() int  { return s.right - s.left }
+func (s span) empty() bool { return s.left >= s.right }
+
+func (s span) union(o span) span {
+	switch {
+	case s.empty():
+		return o
+	case o.empty():
+		return s
+	}
+	return span{min(s.left, o.left), max(s.right, o.right)}
+}
 
 // triangle fills the pixels of the triangle to with the affine map that takes
 // its corners to those of from. Edges belong to both neighbours, so that no
@@ -42,55 +82,144 @@ func (f *field) triangle(to, from [3]vec) {
 		return
 	}
 	d0, d1, d2 := from[0].sub(to[0]), from[1].sub(to[1]), from[2].sub(to[2])
+	// The barycentric coordinates b1, b2 and 1-b1-b2 of a pixel, and the displacement, are
+	// linear in x and y.
 	b1dx, b1dy := e2.y/det, -e2.x/det
 	b2dx, b2dy := -e1.y/det, e1.x/det
+	ux, uy := b1dx*(d1.x-d0.x)+b2dx*(d2.x-d0.x), b1dx*(d1.y-d0.y)+b2dx*(d2.y-d0.y)
+	r0, r1, r2 := -1/(b1dx+b2dx), 1/b1dx, 1/b2dx
 	const eps = -1e-6
 	for y := y0; y <= y1; y++ {
 		p := vec{float64(x0), float64(y)}.sub(to[0])
 		b1, b2 := p.x*b1dx+p.y*b1dy, p.x*b2dx+p.y*b2dy
-		i := f.at(x0, y)
-		for x := x0; x <= x1; x++ {
-			if b1 >= eps && b2 >= eps && b1+b2 <= 1-eps {
-				b0 := 1 - b1 - b2
-				f.dx[i] = float32(b0*d0.x + b1*d1.x + b2*d2.x)
-				f.dy[i] = float32(b0*d0.y + b1*d1.y + b2*d2.y)
-				f.filled[i] = true
-			}
-			b1 += b1dx
-			b2 += b2dx
-			i++
+		// The columns in which none of them is below eps.
+		s := f.spans[y-f.Min.Y]
+		lo, hi := float64(max(s.left-x0, 0)), float64(min(s.right-1, x1)-x0)
+		lo, hi = notBelow(lo, hi, b1-eps, r1)
+		lo, hi = notBelow(lo, hi, b2-eps, r2)
+		lo, hi = notBelow(lo, hi, 1-eps-b1-b2, r0)
+		if !(lo <= hi) {
+			continue
 		}
+		first, last := int(lo), int(hi)
+		if float64(first) < lo {
+			first++
+		}
+		if first > last {
+			continue
+		}
+		b1 += float64(first) * b1dx
+		b2 += float64(first) * b2dx
+		u, v := d0.x+b1*(d1.x-d0.x)+b2*(d2.x-d0.x), d0.y+b1*(d1.y-d0.y)+b2*(d2.y-d0.y)
+		dx, dy := f.row(y, span{x0 + first, x0 + last + 1})
+		ramp(dx, u, ux)
+		ramp(dy, v, uy)
 	}
 }
 
-// grow extends the field by one pixel into the empty part of area: the border
-// pixels of the mouth's inside are partly lip, and take the lip's movement.
-func (f *field) grow(area image.Rectangle) {
-	area = area.Intersect(f.Inset(1))
+// ramp fills dst with v, v+step, v+2*step and so on.
+func ramp(dst []float32, v, step float64) {
+	a, b, c, d := v, v+step, v+2*step, v+3*step
+	for len(dst) >= 4 {
+		dst[0], dst[1], dst[2], dst[3] = float32(a), float32(b), float32(c), float32(d)
+		a, b, c, d = a+4*step, b+4*step, c+4*step, d+4*step
+		dst = dst[4:]
+	}
+	for i, v := range []float64{a, b, c}[:len(dst)] {
+		dst[i] = float32(v)
+	}
+}
+
+// notBelow narrows the range lo to hi of x to where b + x/inverse is not below 0. The
+// inverse of a slope of 0 is infinite.
+func notBelow(lo, hi, b, inverse float64) (float64, float64) {
+	switch x := -b * inverse; {
+	case math.IsInf(inverse, 0):
+		if b < 0 {
+			return 1, 0
+		}
+	case inverse > 0:
+		return max(lo, x), hi
+	default:
+		return lo, min(hi, x)
+	}
+	return lo, hi
+}
+
+// The kinds of pixels that no triangle has filled.
+const (
+	hole   = iota + 1 // to be filled
+	beyond            // open to the border of the area
+)
+
+// grow fills the holes of the field in area, from their edges inwards, where over does not
+// hide them. What is open to the border of area is no hole but the other side of the face.
+func (f *field) grow(area image.Rectangle, over *layer) {
 	w := f.Dx()
+	kind := resize(f.kind, len(f.dx))
+	clear(kind)
+	rest, empty, open := f.rest[:0], f.empty[:0], f.edge[:0]
+	for y := area.Min.Y; y < area.Max.Y; y++ {
+		dx, _ := f.row(y, span{area.Min.X, area.Max.X})
+		for k, d := range dx {
+			if d == d {
+				continue
+			}
+			x, i := area.Min.X+k, f.at(area.Min.X+k, y)
+			rest = append(rest, i)
+			if _, alpha, _ := over.at(x, y); alpha >= 1 {
+				continue
+			}
+			empty, kind[i] = append(empty, i), hole
+			if x == area.Min.X || y == area.Min.Y || x == area.Max.X-1 || y == area.Max.Y-1 {
+				open, kind[i] = append(open, i), beyond
+			}
+		}
+	}
+	f.kind, f.rest, f.empty = kind, rest, empty
+	for len(open) > 0 {
+		i := open[len(open)-1]
+		open = open[:len(open)-1]
+		for _, j := range [4]int{i - w, i + w, i - 1, i + 1} {
+			if kind[j] == hole {
+				open, kind[j] = append(open, j), beyond
+			}
+		}
+	}
+	f.edge = open
+	empty = slices.DeleteFunc(empty, func(i int) bool { return kind[i] == beyond })
 	type fill struct {
 		at     int
 		dx, dy float32
 	}
 	var fills []fill
-	for y := area.Min.Y; y < area.Max.Y; y++ {
-		for x := area.Min.X; x < area.Max.X; x++ {
-			i := f.at(x, y)
-			if f.filled[i] {
-				continue
-			}
+	for len(empty) > 0 {
+		fills = fills[:0]
+		left := empty[:0]
+		for _, i := range empty {
 			var dx, dy, n float32
 			for _, j := range [4]int{i - w, i + w, i - 1, i + 1} {
-				if f.filled[j] {
+				if f.dx[j] == f.dx[j] {
 					dx, dy, n = dx+f.dx[j], dy+f.dy[j], n+1
 				}
 			}
 			if n > 0 {
 				fills = append(fills, fill{i, dx / n, dy / n})
+			} else {
+				left = append(left, i)
 			}
 		}
+		if len(fills) == 0 {
+			break
+		}
+		for _, s := range fills {
+			f.dx[s.at], f.dy[s.at] = s.dx, s.dy
+		}
+		empty = left
 	}
-	for _, s := range fills {
-		f.dx[s.at], f.dy[s.at], f.filled[s.at] = s.dx, s.dy, true
+	for _, i := range rest {
+		if f.dx[i] != f.dx[i] {
+			f.dx[i] = 0
+		}
 	}
 }

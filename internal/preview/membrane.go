@@ -69,12 +69,12 @@ func eliminate(a [][]float64) {
 	}
 }
 
-// move displaces the mesh so that its lips and chin go from one shape to
-// another.
-func (m *membrane) move(from, to *lips) {
-	drop := to.chin.sub(from.chin)
+// move displaces the mesh so that its lips go from one shape to another and the
+// chin goes down by drop.
+func (m *membrane) move(from, to *lips, drop float64) {
 	for _, j := range jaw {
-		m.d[j.left], m.d[j.right] = drop.mul(j.share), drop.mul(j.share)
+		d := vec{0, drop * j.share}
+		m.d[j.left], m.d[j.right] = d, d
 	}
 	for r := range rings {
 		for k := range columns {
@@ -88,6 +88,32 @@ func (m *membrane) move(from, to *lips) {
 			s = s.add(m.d[m.moved[c]].mul(w))
 		}
 		m.d[i] = s
+	}
+}
+
+// unfold moves points between lips and chin to the middle of their neighbours where the
+// mesh is folded: the network finds the lips of a wide open mouth, but the skin around
+// them does not follow.
+func (m *membrane) unfold(p []vec) {
+	for range 8 {
+		folded := false
+		for _, t := range m.triangles {
+			if t[0] >= meshPoints || t[1] >= meshPoints || t[2] >= meshPoints || facing([3]vec{p[t[0]], p[t[1]], p[t[2]]}) {
+				continue
+			}
+			for _, i := range t {
+				if !m.fixed[i] && m.below[i] {
+					var s vec
+					for _, j := range m.neighbours[i] {
+						s = s.add(p[j])
+					}
+					p[i], folded = s.mul(1/float64(len(m.neighbours[i]))), true
+				}
+			}
+		}
+		if !folded {
+			return
+		}
 	}
 }
 

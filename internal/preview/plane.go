@@ -26,28 +26,30 @@ func (p *patch) load(f *frame.Frame, i int, r image.Rectangle) {
 	w, h := f.PlaneSize(i)
 	p.Rectangle = r.Intersect(image.Rect(0, 0, w, h))
 	p.v = resize(p.v, p.Dx()*p.Dy())
-	at := 0
+	rest := p.v
 	scale := 1 / float32(int(1)<<(f.Depth-8))
 	for y := p.Min.Y; y < p.Max.Y; y++ {
+		dst := rest[:p.Dx()]
+		rest = rest[len(dst):]
 		if f.SampleBytes() == 1 {
-			for _, s := range f.Planes[i][y*w+p.Min.X : y*w+p.Max.X] {
-				p.v[at] = float32(s)
-				at++
+			row := f.Planes[i][y*w+p.Min.X:][:len(dst)]
+			for x, s := range row {
+				dst[x] = float32(s)
 			}
 			continue
 		}
-		row := f.Planes[i][2*(y*w+p.Min.X) : 2*(y*w+p.Max.X)]
-		for x := 0; x < len(row); x += 2 {
-			p.v[at] = float32(binary.LittleEndian.Uint16(row[x:])) * scale
-			at++
+		row := f.Planes[i][2*(y*w+p.Min.X):][:2*len(dst)]
+		for x := range dst {
+			dst[x] = float32(binary.LittleEndian.Uint16(row[2*x:])) * scale
 		}
 	}
 }
 
+func clampInt(v, lo, hi int) int { return min(max(v, lo), hi) }
+
 // get reads one sample, repeating the edge.
 func (p *patch) get(x, y int) float32 {
-	x = min(max(x, p.Min.X), p.Max.X-1)
-	y = min(max(y, p.Min.Y), p.Max.Y-1)
+	x, y = clampInt(x, p.Min.X, p.Max.X-1), clampInt(y, p.Min.Y, p.Max.Y-1)
 	return p.v[(y-p.Min.Y)*p.Dx()+x-p.Min.X]
 }
 
@@ -55,57 +57,177 @@ func (p *patch) get(x, y int) float32 {
 func (p *patch) linear(x, y float32) float32 {
 	x0, y0 := floor32(x), floor32(y)
 	fx, fy := x-float32(x0), y-float32(y0)
-	a := p.get(x0, y0)*(1-fx) + p.get(x0+1, y0)*fx
-	b := p.get(x0, y0+1)*(1-fx) + p.get(x0+1, y0+1)*fx
-	return a*(1-fy) + b*fy
+	w := p.Dx()
+	px, py := x0-p.Min.X, y0-p.Min.Y
+	if uint(px) < uint(w-1) && uint(py) < uint(p.Dy()-1) {
+		at := py*w + px
+		return bilinear(p.v[at:at+2:at+2], p.v[at+w:at+w+2:at+w+2], fx, fy)
+	}
+	return p.linearEdge(x0, y0, fx, fy)
 }
 
-// cubic samples with Catmull-Rom weights, which keep the skin's texture where
-// a bilinear sample would blur it.
-func (p *patch) cubic(x, y float32) float32 {
-	x0, y0 := floor32(x), floor32(y)
-	wx, wy := catmullRom(x-float32(x0)), catmullRom(y-float32(y0))
-	var s float32
-	if x0-1 >= p.Min.X && x0+2 < p.Max.X && y0-1 >= p.Min.Y && y0+2 < p.Max.Y {
-		w := p.Dx()
-		at := (y0-1-p.Min.Y)*w + x0 - 1 - p.Min.X
-		for j := range 4 {
-			r := p.v[at : at+4 : at+4]
-			s += wy[j] * (wx[0]*r[0] + wx[1]*r[1] + wx[2]*r[2] + wx[3]*r[3])
-			at += w
-		}
-		return s
-	}
-	for j := range 4 {
-		for i := range 4 {
-			s += wy[j] * wx[i] * p.get(x0-1+i, y0-1+j)
-		}
-	}
-	return s
+// linearEdge is linear where some of the samples are outside the patch.
+func (p *patch) linearEdge(x, y int, fx, fy float32) float32 {
+	return bilinear([]float32{p.get(x, y), p.get(x+1, y)}, []float32{p.get(x, y+1), p.get(x+1, y+1)}, fx, fy)
 }
 
-func floor32(x float32) int { return int(math.Floor(float64(x))) }
-
-func catmullRom(t float32) [4]float32 {
-	t2, t3 := t*t, t*t*t
-	return [4]float32{
-		-0.5*t3 + t2 - 0.5*t, 1.5*t3 - 2.5*t2 + 1, -1.5*t3 + 2*t2 + 0.5*t, 0.5*t3 - 0.5*t2,
-	}
+// bilinear mixes two samples of a row and the two below.
+func bilinear(p, q []float32, fx, fy float32) float32 {
+	return (p[0]*(1-fx)+p[1]*fx)*(1-fy) + (q[0]*(1-fx)+q[1]*fx)*fy
 }
 
-// put writes v, on the 8-bit code scale, to sample (x, y) of plane i.
-func put(f *frame.Frame, i, x, y int, v float32) {
-	w, _ := f.PlaneSize(i)
-	if f.SampleBytes() == 1 {
-		f.Planes[i][y*w+x] = byte(clampCode(v, 255))
+// Positions are counted in steps of 1/fine of a sample; far is more than any displacement.
+const (
+	fine     = 1 << fineBits
+	fineBits = 10
+	far      = 1 << 20
+)
+
+// steps converts a displacement, times scale, to steps.
+func steps(d, scale float32) int { return int(d*(scale*fine)+(far+0.5)) - far }
+
+// kernel has the Catmull-Rom weights of each step.
+var kernel = func() (k [fine][4]float32) {
+	for i := range k {
+		k[i][0], k[i][1], k[i][2], k[i][3] = catmullRom(float32(i) / fine)
+	}
+	return k
+}()
+
+// stillPixel is the displacement, in pixels, below which a pixel is left alone.
+const stillPixel = 0.01
+
+// moves reports whether a displacement is at least stillPixel in a direction.
+func moves(dx, dy float32) bool {
+	const abs = 1<<31 - 1
+	return max(math.Float32bits(dx)&abs, math.Float32bits(dy)&abs) > stillBits
+}
+
+var stillBits = math.Float32bits(stillPixel)
+
+// cubicRow marks the pixels of a row that move as changed, and samples the changed ones at
+// their displaced positions. The row begins at (x, y). Catmull-Rom weights keep the skin's
+// texture where a bilinear sample would blur it.
+func (p *patch) cubicRow(dst []float32, changed []bool, x, y int, dx, dy []float32) {
+	changed, dx, dy = changed[:len(dst)], dx[:len(dst)], dy[:len(dst)]
+	w, h := p.Dx(), p.Dy()
+	if w < 4 || h < 4 {
+		p.cubicEdges(dst, changed, x, y, dx, dy)
 		return
 	}
-	top := float32(int(1)<<f.Depth - 1)
-	c := clampCode(v*float32(int(1)<<(f.Depth-8)), top)
-	binary.LittleEndian.PutUint16(f.Planes[i][2*(y*w+x):], uint16(c))
+	lastX, lastY := uint(w-3), uint(h-3)
+	left, top := (x-p.Min.X-1)*fine, (y-p.Min.Y-1)*fine // of the four samples around (x, y)
+	r0, r1, r2, r3 := p.v, p.v[w:], p.v[2*w:], p.v[3*w:]
+	for k := range dst {
+		if moves(dx[k], dy[k]) {
+			changed[k] = true
+		} else if !changed[k] {
+			continue
+		}
+		u, v := left+k*fine+steps(dx[k], 1), top+steps(dy[k], 1)
+		px, py := u>>fineBits, v>>fineBits
+		if uint(px) >= lastX || uint(py) >= lastY {
+			p.cubicEdges(dst[k:k+1], changed[k:], x+k, y, dx[k:], dy[k:])
+			continue
+		}
+		wx, wy := &kernel[u&(fine-1)], &kernel[v&(fine-1)]
+		a, b, c, d := wx[0], wx[1], wx[2], wx[3]
+		at := py*w + px
+		r := r0[at : at+4 : at+4]
+		s := wy[0] * (a*r[0] + b*r[1] + c*r[2] + d*r[3])
+		r = r1[at : at+4 : at+4]
+		s += wy[1] * (a*r[0] + b*r[1] + c*r[2] + d*r[3])
+		r = r2[at : at+4 : at+4]
+		s += wy[2] * (a*r[0] + b*r[1] + c*r[2] + d*r[3])
+		r = r3[at : at+4 : at+4]
+		dst[k] = s + wy[3]*(a*r[0]+b*r[1]+c*r[2]+d*r[3])
+	}
 }
 
-func clampCode(v, top float32) float32 { return min(max(v+0.5, 0), top) }
+// cubicEdges is cubicRow where some of the samples are outside the patch.
+func (p *patch) cubicEdges(dst []float32, changed []bool, x, y int, dx, dy []float32) {
+	for k := range dst {
+		changed[k] = changed[k] || moves(dx[k], dy[k])
+		u, v := (x+k)*fine+steps(dx[k], 1), y*fine+steps(dy[k], 1)
+		dst[k] = 0
+		for j, b := range kernel[v&(fine-1)] {
+			for i, a := range kernel[u&(fine-1)] {
+				dst[k] += b * a * p.get(u>>fineBits-1+i, v>>fineBits-1+j)
+			}
+		}
+	}
+}
+
+// linearRow samples two patches of the same region at the changed places of a row, which
+// begins at (x, y). Their displacements are those of luma, of which every 2^shiftX-th counts.
+func linearRow(dstP, dstQ []float32, p, q *patch, changed []bool, x, y int, dx, dy []float32, shiftX, shiftY int) {
+	dstP, dstQ = dstP[:len(changed)], dstQ[:len(changed)]
+	w, lastX, lastY := p.Dx(), uint(max(0, p.Dx()-1)), uint(max(0, p.Dy()-1))
+	left, top := (x-p.Min.X)<<fineBits, (y-p.Min.Y)<<fineBits
+	scaleX, scaleY := 1/float32(int(1)<<shiftX), 1/float32(int(1)<<shiftY)
+	for k := range changed {
+		if !changed[k] {
+			continue
+		}
+		u, v := left+k<<fineBits+steps(dx[k<<shiftX], scaleX), top+steps(dy[k<<shiftX], scaleY)
+		px, py := u>>fineBits, v>>fineBits
+		fx, fy := float32(u&(fine-1))*(1.0/fine), float32(v&(fine-1))*(1.0/fine)
+		if uint(px) >= lastX || uint(py) >= lastY {
+			px, py = px+p.Min.X, py+p.Min.Y
+			dstP[k], dstQ[k] = p.linearEdge(px, py, fx, fy), q.linearEdge(px, py, fx, fy)
+			continue
+		}
+		d := fx * fy
+		b, c := fx-d, fy-d
+		a := 1 - fx - c
+		at := py*w + px
+		r, s := p.v[at:at+2:at+2], p.v[at+w:at+w+2:at+w+2]
+		dstP[k] = a*r[0] + b*r[1] + c*s[0] + d*s[1]
+		r, s = q.v[at:at+2:at+2], q.v[at+w:at+w+2:at+w+2]
+		dstQ[k] = a*r[0] + b*r[1] + c*s[0] + d*s[1]
+	}
+}
+
+func floor32(x float32) int {
+	i := int(x)
+	if float32(i) > x {
+		i--
+	}
+	return i
+}
+
+func catmullRom(t float32) (a, b, c, d float32) {
+	t2, t3 := t*t, t*t*t
+	half, half3, more3 := 0.5*t, 0.5*t3, 1.5*t3
+	return t2 - half3 - half, more3 - 2.5*t2 + 1, t2 + t2 - more3 + half, half3 - 0.5*t2
+}
+
+// putRow writes the changed values, on the 8-bit code scale, to row y of plane i from
+// sample x on.
+func putRow(f *frame.Frame, i, x, y int, v []float32, changed []bool) {
+	w, _ := f.PlaneSize(i)
+	at := y*w + x
+	changed = changed[:len(v)]
+	if f.SampleBytes() == 1 {
+		row := f.Planes[i][at : at+len(v)]
+		for k := range row {
+			if changed[k] {
+				row[k] = byte(code(v[k], 255))
+			}
+		}
+		return
+	}
+	row := f.Planes[i][2*at : 2*(at+len(v))]
+	scale, top := float32(int(1)<<(f.Depth-8)), int32(1)<<f.Depth-1
+	for k := range v {
+		if changed[k] {
+			binary.LittleEndian.PutUint16(row[2*k:], uint16(code(v[k]*scale, top)))
+		}
+	}
+}
+
+// code rounds v to a code value from 0 to top.
+func code(v float32, top int32) int32 { return min(max(int32(v+0.5), 0), top) }
 
 // colourAt samples all planes at a luma position.
 func colourAt(p *[3]patch, f *frame.Frame, at vec) colour {

@@ -26,7 +26,6 @@ const (
 // lips are the lip points in face coordinates.
 type lips struct {
 	upper, lower [rings][columns]vec
-	chin         vec
 }
 
 // readLips takes the lips out of a mesh in face coordinates.
@@ -37,7 +36,6 @@ func readLips(p []vec) lips {
 			l.upper[r][k], l.lower[r][k] = p[upperLip[r][k]], p[lowerLip[r][k]]
 		}
 	}
-	l.chin = p[152]
 	return l
 }
 
@@ -47,34 +45,47 @@ func (l *lips) gap() float64 {
 	for k := 4; k <= 6; k++ {
 		g += l.lower[rings-1][k].y - l.upper[rings-1][k].y
 	}
-	return math.Max(0, g/3)
+	return max(0, g/3)
 }
 
-// ringFollow is how far each ring, from the outer edge inwards, goes along
-// when the inner lip moves to close the mouth.
-var ringFollow = [rings]float64{0.55, 0.75, 0.92, 1}
+// What closes a mouth. The lips of a smile are parted by the muscles of both; what
+// they are further apart is the jaw's doing, which takes the lower lip and the chin
+// with it and hardly moves the upper lip.
+const (
+	smileGap     = 0.06 // largest opening without the jaw
+	smileUpper   = 0.4  // of that opening, taken by the upper lip
+	jawUpper     = 0.12 // of the rest, taken by the upper lip
+	jawChin      = 0.85 // of the rest, taken by the chin
+	jawCorners   = 0.18 // of the rest, by which the corners are drawn down
+	jawNarrowing = 0.2  // of the half width, lost for each unit of the rest
+)
 
-// closed brings the lips together: they meet on a seam 40 % of the way from
-// the upper to the lower lip, because a parted mouth is closed more by the
-// lower lip than by the upper one. jawOpen is how much of the gap comes from a
-// dropped jaw; the chin takes it back.
-func (l lips) closed(jawOpen float64) lips {
+// jaw returns how far the chin is down.
+func (l *lips) jaw() float64 { return jawChin * max(0, l.gap()-smileGap) }
+
+// closed brings the lips together. Each lip moves as a whole and keeps its height;
+// the skin between lower lip and chin gives way.
+func (l lips) closed() lips {
 	const in = rings - 1
 	out := l
-	for k := 1; k < columns-1; k++ {
+	jaw := max(0, l.gap()-smileGap)
+	centre := lerp(l.lower[in][0], l.lower[in][columns-1], 0.5)
+	for k := range columns {
 		up, lo := l.upper[in][k], l.lower[in][k]
-		seam := lerp(up, lo, 0.4)
+		gap := max(0, lo.y-up.y)
+		part := min(gap, smileGap)
+		seam := lerp(up, lo, (smileUpper*part+jawUpper*(gap-part))/max(gap, 1e-9))
+		du, dl := seam.sub(up), seam.sub(lo)
+		if k == 0 || k == columns-1 {
+			du, dl = vec{0, -jawCorners * jaw}, vec{0, -jawCorners * jaw}
+		}
 		for r := range rings {
-			out.upper[r][k] = l.upper[r][k].add(seam.sub(up).mul(ringFollow[r]))
-			follow := ringFollow[r]
-			if g := l.gap(); g > 0 {
-				// With the jaw dropped the whole lip comes up.
-				follow += (1 - follow) * clamp(jawOpen/g, 0, 1)
-			}
-			out.lower[r][k] = l.lower[r][k].add(seam.sub(lo).mul(follow))
+			u, d := l.upper[r][k].add(du), l.lower[r][k].add(dl)
+			u.x += (u.x - centre.x) * jawNarrowing * jaw
+			d.x += (d.x - centre.x) * jawNarrowing * jaw
+			out.upper[r][k], out.lower[r][k] = u, d
 		}
 	}
-	out.chin.y -= jawOpen
 	return out
 }
 
@@ -86,7 +97,6 @@ func (l *lips) blend(target *lips, a float64) {
 			l.lower[r][k] = lerp(l.lower[r][k], target.lower[r][k], a)
 		}
 	}
-	l.chin = lerp(l.chin, target.chin, a)
 }
 
 // opening is the distance between the inner lips that m asks for.
@@ -112,7 +122,7 @@ func (l lips) speak(m audio.Mouth) lips {
 	out := l
 	for k := range columns {
 		x := (float64(k) - float64(columns-1)/2) / (float64(columns-1) / 2)
-		profile := math.Pow(math.Max(0, 1-x*x), power)
+		profile := math.Pow(max(0, 1-x*x), power)
 		seam := l.lower[in][k]
 		for r := range rings {
 			up, lo := l.upper[r][k], l.lower[r][k]
@@ -140,6 +150,5 @@ func (l lips) speak(m audio.Mouth) lips {
 			}
 		}
 	}
-	out.chin.y += a * jawShare
 	return out
 }

@@ -1,15 +1,19 @@
 package queue
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/lipstream/lipstream/internal/cluster"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -20,6 +24,12 @@ type ticket struct {
 	Generation int    `json:"generation"`
 }
 
+// protocol is the version of the records and messages that this program writes and
+// understands. It must rise when an older worker would do a task of a newer server
+// wrongly although it knows all settings of the job. Workers leave tasks with a
+// higher number to others.
+const protocol = 1
+
 // send puts a task into the work stream and returns its sequence number. The
 // task does not count until the job's record has that number.
 func (q *Queue) send(ctx context.Context, j Job, task int) (uint64, error) {
@@ -27,16 +37,19 @@ func (q *Queue) send(ctx context.Context, j Job, task int) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	ack, err := q.js.Publish(ctx, workSubject+j.Engine+"."+string(j.Priority), b)
+	ack, err := q.publish(ctx, &nats.Msg{Subject: workSubject + j.Engine + "." + string(j.Priority), Data: b})
 	if err != nil {
-		return 0, q.failure(err)
+		return 0, err
 	}
 	return ack.Sequence, nil
 }
 
-// announceWork wakes all workers.
-func (q *Queue) announceWork() {
-	_ = q.nc.Publish(wakeSubject, nil) // workers that miss it look for work once a second
+// announceWork wakes a waiting worker for each task. If all were woken, a thousand
+// workers would ask for one task.
+func (q *Queue) announceWork(engine string, tasks int) {
+	for range tasks {
+		_ = q.nc.Publish(wakeSubject+engine, nil) // workers that miss it look for work every few seconds
+	}
 }
 
 // Submit puts a job into the queue. It uses the job's ID (see NewID), Priority,
@@ -48,7 +61,7 @@ func (q *Queue) Submit(ctx context.Context, j Job) (Job, error) {
 		return j, fault.Usage.New("queue job "+j.ID, fmt.Sprintf("engine %q with priority %q is not known", j.Engine, j.Priority),
 			"priorities are high, normal and low")
 	}
-	j.State, j.Created, j.Tasks = Queued, time.Now().UTC(), []Task{{Kind: KindWhole, State: Queued}}
+	j.Protocol, j.State, j.Created, j.Tasks = protocol, Queued, time.Now().UTC(), []Task{{Kind: KindWhole, State: Queued}}
 	// The message comes first: one without a record is dropped, a record
 	// without a message would wait forever.
 	var err error
@@ -59,11 +72,27 @@ func (q *Queue) Submit(ctx context.Context, j Job) (Job, error) {
 	if err != nil {
 		return j, fault.Internal.Wrap("queue job "+j.ID, err)
 	}
-	if j.Revision, err = q.jobs.Create(ctx, j.ID, b); err != nil {
-		return j, q.failure(err)
+	j.Revision, err = cluster.Persist(ctx, func(ctx context.Context) (uint64, error) { return q.jobs.Create(ctx, j.ID, b) })
+	if errors.Is(err, jetstream.ErrKeyExists) {
+		return q.submitted(ctx, j, b)
 	}
-	q.announceWork()
-	return j, nil
+	q.announceWork(j.Engine, 1)
+	return j, q.failure(err)
+}
+
+// errExists is returned by Submit when a job with this ID exists.
+var errExists = errors.New("the job exists")
+
+// submitted returns the job that exists under the ID of j. It is j itself if the
+// answer to the first attempt to store it was lost. Otherwise the error is errExists.
+func (q *Queue) submitted(ctx context.Context, j Job, record []byte) (Job, error) {
+	sequence := j.Tasks[0].Sequence
+	j, err := q.Job(ctx, j.ID)
+	if err != nil || bytes.Equal(j.raw, record) || j.Tasks[0].Sequence == sequence {
+		return j, err
+	}
+	_ = q.work.DeleteMsg(ctx, sequence) // otherwise workers drop it after a minute
+	return j, errExists
 }
 
 // Cancel ends a job: at once if nobody works on it, otherwise as soon as its
@@ -124,7 +153,7 @@ func (q *Queue) Retry(ctx context.Context, id string) (Job, error) {
 		}
 		return nil
 	})
-	q.announceWork()
+	q.announceWork(j.Engine, len(j.Tasks))
 	return j, err
 }
 

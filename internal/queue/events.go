@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/cluster"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -37,17 +38,15 @@ func (q *Queue) Events(ctx context.Context, id string, after uint64, f func(Even
 		return err
 	}
 	subject := eventSubject + id
-	if last, err := q.events.GetLastMsgForSubject(ctx, subject); err == nil && last.Sequence <= after && last.Header.Get(lastHeader) != "" {
+	if last, err := cluster.Last(ctx, q.js, eventStream, subject); err == nil && last.Sequence <= after && last.Header.Get(lastHeader) != "" {
 		return nil
 	}
-	return q.consume(ctx, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{subject}, DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: after + 1,
-	}, func(_ string, e Event) (last bool, err error) { return e.Last, f(e) })
+	return q.consume(ctx, subject, after, func(_ string, e Event) (last bool, err error) { return e.Last, f(e) })
 }
 
 // LastEvent returns the sequence number of the latest event of a job, 0 if it has none.
 func (q *Queue) LastEvent(ctx context.Context, id string) (uint64, error) {
-	last, err := q.events.GetLastMsgForSubject(ctx, eventSubject+id)
+	last, err := cluster.Last(ctx, q.js, eventStream, eventSubject+id)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return 0, nil
 	}
@@ -60,44 +59,25 @@ func (q *Queue) LastEvent(ctx context.Context, id string) (uint64, error) {
 // Follow calls f with all events of all jobs that are written from now on, until
 // ctx ends.
 func (q *Queue) Follow(ctx context.Context, f func(id string, e Event)) error {
-	return q.consume(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy}, func(id string, e Event) (bool, error) {
+	i, err := cluster.Persist(ctx, func(ctx context.Context) (*jetstream.StreamInfo, error) { return q.events.Info(ctx) })
+	if err != nil {
+		return q.failure(err)
+	}
+	return q.consume(ctx, eventSubject+">", i.State.LastSeq, func(id string, e Event) (bool, error) {
 		f(id, e)
 		return false, nil
 	})
 }
 
-// consume calls f with events until f returns last or an error, or ctx ends.
-func (q *Queue) consume(ctx context.Context, o jetstream.OrderedConsumerConfig, f func(id string, e Event) (last bool, err error)) error {
-	c, err := q.js.OrderedConsumer(ctx, eventStream, o)
-	if err != nil {
-		return q.failure(err)
-	}
-	messages, err := c.Messages()
-	if err != nil {
-		return q.failure(err)
-	}
-	defer messages.Stop()
-	defer context.AfterFunc(ctx, messages.Stop)()
-	for {
-		m, err := messages.Next()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, jetstream.ErrNoHeartbeat) {
-			continue // the connection is lost; the consumer starts again by itself
-		}
-		var meta *jetstream.MsgMetadata
-		if err == nil {
-			meta, err = m.Metadata()
-		}
-		if err != nil {
-			return q.failure(err)
-		}
-		e := Event{Sequence: meta.Sequence.Stream, Data: m.Data(), Last: m.Headers().Get(lastHeader) != ""}
-		if last, err := f(strings.TrimPrefix(m.Subject(), eventSubject), e); last || err != nil {
-			return err
-		}
-	}
+// consume calls f with the events of a subject after a sequence number, until f returns
+// last or an error, or ctx ends.
+func (q *Queue) consume(ctx context.Context, subject string, after uint64, f func(id string, e Event) (last bool, err error)) (failed error) {
+	err := cluster.Follow(ctx, q.js, eventStream, subject, after, func(m *jetstream.RawStreamMsg) (more bool) {
+		var last bool
+		last, failed = f(strings.TrimPrefix(m.Subject, eventSubject), Event{Sequence: m.Sequence, Data: m.Data, Last: m.Header.Get(lastHeader) != ""})
+		return !last && failed == nil
+	})
+	return cmp.Or(failed, q.failure(err))
 }
 
 // end writes the last event of a job if it has ended, unless the log has it already.
@@ -106,7 +86,9 @@ func (q *Queue) end(ctx context.Context, j Job) error {
 		return nil
 	}
 	subject := eventSubject + j.ID
-	last, err := q.events.GetLastMsgForSubject(ctx, subject)
+	last, err := cluster.Persist(ctx, func(ctx context.Context) (*jetstream.RawStreamMsg, error) {
+		return cluster.Last(ctx, q.js, eventStream, subject)
+	})
 	if err == nil && last.Header.Get(lastHeader) != "" {
 		return nil
 	}
@@ -130,8 +112,8 @@ func (q *Queue) end(ctx context.Context, j Job) error {
 	}
 	m := &nats.Msg{Subject: subject, Data: b, Header: nats.Header{lastHeader: {"1"}}}
 	// The ID makes NATS drop a second last event of the same job.
-	_, err = q.js.PublishMsg(ctx, m, jetstream.WithMsgID(fmt.Sprintf("%s.%d.end", j.ID, j.Generation)))
-	return q.failure(err)
+	_, err = q.publish(ctx, m, jetstream.WithMsgID(fmt.Sprintf("%s.%d.end", j.ID, j.Generation)))
+	return err
 }
 
 // Frame is a frame of a running job.

@@ -53,10 +53,15 @@ type Source struct {
 // Spec is what to make: the body of a request for a job. The settings stand beside
 // the other fields in its JSON; those that were not given have their defaults.
 type Spec struct {
-	Video    Source   `json:"video"`
-	Audio    Source   `json:"audio"`
-	Name     string   `json:"name,omitempty"` // of the file of the result; its extension chooses the container
-	Priority Priority `json:"priority,omitempty"`
+	Video Source `json:"video"`
+	Audio Source `json:"audio"` // the voice; empty if there are speakers
+	// Speakers gives several faces a voice each.
+	Speakers []Speaker `json:"speakers,omitempty"`
+	// Soundtrack is the sound of the result; nil takes the voice.
+	Soundtrack *Source  `json:"soundtrack,omitempty"`
+	Mask       *Source  `json:"mask,omitempty"` // where the video may change; nil: everywhere
+	Name       string   `json:"name,omitempty"` // of the file of the result; its extension chooses the container
+	Priority   Priority `json:"priority,omitempty"`
 	// Split is the length of the parts into which a long video is split, in
 	// seconds; 0 leaves it to the worker, -1 does not split.
 	Split float64 `json:"split,omitempty"`
@@ -64,21 +69,22 @@ type Spec struct {
 	lipstream.Settings
 }
 
-// Job returns the job to do. Its inputs and output are up to the caller.
-func (s Spec) Job() lipstream.Job { return lipstream.Job{Settings: s.Settings} }
-
 // Job is a job as the queue stores it and the API shows it.
 type Job struct {
-	ID       string    `json:"id"`
-	State    State     `json:"state"`
-	Priority Priority  `json:"priority"`
-	Engine   string    `json:"engine"` // preview, musetalk or latentsync: selects the workers that may take it
-	Spec     Spec      `json:"spec"`
-	Video    Media     `json:"video"`
-	Audio    Media     `json:"audio"`
-	Created  time.Time `json:"created"`
-	Started  time.Time `json:"started,omitzero"` // the first time
-	Ended    time.Time `json:"ended,omitzero"`
+	ID       string   `json:"id"`
+	State    State    `json:"state"`
+	Priority Priority `json:"priority"`
+	Engine   string   `json:"engine"` // preview, musetalk or latentsync: selects the workers that may take it
+	Spec     Spec     `json:"spec"`
+	Video    Media    `json:"video"`
+	Audio    Media    `json:"audio"`
+	// Voices are those of Spec.Speakers, in their order. Then Audio is empty.
+	Voices     []Media   `json:"voices,omitempty"`
+	Soundtrack *Media    `json:"soundtrack,omitempty"`
+	Mask       *Media    `json:"mask,omitempty"`
+	Created    time.Time `json:"created"`
+	Started    time.Time `json:"started,omitzero"` // the first time
+	Ended      time.Time `json:"ended,omitzero"`
 
 	// Cancelling is set while a running job is being cancelled.
 	Cancelling bool     `json:"cancelling,omitempty"`
@@ -87,8 +93,12 @@ type Job struct {
 	Problem    *Problem `json:"problem,omitempty"` // of one that failed
 	// Generation counts the retries of the job.
 	Generation int `json:"generation"`
+	// Protocol is what a worker must understand to do the job; 0 is the same as 1.
+	Protocol int `json:"protocol,omitempty"`
 	// Revision is the revision of the record; it increases with every change.
 	Revision uint64 `json:"revision"`
+
+	raw []byte // the record; it may have fields that this version does not know
 }
 
 // Kind is the kind of a task.
@@ -114,6 +124,8 @@ type Task struct {
 	Object   string `json:"object,omitempty"`  // name of its output in the store
 	Frames   int64  `json:"frames,omitempty"`  // frames of its output
 	NoFace   int64  `json:"no_face,omitempty"` // frames without a usable face
+	// Speakers says how many frames of a part show each of several speakers.
+	Speakers []lipstream.SpeakerReport `json:"speakers,omitempty"`
 
 	Sequence uint64 `json:"sequence,omitempty"` // of its message in the work stream; 0: not sent yet
 	Lease    string `json:"lease,omitempty"`
@@ -145,6 +157,8 @@ type Result struct {
 	Elapsed  float64 `json:"elapsed"`  // seconds of work, of all tasks together
 	// MemoryPeak is the most that a worker's process for it held, bytes.
 	MemoryPeak int64 `json:"memory_peak"`
+	// Speakers says how many frames show each of several speakers.
+	Speakers []lipstream.SpeakerReport `json:"speakers,omitempty"`
 }
 
 // Problem is why a job failed.

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/cluster"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -57,6 +59,7 @@ func (l *Lease) keep() {
 	last := time.Now() // when the server last got a heartbeat
 	check := func(j Job) {
 		switch {
+		case j.Revision < l.Job.Revision: // the watch reads from a replica that may be behind
 		case !l.holds(&j):
 			l.cancel(ErrLost)
 		case j.Cancelling:
@@ -79,9 +82,13 @@ func (l *Lease) keep() {
 				l.cancel(ErrLost) // the server has given it to another, or will
 			}
 		case e, ok := <-updates:
-			if !ok {
+			switch {
+			case !ok:
 				updates = nil
-			} else if e != nil && e.Operation() == jetstream.KeyValuePut {
+			case e == nil: // the end of what existed
+			case e.Operation() != jetstream.KeyValuePut:
+				l.cancel(ErrLost) // the job was removed
+			default:
 				if j, err := decode(e); err == nil {
 					check(j)
 				}
@@ -120,9 +127,9 @@ func (l *Lease) Event(ctx context.Context, e lipstream.Event) error {
 	e.Output = "" // a path on the worker's machine
 	b, err := json.Marshal(e)
 	if err == nil {
-		_, err = l.q.js.Publish(ctx, eventSubject+l.Job.ID, fmt.Appendf(nil, `{"task":%d,%s`, l.Index, b[1:]))
+		_, err = l.q.publish(ctx, &nats.Msg{Subject: eventSubject + l.Job.ID, Data: fmt.Appendf(nil, `{"task":%d,%s`, l.Index, b[1:])})
 	}
-	return l.q.failure(err)
+	return err
 }
 
 // Frame stores a frame of the running job. Only the latest is kept.
@@ -137,7 +144,7 @@ func (l *Lease) Frame(ctx context.Context, f Frame) error {
 // detached returns a context for ending a task. The context of the lease ends as
 // soon as the record no longer names the lease.
 func detached(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), connecting)
+	return context.WithTimeout(context.WithoutCancel(ctx), cluster.Patience)
 }
 
 // change changes the record if it still names this lease.
@@ -163,7 +170,8 @@ func (l *Lease) finish(ctx context.Context, j Job, err error) error {
 		err = l.q.end(ctx, j)
 	}
 	if err == nil {
-		err = l.q.failure(l.m.DoubleAck(ctx))
+		_, err = cluster.Persist(ctx, func(ctx context.Context) (any, error) { return nil, l.m.DoubleAck(ctx) })
+		err = l.q.failure(err)
 	}
 	return err
 }
@@ -183,14 +191,15 @@ func (l *Lease) Split(ctx context.Context, parts []Part) error {
 	}
 	tasks = append(tasks, Task{Kind: KindJoin, State: Queued})
 	j, err := l.change(ctx, func(j *Job, _ *Task) { j.Tasks = tasks })
-	l.q.announceWork()
+	l.q.announceWork(j.Engine, len(parts))
 	return l.finish(ctx, j, err)
 }
 
-// DonePart reports that a part is done and where it is in the store.
-func (l *Lease) DonePart(ctx context.Context, object string, frames, noFace int64) error {
+// DonePart reports that a part is done, where it is in the store, and what the process
+// that made it counted.
+func (l *Lease) DonePart(ctx context.Context, object string, made lipstream.Result) error {
 	j, err := l.change(ctx, func(_ *Job, t *Task) {
-		t.State, t.Object, t.Frames, t.NoFace, t.Lease = Done, object, frames, noFace, ""
+		t.State, t.Object, t.Frames, t.NoFace, t.Speakers, t.Lease = Done, object, made.Frames, made.NoFace, made.Speakers, ""
 	})
 	ctx, stop := detached(ctx)
 	defer stop()
@@ -252,7 +261,7 @@ func (l *Lease) Release(ctx context.Context) error {
 	l.stop()
 	if err == nil {
 		err = l.q.failure(l.m.Nak())
-		l.q.announceWork()
+		l.q.announceWork(l.Job.Engine, 1)
 	}
 	return err
 }

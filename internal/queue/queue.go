@@ -10,10 +10,10 @@ package queue
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"strconv"
 	"sync"
 	"time"
@@ -22,25 +22,31 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/lipstream/lipstream/internal/cluster"
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/settings"
-	"github.com/lipstream/lipstream/internal/store"
 )
 
 // Options configures a Queue.
 type Options struct {
-	// URL is the address of NATS servers with JetStream. If it is empty, a server
-	// runs in this process and keeps its files in Dir.
+	// URL lists the addresses of NATS servers with JetStream, separated by commas. If
+	// it is empty, a server runs in this process and keeps its files in Dir.
 	URL string
 	Dir string
+	// Replicas is how many of the NATS servers keep each record, message and object;
+	// default 1. Workers do not use it.
+	Replicas int
 	// Listen is the address on which the embedded server accepts workers. If it is
 	// empty, only this process uses the server. Token is what workers must send,
 	// and what is sent to the servers at URL; it may be empty.
 	Listen string
 	Token  string
-	// Lead is set by the server: its version and its options apply. Workers must
-	// have the same version.
+	// TLS is used for connections to URL; nil means that of the address (tls://), with
+	// the system's certificate authorities. ServerTLS is used by the embedded server
+	// for connections of workers; nil means none.
+	TLS, ServerTLS *tls.Config
+	// Lead is set by the server: its options apply.
 	Lead    bool
 	Version string
 	// Lease is how long a worker may be silent before another gets its tasks;
@@ -60,11 +66,12 @@ const (
 	workerBucket = "lipstream_workers"
 	frameBucket  = "lipstream_frames"
 	aboutBucket  = "lipstream_about"
+	keyBucket    = "lipstream_keys"
 
 	workSubject  = "lipstream.work."
 	eventSubject = "lipstream.events."
 	deadSubject  = "lipstream.dead."
-	wakeSubject  = "lipstream.wake" // wakes waiting workers
+	wakeSubject  = "lipstream.wake." // wakes a worker that waits for a task of an engine
 )
 
 const (
@@ -77,8 +84,9 @@ const (
 	deadFor   = 30 * 24 * time.Hour
 	framesFor = time.Hour
 	// workersFor is how long a worker is listed after its last heartbeat.
-	workersFor = 15 * time.Second
-	connecting = 10 * time.Second
+	workersFor  = 15 * time.Second
+	connecting  = 10 * time.Second
+	maxReplicas = 5
 )
 
 // engines lists the engines of jobs. Each has its own line in the queue because
@@ -97,6 +105,7 @@ type Queue struct {
 	js     jetstream.JetStream
 
 	jobs, workers, frames, about jetstream.KeyValue
+	keys                         jetstream.KeyValue // nil: not the lead
 	events, work                 jetstream.Stream
 	lines                        map[string]jetstream.Consumer // by engine.priority
 
@@ -104,19 +113,25 @@ type Queue struct {
 	poll  time.Duration // see pollEvery
 	pause time.Duration // before the second attempt of a task; it doubles with every further one
 
-	mu     sync.Mutex
-	wakeup chan struct{} // closed and replaced when there may be work
+	newer sync.Map // IDs of jobs that were left to newer workers
 }
 
-// Open starts or joins a queue. Its errors are of kind Missing (no server
-// answers, or its version differs), Usage or Output (the folder).
+// Open starts or joins a queue. Its errors are of kind Missing (no server answers),
+// Usage, or Output (the folder).
 func Open(ctx context.Context, o Options) (*Queue, error) {
 	o.Lease = cmp.Or(o.Lease, defaultLease)
 	o.Attempts = cmp.Or(o.Attempts, defaultAttempts)
+	o.Replicas = cmp.Or(o.Replicas, 1)
 	if o.Lease < minLease || o.Attempts < 1 {
 		return nil, fault.Usage.New(op, fmt.Sprintf("a lease of %v with %d attempts is too small", o.Lease, o.Attempts), "use a lease of at least 1s and at least 1 attempt")
 	}
-	q := &Queue{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), poll: pollEvery, pause: time.Second, wakeup: make(chan struct{}), lines: map[string]jetstream.Consumer{}}
+	if o.Replicas < 1 || o.Replicas > maxReplicas {
+		return nil, fault.Field("replicas", strconv.Itoa(o.Replicas), fmt.Sprintf("is not a number from 1 to %d", maxReplicas), "set it to 1 or 3")
+	}
+	if o.Replicas > 1 && o.URL == "" {
+		return nil, fault.Field("replicas", strconv.Itoa(o.Replicas), "needs more NATS servers than the built-in one", "start a cluster of NATS servers and set `nats` to their addresses")
+	}
+	q := &Queue{o: o, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), poll: pollEvery, pause: time.Second, lines: map[string]jetstream.Consumer{}}
 	if err := q.open(ctx); err != nil {
 		_ = q.Close()
 		return nil, err
@@ -131,7 +146,7 @@ func (q *Queue) open(ctx context.Context) (err error) {
 	if q.js, err = jetstream.New(q.nc, jetstream.WithDefaultTimeout(connecting)); err != nil {
 		return q.failure(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*connecting)
+	ctx, cancel := context.WithTimeout(ctx, 2*cluster.Patience)
 	defer cancel()
 	if err := q.agree(ctx); err != nil {
 		return err
@@ -140,85 +155,10 @@ func (q *Queue) open(ctx context.Context) (err error) {
 	if err := q.setUp(ctx); err != nil {
 		return q.failure(err)
 	}
-	if _, err := q.nc.Subscribe(wakeSubject, func(*nats.Msg) { q.wake() }); err != nil {
-		return q.failure(err)
-	}
 	if q.o.Lead {
 		return q.repair(ctx)
 	}
 	return nil
-}
-
-// connect starts the embedded server, unless a URL is set, and connects.
-func (q *Queue) connect() (err error) {
-	options := []nats.Option{
-		nats.Name("lipstream " + q.o.Version), nats.Timeout(connecting),
-		nats.MaxReconnects(-1), nats.ReconnectWait(500 * time.Millisecond),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				q.log.Warn("queue: the connection is lost, trying again", "error", err)
-			}
-		}),
-		nats.ReconnectHandler(func(*nats.Conn) { q.log.Info("queue: connected again"); q.wake() }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { q.log.Warn("queue", "error", err) }),
-	}
-	if q.o.Token != "" {
-		options = append(options, nats.Token(q.o.Token))
-	}
-	url := q.o.URL
-	if url == "" {
-		if q.o.Dir == "" {
-			return fault.Usage.New("start the queue", "it needs a folder")
-		}
-		// Two servers would corrupt each other's files.
-		if q.lock, err = store.Own(q.o.Dir); err != nil {
-			return err
-		}
-		if q.server, err = embed(q.o); err != nil {
-			return err
-		}
-		options, url = append(options, nats.InProcessServer(q.server)), nats.DefaultURL
-	}
-	if q.nc, err = nats.Connect(url, options...); err != nil {
-		return fault.Missing.Wrap("reach the queue at "+url, err, "start lipstream serve --workers-listen there, and give its token")
-	}
-	return nil
-}
-
-// embed starts NATS with JetStream in this process.
-func embed(o Options) (*server.Server, error) {
-	c := &server.Options{
-		ServerName: "lipstream", JetStream: true, StoreDir: o.Dir, NoSigs: true, NoLog: true, NoSystemAccount: true,
-		DontListen: o.Listen == "", SyncInterval: 10 * time.Second, Authorization: o.Token, DisableJetStreamBanner: true,
-	}
-	if o.Listen != "" {
-		host, port, err := net.SplitHostPort(o.Listen)
-		if err == nil {
-			c.Port, err = strconv.Atoi(port)
-		}
-		if err != nil {
-			return nil, fault.Usage.Wrap("listen for workers on "+o.Listen, err, "write host:port, such as 0.0.0.0:4222")
-		}
-		if c.Host = host; c.Port == 0 {
-			c.Port = server.RANDOM_PORT
-		}
-	}
-	s, err := server.NewServer(c)
-	if err != nil {
-		return nil, fault.Internal.Wrap("start the queue in "+o.Dir, err)
-	}
-	// Start does not report why it could not listen.
-	go s.Start()
-	if !s.ReadyForConnections(2 * connecting) {
-		s.Shutdown()
-		s.WaitForShutdown()
-		hint := "check the free space on the disk"
-		if o.Listen != "" {
-			hint = "check whether another program uses " + o.Listen
-		}
-		return nil, fault.Output.New("start the queue in "+o.Dir, "it does not start", hint)
-	}
-	return s, nil
 }
 
 // Close closes the connection and stops the embedded server.
@@ -242,12 +182,13 @@ func (q *Queue) agree(ctx context.Context) (err error) {
 		return q.failure(err)
 	}
 	if q.o.Lead {
+		// Workers of 0.1.0 end when the version is not theirs.
 		return errors.Join(q.Share(ctx, "version", q.o.Version), q.Share(ctx, "lease", q.o.Lease.String()), q.Share(ctx, "attempts", strconv.Itoa(q.o.Attempts)))
 	}
-	if err := q.sameVersion(ctx); err != nil {
-		return err
-	}
 	lease, err := q.Shared(ctx, "lease")
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return fault.Missing.New(op, "no lipstream server has used these NATS servers yet", "start lipstream serve first")
+	}
 	if err == nil {
 		q.o.Lease, err = time.ParseDuration(lease)
 	}
@@ -261,26 +202,10 @@ func (q *Queue) agree(ctx context.Context) (err error) {
 	return q.failure(err)
 }
 
-// ErrVersion is the cause when the lead has another version.
-var ErrVersion = errors.New("the server is another version of Lipstream")
-
-// sameVersion returns an error of kind Missing when the lead has another version.
-func (q *Queue) sameVersion(ctx context.Context) error {
-	v, err := q.Shared(ctx, "version")
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return fault.Missing.New(op, "no lipstream server has used these NATS servers yet", "start lipstream serve first")
-	}
-	if err == nil && v != q.o.Version {
-		err = fault.Missing.Wrap("work for the server", fmt.Errorf("%w: %s, and this is %s", ErrVersion, v, q.o.Version),
-			"install the same version on both")
-	}
-	return err
-}
-
 // Shared returns a setting of the server that workers need, such as where the
 // media are.
 func (q *Queue) Shared(ctx context.Context, key string) (string, error) {
-	e, err := q.about.Get(ctx, key)
+	e, err := cluster.Persist(ctx, func(ctx context.Context) (jetstream.KeyValueEntry, error) { return q.about.Get(ctx, key) })
 	if err != nil {
 		return "", q.failure(err)
 	}
@@ -289,18 +214,52 @@ func (q *Queue) Shared(ctx context.Context, key string) (string, error) {
 
 // Share publishes a setting for workers.
 func (q *Queue) Share(ctx context.Context, key, value string) error {
-	_, err := q.about.PutString(ctx, key, value)
+	_, err := cluster.Persist(ctx, func(ctx context.Context) (uint64, error) { return q.about.PutString(ctx, key, value) })
 	return q.failure(err)
 }
 
+// bucket opens a bucket. The lead creates it if necessary, and gives it its options.
 func (q *Queue) bucket(ctx context.Context, c jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
-	if kv, err := q.js.KeyValue(ctx, c.Bucket); err == nil && !q.o.Lead {
-		return kv, nil
-	}
-	return q.js.CreateOrUpdateKeyValue(ctx, c)
+	return cluster.Persist(ctx, func(ctx context.Context) (jetstream.KeyValue, error) {
+		if !q.o.Lead {
+			kv, err := q.js.KeyValue(ctx, c.Bucket)
+			if errors.Is(err, jetstream.ErrBucketNotFound) {
+				err = fault.Missing.New(op, "no lipstream server has used these NATS servers yet", "start lipstream serve first")
+			}
+			return cluster.Bucket(q.js, kv), err
+		}
+		c.Replicas = q.o.Replicas
+		kv, err := q.js.CreateOrUpdateKeyValue(ctx, c)
+		return cluster.Bucket(q.js, kv), err
+	})
 }
 
-// setUp creates the streams, buckets and consumers.
+// stream opens a stream like bucket.
+func (q *Queue) stream(ctx context.Context, c jetstream.StreamConfig) (jetstream.Stream, error) {
+	return cluster.Persist(ctx, func(ctx context.Context) (jetstream.Stream, error) {
+		if !q.o.Lead {
+			return q.js.Stream(ctx, c.Name)
+		}
+		c.Replicas = q.o.Replicas
+		return q.js.CreateOrUpdateStream(ctx, c)
+	})
+}
+
+// line opens the consumer of a line of the work stream like bucket.
+func (q *Queue) line(ctx context.Context, engine string, p Priority) (jetstream.Consumer, error) {
+	return cluster.Persist(ctx, func(ctx context.Context) (jetstream.Consumer, error) {
+		name := engine + "-" + string(p)
+		if !q.o.Lead {
+			return q.work.Consumer(ctx, name)
+		}
+		return q.work.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+			Durable: name, FilterSubject: workSubject + engine + "." + string(p),
+			AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.Lease, MaxAckPending: -1,
+		})
+	})
+}
+
+// setUp opens the streams, buckets and consumers.
 func (q *Queue) setUp(ctx context.Context) (err error) {
 	bucket := func(c jetstream.KeyValueConfig) (kv jetstream.KeyValue) {
 		if err == nil {
@@ -310,13 +269,16 @@ func (q *Queue) setUp(ctx context.Context) (err error) {
 	}
 	stream := func(c jetstream.StreamConfig) (s jetstream.Stream) {
 		if err == nil {
-			s, err = q.js.CreateOrUpdateStream(ctx, c)
+			s, err = q.stream(ctx, c)
 		}
 		return s
 	}
 	q.jobs = bucket(jetstream.KeyValueConfig{Bucket: jobBucket})
 	q.workers = bucket(jetstream.KeyValueConfig{Bucket: workerBucket, TTL: workersFor, Storage: jetstream.MemoryStorage})
 	q.frames = bucket(jetstream.KeyValueConfig{Bucket: frameBucket, TTL: framesFor, Storage: jetstream.MemoryStorage})
+	if q.o.Lead {
+		q.keys = bucket(jetstream.KeyValueConfig{Bucket: keyBucket, TTL: KeysFor, MaxBytes: keyBytes})
+	}
 	q.work = stream(jetstream.StreamConfig{Name: workStream, Subjects: []string{workSubject + ">"}, Retention: jetstream.WorkQueuePolicy})
 	q.events = stream(jetstream.StreamConfig{Name: eventStream, Subjects: []string{eventSubject + ">"}, MaxMsgsPerSubject: maxEvents, AllowDirect: true})
 	stream(jetstream.StreamConfig{Name: deadStream, Subjects: []string{deadSubject + ">"}, MaxAge: deadFor})
@@ -325,15 +287,14 @@ func (q *Queue) setUp(ctx context.Context) (err error) {
 	}
 	for _, engine := range engines {
 		for _, p := range priorities {
-			line := engine + "." + string(p)
-			c, err := q.work.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-				Durable: engine + "-" + string(p), FilterSubject: workSubject + line,
-				AckPolicy: jetstream.AckExplicitPolicy, AckWait: q.o.Lease, MaxAckPending: -1,
-			})
+			c, err := q.line(ctx, engine, p)
+			if errors.Is(err, jetstream.ErrConsumerNotFound) {
+				continue // the server is older and does not know the engine
+			}
 			if err != nil {
 				return err
 			}
-			q.lines[line] = c
+			q.lines[engine+"."+string(p)] = c
 		}
 	}
 	return nil
@@ -369,29 +330,4 @@ func (q *Queue) Address() string {
 func (q *Queue) Health(ctx context.Context) error {
 	_, err := q.about.Status(ctx)
 	return q.failure(err)
-}
-
-// wake wakes everybody who waits for work.
-func (q *Queue) wake() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	close(q.wakeup)
-	q.wakeup = make(chan struct{})
-}
-
-func (q *Queue) woken() <-chan struct{} {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.wakeup
-}
-
-// failure turns an error of NATS into a fault.
-func (q *Queue) failure(err error) error {
-	if err == nil {
-		return nil
-	}
-	if _, ok := errors.AsType[*fault.Error](err); ok {
-		return err
-	}
-	return fault.Missing.Wrap(op, err, "check that the NATS servers run and have JetStream enabled")
 }

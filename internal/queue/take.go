@@ -11,26 +11,24 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/lipstream/lipstream/internal/cluster"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
 const (
-	// pollEvery is how often a waiting worker looks for work that nobody announced:
-	// tasks of a lost worker, and tasks whose pause is over.
+	// pollEvery is how soon a waiting worker looks for work that nobody announced: tasks
+	// of a lost worker, and tasks whose pause is over. The longer it has waited, the
+	// longer it pauses, up to four times as long.
 	pollEvery = time.Second
 	// recordDelay is how long the record of a job may appear after its message.
 	recordDelay = time.Minute
 	recordPoll  = 300 * time.Millisecond // between two attempts to read such a record
+	leave       = 2 * time.Second        // for a task that only newer workers can do
 	maxPause    = 30 * time.Second       // before another attempt of a task
 )
 
-// Announce publishes the state of a worker; call it every few seconds. It returns
-// an error of kind Missing when the version of the server has changed: the worker
-// should then end.
+// Announce publishes the state of a worker; call it every few seconds.
 func (q *Queue) Announce(ctx context.Context, w Worker) error {
-	if err := q.sameVersion(ctx); err != nil {
-		return err
-	}
 	w.Seen = time.Now().UTC()
 	b, err := json.Marshal(w)
 	if err != nil {
@@ -56,16 +54,27 @@ func (q *Queue) Workers(ctx context.Context) ([]Worker, error) {
 // first of the highest priority. The lease is kept alive until one of its
 // methods ends it, even after ctx has ended.
 func (q *Queue) Take(ctx context.Context, worker string, engines []string) (*Lease, error) {
-	for {
-		woken := q.woken()
+	if l, err := q.first(ctx, worker, engines); err != nil || l != nil {
+		return l, err
+	}
+	signs, sign := cluster.Signs()
+	for _, engine := range engines {
+		s, err := q.nc.QueueSubscribe(wakeSubject+engine, "workers", sign)
+		if err != nil {
+			return nil, q.failure(err)
+		}
+		defer func() { _ = s.Unsubscribe() }()
+	}
+	for pause := q.poll; ; pause = min(2*pause, 4*q.poll) {
 		if l, err := q.first(ctx, worker, engines); err != nil || l != nil {
 			return l, err
 		}
 		select {
 		case <-ctx.Done():
 			return nil, fault.Cancelled.Wrap("wait for work", ctx.Err())
-		case <-woken:
-		case <-time.After(q.poll):
+		case <-signs:
+			pause = q.poll / 2
+		case <-time.After(pause):
 		}
 	}
 }
@@ -85,7 +94,10 @@ func (q *Queue) first(ctx context.Context, worker string, engines []string) (*Le
 
 // next takes the first task of a line; it returns nil when there is none now.
 func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
-	c := q.lines[line]
+	c, ok := q.lines[line]
+	if !ok {
+		return nil, nil // see setUp
+	}
 	for ctx.Err() == nil {
 		batch, err := c.FetchNoWait(1)
 		if err != nil {
@@ -110,8 +122,7 @@ func (q *Queue) next(ctx context.Context, worker, line string) (*Lease, error) {
 // lasting returns an error as a fault. It returns nil for errors that pass by
 // themselves, such as those of a server that is restarting.
 func (q *Queue) lasting(err error) error {
-	if err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
-		errors.Is(err, jetstream.ErrNoHeartbeat) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting) {
+	if cluster.Passing(err) {
 		return nil
 	}
 	return q.failure(err)
@@ -132,7 +143,14 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	var what verdict
 	lease := NewID()
 	j, err := q.change(ctx, t.Job, func(j *Job) error {
-		if what = q.judge(j, t, meta.Sequence.Stream); what < take {
+		if t.Task < len(j.Tasks) && j.Tasks[t.Task].Lease == lease { // the answer was lost, and then the record was changed again
+			what = take
+			return errUnchanged
+		}
+		if what = q.judge(j, t, meta.Sequence.Stream); what >= take && !j.understood() {
+			what = newer
+		}
+		if what < take {
 			return errUnchanged
 		}
 		task := &j.Tasks[t.Task]
@@ -162,6 +180,11 @@ func (q *Queue) accept(ctx context.Context, worker string, m jetstream.Msg) (*Le
 	switch what {
 	case take:
 		return q.lease(ctx, j, t.Task, lease, m), nil
+	case newer:
+		if _, again := q.newer.LoadOrStore(j.ID, nil); !again {
+			q.log.Warn("queue: a job is left to workers of a newer version", "job", j.ID)
+		}
+		return nil, q.failure(m.NakWithDelay(leave))
 	case early:
 		if time.Since(meta.Timestamp) < recordDelay {
 			return nil, q.failure(m.NakWithDelay(recordPoll))
@@ -187,6 +210,7 @@ const (
 	drop      verdict = iota // it is not valid, or no longer
 	early                    // its record may still appear
 	completed                // the task is done but was not acknowledged
+	newer                    // it needs a newer version of this program
 	take                     // this and the following change the record
 	giveUp                   // there were too many attempts
 	stopped                  // the job is being cancelled
@@ -236,7 +260,7 @@ func (q *Queue) proceed(ctx context.Context, j Job) error {
 		now.Tasks[last].Sequence = sequence
 		return nil
 	})
-	q.announceWork()
+	q.announceWork(j.Engine, 1)
 	return err
 }
 
@@ -244,7 +268,7 @@ func (q *Queue) proceed(ctx context.Context, j Job) error {
 func (q *Queue) deadLetter(ctx context.Context, j Job) error {
 	b, err := json.Marshal(j)
 	if err == nil {
-		_, err = q.js.Publish(ctx, deadSubject+j.ID, b, jetstream.WithMsgID(fmt.Sprintf("%s.%d", j.ID, j.Generation)))
+		_, err = q.publish(ctx, &nats.Msg{Subject: deadSubject + j.ID, Data: b}, jetstream.WithMsgID(fmt.Sprintf("%s.%d", j.ID, j.Generation)))
 	}
-	return q.failure(err)
+	return err
 }

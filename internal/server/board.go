@@ -98,7 +98,17 @@ func (e *entry) view() jobView {
 	base := "/v1/jobs/" + e.job.ID
 	v := jobView{Job: e.job, Links: links{Events: base + "/events", Preview: base + "/preview", Video: base + "/video", Audio: base + "/audio"}}
 	// The rest is only for workers.
-	v.Video, v.Audio = queue.Media{Name: v.Video.Name, Size: v.Video.Size}, queue.Media{Name: v.Audio.Name, Size: v.Audio.Size}
+	v.Protocol = 0
+	public := func(m queue.Media) queue.Media { return queue.Media{Name: m.Name, Size: m.Size} }
+	v.Video, v.Audio, v.Voices = public(v.Video), public(v.Audio), nil
+	for _, m := range e.job.Voices {
+		v.Voices = append(v.Voices, public(m))
+	}
+	for _, m := range []**queue.Media{&v.Soundtrack, &v.Mask} {
+		if *m != nil {
+			*m = new(public(**m))
+		}
+	}
 	v.Tasks = []queue.Task{}
 	for _, t := range e.job.Tasks {
 		v.Tasks = append(v.Tasks, queue.Task{Kind: t.Kind, State: t.State, Part: t.Part, Attempts: t.Attempts, Worker: t.Worker, Frames: t.Frames})

@@ -62,6 +62,19 @@ func newHub(read reader) *hub {
 	return h
 }
 
+// events is Queue.Events. It puts the record on the board before it passes on the last
+// event, so that whoever has seen the end of a job sees it in the record, too.
+func (s *Server) events(ctx context.Context, id string, after uint64, f func(queue.Event) error) error {
+	return s.o.Queue.Events(ctx, id, after, func(e queue.Event) error {
+		if e.Last {
+			if j, err := s.o.Queue.Job(ctx, id); err == nil {
+				s.board.set(id, &j)
+			}
+		}
+		return f(e)
+	})
+}
+
 // follow returns the log of a job. The caller must call leave.
 func (h *hub) follow(id string) (l *jobLog, leave func()) {
 	h.mu.Lock()

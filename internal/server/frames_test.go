@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/ffmpeg"
 	"github.com/lipstream/lipstream/internal/queue"
 )
 
@@ -23,8 +24,10 @@ func (r *rig) encoded(name string, frames int, args ...string) (id, path string,
 	j := r.submit()
 	l := r.take()
 	path = filepath.Join(r.t.TempDir(), name)
+	tool, err := ffmpeg.Find("ffmpeg")
+	r.check(err)
 	run := func(args ...string) []byte {
-		out, err := exec.CommandContext(r.t.Context(), "ffmpeg", append([]string{"-v", "error", "-nostdin"}, args...)...).Output()
+		out, err := exec.CommandContext(r.t.Context(), tool.Path, append([]string{"-v", "error", "-nostdin"}, args...)...).Output()
 		r.check(err)
 		return out
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/job"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/queue"
 )
@@ -70,49 +72,96 @@ func (s *Server) createJob(w http.ResponseWriter, r *http.Request) error {
 	if s.draining.Load() {
 		return refuse(http.StatusServiceUnavailable, "the server is shutting down", "try again when it has restarted")
 	}
-	n := s.board.count()
-	if waiting := n[queue.Queued] + n[queue.Running]; waiting >= s.o.MaxQueued {
-		w.Header().Set("Retry-After", "60")
-		return refuse(http.StatusTooManyRequests, fmt.Sprintf("%d jobs are waiting, which is the limit of this server", waiting), "try again later")
+	key, err := keyOf(r)
+	if err == nil && key == "" { // otherwise submit checks it
+		err = s.full()
+	}
+	if err != nil {
+		return err
 	}
 	var spec queue.Spec
 	var made []upload
+	sums := map[string]string{} // of the files of a form
 	kind, params, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	var err error
 	switch kind {
 	case "application/json":
 		err = readJSON(w, r, &spec)
 	case "multipart/form-data":
-		spec, made, err = s.readForm(r, params["boundary"])
+		spec, made, err = s.readForm(r, params["boundary"], sums)
 	default:
 		err = refuse(http.StatusUnsupportedMediaType, "the Content-Type is not application/json or multipart/form-data", "see /v1/openapi.json")
 	}
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{}) // a form may end before its body does
 	var j queue.Job
+	again := false
 	if err == nil {
-		j, err = s.prepare(r.Context(), spec)
+		j, again, err = s.submit(r.Context(), spec, key, sums)
 	}
-	if err == nil {
-		j, err = s.o.Queue.Submit(r.Context(), j)
-	}
-	if err != nil {
+	if err != nil || again {
 		for _, i := range made {
 			s.uploads.remove(i)
 		}
+	}
+	if err != nil {
 		return err
 	}
 	w.Header().Set("Location", "/v1/jobs/"+j.ID)
+	if again {
+		w.Header().Set("Idempotency-Replayed", "true")
+		return answer(w, http.StatusOK, s.show(j))
+	}
 	return answer(w, http.StatusCreated, s.show(j))
 }
 
-// readForm reads the files and the specification of a form in any order.
-func (s *Server) readForm(r *http.Request, boundary string) (spec queue.Spec, made []upload, err error) {
+// full returns an error when no more jobs may wait.
+func (s *Server) full() error {
+	n := s.board.count()
+	if waiting := n[queue.Queued] + n[queue.Running]; waiting >= s.o.MaxQueued {
+		return refuse(http.StatusTooManyRequests, fmt.Sprintf("%d jobs are waiting, which is the limit of this server", waiting), "try again later")
+	}
+	return nil
+}
+
+// submit queues a job. If a request with the same key has made it already, again is
+// true.
+func (s *Server) submit(ctx context.Context, spec queue.Spec, key string, sums map[string]string) (j queue.Job, again bool, err error) {
+	if key == "" {
+		if j, err = s.prepare(ctx, spec); err == nil {
+			j, err = s.o.Queue.Submit(ctx, j)
+		}
+		return j, false, err
+	}
+	request, err := fingerprint(spec, sums)
+	if err != nil {
+		return j, false, err
+	}
+	release, err := s.keyLocks.lock(ctx, key)
+	if err != nil {
+		return j, false, err
+	}
+	defer release()
+	// Before the rest: the uploads may have been removed since, and the queue may be full.
+	if j, again, err = s.o.Queue.Submitted(ctx, key, request); err != nil || again {
+		return j, again, err
+	}
+	if err := s.full(); err != nil {
+		return j, false, err
+	}
+	if j, err = s.prepare(ctx, spec); err != nil {
+		return j, false, err
+	}
+	return s.o.Queue.SubmitOnce(ctx, key, request, j)
+}
+
+// readForm reads the files and the specification of a form in any order. It puts the
+// checksums of the files into sums.
+func (s *Server) readForm(r *http.Request, boundary string, sums map[string]string) (spec queue.Spec, made []upload, err error) {
 	form := multipart.NewReader(r.Body, boundary)
-	seen := map[string]queue.Source{}
+	seen, speakers := map[string]queue.Source{}, 0
 	for {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
-			spec.Video, spec.Audio = cmp.Or(seen["video"], spec.Video), cmp.Or(seen["audio"], spec.Audio)
+			fill(&spec, seen)
 			return spec, made, nil
 		}
 		if err != nil {
@@ -123,15 +172,23 @@ func (s *Server) readForm(r *http.Request, boundary string) (spec queue.Spec, ma
 			return spec, made, refuse(http.StatusBadRequest, "the field "+strconv.Quote(name)+" appears twice", "send it once")
 		}
 		var i upload
-		switch name {
+		kind := name
+		if strings.HasPrefix(name, speakerField) {
+			kind = "audio"
+			if speakers++; speakers > job.MaxSpeakers {
+				return spec, made, refuse(http.StatusBadRequest, fmt.Sprintf("the form has more than %d speakers", job.MaxSpeakers), "make the video in several jobs")
+			}
+		}
+		switch kind {
 		case "spec":
 			err = decode("the field spec", io.LimitReader(part, maxJSON), &spec)
-		case "video", "audio":
-			if i, err = s.receive(part); err == nil {
-				made = append(made, i)
+		case "video", "audio", "mask", "soundtrack":
+			sum := sha256.New()
+			if i, err = s.receive(part.FileName(), io.TeeReader(part, sum)); err == nil {
+				made, sums[name] = append(made, i), i.Name+" "+hex.EncodeToString(sum.Sum(nil))
 			}
 		default:
-			err = refuse(http.StatusBadRequest, "the field "+strconv.Quote(name)+" is not known", "the fields are video, audio and spec")
+			err = refuse(http.StatusBadRequest, "the field "+strconv.Quote(name)+" is not known", "the fields are video, audio, speaker.FACE, soundtrack, mask and spec")
 		}
 		if err != nil {
 			return spec, made, err
@@ -140,14 +197,42 @@ func (s *Server) readForm(r *http.Request, boundary string) (spec queue.Spec, ma
 	}
 }
 
+// speakerField is the beginning of the name of a form's field for the voice of a speaker;
+// what follows is the face.
+const speakerField = "speaker."
+
+// fill puts the files of a form into its specification. Speakers come in the order of
+// their faces, as a form has none, unless the specification names them.
+func fill(spec *queue.Spec, files map[string]queue.Source) {
+	spec.Video, spec.Audio = cmp.Or(files["video"], spec.Video), cmp.Or(files["audio"], spec.Audio)
+	if s, ok := files["soundtrack"]; ok {
+		spec.Soundtrack = &s
+	}
+	if s, ok := files["mask"]; ok {
+		spec.Mask = &s
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		who, ok := strings.CutPrefix(name, speakerField)
+		if !ok {
+			continue
+		}
+		i := slices.IndexFunc(spec.Speakers, func(s queue.Speaker) bool { return s.Face == who })
+		if i < 0 {
+			i = len(spec.Speakers)
+			spec.Speakers = append(spec.Speakers, queue.Speaker{Face: who})
+		}
+		spec.Speakers[i].Audio = files[name]
+	}
+}
+
 // receive stores a file of a form.
-func (s *Server) receive(part *multipart.Part) (upload, error) {
+func (s *Server) receive(name string, content io.Reader) (upload, error) {
 	u := s.uploads
-	i, err := u.create(part.FileName(), -1)
+	i, err := u.create(name, -1)
 	if err != nil {
 		return i, err
 	}
-	n, err := u.append(i, 0, part)
+	n, err := u.append(i, 0, content)
 	s.metrics.received.Add(float64(n))
 	if err == nil && n == 0 {
 		err = refuse(http.StatusBadRequest, "the file "+strconv.Quote(i.Name)+" is empty", "choose another file")
@@ -172,15 +257,12 @@ func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error
 	if !slices.Contains([]queue.Priority{queue.High, queue.Normal, queue.Low}, j.Priority) {
 		return j, refuse(http.StatusBadRequest, fmt.Sprintf("priority %q is not known", spec.Priority), "use high, normal or low")
 	}
-	var err error
-	if j.Video, err = s.publish(ctx, "video", spec.Video); err != nil {
-		return j, err
-	}
-	if j.Audio, err = s.publish(ctx, "audio", spec.Audio); err != nil {
+	video, _, err := s.input("video", spec.Video)
+	if err != nil {
 		return j, err
 	}
 	if spec.Name == "" {
-		stem := strings.TrimSuffix(j.Video.Name, filepath.Ext(j.Video.Name))
+		stem := strings.TrimSuffix(video.Name, filepath.Ext(video.Name))
 		j.Spec.Name = stem + "-lipstream.mp4"
 	} else if j.Spec.Name = cleanName(spec.Name); j.Spec.Name != spec.Name {
 		return j, refuse(http.StatusBadRequest, "the name is not a plain file name", "use one such as result.mp4")
@@ -191,11 +273,21 @@ func (s *Server) prepare(ctx context.Context, spec queue.Spec) (queue.Job, error
 	if err := spec.CheckRemote(); err != nil {
 		return j, err
 	}
-	job := spec.Job()
-	job.Output = j.Spec.Name
-	if err := job.Check(); err != nil {
+	made := spec.Job(nil)
+	made.Output = j.Spec.Name
+	if err := made.Check(); err != nil {
 		return j, err
 	}
+	// Only now are the inputs copied to where the workers can read them.
+	var inputs []queue.Media
+	for _, in := range spec.Inputs() {
+		m, err := s.publish(ctx, in.What, *in.Source)
+		if err != nil {
+			return j, err
+		}
+		inputs = append(inputs, m)
+	}
+	j.SetInputs(inputs)
 	j.Engine, err = s.engine(ctx, spec.Engine)
 	return j, err
 }
@@ -328,16 +420,15 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	if err := spec.CheckRemote(); err != nil {
 		return err
 	}
-	video, _, err := s.input("video", spec.Video)
-	if err != nil {
-		return err
+	var paths, names []string
+	for _, in := range spec.Inputs() {
+		m, _, err := s.input(in.What, *in.Source)
+		if err != nil {
+			return err
+		}
+		paths, names = append(paths, m.Path), append(names, m.Path, m.Name)
 	}
-	audio, _, err := s.input("audio", spec.Audio)
-	if err != nil {
-		return err
-	}
-	job := spec.Job()
-	job.Video, job.Audio = video.Path, audio.Path
+	job := spec.Job(paths)
 	job.Output = filepath.Join(s.uploads.dir, "estimate"+cmp.Or(strings.ToLower(filepath.Ext(spec.Name)), ".mp4")) // never written
 	if err := job.Check(); err != nil {
 		return err
@@ -351,7 +442,7 @@ func (s *Server) makeEstimate(w http.ResponseWriter, r *http.Request) error {
 	plan, err := s.o.Estimate(r.Context(), job)
 	if f, ok := errors.AsType[*fault.Error](err); ok && f.Err != nil {
 		named := *f
-		named.Err = errors.New(strings.NewReplacer(video.Path, video.Name, audio.Path, audio.Name).Replace(f.Err.Error()))
+		named.Err = errors.New(strings.NewReplacer(names...).Replace(f.Err.Error()))
 		return &named
 	}
 	if err != nil {
@@ -365,7 +456,9 @@ func (s *Server) inUse() map[string]bool {
 	used := map[string]bool{}
 	for _, j := range s.board.all() {
 		if !j.State.Ended() {
-			used[j.Spec.Video.Upload], used[j.Spec.Audio.Upload] = true, true
+			for _, in := range j.Spec.Inputs() {
+				used[in.Upload] = true
+			}
 		}
 	}
 	return used

@@ -132,7 +132,9 @@ func (s *Server) sweep(ctx context.Context, before time.Time) {
 	}
 	objects := map[string]bool{}
 	for _, j := range s.board.all() {
-		objects[j.Video.Object], objects[j.Audio.Object] = true, true
+		for _, in := range j.Inputs() {
+			objects[in.Object] = true
+		}
 	}
 	for _, prefix := range []string{"uploads/", "paths/"} {
 		list, err := s.o.Store.List(ctx, prefix)

@@ -52,6 +52,12 @@ func statusOf(err error) int {
 	if errors.Is(err, queue.ErrNoJob) || errors.Is(err, queue.ErrNoFrame) || errors.Is(err, fs.ErrNotExist) {
 		return http.StatusNotFound
 	}
+	if errors.Is(err, queue.ErrKeyReused) {
+		return http.StatusUnprocessableEntity
+	}
+	if errors.Is(err, queue.ErrKeyRemoved) {
+		return http.StatusGone
+	}
 	return fault.KindOf(err).HTTPStatus()
 }
 
@@ -69,6 +75,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	h.Set("Cache-Control", "no-store")
 	if status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
+	}
+	if status == http.StatusTooManyRequests {
+		h.Set("Retry-After", "60")
 	}
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(p)

@@ -11,13 +11,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"time"
-
-	"github.com/lipstream/lipstream/internal/fault"
 )
 
 const (
@@ -48,6 +43,9 @@ func (s *Server) hostAllowed(hostPort string) bool {
 	}
 	host = strings.ToLower(strings.Trim(host, "[]"))
 	if s.hosts[host] {
+		return true
+	}
+	if label, parent, ok := strings.Cut(host, "."); ok && label != "" && s.hosts["*."+parent] {
 		return true
 	}
 	// With a token, a server on all addresses accepts any IP address: a rebound
@@ -178,32 +176,4 @@ func decode(what string, r io.Reader, to any) error {
 		return refuse(http.StatusBadRequest, what+" has more than one JSON value", "send one")
 	}
 	return nil
-}
-
-// underRoot returns the real path of a file that a job names. With all links
-// followed, it must be in one of the allowed folders.
-func (s *Server) underRoot(path string) (string, os.FileInfo, error) {
-	// The same error for a missing file: a client must not learn which exist.
-	refused := fault.Usage.New("use the file "+path, "it is not in a folder that this server allows", "upload it, or add its folder to `root`")
-	if len(s.o.Roots) == 0 || !filepath.IsAbs(path) {
-		return "", nil, refused
-	}
-	real, err := filepath.EvalSymlinks(path)
-	inside := func(root string) bool {
-		root, absErr := filepath.Abs(root)
-		root, linkErr := filepath.EvalSymlinks(root)
-		rel, relErr := filepath.Rel(root, real)
-		return errors.Join(absErr, linkErr, relErr) == nil && filepath.IsLocal(rel)
-	}
-	if err != nil || !slices.ContainsFunc(s.o.Roots, inside) {
-		return "", nil, refused
-	}
-	st, err := os.Stat(real)
-	if err != nil {
-		return "", nil, refused
-	}
-	if !st.Mode().IsRegular() {
-		return "", nil, fault.Usage.New("use the file "+path, "it is not a regular file")
-	}
-	return real, st, nil
 }

@@ -54,6 +54,7 @@ type Server struct {
 	media       *store.Cache
 	metrics     *metrics
 	hosts       map[string]bool
+	keyLocks    keyLocks
 	estimate    chan struct{} // one at a time
 	decoders    chan struct{} // see decoders
 	decoderWait time.Duration // see decoderWait
@@ -68,7 +69,7 @@ func New(o Options) (*Server, error) {
 	o.MaxStored = cmp.Or(o.MaxStored, 100<<30)
 	o.MaxQueued = cmp.Or(o.MaxQueued, 1000)
 	o.Retention = cmp.Or(o.Retention, 7*24*time.Hour)
-	s := &Server{o: o, log: o.Log, board: newBoard(), estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), decoderWait: decoderWait}
+	s := &Server{o: o, log: o.Log, board: newBoard(), keyLocks: keyLocks{locks: map[string]*keyLock{}}, estimate: make(chan struct{}, 1), decoders: make(chan struct{}, decoders), decoderWait: decoderWait}
 	var err error
 	if s.uploads, err = newUploads(filepath.Join(o.Dir, "uploads"), o.MaxUpload, o.MaxStored, o.Log); err != nil {
 		return nil, err
@@ -76,7 +77,7 @@ func New(o Options) (*Server, error) {
 	if s.media, err = store.NewCache(filepath.Join(o.Dir, "results"), o.Store); err != nil {
 		return nil, err
 	}
-	s.hub = newHub(o.Queue.Events)
+	s.hub = newHub(s.events)
 	s.metrics = newMetrics(s)
 	s.hosts = allowedHosts(o)
 	s.handler = s.routes()
@@ -147,7 +148,7 @@ func (s *Server) table() []route {
 		{"GET /v1/jobs/{id}/frames", s.jobFrames, false},
 		{"GET /v1/jobs/{id}/preview", s.jobPreview, false},
 		{"GET /v1/jobs/{id}/video", s.jobMedia(func(j queue.Job) queue.Media { return j.Video }), false},
-		{"GET /v1/jobs/{id}/audio", s.jobMedia(func(j queue.Job) queue.Media { return j.Audio }), false},
+		{"GET /v1/jobs/{id}/audio", s.jobMedia(func(j queue.Job) queue.Media { return j.Heard() }), false},
 		{"GET /v1/events", s.listEvents, false},
 		{"POST /v1/estimate", s.makeEstimate, false},
 		{"GET /v1/devices", s.devices, false},

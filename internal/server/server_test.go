@@ -217,10 +217,17 @@ func TestForm(t *testing.T) {
 }
 
 func TestGuard(t *testing.T) {
-	r := newRig(t, func(o *Options) { o.AllowHosts = []string{"lips.example"} })
+	r := newRig(t, func(o *Options) {
+		o.AllowHosts = []string{"lips.example", "*.star.example", "192.0.2.7", "2001:db8::7"}
+	})
 	r.status(200, "GET", "/healthz", "", "Host: localhost:8448")
 	r.status(200, "GET", "/healthz", "", "Host: LIPS.example")
-	r.status(421, "GET", "/healthz", "", "Host: evil.example")
+	r.status(200, "GET", "/healthz", "", "Host: a.star.example:8448")
+	r.status(200, "GET", "/healthz", "", "Host: 192.0.2.7")
+	r.status(200, "GET", "/healthz", "", "Host: [2001:db8::7]:8448")
+	for _, host := range []string{"star.example", ".star.example", "b.a.star.example", "evil.example"} {
+		r.status(421, "GET", "/healthz", "", "Host: "+host)
+	}
 	r.status(421, "GET", "/v1/jobs", "", "Host: 192.168.1.7:8448")
 	const kind = "Content-Type: application/json"
 	r.status(403, "POST", "/v1/jobs", "{}", kind, "Sec-Fetch-Site: cross-site")

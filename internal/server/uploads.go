@@ -161,7 +161,7 @@ func (u *uploads) write(i upload) error {
 
 // remove deletes an upload.
 func (u *uploads) remove(i upload) {
-	if err := os.RemoveAll(u.folder(i.ID)); err != nil {
+	if err := disk.RemoveAll(u.folder(i.ID)); err != nil {
 		u.log.Warn("server: an upload could not be removed", "id", i.ID, "error", err)
 		return
 	}

@@ -27,7 +27,9 @@ type Field struct {
 	Multiple  float64  `json:"multiple,omitempty"`
 	Unit      string   `json:"unit,omitempty"`
 	Advanced  bool     `json:"advanced,omitempty"`
+	Bare      string   `json:"-"` // value of a flag without one
 	Local     bool     `json:"-"` // never taken from a client
+	NameOnly  bool     `json:"-"` // a client may only give the name of a file
 	Latents   bool     `json:"-"` // latents depend on it
 
 	engines []string // that use it; nil: all do
@@ -61,9 +63,9 @@ func describe(t reflect.Type, index []int, group, engines string) (list []Field)
 		name, _, _ := strings.Cut(sf.Tag.Get("json"), ",")
 		f := Field{
 			Name: name, Title: sf.Tag.Get("title"), Group: group, Help: sf.Tag.Get("help"), Type: typeOf(sf.Type),
-			Default: sf.Tag.Get("default"), Otherwise: sf.Tag.Get("otherwise"), Unit: sf.Tag.Get("unit"),
+			Bare: sf.Tag.Get("bare"), Default: sf.Tag.Get("default"), Otherwise: sf.Tag.Get("otherwise"), Unit: sf.Tag.Get("unit"),
 			Min: bound(sf.Tag.Get("min")), Max: bound(sf.Tag.Get("max")),
-			Advanced: sf.Tag.Get("level") == "advanced", Local: sf.Tag.Get("scope") == "local", Latents: sf.Tag.Get("latents") != "no",
+			Advanced: sf.Tag.Get("level") == "advanced", Local: sf.Tag.Get("scope") == "local", NameOnly: sf.Tag.Get("scope") == "name", Latents: sf.Tag.Get("latents") != "no",
 			index: at,
 		}
 		e, own := sf.Tag.Lookup("engines")
@@ -223,8 +225,12 @@ func (s Settings) Unused(engine string) (names []string) {
 // machine may have.
 func (s Settings) CheckRemote() error {
 	for _, f := range fields() {
-		if v, given := f.value(&s); f.Local && given && v.String() != f.Default {
+		v, given := f.value(&s)
+		if f.Local && given && v.String() != f.Default {
 			return fault.Field(f.Name, "", "cannot be set for a job on a server", "leave it out")
+		}
+		if f.NameOnly && given && !plainName(v.String()) {
+			return fault.Field(f.Name, strconv.Quote(v.String()), "is a path, which a job on a server cannot have", "write the name of a file that the workers have, without its folder and extension")
 		}
 	}
 	return nil

@@ -25,6 +25,10 @@ func sample(f Field) string {
 		return "3000000000"
 	case f.Name == "guidance":
 		return "2.5"
+	case f.Max != nil && *f.Max == 1:
+		return "0.25"
+	case f.NameOnly:
+		return "a-name.1"
 	case f.Unit == "s":
 		return "1m30.5s"
 	case f.Type == "string":
@@ -160,9 +164,10 @@ func TestUnused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	latentSync := []string{"steps", "guidance", "sampler", "deepcache", "overlap"}
+	latentSync := []string{"steps", "guidance", "guidance_from", "guidance_to", "guidance_threshold", "sampler", "deepcache", "deepcache_threshold", "overlap"}
 	neural := []string{
-		"profile", "resolution", "precision", "vae", "silence", "parity", "steps", "guidance", "sampler", "deepcache", "overlap",
+		"profile", "resolution", "precision", "vae", "silence", "parity", "steps", "guidance", "guidance_from", "guidance_to", "guidance_threshold",
+		"sampler", "deepcache", "deepcache_threshold", "overlap",
 		"frames_per_window", "windows", "offload", "vae_frames", "vae_tile", "attention_slices", "shrink_every", "return_every",
 	}
 	for engine, want := range map[string][]string{EngineLatentSync: nil, EngineMuseTalk: latentSync, EnginePreview: neural} {

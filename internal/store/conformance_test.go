@@ -7,7 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/store"
@@ -54,6 +57,31 @@ func conform(t *testing.T, s *store.Store) {
 	}
 	if all, err := s.List(ctx, ""); err != nil || len(all) != 3 {
 		t.Errorf("list all: %+v, %v", all, err)
+	}
+
+	// A copy of an object that is replaced meanwhile is the old one or the new one.
+	versions := [][]byte{content[:1<<20], content[1<<20 : 3<<20]}
+	put("jobs/d/often", versions[0])
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for i := range 6 {
+			if err := s.Put(ctx, "jobs/d/often", bytes.NewReader(versions[i%2])); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	copied := filepath.Join(t.TempDir(), "copy")
+	for range 6 {
+		if err := s.Fetch(ctx, "jobs/d/often", copied); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(copied); err != nil || !bytes.Equal(b, versions[0]) && !bytes.Equal(b, versions[1]) {
+			t.Fatalf("a copy of %d bytes that is neither the old nor the new object, %v", len(b), err)
+		}
+	}
+	writer.Wait()
+	if err := s.Delete(ctx, "jobs/d/often"); err != nil {
+		t.Error(err)
 	}
 
 	// A reader that fails in the middle leaves the old object, or none.
@@ -106,3 +134,31 @@ func conform(t *testing.T, s *store.Store) {
 type failing struct{}
 
 func (failing) Read([]byte) (int, error) { return 0, errors.New("the sender went away") }
+
+// conformReplaced checks that an object that is replaced while it is read is the old one,
+// or an error.
+func conformReplaced(t *testing.T, s *store.Store) {
+	t.Helper()
+	ctx := t.Context()
+	content := bytes.Repeat([]byte("old"), 5<<20)
+	if err := s.Put(ctx, "replaced", bytes.NewReader(content)); err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := s.Open(ctx, "replaced")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 1000)
+	if _, err := io.ReadFull(r, first); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Put(ctx, "replaced", strings.NewReader("new")); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(r); err == nil && !bytes.Equal(append(first, rest...), content) {
+		t.Errorf("%d bytes that are not the old object", len(first)+len(rest))
+	}
+	if err := errors.Join(r.Close(), s.Delete(ctx, "replaced")); err != nil {
+		t.Error(err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -30,6 +31,8 @@ func newDir(root string) (dir, error) {
 
 func (d dir) file(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
 
+func (dir) passing(error) bool { return false }
+
 func (d dir) put(_ context.Context, name string, r io.Reader) error {
 	path := d.file(name)
 	f, err := disk.CreateIn(d.file(incoming), path)
@@ -46,12 +49,27 @@ func (d dir) put(_ context.Context, name string, r io.Reader) error {
 	return f.Commit(0o600)
 }
 
-func (d dir) open(_ context.Context, name string) (io.ReadCloser, error) {
-	return os.Open(d.file(name))
+func (d dir) open(_ context.Context, name string) (io.ReadCloser, Info, error) {
+	// Not os.Open: on Windows nobody could remove the object meanwhile.
+	path := d.file(name) // whose folder may be a link to anywhere
+	f, err := os.OpenInRoot(filepath.Dir(path), filepath.Base(path))
+	if err != nil {
+		return nil, Info{}, err
+	}
+	i, err := fileInfo(name, f.Stat)
+	if err != nil {
+		_ = f.Close()
+		return nil, i, err
+	}
+	return f, i, nil
 }
 
 func (d dir) stat(_ context.Context, name string) (Info, error) {
-	st, err := os.Stat(d.file(name))
+	return fileInfo(name, func() (fs.FileInfo, error) { return os.Stat(d.file(name)) })
+}
+
+func fileInfo(name string, stat func() (fs.FileInfo, error)) (Info, error) {
+	st, err := stat()
 	if err == nil && !st.Mode().IsRegular() {
 		err = fs.ErrNotExist
 	}
@@ -61,19 +79,22 @@ func (d dir) stat(_ context.Context, name string) (Info, error) {
 	return Info{name, st.Size(), st.ModTime()}, nil
 }
 
-// remove also removes folders that become empty.
+// remove also removes folders that become empty, except for links.
 func (d dir) remove(_ context.Context, name string) error {
-	if err := os.Remove(d.file(name)); err != nil {
+	if err := disk.Remove(d.file(name)); err != nil {
 		return err
 	}
-	for p := filepath.Dir(d.file(name)); p != string(d) && os.Remove(p) == nil; {
-		p = filepath.Dir(p)
+	for p := filepath.Dir(d.file(name)); p != string(d); p = filepath.Dir(p) {
+		if st, err := os.Lstat(p); err != nil || !st.IsDir() || os.Remove(p) != nil {
+			break
+		}
 	}
 	return nil
 }
 
 func (d dir) list(ctx context.Context, prefix string) (all []Info, err error) {
-	err = fs.WalkDir(os.DirFS(string(d)), ".", func(name string, e fs.DirEntry, err error) error {
+	// The folder to start with may be in one that is a link.
+	err = fs.WalkDir(os.DirFS(string(d)), path.Dir(prefix), func(name string, e fs.DirEntry, err error) error {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil // removed in the meantime

@@ -14,9 +14,10 @@ func TestObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = q.Close() }()
-	s, err := store.Open(t.Context(), "objects:", q.JetStream())
+	s, err := store.Open(t.Context(), "objects:", q.JetStream(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	conform(t, s)
+	conformReplaced(t, s)
 }

@@ -3,8 +3,10 @@ package store
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"github.com/lipstream/lipstream/internal/certificate"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -41,11 +44,27 @@ func newS3(ctx context.Context, u *url.URL) (*s3, error) {
 	if err != nil {
 		return nil, fault.Usage.Wrap(op, err, s3Form)
 	}
-	ok, err := s.c.BucketExists(ctx, s.bucket)
-	if err == nil && !ok {
-		return nil, fault.Missing.New(op, "the bucket does not exist", "create it, or check AWS_ACCESS_KEY_ID")
+	// A HEAD of the bucket would not say what is wrong with the credentials.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for i := range s.c.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: s.prefix, Recursive: true, MaxKeys: 1}) {
+		err = i.Err
+		break
+	}
+	if minio.ToErrorResponse(err).Code == minio.NoSuchBucket {
+		return nil, fault.Missing.New(op, "the bucket does not exist", "create it, or correct its name")
 	}
 	return s, fault.Missing.Wrap(op, err, "check the endpoint, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+}
+
+// passing reports whether the service could not be reached or was not able to answer.
+func (s *s3) passing(err error) bool {
+	if certificate.Hint(err, "", "", "") != "" {
+		return false
+	}
+	r, _ := errors.AsType[minio.ErrorResponse](err)
+	_, unreachable := errors.AsType[net.Error](err)
+	return unreachable || errors.Is(err, io.ErrUnexpectedEOF) || r.StatusCode >= 500
 }
 
 func (s *s3) put(ctx context.Context, name string, r io.Reader) error {
@@ -53,16 +72,21 @@ func (s *s3) put(ctx context.Context, name string, r io.Reader) error {
 	return err
 }
 
-func (s *s3) open(ctx context.Context, name string) (io.ReadCloser, error) {
-	return s.c.GetObject(ctx, s.bucket, s.prefix+name, minio.GetObjectOptions{})
+func (s *s3) open(ctx context.Context, name string) (io.ReadCloser, Info, error) {
+	r, i, _, err := minio.Core{Client: s.c}.GetObject(ctx, s.bucket, s.prefix+name, minio.GetObjectOptions{})
+	return r, Info{name, i.Size, i.LastModified}, s3Error(err)
 }
 
 func (s *s3) stat(ctx context.Context, name string) (Info, error) {
 	i, err := s.c.StatObject(ctx, s.bucket, s.prefix+name, minio.StatObjectOptions{})
+	return Info{name, i.Size, i.LastModified}, s3Error(err)
+}
+
+func s3Error(err error) error {
 	if minio.ToErrorResponse(err).StatusCode == http.StatusNotFound {
-		err = fs.ErrNotExist
+		return fs.ErrNotExist
 	}
-	return Info{name, i.Size, i.LastModified}, err
+	return err
 }
 
 func (s *s3) remove(ctx context.Context, name string) error {

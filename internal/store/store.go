@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/lipstream/lipstream/internal/cluster"
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
@@ -40,10 +41,12 @@ type Store struct {
 // service, except that a missing object is fs.ErrNotExist.
 type backend interface {
 	put(ctx context.Context, name string, r io.Reader) error
-	open(ctx context.Context, name string) (io.ReadCloser, error)
+	open(ctx context.Context, name string) (io.ReadCloser, Info, error)
 	stat(ctx context.Context, name string) (Info, error)
 	remove(ctx context.Context, name string) error
 	list(ctx context.Context, prefix string) ([]Info, error)
+	// passing reports whether an error passes by itself, so that trying again helps.
+	passing(error) bool
 }
 
 // Open opens a store by its URL:
@@ -52,20 +55,21 @@ type backend interface {
 //	objects:                                   (in NATS, of js)
 //	s3://bucket/prefix?endpoint=host:9000&region=us-east-1&tls=false
 //
-// The credentials for S3 are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
-func Open(ctx context.Context, address string, js jetstream.JetStream) (*Store, error) {
+// replicas is how many NATS servers keep each object; 0 leaves that as it is. The
+// credentials for S3 are read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+func Open(ctx context.Context, address string, js jetstream.JetStream, replicas int) (*Store, error) {
 	scheme, rest, _ := strings.Cut(address, ":")
 	switch scheme {
 	case "dir":
 		d, err := newDir(rest)
 		return &Store{d, "dir:" + string(d)}, err
 	case "objects":
-		o, err := newObjects(ctx, js)
+		o, err := newObjects(ctx, js, replicas)
 		return &Store{o, address}, err
 	case "s3":
 		u, err := url.Parse(address)
-		if err != nil {
-			return nil, fault.Usage.Wrap("open the store s3", err, s3Form)
+		if wrong, ok := errors.AsType[*url.Error](err); ok { // it names the address, which may have secrets
+			return nil, fault.Usage.Wrap("open the store s3", wrong.Err, s3Form)
 		}
 		u.User = nil // the URL of a store has no secrets
 		s, err := newS3(ctx, u)
@@ -85,22 +89,45 @@ func checkName(name string) error {
 }
 
 // Put makes or replaces an object. Until it returns nil, the object does not exist
-// or is the old one: never half of the new one.
+// or is the old one: never half of the new one. If r is an io.Seeker, Put tries again
+// from where r is now while the store does not answer.
 func (s *Store) Put(ctx context.Context, name string, r io.Reader) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	return fault.Output.Wrap("keep object "+name, fault.WithoutPath(s.b.put(ctx, name, disk.Reader(ctx, r))), "check the free space of the store")
+	put := func() error { return s.b.put(ctx, name, disk.Reader(ctx, r)) }
+	var err error
+	if again, ok := r.(io.Seeker); !ok {
+		err = put()
+	} else if start, seekErr := again.Seek(0, io.SeekCurrent); seekErr != nil {
+		err = seekErr
+	} else {
+		err = s.persist(ctx, func() error {
+			if _, err := again.Seek(start, io.SeekStart); err != nil {
+				return err
+			}
+			return put()
+		})
+	}
+	return fault.Output.Wrap("keep object "+name, fault.WithoutPath(err), "check the free space of the store")
+}
+
+// persist calls f again while the store does not answer.
+func (s *Store) persist(ctx context.Context, f func() error) error {
+	_, err := cluster.While(ctx, s.b.passing, func() (any, error) { return nil, f() })
+	return err
 }
 
 // Open reads an object from its beginning. If the object does not exist,
 // errors.Is(err, fs.ErrNotExist) is true.
-func (s *Store) Open(ctx context.Context, name string) (io.ReadCloser, Info, error) {
-	i, err := s.Stat(ctx, name)
-	if err != nil {
-		return nil, i, err
+func (s *Store) Open(ctx context.Context, name string) (r io.ReadCloser, i Info, err error) {
+	if err := checkName(name); err != nil {
+		return nil, Info{}, err
 	}
-	r, err := s.b.open(ctx, name)
+	err = s.persist(ctx, func() error {
+		r, i, err = s.b.open(ctx, name)
+		return err
+	})
 	return r, i, readFault(name, err)
 }
 
@@ -109,7 +136,7 @@ func (s *Store) Stat(ctx context.Context, name string) (Info, error) {
 	if err := checkName(name); err != nil {
 		return Info{}, err
 	}
-	i, err := s.b.stat(ctx, name)
+	i, err := cluster.While(ctx, s.b.passing, func() (Info, error) { return s.b.stat(ctx, name) })
 	return i, readFault(name, err)
 }
 
@@ -126,7 +153,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	err := s.b.remove(ctx, name)
+	err := s.persist(ctx, func() error { return s.b.remove(ctx, name) })
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -135,7 +162,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 
 // List returns the objects whose names begin with prefix, ordered by name.
 func (s *Store) List(ctx context.Context, prefix string) ([]Info, error) {
-	all, err := s.b.list(ctx, prefix)
+	all, err := cluster.While(ctx, s.b.passing, func() ([]Info, error) { return s.b.list(ctx, prefix) })
 	if err != nil {
 		return nil, fault.Input.Wrap("list objects of "+s.url, err)
 	}
@@ -155,20 +182,26 @@ func (s *Store) Path(name string) string {
 // URL returns the address of the store in the form that Open takes, without secrets.
 func (s *Store) URL() string { return s.url }
 
-// Fetch copies an object into a file, which appears when it is complete.
+// Fetch copies an object into a file, which appears when it is complete. It tries
+// again while the store does not answer.
 func (s *Store) Fetch(ctx context.Context, name, path string) error {
-	r, info, err := s.Open(ctx, name)
-	if err != nil {
+	err := s.persist(ctx, func() error {
+		r, info, err := s.Open(ctx, name)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = r.Close() }()
+		return disk.Write(path, 0o600, func(w io.Writer) error {
+			n, err := io.Copy(w, disk.Reader(ctx, r))
+			if err == nil && n != info.Size {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
+		})
+	})
+	if _, ok := errors.AsType[*fault.Error](err); ok {
 		return err
 	}
-	defer func() { _ = r.Close() }()
-	err = disk.Write(path, 0o600, func(w io.Writer) error {
-		n, err := io.Copy(w, disk.Reader(ctx, r))
-		if err == nil && n != info.Size {
-			err = io.ErrUnexpectedEOF
-		}
-		return err
-	})
 	return fault.Output.Wrap("fetch object "+name, fault.WithoutPath(err))
 }
 

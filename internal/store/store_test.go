@@ -25,11 +25,12 @@ import (
 
 func TestDir(t *testing.T) {
 	dir := t.TempDir()
-	s, err := store.Open(t.Context(), "dir:"+dir, nil)
+	s, err := store.Open(t.Context(), "dir:"+dir, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	conform(t, s)
+	conformReplaced(t, s)
 	left, err := filepath.Glob(filepath.Join(dir, ".incoming", "*"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("left: %v, %v", left, err)
@@ -42,6 +43,44 @@ func TestDir(t *testing.T) {
 	}
 }
 
+// TestLinkedFolder uses a store with a subfolder that is elsewhere.
+func TestLinkedFolder(t *testing.T) {
+	dir, elsewhere := t.TempDir(), t.TempDir()
+	link := filepath.Join(dir, "jobs")
+	if err := os.Symlink(elsewhere, link); err != nil {
+		t.Skip(err)
+	}
+	if _, err := os.Lstat(link); err != nil { // Wine 10 makes no links, and says it did
+		t.Skip(err)
+	}
+	s, err := store.Open(t.Context(), "dir:"+dir, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"jobs/a/x", "jobs/b/x"} {
+		if err := s.Put(t.Context(), name, strings.NewReader(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Delete(t.Context(), "jobs/a/x"); err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := s.Open(t.Context(), "jobs/b/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if b, err := io.ReadAll(r); err != nil || string(b) != "jobs/b/x" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if list, err := s.List(t.Context(), "jobs/"); err != nil || len(list) != 1 || list[0].Name != "jobs/b/x" {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+	if left, err := os.ReadDir(elsewhere); err != nil || len(left) != 1 || left[0].Name() != "b" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 func TestS3(t *testing.T) {
 	f := &fakeS3{objects: map[string]object{}, uploads: map[string]map[int][]byte{}}
 	web := httptest.NewServer(f)
@@ -49,7 +88,7 @@ func TestS3(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "id")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 	address := "s3://media/some/prefix?endpoint=" + strings.TrimPrefix(web.URL, "http://") + "&tls=false"
-	s, err := store.Open(t.Context(), address, nil)
+	s, err := store.Open(t.Context(), address, nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,14 +96,14 @@ func TestS3(t *testing.T) {
 		t.Error(s.URL())
 	}
 	conform(t, s)
-	if _, err := store.Open(t.Context(), strings.Replace(address, "media", "other", 1), nil); fault.KindOf(err) != fault.Missing {
+	if _, err := store.Open(t.Context(), strings.Replace(address, "media", "other", 1), nil, 0); fault.KindOf(err) != fault.Missing {
 		t.Errorf("no bucket: %v", err)
 	}
 }
 
 func TestOpen(t *testing.T) {
 	for _, address := range []string{"", "file:/x", "ftp://x", "s3://%zz"} {
-		if _, err := store.Open(context.Background(), address, nil); fault.KindOf(err) != fault.Usage {
+		if _, err := store.Open(context.Background(), address, nil, 0); fault.KindOf(err) != fault.Usage {
 			t.Errorf("%q: %v", address, err)
 		}
 	}

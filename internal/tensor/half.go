@@ -96,7 +96,7 @@ func F32ToBF16(dst []byte, src []float32) (overflows int) {
 }
 
 // ToF32 returns t with its values as float32: t itself where it is F32 already,
-// otherwise a copy. I64 values beyond 2^24 are rounded.
+// otherwise a copy. Values of integers beyond 2^24 are rounded.
 func (t *Tensor) ToF32() *Tensor {
 	if t.DType == F32 {
 		return t
@@ -112,9 +112,17 @@ func (t *Tensor) ToF32() *Tensor {
 		for i := range dst {
 			dst[i] = float32(int64(binary.LittleEndian.Uint64(t.Data[8*i:])))
 		}
+	case I32:
+		for i := range dst {
+			dst[i] = float32(int32(binary.LittleEndian.Uint32(t.Data[4*i:])))
+		}
 	case U8:
 		for i := range dst {
 			dst[i] = float32(t.Data[i])
+		}
+	case I8:
+		for i := range dst {
+			dst[i] = float32(int8(t.Data[i]))
 		}
 	default:
 		panic("tensor: ToF32 of " + t.DType.String())

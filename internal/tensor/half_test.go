@@ -134,6 +134,7 @@ func TestToF32(t *testing.T) {
 		{&Tensor{BF16, []int{2}, []byte{0x80, 0x3f, 0, 0xc0}}, []float32{1, -2}},
 		{&Tensor{I64, []int{1}, []byte{0xfe, 255, 255, 255, 255, 255, 255, 255}}, []float32{-2}},
 		{&Tensor{U8, []int{3}, []byte{0, 1, 255}}, []float32{0, 1, 255}},
+		{&Tensor{I32, []int{1}, []byte{0xfe, 255, 255, 255}}, []float32{-2}},
 		{&Tensor{F16, []int{0, 4}, nil}, nil},
 	} {
 		got := c.t.ToF32()

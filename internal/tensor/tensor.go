@@ -17,13 +17,15 @@ const (
 	BF16
 	I64
 	U8
+	I32
+	I8
 )
 
 // dtypes has the names and the sizes in bytes of the element types.
 var dtypes = [...]struct {
 	name string
 	size int
-}{F32: {"f32", 4}, F16: {"f16", 2}, BF16: {"bf16", 2}, I64: {"i64", 8}, U8: {"u8", 1}}
+}{F32: {"f32", 4}, F16: {"f16", 2}, BF16: {"bf16", 2}, I64: {"i64", 8}, U8: {"u8", 1}, I32: {"i32", 4}, I8: {"i8", 1}}
 
 func (d DType) known() bool { return d > 0 && int(d) < len(dtypes) }
 

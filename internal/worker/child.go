@@ -30,22 +30,15 @@ func (w *Worker) ask(ctx context.Context, r request, f func(answer)) (last answe
 	}
 	cmd := exec.Command(w.o.Command[0], w.o.Command[1:]...)
 	cmd.Env = append(os.Environ(), "LIPSTREAM_JOBS_DIR="+w.journals)
-	// A process on a system without a death signal sees the end of its input when
-	// this one dies.
-	theirs, in, err := os.Pipe()
-	if err != nil {
-		return last, fault.Internal.Wrap("start a task", err)
-	}
-	defer func() { _ = in.Close() }()
-	cmd.Stdin = theirs
-	p, out, err := child.StartReader(ctx, cmd, w.stopGrace)
-	_ = theirs.Close()
+	// The process also sees the end of its input when this one dies.
+	p, in, out, err := child.StartPipes(ctx, cmd, w.stopGrace)
 	if err != nil {
 		if ctx.Err() != nil {
 			return last, context.Cause(ctx)
 		}
 		return last, fault.Internal.Wrap("start a task "+w.o.Command[0], err)
 	}
+	defer func() { _ = in.Close() }()
 	lowerPriority(p.PID())
 	_, writeErr := in.Write(append(line, '\n'))
 	answered := false

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/lipstream/lipstream"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/mask"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/queue"
 )
@@ -31,7 +33,7 @@ func (w *Worker) do(l *queue.Lease) {
 	defer context.AfterFunc(w.drained, func() { cancel(errDrained) })()
 	t := &task{w: w, l: l, began: time.Now(), dir: filepath.Join(w.work, fmt.Sprintf("%s-%d", l.Job.ID, l.Index))}
 	err := t.run(ctx)
-	if removeErr := os.RemoveAll(t.dir); removeErr != nil {
+	if removeErr := disk.RemoveAll(t.dir); removeErr != nil {
 		log.Warn("task: its folder could not be removed", "error", removeErr)
 	}
 	if err == nil {
@@ -79,21 +81,18 @@ func (t *task) run(ctx context.Context) error {
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return fault.Output.Wrap("make the folder "+t.dir, fault.WithoutPath(err))
 	}
-	job := t.l.Job.Spec.Job()
-	job.Engine, job.Limits, job.Overwrite = t.l.Job.Engine, t.w.o.Limits, true
-	job.Output = filepath.Join(t.dir, "output"+filepath.Ext(t.l.Job.Spec.Name))
-	for _, in := range []struct {
-		media queue.Media
-		to    *string
-	}{{t.l.Job.Video, &job.Video}, {t.l.Job.Audio, &job.Audio}} {
-		path, release, err := t.input(ctx, in.media)
+	var paths []string
+	for _, in := range t.l.Job.Inputs() {
+		path, release, err := t.input(ctx, in)
 		if err != nil {
 			return err
 		}
 		defer release()
-		*in.to = path
-		t.names = append(t.names, path, in.media.Name)
+		paths, t.names = append(paths, path), append(t.names, path, in.Name)
 	}
+	job := t.l.Job.Spec.Job(paths)
+	job.Engine, job.Limits, job.Overwrite = t.l.Job.Engine, t.w.o.Limits, true
+	job.Output = filepath.Join(t.dir, "output"+filepath.Ext(t.l.Job.Spec.Name))
 	switch t.l.Task().Kind {
 	case queue.KindPart:
 		return t.part(ctx, job)
@@ -140,13 +139,14 @@ func (t *task) part(ctx context.Context, job lipstream.Job) error {
 	if err != nil {
 		return err
 	}
-	return t.l.DonePart(ctx, stored.Object, a.Result.Frames, a.Result.NoFace)
+	return t.l.DonePart(ctx, stored.Object, *a.Result)
 }
 
 func (t *task) join(ctx context.Context, job lipstream.Job) error {
 	r := request{Op: opJoin, Job: job}
 	var objects []string
 	var noFace, frames int64
+	var seen []lipstream.SpeakerReport
 	for _, p := range t.l.Job.Tasks {
 		if p.Kind != queue.KindPart {
 			continue
@@ -157,17 +157,26 @@ func (t *task) join(ctx context.Context, job lipstream.Job) error {
 		}
 		defer release()
 		noFace, frames = noFace+p.NoFace, frames+p.Frames
+		if seen == nil {
+			seen = make([]lipstream.SpeakerReport, len(p.Speakers))
+		}
+		for i, s := range p.Speakers {
+			seen[i].Face, seen[i].Frames, seen[i].NoFace = s.Face, seen[i].Frames+s.Frames, seen[i].NoFace+s.NoFace
+		}
 		r.Parts, objects = append(r.Parts, path), append(objects, p.Object)
 	}
 	if noFace == frames {
 		return fault.NoFace.New("find a face in "+t.l.Job.Video.Name, fmt.Sprintf("no usable face in any of %d frames", frames),
 			"the face must be at least 32 pixels wide and not turned away")
 	}
+	if err := job.CheckSeen(seen); err != nil {
+		return err
+	}
 	a, err := t.compute(ctx, r)
 	if err != nil {
 		return err
 	}
-	a.Result.NoFace = noFace
+	a.Result.NoFace, a.Result.Speakers = noFace, seen
 	if err := t.deliver(ctx, job.Output, *a.Result); err != nil {
 		return err
 	}
@@ -210,14 +219,14 @@ const (
 )
 
 // need returns the memory to reserve for a task, in bytes. An engine that runs a
-// checkpoint plans with what it gets: it gets everything and runs alone, as its device is
-// busy anyway.
+// checkpoint plans with what it gets, and a restoration takes what its network needs: they
+// get everything and run alone, as their device is busy anyway.
 func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 	all := t.w.o.Memory
 	if job.MemoryLimit > 0 {
 		return min(all, int64(job.MemoryLimit)), nil
 	}
-	if t.l.Task().Kind != queue.KindJoin && job.Engine != lipstream.EnginePreview {
+	if t.l.Task().Kind != queue.KindJoin && (job.Engine != lipstream.EnginePreview || job.Restore != "") {
 		job.MemoryLimit = lipstream.Size(all)
 		return all, nil
 	}
@@ -232,8 +241,12 @@ func (t *task) need(ctx context.Context, job *lipstream.Job) (int64, error) {
 	if err := info.NeedVideo(); err != nil {
 		return 0, err
 	}
-	frame := media.CodecFormat(*info.Video, job.Codec).Bytes()
-	return min(all, previewBytes+previewFrames*int64(frame)), nil
+	frame := media.EncodingFor(*info.Video, job.Output, job.Codec).Format.Bytes()
+	need := previewBytes + previewFrames*int64(frame)
+	if job.Mask != "" {
+		need += mask.Memory(frame)
+	}
+	return min(all, need), nil
 }
 
 // eventInterval is the least time between two progress events of a task.
@@ -266,8 +279,14 @@ func (t *task) put(ctx context.Context, kind, path string) (r queue.Result, err 
 		return r, fault.Internal.Wrap("read "+path, fault.WithoutPath(err))
 	}
 	h := sha256.New()
+	if _, err = io.Copy(h, f); err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return r, fault.Internal.Wrap("read "+path, fault.WithoutPath(err))
+	}
 	r.Object = fmt.Sprintf("jobs/%s/%s-%s%s", t.l.Job.ID, kind, t.l.ID(), filepath.Ext(path))
-	err = t.w.o.Store.Put(ctx, r.Object, io.TeeReader(f, h))
+	err = t.w.o.Store.Put(ctx, r.Object, f)
 	r.Size, r.SHA256 = st.Size(), hex.EncodeToString(h.Sum(nil))
 	return r, err
 }
@@ -279,6 +298,7 @@ func (t *task) deliver(ctx context.Context, path string, made lipstream.Result) 
 		return err
 	}
 	r.Name, r.Engine, r.Frames, r.NoFace, r.MemoryPeak = filepath.Base(t.l.Job.Spec.Name), made.Engine, made.Frames, made.NoFace, made.MemoryPeak
+	r.Speakers = made.Speakers
 	r.FPS, r.Width, r.Height = made.FPS, made.Width, made.Height
 	r.Duration, r.Elapsed = float64(made.Frames)/max(made.FPS, 1), time.Since(t.began).Seconds()
 	return t.l.Done(ctx, r)

@@ -63,6 +63,10 @@ type Worker struct {
 	info queue.Worker
 }
 
+// ErrHurry, as the cause of the end of Run's context, means that there is no time for
+// running tasks to finish: the system will end this process.
+var ErrHurry = fmt.Errorf("the system ends this program: %w", context.Canceled)
+
 // errDrained is the cause when running tasks are given back.
 var errDrained = errors.New("the worker is shutting down")
 
@@ -134,7 +138,7 @@ func (w *Worker) prepareDir() error {
 	if w.cache, err = store.NewCache(filepath.Join(w.o.Dir, "cache"), w.o.Store); err != nil {
 		return err
 	}
-	err = errors.Join(os.RemoveAll(w.work), os.MkdirAll(w.work, 0o700), os.MkdirAll(w.journals, 0o700))
+	err = errors.Join(disk.RemoveAll(w.work), os.MkdirAll(w.work, 0o700), os.MkdirAll(w.journals, 0o700))
 	return fault.Output.Wrap("use the folder "+w.o.Dir, fault.WithoutPath(err), "choose another folder with `data`")
 }
 
@@ -153,24 +157,26 @@ func (w *Worker) change(f func(*queue.Worker)) {
 	f(&w.info)
 }
 
-// Run takes tasks until ctx ends. Running tasks then have Options.Grace to finish;
-// after it they are given back to the queue. When Run returns, all processes have
-// ended. The error is of kind Missing when the version of the server has changed.
-func (w *Worker) Run(ctx context.Context) error {
+// Run takes tasks until ctx ends. Running tasks then have Options.Grace to finish (none
+// after ErrHurry); after it they are given back to the queue. When Run returns, all
+// processes have ended.
+func (w *Worker) Run(ctx context.Context) {
 	defer func() { _ = w.lock.Release() }()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	over := make(chan struct{})
 	var beats, slots sync.WaitGroup
-	beats.Go(func() { w.announce(ctx, over, cancel) })
+	beats.Go(func() { w.announce(ctx, over) })
 	for range w.o.Slots {
 		slots.Go(func() { w.loop(ctx) })
 	}
 	<-ctx.Done()
 	w.change(func(i *queue.Worker) { i.Draining = true })
-	grace := time.AfterFunc(w.o.Grace, w.giveBack)
+	grace := w.o.Grace
+	if errors.Is(context.Cause(ctx), ErrHurry) {
+		grace = 0
+	}
+	waited := time.AfterFunc(grace, w.giveBack)
 	slots.Wait()
-	grace.Stop()
+	waited.Stop()
 	close(over)
 	beats.Wait()
 	last, stop := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
@@ -178,23 +184,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	if err := w.o.Queue.Leave(last, w.o.ID); err != nil {
 		w.log.Debug("worker", "error", err) // its entry expires
 	}
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
 }
 
 // announce publishes the worker's state until over is closed.
-func (w *Worker) announce(ctx context.Context, over <-chan struct{}, fail context.CancelCauseFunc) {
+func (w *Worker) announce(ctx context.Context, over <-chan struct{}) {
 	tick := time.NewTicker(heartbeat)
 	defer tick.Stop()
 	for {
 		tell, stop := context.WithTimeout(context.WithoutCancel(ctx), heartbeat)
 		err := w.o.Queue.Announce(tell, w.Info())
 		stop()
-		if errors.Is(err, queue.ErrVersion) {
-			fail(err)
-		} else if err != nil {
+		if err != nil {
 			w.log.Warn("worker: the server does not answer", "error", err)
 		}
 		select {

@@ -1,5 +1,3 @@
-//go:build unix
-
 package worker
 
 import (
@@ -12,9 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -36,7 +33,8 @@ func TestMain(m *testing.M) {
 
 // fakeTask is a process of a task that behaves as its environment says.
 func fakeTask(how string) int {
-	line, err := bufio.NewReader(os.Stdin).ReadBytes('\n')
+	in := bufio.NewReader(os.Stdin)
+	line, err := in.ReadBytes('\n')
 	var r request
 	if err != nil || json.Unmarshal(line, &r) != nil {
 		return 9
@@ -45,19 +43,41 @@ func fakeTask(how string) int {
 	switch how {
 	case "crash":
 		fmt.Fprintln(os.Stderr, "something\nfatal: it broke")
-		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
+		self, err := os.FindProcess(os.Getpid())
+		if err == nil {
+			err = self.Kill()
+		}
+		panic(err)
 	case "refuse":
 		_ = out.Encode(answer{Error: &queue.Problem{Message: "no face", ExitCode: 4, Hint: "h"}})
 	case "hang":
 		ended, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 		defer stop()
+		if runtime.GOOS == "windows" { // nobody sends it an interrupt
+			go func() { _, _ = io.Copy(io.Discard, in); stop() }()
+		}
 		_ = out.Encode(answer{Event: &lipstream.Event{Type: lipstream.EventPhase, Phase: "frames"}})
 		<-ended.Done()
+	case "wait": // for a file
+		_ = out.Encode(answer{Event: &lipstream.Event{Type: lipstream.EventPhase, Phase: "frames"}})
+		for _, err := os.Stat(r.Job.Output + ".go"); err != nil; _, err = os.Stat(r.Job.Output + ".go") {
+			time.Sleep(time.Millisecond)
+		}
+		if err := os.WriteFile(r.Job.Output, []byte("a video"), 0o600); err != nil {
+			return 8
+		}
+		_ = out.Encode(answer{Result: &lipstream.Result{Output: r.Job.Output, Engine: "preview", Frames: 100, FPS: 25}})
+	case "mask": // reports how long it is as the number of frames
+		mask, err := os.ReadFile(r.Job.Mask)
+		if err != nil || os.WriteFile(r.Job.Output, []byte("a video"), 0o600) != nil {
+			return 8
+		}
+		_ = out.Encode(answer{Event: &lipstream.Event{Type: lipstream.EventWarning, Message: "look at " + r.Job.Mask}})
+		_ = out.Encode(answer{Result: &lipstream.Result{Output: r.Job.Output, Engine: "preview", Frames: int64(len(mask)), FPS: 25}})
 	case "stubborn": // does not hear the signal
 		signal.Ignore(os.Interrupt)
 		_ = out.Encode(answer{Event: &lipstream.Event{Type: lipstream.EventPhase, Phase: "frames"}})
-		select {}
+		time.Sleep(1<<63 - 1) // a select without cases would be a deadlock
 	default:
 		for i := range 100 {
 			_ = out.Encode(answer{Event: &lipstream.Event{Type: "progress", Phase: "frames", Frame: int64(i + 1), Frames: 100}})
@@ -78,7 +98,8 @@ type rig struct {
 	w    *Worker
 	s    *store.Store
 	dir  string
-	stop func() error // drains
+	stop func() // drains
+	end  context.CancelCauseFunc
 }
 
 func newRig(t *testing.T, how string, change func(*Options)) *rig {
@@ -91,7 +112,7 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 	}
 	t.Cleanup(func() { _ = q.Close() })
 	// A remote store, so that media are fetched.
-	s, err := store.Open(t.Context(), "objects:", q.JetStream())
+	s, err := store.Open(t.Context(), "objects:", q.JetStream(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,22 +128,25 @@ func newRig(t *testing.T, how string, change func(*Options)) *rig {
 	if how == "stubborn" {
 		w.stopGrace = time.Millisecond
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- w.Run(ctx) }()
-	r := &rig{t: t, q: q, w: w, s: s, dir: o.Dir}
-	r.stop = sync.OnceValue(func() error {
-		cancel()
-		return <-ended
-	})
-	t.Cleanup(func() { _ = r.stop() })
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); w.Run(ctx) }()
+	r := &rig{t: t, q: q, w: w, s: s, dir: o.Dir, end: cancel}
+	r.stop = func() {
+		cancel(nil)
+		<-ended
+	}
+	t.Cleanup(r.stop)
 	return r
 }
 
-func (r *rig) submit() queue.Job {
+func (r *rig) submit() queue.Job { return r.submitWith(func(*queue.Job) {}) }
+
+func (r *rig) submitWith(change func(*queue.Job)) queue.Job {
 	r.t.Helper()
 	j := queue.Job{ID: queue.NewID(), Engine: "preview", Spec: queue.Spec{Name: "x.mp4", Split: -1},
 		Video: queue.Media{Name: "face.png", Object: "uploads/face.png"}, Audio: queue.Media{Name: "v.wav", Object: "uploads/v.wav"}}
+	change(&j)
 	for object, content := range map[string][]byte{j.Video.Object: demo.Portrait, j.Audio.Object: demo.Speech} {
 		if err := r.s.Put(r.t.Context(), object, strings.NewReader(string(content))); err != nil {
 			r.t.Fatal(err)
@@ -202,9 +226,7 @@ func TestDone(t *testing.T) {
 	if f, err := r.q.Frame(t.Context(), j.ID); err != nil || f.Index != 7 {
 		t.Errorf("%+v, %v", f, err)
 	}
-	if err := r.stop(); err != nil {
-		t.Error(err)
-	}
+	r.stop()
 	if w, err := r.q.Workers(t.Context()); err != nil || len(w) != 0 {
 		t.Errorf("%+v, %v", w, err)
 	}
@@ -212,10 +234,14 @@ func TestDone(t *testing.T) {
 }
 
 func TestCrash(t *testing.T) {
+	end := "killed by signal 9"
+	if runtime.GOOS == "windows" {
+		end = "failed with exit code 1"
+	}
 	r := newRig(t, "crash", nil)
 	j := r.until(r.submit().ID, ended)
 	if j.State != queue.Failed || !j.Problem.Dead || j.Tasks[0].Attempts != 2 ||
-		!strings.Contains(j.Problem.Message, "killed by signal 9") || !strings.Contains(j.Problem.Message, "fatal: it broke") {
+		!strings.Contains(j.Problem.Message, end) || !strings.Contains(j.Problem.Message, "fatal: it broke") {
 		t.Errorf("%+v %+v", j.Problem, j.Tasks)
 	}
 	r.nothingLeft()
@@ -241,24 +267,52 @@ func TestCancel(t *testing.T) {
 			if j := r.until(j.ID, ended); j.State != queue.Cancelled {
 				t.Errorf("%+v", j)
 			}
-			if err := r.stop(); err != nil {
-				t.Error(err)
-			}
+			r.stop()
 			r.nothingLeft()
 		})
 	}
 }
 
-// TestDrain checks that a worker that ends gives back its running tasks.
+// TestDrain checks that a worker that ends gives back its running tasks, after the grace
+// or at once.
 func TestDrain(t *testing.T) {
-	r := newRig(t, "hang", func(o *Options) { o.Grace = 100 * time.Millisecond })
+	testDrain(t, newRig(t, "hang", func(o *Options) { o.Grace = 100 * time.Millisecond }), nil)
+	testDrain(t, newRig(t, "hang", func(o *Options) { o.Grace = 24 * time.Hour }), ErrHurry)
+}
+
+func testDrain(t *testing.T, r *rig, cause error) {
 	j := r.submit()
 	r.until(j.ID, func(j queue.Job) bool { return j.State == queue.Running })
-	if err := r.stop(); err != nil {
-		t.Error(err)
-	}
+	r.end(cause)
+	r.stop()
 	if j := r.until(j.ID, func(queue.Job) bool { return true }); j.State != queue.Queued || j.Tasks[0].Attempts != 0 {
 		t.Errorf("%+v", j)
+	}
+	r.nothingLeft()
+}
+
+// TestGrace checks that a worker that ends finishes its task within the grace, and takes
+// no other.
+func TestGrace(t *testing.T) {
+	r := newRig(t, "wait", func(o *Options) { o.Grace, o.Slots = time.Hour, 1 })
+	j := r.submit()
+	r.until(j.ID, func(j queue.Job) bool { return j.State == queue.Running })
+	t.Cleanup(func() { r.end(ErrHurry) }) // if the test fails, nobody waits for the grace
+	waiting := r.submit()
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); r.stop() }()
+	for !r.w.Info().Draining {
+		time.Sleep(time.Millisecond)
+	}
+	if err := os.WriteFile(filepath.Join(r.dir, "work", j.ID+"-0", "output.mp4.go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	<-stopped
+	if j := r.until(j.ID, func(queue.Job) bool { return true }); j.State != queue.Done || j.Tasks[0].Attempts != 1 {
+		t.Errorf("%+v", j)
+	}
+	if j := r.until(waiting.ID, func(queue.Job) bool { return true }); j.State != queue.Queued || j.Tasks[0].Attempts != 0 {
+		t.Errorf("the worker took another task: %+v", j)
 	}
 	r.nothingLeft()
 }

@@ -1,6 +1,7 @@
 // Command bench runs the measurements that are not part of lipstream bench: the
-// optimisations of LatentSync, its denoising network, MuseTalk's networks, memory limits, and the server
-// under load. docs/benchmarks.md has the results. Run it from the source folder:
+// optimisations of LatentSync, its denoising network, MuseTalk's networks, Lipstream's own CPU time for a
+// frame, memory limits, the server under load, and the queue with many workers. docs/benchmarks.md has the
+// results. Run it from the source folder:
 //
 //	go run ./tools/bench --help
 package main
@@ -16,11 +17,14 @@ import (
 
 	"github.com/lipstream/lipstream/internal/bench"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/tools/bench/cpu"
+	"github.com/lipstream/lipstream/tools/bench/fleet"
 	"github.com/lipstream/lipstream/tools/bench/lab"
 	"github.com/lipstream/lipstream/tools/bench/ladder"
 	"github.com/lipstream/lipstream/tools/bench/limit"
 	"github.com/lipstream/lipstream/tools/bench/load"
 	"github.com/lipstream/lipstream/tools/bench/musetalk"
+	"github.com/lipstream/lipstream/tools/bench/talker"
 	"github.com/lipstream/lipstream/tools/bench/unet"
 )
 
@@ -29,8 +33,12 @@ var cli struct {
 	UNet     command[unet.Options, *unet.Report]         `cmd:"" name:"unet" help:"Measure one step of LatentSync's denoising network."`
 	MuseTalk command[musetalk.Options, *musetalk.Report] `cmd:"" name:"musetalk" help:"Measure MuseTalk's networks."`
 	Step     musetalk.Step                               `cmd:"" name:"musetalk-step" hidden:""`
+	CPU      command[cpu.Options, *cpu.Report]           `cmd:"" name:"cpu" help:"Measure the CPU time and memory that Lipstream itself takes for a frame."`
+	CPUStep  cpu.Step                                    `cmd:"" name:"cpu-step" hidden:""`
 	Limit    command[limit.Options, *limit.Report]       `cmd:"" help:"Run LatentSync under memory limits set by the kernel."`
+	Talker   talker.Options                              `cmd:"" help:"Make a video of a head that talks with a wide open mouth."`
 	Serve    command[load.Options, *load.Report]         `cmd:"" help:"Measure the server under load: API calls, events and memory."`
+	Fleet    command[fleet.Options, *fleet.Report]       `cmd:"" help:"Measure the queue with many workers that only pretend to work."`
 }
 
 // measurement is implemented by the options of a measurement.

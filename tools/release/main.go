@@ -1,5 +1,5 @@
 // Command release builds what a release consists of: an archive for each platform,
-// an SBOM for each, the install scripts, and the checksums of all.
+// an SBOM for each, the nodes for ComfyUI, the install scripts, and the checksums of all.
 //
 //	go run ./tools/release -sbom github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 //
@@ -12,6 +12,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"debug/buildinfo"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,11 +22,15 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/lipstream/lipstream/comfyui"
 )
 
 const (
 	module = "github.com/lipstream/lipstream"
 	sums   = "SHA256SUMS"
+
+	nodesName = "lipstream-comfyui.zip"
 )
 
 // release is one build of all files.
@@ -39,6 +44,7 @@ type release struct {
 	root    string    // folder in which the tools run
 	version string    // of the program
 	time    time.Time // of the commit, which all files in archives get
+	nodes   comfyui.Binaries
 }
 
 func main() {
@@ -115,6 +121,9 @@ func (r *release) build(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", p, err)
 		}
 	}
+	if err := r.writeNodes(); err != nil {
+		return err
+	}
 	for _, name := range []string{"install.sh", "install.ps1"} {
 		b, err := os.ReadFile(filepath.Join(r.root, "deploy", name))
 		if err != nil {
@@ -138,6 +147,7 @@ func (r *release) documents(ctx context.Context, temp string) ([]file, error) {
 		return nil, err
 	}
 	r.version = info.Main.Version
+	r.nodes = comfyui.Binaries{URL: "https://" + module + "/releases/download/" + r.version + "/", Platforms: map[string]comfyui.Binary{}}
 	fmt.Println("version", r.version, "of", r.time.UTC().Format(time.DateOnly), "with", info.GoVersion)
 	var files []file
 	for _, name := range []string{"LICENSE", "NOTICE", "README.md"} {
@@ -190,6 +200,9 @@ func (r *release) platform(ctx context.Context, platform, temp string, docs []fi
 		return err
 	}
 	fmt.Printf("%s%s %.1f MB\n", name, extension, float64(len(archive))/1e6)
+	r.nodes.Platforms[platform] = comfyui.Binary{
+		Name: name + extension, Size: int64(len(archive)), SHA256: fmt.Sprintf("%x", sha256.Sum256(archive)), Program: name + "/" + program,
+	}
 	if r.sbom == "" {
 		return nil
 	}
@@ -203,6 +216,29 @@ func (r *release) platform(ctx context.Context, platform, temp string, docs []fi
 	_, err = r.with("GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0").tool(ctx, tool, "app", "-json", "-licenses", "-std", "-noserial", "-notimestamp",
 		"-main", "cmd/lipstream", "-output", filepath.Join(r.out, name+".cdx.json"), r.root)
 	return err
+}
+
+// writeNodes writes the package of ComfyUI's nodes, which downloads the archives of this
+// release.
+func (r *release) writeNodes() error {
+	all, err := comfyui.Files()
+	if err != nil {
+		return err
+	}
+	list, err := json.MarshalIndent(r.nodes, "", "  ")
+	if err != nil {
+		return err
+	}
+	all[comfyui.BinariesFile] = append(list, '\n')
+	var files []file
+	for name, content := range all {
+		files = append(files, file{name, 0o644, content})
+	}
+	archive, err := zipped(comfyui.Folder, files, r.time)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(r.out, nodesName), archive, 0o644)
 }
 
 // compile builds the program. The version and the commit come from git.

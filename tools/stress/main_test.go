@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -60,8 +61,12 @@ func TestStress(t *testing.T) {
 	if err := os.WriteFile(list, []byte(events), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	show, fail := []string{"cat", list}, []string{"false"}
+	if runtime.GOOS == "windows" {
+		show, fail = []string{"cmd", "/c", "type", list}, []string{"cmd", "/c", "exit 1"}
+	}
 	file := filepath.Join(dir, "stress.md")
-	failed, err := stress(t.Context(), 3, file, []string{"cat", list})
+	failed, err := stress(t.Context(), 3, file, show)
 	if err != nil || !failed {
 		t.Errorf("%v, %v", failed, err)
 	}
@@ -69,7 +74,7 @@ func TestStress(t *testing.T) {
 	if err != nil || !strings.Contains(string(text), "| a TestBad | 1 x -shuffle=on, 1 x GOMAXPROCS=1, 1 x plain |") {
 		t.Errorf("%v\n%s", err, text)
 	}
-	if _, err := stress(t.Context(), 1, file, []string{"false"}); err == nil {
+	if _, err := stress(t.Context(), 1, file, fail); err == nil {
 		t.Error("a command that fails without a word was accepted")
 	}
 }

@@ -47,6 +47,9 @@ func update(name string, old []byte) ([]byte, error) {
 	return nil, fmt.Errorf("%s is neither openapi.json nor settings.json", name)
 }
 
+// own are the properties of the schema Spec that are not settings.
+var own = []string{"video", "audio", "speakers", "soundtrack", "mask", "name", "priority", "split"}
+
 // openAPI replaces the settings in the schema Spec. The rest of the document is written by
 // hand and does not change.
 func openAPI(doc []byte) ([]byte, error) {
@@ -62,18 +65,26 @@ func openAPI(doc []byte) ([]byte, error) {
 	if err := json.Unmarshal(properties, &old); err != nil {
 		return nil, fmt.Errorf("read the schema Spec: %w", err)
 	}
+	schemas := settings.Schema()
+	for name := range old {
+		if _, ok := schemas[name]; !ok && !slices.Contains(own, name) {
+			return nil, fmt.Errorf("the property %s of the schema Spec is neither a setting nor known otherwise: add it to the list own, or remove it from the document", name)
+		}
+	}
 	var list []string
 	add := func(name string, schema any) error {
 		b, err := json.Marshal(schema)
 		list = append(list, fmt.Sprintf("%q:%s", name, b))
 		return err
 	}
-	for _, name := range []string{"video", "audio", "name", "priority", "split"} {
+	for _, name := range own {
+		if old[name] == nil {
+			return nil, fmt.Errorf("the schema Spec does not describe %s", name)
+		}
 		if err := add(name, old[name]); err != nil {
 			return nil, err
 		}
 	}
-	schemas := settings.Schema()
 	for _, f := range settings.Remote() {
 		if err := add(f.Name, schemas[f.Name]); err != nil {
 			return nil, err

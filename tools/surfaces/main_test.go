@@ -27,6 +27,24 @@ func TestCommittedFilesAreFresh(t *testing.T) {
 	}
 }
 
+// TestOtherProperties refuses a document from which something would get lost.
+func TestOtherProperties(t *testing.T) {
+	doc := func(properties string) error {
+		_, err := openAPI([]byte(`{"components":{"schemas":{"Spec":{"properties":{` + properties + `}}}}}`))
+		return err
+	}
+	all := `"steps":{}`
+	for _, name := range own {
+		all += `,"` + name + `":{}`
+	}
+	if err := doc(all); err != nil {
+		t.Error(err)
+	}
+	if doc(all+`,"novel":{}`) == nil || doc(`"video":{}`) == nil {
+		t.Error("an unknown property, or a missing one, is not refused")
+	}
+}
+
 // TestNewInputsComeLast checks that inputs keep their positions, on which saved
 // workflows depend, when settings are added.
 func TestNewInputsComeLast(t *testing.T) {

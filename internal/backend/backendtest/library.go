@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -30,6 +31,7 @@ func Library(t testing.TB, name string) string {
 	if err != nil {
 		Absent(t, "%v; run: lipstream runtime install %s", err, name)
 	}
+	native.UseCRT(list[0].CRT)
 	return list[0].Path
 }
 

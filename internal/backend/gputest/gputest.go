@@ -3,6 +3,7 @@ package gputest
 
 import (
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -20,9 +21,13 @@ var swiftShaders = []string{
 }
 
 // SwiftShader returns the installed plugin for WebGPU and makes SwiftShader the only GPU
-// of this process. It computes on the CPU, in float32 only.
+// of this process. It computes on the CPU, in float32 only. The test is skipped where it is not
+// Linux.
 func SwiftShader(t testing.TB) wheels.Library {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("SwiftShader is only searched on Linux")
+	}
 	list := wheels.Plugins()
 	i := slices.IndexFunc(list, func(l wheels.Library) bool { return l.Runtime == wheels.WebGPU })
 	if i < 0 {

@@ -21,6 +21,12 @@ func dlsym(handle uintptr, name string) (uintptr, error) {
 	return purego.Dlsym(handle, name)
 }
 
+// The following are for Windows.
+
+func searchPath() []string { return nil }
+func loaded(string) string { return "" }
+func systemCRT() string    { return "" }
+
 // PathChars returns path as C functions take it on this system.
 func PathChars(path string) (unsafe.Pointer, error) {
 	return unsafe.Pointer(CString(path)), nil

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -37,6 +38,10 @@ func Open(path, hint string) (*Library, error) {
 	}
 	h, err := dlopen(path)
 	if err != nil {
+		err = explain(path, err)
+		if m, ok := errors.AsType[*MissingError](err); ok && slices.ContainsFunc(m.Names, isCRT) {
+			hint = crtHint()
+		}
 		return nil, fault.Missing.Wrap("load library "+path, err, hint)
 	}
 	return &Library{path: path, handle: h}, nil
@@ -100,8 +105,8 @@ func Register(fptr any, addr uintptr) (err error) {
 }
 
 // CheckFile returns an error if path is not a complete shared library for this
-// machine. The dynamic loader maps truncated files, and the process then dies with
-// SIGBUS at the first missing page.
+// machine. Linux's loader maps truncated files, and the process then dies with SIGBUS at
+// the first missing page.
 func CheckFile(path string) error {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -113,16 +118,27 @@ func CheckFile(path string) error {
 	return checkFormat(path, st.Size())
 }
 
+// libraryNames are the patterns of the names of shared libraries, by system. On macOS,
+// plugins end in ".so".
+var libraryNames = map[string][]string{"windows": {"*.dll"}, "darwin": {"*.dylib", "*.so"}, "linux": {"*.so", "*.so.*"}}
+
 // CheckDir checks every shared library in dir, for runtimes that load plugins from
 // their folder. A dangling symbolic link is an error too: broken copies have them.
 func CheckDir(dir, hint string) error {
-	names, err := filepath.Glob(filepath.Join(dir, "*.so*"))
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fault.Internal.Wrap("list "+dir, err)
+		return fault.Missing.Wrap("list "+dir, fault.WithoutPath(err), hint)
 	}
-	for _, n := range names {
-		if err := CheckFile(n); err != nil {
-			return fault.Missing.Wrap("load library "+n, err, hint)
+	for _, e := range entries {
+		if !slices.ContainsFunc(libraryNames[runtime.GOOS], func(pattern string) bool {
+			ok, _ := filepath.Match(pattern, e.Name()) // the patterns are valid
+			return ok
+		}) {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		if err := CheckFile(path); err != nil {
+			return fault.Missing.Wrap("load library "+path, err, hint)
 		}
 	}
 	return nil

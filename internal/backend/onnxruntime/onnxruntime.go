@@ -63,6 +63,9 @@ func Open(ctx context.Context, path string, needed ...string) (*Backend, error) 
 	// Microsoft's builds collect telemetry, into files in the user's folders, as
 	// soon as they are loaded.
 	native.Setenv("ORT_DISABLE_TELEMETRY", "1")
+	if err := native.CheckCRT(path); err != nil {
+		return nil, err
+	}
 	lib, err := native.Open(path, hint)
 	if err != nil {
 		return nil, err

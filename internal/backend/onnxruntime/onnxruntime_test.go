@@ -100,7 +100,9 @@ func TestOpenStub(t *testing.T) {
 		checkRefused(t, stub.Library(t, "int x;"), "it lacks OrtGetApiBase")
 	})
 	t.Run("missing file", func(t *testing.T) {
-		checkRefused(t, filepath.Join(t.TempDir(), "libonnxruntime.so"), "no such file")
+		path := filepath.Join(t.TempDir(), "libonnxruntime.so")
+		_, err := os.Stat(path)
+		checkRefused(t, path, fault.WithoutPath(err).Error())
 	})
 }
 

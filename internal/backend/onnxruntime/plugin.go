@@ -124,7 +124,9 @@ func (b *Backend) register(plugin, path string, needed []string) ([]handle, erro
 	a, install := b.api, "run: lipstream runtime install "+plugin
 	for _, n := range append(needed[:len(needed):len(needed)], path) {
 		if _, err := native.Open(n, install); err != nil {
-			if strings.Contains(err.Error(), "cannot open shared object file") { // of a driver
+			_, missing := errors.AsType[*native.MissingError](err)
+			missing = missing || strings.Contains(err.Error(), "cannot open shared object file")
+			if missing && fault.HintOf(err) == install { // a library of a driver
 				err = fault.Missing.Wrap("use device "+plugin+":0", err, p.hint)
 			}
 			return nil, err

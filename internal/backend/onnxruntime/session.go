@@ -378,7 +378,7 @@ func (a *api) describe(info handle) (tensor.DType, []int, error) {
 }
 
 // dtypes maps ONNXTensorElementDataType.
-var dtypes = map[int32]tensor.DType{1: tensor.F32, 2: tensor.U8, 7: tensor.I64, 10: tensor.F16, 16: tensor.BF16}
+var dtypes = map[int32]tensor.DType{1: tensor.F32, 2: tensor.U8, 3: tensor.I8, 7: tensor.I64, 10: tensor.F16, 16: tensor.BF16}
 
 func onnxDType(d tensor.DType) int32 {
 	for code, dt := range dtypes {

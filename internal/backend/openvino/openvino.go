@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/lipstream/lipstream/internal/backend"
@@ -31,6 +32,7 @@ type Backend struct {
 	path    string
 	core    handle
 	users   native.Users
+	mapping sync.RWMutex // held for writing while no weights may be mapped or unmapped
 }
 
 var _ backend.Backend = (*Backend)(nil)
@@ -43,10 +45,8 @@ func Open(ctx context.Context, path string) (*Backend, error) {
 	}
 	// OpenVINO loads its other libraries and plugins itself, some of them only
 	// when a model is read. A damaged one must be found before.
-	if runtime.GOOS == "linux" {
-		if err := native.CheckDir(filepath.Dir(path), hint); err != nil {
-			return nil, err
-		}
+	if err := native.CheckDir(filepath.Dir(path), hint); err != nil {
+		return nil, err
 	}
 	lib, err := native.Open(path, hint)
 	if err != nil {
@@ -120,6 +120,9 @@ func (b *Backend) Devices() ([]backend.Device, error) {
 		}
 		// Only measured on this kind of CPU.
 		d := backend.Device{ID: deviceID(n), Name: full, FusesAttention: n == "CPU" && runtime.GOARCH == "amd64"}
+		if n == "CPU" && runtime.GOOS == "linux" { // elsewhere each model copies its weights, see readGraph
+			d.Loads = 2
+		}
 		if can, err := b.property(n, "OPTIMIZATION_CAPABILITIES"); err == nil && n == "CPU" && slices.Contains(strings.Fields(can), "BF16") {
 			d.Half = backend.BF16
 		}

@@ -60,7 +60,9 @@ func TestOpenStub(t *testing.T) {
 		})
 	}
 	t.Run("missing file", func(t *testing.T) {
-		checkRefused(t, filepath.Join(t.TempDir(), "libopenvino_c.so"), "no such file")
+		path := filepath.Join(t.TempDir(), "libopenvino_c.so")
+		_, err := os.Stat(path)
+		checkRefused(t, path, fault.WithoutPath(err).Error())
 	})
 }
 
@@ -68,23 +70,16 @@ func TestOpenStub(t *testing.T) {
 func TestOpenDamagedSibling(t *testing.T) {
 	lib := backendtest.Library(t, Name)
 	dir := t.TempDir()
-	siblings, err := filepath.Glob(filepath.Join(filepath.Dir(lib), "*.so*"))
-	if err != nil {
-		t.Fatal(err)
+	plugins, err := filepath.Glob(filepath.Join(filepath.Dir(lib), "*openvino_*_cpu_plugin.*"))
+	if err != nil || len(plugins) != 1 {
+		t.Fatal(plugins, err)
 	}
-	for _, s := range siblings {
-		to := filepath.Join(dir, filepath.Base(s))
-		if !strings.Contains(s, "cpu_plugin") {
-			if err := os.Symlink(s, to); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		whole, err := os.ReadFile(s)
+	for path, part := range map[string]int{lib: 1, plugins[0]: 2} {
+		whole, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(to, whole[:len(whole)/2], 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, filepath.Base(path)), whole[:len(whole)/part], 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

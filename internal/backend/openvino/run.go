@@ -90,6 +90,8 @@ func (s *session) again(ctx context.Context) error {
 
 // drop releases the compiled model.
 func (s *session) drop() {
+	s.b.mapping.RLock()
+	defer s.b.mapping.RUnlock()
 	if s.request != 0 {
 		s.b.api.requestFree(s.request)
 	}

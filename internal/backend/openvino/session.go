@@ -71,19 +71,25 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 		s.growth = native.NewGrowth(floor)
 	}
 	s.growth.Measure(func() {
-		var model handle
-		if model, err = s.read(m); err != nil {
-			return
-		}
-		defer s.b.api.modelFree(model)
-		if err = ctx.Err(); err != nil {
-			return
-		}
-		if err = s.compile(model, device, settings); err == nil && m.Graph != nil {
-			release(m.Graph)
+		if err = s.readAndCompile(ctx, m, device, settings); err == nil && m.Graph != nil {
+			s.b.release(m.Graph)
 		}
 	})
 	return err
+}
+
+func (s *session) readAndCompile(ctx context.Context, m backend.Model, device string, settings [][2]string) error {
+	s.b.mapping.RLock()
+	defer s.b.mapping.RUnlock()
+	model, err := s.read(m)
+	if err != nil {
+		return err
+	}
+	defer s.b.api.modelFree(model)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return s.compile(model, device, settings)
 }
 
 // readGraph returns the ov_model_t of a graph; the caller must free it.
@@ -112,8 +118,11 @@ func address(w onnx.Weight) (string, uint64) {
 }
 
 // release drops the pages of mapped weights. The compiled model keeps the mapping but
-// computes with its own repacked copy.
-func release(g *onnx.Graph) {
+// computes with its own repacked copy. No mapping may be removed meanwhile: its addresses
+// could get other contents, which would be lost.
+func (b *Backend) release(g *onnx.Graph) {
+	b.mapping.Lock()
+	defer b.mapping.Unlock()
 	files := map[string]bool{}
 	for _, w := range g.Weights() {
 		if w.File != "" && !files[w.File] {
@@ -225,7 +234,7 @@ func (a *api) describePort(port handle) (p backend.Port, err error) {
 }
 
 // dtypes maps ov_element_type_e.
-var dtypes = map[int32]tensor.DType{2: tensor.BF16, 3: tensor.F16, 4: tensor.F32, 10: tensor.I64, 16: tensor.U8}
+var dtypes = map[int32]tensor.DType{2: tensor.BF16, 3: tensor.F16, 4: tensor.F32, 7: tensor.I8, 10: tensor.I64, 16: tensor.U8}
 
 func elementType(d tensor.DType) int32 {
 	for code, dt := range dtypes {

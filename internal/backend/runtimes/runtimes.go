@@ -12,6 +12,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/cuda"
+	"github.com/lipstream/lipstream/internal/backend/native"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
 	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/backend/wheels"
@@ -79,9 +80,11 @@ type opener struct {
 
 var (
 	openVINO = opener{openvino.Name, func(ctx context.Context, l wheels.Library, _ Choice) (backend.Backend, error) {
+		native.UseCRT(l.CRT)
 		return orNil(openvino.Open(ctx, l.Path))
 	}}
 	onnxRuntime = opener{onnxruntime.Name, func(ctx context.Context, l wheels.Library, c Choice) (backend.Backend, error) {
+		native.UseCRT(l.CRT)
 		b, err := onnxruntime.Open(ctx, l.Path, l.Needed...)
 		if err != nil {
 			return nil, err
@@ -331,7 +334,7 @@ func (s *search) failure() error {
 			", the folder in "+wheels.DirVariable, wheels.GivenHint)
 	case isAuto(s.choice.Backend):
 		return fault.Missing.New("open a backend", "neither OpenVINO nor ONNX Runtime is installed",
-			"run: lipstream runtime install openvino")
+			"run: lipstream runtime install "+wheels.Default())
 	}
 	return s.missing[0]
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -46,9 +47,21 @@ func TestOpen(t *testing.T) {
 	})
 }
 
+// fileName returns the name of a library on this system.
+func fileName(stem string) string {
+	switch runtime.GOOS {
+	case "windows":
+		return stem + ".dll"
+	case "darwin":
+		return "lib" + stem + ".dylib"
+	}
+	return "lib" + stem + ".so"
+}
+
 func TestOpenFails(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	t.Setenv("HOME", t.TempDir())
+	for _, v := range []string{"XDG_CACHE_HOME", "LocalAppData", "HOME"} { // the cache folders of all systems
+		t.Setenv(v, t.TempDir())
+	}
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv(wheels.DirVariable, "")
 	if _, err := Open(t.Context(), Choice{Backend: "abacus"}); fault.KindOf(err) != fault.Usage {
@@ -63,11 +76,11 @@ func TestOpenFails(t *testing.T) {
 	}
 	// The user should learn about an installed library that is broken.
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "libonnxruntime.so.1"), []byte("this is not a library, but a long enough text\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, fileName("onnxruntime")), []byte("this is not a library, but a long enough text\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv(wheels.DirVariable, dir)
-	if _, err := Open(t.Context(), Choice{}); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not an ELF library") {
+	if _, err := Open(t.Context(), Choice{}); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "load library "+dir) {
 		t.Errorf("broken: %v", err)
 	}
 	if _, err := Open(t.Context(), Choice{Backend: "openvino"}); fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "not in the folder "+dir) {
@@ -89,7 +102,7 @@ func TestOpenFails(t *testing.T) {
 func TestGivenIsNotReplaced(t *testing.T) {
 	for _, stem := range []string{"openvino_c", "onnxruntime"} {
 		dir := t.TempDir()
-		if err := os.WriteFile(filepath.Join(dir, "lib"+stem+".so"), []byte("this is not a library, but a long enough text\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, fileName(stem)), []byte("this is not a library, but a long enough text\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		t.Setenv(wheels.DirVariable, dir)

@@ -11,29 +11,40 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/archive"
 	"github.com/lipstream/lipstream/internal/child"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
 // clients are the programs that can download a wheel for another Python than their own,
 // in the order in which they are tried. uv cannot download, but can run pip.
 func clients() [][]string {
-	return [][]string{
+	list := [][]string{
 		{"python3", "-m", "pip"},
 		{"pip3"},
 		{"pip"},
 		{"python", "-m", "pip"},
+		{"py", "-m", "pip"}, // Windows
 		{"uv", "tool", "run", "pip"},
 	}
+	if given := os.Getenv(PythonVariable); given != "" {
+		list = slices.Insert(list, 0, []string{given, "-m", "pip"})
+	}
+	return list
 }
 
 // obtain downloads the wheel into dir, and returns its path: directly, or with the first
 // client that can, because the user's configuration of the client (an index, a proxy,
 // certificates) may be necessary. The caller must check the file against its pinned sum.
-func obtain(ctx context.Context, runtime string, p Package, w wheel, dir string, progress Progress) (string, error) {
-	path, err := fetch(ctx, p, w, dir, progress)
+func obtain(ctx context.Context, runtime string, p Package, dir string, progress archive.Progress) (string, error) {
+	a := p.archive()
+	at, name, err := locate(ctx, a)
 	if err == nil {
-		return path, nil
+		var path string
+		if path, err = a.Fetch(ctx, at, name, dir, progress); err == nil {
+			return path, nil
+		}
 	}
 	if ctx.Err() != nil {
 		return "", fault.Cancelled.Wrap("download "+p.Project, ctx.Err())
@@ -45,11 +56,11 @@ func obtain(ctx context.Context, runtime string, p Package, w wheel, dir string,
 		if err != nil {
 			continue
 		}
-		if err := os.RemoveAll(dir); err != nil {
+		if err := disk.RemoveAll(dir); err != nil {
 			return "", fault.Output.Wrap("remove "+dir, err)
 		}
 		tried = true
-		path, err := downloadWith(ctx, program, client[1:], p, w, dir)
+		path, err := downloadWith(ctx, program, client[1:], p, dir)
 		if err == nil {
 			return path, nil
 		}
@@ -69,16 +80,15 @@ func obtain(ctx context.Context, runtime string, p Package, w wheel, dir string,
 func byHand(runtime string, packages ...Package) string {
 	var names []string
 	for _, p := range packages {
-		platform := p.files[platform()].platform
-		names = append(names, p.Project+" "+p.Version+" ("+abi+", "+platform+")")
+		names = append(names, p.Project+" "+p.Version+" ("+abi+", "+p.wheel().platform+")")
 	}
 	return "fetch the wheel " + strings.Join(names, ", ") + " from pypi.org on any machine, then run: lipstream runtime install " + runtime + " --from FILE"
 }
 
-func downloadWith(ctx context.Context, program string, args []string, p Package, w wheel, dir string) (string, error) {
+func downloadWith(ctx context.Context, program string, args []string, p Package, dir string) (string, error) {
 	args = append(args[:len(args):len(args)],
 		"download", "--no-deps", "--only-binary=:all:",
-		"--python-version", pythonVersion, "--implementation", "cp", "--abi", abi, "--platform", w.platform,
+		"--python-version", pythonVersion, "--implementation", "cp", "--abi", abi, "--platform", p.wheel().platform,
 		"--disable-pip-version-check", "--no-input", "--progress-bar", "off",
 		"--dest", dir, p.Project+"=="+p.Version)
 	pip, err := child.Start(ctx, exec.Command(program, args...), 5*time.Second) // pip cleans up

@@ -11,8 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/archive"
 	"github.com/lipstream/lipstream/internal/child"
-	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -30,6 +30,9 @@ type Library struct {
 	// Missing are the packages whose libraries were not found. The system may still
 	// have them where its loader searches.
 	Missing []string
+	// CRT are the paths of Microsoft's C++ runtime, for native.UseCRT; none if it is not
+	// installed by Lipstream.
+	CRT []string
 }
 
 // CUDA reports whether the library is for NVIDIA's GPUs.
@@ -83,7 +86,7 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 				continue
 			}
 			l := Library{Runtime: r.Name, Path: path, Source: source}
-			l.Needed, l.Missing = r.needed(d, python)
+			r.complete(&l, d, python)
 			list = append(list, l)
 			return
 		}
@@ -105,27 +108,34 @@ func find(ctx context.Context, name string, runtimes ...Runtime) ([]Library, err
 		return nil, fault.Cancelled.Wrap("find the runtime "+name, err)
 	}
 	if len(list) == 0 {
-		return nil, fault.Missing.New("find the runtime "+name, "it is not installed", "run: lipstream runtime install "+name)
+		cause := "it is not installed"
+		if r, err := Named(name); err == nil && !r.Available() {
+			cause += ", and " + archive.NoBuild(thisPlatform)
+		}
+		return nil, fault.Missing.New("find the runtime "+name, cause, installHint(name))
 	}
 	return list, nil
 }
 
-// needed returns the libraries that r needs besides the one in dir, and the packages
-// whose libraries were not found. It searches dir, the folder in LIPSTREAM_RUNTIME_DIR,
-// the installations of Install and Python packages, such as those of PyTorch.
-func (r Runtime) needed(dir string, python func() map[string][]string) (paths, missing []string) {
+// complete adds to the library in dir those that it needs, and the packages whose libraries
+// were not found. It searches dir, the folder in LIPSTREAM_RUNTIME_DIR, the installations
+// of Install and Python packages, such as those of PyTorch.
+func (r Runtime) complete(l *Library, dir string, python func() map[string][]string) {
 	for _, p := range r.Packages[1:] {
 		own, _ := p.own()
 		found := p.all(append([]string{dir}, own...))
-		if found == nil {
+		if p.crt {
+			l.CRT = found
+			continue
+		}
+		if found == nil && !p.fixed {
 			found = p.all(p.inPython(python()))
 		}
 		if found == nil {
-			missing = append(missing, p.Project)
+			l.Missing = append(l.Missing, p.Project)
 		}
-		paths = append(paths, found...)
+		l.Needed = append(l.Needed, found...)
 	}
-	return paths, missing
 }
 
 // all returns the paths of the needed libraries in the first of the folders that has
@@ -133,12 +143,13 @@ func (r Runtime) needed(dir string, python func() map[string][]string) (paths, m
 func (p Package) all(dirs []string) []string {
 	for _, d := range dirs {
 		var paths []string
+		complete := true
 		for _, l := range p.needed {
-			if path := anyLibrary(d, l); path != "" {
-				paths = append(paths, path)
-			}
+			found := libraries(d, l)
+			complete = complete && len(found) > 0
+			paths = append(paths, found...)
 		}
-		if len(paths) == len(p.needed) {
+		if complete {
 			return paths
 		}
 	}
@@ -165,7 +176,7 @@ func (p Package) own() (dirs []string, source string) {
 	if given := os.Getenv(DirVariable); given != "" {
 		return p.inFolder(given), DirVariable
 	}
-	if dir, err := p.dir(); err == nil {
+	if dir, err := p.archive().Dir(); err == nil {
 		dirs = []string{dir}
 	}
 	return dirs, "installed by Lipstream"
@@ -174,7 +185,7 @@ func (p Package) own() (dirs []string, source string) {
 // inFolder returns where a package can be in the folder that the user has set: a folder of
 // libraries, of installations or of Python packages.
 func (p Package) inFolder(dir string) []string {
-	dirs := []string{dir, filepath.Join(dir, p.folder())}
+	dirs := []string{dir, filepath.Join(dir, p.archive().Folder())}
 	for _, at := range p.places {
 		dirs = append(dirs, filepath.Join(dir, at.module, at.folder), filepath.Join(dir, at.folder))
 	}
@@ -200,17 +211,21 @@ func (r Runtime) libraryIn(dir string) string {
 	return anyLibrary(dir, library{stem: r.library})
 }
 
-// matches reports whether a file name is that of the library, in any version if l has
-// none.
-func (l library) matches(name string) bool {
+// matches reports whether a file name is that of the library on a system, in any version
+// if l has none.
+func (l library) matches(goos, name string) bool {
 	var patterns []string
-	switch runtime.GOOS {
+	switch goos {
 	case "darwin":
 		patterns = []string{"lib" + l.stem + ".dylib", "lib" + l.stem + ".*.dylib"}
-	case "windows":
-		patterns = []string{l.stem + ".dll"}
 		if l.version != "" {
-			patterns = []string{l.stem + "64_" + l.version + "*.dll"} // nvrtc64_130_0.dll
+			patterns = []string{"lib" + l.stem + "." + l.version + ".dylib", "lib" + l.stem + "." + l.version + ".*.dylib"}
+		}
+	case "windows":
+		name, l.stem = strings.ToLower(name), strings.ToLower(l.stem)
+		patterns = []string{l.stem + ".dll"}
+		if l.version != "" { // cudart64_13.dll, nvrtc64_130_0.dll but not nvrtc64_130_0.alt.dll, tensorrt_rtx_1_7.dll
+			patterns = []string{l.stem + "64_" + l.version + ".dll", l.stem + "64_" + l.version + "*[0-9].dll", l.stem + "_" + l.version + "_*.dll"}
 		}
 	default:
 		patterns = []string{"lib" + l.stem + ".so", "lib" + l.stem + ".so.*"}
@@ -218,41 +233,38 @@ func (l library) matches(name string) bool {
 			patterns = []string{"lib" + l.stem + ".so." + l.version, "lib" + l.stem + ".so." + l.version + ".*"}
 		}
 	}
-	return matches(name, patterns) && !strings.Contains(name, ".alt.")
+	return archive.Matches(name, patterns)
 }
 
-// anyLibrary returns the path of a shared library in dir, or "". The longest name
-// counts, because shorter names are links to it.
-func anyLibrary(dir string, l library) string {
+// libraries returns the paths of the shared libraries in dir that l names: one, or all if
+// it is a pattern. Of several names of one library the longest counts, because shorter
+// names are links to it.
+func libraries(dir string, l library) []string {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return ""
+		return nil
 	}
-	best := ""
+	var names []string
 	for _, e := range entries {
-		if l.matches(e.Name()) && len(e.Name()) > len(best) {
-			best = e.Name()
+		if !l.matches(runtime.GOOS, e.Name()) {
+			continue
+		}
+		if path := filepath.Join(dir, e.Name()); strings.Contains(l.stem, "*") || len(names) == 0 {
+			names = append(names, path)
+		} else if len(path) > len(names[0]) {
+			names[0] = path
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return filepath.Join(dir, best)
+	return names
 }
 
-// dir returns the folder into which Install installs a package.
-func (p Package) dir() (string, error) {
-	root, err := root()
-	if err != nil {
-		return "", err
+// anyLibrary returns the path of a shared library in dir, or "".
+func anyLibrary(dir string, l library) string {
+	if found := libraries(dir, l); len(found) > 0 {
+		return found[0]
 	}
-	return filepath.Join(root, p.folder()), nil
+	return ""
 }
-
-func (p Package) folder() string { return p.Project + "-" + p.Version }
-
-// root returns the folder of all installations.
-func root() (string, error) { return disk.UserDir("", "runtimes") }
 
 // pythonTime is how long Python may take to print where its packages are.
 const pythonTime = 5 * time.Second
@@ -260,8 +272,11 @@ const pythonTime = 5 * time.Second
 const maxPaths = 1 << 20 // bytes that it may print
 
 // findScript prints the names and folders of the modules with libraries, without
-// importing them.
-const findScript = `import importlib.util, sys
+// importing them. With -c, Python searches the working directory first. A module there
+// must not be found.
+const findScript = `import sys
+sys.path = [p for p in sys.path if p]
+import importlib.util
 for name in sys.argv[1:]:
     s = importlib.util.find_spec(name)
     for p in (s.submodule_search_locations or [] if s else []):
@@ -282,11 +297,12 @@ func pythonPackages(ctx context.Context) map[string][]string {
 	if given := os.Getenv(PythonVariable); given != "" {
 		names = []string{given}
 	}
-	args := []string{"-c", findScript}
+	// Windows' Python prints paths in the encoding of the system's language, unless told otherwise.
+	args := []string{"-X", "utf8", "-c", findScript}
 	for _, r := range table {
 		for _, p := range r.Packages {
 			for _, at := range p.places {
-				if !slices.Contains(args[2:], at.module) {
+				if !slices.Contains(args[4:], at.module) {
 					args = append(args, at.module)
 				}
 			}
@@ -299,8 +315,7 @@ func pythonPackages(ctx context.Context) map[string][]string {
 		}
 		ctx, cancel := context.WithTimeout(ctx, pythonTime)
 		cmd := exec.Command(path, args...)
-		// With -c Python searches the working directory first. A folder there with
-		// the name of the package must not be loaded.
+		// An empty entry of PYTHONPATH stands for the working directory.
 		cmd.Dir = filepath.VolumeName(path) + string(filepath.Separator)
 		out, err := child.Output(ctx, cmd, 0, maxPaths)
 		cancel()

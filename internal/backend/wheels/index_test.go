@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lipstream/lipstream/internal/archive"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestInstallFromIndex(t *testing.T) {
 	data := makeWheel(t, goodWheel)
 	stage(t, data)
-	sum := table[0].Packages[0].files[platform()].sha256
+	sum := table[0].Packages[0].files[thisPlatform].sha256
 	var ranges []string
 	mux := http.NewServeMux()
 	mux.HandleFunc("/simple/stub/", func(w http.ResponseWriter, r *http.Request) {
@@ -38,14 +39,14 @@ func TestInstallFromIndex(t *testing.T) {
 	defer server.Close()
 	t.Setenv(IndexVariable, server.URL+"/simple/")
 
-	dir, err := root()
+	dir, err := archive.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
 	part := write(t, filepath.Join(dir, ".download-"+sum[:16]), data[:100], 0o600)
 	write(t, part+".json", fmt.Appendf(nil, `{"url":"%s/files/stub.whl","size":%d,"validator":"\"one\""}`, server.URL, len(data)), 0o600)
 	var last, total int64
-	if _, err := Install(t.Context(), "stub", "", Progress{Bytes: func(name string, done, all int64) {
+	if _, err := Install(t.Context(), "stub", "", archive.Progress{Bytes: func(name string, done, all int64) {
 		if name != "stub-1.0.whl" {
 			t.Errorf("progress of %s", name)
 		}
@@ -77,12 +78,12 @@ func TestIndexFails(t *testing.T) {
 			}))
 			defer server.Close()
 			t.Setenv(IndexVariable, server.URL)
-			_, err := Install(t.Context(), "stub", "", Progress{})
+			_, err := Install(t.Context(), "stub", "", archive.Progress{})
 			if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), server.URL) || !strings.Contains(fault.HintOf(err), "--from FILE") {
 				t.Errorf("without a client: %v, hint %q", err, fault.HintOf(err))
 			}
 			fakeClient(t, bin, "pip", write(t, filepath.Join(t.TempDir(), "x"), data, 0o600))
-			if _, err := Install(t.Context(), "stub", "", Progress{}); err != nil {
+			if _, err := Install(t.Context(), "stub", "", archive.Progress{}); err != nil {
 				t.Error(err)
 			}
 			leftovers(t, "stub-1.0")

@@ -3,12 +3,15 @@ package wheels
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/archive"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/stub"
 )
@@ -26,11 +29,11 @@ func stagePackages(t *testing.T) (bin, folder string) {
 	} {
 		var entries []entry
 		for _, l := range p.needed {
-			entries = append(entries, entry{name: "nvidia/" + strings.TrimPrefix(p.Project, "nvidia-") + "/lib/lib" + l.stem + ".so.13", data: l.stem})
+			entries = append(entries, entry{name: "nvidia/" + strings.TrimPrefix(p.Project, "nvidia-") + "/lib/" + fileName(l.stem, l.version), data: l.stem})
 		}
 		data := makeWheel(t, entries)
 		sum := sha256.Sum256(data)
-		p.files = map[string]wheel{platform(): {"any", hex.EncodeToString(sum[:]), int64(len(data))}}
+		p.files = map[string]wheel{thisPlatform: {platform: "any", sha256: hex.EncodeToString(sum[:]), size: int64(len(data))}}
 		write(t, filepath.Join(folder, p.Project+".whl"), data, 0o600)
 		table[0].Packages = append(table[0].Packages, p)
 	}
@@ -41,14 +44,14 @@ func stagePackages(t *testing.T) (bin, folder string) {
 // missing.
 func TestPackages(t *testing.T) {
 	_, folder := stagePackages(t)
-	dir, err := Install(t.Context(), "stub", folder, Progress{})
+	dir, err := Install(t.Context(), "stub", folder, archive.Progress{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	root := filepath.Dir(dir)
 	leftovers(t, "nvidia-a-1", "nvidia-b-2", "stub-1.0")
 	lib, err := Find(t.Context(), "stub")
-	want := []string{filepath.Join(root, "nvidia-a-1", "liba.so.13"), filepath.Join(root, "nvidia-b-2", "libbLt.so.13"), filepath.Join(root, "nvidia-b-2", "libb.so.13")}
+	want := []string{filepath.Join(root, "nvidia-a-1", fileName("a", "13")), filepath.Join(root, "nvidia-b-2", fileName("bLt", "13")), filepath.Join(root, "nvidia-b-2", fileName("b", "13"))}
 	if err != nil || !slices.Equal(lib.Needed, want) || lib.Missing != nil {
 		t.Errorf("needed %q, missing %q, %v", lib.Needed, lib.Missing, err)
 	}
@@ -62,7 +65,7 @@ func TestPackages(t *testing.T) {
 	if err := os.Remove(filepath.Join(folder, "nvidia-a.whl")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Install(t.Context(), "stub", folder, Progress{}); err != nil {
+	if _, err := Install(t.Context(), "stub", folder, archive.Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	if lib, err = Find(t.Context(), "stub"); err != nil || !slices.Equal(lib.Needed, want) {
@@ -70,30 +73,69 @@ func TestPackages(t *testing.T) {
 	}
 }
 
+// pythonOutput makes the test binary play a Python that prints its value.
+const pythonOutput = "LIPSTREAM_TEST_PYTHON"
+
+func TestMain(m *testing.M) {
+	if out := os.Getenv(pythonOutput); out != "" {
+		fmt.Print(out)
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// fakePython makes a program that prints out the Python whose packages are searched.
+func fakePython(t *testing.T, out string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(PythonVariable, self)
+	t.Setenv(pythonOutput, out)
+}
+
+// TestFindScript: modules in the working directory are not found.
+func TestFindScript(t *testing.T) {
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	module := filepath.Dir(write(t, filepath.Join(dir, "stub", "__init__.py"), nil, 0o600))
+	for path, want := range map[string]string{"": "", dir: "stub\t" + module} {
+		cmd := exec.CommandContext(t.Context(), python, "-c", findScript, "stub")
+		cmd.Dir, cmd.Env = dir, append(os.Environ(), "PYTHONPATH="+path)
+		if out, err := cmd.Output(); err != nil || strings.TrimSpace(string(out)) != want {
+			t.Errorf("PYTHONPATH=%s: %q, %v", path, out, err)
+		}
+	}
+}
+
 // TestPackagesOfPython: what PyTorch has is used and not downloaded.
 func TestPackagesOfPython(t *testing.T) {
-	bin, folder := stagePackages(t)
+	_, folder := stagePackages(t)
 	site := t.TempDir()
-	write(t, filepath.Join(site, "nvidia", "a", "lib", "liba.so.12"), nil, 0o600) // another version
-	for _, name := range []string{"libbLt.so.13", "libb.so.13", "libb.alt.so.13"} {
+	write(t, filepath.Join(site, "nvidia", "a", "lib", fileName("a", "12")), nil, 0o600) // another version
+	for _, name := range []string{fileName("bLt", "13"), fileName("b", "13"), "libb.alt.so.13", "b64_13.alt.dll"} {
 		write(t, filepath.Join(site, "torch", "lib", name), nil, 0o600)
 	}
-	python := write(t, filepath.Join(bin, "comfy"), []byte("#!/bin/sh\nprintf 'nvidia\\t"+site+"/nvidia\\ntorch\\t"+site+"/torch\\n'\n"), 0o755)
-	t.Setenv(PythonVariable, python)
+	fakePython(t, fmt.Sprintf("nvidia\t%s\ntorch\t%s\n", filepath.Join(site, "nvidia"), filepath.Join(site, "torch")))
 	var said []string
-	if _, err := Install(t.Context(), "stub", folder, Progress{Say: func(s string) { said = append(said, s) }}); err != nil {
+	dir, err := Install(t.Context(), "stub", folder, archive.Progress{Say: func(s string) { said = append(said, s) }})
+	if err != nil {
 		t.Fatal(err)
 	}
 	leftovers(t, "nvidia-a-1", "nvidia-b-2", "stub-1.0") // the folder has them all
 
-	if err := os.RemoveAll(filepath.Join(os.Getenv("XDG_CACHE_HOME"), "lipstream")); err != nil {
+	if err := os.RemoveAll(filepath.Dir(dir)); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Remove(filepath.Join(folder, "nvidia-b.whl")); err != nil {
 		t.Fatal(err)
 	}
 	said = nil
-	if _, err := Install(t.Context(), "stub", folder, Progress{Say: func(s string) { said = append(said, s) }}); err != nil {
+	if _, err := Install(t.Context(), "stub", folder, archive.Progress{Say: func(s string) { said = append(said, s) }}); err != nil {
 		t.Fatal(err)
 	}
 	leftovers(t, "nvidia-a-1", "stub-1.0")
@@ -101,7 +143,7 @@ func TestPackagesOfPython(t *testing.T) {
 		t.Errorf("said %q", said)
 	}
 	lib, err := Find(t.Context(), "stub")
-	if err != nil || len(lib.Needed) != 3 || lib.Needed[1] != filepath.Join(site, "torch", "lib", "libbLt.so.13") || lib.Missing != nil {
+	if err != nil || len(lib.Needed) != 3 || lib.Needed[1] != filepath.Join(site, "torch", "lib", fileName("bLt", "13")) || lib.Missing != nil {
 		t.Errorf("needed %q, missing %q, %v", lib.Needed, lib.Missing, err)
 	}
 }
@@ -109,7 +151,7 @@ func TestPackagesOfPython(t *testing.T) {
 func TestInstallFromOtherFolder(t *testing.T) {
 	stagePackages(t)
 	empty := t.TempDir()
-	_, err := Install(t.Context(), "stub", empty, Progress{})
+	_, err := Install(t.Context(), "stub", empty, archive.Progress{})
 	if fault.KindOf(err) != fault.Input || !strings.Contains(fault.HintOf(err), "nvidia-b 2") {
 		t.Errorf("%v, hint %q", err, fault.HintOf(err))
 	}
@@ -137,7 +179,7 @@ func TestChooseCUDA(t *testing.T) {
 
 // TestCUDAProvider: the provider itself says for which CUDA it was built.
 func TestCUDAProvider(t *testing.T) {
-	if platform() != "linux/amd64" {
+	if thisPlatform != "linux/amd64" {
 		t.Skip("needs Linux on amd64")
 	}
 	dir := t.TempDir()

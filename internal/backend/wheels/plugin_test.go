@@ -8,27 +8,24 @@ import (
 
 // TestPlugins finds installed plugins, which are no candidates for the backend themselves.
 func TestPlugins(t *testing.T) {
-	if platform() != "linux/amd64" {
-		t.Skip("the libraries have the names of Linux")
-	}
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	emptyCache(t)
 	t.Setenv("PATH", t.TempDir()) // without Python
 	t.Setenv(DirVariable, "")
 	if list := Plugins(); len(list) != 0 {
 		t.Errorf("before: %+v", list)
 	}
 	at := func(p Package, name string) string {
-		dir, err := p.dir()
+		dir, err := p.archive().Dir()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return write(t, filepath.Join(dir, name), nil, 0o600)
 	}
-	onnx := at(onnxCPU, "libonnxruntime.so."+onnxCPU.Version)
-	web := at(webGPU.Packages[0], "libonnxruntime_providers_webgpu.so")
+	onnx := at(onnxCPU, fileName("onnxruntime", ""))
+	web := at(webGPU.Packages[0], fileName("onnxruntime_providers_webgpu", ""))
 	rtx := tensorRTRTX.Packages[0]
-	needed := []string{at(rtx, "libcudart.so.13.4.36"), at(rtx, "libtensorrt_rtx.so.1.7.1"), at(rtx, "libtensorrt_onnxparser_rtx.so.1.7.1")}
-	plugin := at(rtx, "libonnxruntime_providers_nv_tensorrt_rtx.so")
+	needed := []string{at(rtx, fileName("cudart", "13")), at(rtx, fileName("tensorrt_rtx", "1")), at(rtx, fileName("tensorrt_onnxparser_rtx", "1"))}
+	plugin := at(rtx, fileName("onnxruntime_providers_nv_tensorrt_rtx", ""))
 
 	list := Plugins()
 	if len(list) != 2 || list[0].Runtime != WebGPU || list[0].Path != web || list[0].Needed != nil {
@@ -48,7 +45,7 @@ func TestPlugins(t *testing.T) {
 	if list := Plugins(); len(list) != 0 {
 		t.Errorf("in an empty folder: %+v", list)
 	}
-	web = write(t, filepath.Join(given, "onnxruntime_ep_webgpu", "libonnxruntime_providers_webgpu.so"), nil, 0o600)
+	web = write(t, filepath.Join(given, "onnxruntime_ep_webgpu", fileName("onnxruntime_providers_webgpu", "")), nil, 0o600)
 	if list := Plugins(); len(list) != 1 || list[0].Path != web || list[0].Source != DirVariable {
 		t.Errorf("in %s: %+v", DirVariable, list)
 	}

@@ -3,6 +3,7 @@ package wheels
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,13 +11,14 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/lipstream/lipstream/internal/archive"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -26,9 +28,22 @@ type entry struct {
 	mode       fs.FileMode
 }
 
+// fileName returns the name of a shared library on this system.
+func fileName(stem, version string) string {
+	switch {
+	case runtime.GOOS == "windows" && version != "":
+		return stem + "64_" + version + ".dll"
+	case runtime.GOOS == "windows":
+		return stem + ".dll"
+	case runtime.GOOS == "darwin":
+		return "lib" + stem + "." + cmp.Or(version, "1") + ".dylib"
+	}
+	return "lib" + stem + ".so." + cmp.Or(version, "1")
+}
+
 var goodWheel = []entry{
-	{name: "stub/libs/libstub_c.so.1", data: strings.Repeat("library", 10000)},
-	{name: "stub/libs/libother.so", data: "not needed"},
+	{name: "stub/libs/" + fileName("stub_c", ""), data: strings.Repeat("library", 10000)},
+	{name: "stub/libs/" + fileName("other", ""), data: "not needed"},
 	{name: "stub-1.0.dist-info/licenses/LICENSE", data: "free"},
 	{name: "stub/__init__.py", data: "raise SystemExit"},
 }
@@ -54,13 +69,19 @@ func makeWheel(t *testing.T, entries []entry) []byte {
 	return b.Bytes()
 }
 
+// emptyCache sets a new cache folder, on any system.
+func emptyCache(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, v := range []string{"XDG_CACHE_HOME", "LocalAppData", "HOME"} {
+		t.Setenv(v, dir)
+	}
+}
+
 // stage replaces the table by a runtime called stub with the given wheel. It sets an
 // empty cache folder and an empty PATH, and returns the folder in PATH.
 func stage(t *testing.T, wheelBytes []byte) (bin string) {
 	t.Helper()
-	if platform() != "linux/amd64" && platform() != "linux/arm64" {
-		t.Skip("the fake clients are shell scripts, the cache folder that of Linux")
-	}
 	sum := sha256.Sum256(wheelBytes)
 	old := table
 	t.Cleanup(func() { table = old })
@@ -68,15 +89,16 @@ func stage(t *testing.T, wheelBytes []byte) (bin string) {
 		Name: "stub", Backend: "stub", library: "stub_c",
 		Packages: []Package{{
 			Project: "stub", Version: "1.0", places: []place{{"stub", "libs"}},
-			keep:  []string{"stub/libs/libstub_c.so.*", "stub/libs/evil*", "stub-*.dist-info/licenses/*"},
-			files: map[string]wheel{platform(): {"any", hex.EncodeToString(sum[:]), int64(len(wheelBytes))}},
+			keep:  append(shared("stub/libs", "stub_c"), "stub/libs/evil*", "stub-*.dist-info/licenses/*"),
+			files: map[string]wheel{thisPlatform: {platform: "any", sha256: hex.EncodeToString(sum[:]), size: int64(len(wheelBytes))}},
 		}},
 	}}
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	emptyCache(t)
 	t.Setenv(DirVariable, "")
 	t.Setenv(IndexVariable, "http://127.0.0.1:1/none") // nothing listens there
 	bin = t.TempDir()
 	t.Setenv("PATH", bin)
+	t.Setenv(PythonVariable, "")
 	return bin
 }
 
@@ -94,7 +116,7 @@ func write(t *testing.T, path string, data []byte, mode fs.FileMode) string {
 // leftovers fails the test unless the folder of the installations holds exactly want.
 func leftovers(t *testing.T, want ...string) {
 	t.Helper()
-	dir, err := root()
+	dir, err := archive.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,18 +141,18 @@ func TestInstallFromFile(t *testing.T) {
 	}
 	file := write(t, filepath.Join(t.TempDir(), "stub.whl"), data, 0o600)
 	var said []string
-	dir, err := Install(t.Context(), "stub", file, Progress{Say: func(s string) { said = append(said, s) }})
+	dir, err := Install(t.Context(), "stub", file, archive.Progress{Say: func(s string) { said = append(said, s) }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	lib, err := Find(t.Context(), "stub")
-	if err != nil || lib.Path != filepath.Join(dir, "libstub_c.so.1") || lib.Source != "installed by Lipstream" {
+	if err != nil || lib.Path != filepath.Join(dir, fileName("stub_c", "")) || lib.Source != "installed by Lipstream" {
 		t.Errorf("Find: %+v, %v", lib, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "licenses", "LICENSE")); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(filepath.Join(dir, "libother.so")); err == nil {
+	if _, err := os.Stat(filepath.Join(dir, fileName("other", ""))); err == nil {
 		t.Error("an unneeded file was unpacked")
 	}
 	leftovers(t, "stub-1.0")
@@ -139,15 +161,15 @@ func TestInstallFromFile(t *testing.T) {
 	}
 
 	// Again, without a client and a file: it is already installed.
-	if again, err := Install(t.Context(), "stub", "", Progress{}); err != nil || again != dir {
+	if again, err := Install(t.Context(), "stub", "", archive.Progress{}); err != nil || again != dir {
 		t.Errorf("second: %q, %v", again, err)
 	}
 	// A damaged installation does not count, and is repaired.
 	write(t, lib.Path, []byte("damaged"), 0o600)
-	if _, err := Install(t.Context(), "stub", "", Progress{}); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "--from FILE") {
+	if _, err := Install(t.Context(), "stub", "", archive.Progress{}); fault.KindOf(err) != fault.Missing || !strings.Contains(fault.HintOf(err), "--from FILE") {
 		t.Errorf("damaged, without a client: %v, hint %q", err, fault.HintOf(err))
 	}
-	if _, err := Install(t.Context(), "stub", file, Progress{}); err != nil {
+	if _, err := Install(t.Context(), "stub", file, archive.Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := os.ReadFile(lib.Path); err != nil || string(got) != goodWheel[0].data {
@@ -177,7 +199,7 @@ func TestInstallRefuses(t *testing.T) {
 				c.given = c.pinned
 			}
 			file := write(t, filepath.Join(t.TempDir(), "stub.whl"), c.given, 0o600)
-			_, err := Install(t.Context(), "stub", file, Progress{})
+			_, err := Install(t.Context(), "stub", file, archive.Progress{})
 			if err == nil || fault.KindOf(err) != c.kind || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("kind %d, %v", fault.KindOf(err), err)
 			}
@@ -186,35 +208,25 @@ func TestInstallRefuses(t *testing.T) {
 	}
 	stage(t, good)
 	for _, from := range []string{filepath.Join(t.TempDir(), "none"), t.TempDir()} {
-		_, err := Install(t.Context(), "stub", from, Progress{Say: func(s string) { t.Errorf("it said %q", s) }})
+		_, err := Install(t.Context(), "stub", from, archive.Progress{Say: func(s string) { t.Errorf("it said %q", s) }})
 		if fault.KindOf(err) != fault.Input || fault.HintOf(err) == "" || strings.Count(err.Error(), from) != 1 {
 			t.Errorf("no file: %v, hint %q", err, fault.HintOf(err))
 		}
 	}
-	if _, err := Install(t.Context(), "nonsense", "", Progress{}); fault.KindOf(err) != fault.Usage {
+	if _, err := Install(t.Context(), "nonsense", "", archive.Progress{}); fault.KindOf(err) != fault.Usage {
 		t.Errorf("unknown name: %v", err)
 	}
 	table[0].Packages[0].files = nil
-	if _, err := Install(t.Context(), "stub", "", Progress{}); fault.KindOf(err) != fault.Missing {
+	if _, err := Install(t.Context(), "stub", "", archive.Progress{}); fault.KindOf(err) != fault.Missing {
 		t.Errorf("another platform: %v", err)
 	}
 }
 
-func TestTarget(t *testing.T) {
-	for name, want := range map[string]string{
-		"a/b/libx.so":                     "libx.so",
-		"../../libx.so":                   "libx.so",
-		"x.dist-info/licenses/NOTICE":     "licenses/NOTICE",
-		"onnxruntime/ThirdPartyNotices.t": "licenses/ThirdPartyNotices.t",
-		"a/..":                            "",
-		`a/..\x`:                          "",
-		"a/c:x":                           "",
-		"":                                "",
-	} {
-		got, err := target(name)
-		if got != want || (err == nil) != (want != "") {
-			t.Errorf("target(%q) = %q, %v", name, got, err)
-		}
+// needsShell skips a test with programs that are shell scripts.
+func needsShell(t *testing.T) {
+	t.Helper()
+	if runtime.GOOS == "windows" {
+		t.Skip("the fake programs are shell scripts")
 	}
 }
 
@@ -222,6 +234,7 @@ func TestTarget(t *testing.T) {
 // the folder after --dest.
 func fakeClient(t *testing.T, bin, name, wheelFile string) {
 	t.Helper()
+	needsShell(t)
 	write(t, filepath.Join(bin, name), []byte(`#!/bin/sh
 echo "$0 $@" >> "`+bin+`/log"
 while [ $# -gt 0 ]; do
@@ -233,18 +246,19 @@ done
 }
 
 func TestInstallDownloads(t *testing.T) {
+	needsShell(t)
 	data := makeWheel(t, goodWheel)
 	bin := stage(t, data)
 	file := write(t, filepath.Join(t.TempDir(), "stub.whl"), data, 0o600)
 	// The first client fails; the next one is tried.
 	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\necho 'No module named pip' >&2\nexit 1\n"), 0o755)
-	_, err := Install(t.Context(), "stub", "", Progress{})
+	_, err := Install(t.Context(), "stub", "", archive.Progress{})
 	if fault.KindOf(err) != fault.Missing || !strings.Contains(err.Error(), "No module named pip") {
 		t.Errorf("only a broken client: %v", err)
 	}
 	leftovers(t)
 	fakeClient(t, bin, "uv", file)
-	if _, err := Install(t.Context(), "stub", "", Progress{}); err != nil {
+	if _, err := Install(t.Context(), "stub", "", archive.Progress{}); err != nil {
 		t.Fatal(err)
 	}
 	log, err := os.ReadFile(filepath.Join(bin, "log"))
@@ -253,18 +267,31 @@ func TestInstallDownloads(t *testing.T) {
 		t.Errorf("the client was called as %q, %v", log, err)
 	}
 	leftovers(t, "stub-1.0")
+
+	emptyCache(t)
+	own := filepath.Join(bin, "own", "python")
+	fakeClient(t, filepath.Dir(own), "python", file)
+	t.Setenv(PythonVariable, own)
+	if _, err := Install(t.Context(), "stub", "", archive.Progress{}); err != nil {
+		t.Fatal(err)
+	}
+	log, err = os.ReadFile(filepath.Join(bin, "own", "log"))
+	if err != nil || !strings.HasPrefix(string(log), own+" -m pip download") {
+		t.Errorf("%s was called as %q, %v", PythonVariable, log, err)
+	}
 }
 
 func TestInstallChecksDownload(t *testing.T) {
 	bin := stage(t, makeWheel(t, goodWheel))
 	fakeClient(t, bin, "pip3", write(t, filepath.Join(t.TempDir(), "x"), makeWheel(t, goodWheel[:2]), 0o600))
-	if _, err := Install(t.Context(), "stub", "", Progress{}); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "SHA-256") {
+	if _, err := Install(t.Context(), "stub", "", archive.Progress{}); fault.KindOf(err) != fault.Input || !strings.Contains(err.Error(), "SHA-256") {
 		t.Errorf("got %v", err)
 	}
 	leftovers(t)
 }
 
 func TestInstallCancelled(t *testing.T) {
+	needsShell(t)
 	bin := stage(t, makeWheel(t, goodWheel))
 	// The client says that it runs, and does not end by itself.
 	started := filepath.Join(bin, "started")
@@ -277,29 +304,31 @@ func TestInstallCancelled(t *testing.T) {
 		_, _ = os.ReadFile(started) // waits for the client
 		cancel()
 	}()
-	if _, err := Install(ctx, "stub", "", Progress{}); !errors.Is(err, context.Canceled) {
+	if _, err := Install(ctx, "stub", "", archive.Progress{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	leftovers(t)
 }
 
 func TestFindOrder(t *testing.T) {
+	needsShell(t)
 	bin := stage(t, makeWheel(t, goodWheel))
-	own, err := table[0].Packages[0].dir()
+	own, err := table[0].Packages[0].archive().Dir()
 	if err != nil {
 		t.Fatal(err)
 	}
 	variable, python := t.TempDir(), t.TempDir()
+	name := fileName("stub_c", "")
 	for _, dir := range []string{filepath.Join(variable, "libs"), own, filepath.Join(python, "libs")} {
-		write(t, filepath.Join(dir, "libstub_c.so"), nil, 0o600)
-		write(t, filepath.Join(dir, "libstub_c.so.1.2"), nil, 0o600)
-		write(t, filepath.Join(dir, "libstub.so.1"), nil, 0o600)
+		write(t, filepath.Join(dir, strings.Replace(name, ".1", "", 1)), nil, 0o600) // shorter
+		write(t, filepath.Join(dir, name), nil, 0o600)
+		write(t, filepath.Join(dir, fileName("stub", "")), nil, 0o600)
 	}
 	asked := filepath.Join(bin, "asked")
-	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\n: > '"+asked+"'\n[ \"$3\" = stub ] && printf 'stub\\t"+python+"\\n'\n"), 0o755)
+	write(t, filepath.Join(bin, "python3"), []byte("#!/bin/sh\n: > '"+asked+"'\n[ \"$5\" = stub ] && printf 'stub\\t"+python+"\\n'\n"), 0o755)
 	check := func(source, dir string) {
 		t.Helper()
-		want := []Library{{Runtime: "stub", Path: filepath.Join(dir, "libstub_c.so.1.2"), Source: source}}
+		want := []Library{{Runtime: "stub", Path: filepath.Join(dir, name), Source: source}}
 		if got, err := Candidates(t.Context(), "stub"); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
@@ -331,26 +360,5 @@ func TestFindOrder(t *testing.T) {
 	check("Python package", filepath.Join(python, "libs"))
 	if _, err := Candidates(t.Context(), "nonsense"); fault.KindOf(err) != fault.Usage {
 		t.Errorf("unknown backend: %v", err)
-	}
-}
-
-// TestTable checks patterns, sums and names.
-func TestTable(t *testing.T) {
-	for _, r := range Runtimes() {
-		for _, p := range r.Packages {
-			for _, pattern := range p.keep {
-				if _, err := path.Match(pattern, ""); err != nil {
-					t.Errorf("%s: pattern %q: %v", p.Project, pattern, err)
-				}
-			}
-			for where, w := range p.files {
-				if b, err := hex.DecodeString(w.sha256); err != nil || len(b) != sha256.Size || w.size == 0 {
-					t.Errorf("%s on %s: the sum %q, %d bytes", p.Project, where, w.sha256, w.size)
-				}
-			}
-		}
-		if _, err := Named(r.Name); err != nil {
-			t.Error(err)
-		}
 	}
 }

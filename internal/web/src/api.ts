@@ -12,6 +12,7 @@ export interface Job {
   engine: string; created: string; started?: string; ended?: string; cancelling?: boolean
   spec: { name?: string }
   video: { name: string; size: number }; audio: { name: string; size: number }
+  voices?: { name: string; size: number }[]
   tasks: { kind: string; state: string }[]
   result?: { name: string; size: number; frames: number; fps: number; width: number; height: number; duration: number; engine: string; no_face: number }
   problem?: { message: string; hint?: string }

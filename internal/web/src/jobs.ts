@@ -42,7 +42,7 @@ class Card {
     this.title.textContent = name
     this.badge.textContent = job.cancelling ? 'Stopping' : names[job.state]
     this.item.className = job.state
-    this.about.textContent = `${job.video.name} with ${job.audio.name}, ${job.result?.engine ?? job.engine}, ${when(job.created)}`
+    this.about.textContent = `${job.video.name} with ${(job.voices ?? [job.audio]).map((v) => v.name).join(' and ')}, ${job.result?.engine ?? job.engine}, ${when(job.created)}`
     this.bar.setAttribute('aria-label', `Progress of ${name}`)
     this.live.hidden = job.state !== 'running' && job.state !== 'queued'
     this.bar.hidden = job.state !== 'running'

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,7 +56,7 @@ func New(limit int64) (*Group, error) {
 		return nil, fault.Missing.New("make a control group", "no hierarchy that controls memory is mounted", hint)
 	}
 	for _, parent := range parents {
-		if version == 2 && !slices.Contains(strings.Fields(readText(filepath.Join(parent, "cgroup.subtree_control"))), "memory") {
+		if version == 2 && !slices.Contains(strings.Fields(readText(path.Join(parent, "cgroup.subtree_control"))), "memory") {
 			err = fmt.Errorf("%s does not allow its children to limit memory", parent)
 			continue
 		}
@@ -104,13 +104,13 @@ func parentFolders(own, mounts string) (version int, parents []string) {
 		if !ok {
 			rel = "/"
 		}
-		rel = filepath.Clean("/" + rel)
+		rel = path.Clean("/" + rel)
 		for {
-			parents = append(parents, filepath.Join(point, rel))
+			parents = append(parents, path.Join(point, rel))
 			if version == 1 || rel == "/" {
 				return version, parents
 			}
-			rel = filepath.Dir(rel)
+			rel = path.Dir(rel)
 		}
 	}
 	return 0, nil
@@ -120,7 +120,7 @@ func parentFolders(own, mounts string) (version int, parents []string) {
 func (g *Group) setLimit() error {
 	limit := strconv.FormatInt(g.Limit, 10)
 	write := func(name, value string, must bool) error {
-		err := os.WriteFile(filepath.Join(g.Dir, name), []byte(value), 0)
+		err := os.WriteFile(path.Join(g.Dir, name), []byte(value), 0)
 		if !must && errors.Is(err, os.ErrNotExist) { // a kernel that does not count swap
 			return nil
 		}
@@ -138,17 +138,17 @@ func (g *Group) setLimit() error {
 // enters the group before it starts the program.
 func (g *Group) Command(name string, args ...string) *exec.Cmd {
 	const enter = `echo $$ >"$0" || exit 126; exec "$@"`
-	return exec.Command("/bin/sh", append([]string{"-c", enter, filepath.Join(g.Dir, "cgroup.procs"), name}, args...)...)
+	return exec.Command("/bin/sh", append([]string{"-c", enter, path.Join(g.Dir, "cgroup.procs"), name}, args...)...)
 }
 
 // Usage returns what the group uses.
 func (g *Group) Usage() (Usage, error) {
-	content, err := os.ReadFile(filepath.Join(g.Dir, "memory.stat"))
+	content, err := os.ReadFile(path.Join(g.Dir, "memory.stat"))
 	if err != nil {
 		return Usage{}, fault.Internal.Wrap("read the memory of "+g.Dir, fault.WithoutPath(err))
 	}
 	stat := string(content)
-	text := func(name string) string { return readText(filepath.Join(g.Dir, name)) }
+	text := func(name string) string { return readText(path.Join(g.Dir, name)) }
 	number := func(name string) int64 { return parseNumber(text(name)) }
 	if g.Version == 1 {
 		return Usage{Anonymous: field(stat, "total_rss"), Swap: field(stat, "total_swap"),
@@ -166,7 +166,7 @@ func (g *Group) Usage() (Usage, error) {
 func (g *Group) Close() error {
 	const patience = 10 * time.Second
 	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		for pid := range strings.FieldsSeq(readText(filepath.Join(g.Dir, "cgroup.procs"))) {
+		for pid := range strings.FieldsSeq(readText(path.Join(g.Dir, "cgroup.procs"))) {
 			n, err := strconv.Atoi(pid)
 			if err != nil || n == os.Getpid() {
 				continue

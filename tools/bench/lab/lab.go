@@ -18,6 +18,7 @@ import (
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/bench"
+	"github.com/lipstream/lipstream/internal/bench/ffmpeg"
 	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
@@ -78,7 +79,7 @@ func MakeClip(ctx context.Context, tools media.Tools, dir string, frames, speech
 		{"-ss", voiceFrom, "-i", voice, "-af", "apad", "-t", length, "-c:a", "pcm_s16le", c.Voice},
 		{"-ss", voiceFrom, "-t", Seconds(speech), "-i", voice, "-af", "apad", "-t", length, "-c:a", "pcm_s16le", c.Pauses},
 	} {
-		if _, err := bench.FFmpeg(ctx, tools, args...); err != nil {
+		if _, err := ffmpeg.Run(ctx, tools, args...); err != nil {
 			return c, err
 		}
 	}

@@ -1,6 +1,7 @@
 package ladder
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,9 @@ type settings struct {
 	precision, sampler string
 	steps, deepcache   int
 	guidance           float64
+	guidanceTo         float64 // share of the steps; 0 is 1
+	guidanceEnough     float64 // threshold at which guidance ends
+	deepcacheChange    float64 // threshold at which a step is full
 	overlap            int
 	windows, frames    int // in flight; denoised together
 	slices             int
@@ -26,10 +30,11 @@ type settings struct {
 
 // flags returns the flags for lipstream run.
 func (s settings) flags() []string {
-	n := strconv.Itoa
+	n, f := strconv.Itoa, func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return []string{
 		"--precision", s.precision, "--sampler", s.sampler, "--steps", n(s.steps), "--deepcache", n(s.deepcache),
-		"--guidance", strconv.FormatFloat(s.guidance, 'g', -1, 64), "--overlap", n(s.overlap),
+		"--guidance", f(s.guidance), "--guidance-to", f(cmp.Or(s.guidanceTo, 1)), "--guidance-threshold", f(s.guidanceEnough),
+		"--deepcache-threshold", f(s.deepcacheChange), "--overlap", n(s.overlap),
 		"--windows", n(s.windows), "--frames-per-window", n(s.frames), "--attention-slices", n(s.slices),
 		"--vae", s.vae, "--vae-frames", n(s.vaeFrames), "--vae-tile", n(s.vaeTile), "--offload", string(s.offload), "--silence", s.silence,
 	}
@@ -75,7 +80,10 @@ var variants = []variant{
 	{key: "bf16", name: "bf16", set: func(s *settings) { s.precision = "bf16" }},
 	{key: "dpm", name: "DPM-Solver++", resteps: true, set: func(s *settings) { s.sampler, s.steps = "dpm++", dpmSteps(s.steps) }},
 	{key: "deepcache", name: "DeepCache 3", resteps: true, set: func(s *settings) { s.deepcache = 3 }},
+	{key: "deepcache-change", name: "DeepCache, when the input has changed by 10 %", resteps: true, set: func(s *settings) { s.deepcache, s.deepcacheChange = 100, 0.1 }},
 	{key: "guidance", name: "guidance 1", set: func(s *settings) { s.guidance = 1 }},
+	{key: "guidance-part", name: "guidance in the first half of the steps", resteps: true, set: func(s *settings) { s.guidanceTo = 0.5 }},
+	{key: "guidance-agree", name: "guidance until both predictions differ by less than 10 %", resteps: true, set: func(s *settings) { s.guidanceEnough = 0.1 }},
 	{key: "frames", name: "half the frames per window", set: func(s *settings) { s.frames = max(1, s.frames/2) }},
 	{key: "windows2", name: "2 windows in flight", windows: 2, set: func(s *settings) { s.windows = 2 }},
 	{key: "windows4", name: "4 windows in flight", windows: 4, set: func(s *settings) { s.windows = 4 }},

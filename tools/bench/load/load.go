@@ -19,6 +19,7 @@ import (
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/bench"
+	"github.com/lipstream/lipstream/internal/bench/ffmpeg"
 	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/client"
 	"github.com/lipstream/lipstream/internal/fault"
@@ -91,7 +92,7 @@ func (o Options) Measure(ctx context.Context, progress lab.Progress) (*Report, e
 		return nil, err
 	}
 	video := filepath.Join(dir, "small.mp4")
-	if _, err := bench.FFmpeg(ctx, tools, "-i", c.Video, "-vf", "scale=-2:240,pad=320:240:-1:-1", video); err != nil {
+	if _, err := ffmpeg.Run(ctx, tools, "-i", c.Video, "-vf", "scale=-2:240,pad=320:240:-1:-1", video); err != nil {
 		return nil, err
 	}
 	s := &run{Options: o, progress: progress, report: Report{Machine: bench.ThisMachine(tools), Jobs: o.Jobs, Listeners: o.Listeners}}

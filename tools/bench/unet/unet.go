@@ -234,7 +234,7 @@ func (u *run) own(ctx context.Context) (r Result, err error) {
 		return r, fault.Usage.Wrap("build the UNet "+u.weights, err)
 	}
 	options := backend.Options{Device: b.Device.ID, Precision: u.Precision, Threads: u.Threads, Resident: b.Device.Resident}
-	chain, err := network.Loader{Backend: b.Backend, Options: options}.Load(ctx, net.Graphs)
+	chain, err := network.Loader{Backend: b.Backend, Options: options, Loads: b.Device.Loads}.Load(ctx, net.Graphs)
 	if err != nil {
 		return r, err
 	}

@@ -1,0 +1,36 @@
+package preview
+
+// speaker is what the engine knows of the person it shows: the closed mouth at rest
+// and the inside of the mouth.
+type speaker struct {
+	known   bool
+	track   int
+	neutral lips
+	seen    float64 // frames that neutral has been learned from
+	weight  float64 // of these frames; newer ones count more
+	plate   *plate
+}
+
+// neutralSeconds is the time constant with which the neutral shape follows the
+// face: slow enough to average syllables away, fast enough to follow the expression.
+const neutralSeconds = 0.5
+
+// learn updates the neutral shape from the lips of a frame. A closed mouth shows it
+// best; the wider a mouth is open, the less it says. rate is the share by which the
+// shape follows a mouth that stays closed.
+func (s *speaker) learn(track int, source *lips, rate float64) {
+	if !s.known || s.track != track {
+		*s = speaker{known: true, track: track, plate: new(plate)}
+	}
+	open := source.gap() / 0.05
+	w := 0.03 + 1/(1+open*open)
+	s.seen++
+	s.weight = s.weight*(1-rate) + w
+	closed := source.closed()
+	if s.seen == 1 {
+		s.neutral = closed
+	}
+	// At first the mean of all frames, because the first one may be the worst, as in a
+	// fade from black.
+	s.neutral.blend(&closed, min(w/s.weight, max(2.5*rate, 1/s.seen)))
+}
