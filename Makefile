@@ -38,6 +38,7 @@ RACE += ./tools/stress            # keeps the processors busy
 NORACE += ./internal/backend/backendtest # helpers of tests; has no tests itself
 NORACE += ./internal/store/storetest       # runs a program; has no tests itself
 NORACE += ./internal/lip/liptest          # helpers of tests; has no tests itself
+NORACE += ./internal/network           # loads graphs two at a time; its tests take minutes without it
 NORACE += ./tools/bench/lab              # a sampler; has no tests itself
 NORACE += ./tools/bench/load             # measures a server in another process
 

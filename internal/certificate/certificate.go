@@ -175,7 +175,8 @@ func Hint(err error, prefix, plain, secure string) string {
 	case is[x509.HostnameError](err):
 		return "use a host name for which the certificate of the server was made"
 	case strings.Contains(text, "certificate required"), strings.Contains(text, "bad certificate"), strings.Contains(text, "unknown certificate"),
-		strings.Contains(text, "expired certificate"), strings.Contains(text, "closed by remote after TLS handshake"):
+		strings.Contains(text, "expired certificate"), strings.Contains(text, "closed by remote after TLS handshake"),
+		strings.Contains(text, "client conn could not be established"): // HTTP/2 hides the alert if it comes before the first request
 		return "the server wants a certificate of this client: set `" + prefix + "cert` and `" + prefix + "key`, with a certificate that is valid and comes from the server's authority"
 	case is[tls.RecordHeaderError](err), strings.Contains(text, "server gave HTTP response to HTTPS client"), strings.Contains(text, "secure connection not available"):
 		return "the server does not use TLS: write " + plain + " in its address, and leave out `" + prefix + "ca`, `" + prefix + "cert` and `" + prefix + "key`"

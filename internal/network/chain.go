@@ -133,6 +133,9 @@ func (l Loader) Load(ctx context.Context, graphs []*onnx.Graph) (*Chain, error) 
 func (c *Chain) streamed(i int) bool { return c.loader.Streamed != nil && c.loader.Streamed(i) }
 
 func (c *Chain) load(ctx context.Context, i int) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err // another graph has failed
+	}
 	g := c.graphs[i]
 	c.sessions[i], err = c.loader.Backend.Load(ctx, backend.Model{Name: g.Name(), Graph: g}, c.loader.Options)
 	if err != nil {
