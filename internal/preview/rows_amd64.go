@@ -1,0 +1,81 @@
+package preview
+
+import "golang.org/x/sys/cpu"
+
+// fast says whether the processor can run the functions of rows_amd64.s. They compute what
+// the Go functions of plane.go compute, bit for bit, for a multiple of group samples.
+var fast = cpu.X86.HasAVX2
+
+// fastCubic does cubicSlow's work from the beginning of the row to before a group with a
+// sample outside the patch, or to before the last samples. It returns how many it has done.
+func (p *patch) fastCubic(dst []float32, changed []bool, x, y int, dx, dy []float32) int {
+	n := len(dst) / group * group
+	if !fast || n == 0 || p.Dx() < 4 || p.Dy() < 4 {
+		return 0
+	}
+	_, _, _ = changed[n-1], dx[n-1], dy[n-1]
+	left, top := (x-p.Min.X-1)*fine, (y-p.Min.Y-1)*fine
+	return cubicAVX2(&dst[0], &changed[0], &dx[0], &dy[0], n, &p.v[0], p.Dx(), left, top, p.Dx()-3, p.Dy()-3)
+}
+
+// fastLinear does the same for linearSlow.
+func fastLinear(dstP, dstQ []float32, p, q *patch, changed []bool, x, y int, dx, dy []float32, shiftX, shiftY int) int {
+	n := min(len(changed), len(dx)>>shiftX, len(dy)>>shiftX) / group * group
+	if !fast || n == 0 || p.Dx() < 2 || p.Dy() < 2 || p.Rectangle != q.Rectangle {
+		return 0
+	}
+	_, _ = dstP[n-1], dstQ[n-1]
+	left, top := (x-p.Min.X)*fine, (y-p.Min.Y)*fine
+	return linearAVX2(&dstP[0], &dstQ[0], &changed[0], &dx[0], &dy[0], n, &p.v[0], &q.v[0], p.Dx(), left, top,
+		p.Dx()-1, p.Dy()-1, shiftX, 1/float32(int(1)<<shiftX), 1/float32(int(1)<<shiftY))
+}
+
+// fastWiden does the same for widenSlow.
+func fastWiden(dst []float32, src []byte, depth int) int {
+	n := len(dst) / group * group
+	switch {
+	case !fast || n == 0:
+		return 0
+	case depth == 8:
+		_ = src[n-1]
+		widen8AVX2(&dst[0], &src[0], n)
+	default:
+		_ = src[2*n-1]
+		widen16AVX2(&dst[0], &src[0], n, 1/float32(int(1)<<(depth-8)))
+	}
+	return n
+}
+
+// fastPut does the same for putSlow.
+func fastPut(row []byte, v []float32, changed []bool, depth int) int {
+	n := len(v) / group * group
+	switch {
+	case !fast || n == 0:
+		return 0
+	case depth == 8:
+		_, _ = row[n-1], changed[n-1]
+		put8AVX2(&row[0], &v[0], &changed[0], n)
+	default:
+		_, _ = row[2*n-1], changed[n-1]
+		put16AVX2(&row[0], &v[0], &changed[0], n, float32(int(1)<<(depth-8)), int32(1)<<depth-1)
+	}
+	return n
+}
+
+//go:noescape
+func cubicAVX2(dst *float32, changed *bool, dx, dy *float32, n int, v *float32, w, left, top, lastX, lastY int) int
+
+//go:noescape
+func linearAVX2(dstP, dstQ *float32, changed *bool, dx, dy *float32, n int, p, q *float32, w, left, top, lastX, lastY, shiftX int, scaleX, scaleY float32) int
+
+//go:noescape
+func widen8AVX2(dst *float32, src *byte, n int)
+
+//go:noescape
+func widen16AVX2(dst *float32, src *byte, n int, scale float32)
+
+//go:noescape
+func put8AVX2(row *byte, v *float32, changed *bool, n int)
+
+//go:noescape
+func put16AVX2(row *byte, v *float32, changed *bool, n int, scale float32, top int32)

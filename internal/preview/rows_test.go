@@ -1,0 +1,141 @@
+package preview
+
+import (
+	"image"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/lipstream/lipstream/internal/frame"
+)
+
+// randomRow has displacements of which some are far, some too small to count, and some 0.
+func randomRow(r *rand.Rand, n int) []float32 {
+	v := make([]float32, n)
+	for i := range v {
+		switch r.IntN(8) {
+		case 0:
+			v[i] = float32(r.NormFloat64() * 200)
+		case 1:
+			v[i] = stillPixel * float32(r.Float64()*2-1) * 2
+		case 2:
+			v[i] = [...]float32{stillPixel, -stillPixel, math.Nextafter32(stillPixel, 1), 0}[r.IntN(4)]
+		default:
+			v[i] = float32(r.NormFloat64() * 4)
+		}
+	}
+	return v
+}
+
+func randomPatch(r *rand.Rand, at image.Rectangle) *patch {
+	p := &patch{Rectangle: at, v: make([]float32, at.Dx()*at.Dy())}
+	for i := range p.v {
+		p.v[i] = float32(r.IntN(1024)) / 4
+	}
+	return p
+}
+
+func randomFlags(r *rand.Rand, n int) []bool {
+	v := make([]bool, n)
+	some := r.IntN(4)
+	for i := range v {
+		v[i] = some > 0 && r.IntN(some) == 0
+	}
+	return v
+}
+
+// equalBits compares what is changed.
+func equalBits(t *testing.T, what string, want, got []float32, changed []bool) {
+	t.Helper()
+	for k, c := range changed {
+		if c && math.Float32bits(want[k]) != math.Float32bits(got[k]) {
+			t.Fatalf("%s: sample %d of %d is %v instead of %v", what, k, len(changed), got[k], want[k])
+		}
+	}
+}
+
+// TestRowsFast compares the functions that need AVX2 with the others, bit for bit.
+func TestRowsFast(t *testing.T) {
+	if !fast {
+		t.Skip("this processor has no fast functions")
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	sampled := 0
+	for range 4000 {
+		n := r.IntN(70)
+		size := image.Pt(1+r.IntN(60), 1+r.IntN(20))
+		origin := image.Pt(r.IntN(1000), r.IntN(1000))
+		p := randomPatch(r, image.Rectangle{origin, origin.Add(size)})
+		x, y := origin.X+r.IntN(40)-20, origin.Y+r.IntN(size.Y)
+		dx, dy := randomRow(r, n), randomRow(r, n)
+		changed := randomFlags(r, n)
+
+		want, got := make([]float32, n), make([]float32, n)
+		wantChanged, gotChanged := slices.Clone(changed), slices.Clone(changed)
+		p.cubicSlow(want, wantChanged, x, y, dx, dy)
+		p.cubicRow(got, gotChanged, x, y, dx, dy)
+		if !slices.Equal(wantChanged, gotChanged) {
+			t.Fatalf("cubic: changed is %v instead of %v", gotChanged, wantChanged)
+		}
+		equalBits(t, "cubic", want, got, wantChanged)
+		sampled += p.fastCubic(got, gotChanged, x, y, dx, dy)
+
+		q := randomPatch(r, p.Rectangle)
+		want2, got2 := make([]float32, n), make([]float32, n)
+		for shift := range 2 {
+			half := (n + shift) >> shift
+			shiftY := r.IntN(2)
+			linearSlow(want, want2, p, q, changed[:half], x, y, dx, dy, shift, shiftY)
+			linearRow(got, got2, p, q, changed[:half], x, y, dx, dy, shift, shiftY)
+			equalBits(t, "linear", want, got, changed[:half])
+			equalBits(t, "linear", want2, got2, changed[:half])
+			sampled += fastLinear(got, got2, p, q, changed[:half], x, y, dx, dy, shift, shiftY)
+		}
+	}
+	if sampled < 10_000 {
+		t.Errorf("only %d samples were computed by fast functions", sampled)
+	}
+}
+
+// TestFramesFast compares reading and writing rows of 8 and 10 bits with the functions that
+// need no AVX2.
+func TestFramesFast(t *testing.T) {
+	if !fast {
+		t.Skip("this processor has no fast functions")
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		format := frame.Format{Width: 1 + r.IntN(90), Height: 2, Depth: 8 + 2*r.IntN(2)}
+		f := frame.New(format)
+		for i := range f.Data {
+			f.Data[i] = byte(r.Uint32())
+		}
+		x0 := r.IntN(format.Width)
+		x1 := x0 + 1 + r.IntN(format.Width-x0)
+		var p patch
+		p.load(f, 0, image.Rect(x0, 1, x1, 2))
+		size := format.SampleBytes()
+		row := f.Planes[0][size*(format.Width+x0) : size*(format.Width+x1)]
+		want := make([]float32, x1-x0)
+		widenSlow(want, row, format.Depth)
+		if !slices.Equal(want, p.v) {
+			t.Fatalf("%d bits: the row is %v instead of %v", format.Depth, p.v, want)
+		}
+
+		v, changed := make([]float32, x1-x0), randomFlags(r, x1-x0)
+		for i := range v {
+			v[i] = float32(r.NormFloat64()*100 + 128)
+			if r.IntN(4) == 0 {
+				v[i] = [...]float32{-0.5, 0.5, 1.5, 254.5, 255, 255.5, 1e9, -1e9, 3e9, float32(math.NaN())}[r.IntN(10)]
+			}
+		}
+		other := frame.New(format)
+		copy(other.Data, f.Data)
+		putSlow(row, v, changed, format.Depth)
+		putRow(other, 0, x0, 1, v, changed)
+		if !slices.Equal(f.Data, other.Data) {
+			t.Fatalf("%d bits: the frame is %v instead of %v for %v", format.Depth, other.Data, f.Data, v)
+		}
+	}
+}
