@@ -195,6 +195,8 @@ func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
 		n := int64(dst.W - 1)
 		if within(px, n*stepX, w) && within(py, n*stepY, h) &&
 			within(px>>sx, n*stepX>>sx, cw) && within(py>>sy-siteY, n*stepY>>sy, ch) {
+			done := warpRow[T](f, &t, row, px, py, stepX, stepY, siteY)
+			row, px, py = row[3*done:], px+int64(done)*stepX, py+int64(done)*stepY
 			for ; len(row) >= 3; row, px, py = row[3:], px+stepX, py+stepY {
 				cx, cy := px>>sx, py>>sy-siteY
 				yy := taps(yp, w, px, py) * t.y
