@@ -112,6 +112,10 @@ func (f *field) triangle(to, from [3]vec) {
 		b2 += float64(first) * b2dx
 		u, v := d0.x+b1*(d1.x-d0.x)+b2*(d2.x-d0.x), d0.y+b1*(d1.y-d0.y)+b2*(d2.y-d0.y)
 		dx, dy := f.row(y, span{x0 + first, x0 + last + 1})
+		if fast {
+			fastRamps(dx, dy, u, ux, v, uy)
+			continue
+		}
 		ramp(dx, u, ux)
 		ramp(dy, v, uy)
 	}
@@ -131,17 +135,15 @@ func ramp(dst []float32, v, step float64) {
 }
 
 // notBelow narrows the range lo to hi of x to where b + x/inverse is not below 0. The
-// inverse of a slope of 0 is infinite.
+// inverse of a slope of 0 is infinite; then x is infinite, or not a number if b is 0.
 func notBelow(lo, hi, b, inverse float64) (float64, float64) {
-	switch x := -b * inverse; {
-	case math.IsInf(inverse, 0):
-		if b < 0 {
-			return 1, 0
+	x := -b * inverse
+	if inverse > 0 {
+		if x > lo {
+			lo = x
 		}
-	case inverse > 0:
-		return max(lo, x), hi
-	default:
-		return lo, min(hi, x)
+	} else if x < hi {
+		hi = x
 	}
 	return lo, hi
 }

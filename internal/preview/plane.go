@@ -237,6 +237,23 @@ func linearSlow(dstP, dstQ []float32, p, q *patch, changed []bool, x, y int, dx,
 	}
 }
 
+// markMoves marks the samples of a row that move as changed. Their displacements are those of
+// luma, of which every 2^shift-th counts.
+func markMoves(changed []bool, dx, dy []float32, shift int) {
+	n := fastMoves(changed, dx, dy, shift)
+	for k := n; k < len(changed); k++ {
+		changed[k] = changed[k] || moves(dx[k<<shift], dy[k<<shift])
+	}
+}
+
+// mean sets v to the mean of v and w.
+func mean(v, w []float32) {
+	n := fastMean(v, w)
+	for k := n; k < len(v); k++ {
+		v[k] = (v[k] + w[k]) * 0.5
+	}
+}
+
 func floor32(x float32) int {
 	i := int(x)
 	if float32(i) > x {

@@ -62,6 +62,60 @@ func fastPut(row []byte, v []float32, changed []bool, depth int) int {
 	return n
 }
 
+// fastRamps does what two calls of ramp do.
+func fastRamps(dx, dy []float32, u, ux, v, uy float64) {
+	if len(dx) > 0 {
+		_ = dy[len(dx)-1]
+		rampsAVX2(&dx[0], &dy[0], len(dx), u, ux, v, uy)
+	}
+}
+
+// fastFade does fadeSlow's work for the first pixels of a row and returns how many it has done.
+func (m *mask) fastFade(dx, dy []float32, u, v, du, dv int, scale float32) int {
+	n := len(dx) / group * group
+	if !fast || n == 0 {
+		return 0
+	}
+	_ = dy[n-1]
+	fadeAVX2(&dx[0], &dy[0], n, u, v, du, dv, &m.alpha[0], &m.floor[0], scale)
+	return n
+}
+
+// fastMoves does the work of markMoves for the first samples of a row and returns how many it has
+// done.
+func fastMoves(changed []bool, dx, dy []float32, shift int) int {
+	n := min(len(changed), len(dx)>>shift, len(dy)>>shift) / group * group
+	if fast && n > 0 {
+		movesAVX2(&changed[0], &dx[0], &dy[0], n, shift)
+		return n
+	}
+	return 0
+}
+
+// fastMean does the work of mean for the first samples of a row and returns how many it has
+// done.
+func fastMean(v, w []float32) int {
+	n := len(v) / group * group
+	if !fast || n == 0 {
+		return 0
+	}
+	_ = w[n-1]
+	meanAVX2(&v[0], &w[0], n)
+	return n
+}
+
+//go:noescape
+func rampsAVX2(dx, dy *float32, n int, u, ux, v, uy float64)
+
+//go:noescape
+func fadeAVX2(dx, dy *float32, n, u, v, du, dv int, alpha, floor *float32, scale float32)
+
+//go:noescape
+func movesAVX2(changed *bool, dx, dy *float32, n, shift int)
+
+//go:noescape
+func meanAVX2(v, w *float32, n int)
+
 //go:noescape
 func cubicAVX2(dst *float32, changed *bool, dx, dy *float32, n int, v *float32, w, left, top, lastX, lastY int) int
 

@@ -3,7 +3,7 @@
 // Eight samples are computed at a time, with the operations of the Go code in the same order
 // and without fused multiplications, so that the results are the same bit for bit.
 
-#define QUAD(name, bits) \
+#define EIGHT(name, bits) \
 	DATA name<>+0(SB)/4, $bits \
 	DATA name<>+4(SB)/4, $bits \
 	DATA name<>+8(SB)/4, $bits \
@@ -14,19 +14,19 @@
 	DATA name<>+28(SB)/4, $bits \
 	GLOBL name<>(SB), RODATA|NOPTR, $32
 
-QUAD(absolute, 0x7fffffff)
-QUAD(still, 0x3c23d70a)     // stillPixel
-QUAD(fineMul, 0x44800000)   // fine
-QUAD(farHalf, 0x49800004)   // far + 0.5
-QUAD(fineInv, 0x3a800000)   // 1/fine
-QUAD(fineMask, 0x000003ff)  // fine - 1
-QUAD(step8, 0x00002000)     // 8 samples
-QUAD(half, 0x3f000000)      // 0.5
-QUAD(one, 0x3f800000)       // 1
-QUAD(oneAndHalf, 0x3fc00000) // 1.5
-QUAD(twoAndHalf, 0x40200000) // 2.5
-QUAD(trues, 0x01010101)
-QUAD(top8, 0x000000ff)
+EIGHT(absolute, 0x7fffffff)
+EIGHT(still, 0x3c23d70a)     // stillPixel
+EIGHT(fineMul, 0x44800000)   // fine
+EIGHT(farHalf, 0x49800004)   // far + 0.5
+EIGHT(fineInv, 0x3a800000)   // 1/fine
+EIGHT(fineMask, 0x000003ff)  // fine - 1
+EIGHT(step8, 0x00002000)     // 8 samples
+EIGHT(half, 0x3f000000)      // 0.5
+EIGHT(one, 0x3f800000)       // 1
+EIGHT(oneAndHalf, 0x3fc00000) // 1.5
+EIGHT(twoAndHalf, 0x40200000) // 2.5
+EIGHT(trues, 0x01010101)
+EIGHT(top8, 0x000000ff)
 
 DATA lanes<>+0(SB)/4, $0x0000
 DATA lanes<>+4(SB)/4, $0x0400
@@ -490,5 +490,258 @@ put16Next:
 	JMP put16Loop
 
 put16Done:
+	VZEROUPPER
+	RET
+
+EIGHT(templateW, 0x000000d2)  // maskW
+EIGHT(placeMask, 0x000fffff)  // of the 20 bits after the point of a place in the template
+EIGHT(placeUnit, 0x35800000)  // 1/2^20
+EIGHT(tenth, 0x3dcccccd)      // 0.1
+
+DATA counts<>+0(SB)/4, $0
+DATA counts<>+4(SB)/4, $1
+DATA counts<>+8(SB)/4, $2
+DATA counts<>+12(SB)/4, $3
+DATA counts<>+16(SB)/4, $4
+DATA counts<>+20(SB)/4, $5
+DATA counts<>+24(SB)/4, $6
+DATA counts<>+28(SB)/4, $7
+GLOBL counts<>(SB), RODATA|NOPTR, $32
+
+DATA multiples<>+0(SB)/8, $0.0
+DATA multiples<>+8(SB)/8, $1.0
+DATA multiples<>+16(SB)/8, $2.0
+DATA multiples<>+24(SB)/8, $3.0
+GLOBL multiples<>(SB), RODATA|NOPTR, $32
+
+DATA fours<>+0(SB)/8, $4.0
+DATA fours<>+8(SB)/8, $4.0
+DATA fours<>+16(SB)/8, $4.0
+DATA fours<>+24(SB)/8, $4.0
+GLOBL fours<>(SB), RODATA|NOPTR, $32
+
+// ROOT4 computes the fourth root of the four numbers of x into x, with y as its wide form.
+#define ROOT4(x, y) \
+	VCVTPS2PD x, y; \
+	VSQRTPD y, y; \
+	VSQRTPD y, y; \
+	VCVTPD2PSY y, x
+
+// func fadeAVX2(dx, dy *float32, n, u, v, du, dv int, alpha, floor *float32, scale float32)
+TEXT ·fadeAVX2(SB), NOSPLIT, $0-76
+	XORQ CX, CX
+	MOVL $(210*4), DX // bytes of a row of the mask
+	VMOVDQU counts<>(SB), Y0
+	MOVQ du+40(FP), AX
+	VMOVD AX, X1
+	VPBROADCASTD X1, Y1
+	VPSLLD $3, Y1, Y13
+	VPMULLD Y0, Y1, Y1
+	MOVQ u+24(FP), AX
+	VMOVD AX, X2
+	VPBROADCASTD X2, Y2
+	VPADDD Y1, Y2, Y14
+	MOVQ dv+48(FP), AX
+	VMOVD AX, X1
+	VPBROADCASTD X1, Y1
+	VPSLLD $3, Y1, Y12
+	VPMULLD Y0, Y1, Y1
+	MOVQ v+32(FP), AX
+	VMOVD AX, X2
+	VPBROADCASTD X2, Y2
+	VPADDD Y1, Y2, Y15
+
+fadeLoop:
+	CMPQ CX, n+16(FP)
+	JGE fadeDone
+	VPSRAD $20, Y14, Y2
+	VPSRAD $20, Y15, Y3
+	VPMULLD templateW<>(SB), Y3, Y3
+	VPADDD Y2, Y3, Y0
+	INDICES
+	MOVQ floor+64(FP), AX
+	VPCMPEQD Y1, Y1, Y1
+	VGATHERDPS Y1, (AX)(Y2*4), Y11
+	MOVQ alpha+56(FP), BX
+	PAIRS(Y4, Y5)
+	ADDQ DX, BX
+	PAIRS(Y6, Y7)
+
+	VPAND placeMask<>(SB), Y14, Y8
+	VCVTDQ2PS Y8, Y8
+	VMULPS placeUnit<>(SB), Y8, Y8
+	VPAND placeMask<>(SB), Y15, Y9
+	VCVTDQ2PS Y9, Y9
+	VMULPS placeUnit<>(SB), Y9, Y9
+	VSUBPS Y4, Y5, Y5
+	VMULPS Y8, Y5, Y5
+	VADDPS Y5, Y4, Y4
+	VSUBPS Y6, Y7, Y7
+	VMULPS Y8, Y7, Y7
+	VADDPS Y7, Y6, Y6
+	VSUBPS Y4, Y6, Y6
+	VMULPS Y9, Y6, Y6
+	VADDPS Y6, Y4, Y10 // alpha
+
+	VCVTDQ2PS Y15, Y0
+	VMULPS placeUnit<>(SB), Y0, Y0
+	VSUBPS Y0, Y11, Y11
+	VMAXPS tenth<>(SB), Y11, Y11
+	VBROADCASTSS scale+72(FP), Y0
+	VMULPS Y11, Y0, Y11 // most
+
+	MOVQ dy+8(FP), SI
+	VMOVUPS (SI)(CX*4), Y1
+	VMULPS Y10, Y1, Y2
+	VXORPS Y0, Y0, Y0
+	VCMPPS $30, Y0, Y1, Y3
+	VCMPPS $30, Y0, Y10, Y4
+	VANDPS Y4, Y3, Y3
+	VMULPS half<>(SB), Y11, Y4
+	VCMPPS $30, Y4, Y2, Y4
+	VANDPS Y4, Y3, Y3
+	VPTEST Y3, Y3
+	JZ fadeApply
+	VDIVPS Y11, Y2, Y4
+	VMULPS Y4, Y4, Y5
+	VMULPS Y4, Y5, Y5
+	VMULPS Y5, Y4, Y4
+	VADDPS one<>(SB), Y4, Y4
+	VEXTRACTF128 $1, Y4, X5
+	ROOT4(X4, Y4)
+	ROOT4(X5, Y5)
+	VINSERTF128 $1, X5, Y4, Y4
+	VDIVPS Y4, Y10, Y4
+	VBLENDVPS Y3, Y4, Y10, Y10
+
+fadeApply:
+	VMULPS Y10, Y1, Y1
+	VMOVUPS Y1, (SI)(CX*4)
+	MOVQ dx+0(FP), SI
+	VMULPS (SI)(CX*4), Y10, Y10
+	VMOVUPS Y10, (SI)(CX*4)
+	VPADDD Y13, Y14, Y14
+	VPADDD Y12, Y15, Y15
+	ADDQ $8, CX
+	JMP fadeLoop
+
+fadeDone:
+	VZEROUPPER
+	RET
+
+// RAMP makes the first four values from v and step, in y, and four steps, in s. It uses Y7.
+#define RAMP(v, step, y, s) \
+	VBROADCASTSD v, y; \
+	VBROADCASTSD step, s; \
+	VMULPD multiples<>(SB), s, Y7; \
+	VADDPD y, Y7, Y7; \
+	VBLENDPD $1, y, Y7, y; \
+	VMULPD fours<>(SB), s, s
+
+// func rampsAVX2(dx, dy *float32, n int, u, ux, v, uy float64)
+TEXT ·rampsAVX2(SB), NOSPLIT, $0-56
+	MOVQ dx+0(FP), DI
+	MOVQ dy+8(FP), SI
+	MOVQ n+16(FP), CX
+	RAMP(u+24(FP), ux+32(FP), Y0, Y1)
+	RAMP(v+40(FP), uy+48(FP), Y2, Y3)
+
+rampsLoop:
+	VCVTPD2PSY Y0, X4
+	VCVTPD2PSY Y2, X5
+	SUBQ $4, CX
+	JL rampsTail
+	VMOVUPS X4, (DI)
+	VMOVUPS X5, (SI)
+	VADDPD Y1, Y0, Y0
+	VADDPD Y3, Y2, Y2
+	ADDQ $16, DI
+	ADDQ $16, SI
+	JMP rampsLoop
+
+rampsTail:
+	ADDQ $4, CX
+	JZ rampsDone
+	VMOVSS X4, (DI)
+	VMOVSS X5, (SI)
+	CMPQ CX, $2
+	JL rampsDone
+	VEXTRACTPS $1, X4, 4(DI)
+	VEXTRACTPS $1, X5, 4(SI)
+	JE rampsDone
+	VEXTRACTPS $2, X4, 8(DI)
+	VEXTRACTPS $2, X5, 8(SI)
+
+rampsDone:
+	VZEROUPPER
+	RET
+
+// func movesAVX2(changed *bool, dx, dy *float32, n, shift int)
+TEXT ·movesAVX2(SB), NOSPLIT, $0-40
+	MOVQ changed+0(FP), DI
+	MOVQ dx+8(FP), SI
+	MOVQ dy+16(FP), DX
+	MOVQ n+24(FP), CX
+	VMOVUPS absolute<>(SB), Y5
+	VMOVUPS still<>(SB), Y6
+	VMOVDQU trues<>(SB), X7
+	MOVQ shift+32(FP), BX
+	XORQ AX, AX
+
+movesLoop:
+	CMPQ AX, CX
+	JGE movesDone
+	CMPQ BX, $0
+	JNE movesHalf
+	VANDPS (SI)(AX*4), Y5, Y0
+	VANDPS (DX)(AX*4), Y5, Y1
+	VPMAXSD Y0, Y1, Y0
+	JMP movesPut
+
+movesHalf: // every second displacement
+	VANDPS (SI)(AX*8), Y5, Y0
+	VANDPS (DX)(AX*8), Y5, Y1
+	VPMAXSD Y0, Y1, Y0
+	VANDPS 32(SI)(AX*8), Y5, Y2
+	VANDPS 32(DX)(AX*8), Y5, Y3
+	VPMAXSD Y2, Y3, Y2
+	VSHUFPS $0x88, Y2, Y0, Y0
+	VPERMPD $0xd8, Y0, Y0
+
+movesPut:
+	VPCMPGTD Y6, Y0, Y0
+	VEXTRACTI128 $1, Y0, X1
+	VPACKSSDW X1, X0, X0
+	VPACKSSWB X0, X0, X0
+	VPAND X7, X0, X0
+	VMOVQ (DI)(AX*1), X1
+	VPOR X1, X0, X0
+	VMOVQ X0, (DI)(AX*1)
+	ADDQ $8, AX
+	JMP movesLoop
+
+movesDone:
+	VZEROUPPER
+	RET
+
+// func meanAVX2(v, w *float32, n int)
+TEXT ·meanAVX2(SB), NOSPLIT, $0-24
+	MOVQ v+0(FP), DI
+	MOVQ w+8(FP), SI
+	MOVQ n+16(FP), CX
+	VMOVUPS half<>(SB), Y1
+	XORQ AX, AX
+
+meanLoop:
+	CMPQ AX, CX
+	JGE meanDone
+	VMOVUPS (DI)(AX*4), Y0
+	VADDPS (SI)(AX*4), Y0, Y0
+	VMULPS Y1, Y0, Y0
+	VMOVUPS Y0, (DI)(AX*4)
+	ADDQ $8, AX
+	JMP meanLoop
+
+meanDone:
 	VZEROUPPER
 	RET

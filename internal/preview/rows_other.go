@@ -14,3 +14,11 @@ func fastLinear(_, _ []float32, _, _ *patch, _ []bool, _, _ int, _, _ []float32,
 func fastWiden([]float32, []byte, int) int { return 0 }
 
 func fastPut([]byte, []float32, []bool, int) int { return 0 }
+
+func fastRamps(_, _ []float32, _, _, _, _ float64) {}
+
+func (m *mask) fastFade(_, _ []float32, _, _, _, _ int, _ float32) int { return 0 }
+
+func fastMoves([]bool, []float32, []float32, int) int { return 0 }
+
+func fastMean(_, _ []float32) int { return 0 }

@@ -139,3 +139,65 @@ func TestFramesFast(t *testing.T) {
 		}
 	}
 }
+
+// TestFieldFast compares what fills the field with the functions that need no AVX2.
+func TestFieldFast(t *testing.T) {
+	if !fast {
+		t.Skip("this processor has no fast functions")
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	all := func(n int) []bool { return slices.Repeat([]bool{true}, n) }
+	m := newMask()
+	faded := 0
+	for range 4000 {
+		n := r.IntN(40)
+		want, got, wantY, gotY := make([]float32, n+1), make([]float32, n+1), make([]float32, n+1), make([]float32, n+1)
+		u, ux, v, uy := r.NormFloat64()*30, r.NormFloat64(), r.NormFloat64()*30, r.NormFloat64()
+		ramp(want[:n], u, ux)
+		ramp(wantY[:n], v, uy)
+		fastRamps(got[:n], gotY[:n], u, ux, v, uy)
+		equalBits(t, "ramp", want, got, all(n+1))
+		equalBits(t, "ramp", wantY, gotY, all(n+1))
+
+		want, wantY = randomRow(r, n), randomRow(r, n)
+		for i := range want { // fade as with a jaw that closes
+			if wantY[i] = float32(math.Abs(float64(wantY[i]))); r.IntN(5) == 0 {
+				want[i], wantY[i] = 0, -wantY[i]
+			}
+		}
+		got, gotY = slices.Clone(want), slices.Clone(wantY)
+		// Both ends of the row are inside the template.
+		x0, x1 := 1+r.Float64()*(maskW-3), 1+r.Float64()*(maskW-3)
+		y0, y1 := 1+r.Float64()*(maskH-3), 1+r.Float64()*(maskH-3)
+		steps := float64(max(n-1, 1))
+		du, dv := int((x1-x0)/steps*one), int((y1-y0)/steps*one)
+		scale := float32(0.2 + r.Float64())
+		m.fadeSlow(want, wantY, int(x0*one), int(y0*one), du, dv, scale)
+		k := m.fastFade(got, gotY, int(x0*one), int(y0*one), du, dv, scale)
+		equalBits(t, "fade", want, got, all(k))
+		equalBits(t, "fade", wantY, gotY, all(k))
+		faded += k
+
+		for shift := range 2 {
+			dx, dy, changed := randomRow(r, n), randomRow(r, n), randomFlags(r, (n+shift)>>shift)
+			marked := slices.Clone(changed)
+			markMoves(marked, dx, dy, shift)
+			for k := range changed {
+				if changed[k] = changed[k] || moves(dx[k<<shift], dy[k<<shift]); changed[k] != marked[k] {
+					t.Fatalf("sample %d of %d, which moves by %v and %v, is changed: %v", k, len(changed), dx[k<<shift], dy[k<<shift], marked[k])
+				}
+			}
+		}
+
+		want, wantY = randomRow(r, n), randomRow(r, n)
+		got = slices.Clone(want)
+		mean(got, wantY)
+		for k := range want {
+			want[k] = (want[k] + wantY[k]) * 0.5
+		}
+		equalBits(t, "mean", want, got, all(n))
+	}
+	if faded < 10_000 {
+		t.Errorf("only %d samples were faded by fast functions", faded)
+	}
+}
