@@ -38,6 +38,16 @@ DATA lanes<>+24(SB)/4, $0x1800
 DATA lanes<>+28(SB)/4, $0x1c00
 GLOBL lanes<>(SB), RODATA|NOPTR, $32
 
+DATA counts<>+0(SB)/4, $0
+DATA counts<>+4(SB)/4, $1
+DATA counts<>+8(SB)/4, $2
+DATA counts<>+12(SB)/4, $3
+DATA counts<>+16(SB)/4, $4
+DATA counts<>+20(SB)/4, $5
+DATA counts<>+24(SB)/4, $6
+DATA counts<>+28(SB)/4, $7
+GLOBL counts<>(SB), RODATA|NOPTR, $32
+
 // INDICES moves the eight indices of Y0 to general registers.
 #define INDICES \
 	VMOVQ X0, R8; \
@@ -103,6 +113,25 @@ GLOBL lanes<>(SB), RODATA|NOPTR, $32
 	VMULPS Y11, Y4, Y4; \
 	VADDPS Y4, Y2, Y2
 
+// NEIGHBOURS sets AX to 0xff if the eight indices of Y0 follow each other and Y6 is set for
+// all. Most do, where the displacement changes slowly. It uses Y1.
+#define NEIGHBOURS \
+	VPBROADCASTD X0, Y1; \
+	VPADDD counts<>(SB), Y1, Y1; \
+	VPCMPEQD Y0, Y1, Y1; \
+	VPAND Y6, Y1, Y1; \
+	VMOVMSKPS Y1, AX
+
+// NEAR does the work of TAPS for such indices, the first of which is R8.
+#define NEAR \
+	VMULPS (BX)(R8*4), Y8, Y2; \
+	VMULPS 4(BX)(R8*4), Y9, Y3; \
+	VADDPS Y3, Y2, Y2; \
+	VMULPS 8(BX)(R8*4), Y10, Y3; \
+	VADDPS Y3, Y2, Y2; \
+	VMULPS 12(BX)(R8*4), Y11, Y3; \
+	VADDPS Y3, Y2, Y2
+
 // func cubicAVX2(dst *float32, changed *bool, dx, dy *float32, n int, v *float32, w, left, top, lastX, lastY int) int
 TEXT ·cubicAVX2(SB), NOSPLIT, $32-96
 	XORQ CX, CX
@@ -164,8 +193,8 @@ cubicLoop:
 	VPBROADCASTD X1, Y1
 	VPMINUD Y3, Y1, Y1
 	VPCMPEQD Y3, Y1, Y1
-	VPAND Y0, Y1, Y0
-	VPANDN Y7, Y0, Y0
+	VPAND Y0, Y1, Y6
+	VPANDN Y7, Y6, Y0
 	VPTEST Y0, Y0
 	JNZ cubicDone
 
@@ -174,8 +203,7 @@ cubicLoop:
 	VPBROADCASTD X0, Y0
 	VPMULLD Y3, Y0, Y0
 	VPADDD Y2, Y0, Y0
-	VPAND Y7, Y0, Y0
-	INDICES
+	NEIGHBOURS
 
 	VPAND fineMask<>(SB), Y4, Y4
 	VCVTDQ2PS Y4, Y4
@@ -187,6 +215,10 @@ cubicLoop:
 	WEIGHTS(Y5, Y12, Y13, Y14, Y15)
 
 	MOVQ v+40(FP), BX
+	CMPL AX, $0xff
+	JE cubicNear
+	VPAND Y7, Y0, Y0
+	INDICES
 	TAPS
 	VMULPS Y12, Y2, Y6
 	ADDQ DX, BX
@@ -201,7 +233,26 @@ cubicLoop:
 	TAPS
 	VMULPS Y15, Y2, Y2
 	VADDPS Y2, Y6, Y6
+	JMP cubicPut
 
+cubicNear:
+	VMOVD X0, R8
+	NEAR
+	VMULPS Y12, Y2, Y6
+	ADDQ DX, BX
+	NEAR
+	VMULPS Y13, Y2, Y2
+	VADDPS Y2, Y6, Y6
+	ADDQ DX, BX
+	NEAR
+	VMULPS Y14, Y2, Y2
+	VADDPS Y2, Y6, Y6
+	ADDQ DX, BX
+	NEAR
+	VMULPS Y15, Y2, Y2
+	VADDPS Y2, Y6, Y6
+
+cubicPut:
 	MOVQ dst+0(FP), SI
 	VMOVUPS Y6, (SI)(CX*4)
 	VEXTRACTI128 $1, Y7, X1
@@ -252,6 +303,17 @@ cubicDone:
 	VADDPS Y5, Y4, Y4; \
 	VMULPS Y11, Y6, Y6; \
 	VADDPS Y6, Y4, Y4
+
+// BILINEARNEAR does the work of BILINEAR for neighbours, the first of which is R8.
+#define BILINEARNEAR \
+	VMULPS (BX)(R8*4), Y8, Y4; \
+	VMULPS 4(BX)(R8*4), Y9, Y5; \
+	VADDPS Y5, Y4, Y4; \
+	ADDQ DX, BX; \
+	VMULPS (BX)(R8*4), Y10, Y5; \
+	VADDPS Y5, Y4, Y4; \
+	VMULPS 4(BX)(R8*4), Y11, Y5; \
+	VADDPS Y5, Y4, Y4
 
 // func linearAVX2(dstP, dstQ *float32, changed *bool, dx, dy *float32, n int, p, q *float32, w, left, top, lastX, lastY, shiftX int, scaleX, scaleY float32) int
 TEXT ·linearAVX2(SB), NOSPLIT, $32-128
@@ -325,8 +387,8 @@ linearAt:
 	VPBROADCASTD X1, Y1
 	VPMINUD Y3, Y1, Y1
 	VPCMPEQD Y3, Y1, Y1
-	VPAND Y0, Y1, Y0
-	VPANDN Y7, Y0, Y0
+	VPAND Y0, Y1, Y6
+	VPANDN Y7, Y6, Y0
 	VPTEST Y0, Y0
 	JNZ linearDone
 
@@ -335,8 +397,7 @@ linearAt:
 	VPBROADCASTD X0, Y0
 	VPMULLD Y3, Y0, Y0
 	VPADDD Y2, Y0, Y0
-	VPAND Y7, Y0, Y0
-	INDICES
+	NEIGHBOURS
 
 	VPAND fineMask<>(SB), Y4, Y4
 	VCVTDQ2PS Y4, Y4
@@ -352,11 +413,26 @@ linearAt:
 	VSUBPS Y10, Y8, Y8    // a
 
 	MOVQ p+48(FP), BX
+	CMPL AX, $0xff
+	JE linearNear
+	VPAND Y7, Y0, Y0
+	INDICES
 	BILINEAR
 	MOVQ dstP+0(FP), AX
 	VMOVUPS Y4, (AX)(CX*4)
 	MOVQ q+56(FP), BX
 	BILINEAR
+	MOVQ dstQ+8(FP), AX
+	VMOVUPS Y4, (AX)(CX*4)
+	JMP linearNext
+
+linearNear:
+	VMOVD X0, R8
+	BILINEARNEAR
+	MOVQ dstP+0(FP), AX
+	VMOVUPS Y4, (AX)(CX*4)
+	MOVQ q+56(FP), BX
+	BILINEARNEAR
 	MOVQ dstQ+8(FP), AX
 	VMOVUPS Y4, (AX)(CX*4)
 
@@ -497,16 +573,6 @@ EIGHT(templateW, 0x000000d2)  // maskW
 EIGHT(placeMask, 0x000fffff)  // of the 20 bits after the point of a place in the template
 EIGHT(placeUnit, 0x35800000)  // 1/2^20
 EIGHT(tenth, 0x3dcccccd)      // 0.1
-
-DATA counts<>+0(SB)/4, $0
-DATA counts<>+4(SB)/4, $1
-DATA counts<>+8(SB)/4, $2
-DATA counts<>+12(SB)/4, $3
-DATA counts<>+16(SB)/4, $4
-DATA counts<>+20(SB)/4, $5
-DATA counts<>+24(SB)/4, $6
-DATA counts<>+28(SB)/4, $7
-GLOBL counts<>(SB), RODATA|NOPTR, $32
 
 DATA multiples<>+0(SB)/8, $0.0
 DATA multiples<>+8(SB)/8, $1.0

@@ -10,9 +10,17 @@ import (
 	"github.com/lipstream/lipstream/internal/frame"
 )
 
-// randomRow has displacements of which some are far, some too small to count, and some 0.
+// randomRow has displacements that change slowly, or of which some are far, some too small to
+// count, and some 0.
 func randomRow(r *rand.Rand, n int) []float32 {
 	v := make([]float32, n)
+	if r.IntN(2) == 0 { // smooth
+		at, step := r.NormFloat64()*4, r.NormFloat64()*0.03
+		for i := range v {
+			v[i] = float32(at + step*float64(i))
+		}
+		return v
+	}
 	for i := range v {
 		switch r.IntN(8) {
 		case 0:
