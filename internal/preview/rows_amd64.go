@@ -1,6 +1,10 @@
 package preview
 
-import "golang.org/x/sys/cpu"
+import (
+	"math"
+
+	"golang.org/x/sys/cpu"
+)
 
 // fast says whether the processor can run the functions of rows_amd64.s. They compute what
 // the Go functions of plane.go compute, bit for bit, for a multiple of group samples.
@@ -62,12 +66,38 @@ func fastPut(row []byte, v []float32, changed []bool, depth int) int {
 	return n
 }
 
-// fastRamps does what two calls of ramp do.
-func fastRamps(dx, dy []float32, u, ux, v, uy float64) {
-	if len(dx) > 0 {
-		_ = dy[len(dx)-1]
-		rampsAVX2(&dx[0], &dy[0], len(dx), u, ux, v, uy)
+// fastFill does the work of fillSlow.
+func (f *field) fastFill() {
+	r := &f.ramps
+	// The rows are within the field, so their columns are, which the spans limit, too.
+	row := r.y - f.Min.Y
+	_ = f.spans[row+r.rows-1]
+	job := fillJob{ramps: *r, spans: &f.spans[row], dx: &f.dx[f.at(r.x0, r.y)], dy: &f.dy[f.at(r.x0, r.y)], stride: f.Dx()}
+	for i, v := range r.inverse {
+		// A bound of lo is no bound of hi, and the other way around.
+		if job.negated[i] = -v; v > 0 {
+			job.noHi[i] = math.Inf(1)
+		} else {
+			job.noLo[i] = math.Inf(-1)
+		}
 	}
+	job.noHi[3] = math.Inf(1)
+	job.noLo[3] = math.Inf(-1)
+	for i := range job.stepX {
+		job.stepX[i], job.stepY[i] = float64(i)*r.step.x, float64(i)*r.step.y
+	}
+	fillAVX2(&job)
+}
+
+// fillJob is what fillAVX2 works on.
+type fillJob struct {
+	ramps
+	spans        *span      // of the first row
+	dx, dy       *float32   // of the first column in the first row
+	stride       int        // columns of the field
+	negated      [4]float64 // the inverse slopes
+	noLo, noHi   [4]float64 // added to what is no bound of lo, or of hi
+	stepX, stepY [4]float64 // steps of 0 to 3 columns
 }
 
 // fastFade does fadeSlow's work for the first pixels of a row and returns how many it has done.
@@ -105,7 +135,7 @@ func fastMean(v, w []float32) int {
 }
 
 //go:noescape
-func rampsAVX2(dx, dy *float32, n int, u, ux, v, uy float64)
+func fillAVX2(job *fillJob)
 
 //go:noescape
 func fadeAVX2(dx, dy *float32, n, u, v, du, dv int, alpha, floor *float32, scale float32)

@@ -1,3 +1,4 @@
+#include "go_asm.h"
 #include "textflag.h"
 
 // Eight samples are computed at a time, with the operations of the Go code in the same order
@@ -574,12 +575,6 @@ EIGHT(placeMask, 0x000fffff)  // of the 20 bits after the point of a place in th
 EIGHT(placeUnit, 0x35800000)  // 1/2^20
 EIGHT(tenth, 0x3dcccccd)      // 0.1
 
-DATA multiples<>+0(SB)/8, $0.0
-DATA multiples<>+8(SB)/8, $1.0
-DATA multiples<>+16(SB)/8, $2.0
-DATA multiples<>+24(SB)/8, $3.0
-GLOBL multiples<>(SB), RODATA|NOPTR, $32
-
 DATA fours<>+0(SB)/8, $4.0
 DATA fours<>+8(SB)/8, $4.0
 DATA fours<>+16(SB)/8, $4.0
@@ -695,50 +690,160 @@ fadeDone:
 	VZEROUPPER
 	RET
 
-// RAMP makes the first four values from v and step, in y, and four steps, in s. It uses Y7.
-#define RAMP(v, step, y, s) \
-	VBROADCASTSD v, y; \
-	VBROADCASTSD step, s; \
-	VMULPD multiples<>(SB), s, Y7; \
-	VADDPD y, Y7, Y7; \
-	VBLENDPD $1, y, Y7, y; \
-	VMULPD fours<>(SB), s, s
+DATA margin<>+0(SB)/8, $1e-6 // -outside
+GLOBL margin<>(SB), RODATA|NOPTR, $8
+DATA whole<>+0(SB)/8, $1.000001 // 1 - outside
+GLOBL whole<>(SB), RODATA|NOPTR, $8
 
-// func rampsAVX2(dx, dy *float32, n int, u, ux, v, uy float64)
-TEXT ·rampsAVX2(SB), NOSPLIT, $0-56
-	MOVQ dx+0(FP), DI
-	MOVQ dy+8(FP), SI
-	MOVQ n+16(FP), CX
-	RAMP(u+24(FP), ux+32(FP), Y0, Y1)
-	RAMP(v+40(FP), uy+48(FP), Y2, Y3)
+DATA infinite<>+0(SB)/8, $0x7ff0000000000000
+DATA infinite<>+8(SB)/8, $0x7ff0000000000000
+DATA infinite<>+16(SB)/8, $0x7ff0000000000000
+DATA infinite<>+24(SB)/8, $0x7ff0000000000000
+GLOBL infinite<>(SB), RODATA|NOPTR, $32
 
-rampsLoop:
+DATA infinitelyLow<>+0(SB)/8, $0xfff0000000000000
+DATA infinitelyLow<>+8(SB)/8, $0xfff0000000000000
+DATA infinitelyLow<>+16(SB)/8, $0xfff0000000000000
+DATA infinitelyLow<>+24(SB)/8, $0xfff0000000000000
+GLOBL infinitelyLow<>(SB), RODATA|NOPTR, $32
+
+// func fillAVX2(job *fillJob)
+TEXT ·fillAVX2(SB), NOSPLIT, $0-8
+	MOVQ job+0(FP), AX
+	MOVQ fillJob_spans(AX), BX
+	MOVQ fillJob_dx(AX), DI
+	MOVQ fillJob_dy(AX), SI
+	MOVQ (fillJob_ramps+ramps_rows)(AX), CX
+	MOVQ (fillJob_ramps+ramps_y)(AX), DX
+	MOVQ fillJob_stride(AX), R12
+	SHLQ $2, R12 // bytes
+	MOVQ (fillJob_ramps+ramps_x0)(AX), R13
+	VMOVUPD fillJob_stepX(AX), Y8
+	VMOVUPD fillJob_stepY(AX), Y10
+	VBROADCASTSD (fillJob_ramps+ramps_step+0)(AX), Y9
+	VMULPD fours<>(SB), Y9, Y9
+	VBROADCASTSD (fillJob_ramps+ramps_step+8)(AX), Y11
+	VMULPD fours<>(SB), Y11, Y11
+	VMOVUPD fillJob_negated(AX), Y12
+	VMOVUPD fillJob_noLo(AX), Y13
+	VMOVUPD fillJob_noHi(AX), Y14
+	VXORPS X15, X15, X15
+
+fillRow:
+	// The columns of the span, from x0 on: lo in X6, hi in X7.
+	MOVQ (BX), R8
+	SUBQ R13, R8
+	XORQ R9, R9
+	CMPQ R8, R9
+	CMOVQLT R9, R8
+	MOVQ 8(BX), R10
+	DECQ R10
+	MOVQ (fillJob_ramps+ramps_x1)(AX), R9
+	CMPQ R10, R9
+	CMOVQGT R9, R10
+	SUBQ R13, R10
+	VCVTSI2SDQ R8, X15, X6
+	VCVTSI2SDQ R10, X15, X7
+
+	// b1 in X1, b2 in X2 at the column x0.
+	VCVTSI2SDQ R13, X15, X3
+	VSUBSD (fillJob_ramps+ramps_corner+0)(AX), X3, X3
+	VCVTSI2SDQ DX, X15, X0
+	VSUBSD (fillJob_ramps+ramps_corner+8)(AX), X0, X0
+	VMULSD (fillJob_ramps+ramps_b1+0)(AX), X3, X1
+	VMULSD (fillJob_ramps+ramps_b1+8)(AX), X0, X4
+	VADDSD X4, X1, X1
+	VMULSD (fillJob_ramps+ramps_b2+0)(AX), X3, X2
+	VMULSD (fillJob_ramps+ramps_b2+8)(AX), X0, X4
+	VADDSD X4, X2, X2
+
+	// The bounds of the three barycentric coordinates, side by side.
+	VADDSD margin<>(SB), X1, X3
+	VADDSD margin<>(SB), X2, X4
+	VMOVSD whole<>(SB), X5
+	VSUBSD X1, X5, X5
+	VSUBSD X2, X5, X5
+	VUNPCKLPD X4, X3, X3
+	VINSERTF128 $1, X5, Y3, Y3
+	VMULPD Y12, Y3, Y3
+	VADDPD Y13, Y3, Y4
+	VMAXPD infinitelyLow<>(SB), Y4, Y4 // what is not a number is no bound
+	VADDPD Y14, Y3, Y5
+	VMINPD infinite<>(SB), Y5, Y5
+	VEXTRACTF128 $1, Y4, X0
+	VMAXPD X0, X4, X4
+	VPERMILPD $1, X4, X0
+	VMAXSD X0, X4, X4
+	VMAXSD X4, X6, X6
+	VEXTRACTF128 $1, Y5, X0
+	VMINPD X0, X5, X5
+	VPERMILPD $1, X5, X0
+	VMINSD X0, X5, X5
+	VMINSD X5, X7, X7
+	VUCOMISD X7, X6
+	JHI fillNext
+	VROUNDSD $10, X6, X6, X6 // up
+	VCVTTSD2SIQ X6, R8
+	VCVTTSD2SIQ X7, R10
+	SUBQ R8, R10
+	JLT fillNext
+	INCQ R10
+
+	// The displacement at the first column: both parts in X1.
+	VMULSD (fillJob_ramps+ramps_b1+0)(AX), X6, X0
+	VADDSD X0, X1, X1
+	VMULSD (fillJob_ramps+ramps_b2+0)(AX), X6, X0
+	VADDSD X0, X2, X2
+	VMOVDDUP X1, X1
+	VMOVDDUP X2, X2
+	VMULPD (fillJob_ramps+ramps_e1)(AX), X1, X1
+	VADDPD (fillJob_ramps+ramps_d)(AX), X1, X1
+	VMULPD (fillJob_ramps+ramps_e2)(AX), X2, X2
+	VADDPD X2, X1, X1
+	VBROADCASTSD X1, Y0
+	VPERMILPD $1, X1, X1
+	VBROADCASTSD X1, Y2
+	VADDPD Y8, Y0, Y3
+	VBLENDPD $1, Y0, Y3, Y0
+	VADDPD Y10, Y2, Y3
+	VBLENDPD $1, Y2, Y3, Y2
+
+	LEAQ (DI)(R8*4), R9
+	LEAQ (SI)(R8*4), R11
+
+fillFour:
 	VCVTPD2PSY Y0, X4
 	VCVTPD2PSY Y2, X5
-	SUBQ $4, CX
-	JL rampsTail
-	VMOVUPS X4, (DI)
-	VMOVUPS X5, (SI)
-	VADDPD Y1, Y0, Y0
-	VADDPD Y3, Y2, Y2
-	ADDQ $16, DI
-	ADDQ $16, SI
-	JMP rampsLoop
+	SUBQ $4, R10
+	JLT fillTail
+	VMOVUPS X4, (R9)
+	VMOVUPS X5, (R11)
+	VADDPD Y9, Y0, Y0
+	VADDPD Y11, Y2, Y2
+	ADDQ $16, R9
+	ADDQ $16, R11
+	JMP fillFour
 
-rampsTail:
-	ADDQ $4, CX
-	JZ rampsDone
-	VMOVSS X4, (DI)
-	VMOVSS X5, (SI)
-	CMPQ CX, $2
-	JL rampsDone
-	VEXTRACTPS $1, X4, 4(DI)
-	VEXTRACTPS $1, X5, 4(SI)
-	JE rampsDone
-	VEXTRACTPS $2, X4, 8(DI)
-	VEXTRACTPS $2, X5, 8(SI)
+fillTail:
+	ADDQ $4, R10
+	JEQ fillNext
+	VMOVSS X4, (R9)
+	VMOVSS X5, (R11)
+	CMPQ R10, $2
+	JLT fillNext
+	VEXTRACTPS $1, X4, 4(R9)
+	VEXTRACTPS $1, X5, 4(R11)
+	JEQ fillNext
+	VEXTRACTPS $2, X4, 8(R9)
+	VEXTRACTPS $2, X5, 8(R11)
 
-rampsDone:
+fillNext:
+	ADDQ R12, DI
+	ADDQ R12, SI
+	ADDQ $16, BX
+	INCQ DX
+	DECQ CX
+	JNZ fillRow
 	VZEROUPPER
 	RET
 

@@ -15,7 +15,7 @@ func fastWiden([]float32, []byte, int) int { return 0 }
 
 func fastPut([]byte, []float32, []bool, int) int { return 0 }
 
-func fastRamps(_, _ []float32, _, _, _, _ float64) {}
+func (f *field) fastFill() {}
 
 func (m *mask) fastFade(_, _ []float32, _, _, _, _ int, _ float32) int { return 0 }
 

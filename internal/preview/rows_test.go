@@ -159,21 +159,13 @@ func TestFieldFast(t *testing.T) {
 	faded := 0
 	for range 4000 {
 		n := r.IntN(40)
-		want, got, wantY, gotY := make([]float32, n+1), make([]float32, n+1), make([]float32, n+1), make([]float32, n+1)
-		u, ux, v, uy := r.NormFloat64()*30, r.NormFloat64(), r.NormFloat64()*30, r.NormFloat64()
-		ramp(want[:n], u, ux)
-		ramp(wantY[:n], v, uy)
-		fastRamps(got[:n], gotY[:n], u, ux, v, uy)
-		equalBits(t, "ramp", want, got, all(n+1))
-		equalBits(t, "ramp", wantY, gotY, all(n+1))
-
-		want, wantY = randomRow(r, n), randomRow(r, n)
+		want, wantY := randomRow(r, n), randomRow(r, n)
 		for i := range want { // fade as with a jaw that closes
 			if wantY[i] = float32(math.Abs(float64(wantY[i]))); r.IntN(5) == 0 {
 				want[i], wantY[i] = 0, -wantY[i]
 			}
 		}
-		got, gotY = slices.Clone(want), slices.Clone(wantY)
+		got, gotY := slices.Clone(want), slices.Clone(wantY)
 		// Both ends of the row are inside the template.
 		x0, x1 := 1+r.Float64()*(maskW-3), 1+r.Float64()*(maskW-3)
 		y0, y1 := 1+r.Float64()*(maskH-3), 1+r.Float64()*(maskH-3)
@@ -207,5 +199,56 @@ func TestFieldFast(t *testing.T) {
 	}
 	if faded < 10_000 {
 		t.Errorf("only %d samples were faded by fast functions", faded)
+	}
+}
+
+// TestFillFast fills triangles with and without AVX2.
+func TestFillFast(t *testing.T) {
+	if !fast {
+		t.Skip("this processor has no fast functions")
+	}
+	r := rand.New(rand.NewPCG(7, 8))
+	filled := 0
+	for range 3000 {
+		var want field
+		origin := image.Pt(r.IntN(500), r.IntN(500))
+		want.reset(image.Rectangle{origin, origin.Add(image.Pt(1+r.IntN(80), 1+r.IntN(60)))})
+		for i := range want.spans {
+			left := origin.X + r.IntN(want.Dx()+1)
+			want.spans[i] = span{left, left + r.IntN(want.Max.X-left+1)}
+			if r.IntN(3) > 0 {
+				want.spans[i] = span{origin.X, want.Max.X}
+			}
+		}
+		got := want
+		got.dx, got.dy = slices.Clone(want.dx), slices.Clone(want.dy)
+		whole := r.IntN(3) == 0 // corners on pixels, so that edges are level or go through pixels
+		corners := func() (p [3]vec) {
+			for i := range p {
+				p[i] = vec{float64(origin.X) + r.Float64()*100 - 10, float64(origin.Y) + r.Float64()*80 - 10}
+				if whole {
+					p[i] = vec{math.Round(p[i].x), math.Round(p[i].y)}
+				}
+			}
+			return p
+		}
+		to, from := corners(), corners()
+		got.triangle(to, from)
+		if got.ramps.rows == 0 {
+			continue // outside, or too thin
+		}
+		want.ramps = got.ramps
+		want.fillSlow()
+		changed := slices.Repeat([]bool{true}, len(want.dx))
+		equalBits(t, "triangle", want.dx, got.dx, changed)
+		equalBits(t, "triangle", want.dy, got.dy, changed)
+		for _, d := range want.dx {
+			if d != 0 {
+				filled++
+			}
+		}
+	}
+	if filled < 10_000 {
+		t.Errorf("only %d pixels were filled", filled)
 	}
 }
