@@ -63,7 +63,11 @@ func (o *Options) setWeights(ctx context.Context, requested, profile string, war
 		if file, ok := models.Prepared(ctx, path, dtype); ok {
 			return file, nil
 		}
-		warn(fmt.Sprintf("%s is converted to %s before the job begins; this is done once, and the next jobs use the result", path, requested))
+		as := weightsF16
+		if dtype == tensor.I8 {
+			as = weightsInt8
+		}
+		warn(fmt.Sprintf("%s is converted to %s before the job begins; this is done once, and the next jobs use the result", path, as))
 		return models.Prepare(ctx, path, dtype, nil)
 	}
 	var err error

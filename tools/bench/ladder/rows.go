@@ -14,6 +14,7 @@ import (
 // does not depend on profiles and defaults.
 type settings struct {
 	precision, sampler string
+	weights            string // how they are kept; "" is f32
 	steps, deepcache   int
 	guidance           float64
 	guidanceTo         float64 // share of the steps; 0 is 1
@@ -33,7 +34,7 @@ type settings struct {
 func (s settings) flags() []string {
 	n, f := strconv.Itoa, func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return []string{
-		"--precision", s.precision, "--sampler", s.sampler, "--steps", n(s.steps), "--deepcache", n(s.deepcache),
+		"--precision", s.precision, "--weights", cmp.Or(s.weights, "f32"), "--sampler", s.sampler, "--steps", n(s.steps), "--deepcache", n(s.deepcache),
 		"--guidance", f(s.guidance), "--guidance-to", f(cmp.Or(s.guidanceTo, 1)), "--guidance-threshold", f(s.guidanceEnough),
 		"--guidance-every", n(cmp.Or(s.guidanceEvery, 1)),
 		"--deepcache-threshold", f(s.deepcacheChange), "--overlap", n(s.overlap),
@@ -80,6 +81,9 @@ func together(s *settings) {
 var variants = []variant{
 	{key: rowBase, name: "exact", set: func(*settings) {}},
 	{key: "bf16", name: "bf16", set: func(s *settings) { s.precision = "bf16" }},
+	{key: "f16-weights", name: "weights in f16", set: func(s *settings) { s.weights = "f16" }},
+	{key: "int8-weights", name: "weights in int8", set: func(s *settings) { s.weights = "int8" }},
+	{key: "bf16-int8", name: "bf16, weights in int8", set: func(s *settings) { s.precision, s.weights = "bf16", "int8" }},
 	{key: "dpm", name: "DPM-Solver++", resteps: true, set: func(s *settings) { s.sampler, s.steps = "dpm++", dpmSteps(s.steps) }},
 	{key: "deepcache", name: "DeepCache 3", resteps: true, set: func(s *settings) { s.deepcache = 3 }},
 	{key: "deepcache-change", name: "DeepCache, when the input has changed by 10 %", resteps: true, set: func(s *settings) { s.deepcache, s.deepcacheChange = 100, 0.1 }},
