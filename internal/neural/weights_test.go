@@ -1,6 +1,7 @@
 package neural
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -55,6 +56,22 @@ func TestWeights(t *testing.T) {
 
 // TestWeightsSetting checks what the setting makes of profiles and devices.
 func TestWeightsSetting(t *testing.T) {
+	if testing.Short() {
+		t.Skip("converts checkpoints")
+	}
+	full := t.TempDir()
+	if err := os.WriteFile(filepath.Join(full, "lipstream"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(disk.CacheVariable(), full)
+	o, warned := Defaults(), ""
+	o.Device.ID, o.Files = "cpu", tinyFiles
+	if err := o.setWeights(t.Context(), weightsAuto, weightsInt8, func(s string) { warned = s }); err != nil || o.Plan.Weights != "" || !strings.Contains(warned, "the job takes more memory") {
+		t.Errorf("the profile's weights cannot be written: %v, plan %v, warning %q", err, o.Plan, warned)
+	}
+	if err := o.setWeights(t.Context(), weightsInt8, "", func(string) {}); fault.KindOf(err) != fault.Output {
+		t.Errorf("weights that are asked for cannot be written: %v", err)
+	}
 	cache := t.TempDir()
 	t.Setenv(disk.CacheVariable(), cache)
 	for _, c := range []struct {
