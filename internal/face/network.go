@@ -6,6 +6,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
 
@@ -20,6 +21,12 @@ type network struct {
 
 // loadNetwork loads a network. threads is as in backend.Options.
 func loadNetwork(ctx context.Context, b backend.Backend, name string, model []byte, side, threads int, centre float64) (network, error) {
+	// The networks run on one image at a time. With a batch of any size, OpenVINO takes twice
+	// the time for the mesh.
+	model, err := onnx.FixDim(model, "batch", 1)
+	if err != nil {
+		return network{}, fault.Internal.Wrap("load the "+name, err)
+	}
 	s, err := b.Load(ctx, backend.Model{Name: name, Bytes: model}, backend.Options{Device: "cpu", Precision: backend.F32, Threads: threads})
 	return network{name, s, frame.NewRGB(side, side), tensor.New(tensor.F32, 1, side, side, 3), centre}, fault.Internal.Wrap("load the "+name, err)
 }

@@ -161,10 +161,25 @@ func (f Format) toRGB() toRGB {
 
 func clampByte(v int64) byte { return byte(min(max(v, 0), 255)) }
 
-// within reports whether positions from at to at+way have both of their neighbours among
-// n samples. The margin at the end allows for rounding.
-func within(at, way int64, n int) bool {
-	return min(at, at+way) >= 1 && max(at, at+way) < int64(n-1)<<posBits-1
+// between returns the numbers k, from first to before last, of 0 to n-1 for which start+k*step
+// is at least low and less than high.
+func between(start, step, low, high int64, n int) (first, last int) {
+	if step < 0 { // mirrored
+		start, step, low, high = -start, -step, 1-high, 1-low
+	}
+	if step == 0 {
+		if start < low || start >= high {
+			return 0, 0
+		}
+		return 0, n
+	}
+	reach := func(limit int64) int { // the first k that is not below limit
+		if start >= limit {
+			return 0
+		}
+		return int(min((limit-start+step-1)/step, int64(n)))
+	}
+	return reach(low), reach(high)
 }
 
 // taps returns the bilinear mean of the four samples around a position that is within the
@@ -178,76 +193,116 @@ func taps[T sample](p []T, w int, px, py int64) int64 {
 	return top<<weightBits + (bottom-top)*fy
 }
 
-func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
-	t := f.toRGB()
-	yp, up, vp := plane[T](f, 0), plane[T](f, 1), plane[T](f, 2)
-	w, h := f.Width, f.Height
-	cw, ch := f.PlaneSize(1)
-	sx, sy := uint(f.ShiftX), uint(f.ShiftY)
-	var siteY int64 // rows of chroma lie half a luma row lower
-	if sy == 1 {
-		siteY = 1 << (posBits - 2)
+// warp is a call of Warp.
+type warp[T sample] struct {
+	f            *Frame
+	t            toRGB
+	y, u, v      []T
+	cw, ch       int   // size of the chroma planes
+	sx, sy       uint  // shifts from luma to chroma
+	siteY        int64 // rows of chroma lie lower by this
+	stepX, stepY int64 // from pixel to pixel of a row
+	border       Border
+	fill         byte
+}
+
+// newWarp prepares a call of Warp.
+func newWarp[T sample](f *Frame, m Affine, border Border, fill byte) *warp[T] {
+	p := &warp[T]{
+		f: f, t: f.toRGB(), y: plane[T](f, 0), u: plane[T](f, 1), v: plane[T](f, 2), sx: uint(f.ShiftX), sy: uint(f.ShiftY),
+		stepX: fixed(m.A), stepY: fixed(m.D), border: border, fill: fill,
 	}
-	stepX, stepY := fixed(m.A), fixed(m.D)
+	p.cw, p.ch = f.PlaneSize(1)
+	if p.sy == 1 {
+		p.siteY = 1 << (posBits - 2) // half a luma row
+	}
+	return p
+}
+
+func warpYUV[T sample](f *Frame, dst *RGB, m Affine, border Border, fill byte) {
+	p := newWarp[T](f, m, border, fill)
+	// The positions whose samples of luma and chroma are all within the planes.
+	end := func(n int) int64 { return int64(n-1)<<posBits - 1 }
+	left, right := int64(1)<<p.sx, min(end(f.Width), end(p.cw)<<p.sx)
+	top, bottom := (1+p.siteY)<<p.sy, min(end(f.Height), (end(p.ch)+p.siteY)<<p.sy)
 	for v := range dst.H {
 		px, py := fixed(m.B*float64(v)+m.C), fixed(m.E*float64(v)+m.F)
 		row := dst.Pix[3*v*dst.W : 3*(v+1)*dst.W]
-		n := int64(dst.W - 1)
-		if within(px, n*stepX, w) && within(py, n*stepY, h) &&
-			within(px>>sx, n*stepX>>sx, cw) && within(py>>sy-siteY, n*stepY>>sy, ch) {
-			for ; len(row) >= 3; row, px, py = row[3:], px+stepX, py+stepY {
-				cx, cy := px>>sx, py>>sy-siteY
-				yy := taps(yp, w, px, py) * t.y
-				uu, vv := taps(up, cw, cx, cy), taps(vp, cw, cx, cy)
-				row[0] = clampByte((yy + vv*t.rv + t.r0) >> rgbShift)
-				row[1] = clampByte((yy + uu*t.gu + vv*t.gv + t.g0) >> rgbShift)
-				row[2] = clampByte((yy + uu*t.bu + t.b0) >> rgbShift)
-			}
+		a, b := between(px, p.stepX, left, right, dst.W)
+		c, d := between(py, p.stepY, top, bottom, dst.W)
+		first := max(a, c)
+		last := max(first, min(b, d))
+		at := func(k int) (x, y int64) { return px + int64(k)*p.stepX, py + int64(k)*p.stepY }
+		p.edges(row[:3*first], px, py)
+		x, y := at(first)
+		p.inside(row[3*first:3*last], x, y)
+		x, y = at(last)
+		p.edges(row[3*last:], x, y)
+	}
+}
+
+// inside fills pixels all of whose samples are within the planes, from a position on.
+func (p *warp[T]) inside(row []byte, px, py int64) {
+	done := int64(warpRow[T](p.f, &p.t, row, px, py, p.stepX, p.stepY, p.siteY))
+	row, px, py = row[3*done:], px+done*p.stepX, py+done*p.stepY
+	w, t := p.f.Width, &p.t
+	for ; len(row) >= 3; row, px, py = row[3:], px+p.stepX, py+p.stepY {
+		cx, cy := px>>p.sx, py>>p.sy-p.siteY
+		yy := taps(p.y, w, px, py) * t.y
+		uu, vv := taps(p.u, p.cw, cx, cy), taps(p.v, p.cw, cx, cy)
+		row[0] = clampByte((yy + vv*t.rv + t.r0) >> rgbShift)
+		row[1] = clampByte((yy + uu*t.gu + vv*t.gv + t.g0) >> rgbShift)
+		row[2] = clampByte((yy + uu*t.bu + t.b0) >> rgbShift)
+	}
+}
+
+// edges fills pixels from a position on, wherever their samples are.
+func (p *warp[T]) edges(row []byte, px, py int64) {
+	yp, up, vp, t := p.y, p.u, p.v, &p.t
+	w, h, cw, ch := p.f.Width, p.f.Height, p.cw, p.ch
+	sx, sy, siteY, border, fill := p.sx, p.sy, p.siteY, p.border, p.fill
+	for ; len(row) >= 3; row, px, py = row[3:], px+p.stepX, py+p.stepY {
+		ix, iy := int(px>>posBits), int(py>>posBits)
+		fx, fy := int64(px>>(posBits-weightBits))&weightMask, int64(py>>(posBits-weightBits))&weightMask
+		outside := border == Constant && (ix < 0 || iy < 0 || ix >= w-1 || iy >= h-1)
+		if outside && (ix < -1 || iy < -1 || ix >= w || iy >= h) {
+			row[0], row[1], row[2] = fill, fill, fill
 			continue
 		}
-		for ; len(row) >= 3; row, px, py = row[3:], px+stepX, py+stepY {
-			ix, iy := int(px>>posBits), int(py>>posBits)
-			fx, fy := int64(px>>(posBits-weightBits))&weightMask, int64(py>>(posBits-weightBits))&weightMask
-			outside := border == Constant && (ix < 0 || iy < 0 || ix >= w-1 || iy >= h-1)
-			if outside && (ix < -1 || iy < -1 || ix >= w || iy >= h) {
-				row[0], row[1], row[2] = fill, fill, fill
-				continue
-			}
-			var yy, uu, vv int64
-			w00, w01, w10, w11 := weights(fx, fy)
-			if uint(ix) < uint(w-1) && uint(iy) < uint(h-1) {
-				at := iy*w + ix
-				a := yp[at : at+2 : at+2]
-				b := yp[at+w : at+w+2 : at+w+2]
-				yy = int64(a[0])*w00 + int64(a[1])*w01 + int64(b[0])*w10 + int64(b[1])*w11
-			} else {
-				x0, x1 := clampInt(ix, 0, w-1), clampInt(ix+1, 0, w-1)
-				y0, y1 := w*clampInt(iy, 0, h-1), w*clampInt(iy+1, 0, h-1)
-				yy = int64(yp[y0+x0])*w00 + int64(yp[y0+x1])*w01 + int64(yp[y1+x0])*w10 + int64(yp[y1+x1])*w11
-			}
-			cx, cy := px>>sx, py>>sy-siteY
-			jx, jy := int(cx>>posBits), int(cy>>posBits)
-			gx, gy := int64(cx>>(posBits-weightBits))&weightMask, int64(cy>>(posBits-weightBits))&weightMask
-			w00, w01, w10, w11 = weights(gx, gy)
-			if uint(jx) < uint(cw-1) && uint(jy) < uint(ch-1) {
-				at := jy*cw + jx
-				a, b := up[at:at+2:at+2], up[at+cw:at+cw+2:at+cw+2]
-				uu = int64(a[0])*w00 + int64(a[1])*w01 + int64(b[0])*w10 + int64(b[1])*w11
-				a, b = vp[at:at+2:at+2], vp[at+cw:at+cw+2:at+cw+2]
-				vv = int64(a[0])*w00 + int64(a[1])*w01 + int64(b[0])*w10 + int64(b[1])*w11
-			} else {
-				x0, x1 := clampInt(jx, 0, cw-1), clampInt(jx+1, 0, cw-1)
-				y0, y1 := cw*clampInt(jy, 0, ch-1), cw*clampInt(jy+1, 0, ch-1)
-				uu = int64(up[y0+x0])*w00 + int64(up[y0+x1])*w01 + int64(up[y1+x0])*w10 + int64(up[y1+x1])*w11
-				vv = int64(vp[y0+x0])*w00 + int64(vp[y0+x1])*w01 + int64(vp[y1+x0])*w10 + int64(vp[y1+x1])*w11
-			}
-			yy *= t.y
-			row[0] = clampByte((yy + vv*t.rv + t.r0) >> rgbShift)
-			row[1] = clampByte((yy + uu*t.gu + vv*t.gv + t.g0) >> rgbShift)
-			row[2] = clampByte((yy + uu*t.bu + t.b0) >> rgbShift)
-			if outside {
-				mixFill(row[:3], fill, cover(ix, int(fx), w)*cover(iy, int(fy), h))
-			}
+		var yy, uu, vv int64
+		w00, w01, w10, w11 := weights(fx, fy)
+		if uint(ix) < uint(w-1) && uint(iy) < uint(h-1) {
+			at := iy*w + ix
+			a := yp[at : at+2 : at+2]
+			b := yp[at+w : at+w+2 : at+w+2]
+			yy = int64(a[0])*w00 + int64(a[1])*w01 + int64(b[0])*w10 + int64(b[1])*w11
+		} else {
+			x0, x1 := clampInt(ix, 0, w-1), clampInt(ix+1, 0, w-1)
+			y0, y1 := w*clampInt(iy, 0, h-1), w*clampInt(iy+1, 0, h-1)
+			yy = int64(yp[y0+x0])*w00 + int64(yp[y0+x1])*w01 + int64(yp[y1+x0])*w10 + int64(yp[y1+x1])*w11
+		}
+		cx, cy := px>>sx, py>>sy-siteY
+		jx, jy := int(cx>>posBits), int(cy>>posBits)
+		gx, gy := int64(cx>>(posBits-weightBits))&weightMask, int64(cy>>(posBits-weightBits))&weightMask
+		w00, w01, w10, w11 = weights(gx, gy)
+		if uint(jx) < uint(cw-1) && uint(jy) < uint(ch-1) {
+			at := jy*cw + jx
+			a, b := up[at:at+2:at+2], up[at+cw:at+cw+2:at+cw+2]
+			uu = int64(a[0])*w00 + int64(a[1])*w01 + int64(b[0])*w10 + int64(b[1])*w11
+			a, b = vp[at:at+2:at+2], vp[at+cw:at+cw+2:at+cw+2]
+			vv = int64(a[0])*w00 + int64(a[1])*w01 + int64(b[0])*w10 + int64(b[1])*w11
+		} else {
+			x0, x1 := clampInt(jx, 0, cw-1), clampInt(jx+1, 0, cw-1)
+			y0, y1 := cw*clampInt(jy, 0, ch-1), cw*clampInt(jy+1, 0, ch-1)
+			uu = int64(up[y0+x0])*w00 + int64(up[y0+x1])*w01 + int64(up[y1+x0])*w10 + int64(up[y1+x1])*w11
+			vv = int64(vp[y0+x0])*w00 + int64(vp[y0+x1])*w01 + int64(vp[y1+x0])*w10 + int64(vp[y1+x1])*w11
+		}
+		yy *= t.y
+		row[0] = clampByte((yy + vv*t.rv + t.r0) >> rgbShift)
+		row[1] = clampByte((yy + uu*t.gu + vv*t.gv + t.g0) >> rgbShift)
+		row[2] = clampByte((yy + uu*t.bu + t.b0) >> rgbShift)
+		if outside {
+			mixFill(row[:3], fill, cover(ix, int(fx), w)*cover(iy, int(fy), h))
 		}
 	}
 }

@@ -197,6 +197,53 @@ func TestWarpFrameBorders(t *testing.T) {
 	}
 }
 
+// randomFrame has random samples, often the least and the largest.
+func randomFrame(r *rand.Rand, format Format) *Frame {
+	f := New(format)
+	for i := range 3 {
+		for k := range f.Planes[i] {
+			if format.Depth > 8 && k%2 == 1 {
+				f.Planes[i][k] = byte(r.IntN(4))
+			} else if f.Planes[i][k] = byte(r.Uint32()); r.IntN(3) == 0 {
+				f.Planes[i][k] = byte(255 * r.IntN(2))
+			}
+		}
+	}
+	return f
+}
+
+func randomAffine(r *rand.Rand) Affine {
+	if r.IntN(3) == 0 {
+		return Affine{1, 0, float64(r.IntN(200) - 40), 0, 1, float64(r.IntN(160) - 40)}
+	}
+	return Affine{r.NormFloat64() * 0.7, r.NormFloat64() * 0.7, r.Float64() * 160, r.NormFloat64() * 0.7, r.NormFloat64() * 0.7, r.Float64() * 120}
+}
+
+// TestWarpInside compares pictures with those that are made as if each pixel were at an edge.
+func TestWarpInside(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for _, format := range formats() {
+		f := randomFrame(r, format)
+		for range 40 {
+			m, border := randomAffine(r), Border(r.IntN(2))
+			got := NewRGB(1+r.IntN(60), 1+r.IntN(40))
+			want := NewRGB(got.W, got.H)
+			f.Warp(got, m, border, 99)
+			for v := range want.H {
+				px, py, row := fixed(m.B*float64(v)+m.C), fixed(m.E*float64(v)+m.F), want.Pix[3*v*want.W:3*(v+1)*want.W]
+				if format.Depth == 8 {
+					newWarp[uint8](f, m, border, 99).edges(row, px, py)
+				} else {
+					newWarp[uint16](f, m, border, 99).edges(row, px, py)
+				}
+			}
+			if !slices.Equal(want.Pix, got.Pix) {
+				t.Fatalf("%s, %v, %dx%d: another picture than pixel by pixel", name(format), m, want.W, want.H)
+			}
+		}
+	}
+}
+
 func benchFrame(depth int) *Frame {
 	f := New(Format{Width: 1280, Height: 720, ShiftX: 1, ShiftY: 1, Depth: depth, Matrix: BT709})
 	fill(f, smooth(1280, 720))

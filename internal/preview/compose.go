@@ -155,9 +155,7 @@ func (e *Engine) composeChroma(f *frame.Frame) {
 		clear(changed)
 		for y := cy << sy; y <= cy<<sy+sy; y++ {
 			dx, dy := e.field.row(y, span{first << sx, r.Max.X})
-			for k := range changed {
-				changed[k] = changed[k] || moves(dx[k<<sx], dy[k<<sx])
-			}
+			markMoves(changed, dx, dy, sx)
 			_, alpha, _ := e.paint.row(y)
 			painted := changed[min(max(e.paint.chroma(sx)-first, 0), n):]
 			for p := e.paint.Min.X & sx; p < len(alpha); p += 1 << sx {
@@ -169,9 +167,8 @@ func (e *Engine) composeChroma(f *frame.Frame) {
 		if sy > 0 {
 			u2, v2 := e.row.v2[:n], e.row.w2[:n]
 			e.chromaRow(f, u2, v2, changed, first, cy, cy<<sy+1)
-			for k := range u {
-				u[k], v[k] = (u[k]+u2[k])*0.5, (v[k]+v2[k])*0.5
-			}
+			mean(u, u2)
+			mean(v, v2)
 		}
 		putRow(f, 1, first, cy, u, changed)
 		putRow(f, 2, first, cy, v, changed)

@@ -12,6 +12,7 @@ type field struct {
 	image.Rectangle
 	dx, dy []float32
 	spans  []span // of each row: the columns in which something can move
+	ramps  ramps  // of the triangle that is being filled
 
 	kind              []byte // for grow
 	rest, empty, edge []int
@@ -82,22 +83,47 @@ func (f *field) triangle(to, from [3]vec) {
 		return
 	}
 	d0, d1, d2 := from[0].sub(to[0]), from[1].sub(to[1]), from[2].sub(to[2])
-	// The barycentric coordinates b1, b2 and 1-b1-b2 of a pixel, and the displacement, are
-	// linear in x and y.
-	b1dx, b1dy := e2.y/det, -e2.x/det
-	b2dx, b2dy := -e1.y/det, e1.x/det
-	ux, uy := b1dx*(d1.x-d0.x)+b2dx*(d2.x-d0.x), b1dx*(d1.y-d0.y)+b2dx*(d2.y-d0.y)
-	r0, r1, r2 := -1/(b1dx+b2dx), 1/b1dx, 1/b2dx
-	const eps = -1e-6
-	for y := y0; y <= y1; y++ {
-		p := vec{float64(x0), float64(y)}.sub(to[0])
-		b1, b2 := p.x*b1dx+p.y*b1dy, p.x*b2dx+p.y*b2dy
-		// The columns in which none of them is below eps.
+	r := &f.ramps
+	*r = ramps{x0: x0, x1: x1, y: y0, rows: y1 + 1 - y0, corner: to[0], d: d0, e1: d1.sub(d0), e2: d2.sub(d0)}
+	r.b1, r.b2 = vec{e2.y / det, -e2.x / det}, vec{-e1.y / det, e1.x / det}
+	r.step = vec{r.b1.x*r.e1.x + r.b2.x*r.e2.x, r.b1.x*r.e1.y + r.b2.x*r.e2.y}
+	r.inverse = [3]float64{1 / r.b1.x, 1 / r.b2.x, -1 / (r.b1.x + r.b2.x)}
+	if fast {
+		f.fastFill()
+	} else {
+		f.fillSlow()
+	}
+}
+
+// ramps is what the rows of a triangle have in common. The barycentric coordinates b1, b2 and
+// 1-b1-b2 of a pixel, and the displacement, are linear in x and y.
+type ramps struct {
+	x0, x1  int        // the first and the last column
+	y, rows int        // the first row, and their number
+	corner  vec        // where b1 and b2 are 0
+	b1, b2  vec        // their slopes in x and in y
+	d       vec        // the displacement at the corner
+	e1, e2  vec        // what b1 and b2 add to it
+	step    vec        // by which it grows from column to column
+	inverse [3]float64 // of the slopes in x
+}
+
+// outside is a little less than the least of the barycentric coordinates of the pixels in a
+// triangle.
+const outside = -1e-6
+
+// fillSlow fills the rows of a triangle.
+func (f *field) fillSlow() {
+	r := &f.ramps
+	for y := r.y; y < r.y+r.rows; y++ {
+		p := vec{float64(r.x0), float64(y)}.sub(r.corner)
+		b1, b2 := float64(p.x*r.b1.x)+float64(p.y*r.b1.y), float64(p.x*r.b2.x)+float64(p.y*r.b2.y)
+		// The columns in which none of them is below outside.
 		s := f.spans[y-f.Min.Y]
-		lo, hi := float64(max(s.left-x0, 0)), float64(min(s.right-1, x1)-x0)
-		lo, hi = notBelow(lo, hi, b1-eps, r1)
-		lo, hi = notBelow(lo, hi, b2-eps, r2)
-		lo, hi = notBelow(lo, hi, 1-eps-b1-b2, r0)
+		lo, hi := float64(max(s.left-r.x0, 0)), float64(min(s.right-1, r.x1)-r.x0)
+		lo, hi = notBelow(lo, hi, b1-outside, r.inverse[0])
+		lo, hi = notBelow(lo, hi, b2-outside, r.inverse[1])
+		lo, hi = notBelow(lo, hi, 1-outside-b1-b2, r.inverse[2])
 		if !(lo <= hi) {
 			continue
 		}
@@ -108,18 +134,17 @@ func (f *field) triangle(to, from [3]vec) {
 		if first > last {
 			continue
 		}
-		b1 += float64(first) * b1dx
-		b2 += float64(first) * b2dx
-		u, v := d0.x+b1*(d1.x-d0.x)+b2*(d2.x-d0.x), d0.y+b1*(d1.y-d0.y)+b2*(d2.y-d0.y)
-		dx, dy := f.row(y, span{x0 + first, x0 + last + 1})
-		ramp(dx, u, ux)
-		ramp(dy, v, uy)
+		b1 += float64(float64(first) * r.b1.x)
+		b2 += float64(float64(first) * r.b2.x)
+		dx, dy := f.row(y, span{r.x0 + first, r.x0 + last + 1})
+		ramp(dx, r.d.x+float64(b1*r.e1.x)+float64(b2*r.e2.x), r.step.x)
+		ramp(dy, r.d.y+float64(b1*r.e1.y)+float64(b2*r.e2.y), r.step.y)
 	}
 }
 
 // ramp fills dst with v, v+step, v+2*step and so on.
 func ramp(dst []float32, v, step float64) {
-	a, b, c, d := v, v+step, v+2*step, v+3*step
+	a, b, c, d := v, v+step, v+2*step, v+float64(3*step)
 	for len(dst) >= 4 {
 		dst[0], dst[1], dst[2], dst[3] = float32(a), float32(b), float32(c), float32(d)
 		a, b, c, d = a+4*step, b+4*step, c+4*step, d+4*step
@@ -131,17 +156,15 @@ func ramp(dst []float32, v, step float64) {
 }
 
 // notBelow narrows the range lo to hi of x to where b + x/inverse is not below 0. The
-// inverse of a slope of 0 is infinite.
+// inverse of a slope of 0 is infinite; then x is infinite, or not a number if b is 0.
 func notBelow(lo, hi, b, inverse float64) (float64, float64) {
-	switch x := -b * inverse; {
-	case math.IsInf(inverse, 0):
-		if b < 0 {
-			return 1, 0
+	x := -b * inverse
+	if inverse > 0 {
+		if x > lo {
+			lo = x
 		}
-	case inverse > 0:
-		return max(lo, x), hi
-	default:
-		return lo, min(hi, x)
+	} else if x < hi {
+		hi = x
 	}
 	return lo, hi
 }

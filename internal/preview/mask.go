@@ -156,11 +156,22 @@ func (m *mask) fadeEdge(dx, dy []float32, x, y, scale float64, align frame.Affin
 	}
 }
 
+// The fixed-point positions of fade.
+const (
+	one  = 1 << bits
+	bits = 20
+)
+
 // fade attenuates pixels of a row, of which the first is at (x, y) in the template.
 func (m *mask) fade(dx, dy []float32, x, y, scale float64, align frame.Affine) {
-	const bits, one = 20, 1 << 20 // of a fixed-point position
 	u, v := int(x*one), int(y*one)
 	du, dv := int(align.A*one), int(align.D*one)
+	n := m.fastFade(dx, dy, u, v, du, dv, float32(scale))
+	m.fadeSlow(dx[n:], dy[n:], u+n*du, v+n*dv, du, dv, float32(scale))
+}
+
+// fadeSlow does the work of fade, with fixed-point positions.
+func (m *mask) fadeSlow(dx, dy []float32, u, v, du, dv int, scale float32) {
 	dy = dy[:len(dx)]
 	for i := range dx {
 		d := dy[i]
@@ -168,13 +179,13 @@ func (m *mask) fade(dx, dy []float32, x, y, scale float64, align frame.Affine) {
 			column, at := u>>bits, v>>bits*maskW+u>>bits
 			fx, fy := float32(u&(one-1))*(1.0/one), float32(v&(one-1))*(1.0/one)
 			p, q := m.alpha[at:at+2:at+2], m.alpha[at+maskW:at+maskW+2:at+maskW+2]
-			top, bottom := p[0]+(p[1]-p[0])*fx, q[0]+(q[1]-q[0])*fx
-			a := top + (bottom-top)*fy
+			top, bottom := p[0]+float32((p[1]-p[0])*fx), q[0]+float32((q[1]-q[0])*fx)
+			a := top + float32((bottom-top)*fy)
 			if d > 0 && a > 0 {
-				most := float32(scale) * max(m.floor[column]-float32(v)*(1.0/one), 0.1)
+				most := scale * max(m.floor[column]-float32(float32(v)*(1.0/one)), 0.1)
 				if d*a > 0.5*most { // without a division, which most pixels do not need
 					q := d * a / most
-					q *= q * q * q
+					q = float32(q * (q * q * q))
 					a /= float32(math.Sqrt(math.Sqrt(float64(1 + q))))
 				}
 			}

@@ -27,21 +27,30 @@ func (p *patch) load(f *frame.Frame, i int, r image.Rectangle) {
 	p.Rectangle = r.Intersect(image.Rect(0, 0, w, h))
 	p.v = resize(p.v, p.Dx()*p.Dy())
 	rest := p.v
-	scale := 1 / float32(int(1)<<(f.Depth-8))
+	size := f.SampleBytes()
 	for y := p.Min.Y; y < p.Max.Y; y++ {
 		dst := rest[:p.Dx()]
 		rest = rest[len(dst):]
-		if f.SampleBytes() == 1 {
-			row := f.Planes[i][y*w+p.Min.X:][:len(dst)]
-			for x, s := range row {
-				dst[x] = float32(s)
-			}
-			continue
+		row := f.Planes[i][size*(y*w+p.Min.X):][:size*len(dst)]
+		n := fastWiden(dst, row, f.Depth)
+		widenSlow(dst[n:], row[size*n:], f.Depth)
+	}
+}
+
+// group is the number of samples that the fast functions compute at a time.
+const group = 8
+
+// widenSlow makes numbers of samples.
+func widenSlow(dst []float32, row []byte, depth int) {
+	if depth == 8 {
+		for x, s := range row[:len(dst)] {
+			dst[x] = float32(s)
 		}
-		row := f.Planes[i][2*(y*w+p.Min.X):][:2*len(dst)]
-		for x := range dst {
-			dst[x] = float32(binary.LittleEndian.Uint16(row[2*x:])) * scale
-		}
+		return
+	}
+	scale := 1 / float32(int(1)<<(depth-8))
+	for x := range dst {
+		dst[x] = float32(binary.LittleEndian.Uint16(row[2*x:])) * scale
 	}
 }
 
@@ -84,7 +93,7 @@ const (
 )
 
 // steps converts a displacement, times scale, to steps.
-func steps(d, scale float32) int { return int(d*(scale*fine)+(far+0.5)) - far }
+func steps(d, scale float32) int { return int(float32(d*(scale*fine))+(far+0.5)) - far }
 
 // kernel has the Catmull-Rom weights of each step.
 var kernel = func() (k [fine][4]float32) {
@@ -107,8 +116,27 @@ var stillBits = math.Float32bits(stillPixel)
 
 // cubicRow marks the pixels of a row that move as changed, and samples the changed ones at
 // their displaced positions. The row begins at (x, y). Catmull-Rom weights keep the skin's
-// texture where a bilinear sample would blur it.
+// texture where a bilinear sample would blur it. What is not changed gets any value.
 func (p *patch) cubicRow(dst []float32, changed []bool, x, y int, dx, dy []float32) {
+	for {
+		n := p.fastCubic(dst, changed, x, y, dx, dy)
+		dst, changed, x, dx, dy = dst[n:], changed[n:], x+n, dx[n:], dy[n:]
+		n = len(dst)
+		if fast {
+			n = min(n, group)
+		}
+		if n == 0 {
+			return
+		}
+		p.cubicSlow(dst[:n], changed, x, y, dx, dy)
+		dst, changed, x, dx, dy = dst[n:], changed[n:], x+n, dx[n:], dy[n:]
+	}
+}
+
+// cubicSlow does the work of cubicRow. Here and in the other functions that have fast
+// versions, the conversions of products keep a compiler from fusing them with sums, so that
+// all processors compute the same.
+func (p *patch) cubicSlow(dst []float32, changed []bool, x, y int, dx, dy []float32) {
 	changed, dx, dy = changed[:len(dst)], dx[:len(dst)], dy[:len(dst)]
 	w, h := p.Dx(), p.Dy()
 	if w < 4 || h < 4 {
@@ -134,13 +162,13 @@ func (p *patch) cubicRow(dst []float32, changed []bool, x, y int, dx, dy []float
 		a, b, c, d := wx[0], wx[1], wx[2], wx[3]
 		at := py*w + px
 		r := r0[at : at+4 : at+4]
-		s := wy[0] * (a*r[0] + b*r[1] + c*r[2] + d*r[3])
+		s := float32(wy[0] * (float32(a*r[0]) + float32(b*r[1]) + float32(c*r[2]) + float32(d*r[3])))
 		r = r1[at : at+4 : at+4]
-		s += wy[1] * (a*r[0] + b*r[1] + c*r[2] + d*r[3])
+		s += float32(wy[1] * (float32(a*r[0]) + float32(b*r[1]) + float32(c*r[2]) + float32(d*r[3])))
 		r = r2[at : at+4 : at+4]
-		s += wy[2] * (a*r[0] + b*r[1] + c*r[2] + d*r[3])
+		s += float32(wy[2] * (float32(a*r[0]) + float32(b*r[1]) + float32(c*r[2]) + float32(d*r[3])))
 		r = r3[at : at+4 : at+4]
-		dst[k] = s + wy[3]*(a*r[0]+b*r[1]+c*r[2]+d*r[3])
+		dst[k] = s + float32(wy[3]*(float32(a*r[0])+float32(b*r[1])+float32(c*r[2])+float32(d*r[3])))
 	}
 }
 
@@ -160,7 +188,28 @@ func (p *patch) cubicEdges(dst []float32, changed []bool, x, y int, dx, dy []flo
 
 // linearRow samples two patches of the same region at the changed places of a row, which
 // begins at (x, y). Their displacements are those of luma, of which every 2^shiftX-th counts.
+// What is not changed gets any value.
 func linearRow(dstP, dstQ []float32, p, q *patch, changed []bool, x, y int, dx, dy []float32, shiftX, shiftY int) {
+	for {
+		n := fastLinear(dstP, dstQ, p, q, changed, x, y, dx, dy, shiftX, shiftY)
+		if n == len(changed) {
+			return
+		}
+		dstP, dstQ, changed, x, dx, dy = dstP[n:], dstQ[n:], changed[n:], x+n, dx[n<<shiftX:], dy[n<<shiftX:]
+		n = len(changed)
+		if fast {
+			n = min(n, group)
+		}
+		linearSlow(dstP, dstQ, p, q, changed[:n], x, y, dx, dy, shiftX, shiftY)
+		if n == len(changed) {
+			return
+		}
+		dstP, dstQ, changed, x, dx, dy = dstP[n:], dstQ[n:], changed[n:], x+n, dx[n<<shiftX:], dy[n<<shiftX:]
+	}
+}
+
+// linearSlow does the work of linearRow.
+func linearSlow(dstP, dstQ []float32, p, q *patch, changed []bool, x, y int, dx, dy []float32, shiftX, shiftY int) {
 	dstP, dstQ = dstP[:len(changed)], dstQ[:len(changed)]
 	w, lastX, lastY := p.Dx(), uint(max(0, p.Dx()-1)), uint(max(0, p.Dy()-1))
 	left, top := (x-p.Min.X)<<fineBits, (y-p.Min.Y)<<fineBits
@@ -177,14 +226,31 @@ func linearRow(dstP, dstQ []float32, p, q *patch, changed []bool, x, y int, dx, 
 			dstP[k], dstQ[k] = p.linearEdge(px, py, fx, fy), q.linearEdge(px, py, fx, fy)
 			continue
 		}
-		d := fx * fy
+		d := float32(fx * fy)
 		b, c := fx-d, fy-d
 		a := 1 - fx - c
 		at := py*w + px
 		r, s := p.v[at:at+2:at+2], p.v[at+w:at+w+2:at+w+2]
-		dstP[k] = a*r[0] + b*r[1] + c*s[0] + d*s[1]
+		dstP[k] = float32(a*r[0]) + float32(b*r[1]) + float32(c*s[0]) + float32(d*s[1])
 		r, s = q.v[at:at+2:at+2], q.v[at+w:at+w+2:at+w+2]
-		dstQ[k] = a*r[0] + b*r[1] + c*s[0] + d*s[1]
+		dstQ[k] = float32(a*r[0]) + float32(b*r[1]) + float32(c*s[0]) + float32(d*s[1])
+	}
+}
+
+// markMoves marks the samples of a row that move as changed. Their displacements are those of
+// luma, of which every 2^shift-th counts.
+func markMoves(changed []bool, dx, dy []float32, shift int) {
+	n := fastMoves(changed, dx, dy, shift)
+	for k := n; k < len(changed); k++ {
+		changed[k] = changed[k] || moves(dx[k<<shift], dy[k<<shift])
+	}
+}
+
+// mean sets v to the mean of v and w.
+func mean(v, w []float32) {
+	n := fastMean(v, w)
+	for k := n; k < len(v); k++ {
+		v[k] = (v[k] + w[k]) * 0.5
 	}
 }
 
@@ -197,31 +263,36 @@ func floor32(x float32) int {
 }
 
 func catmullRom(t float32) (a, b, c, d float32) {
-	t2, t3 := t*t, t*t*t
-	half, half3, more3 := 0.5*t, 0.5*t3, 1.5*t3
-	return t2 - half3 - half, more3 - 2.5*t2 + 1, t2 + t2 - more3 + half, half3 - 0.5*t2
+	t2, t3 := float32(t*t), float32(t*t*t)
+	half, half2, half3, more2, more3 := float32(0.5*t), float32(0.5*t2), float32(0.5*t3), float32(2.5*t2), float32(1.5*t3)
+	return t2 - half3 - half, more3 - more2 + 1, t2 + t2 - more3 + half, half3 - half2
 }
 
 // putRow writes the changed values, on the 8-bit code scale, to row y of plane i from
 // sample x on.
 func putRow(f *frame.Frame, i, x, y int, v []float32, changed []bool) {
 	w, _ := f.PlaneSize(i)
-	at := y*w + x
+	size := f.SampleBytes()
+	row := f.Planes[i][size*(y*w+x):][:size*len(v)]
+	n := fastPut(row, v, changed, f.Depth)
+	putSlow(row[size*n:], v[n:], changed[n:], f.Depth)
+}
+
+// putSlow does the work of putRow.
+func putSlow(row []byte, v []float32, changed []bool, depth int) {
 	changed = changed[:len(v)]
-	if f.SampleBytes() == 1 {
-		row := f.Planes[i][at : at+len(v)]
-		for k := range row {
+	if depth == 8 {
+		for k := range v {
 			if changed[k] {
 				row[k] = byte(code(v[k], 255))
 			}
 		}
 		return
 	}
-	row := f.Planes[i][2*at : 2*(at+len(v))]
-	scale, top := float32(int(1)<<(f.Depth-8)), int32(1)<<f.Depth-1
+	scale, top := float32(int(1)<<(depth-8)), int32(1)<<depth-1
 	for k := range v {
 		if changed[k] {
-			binary.LittleEndian.PutUint16(row[2*k:], uint16(code(v[k]*scale, top)))
+			binary.LittleEndian.PutUint16(row[2*k:], uint16(code(float32(v[k]*scale), top)))
 		}
 	}
 }
