@@ -10,6 +10,7 @@ import (
 	"context"
 	"image"
 	"math"
+	"slices"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
@@ -25,6 +26,7 @@ type Engine struct {
 	field field
 	src   [3]patch // the region as it was, one patch a plane
 	paint layer
+	rim   rim
 	row   row
 	spans []span // of the rows of the field
 	out   [1]lip.Item
@@ -99,8 +101,11 @@ func (e *Engine) frame(it *lip.Item) {
 		e.src[i].load(it.Frame, i, chromaRegion(it.Frame, i, region.Inset(-4)))
 	}
 
+	read := func(p vec) colour { return colourAt(&e.src, it.Frame, p) }
+	e.speaker.meet(it.Face.Track)
+	e.look(from, points, &ps, read)
 	source := readLips(points)
-	e.speaker.learn(it.Face.Track, &source, e.rate)
+	e.speaker.learn(&source, e.rate)
 	mouth := e.mouth(it.Frame.Index)
 	// Drawn-in corners would fold the cheek that a turned head half hides.
 	mouth.Round *= float32(0.2 + 0.8*smoothstep(0.82, 0.95, ps.frontal()))
@@ -112,9 +117,8 @@ func (e *Engine) frame(it *lip.Item) {
 	for i, p := range from {
 		to[i] = p.add(ps.shift(e.mem.d[i]))
 	}
-	read := func(p vec) colour { return colourAt(&e.src, it.Frame, p) }
 	in := newInterior(to, &ps, &e.speaker.neutral, float64(mouth.Tongue))
-	in.palette(from, read)
+	in.skin, in.lip = e.speaker.skin, meanColour(from, read, lipPoints)
 	if !it.Frame.FullRange {
 		in.black = 16
 	}
@@ -122,10 +126,25 @@ func (e *Engine) frame(it *lip.Item) {
 	e.field.reset(region)
 	e.mask.cover(&e.field, it.Face.Align)
 	e.paint.render(&e.field, &in, &ps, e.speaker.plate)
-	e.warp(from, to, &ps, source.gap(), read)
+	e.warp(from, to, &ps, source.gap())
 	e.mask.attenuate(&e.field, it.Face.Align)
 	e.compose(it.Frame)
 	it.Regions = append(it.Regions, lip.Region{Face: it.Face, W: maskW, H: maskH, Alpha: e.mask.alpha, Matrix: it.Face.Align})
+}
+
+// look finds the rim of the mouth of a mesh, which is given in pixels and in face
+// coordinates, and moves its lips there.
+func (e *Engine) look(from, points []vec, ps *pose, read func(vec) colour) {
+	e.speaker.skin = meanColour(from, read, skinPoints)
+	e.rim.find(from, ps, e.speaker.inside(), read)
+	e.speaker.glance(&e.rim, ps, read)
+	before := slices.Clone(from)
+	e.rim.fit(from, ps)
+	for i := range points {
+		if from[i] != before[i] {
+			points[i] = points[i].add(ps.toFace(from[i]).sub(ps.toFace(before[i])))
+		}
+	}
 }
 
 // chromaRegion returns region r of the frame in samples of plane i.
@@ -137,8 +156,8 @@ func chromaRegion(f *frame.Frame, i int, r image.Rectangle) image.Rectangle {
 }
 
 // warp fills the field from the displaced mesh.
-func (e *Engine) warp(from, to []vec, ps *pose, gap float64, read func(vec) colour) {
-	upper, lower := edges(from, to, ps, gap, read)
+func (e *Engine) warp(from, to []vec, ps *pose, gap float64) {
+	upper, lower := edges(from, to, ps, gap, &e.rim)
 	box := around(8, to[200], to[200])
 	for k := range columns {
 		box = box.Union(around(8, to[upperLip[0][k]], to[lowerLip[0][k]])).Union(around(8, from[upperLip[0][k]], from[lowerLip[0][k]]))

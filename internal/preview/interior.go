@@ -12,8 +12,8 @@ type interior struct {
 	teethEdge     float64      // v of the front teeth's lower edge
 	tongue        float64      // 0..1: how far the tongue's tip is raised
 	pixel         float64      // size of a pixel in face units
-	skin, lip     colour
-	black         float32 // code value of black
+	skin, lip     colour       // of the speaker, so that teeth share the scene's light and white balance
+	black         float32      // code value of black
 	halfWidth, cu float64
 }
 
@@ -38,19 +38,20 @@ func newInterior(to []vec, ps *pose, neutral *lips, tongue float64) interior {
 	return a
 }
 
-// palette takes the colours from the speaker's skin and lips, so that they share the
-// scene's light and white balance.
-func (a *interior) palette(from []vec, read func(vec) colour) {
-	mean := func(indices ...uint16) (c colour) {
-		for _, i := range indices {
-			for n, v := range read(from[i]) {
-				c[n] += v / float32(len(indices))
-			}
+// The points of the mesh whose colours are those of the speaker's skin and lips.
+var (
+	skinPoints = []uint16{205, 425, 206, 426, 207, 427}
+	lipPoints  = []uint16{85, 16, 315, 84, 314, 17}
+)
+
+// meanColour returns the mean of the colours at points of a mesh.
+func meanColour(from []vec, read func(vec) colour, points []uint16) (c colour) {
+	for _, i := range points {
+		for n, v := range read(from[i]) {
+			c[n] += v / float32(len(points))
 		}
-		return c
 	}
-	a.skin = mean(205, 425, 206, 426, 207, 427)
-	a.lip = mean(85, 16, 315, 84, 314, 17)
+	return c
 }
 
 // curve evaluates a lip's edge at u by a Catmull-Rom spline through its points.
@@ -272,9 +273,12 @@ func (t *plate) look(q vec, jaw, down float64, skin colour) (colour, float64) {
 	default:
 		c, seen = mix(a, b, wb/(wa+wb)), wa+wb
 	}
-	c[0] *= min(max(skin[0]/max(t.skin[0], 1), 0.5), 2)
+	c[0] *= light(t.skin, skin)
 	return c, max(seen, min(seenA, seenB))
 }
+
+// light returns how much lighter the skin is now than it was.
+func light(was, is colour) float32 { return min(max(is[0]/max(was[0], 1), 0.5), 2) }
 
 // sample returns the colour at a point and how reliable it is, 0..1.
 func (t *plate) sample(p vec) (colour, float64) {
