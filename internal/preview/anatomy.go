@@ -31,6 +31,9 @@ var upperLip = [rings][columns]uint16{
 	{78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308},
 }
 
+// bothLips has the upper lip and the lower one.
+var bothLips = [2]*[rings][columns]uint16{&upperLip, &lowerLip}
+
 // jaw lists the jaw line from the image-left ear over the chin, with the share
 // of the jaw's drop that each point takes; the image-right half mirrors it.
 var jaw = []struct {

@@ -27,6 +27,7 @@ type rim struct {
 	height      float64                // of the opening, where it is highest
 	sure        float64                // 0..1: whether the mouth is open
 	corners     [2]vec                 // of the mouth
+	mesh        []vec                  // the mesh, with these corners
 	edge        [2][rimColumns]float64 // v of the mesh's inner edges, upper and lower
 	outer       [2][rimColumns]float64 // v of its outer edges
 	flesh       [2]palette
@@ -64,16 +65,13 @@ func (r *rim) find(from []vec, ps *pose, behind []colour, read func(vec) colour)
 
 // scan places the columns and rows over the mesh.
 func (r *rim) scan(from []vec, ps *pose) {
-	var lines [4][columns]vec // upper and lower lip: inner edges, outer edges
-	for k := range columns {
-		for n, i := range [4]uint16{upperLip[rings-1][k], lowerLip[rings-1][k], upperLip[0][k], lowerLip[0][k]} {
-			lines[n][k] = ps.toFace(from[i])
-		}
-	}
-	left, right := lines[2][0].x, lines[2][columns-1].x
-	for _, l := range lines {
-		for _, p := range l {
-			left, right = min(left, p.x), max(right, p.x)
+	left, right := math.Inf(1), math.Inf(-1)
+	for n := range 2 {
+		for k := range columns {
+			for _, ring := range [2]int{0, rings - 1} {
+				u := ps.toFace(from[bothLips[n][ring][k]]).x
+				left, right = min(left, u), max(right, u)
+			}
 		}
 	}
 	// The skin beside the corners: on the far side of a turned head there is none.
@@ -82,14 +80,25 @@ func (r *rim) scan(from []vec, ps *pose) {
 	r.left, r.step = left, (right-left)/(rimColumns-1)
 	r.row = max(rimStep, 0.5/ps.unit)
 	for n, k := range [2]int{0, columns - 1} {
-		r.corner[n] = int((lines[1][k].x-left)/r.step + 0.5)
+		r.corner[n] = int((ps.toFace(from[lowerLip[rings-1][k]]).x-left)/r.step + 0.5)
 	}
+	r.trace(from, ps)
 	for c := range rimColumns {
-		u := left + float64(c)*r.step
-		for n := range 2 {
-			r.edge[n][c], r.outer[n][c] = curve(&lines[n], u), curve(&lines[n+2], u)
-		}
 		r.v0[c] = (r.edge[0][c] + r.edge[1][c]) / 2
+	}
+}
+
+// trace reads the edges of the mesh's lips.
+func (r *rim) trace(from []vec, ps *pose) {
+	for n := range 2 {
+		var inner, outer [columns]vec
+		for k := range columns {
+			inner[k], outer[k] = ps.toFace(from[bothLips[n][rings-1][k]]), ps.toFace(from[bothLips[n][0][k]])
+		}
+		for c := range rimColumns {
+			u := r.left + float64(c)*r.step
+			r.edge[n][c], r.outer[n][c] = curve(&inner, u), curve(&outer, u)
+		}
 	}
 }
 
@@ -106,7 +115,7 @@ const cheekLeft, cheekRight = 57, 287
 // neither, even if the mesh misses the rim.
 func (r *rim) palettes(from []vec, ps *pose, behind []colour, read func(vec) colour) {
 	redness := func(c colour) float32 { return c[2] - c[1] }
-	for n, lip := range []*[rings][columns]uint16{&upperLip, &lowerLip} {
+	for n, lip := range bothLips {
 		p := &r.flesh[n]
 		p.lip = p.lip[:0]
 		for k := 3; k <= 7; k++ {
@@ -117,6 +126,9 @@ func (r *rim) palettes(from []vec, ps *pose, behind []colour, read func(vec) col
 		// The reddest half: the highlights of a lip look like teeth.
 		slices.SortFunc(p.lip, func(a, b colour) int { return cmp.Compare(redness(b), redness(a)) })
 		p.lip = p.lip[:len(p.lip)/2]
+		lightest := slices.MaxFunc(p.lip, func(a, b colour) int { return cmp.Compare(a[0], b[0]) })[0]
+		// What is much darker is the seam, or a corner of the mouth.
+		p.lip = slices.DeleteFunc(p.lip, func(c colour) bool { return c[0] < 0.7*lightest })
 		p.all = append(p.all[:0], p.lip...)
 		for _, i := range skinAround[n] {
 			p.all = append(p.all, read(from[i]))
@@ -265,7 +277,13 @@ func (r *rim) measure() {
 	// A short one is a highlight on a lip, or a shadow in a corner.
 	wide := float64(r.last+1-r.first) / float64(max(1, r.corner[1]-r.corner[0]))
 	r.sure = smoothstep(0.25, 0.4, wide) * smoothstep(0.008, 0.02, r.height)
+	// Where an edge is steep, a lip that is cut is better than one with teeth.
 	up, lo := r.up, r.lo
+	for c := r.first; c <= r.last; c++ {
+		a, b := max(c-1, r.first), min(c+1, r.last)
+		r.up[c], r.lo[c] = min(up[a], up[c], up[b]), max(lo[a], lo[c], lo[b])
+	}
+	up, lo = r.up, r.lo
 	for c := r.first + 1; c < r.last; c++ {
 		r.up[c] = (up[c-1] + 2*up[c] + up[c+1]) / 4
 		r.lo[c] = (lo[c-1] + 2*lo[c] + lo[c+1]) / 4
@@ -315,15 +333,15 @@ func (r *rim) at(u float64, corners *[2]vec) (up, lo float64) {
 	return r.up[c] + (r.up[c+1]-r.up[c])*t, r.lo[c] + (r.lo[c+1]-r.lo[c])*t
 }
 
-// fit moves the lips of a mesh to the rim.
+// fit moves the lips of a mesh, in which the rim was found, to the rim.
 func (r *rim) fit(from []vec, ps *pose) {
+	r.mesh = append(r.mesh[:0], from...)
 	if r.sure == 0 {
 		return
 	}
 	const in = rings - 1
 	for side, k := range [2]int{0, columns - 1} {
-		i := lowerLip[in][k]
-		corner, end := ps.toFace(from[i]), r.end(side)
+		corner, end := ps.toFace(from[lowerLip[in][k]]), r.end(side)
 		r.corners[side] = corner
 		if d := end.sub(corner); side == 0 && d.x < 0 || side == 1 && d.x > 0 {
 			// The mouth is open beyond the corner of the mesh.
@@ -331,19 +349,16 @@ func (r *rim) fit(from []vec, ps *pose) {
 			r.corners[side] = corner.add(d)
 			for ring := range rings {
 				i := lowerLip[ring][k]
-				from[i] = from[i].add(ps.shift(d))
+				r.mesh[i] = from[i].add(ps.shift(d))
+				from[i] = r.mesh[i]
 			}
 		}
 	}
+	r.trace(from, ps)
 	for k := 1; k < columns-1; k++ {
-		for n, lip := range []*[rings][columns]uint16{&upperLip, &lowerLip} {
-			var s [rings]vec
+		for n, lip := range bothLips {
 			for ring := range rings {
-				s[ring] = from[lip[ring][k]]
-			}
-			r.snap(&s, n, ps)
-			for ring := range rings {
-				from[lip[ring][k]] = s[ring]
+				from[lip[ring][k]] = r.bend(from[lip[ring][k]], n, ps)
 			}
 		}
 	}
@@ -353,26 +368,26 @@ func (r *rim) fit(from []vec, ps *pose) {
 // further away moves the outer edge too.
 const thinnest = 0.5
 
-// snap moves the inner edge of a line across the upper lip, 0, or the lower one, 1, to the
-// rim.
-func (r *rim) snap(s *[rings]vec, n int, ps *pose) {
-	const in = rings - 1
-	p := ps.toFace(s[in])
-	up, lo := r.at(p.x, &r.corners)
-	v := up
+// bend moves a point of the upper lip, 0, or the lower one, 1, with the inner edge of the lip
+// when that goes to the rim.
+func (r *rim) bend(point vec, n int, ps *pose) vec {
+	p := ps.toFace(point)
+	x := clamp((p.x-r.left)/r.step, 0, rimColumns-1.001)
+	c := int(x)
+	t := x - float64(c)
+	edge := r.edge[n][c] + (r.edge[n][c+1]-r.edge[n][c])*t
+	height := r.outer[n][c] + (r.outer[n][c+1]-r.outer[n][c])*t - edge
+	v, lo := r.at(p.x, &r.corners)
 	if n == 1 {
 		v = lo
 	}
-	d := vec{0, (v - p.y) * r.sure}
-	height := ps.toFace(s[0]).y - p.y
+	move := (v - edge) * r.sure
 	outer := 0.0
-	if share := d.y / height; share > thinnest {
+	if share := move / height; share > thinnest {
 		outer = (share - thinnest) / share
 	}
-	move := ps.shift(d)
-	for ring := range rings {
-		s[ring] = s[ring].add(move.mul(outer + (1-outer)*float64(ring)/in))
-	}
+	depth := clamp(1-(p.y-edge)/height, 0, 1) // 0 at the outer edge
+	return point.add(ps.shift(vec{0, move * (outer + (1-outer)*depth)}))
 }
 
 // known appends the colours of what is behind the lips, as far as they differ from those of

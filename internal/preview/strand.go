@@ -30,27 +30,35 @@ func strandsOf(lip *[rings][columns]uint16, from, to []vec) (out [strands]strand
 }
 
 // edges returns both lips of a mouth with an opening of gap face units, and moves the
-// outer edges in from with them.
+// lips in from with them.
 func edges(from, to []vec, ps *pose, gap float64, mouth *rim) (upper, lower [strands]strand) {
-	upper, lower = strandsOf(&upperLip, from, to), strandsOf(&lowerLip, from, to)
+	upper, lower = strandsOf(&upperLip, mouth.mesh, to), strandsOf(&lowerLip, mouth.mesh, to)
 	// The edges are found to about a pixel; where the source mouth is open, a sliver of
 	// teeth would otherwise be seen along the seam.
 	margin := min(0.012, 0.3*gap)*ps.unit + min(gap*ps.unit, 1)
 	for n, lip := range [2]*[strands]strand{&upper, &lower} {
 		for j := range lip {
 			if mouth.sure > 0 && j > 0 && j < strands-1 {
-				mouth.snap(&lip[j].from, n, ps)
+				for r := range rings {
+					lip[j].from[r] = mouth.bend(lip[j].from[r], n, ps)
+				}
 			}
 			// In the corners the dark between the lips reaches farther.
 			corner := 1 - float64(min(j, strands-1-j))/(3*finer)
 			lip[j].retreat(margin * (1 + max(0, corner)))
 		}
 	}
-	for k := range columns {
-		if k > 0 && k < columns-1 {
-			from[upperLip[0][k]] = upper[k*finer].from[0]
+	// The seam of closed lips has no room between the curves of both.
+	for j := range upper {
+		upper[j].to[rings-1] = upper[j].to[rings-1].add(ps.v.mul(1 / ps.unit))
+	}
+	for r := range rings {
+		for k := range columns {
+			if k > 0 && k < columns-1 {
+				from[upperLip[r][k]] = upper[k*finer].from[r]
+			}
+			from[lowerLip[r][k]] = lower[k*finer].from[r]
 		}
-		from[lowerLip[0][k]] = lower[k*finer].from[0]
 	}
 	return upper, lower
 }
@@ -82,8 +90,10 @@ func (s *strand) retreat(margin float64) {
 		return
 	}
 	inner := min(margin/height, 0.8)
-	for r := range rings {
-		s.from[r] = s.from[r].add(d.mul(inner * float64(r) / (rings - 1)))
+	for r, p := range s.from {
+		e := s.from[0].sub(p)
+		depth := (e.x*d.x + e.y*d.y) / (height * height) // 0 at the outer edge
+		s.from[r] = p.add(d.mul(inner * depth))
 	}
 }
 
