@@ -75,8 +75,8 @@ func (r *rim) scan(from []vec, ps *pose) {
 		}
 	}
 	// The skin beside the corners: on the far side of a turned head there is none.
-	left -= clamp(left-ps.toFace(from[cheekLeft]).x, 0.01, rimBeyond)
-	right += clamp(ps.toFace(from[cheekRight]).x-right, 0.01, rimBeyond)
+	left -= clamp(left-ps.toFace(from[cheek[0]]).x, 0.01, rimBeyond)
+	right += clamp(ps.toFace(from[cheek[1]]).x-right, 0.01, rimBeyond)
 	r.left, r.step = left, (right-left)/(rimColumns-1)
 	r.row = max(rimStep, 0.5/ps.unit)
 	for n, k := range [2]int{0, columns - 1} {
@@ -104,12 +104,12 @@ func (r *rim) trace(from []vec, ps *pose) {
 
 // skinAround are points of the mesh around the upper and the lower lip.
 var skinAround = [2][]uint16{
-	{164, 167, 393, 165, 391, 92, 322, 186, 410, cheekLeft, cheekRight},
-	{18, 83, 313, 182, 406, 106, 335, 43, 273, cheekLeft, cheekRight},
+	{164, 167, 393, 165, 391, 92, 322, 186, 410, 57, 287},
+	{18, 83, 313, 182, 406, 106, 335, 43, 273, 57, 287},
 }
 
-// cheekLeft and cheekRight are points of the mesh beside the corners of the mouth.
-const cheekLeft, cheekRight = 57, 287
+// cheek has points of the mesh beside the left and the right corner of the mouth.
+var cheek = [2]uint16{57, 287}
 
 // palettes takes the colours of both lips and the skin around them from places that are
 // neither, even if the mesh misses the rim.
@@ -128,7 +128,7 @@ func (r *rim) palettes(from []vec, ps *pose, behind []colour, read func(vec) col
 		p.lip = p.lip[:len(p.lip)/2]
 		lightest := slices.MaxFunc(p.lip, func(a, b colour) int { return cmp.Compare(a[0], b[0]) })[0]
 		// What is much darker is the seam, or a corner of the mouth.
-		p.lip = slices.DeleteFunc(p.lip, func(c colour) bool { return c[0] < 0.7*lightest })
+		p.lip = slices.DeleteFunc(p.lip, func(c colour) bool { return c[0] < 0.55*lightest })
 		p.all = append(p.all[:0], p.lip...)
 		for _, i := range skinAround[n] {
 			p.all = append(p.all, read(from[i]))
@@ -240,12 +240,25 @@ func (r *rim) edges(n int) {
 	})
 }
 
+// place returns v of an edge between a row and the one before it in a column: where the colours
+// change from flesh to what is behind the lips, downwards if way is 1 and upwards if it is -1.
+func (r *rim) place(column, row int, way float32) float64 {
+	at := float64(row-rimReach) - 0.5
+	if row > 0 && row < rimRows {
+		sum := &r.sum[column]
+		before, after := way*(sum[row]-sum[row-1]), way*(sum[row+1]-sum[row])
+		if before < 0 && after > 0 {
+			at += 0.5 - float64(after/(after-before))
+		}
+	}
+	return r.v0[column] + at*r.row
+}
+
 // measure finds the columns in which the mouth is open: neighbours whose openings meet, of
 // which those with the largest area are the mouth.
 func (r *rim) measure() {
 	for c := range rimColumns {
-		r.up[c] = r.v0[c] + (float64(r.path[0][c]-rimReach)-0.5)*r.row
-		r.lo[c] = r.v0[c] + (float64(r.path[1][c]-rimReach)-0.5)*r.row
+		r.up[c], r.lo[c] = r.place(c, r.path[0][c], 1), r.place(c, r.path[1][c], -1)
 	}
 	open := func(c int) bool { return r.lo[c]-r.up[c] > 1.5*r.row }
 	meet := func(c, d int) bool { return open(d) && max(r.up[c], r.up[d]) < min(r.lo[c], r.lo[d]) }
@@ -300,7 +313,7 @@ func (r *rim) end(side int) vec {
 	if r.first < r.last {
 		more = r.lo[next] - r.up[next] - h
 	}
-	beyond := clamp(h/max(more, 1e-6), 0, 1) // where a straight line ends
+	beyond := 1.5 + clamp(h/max(more, 1e-6), 0, 1) // where a straight line ends, and a little
 	return vec{r.left + (float64(c)+beyond*float64(c-next))*r.step, (r.up[c] + r.lo[c]) / 2}
 }
 
@@ -344,12 +357,16 @@ func (r *rim) fit(from []vec, ps *pose) {
 		corner, end := ps.toFace(from[lowerLip[in][k]]), r.end(side)
 		r.corners[side] = corner
 		if d := end.sub(corner); side == 0 && d.x < 0 || side == 1 && d.x > 0 {
-			// The mouth is open beyond the corner of the mesh.
-			d = d.mul(r.sure)
-			r.corners[side] = corner.add(d)
+			// The mouth is open beyond the corner of the mesh. The skin beside it must
+			// not fold.
+			skin := ps.toFace(from[cheek[side]]).x - ps.toFace(from[lowerLip[0][k]]).x
+			lip := ps.toFace(from[lowerLip[0][k]]).x - corner.x
+			outer := r.sure * clamp(0.5*skin/d.x, 0, 1)
+			inner := min(r.sure, outer+max(0, 0.8*lip/d.x))
+			r.corners[side] = corner.add(d.mul(inner))
 			for ring := range rings {
 				i := lowerLip[ring][k]
-				r.mesh[i] = from[i].add(ps.shift(d))
+				r.mesh[i] = from[i].add(ps.shift(d.mul(outer + (inner-outer)*float64(ring)/in)))
 				from[i] = r.mesh[i]
 			}
 		}
@@ -364,9 +381,12 @@ func (r *rim) fit(from []vec, ps *pose) {
 	}
 }
 
-// thinnest is the part of a lip's height that stays when its inner edge moves; one that is
-// further away moves the outer edge too.
-const thinnest = 0.5
+// Where the mesh misses the inner edge of a lip, it misses the outer one too, by about this
+// share. Of the height of a lip remains at least the other.
+const (
+	follows  = 0.75
+	thinnest = 0.5
+)
 
 // bend moves a point of the upper lip, 0, or the lower one, 1, with the inner edge of the lip
 // when that goes to the rim.
@@ -381,13 +401,19 @@ func (r *rim) bend(point vec, n int, ps *pose) vec {
 	if n == 1 {
 		v = lo
 	}
-	move := (v - edge) * r.sure
-	outer := 0.0
-	if share := move / height; share > thinnest {
-		outer = (share - thinnest) / share
+	whole := r.outer[n][rimColumns/2] - r.edge[n][rimColumns/2] // the lip's height in the middle
+	most := math.Abs(whole)
+	inner := clamp((v-edge)*r.sure, -most, most)
+	outer := follows * inner
+	if thin := inner - thinnest*height; inner*height > 0 && thin*height > outer*height {
+		outer = thin
 	}
-	depth := clamp(1-(p.y-edge)/height, 0, 1) // 0 at the outer edge
-	return point.add(ps.shift(vec{0, move * (outer + (1-outer)*depth)}))
+	outer = clamp(outer, -0.5*most, 0.5*most)
+	depth := 1.0 // 0 at the outer edge
+	if height*whole > 0 {
+		depth = clamp(1-(p.y-edge)/height, 0, 1)
+	}
+	return point.add(ps.shift(vec{0, outer + (inner-outer)*depth}))
 }
 
 // known appends the colours of what is behind the lips, as far as they differ from those of

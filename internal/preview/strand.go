@@ -35,7 +35,7 @@ func edges(from, to []vec, ps *pose, gap float64, mouth *rim) (upper, lower [str
 	upper, lower = strandsOf(&upperLip, mouth.mesh, to), strandsOf(&lowerLip, mouth.mesh, to)
 	// The edges are found to about a pixel; where the source mouth is open, a sliver of
 	// teeth would otherwise be seen along the seam.
-	margin := min(0.012, 0.3*gap)*ps.unit + min(gap*ps.unit, 1)
+	margin := min(0.006, 0.15*gap)*ps.unit + min(gap*ps.unit, 0.7)
 	for n, lip := range [2]*[strands]strand{&upper, &lower} {
 		for j := range lip {
 			if mouth.sure > 0 && j > 0 && j < strands-1 {
