@@ -20,6 +20,9 @@ type interior struct {
 // teethDepth is how far the teeth lie behind the base of the nose, in face units.
 const teethDepth = 0.12
 
+// behind returns where the teeth seem to be, in pixels.
+func (ps *pose) behind() vec { return ps.origin.add(ps.away.mul(teethDepth)) }
+
 // newInterior returns the inside of a mouth whose mesh is displaced to the pixels
 // of to.
 func newInterior(to []vec, ps *pose, neutral *lips, tongue float64) interior {
@@ -28,7 +31,7 @@ func newInterior(to []vec, ps *pose, neutral *lips, tongue float64) interior {
 	for k := range columns {
 		a.upper[k], a.lower[k] = ps.toFace(to[upperLip[in][k]]), ps.toFace(to[lowerLip[in][k]])
 	}
-	a.behind = ps.toFace(ps.origin.add(ps.away.mul(teethDepth)))
+	a.behind = ps.toFace(ps.behind())
 	a.cu = (a.lower[0].x + a.lower[columns-1].x) / 2
 	a.halfWidth = max(1e-3, (a.lower[columns-1].x-a.lower[0].x)/2)
 	a.middle = (neutral.lower[in][0].x + neutral.lower[in][columns-1].x) / 2
@@ -228,17 +231,13 @@ func (a *interior) draw(p vec, up, lo, parted float64, known bool) colour {
 // plate is the inside of the speaker's own mouth as seen in the widest opening
 // so far, in face coordinates around the lips' parting.
 type plate struct {
-	c     [plateH * plateW]colour
-	seen  [plateH * plateW]float32
-	best  float64 // opening at which it was taken
-	v0    float64 // v of the top row
-	jaw   float64 // v of the lower lip's inner edge
-	skin  colour
-	taken int // frames like the one with the widest opening
+	c    [plateH * plateW]colour
+	seen [plateH * plateW]float32
+	best float64 // opening at which it was taken
+	v0   float64 // v of the top row
+	jaw  float64 // v of the lower lip's inner edge
+	skin colour
 }
-
-// settled is the number of frames after which a plate is only refreshed now and then.
-const settled = 8
 
 // The plate spans 0.8 x 0.6 units; 200 samples a unit is finer than a face of
 // 200 pixels between the eyes.
@@ -314,14 +313,7 @@ func (t *plate) learn(from []vec, ps *pose, in *interior, read func(vec) colour)
 		a.upper[k], a.lower[k] = ps.toFace(from[upperLip[rings-1][k]]), ps.toFace(from[lowerLip[rings-1][k]])
 	}
 	gap := a.lower[columns/2].y - a.upper[columns/2].y
-	switch {
-	case gap < 0.02 || gap < 0.9*t.best:
-		return
-	case gap > 1.03*t.best:
-		t.taken = 0 // a view that shows more
-	}
-	t.taken++
-	if t.taken > settled && t.taken%settled > 0 {
+	if gap < 0.02 || gap < 0.9*t.best {
 		return
 	}
 	rate := 0.35 // several frames agree before the plate has changed

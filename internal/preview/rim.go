@@ -23,19 +23,24 @@ type rim struct {
 	left, step  float64                // u of the first column, and from one column to the next
 	up, lo      [rimColumns]float64    // v of the edges of the lips
 	first, last int                    // the columns in which the mouth is open: none if last < first
-	corner      [2]int                 // the columns of the mesh's corners
 	height      float64                // of the opening, where it is highest
 	sure        float64                // 0..1: whether the mouth is open
-	corners     [2]vec                 // of the mouth
-	mesh        []vec                  // the mesh, with these corners
 	edge        [2][rimColumns]float64 // v of the mesh's inner edges, upper and lower
 	outer       [2][rimColumns]float64 // v of its outer edges
-	flesh       [2]palette
-	behind      []colour
+	corner      [2]int                 // the columns of the mesh's corners
+	corners     [2]vec                 // of the mouth
+	mesh        []vec                  // the mesh, with these corners
+}
 
-	row  float64             // from one row to the next, in face units
-	v0   [rimColumns]float64 // v of the middle row
-	sum  [rimColumns][rimRows + 1]float32
+// search looks for a rim. It has 70 KB.
+type search struct {
+	rim
+	flesh  [2]palette // of the upper lip and the lower one
+	behind []colour
+
+	row  float64                          // from one row to the next, in face units
+	v0   [rimColumns]float64              // v of the middle row
+	sum  [rimColumns][rimRows + 1]float32 // of what the rows before look like
 	cost [rimRows]float32
 	came [rimColumns][rimRows]int16
 	seam [rimColumns]int
@@ -47,7 +52,7 @@ type palette struct{ lip, all []colour }
 
 // find looks for the rim of the mouth of a mesh, from; behind has colours of the inside of
 // this mouth that are known from other frames.
-func (r *rim) find(from []vec, ps *pose, behind []colour, read func(vec) colour) {
+func (r *search) find(from []vec, ps *pose, behind []colour, read func(vec) colour) {
 	r.scan(from, ps)
 	r.palettes(from, ps, behind, read)
 	for c := range rimColumns {
@@ -64,7 +69,7 @@ func (r *rim) find(from []vec, ps *pose, behind []colour, read func(vec) colour)
 }
 
 // scan places the columns and rows over the mesh.
-func (r *rim) scan(from []vec, ps *pose) {
+func (r *search) scan(from []vec, ps *pose) {
 	left, right := math.Inf(1), math.Inf(-1)
 	for n := range 2 {
 		for k := range columns {
@@ -113,7 +118,7 @@ var cheek = [2]uint16{57, 287}
 
 // palettes takes the colours of both lips and the skin around them from places that are
 // neither, even if the mesh misses the rim.
-func (r *rim) palettes(from []vec, ps *pose, behind []colour, read func(vec) colour) {
+func (r *search) palettes(from []vec, ps *pose, behind []colour, read func(vec) colour) {
 	redness := func(c colour) float32 { return c[2] - c[1] }
 	for n, lip := range bothLips {
 		p := &r.flesh[n]
@@ -151,7 +156,7 @@ func (r *rim) palettes(from []vec, ps *pose, behind []colour, read func(vec) col
 
 // inside returns how much a colour at v in a column looks like what is behind the lips: from
 // -1 for flesh to 1. What is ambiguous counts as flesh.
-func (r *rim) inside(column int, v float64, c colour) float32 {
+func (r *search) inside(column int, v float64, c colour) float32 {
 	n := 0
 	if v > r.v0[column] {
 		n = 1
@@ -183,7 +188,7 @@ func spread(cost *[rimRows]float32, came *[rimRows]int16, price float32) {
 }
 
 // cheapest finds the path of least cost across the columns. own adds the costs of a column.
-func (r *rim) cheapest(path *[rimColumns]int, price float32, own func(column int, cost *[rimRows]float32)) {
+func (r *search) cheapest(path *[rimColumns]int, price float32, own func(column int, cost *[rimRows]float32)) {
 	clear(r.cost[:])
 	for c := range rimColumns {
 		if c > 0 {
@@ -206,7 +211,7 @@ func (r *rim) cheapest(path *[rimColumns]int, price float32, own func(column int
 }
 
 // middle finds a path through the opening, or along the seam of closed lips.
-func (r *rim) middle() {
+func (r *search) middle() {
 	r.cheapest(&r.seam, 0.3, func(c int, cost *[rimRows]float32) {
 		for k := range cost {
 			d := float32(k - rimReach)
@@ -218,7 +223,7 @@ func (r *rim) middle() {
 
 // edges finds the edge of the upper lip, 0, or of the lower one, 1: the path above or below
 // the middle that separates best what looks like flesh from what does not.
-func (r *rim) edges(n int) {
+func (r *search) edges(n int) {
 	r.cheapest(&r.path[n], 0.25, func(c int, cost *[rimRows]float32) {
 		mesh := float32((r.edge[n][c]-r.v0[c])/r.row) + rimReach
 		m := r.seam[c]
@@ -242,7 +247,7 @@ func (r *rim) edges(n int) {
 
 // place returns v of an edge between a row and the one before it in a column: where the colours
 // change from flesh to what is behind the lips, downwards if way is 1 and upwards if it is -1.
-func (r *rim) place(column, row int, way float32) float64 {
+func (r *search) place(column, row int, way float32) float64 {
 	at := float64(row-rimReach) - 0.5
 	if row > 0 && row < rimRows {
 		sum := &r.sum[column]
@@ -256,7 +261,7 @@ func (r *rim) place(column, row int, way float32) float64 {
 
 // measure finds the columns in which the mouth is open: neighbours whose openings meet, of
 // which those with the largest area are the mouth.
-func (r *rim) measure() {
+func (r *search) measure() {
 	for c := range rimColumns {
 		r.up[c], r.lo[c] = r.place(c, r.path[0][c], 1), r.place(c, r.path[1][c], -1)
 	}
@@ -408,7 +413,7 @@ func (r *rim) bend(point vec, n int, ps *pose) vec {
 	if thin := inner - thinnest*height; inner*height > 0 && thin*height > outer*height {
 		outer = thin
 	}
-	outer = clamp(outer, -0.5*most, 0.5*most)
+	outer = clamp(outer, -0.4*most, 0.4*most)
 	depth := 1.0 // 0 at the outer edge
 	if height*whole > 0 {
 		depth = clamp(1-(p.y-edge)/height, 0, 1)
@@ -418,7 +423,7 @@ func (r *rim) bend(point vec, n int, ps *pose) vec {
 
 // known appends the colours of what is behind the lips, as far as they differ from those of
 // the lips.
-func (r *rim) known(to []colour, ps *pose, read func(vec) colour) []colour {
+func (r *search) known(to []colour, ps *pose, read func(vec) colour) []colour {
 	for _, x := range [...]float64{0.25, 0.4, 0.5, 0.6, 0.75} {
 		c := r.first + int(x*float64(r.last-r.first))
 		for _, y := range [...]float64{0.15, 0.3, 0.5, 0.7, 0.85} {

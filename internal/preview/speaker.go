@@ -9,6 +9,8 @@ type speaker struct {
 	seen    float64 // frames that neutral has been learned from
 	weight  float64 // of these frames; newer ones count more
 	plate   *plate
+	open    float64 // the widest opening of the mesh so far
+	taken   int     // frames with about this opening
 
 	skin     colour   // in the present frame
 	behind   []colour // what was seen between the lips
@@ -24,6 +26,24 @@ func (s *speaker) meet(track int) {
 	}
 }
 
+// settled is the number of frames after which the inside of the mouth is only refreshed now and
+// then.
+const settled = 8
+
+// interested reports whether a mouth with an opening of gap shows more of its inside than others
+// did, or as much.
+func (s *speaker) interested(gap float64) bool {
+	switch {
+	case gap < 0.02 || gap < 0.9*s.open:
+		return false
+	case gap > 1.03*s.open:
+		s.taken = 0
+	}
+	s.open = max(s.open, gap)
+	s.taken++
+	return s.taken <= settled || s.taken%settled == 0
+}
+
 // inside returns the colours of the inside of the mouth in the light of the present frame.
 func (s *speaker) inside() []colour {
 	s.lit = append(s.lit[:0], s.behind...)
@@ -34,7 +54,7 @@ func (s *speaker) inside() []colour {
 }
 
 // glance learns the colours between the lips from a mouth that is open wider than before.
-func (s *speaker) glance(r *rim, ps *pose, read func(vec) colour) {
+func (s *speaker) glance(r *search, ps *pose, read func(vec) colour) {
 	if r.sure < 1 || r.height < 0.05 || r.height < 1.05*s.widest {
 		return
 	}
