@@ -51,7 +51,7 @@ func TestTenBit(t *testing.T) {
 		a := float64(eight.Planes[0][i])
 		b := (float64(ten.Planes[0][2*i]) + 256*float64(ten.Planes[0][2*i+1])) / 4
 		if math.Abs(a-b) > 1.5 {
-			if far++; math.Abs(a-b) > 12 {
+			if far++; math.Abs(a-b) > 30 {
 				t.Fatalf("pixel %d,%d: %v at 8 bits, %v at 10", i%w, i/w, a, b)
 			}
 		}

@@ -14,6 +14,7 @@ const (
 	rimRows    = 2*rimReach + 1
 	rimStep    = 0.006 // between rows, in face units, but at least half a pixel
 	rimBeyond  = 0.07  // how far beyond the corners of the mesh, in face units
+	rimMargin  = 0.05  // and beyond the lips
 )
 
 // rim is the border of the opening of a mouth as the colours of the frame have it. The mesh
@@ -38,13 +39,14 @@ type search struct {
 	flesh  [2]palette // of the upper lip and the lower one
 	behind []colour
 
-	row  float64                          // from one row to the next, in face units
-	v0   [rimColumns]float64              // v of the middle row
-	sum  [rimColumns][rimRows + 1]float32 // of what the rows before look like
-	cost [rimRows]float32
-	came [rimColumns][rimRows]int16
-	seam [rimColumns]int
-	path [2][rimColumns]int
+	row         float64                          // from one row to the next, in face units
+	top, bottom int                              // the rows that are looked at
+	v0          [rimColumns]float64              // v of the middle row
+	sum         [rimColumns][rimRows + 1]float32 // of what the rows before look like
+	cost        [rimRows]float32
+	came        [rimColumns][rimRows]int16
+	seam        [rimColumns]int
+	path        [2][rimColumns]int
 }
 
 // palette has the colours of a lip, and those of the lip and the skin around it.
@@ -57,7 +59,7 @@ func (r *search) find(from []vec, ps *pose, behind []colour, read func(vec) colo
 	r.palettes(from, ps, behind, read)
 	for c := range rimColumns {
 		u := r.left + float64(c)*r.step
-		for k := range rimRows {
+		for k := r.top; k < r.bottom; k++ {
 			v := r.v0[c] + float64(k-rimReach)*r.row
 			r.sum[c][k+1] = r.sum[c][k] + r.inside(c, v, read(ps.toPixels(vec{u, v})))
 		}
@@ -88,8 +90,15 @@ func (r *search) scan(from []vec, ps *pose) {
 		r.corner[n] = int((ps.toFace(from[lowerLip[rings-1][k]]).x-left)/r.step + 0.5)
 	}
 	r.trace(from, ps)
+	above, below := 0.0, 0.0
 	for c := range rimColumns {
 		r.v0[c] = (r.edge[0][c] + r.edge[1][c]) / 2
+		above, below = max(above, r.v0[c]-r.outer[0][c]), max(below, r.outer[1][c]-r.v0[c])
+	}
+	r.top = max(0, rimReach-int((above+rimMargin)/r.row))
+	r.bottom = min(rimRows, rimReach+1+int((below+rimMargin)/r.row))
+	for c := range rimColumns {
+		r.sum[c][r.top] = 0
 	}
 }
 
@@ -105,6 +114,14 @@ func (r *rim) trace(from []vec, ps *pose) {
 			r.edge[n][c], r.outer[n][c] = curve(&inner, u), curve(&outer, u)
 		}
 	}
+}
+
+// add appends a colour to a palette unless it is in it, or nearly.
+func add(to []colour, c colour) []colour {
+	if len(to) > 0 && nearest(c, to) < 50 {
+		return to
+	}
+	return append(to, c)
 }
 
 // skinAround are points of the mesh around the upper and the lower lip.
@@ -136,7 +153,7 @@ func (r *search) palettes(from []vec, ps *pose, behind []colour, read func(vec) 
 		p.lip = slices.DeleteFunc(p.lip, func(c colour) bool { return c[0] < 0.55*lightest })
 		p.all = append(p.all[:0], p.lip...)
 		for _, i := range skinAround[n] {
-			p.all = append(p.all, read(from[i]))
+			p.all = add(p.all, read(from[i]))
 		}
 	}
 	red := r.flesh[0].lip[0]
@@ -148,7 +165,7 @@ func (r *search) palettes(from []vec, ps *pose, behind []colour, read func(vec) 
 		a, b := from[upperLip[in][k]], from[lowerLip[in][k]]
 		if ps.toFace(b).y-ps.toFace(a).y > 0.03 {
 			for _, t := range [...]float64{0.25, 0.4, 0.55, 0.75} {
-				r.behind = append(r.behind, read(lerp(a, b, t)))
+				r.behind = add(r.behind, read(lerp(a, b, t)))
 			}
 		}
 	}
@@ -173,14 +190,15 @@ func (r *search) inside(column int, v float64, c colour) float32 {
 
 // spread replaces each cost by the least cost of all rows with a price for the distance, and
 // notes which row it is.
-func spread(cost *[rimRows]float32, came *[rimRows]int16, price float32) {
-	for k := range came {
+func (r *search) spread(came *[rimRows]int16, price float32) {
+	cost := &r.cost
+	for k := r.top; k < r.bottom; k++ {
 		came[k] = int16(k)
-		if k > 0 && cost[k-1]+price < cost[k] {
+		if k > r.top && cost[k-1]+price < cost[k] {
 			cost[k], came[k] = cost[k-1]+price, came[k-1]
 		}
 	}
-	for k := rimRows - 2; k >= 0; k-- {
+	for k := r.bottom - 2; k >= r.top; k-- {
 		if cost[k+1]+price < cost[k] {
 			cost[k], came[k] = cost[k+1]+price, came[k+1]
 		}
@@ -192,13 +210,13 @@ func (r *search) cheapest(path *[rimColumns]int, price float32, own func(column 
 	clear(r.cost[:])
 	for c := range rimColumns {
 		if c > 0 {
-			spread(&r.cost, &r.came[c], price)
+			r.spread(&r.came[c], price)
 		}
 		own(c, &r.cost)
 	}
-	best := 0
-	for k, cost := range r.cost {
-		if cost < r.cost[best] {
+	best := r.top
+	for k := r.top; k < r.bottom; k++ {
+		if r.cost[k] < r.cost[best] {
 			best = k
 		}
 	}
@@ -213,9 +231,9 @@ func (r *search) cheapest(path *[rimColumns]int, price float32, own func(column 
 // middle finds a path through the opening, or along the seam of closed lips.
 func (r *search) middle() {
 	r.cheapest(&r.seam, 0.3, func(c int, cost *[rimRows]float32) {
-		for k := range cost {
+		for k := r.top; k < r.bottom; k++ {
 			d := float32(k - rimReach)
-			lo, hi := max(k-1, 0), min(k+2, rimRows)
+			lo, hi := max(k-1, r.top), min(k+2, r.bottom)
 			cost[k] += 0.004*d*d - (r.sum[c][hi] - r.sum[c][lo])
 		}
 	})
@@ -227,7 +245,7 @@ func (r *search) edges(n int) {
 	r.cheapest(&r.path[n], 0.25, func(c int, cost *[rimRows]float32) {
 		mesh := float32((r.edge[n][c]-r.v0[c])/r.row) + rimReach
 		m := r.seam[c]
-		for k := range cost {
+		for k := r.top; k < r.bottom; k++ {
 			d := float32(k) - mesh
 			cost[k] += 0.01 * d * d
 			if n == 0 {
@@ -249,7 +267,7 @@ func (r *search) edges(n int) {
 // change from flesh to what is behind the lips, downwards if way is 1 and upwards if it is -1.
 func (r *search) place(column, row int, way float32) float64 {
 	at := float64(row-rimReach) - 0.5
-	if row > 0 && row < rimRows {
+	if row > r.top && row < r.bottom {
 		sum := &r.sum[column]
 		before, after := way*(sum[row]-sum[row-1]), way*(sum[row+1]-sum[row])
 		if before < 0 && after > 0 {
@@ -429,7 +447,7 @@ func (r *search) known(to []colour, ps *pose, read func(vec) colour) []colour {
 		for _, y := range [...]float64{0.15, 0.3, 0.5, 0.7, 0.85} {
 			s := read(ps.toPixels(vec{r.left + float64(c)*r.step, r.up[c] + y*(r.lo[c]-r.up[c])}))
 			if min(nearest(s, r.flesh[0].lip), nearest(s, r.flesh[1].lip)) > 200 {
-				to = append(to, s)
+				to = add(to, s)
 			}
 		}
 	}
