@@ -132,7 +132,7 @@ func TestGuidanceInterval(t *testing.T) {
 		// cached makes steps 0 to 2 with guidance in none of them; whole only predicts.
 		cached, whole := sparer(t, on, mask, noise, set), sparer(t, on, mask, noise, func(o *Options) { o.Steps = 4 })
 		begin := func(d *denoiser) *denoising {
-			if err := d.load(t.Context(), 2); err != nil {
+			if err := d.net.ready(t.Context(), 2); err != nil {
 				t.Fatal(err)
 			}
 			w, err := d.begin(t.Context(), list[0].frames)
