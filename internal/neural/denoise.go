@@ -36,8 +36,8 @@ func (d *denoiser) model() model {
 		}}
 }
 
-// load implements generator.
-func (d *denoiser) load(ctx context.Context, frames int) error { return d.net.ready(ctx, frames) }
+// network implements generator.
+func (d *denoiser) network(frames int) use { return use{d.net, frames} }
 
 // condition is the input of the UNet for a frame, apart from noise.
 type condition struct {

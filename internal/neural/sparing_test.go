@@ -59,7 +59,7 @@ func equal(a, b [][][]float32) bool {
 // begun returns a denoising before its first step.
 func (d *denoiser) begun(t *testing.T, frames []condition) *denoising {
 	t.Helper()
-	if err := d.load(t.Context(), len(frames)); err != nil {
+	if err := d.net.ready(t.Context(), len(frames)); err != nil {
 		t.Fatal(err)
 	}
 	w, err := d.begin(t.Context(), frames)
