@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/backend/backendtest"
 	"github.com/lipstream/lipstream/internal/backend/onnxruntime"
+	"github.com/lipstream/lipstream/internal/backend/openvino"
 	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/sampler"
@@ -90,11 +92,21 @@ func (d *denoiser) predicted(t *testing.T, w *denoising, k int) (noise [][]float
 	return noise
 }
 
+// skipSecond leaves OpenVINO, which compiles the UNet for seconds, to long runs: what is
+// compared is computed by the same graphs, and which of them run is decided by Go code.
+func skipSecond(t *testing.T, on sharedtest.Target) {
+	t.Helper()
+	if on.Name() == openvino.Name && !long() {
+		t.Skip("ONNX Runtime shows the same; set " + backendtest.LongVariable + "=1")
+	}
+}
+
 // TestSparing compares the switches that leave out passes of the UNet with settings that
 // must compute the same.
 func TestSparing(t *testing.T) {
 	list, mask, noise := randomWindows(2)
 	sharedtest.OnEach(t, func(t *testing.T, on sharedtest.Target) {
+		skipSecond(t, on)
 		d := sparer(t, on, mask, noise, func(*Options) {}) // compiled once
 		plain := d.o
 		result := func(set func(*Options)) [][][]float32 {
@@ -143,6 +155,7 @@ func TestSparing(t *testing.T) {
 func TestGuidanceInterval(t *testing.T) {
 	list, mask, noise := randomWindows(1)
 	sharedtest.OnEach(t, func(t *testing.T, on sharedtest.Target) {
+		skipSecond(t, on)
 		set := func(o *Options) { o.DeepCache, o.Steps = 3, 4 }
 		got := sparer(t, on, mask, noise, func(o *Options) { set(o); o.GuidanceFrom = 0.5 }).must(t, list...)
 		// cached makes steps 0 to 2 with guidance in none of them; whole only predicts.
