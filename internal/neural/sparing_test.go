@@ -195,6 +195,7 @@ func TestGuidanceInterval(t *testing.T) {
 func TestGuidanceEvery(t *testing.T) {
 	list, mask, noise := randomWindows(1)
 	sharedtest.OnEach(t, func(t *testing.T, on sharedtest.Target) {
+		skipSecond(t, on)
 		set := func(o *Options) { o.DeepCache, o.Steps = 3, 5 }
 		got := sparer(t, on, mask, noise, func(o *Options) { set(o); o.GuidanceEvery = 2 }).must(t, list...)
 		cached, whole := sparer(t, on, mask, noise, set), sparer(t, on, mask, noise, func(o *Options) { o.Steps = 5 })
