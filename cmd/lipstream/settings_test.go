@@ -23,7 +23,7 @@ import (
 var samples = map[string]string{
 	"fps": "30000/1001", "face": "2", "start": "1m30.5s", "end": "1m31s", "device": "cpu", "models": "folder", "guidance": "2.5", "restore_strength": "0.25",
 	"resolution": "256", "vae_tile": "256", "parity": "paste", "memory_limit": "3000000000", "memory_warning": "50%", "memory_alert": "80%",
-	"guidance_from": "0.25", "guidance_to": "0.75", "guidance_threshold": "0.1", "deepcache_threshold": "0.2",
+	"guidance_from": "0.25", "guidance_to": "0.75", "guidance_threshold": "0.1", "guidance_every": "2", "deepcache_threshold": "0.2",
 }
 
 // sampleOf returns a value of the setting that is allowed and not its default.

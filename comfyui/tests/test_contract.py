@@ -35,7 +35,7 @@ class ContractTest(unittest.TestCase):
         """Workflows store the values of inputs by position: the first ones are those of the first version, in its order."""
         first = ("face start end codec crf preset backend device threads resolution sampler deepcache silence precision overlap parity memory_warning memory_alert "
                  "frames_per_window windows offload vae_frames vae_tile attention_slices shrink_every return_every vae").split()
-        later = "keep_tracks deinterlace restore restore_strength guidance_from guidance_to guidance_threshold deepcache_threshold mask face_2 audio_2".split()
+        later = "keep_tracks deinterlace restore restore_strength guidance_from guidance_to guidance_threshold deepcache_threshold mask face_2 audio_2 weights guidance_every".split()
         for node, before, without in (("LatentSyncNode", ["engine", "profile", "memory_limit_gb", "fps", "server"], nodes.FILE),
                                       ("LipstreamRun", ["seed", "lips_expression", "inference_steps", "length", "engine", "profile", "memory_limit_gb", "fps", "server"], set())):
             want = before + [n for n in first + later if n not in without]

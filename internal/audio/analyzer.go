@@ -1,6 +1,9 @@
 package audio
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 const (
 	hopSize = 160 // samples: 10 ms
@@ -82,9 +85,7 @@ func newAnalyzer(mouths bool) *analyzer {
 		a.deemph[k] = 1 / (h * ref)
 	}
 	// firDelay is not a whole number; the half sample is 0.03 ms.
-	for range leadIn {
-		a.framer.push(0, a.block)
-	}
+	a.framer.write(make([]float64, leadIn), a.block)
 	return a
 }
 
@@ -93,12 +94,16 @@ func newAnalyzer(mouths bool) *analyzer {
 // sample cannot spoil the levels of the whole recording.
 func (a *analyzer) write(samples []float32) {
 	a.samples += int64(len(samples))
-	for _, s := range samples {
-		v := float64(s)
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			v = 0
+	var piece [firPiece]float64
+	for part := range slices.Chunk(samples, firPiece) {
+		for i, s := range part {
+			v := float64(s)
+			if math.IsNaN(v) || math.IsInf(v, 0) {
+				v = 0
+			}
+			piece[i] = max(-8, min(8, v))
 		}
-		a.framer.push(max(-8, min(8, v)), a.block)
+		a.framer.write(piece[:len(part)], a.block)
 	}
 }
 

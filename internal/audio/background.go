@@ -39,31 +39,62 @@ type clear struct {
 
 // background takes the power spectra of consecutive hops and removes what stays.
 type background struct {
-	ring   [2*backReach + 1]spectrum // the last ones
-	n      int                       // spectra taken
-	left   [mfccBins]float64         // of the spectrum in the middle of the ring
-	period [(pitchHigh - pitchLow) / pitchStep][pitchTo - pitchFrom]float32
+	ring   [backReach + 1]spectrum // the last ones
+	n      int                     // spectra taken
+	lowest lowest
+	left   [mfccBins]float64 // of the oldest spectrum of the ring
+	period [pitchTo - pitchFrom][pitches]float32
 }
 
-// spectrum is a power spectrum with its smoothed powers, in which noise fluctuates less.
-type spectrum struct{ power, smooth [mfccBins]float32 }
+// pitches is the number of periods that are looked for.
+const pitches = (pitchHigh - pitchLow) / pitchStep
+
+// bins has a power for each bin.
+type bins [mfccBins]float32
+
+// spectrum is a power spectrum with its smoothed powers, in which noise fluctuates less,
+// and the least of these since backReach hops before.
+type spectrum struct{ power, smooth, past bins }
+
+// lowest keeps the least powers of the last backReach+1 hops. It divides the hops into
+// blocks of that length: such a stretch is the end of one block and the beginning of the
+// next, whose least powers need one comparison each for a hop. Comparing whole stretches
+// would take a third of the time of listening.
+type lowest struct {
+	n     int                 // hops taken
+	first bins                // the least of the current block so far
+	block [backReach + 1]bins // hops of the current block, then, from the next hop on, the least from there to the end of the one before
+}
+
+// push adds a hop and returns the least of the last backReach+1 hops in out.
+func (l *lowest) push(hop, out *bins) {
+	at := l.n % len(l.block)
+	if at == 0 {
+		for i := len(l.block) - 2; l.n > 0 && i > 0; i-- {
+			least(&l.block[i], &l.block[i+1])
+		}
+		l.first = *hop
+	} else {
+		least(&l.first, hop)
+	}
+	*out = l.first
+	if at+1 < len(l.block) && l.n >= len(l.block) {
+		least(out, &l.block[at+1])
+	}
+	l.block[at] = *hop
+	l.n++
+}
 
 func newBackground() *background {
 	b := new(background)
-	for i := range b.period {
+	for i := range pitches {
 		lag := float64(pitchLow + pitchStep*i)
 		window := 1 - 1.2*lag/mfccSize // the window makes the sound less periodic
-		for k := range b.period[i] {
-			b.period[i][k] = float32(math.Cos(2*math.Pi*float64(k+pitchFrom)*lag/mfccSize) / window)
+		for k := range b.period {
+			b.period[k][i] = float32(math.Cos(2*math.Pi*float64(k+pitchFrom)*lag/mfccSize) / window)
 		}
 	}
 	return b
-}
-
-// at returns the spectrum i hops after the middle of the ring.
-func (b *background) at(i int) *spectrum {
-	size := len(b.ring)
-	return &b.ring[((b.n-1-backReach+i)%size+size)%size]
 }
 
 // push takes the power of the next hop. It returns the hop backReach earlier, if there was
@@ -80,24 +111,19 @@ func (b *background) push(a *analyzer, power *[mfccBins]float64) (c clear, ok bo
 			s.smooth[k] += 0.5 * (before.smooth[k] - s.smooth[k])
 		}
 	}
+	b.lowest.push(&s.smooth, &s.past)
 	if b.n++; b.n <= backReach {
 		return c, false
 	}
-	return b.middle(), true
+	return b.oldest(s), true
 }
 
-// middle returns the hop in the middle of the ring. Before the beginning of the recording
-// there is silence, which says nothing.
-func (b *background) middle() clear {
-	var past, future [mfccBins]float32
-	m := b.at(0)
-	past, future = m.smooth, m.smooth
-	for i := 1; i <= backReach; i++ {
-		if b.n-1-backReach-i >= 0 {
-			least(&past, &b.at(-i).smooth)
-		}
-		least(&future, &b.at(i).smooth)
-	}
+// oldest returns the oldest hop of the ring, backReach before the last one. What is the
+// past of the last one is its future. Before the beginning of the recording there is
+// silence, which says nothing.
+func (b *background) oldest(last *spectrum) clear {
+	m := &b.ring[b.n%len(b.ring)]
+	past, future := &m.past, &last.past
 	var back float64
 	for k := range b.left {
 		floor := backOver * float64(max(past[k], future[k]))
@@ -120,7 +146,7 @@ func (b *background) middle() clear {
 	}
 }
 
-func least(to, other *[mfccBins]float32) {
+func least(to, other *bins) {
 	for k, v := range other {
 		to[k] = min(to[k], v)
 	}
@@ -135,12 +161,14 @@ func (b *background) pitch() float64 {
 		left[k] = float32(math.Sqrt(b.left[k+pitchFrom]))
 		sum += left[k]
 	}
-	for i := range b.period {
-		var r float32
-		for k, c := range &b.period[i] {
-			r += c * left[k]
+	var r [pitches]float32
+	for k := range b.period {
+		for i, c := range &b.period[k] {
+			r[i] += c * left[k]
 		}
-		best = max(best, r)
+	}
+	for _, v := range r {
+		best = max(best, v)
 	}
 	return float64(best / max(sum, 1e-6))
 }

@@ -94,7 +94,7 @@ func TestPortAgreesWithOriginal(t *testing.T) {
 	var n, visemes, active int
 	var worstLE, worstMFCC, worstDist float64
 	for _, s := range readWAV(t, "speech.wav") {
-		f.push(float64(s), func(b *[mfccSize]float64) {
+		f.write([]float64{float64(s)}, func(b *[mfccSize]float64) {
 			m.spectrum(b)
 			var total float64
 			for _, p := range m.power {

@@ -2,6 +2,7 @@ package audio
 
 import (
 	"math"
+	"slices"
 	"sync"
 
 	"gonum.org/v1/gonum/dsp/fourier"
@@ -78,11 +79,29 @@ func newMelSpectrum() *melSpectrum {
 	return m
 }
 
+// melMost returns a mel power that no block of an energy exceeds: that of a block all of
+// whose power is in the bin with the largest weight (Parseval), with room for rounding.
+func melMost(energy float64) float64 { return melPeak() * melSize * energy * (1 + 1e-9) }
+
+var melPeak = sync.OnceValue(func() (peak float64) {
+	for _, f := range slaneyFilters() {
+		peak = max(peak, slices.Max(f.weight))
+	}
+	return peak / 2 // the other half of the power is in the bins above the filters
+})
+
 // column computes column k (k ≥ 0) of a voice of total samples, of which pcm
 // holds those from sample first on; they must reach from k·MelHop−melReach to
 // k·MelHop+melReach−1, with indices beyond the voice's ends mirrored at them.
 // The voice must have more than melReach samples.
 func (m *melSpectrum) column(k int64, pcm []int16, first, total int64, out *[MelBands]float64) {
+	m.cut(k, pcm, first, total)
+	m.bands(out)
+}
+
+// cut fills the block with the windowed samples of column k, as column does, and returns
+// their energy.
+func (m *melSpectrum) cut(k int64, pcm []int16, first, total int64) (energy float64) {
 	for i := range m.block {
 		at := k*MelHop - melReach + int64(i)
 		if at < 0 {
@@ -91,8 +110,15 @@ func (m *melSpectrum) column(k int64, pcm []int16, first, total int64, out *[Mel
 		if at >= total {
 			at = 2*(total-1) - at
 		}
-		m.block[i] = m.window[i] * (float64(pcm[at-first]) / pcmScale)
+		v := m.window[i] * (float64(pcm[at-first]) / pcmScale)
+		m.block[i] = v
+		energy += v * v
 	}
+	return energy
+}
+
+// bands computes the mel powers of the block.
+func (m *melSpectrum) bands(out *[MelBands]float64) {
 	m.fft.Coefficients(m.bins[:], m.block[:])
 	for i, c := range m.bins {
 		m.power[i] = real(c)*real(c) + imag(c)*imag(c)

@@ -169,14 +169,16 @@ func (m *mfcc) coefficients(out *[mfccCoeffs]float64) {
 // resampler then stays at phase 0 and is a plain 32-tap low-pass (7.2 kHz,
 // group delay 15.5 samples).
 type framer struct {
-	prev  float64           // last raw sample, for the pre-emphasis
-	taps  [firTaps]float64  // oldest sample first
-	hist  [firTaps]float64  // ring of pre-emphasised samples
-	pos   int               // the next write into hist, its oldest value
-	block [mfccSize]float64 // filled up to n
+	prev  float64                         // last raw sample, for the pre-emphasis
+	taps  [firTaps]float64                // for the oldest sample first
+	hist  [firTaps - 1 + firPiece]float64 // pre-emphasised samples: the last ones, then a piece
+	block [mfccSize]float64               // filled up to n
 	n     int
 	hop   int // samples between blocks
 }
+
+// firPiece is the number of samples that are filtered together.
+const firPiece = 256
 
 // firDelay is the group delay of the framer's low-pass in samples.
 const firDelay = (firTaps - 1) / 2.0
@@ -191,21 +193,45 @@ func newFramer(hop int) *framer {
 	return f
 }
 
-// push adds one sample and calls full with each completed block; the block is
-// only valid during the call.
-func (f *framer) push(s float64, full func(*[mfccSize]float64)) {
-	d := s - preemphasis*f.prev
-	f.prev = s
-	f.hist[f.pos] = d
-	f.pos = (f.pos + 1) % firTaps
-	var y float64
-	for i, v := range f.hist[f.pos:] {
-		y += v * f.taps[i]
+// write adds samples and calls full with each completed block; the block is only valid
+// during the call.
+func (f *framer) write(samples []float64, full func(*[mfccSize]float64)) {
+	for len(samples) > 0 {
+		n := min(firPiece, len(samples))
+		for i, s := range samples[:n] {
+			f.hist[firTaps-1+i] = s - preemphasis*f.prev
+			f.prev = s
+		}
+		samples = samples[n:]
+		i := 0
+		// Four sums at a time: each addition of one has to wait for the one before.
+		for ; i+4 <= n; i += 4 {
+			h := (*[firTaps + 3]float64)(f.hist[i:])
+			var a, b, c, d float64
+			for k, t := range f.taps {
+				a += h[k] * t
+				b += h[k+1] * t
+				c += h[k+2] * t
+				d += h[k+3] * t
+			}
+			f.add(a, full)
+			f.add(b, full)
+			f.add(c, full)
+			f.add(d, full)
+		}
+		for ; i < n; i++ {
+			var y float64
+			for k, t := range f.taps {
+				y += f.hist[i+k] * t
+			}
+			f.add(y, full)
+		}
+		copy(f.hist[:firTaps-1], f.hist[n:n+firTaps-1])
 	}
-	off := firTaps - f.pos
-	for i, v := range f.hist[:f.pos] {
-		y += v * f.taps[off+i]
-	}
+}
+
+// add adds a filtered sample.
+func (f *framer) add(y float64, full func(*[mfccSize]float64)) {
 	f.block[f.n] = y
 	f.n++
 	if f.n == mfccSize {

@@ -98,7 +98,10 @@ func (s *spool) add(samples []float32) error {
 func (s *spool) updateLoudest(end, total int64) {
 	var powers [MelBands]float64
 	for ; s.next < end; s.next++ {
-		s.spectrum.column(s.next, s.recent, s.first, total, &powers)
+		if melMost(s.spectrum.cut(s.next, s.recent, s.first, total)) <= s.loudest {
+			continue // most columns of speech are so soft, and the transform takes most of the time
+		}
+		s.spectrum.bands(&powers)
 		for _, p := range powers {
 			s.loudest = max(s.loudest, p)
 		}

@@ -50,9 +50,7 @@ func (s scale) of(v float64) float64 { return ramp01(v, s.low, s.high) }
 
 // finish ends the analysis. The analyzer must not be used afterwards.
 func (a *analyzer) finish() track {
-	for range mfccSize { // so that the last samples get their hops
-		a.framer.push(0, a.block)
-	}
+	a.framer.write(make([]float64, mfccSize), a.block) // so that the last samples get their hops
 	hops := len(a.levels)
 	for range backReach { // so that the last hops lose their background
 		a.block(new([mfccSize]float64))

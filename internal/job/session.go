@@ -253,7 +253,7 @@ func (s *session) probe(ctx context.Context) (err error) {
 	return media.CheckEncoding(ctx, s.tools, job.Output, o)
 }
 
-// load opens an inference runtime, the face networks in it, and the engine.
+// load opens an inference runtime, and in it the face networks beside the engine.
 func (s *session) load(ctx context.Context) error {
 	s.r.phase(PhaseLoad)
 	which, others, err := s.job.choices()
@@ -280,20 +280,26 @@ func (s *session) load(ctx context.Context) error {
 	if s.job.Threads != nil {
 		threads = *s.job.Threads
 	}
-	if s.tracker, err = face.NewTracker(ctx, s.backend, face.Options{Choice: which, Others: others, Threads: threads}); err != nil {
+	s.onClose(func() {
+		if s.tracker != nil {
+			_ = s.tracker.Close()
+		}
+	})
+	return together(ctx, func(ctx context.Context) (err error) {
+		s.tracker, err = face.NewTracker(ctx, s.backend, face.Options{Choice: which, Others: others, Threads: threads})
 		return err
-	}
-	s.onClose(func() { _ = s.tracker.Close() })
-	if err := s.openVoices(s.model.Needs); err != nil {
-		return err
-	}
-	if err := s.openRestorer(ctx, level); err != nil {
-		return err
-	}
-	return s.openEngines(ctx, lip.Host{
-		Backend: s.backend, Device: s.device, Rate: s.rate, Format: s.format, Speakers: len(s.voices),
-		Budget: s.budget.share(), Level: level,
-		Step: s.r.step, Warn: s.r.warn, Planned: s.r.planned,
+	}, func(ctx context.Context) error {
+		if err := s.openVoices(s.model.Needs); err != nil {
+			return err
+		}
+		if err := s.openRestorer(ctx, level); err != nil {
+			return err
+		}
+		return s.openEngines(ctx, lip.Host{
+			Backend: s.backend, Device: s.device, Rate: s.rate, Format: s.format, Speakers: len(s.voices),
+			Budget: s.budget.share(), Level: level,
+			Step: s.r.step, Warn: s.r.warn, Planned: s.r.planned,
+		})
 	})
 }
 

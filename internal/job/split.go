@@ -108,7 +108,7 @@ func (s *session) split(ctx context.Context, every time.Duration) ([]Part, error
 		return nil, err
 	}
 	window, overlap := int64(s.model.Window), int64(s.model.Overlap)
-	return splitter{total: total, step: step, cuts: cuts, stride: max(1, window-overlap), window: window, overlap: overlap,
+	return splitter{total: total, step: step, cuts: cuts, stride: max(1, window-overlap), window: window, overlap: overlap, ahead: s.rate.Frame(s.model.Ahead),
 		quiet: func(i int64) bool {
 			at := s.rate.Time(i).Seconds()
 			return !slices.ContainsFunc(s.voices, func(v *audio.Voice) bool { return !v.Quiet(at-pauseLength/2, at+pauseLength/2) })
@@ -146,6 +146,7 @@ type splitter struct {
 	total, step             int64
 	cuts                    []int64
 	stride, window, overlap int64 // of the windows of the engine
+	ahead                   int64 // that the engine looks ahead besides
 	quiet                   func(i int64) bool
 }
 
@@ -165,7 +166,7 @@ func (s splitter) parts() []Part {
 		last.To = at
 		// The last window of a shot is moved back to end with it. With this tail, no
 		// window that begins before at is moved.
-		if last.Tail = at + 2*s.window + face.LookAhead; last.Tail >= s.total {
+		if last.Tail = at + 2*s.window + s.ahead + face.LookAhead; last.Tail >= s.total {
 			last.Tail = -1
 		}
 		parts = append(parts, Part{Lead: s.lead(at), From: at})

@@ -33,6 +33,10 @@ func TestSplitter(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
+	s := splitter{total: 250, step: 100, stride: 1, ahead: 25, quiet: func(int64) bool { return false }}
+	if got, want := fmt.Sprint(s.parts()), "[{0 0 100 131} {76 100 -1 -1}]"; got != want {
+		t.Errorf("an engine that looks ahead: %s, want %s", got, want)
+	}
 	// Any video: without gaps, in order, with room before and behind.
 	for total := int64(200); total < 3000; total += 37 {
 		s := splitter{total: total, step: 100, cuts: []int64{7, 95, 333, 334, 950, 2000}, stride: 12, window: 16, overlap: 4, quiet: func(i int64) bool { return i%71 == 0 }}

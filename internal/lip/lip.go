@@ -177,6 +177,9 @@ type Model struct {
 	// Window and Overlap are the frames of a window and the frames that it shares
 	// with the one before; 0 without windows. Parts of a job begin on their grid.
 	Window, Overlap int
+	// Ahead is how far the engine looks ahead at most, besides its windows. A part of a job
+	// is computed so far beyond its end.
+	Ahead time.Duration
 	// FrameLatents is the number of latents of a frame that the engine puts into the
 	// journal; 0 without one.
 	FrameLatents int

@@ -27,7 +27,7 @@ func TestPrepare(t *testing.T) {
 	ownCache(t)
 	dir := sharedSynth(t)
 	for _, name := range []string{"latentsync_unet.pt", "vae/diffusion_pytorch_model.safetensors"} {
-		for _, d := range []tensor.DType{tensor.F16, tensor.BF16} {
+		for _, d := range []tensor.DType{tensor.F16, tensor.BF16, tensor.I8} {
 			path := filepath.Join(dir, name)
 			if _, ok := Prepared(t.Context(), path, d); ok {
 				t.Error("prepared before it was")
@@ -41,6 +41,12 @@ func TestPrepare(t *testing.T) {
 			})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if name != "latentsync_unet.pt" && d == tensor.I8 {
+				if f16, err := Prepare(t.Context(), path, tensor.F16, nil); err != nil || f16 != file {
+					t.Errorf("int8 of the VAE is %q, its f16 %q, %v", file, f16, err)
+				}
+				continue
 			}
 			if got, ok := Prepared(t.Context(), path, d); !ok || got != file {
 				t.Errorf("%q, %v", got, ok)
@@ -87,6 +93,21 @@ func compare(t *testing.T, path, file string, d tensor.DType) {
 			narrowed++
 		}
 		u, v := x.F32(), y.ToF32().F32()
+		if y.DType == tensor.I8 {
+			scales := b.Tensor(name + checkpoint.ScaleSuffix)
+			if scales == nil || scales.DType != tensor.F32 || scales.Len() != x.Shape[0] {
+				t.Fatalf("%s has the scales %v", name, scales)
+			}
+			width := len(u) / x.Shape[0]
+			for i, q := range v {
+				row := u[i/width*width : (i/width+1)*width]
+				scale := float64(scales.F32()[i/width])
+				if scale != float64(tensor.Scale(row)) || math.Abs(float64(u[i])-scale*float64(q)) > 0.5001*scale {
+					t.Fatalf("%s[%d]: %v became %v of %v", name, i, u[i], q, scale)
+				}
+			}
+			continue
+		}
 		for i := range u {
 			// Half a step of the type, and of its subnormals.
 			if diff := math.Abs(float64(u[i] - v[i])); diff > bound[y.DType]*math.Abs(float64(u[i]))+1.0/(1<<25) {

@@ -87,37 +87,66 @@ type Loader struct {
 	Loads int
 }
 
+// Unloaded is a network that is to be loaded.
+type Unloaded struct {
+	Loader
+	Graphs []*onnx.Graph
+}
+
 // Chain is a network loaded into a backend: its graphs as sessions, in order.
 type Chain struct {
 	loader   Loader
 	graphs   []*onnx.Graph
 	sessions []backend.Session // nil for streamed graphs that are not in use
 	peaks    []int64           // bytes, of streamed graphs
-
-	mu   sync.Mutex
-	mark time.Time // when the last graph was loaded; guarded by mu
+	lap      *lap
 }
 
-// Load compiles graphs, the largest first: compiling takes several times the memory of
-// the graph's weights, so the largest is compiled before the others take memory.
+// lap says when a graph was loaded last.
+type lap struct {
+	sync.Mutex
+	mark time.Time
+}
+
+// Load compiles the graphs of a network. See LoadAll.
 func (l Loader) Load(ctx context.Context, graphs []*onnx.Graph) (*Chain, error) {
-	c := &Chain{loader: l, graphs: graphs, sessions: make([]backend.Session, len(graphs)), peaks: make([]int64, len(graphs))}
-	order := make([]int, len(graphs))
-	for i := range graphs {
-		order[i] = i
+	list, err := LoadAll(ctx, l.Loads, Unloaded{l, graphs})
+	if err != nil {
+		return nil, err
 	}
-	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(graphs[j].WeightBytes(), graphs[i].WeightBytes()) })
+	return list[0], nil
+}
+
+// LoadAll compiles the graphs of networks, as many at a time as loads says; 0 is the same as
+// 1. It begins with the largest: compiling takes several times the memory of the graph's
+// weights, so the largest is compiled before the others take memory. If one fails, all are
+// closed.
+func LoadAll(ctx context.Context, loads int, networks ...Unloaded) ([]*Chain, error) {
+	type place struct {
+		chain *Chain
+		graph int
+	}
+	var order []place
+	var chains []*Chain
+	shared := &lap{mark: time.Now()}
+	for _, n := range networks {
+		c := &Chain{loader: n.Loader, graphs: n.Graphs, sessions: make([]backend.Session, len(n.Graphs)), peaks: make([]int64, len(n.Graphs)), lap: shared}
+		chains = append(chains, c)
+		for i := range n.Graphs {
+			if !c.streamed(i) {
+				order = append(order, place{c, i})
+			}
+		}
+	}
+	bytes := func(p place) int64 { return p.chain.graphs[p.graph].WeightBytes() }
+	slices.SortStableFunc(order, func(p, q place) int { return cmp.Compare(bytes(q), bytes(p)) })
 	var group errgroup.Group
-	group.SetLimit(max(1, l.Loads))
+	group.SetLimit(max(1, loads))
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	c.mark = time.Now()
-	for _, i := range order {
-		if c.streamed(i) {
-			continue
-		}
+	for _, p := range order {
 		group.Go(func() error {
-			err := c.load(ctx, i)
+			err := p.chain.load(ctx, p.graph)
 			if err != nil {
 				cancel()
 			}
@@ -125,9 +154,12 @@ func (l Loader) Load(ctx context.Context, graphs []*onnx.Graph) (*Chain, error) 
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, errors.Join(err, c.Close())
+		for _, c := range chains {
+			err = errors.Join(err, c.Close())
+		}
+		return nil, err
 	}
-	return c, nil
+	return chains, nil
 }
 
 func (c *Chain) streamed(i int) bool { return c.loader.Streamed != nil && c.loader.Streamed(i) }
@@ -142,11 +174,11 @@ func (c *Chain) load(ctx context.Context, i int) (err error) {
 		c.sessions[i] = nil
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.lap.Lock()
+	defer c.lap.Unlock()
 	if now := time.Now(); c.loader.Loaded != nil {
-		c.loader.Loaded(now.Sub(c.mark))
-		c.mark = now
+		c.loader.Loaded(now.Sub(c.lap.mark))
+		c.lap.mark = now
 	}
 	return nil
 }
@@ -202,7 +234,7 @@ func (c *Chain) RunOn(ctx context.Context, from, to int, keep func(output string
 // pass runs flows through graph i.
 func (c *Chain) pass(ctx context.Context, i int, keep func(string) bool, flows []*DeviceFlow) error {
 	if c.sessions[i] == nil {
-		c.mark = time.Now()
+		c.lap = &lap{mark: time.Now()}
 		if err := c.load(ctx, i); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package network
 import (
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/lipstream/lipstream/internal/backend/sharedtest"
 	"github.com/lipstream/lipstream/internal/checkpoint"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/golden"
 	"github.com/lipstream/lipstream/internal/onnx"
 	"github.com/lipstream/lipstream/internal/tensor"
 )
@@ -99,6 +101,9 @@ func TestUNetGolden(t *testing.T) {
 	onTargets(t, func(t *testing.T, on sharedtest.Target, to Target) {
 		for _, c := range []struct{ f, hw, batch int }{{1, 16, 1}, {8, 16, 1}, {16, 16, 1}, {8, 16, 2}, {8, 8, 1}} {
 			f, hw, batch := c.f, c.hw, c.batch
+			if all := golden.Recording() || os.Getenv(backendtest.LongVariable) != ""; !all && on.String() == openvino.Name && batch == 1 && hw == 16 && f < 16 {
+				continue // it compiles seven graphs for seconds; ONNX Runtime runs every size
+			}
 			if hw == 8 && on.Precision == backend.F16 {
 				// The deepest level has one pixel. Its norms over 8 numbers amplify
 				// rounding: f16 reaches only 37 dB, also on a CPU.

@@ -36,8 +36,8 @@ func (d *denoiser) model() model {
 		}}
 }
 
-// load implements generator.
-func (d *denoiser) load(ctx context.Context, frames int) error { return d.net.ready(ctx, frames) }
+// network implements generator.
+func (d *denoiser) network(frames int) use { return use{d.net, frames} }
 
 // condition is the input of the UNet for a frame, apart from noise.
 type condition struct {
@@ -119,6 +119,7 @@ type denoising struct {
 	latents
 	branches []*branch
 	agreed   bool // guidance has ended, see Options.GuidanceThreshold
+	compared bool // a step has had both predictions, see Options.GuidanceEvery
 }
 
 // branch is one half of classifier-free guidance, or both if they are one run of the
@@ -127,6 +128,7 @@ type branch struct {
 	audio backend.Value // [frames, tokens, AudioDim]
 	hears backend.Value // how many frames hear it, see network.UNetShape
 	deep  backend.Value // from the last full pass, for DeepCache
+	at    int           // the step of that pass
 	first []float32     // the first feature map of that pass, for Options.DeepCacheThreshold
 }
 
@@ -225,7 +227,7 @@ func (d *denoiser) run(ctx context.Context, first int64, all []*denoising) error
 		}
 		for i, t := range all {
 			agree, stepErr := t.step(ctx, k, noise[i])
-			t.agreed = t.agreed || agree
+			t.agreed, t.compared = t.agreed || agree, t.compared || len(noise[i]) > 1
 			err = errors.Join(err, stepErr)
 			for _, v := range noise[i] {
 				err = errors.Join(err, v.Close())
@@ -270,7 +272,7 @@ func (d *denoiser) predict(ctx context.Context, k, timestep int, all ...*denoisi
 	var counts []int // of passes of each window
 	for i, t := range all {
 		branches := t.branches
-		if len(branches) > 1 && (t.agreed || !d.o.guides(k)) {
+		if len(branches) > 1 && (t.agreed || !d.o.compares(k, t.compared)) {
 			branches = branches[:1]
 		}
 		for _, b := range branches {
@@ -313,10 +315,12 @@ func (d *denoiser) deep(ctx context.Context, k, last int, passes []pass) error {
 	var full []pass
 	for i := range passes {
 		p := &passes[i]
-		if err := p.decide(ctx, due, d.o.DeepCacheThreshold); err != nil {
+		// A branch that was left out when the others were due is due now.
+		if err := p.decide(ctx, due || k-p.at >= d.o.DeepCache, d.o.DeepCacheThreshold); err != nil {
 			return err
 		}
 		if p.full {
+			p.at = k
 			full = append(full, *p)
 		}
 	}

@@ -100,31 +100,20 @@ func exact(p memory.Plan) backend.Precision {
 	return planned(p)
 }
 
-// load loads the networks that the plan keeps loaded, the UNet first, because compiling
-// it takes the most memory.
+// load loads the networks that the plan keeps loaded.
 func (e *Engine) load(ctx context.Context) error {
 	plan := e.networks.plan()
 	if plan.Offload != memory.OffloadNone {
 		return nil
 	}
-	if err := e.generator.load(ctx, plan.Frames); err != nil {
-		return err
-	}
-	for _, n := range []struct {
-		*model
-		frames int
-	}{{e.painter.encoder.model, e.painter.batch()}, {e.painter.decoder.model, e.painter.batch()}, {e.features.net, 1}} {
-		if err := n.ready(ctx, n.frames); err != nil {
-			return err
-		}
-	}
-	return nil
+	p := e.painter
+	return e.networks.load(ctx, e.generator.network(plan.Frames), use{p.encoder.model, p.batch()}, use{p.decoder.model, p.batch()}, use{e.features.net, 1})
 }
 
 // generator computes the latents of frames.
 type generator interface {
-	// load loads its networks for windows of a number of frames.
-	load(ctx context.Context, frames int) error
+	// network returns the network that it needs for windows of a number of frames.
+	network(frames int) use
 	// windows returns the latents of each frame of each window, [Latent, side, side]. All
 	// windows have the same number of frames.
 	windows(ctx context.Context, list []input) ([][][]float32, error)

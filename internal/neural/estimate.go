@@ -66,10 +66,11 @@ func (d *denoiser) estimate(ctx context.Context, e *lip.Estimate) (window time.D
 	}
 	// How often each is done, apart from what is found out during the job.
 	var fulls, cheaps int
+	compared := false
 	for k := range d.o.Steps {
 		passes := 1
-		if d.o.guides(k) && d.o.halves() == 1 {
-			passes = 2
+		if d.o.compares(k, compared) && d.o.halves() == 1 {
+			passes, compared = 2, true
 		}
 		if k%interval == 0 {
 			e.FullSteps++

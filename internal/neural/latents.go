@@ -29,17 +29,17 @@ type latents interface {
 
 // hostLatents are in the memory of the process, and stepped in Go.
 type hostLatents struct {
-	x        []float32
-	in       *tensor.Tensor // [frames, In, latent, latent]: x, then the rest
-	sampler  sampler.Sampler
-	guidance float32
-	enough   float64 // see Options.GuidanceThreshold
+	x       []float32
+	in      *tensor.Tensor // [frames, In, latent, latent]: x, then the rest
+	sampler sampler.Sampler
+	o       Options
+	voice   []float32 // the difference that the voice made last, for Options.GuidanceEvery
 }
 
 // newHostLatents takes over the UNet's first input.
 func newHostLatents(s sampler.Sampler, o Options, c network.UNetConfig, in *tensor.Tensor) *hostLatents {
 	x, _ := split(in, c.Out)
-	return &hostLatents{x: x.F32(), in: in, sampler: s, guidance: float32(o.Guidance), enough: o.GuidanceThreshold}
+	return &hostLatents{x: x.F32(), in: in, sampler: s, o: o}
 }
 
 // split separates the first channels of (frames, channels, height, width) from the rest.
@@ -68,15 +68,24 @@ func (l *hostLatents) step(ctx context.Context, k int, noise []backend.Value) (a
 	if err != nil {
 		return false, err
 	}
-	eps := with.F32()
-	if len(noise) > 1 {
+	eps, scale := with.F32(), float32(l.o.Guidance)
+	switch {
+	case len(noise) > 1:
 		without, err := noise[1].Host(ctx)
 		if err != nil {
 			return false, err
 		}
-		agree = l.enough > 0 && difference(without.F32(), eps) < l.enough
+		agree = l.o.GuidanceThreshold > 0 && difference(without.F32(), eps) < l.o.GuidanceThreshold
+		l.voice = l.voice[:0]
 		for i, u := range without.F32() {
-			eps[i] = u + l.guidance*(eps[i]-u)
+			if d := eps[i] - u; l.o.GuidanceEvery > 1 && !agree {
+				l.voice = append(l.voice, d)
+			}
+			eps[i] = u + scale*(eps[i]-u)
+		}
+	case len(l.voice) > 0 && l.o.guides(k):
+		for i, d := range l.voice {
+			eps[i] += (scale - 1) * d
 		}
 	}
 	l.sampler.Step(k, l.x, eps)

@@ -126,18 +126,18 @@ type oneStep struct {
 	net *model
 }
 
-// load implements generator.
-func (g *oneStep) load(ctx context.Context, frames int) error {
+// network implements generator.
+func (g *oneStep) network(frames int) use {
 	if g.o.Batched {
 		g.net.batch = g.net.networks.plan().Windows
 	}
-	return g.net.ready(ctx, frames)
+	return use{g.net, frames}
 }
 
 // windows implements generator.
 func (g *oneStep) windows(ctx context.Context, list []input) ([][][]float32, error) {
 	size := len(list[0].frames)
-	if err := g.load(ctx, size); err != nil {
+	if err := g.net.networks.load(ctx, g.network(size)); err != nil {
 		return nil, err
 	}
 	began := time.Now()
@@ -185,7 +185,7 @@ func (g *oneStep) run(ctx context.Context, frames []condition, n int) ([][]float
 // estimate implements generator.
 func (g *oneStep) estimate(ctx context.Context, e *lip.Estimate) (window time.Duration, err error) {
 	size := g.net.networks.plan().Frames
-	if err := g.load(ctx, size); err != nil {
+	if err := g.net.networks.load(ctx, g.network(size)); err != nil {
 		return 0, err
 	}
 	side := g.side(g.o)

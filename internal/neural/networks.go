@@ -107,50 +107,76 @@ func (s *networks) open(path string) (*checkpoint.File, error) {
 // it is already loaded for them. If the plan keeps one network at a time, ready closes
 // the others first.
 func (m *model) ready(ctx context.Context, frames int) error {
-	s := m.networks
-	now := s.plan()
-	wanted := m.loaded
-	wanted.frames, wanted.batch, wanted.plan = frames, m.batch, now
-	wanted.plan.Windows, wanted.plan.Frames, wanted.plan.VAEFrames = 0, 0, 0 // graphs depend on them only through frames
-	if m.chain != nil && m.loaded == wanted {
-		return nil
-	}
-	if err := m.Close(); err != nil {
-		return err
-	}
-	if now.Offload != memory.OffloadNone && !m.small {
-		if err := s.clear(); err != nil {
+	return m.networks.load(ctx, use{m, frames})
+}
+
+// use is a network and the number of frames in a call.
+type use struct {
+	*model
+	frames int
+}
+
+// load does what ready does for several networks, together. A plan that keeps one network
+// at a time allows only one.
+func (s *networks) load(ctx context.Context, list ...use) error {
+	var missing []*model
+	var unloaded []network.Unloaded
+	for _, u := range list {
+		now, wanted := s.plan(), u.loaded
+		wanted.frames, wanted.batch, wanted.plan = u.frames, u.batch, now
+		wanted.plan.Windows, wanted.plan.Frames, wanted.plan.VAEFrames = 0, 0, 0 // graphs depend on them only through frames
+		if u.chain != nil && u.loaded == wanted {
+			continue
+		}
+		if err := u.Close(); err != nil {
 			return err
 		}
+		if now.Offload != memory.OffloadNone && !u.small {
+			if err := s.clear(); err != nil {
+				return err
+			}
+		}
+		n, err := u.unloaded(now, u.frames)
+		if err != nil {
+			return err
+		}
+		u.loaded = wanted
+		missing, unloaded = append(missing, u.model), append(unloaded, n)
 	}
+	chains, err := network.LoadAll(ctx, s.o.Device.Loads, unloaded...)
+	for i, c := range chains {
+		missing[i].chain = c
+	}
+	return err
+}
+
+// unloaded builds the graphs of the network.
+func (m *model) unloaded(now memory.Plan, frames int) (n network.Unloaded, err error) {
+	s := m.networks
 	precision := m.precision(now)
 	weights, err := s.open(m.file(s.o.Files.in(precision, now)))
 	if err != nil {
-		return err
+		return n, err
 	}
 	target := s.o.target(precision, now)
 	if m.stored != nil {
 		target = storing(target, m.stored(now))
 	}
-	graphs, err := m.build(weights, frames, target)
-	if err != nil {
-		return fault.Input.Wrap("build a network from "+weights.Path(), err)
+	if n.Graphs, err = m.build(weights, frames, target); err != nil {
+		return n, fault.Input.Wrap("build a network from "+weights.Path(), err)
 	}
-	loader := network.Loader{
+	n.Loader = network.Loader{
 		Backend: s.o.Backend,
 		Options: backend.Options{Device: s.o.Device.ID, Precision: precision, Threads: s.o.Threads, Resident: s.o.Device.Resident, Arena: backend.Arena{Limit: s.o.ArenaLimit}},
-		Loads:   s.o.Device.Loads,
 		Loaded: func(took time.Duration) {
 			weights.Release()
 			s.note(workLoad, 1, took, 0)
 		},
 	}
 	if m.streamed != nil && now.Offload == memory.OffloadSequential {
-		loader.Streamed = func(i int) bool { return m.streamed(i, len(graphs)) }
+		n.Streamed = func(i int) bool { return m.streamed(i, len(n.Graphs)) }
 	}
-	m.loaded = wanted
-	m.chain, err = loader.Load(ctx, graphs)
-	return err
+	return n, nil
 }
 
 // timed notes the time that f takes, without that of loading.

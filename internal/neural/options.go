@@ -99,6 +99,10 @@ type Options struct {
 	// square; 0 is never.
 	GuidanceFrom, GuidanceTo float64
 	GuidanceThreshold        float64
+	// GuidanceEvery is every how many steps with guidance the unconditional pass runs; 0 and
+	// 1 are each of them. The steps between use the difference that it made then (Lv et al.,
+	// FasterCache, 2024, without their weights for frequencies).
+	GuidanceEvery int
 	// DeepCacheThreshold is the change of the UNet's first feature map since the last full
 	// step, relative to the root mean square, above which a step is full; 0 is none.
 	DeepCacheThreshold float64
@@ -251,10 +255,16 @@ func (o Options) guides(k int) bool {
 	return o.Guidance > 1 && at >= o.GuidanceFrom && at < o.guidanceTo()
 }
 
+// compares reports whether the unconditional pass runs in step k, which may have compared
+// both predictions in a step before.
+func (o Options) compares(k int, before bool) bool {
+	return o.guides(k) && (!before || k%max(1, o.GuidanceEvery) == 0)
+}
+
 // sparing reports whether steps differ in what they compute beyond DeepCache's interval,
 // and may do so from window to window.
 func (o Options) sparing() bool {
-	return o.Guidance > 1 && (o.GuidanceFrom > 0 || o.guidanceTo() < 1 || o.GuidanceThreshold > 0) || o.reused()
+	return o.Guidance > 1 && (o.GuidanceFrom > 0 || o.guidanceTo() < 1 || o.GuidanceThreshold > 0 || o.GuidanceEvery > 1) || o.reused()
 }
 
 // reused reports whether DeepCacheThreshold has an effect.
@@ -271,6 +281,9 @@ func (o Options) unused(l settings.LatentSync) (warnings []string) {
 		if v := given(s.value, s.none); o.Guidance <= 1 && v != s.none && (v != 0 || s.none == 0) {
 			warnings = append(warnings, fmt.Sprintf("`%s` has no effect without guidance: set `guidance` to more than 1", s.name))
 		}
+	}
+	if o.GuidanceEvery > 1 && o.Guidance <= 1 {
+		warnings = append(warnings, "`guidance_every` has no effect without guidance: set `guidance` to more than 1")
 	}
 	if o.DeepCacheThreshold > 0 && !o.reused() {
 		warnings = append(warnings, "`deepcache_threshold` has no effect if all layers are computed at every step: set `deepcache` to more than 1")

@@ -27,7 +27,7 @@ var profiles = []profile{
 	{name: "quality", sampler: DDIM, steps: 20, guidance: 1.5, deepCache: 1, silence: SilenceSpeak},
 	{name: "balanced", sampler: DPM, steps: 10, guidance: 1.5, deepCache: 3, half: true, silence: SilenceSpeak},
 	{name: "speed", sampler: DPM, steps: 10, guidance: 1, deepCache: 3, half: true, silence: SilenceHold},
-	{name: "lowmem", sampler: DPM, steps: 10, guidance: 1.5, deepCache: 3, half: true, silence: SilenceSpeak,
+	{name: "lowmem", sampler: DPM, steps: 10, guidance: 1.5, deepCache: 3, half: true, weights: weightsInt8, silence: SilenceSpeak,
 		plan: memory.Plan{Windows: 1, Frames: 8, VAEFrames: 1, Tile: 256, Offload: memory.OffloadSequential}},
 }
 

@@ -74,6 +74,7 @@ func (latentSync) set(o *Options, s settings.Settings, p profile) {
 	o.DeepCache = given(l.DeepCache, p.deepCache)
 	o.GuidanceFrom, o.GuidanceTo = given(l.GuidanceFrom, 0), given(l.GuidanceTo, 0)
 	o.GuidanceThreshold, o.DeepCacheThreshold = given(l.GuidanceThreshold, 0), given(l.DeepCacheThreshold, 0)
+	o.GuidanceEvery = given(l.GuidanceEvery, 1)
 	if l.GuidanceTo != nil && *l.GuidanceTo == 0 { // no step has guidance
 		o.Guidance = 1
 	}

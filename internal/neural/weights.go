@@ -43,11 +43,13 @@ func storing(t network.Target, stored tensor.DType) network.Target {
 }
 
 // setWeights sets how weights are stored: as requested, or else as the profile has it for a
-// CPU. It converts the checkpoints if that has not been done.
+// CPU. It converts the checkpoints if that has not been done. If the profile asks for it and
+// the result cannot be written, weights stay as the runtime makes them, with a warning.
 func (o *Options) setWeights(ctx context.Context, requested, profile string, warn func(string)) error {
+	optional := false
 	switch onCPU := o.Device.ID == "cpu"; {
 	case requested == weightsAuto && onCPU && !o.Short:
-		requested = profile
+		requested, optional = profile, true
 	case requested == weightsAuto, requested == weightsF32:
 		return nil
 	case !onCPU:
@@ -56,19 +58,30 @@ func (o *Options) setWeights(ctx context.Context, requested, profile string, war
 	if requested == "" {
 		return nil
 	}
-	o.Plan.Weights, o.Allowed.Precision = requested, ""
 	f := &o.Files
-	f.StoredVAE = f.VAE
+	stored := o.Plan
+	stored.Weights, f.StoredVAE = requested, f.VAE
 	prepare := func(path string, dtype tensor.DType) (string, error) {
 		if file, ok := models.Prepared(ctx, path, dtype); ok {
 			return file, nil
 		}
-		warn(fmt.Sprintf("%s is converted to %s before the job begins; this is done once, and the next jobs use the result", path, requested))
+		as := weightsF16
+		if dtype == tensor.I8 {
+			as = weightsInt8
+		}
+		warn(fmt.Sprintf("%s is converted to %s before the job begins; this is done once, and the next jobs use the result", path, as))
 		return models.Prepare(ctx, path, dtype, nil)
 	}
 	var err error
-	if f.StoredUNet, err = prepare(f.UNet, storedUNet(o.Plan)); err == nil && !f.tinyEncoder {
-		f.StoredVAE, err = prepare(f.VAE, storedVAE(o.Plan))
+	if f.StoredUNet, err = prepare(f.UNet, storedUNet(stored)); err == nil && !f.tinyEncoder {
+		f.StoredVAE, err = prepare(f.VAE, storedVAE(stored))
+	}
+	if optional && fault.KindOf(err) == fault.Output {
+		warn("the job takes more memory than it could, because " + err.Error())
+		return nil
+	}
+	if err == nil {
+		o.Plan, o.Allowed.Precision = stored, ""
 	}
 	return err
 }

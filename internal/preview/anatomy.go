@@ -31,6 +31,9 @@ var upperLip = [rings][columns]uint16{
 	{78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308},
 }
 
+// bothLips has the upper lip and the lower one.
+var bothLips = [2]*[rings][columns]uint16{&upperLip, &lowerLip}
+
 // jaw lists the jaw line from the image-left ear over the chin, with the share
 // of the jaw's drop that each point takes; the image-right half mirrors it.
 var jaw = []struct {
@@ -79,11 +82,6 @@ func newTopology() *topology {
 		inner[upperLip[rings-1][k]] = true
 	}
 	t := &topology{}
-	for _, tri := range face.Triangles {
-		if !inner[tri[0]] || !inner[tri[1]] || !inner[tri[2]] {
-			t.triangles = append(t.triangles, tri)
-		}
-	}
 	oval := face.FaceOval
 	n := len(oval)
 	at := func(ring, i int) uint16 { // ring -1 is the oval itself
@@ -96,6 +94,13 @@ func newTopology() *topology {
 		for i := range n {
 			a, b, c, d := at(ring-1, i), at(ring-1, i+1), at(ring, i), at(ring, i+1)
 			t.triangles = append(t.triangles, [3]uint16{a, b, c}, [3]uint16{b, d, c})
+		}
+	}
+	// The face comes after the rings and hides them: the far side of a turned head lies in
+	// front of its own outline.
+	for _, tri := range face.Triangles {
+		if !inner[tri[0]] || !inner[tri[1]] || !inner[tri[2]] {
+			t.triangles = append(t.triangles, tri)
 		}
 	}
 	total := meshPoints + meshRings*n

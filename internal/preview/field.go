@@ -169,6 +169,10 @@ func notBelow(lo, hi, b, inverse float64) (float64, float64) {
 	return lo, hi
 }
 
+// agree reports whether n times the difference of two displacements is that of two pixels on
+// the same side of the mouth.
+func agree(dx, dy, n float32) bool { return dx*dx+dy*dy < 9*n*n }
+
 // The kinds of pixels that no triangle has filled.
 const (
 	hole   = iota + 1 // to be filled
@@ -222,7 +226,8 @@ func (f *field) grow(area image.Rectangle, over *layer) {
 		for _, i := range empty {
 			var dx, dy, n float32
 			for _, j := range [4]int{i - w, i + w, i - 1, i + 1} {
-				if f.dx[j] == f.dx[j] {
+				// Between two lips, the mean would show what is behind them.
+				if f.dx[j] == f.dx[j] && (n == 0 || agree(f.dx[j]*n-dx, f.dy[j]*n-dy, n)) {
 					dx, dy, n = dx+f.dx[j], dy+f.dy[j], n+1
 				}
 			}

@@ -12,13 +12,16 @@ type interior struct {
 	teethEdge     float64      // v of the front teeth's lower edge
 	tongue        float64      // 0..1: how far the tongue's tip is raised
 	pixel         float64      // size of a pixel in face units
-	skin, lip     colour
-	black         float32 // code value of black
+	skin, lip     colour       // of the speaker, so that teeth share the scene's light and white balance
+	black         float32      // code value of black
 	halfWidth, cu float64
 }
 
 // teethDepth is how far the teeth lie behind the base of the nose, in face units.
 const teethDepth = 0.12
+
+// behind returns where the teeth seem to be, in pixels.
+func (ps *pose) behind() vec { return ps.origin.add(ps.away.mul(teethDepth)) }
 
 // newInterior returns the inside of a mouth whose mesh is displaced to the pixels
 // of to.
@@ -28,7 +31,7 @@ func newInterior(to []vec, ps *pose, neutral *lips, tongue float64) interior {
 	for k := range columns {
 		a.upper[k], a.lower[k] = ps.toFace(to[upperLip[in][k]]), ps.toFace(to[lowerLip[in][k]])
 	}
-	a.behind = ps.toFace(ps.origin.add(ps.away.mul(teethDepth)))
+	a.behind = ps.toFace(ps.behind())
 	a.cu = (a.lower[0].x + a.lower[columns-1].x) / 2
 	a.halfWidth = max(1e-3, (a.lower[columns-1].x-a.lower[0].x)/2)
 	a.middle = (neutral.lower[in][0].x + neutral.lower[in][columns-1].x) / 2
@@ -38,19 +41,20 @@ func newInterior(to []vec, ps *pose, neutral *lips, tongue float64) interior {
 	return a
 }
 
-// palette takes the colours from the speaker's skin and lips, so that they share the
-// scene's light and white balance.
-func (a *interior) palette(from []vec, read func(vec) colour) {
-	mean := func(indices ...uint16) (c colour) {
-		for _, i := range indices {
-			for n, v := range read(from[i]) {
-				c[n] += v / float32(len(indices))
-			}
+// The points of the mesh whose colours are those of the speaker's skin and lips.
+var (
+	skinPoints = []uint16{205, 425, 206, 426, 207, 427}
+	lipPoints  = []uint16{85, 16, 315, 84, 314, 17}
+)
+
+// meanColour returns the mean of the colours at points of a mesh.
+func meanColour(from []vec, read func(vec) colour, points []uint16) (c colour) {
+	for _, i := range points {
+		for n, v := range read(from[i]) {
+			c[n] += v / float32(len(points))
 		}
-		return c
 	}
-	a.skin = mean(205, 425, 206, 426, 207, 427)
-	a.lip = mean(85, 16, 315, 84, 314, 17)
+	return c
 }
 
 // curve evaluates a lip's edge at u by a Catmull-Rom spline through its points.
@@ -227,17 +231,13 @@ func (a *interior) draw(p vec, up, lo, parted float64, known bool) colour {
 // plate is the inside of the speaker's own mouth as seen in the widest opening
 // so far, in face coordinates around the lips' parting.
 type plate struct {
-	c     [plateH * plateW]colour
-	seen  [plateH * plateW]float32
-	best  float64 // opening at which it was taken
-	v0    float64 // v of the top row
-	jaw   float64 // v of the lower lip's inner edge
-	skin  colour
-	taken int // frames like the one with the widest opening
+	c    [plateH * plateW]colour
+	seen [plateH * plateW]float32
+	best float64 // opening at which it was taken
+	v0   float64 // v of the top row
+	jaw  float64 // v of the lower lip's inner edge
+	skin colour
 }
-
-// settled is the number of frames after which a plate is only refreshed now and then.
-const settled = 8
 
 // The plate spans 0.8 x 0.6 units; 200 samples a unit is finer than a face of
 // 200 pixels between the eyes.
@@ -272,9 +272,12 @@ func (t *plate) look(q vec, jaw, down float64, skin colour) (colour, float64) {
 	default:
 		c, seen = mix(a, b, wb/(wa+wb)), wa+wb
 	}
-	c[0] *= min(max(skin[0]/max(t.skin[0], 1), 0.5), 2)
+	c[0] *= light(t.skin, skin)
 	return c, max(seen, min(seenA, seenB))
 }
+
+// light returns how much lighter the skin is now than it was.
+func light(was, is colour) float32 { return min(max(is[0]/max(was[0], 1), 0.5), 2) }
 
 // sample returns the colour at a point and how reliable it is, 0..1.
 func (t *plate) sample(p vec) (colour, float64) {
@@ -310,14 +313,7 @@ func (t *plate) learn(from []vec, ps *pose, in *interior, read func(vec) colour)
 		a.upper[k], a.lower[k] = ps.toFace(from[upperLip[rings-1][k]]), ps.toFace(from[lowerLip[rings-1][k]])
 	}
 	gap := a.lower[columns/2].y - a.upper[columns/2].y
-	switch {
-	case gap < 0.02 || gap < 0.9*t.best:
-		return
-	case gap > 1.03*t.best:
-		t.taken = 0 // a view that shows more
-	}
-	t.taken++
-	if t.taken > settled && t.taken%settled > 0 {
+	if gap < 0.02 || gap < 0.9*t.best {
 		return
 	}
 	rate := 0.35 // several frames agree before the plate has changed

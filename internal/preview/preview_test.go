@@ -2,12 +2,14 @@ package preview
 
 import (
 	"fmt"
+	"image"
 	"math"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/face"
 	"github.com/lipstream/lipstream/internal/face/facetest"
+	"github.com/lipstream/lipstream/internal/face/talker"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/lip/liptest"
@@ -26,29 +28,36 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(f.PixFmt(), func(t *testing.T) {
 			picture, fc := facetest.Frame(t, f)
-			liptest.Run(t, liptest.Subject{Open: func(*testing.T) lip.Engine { return New(25, liptest.Mouth) }, Picture: picture, Face: fc})
+			liptest.Run(t, liptest.Subject{Open: func(*testing.T) lip.Engine { return New(25, 4, liptest.Mouth) }, Picture: picture, Face: fc})
 		})
 	}
 }
 
-// TestTenBit checks that ten bits give the same picture as eight.
+// TestTenBit checks that ten bits give the same picture as eight. The rim of the mouth may be
+// found a fraction of a pixel elsewhere.
 func TestTenBit(t *testing.T) {
 	eight, fc := facetest.Frame(t, yuv420)
 	deep := yuv420
 	deep.Depth = 10
 	ten, _ := facetest.Frame(t, deep)
 	for _, f := range []*frame.Frame{eight, ten} {
-		if _, err := New(25, always(audio.Mouth{Open: 0.7, Speech: 1})).Push(t.Context(), lip.Item{Frame: f, Face: fc, Cut: true}); err != nil {
+		if _, err := New(25, 0, always(audio.Mouth{Open: 0.7, Speech: 1})).Push(t.Context(), lip.Item{Frame: f, Face: fc, Cut: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	w, h := eight.Size()
+	far := 0
 	for i := range w * h {
 		a := float64(eight.Planes[0][i])
 		b := (float64(ten.Planes[0][2*i]) + 256*float64(ten.Planes[0][2*i+1])) / 4
 		if math.Abs(a-b) > 1.5 {
-			t.Fatalf("pixel %d,%d: %v at 8 bits, %v at 10", i%w, i/w, a, b)
+			if far++; math.Abs(a-b) > 30 {
+				t.Fatalf("pixel %d,%d: %v at 8 bits, %v at 10", i%w, i/w, a, b)
+			}
 		}
+	}
+	if far > w*h/500 {
+		t.Errorf("%d pixels differ", far)
 	}
 }
 
@@ -95,46 +104,27 @@ func TestShapes(t *testing.T) {
 	}
 }
 
-// turn rotates a face about its centre by yaw, pitch and roll in degrees.
-func turn(fc *face.Face, yaw, pitch, roll float64) *face.Face {
-	sy, cy := math.Sincos(yaw * math.Pi / 180)
-	sp, cp := math.Sincos(pitch * math.Pi / 180)
-	sr, cr := math.Sincos(roll * math.Pi / 180)
-	var c face.Point
-	for _, p := range fc.Points {
-		c.X, c.Y, c.Z = c.X+p.X/float64(len(fc.Points)), c.Y+p.Y/float64(len(fc.Points)), c.Z+p.Z/float64(len(fc.Points))
-	}
-	out := *fc
-	out.Points = nil
-	for _, p := range fc.Points {
-		x, y, z := p.X-c.X, p.Y-c.Y, p.Z-c.Z
-		x, z = cy*x+sy*z, cy*z-sy*x
-		y, z = cp*y-sp*z, cp*z+sp*y
-		x, y = cr*x-sr*y, cr*y+sr*x
-		out.Points = append(out.Points, face.Point{X: x + c.X, Y: y + c.Y, Z: z + c.Z})
-	}
-	out.Align = face.TemplateAffine(face.AlignPoints468(out.Points))
-	return &out
-}
-
 // TestWarpDoesNotTear turns the head up to 30 degrees and checks that the
 // warp stays one piece outside of the mouth's opening: neighbouring pixels
 // never come from places more than 4 pixels further apart, and hardly any are
-// turned inside out (the creases of the smile, which unfold, are). The warp
-// does not look at pixels, so this holds whatever covers the face.
+// turned inside out (the creases of the smile, which unfold, are).
 func TestWarpDoesNotTear(t *testing.T) {
 	if testing.Short() {
 		t.Skip("many poses")
 	}
-	f, fc := facetest.Frame(t, yuv420)
+	k := newHead(t, 512, 200)
 	for _, pose := range [][3]float64{{}, {30, 0, 0}, {-30, 0, 0}, {0, 20, 0}, {0, -20, 0}, {0, 0, 30}, {0, 0, -30}, {20, 15, 25}, {-25, -10, -20}} {
+		const degree = math.Pi / 180
+		l := talker.Look{Gap: 0.08, Yaw: pose[0] * degree, Pitch: pose[1] * degree, View: k.View(0, k.side, k.side, k.wide)}
+		l.View = rolled(l.View, pose[2]*degree, float64(k.side)/2)
+		f, points := k.frame(l)
 		for _, m := range []audio.Mouth{{}, {Open: 1}, {Open: 0.5, Round: 1}, {Open: 0.4, Wide: 1}, {Close: 1}} {
 			t.Run(fmt.Sprintf("%v %+v", pose, m), func(t *testing.T) {
-				turned := turn(fc, pose[0], pose[1], pose[2])
-				e := New(25, always(m))
+				e := New(25, 0, always(m))
 				work := frame.New(f.Format)
 				copy(work.Data, f.Data)
-				if _, err := e.Push(t.Context(), lip.Item{Frame: work, Face: turned, Cut: true}); err != nil {
+				fc := &face.Face{Points: points, Align: face.TemplateAffine(face.AlignPoints468(points))}
+				if _, err := e.Push(t.Context(), lip.Item{Frame: work, Face: fc, Cut: true}); err != nil {
 					t.Fatal(err)
 				}
 				if !e.speaker.known {
@@ -143,6 +133,16 @@ func TestWarpDoesNotTear(t *testing.T) {
 				checkField(t, e)
 			})
 		}
+	}
+}
+
+// rolled turns a view by an angle in radians around the middle of the frame, at (c, c).
+func rolled(v frame.Affine, angle, c float64) frame.Affine {
+	sin, cos := math.Sincos(angle)
+	v.C, v.F = v.C-c, v.F-c
+	return frame.Affine{
+		A: cos*v.A - sin*v.D, B: cos*v.B - sin*v.E, C: cos*v.C - sin*v.F + c,
+		D: sin*v.A + cos*v.D, E: sin*v.B + cos*v.E, F: sin*v.C + cos*v.F + c,
 	}
 }
 
@@ -155,7 +155,7 @@ func checkField(t *testing.T, e *Engine) {
 	folded := 0
 	for y := f.Min.Y; y < f.Max.Y-1; y++ {
 		for x := f.Min.X; x < f.Max.X-1; x++ {
-			if x >= mouth.Min.X-1 && x <= mouth.Max.X && y >= mouth.Min.Y-1 && y <= mouth.Max.Y {
+			if (image.Point{x, y}).In(mouth.Inset(-2)) {
 				continue
 			}
 			i := f.at(x, y)
@@ -178,7 +178,7 @@ func abs(x float32) float32 { return max(x, -x) }
 
 func BenchmarkFrame(b *testing.B) {
 	f, fc := facetest.Frame(b, yuv420)
-	e := New(25, func(frame int64) audio.Mouth { return audio.Mouth{Open: float32(frame%10) / 10, Speech: 1} })
+	e := New(25, 0, func(frame int64) audio.Mouth { return audio.Mouth{Open: float32(frame%10) / 10, Speech: 1} })
 	work := frame.New(f.Format)
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {

@@ -9,6 +9,56 @@ type speaker struct {
 	seen    float64 // frames that neutral has been learned from
 	weight  float64 // of these frames; newer ones count more
 	plate   *plate
+	open    float64 // the widest opening of the mesh so far
+	taken   int     // frames with about this opening
+
+	skin     colour   // in the present frame
+	behind   []colour // what was seen between the lips
+	behindBy colour   // the skin then
+	widest   float64  // opening then
+	lit      []colour // behind in the light of the present frame
+}
+
+// meet begins with a new speaker if the track of the face is another.
+func (s *speaker) meet(track int) {
+	if !s.known || s.track != track {
+		*s = speaker{known: true, track: track, plate: new(plate)}
+	}
+}
+
+// settled is the number of frames after which the inside of the mouth is only refreshed now and
+// then.
+const settled = 8
+
+// interested reports whether a mouth with an opening of gap shows more of its inside than others
+// did, or as much.
+func (s *speaker) interested(gap float64) bool {
+	switch {
+	case gap < 0.02 || gap < 0.9*s.open:
+		return false
+	case gap > 1.03*s.open:
+		s.taken = 0
+	}
+	s.open = max(s.open, gap)
+	s.taken++
+	return s.taken <= settled || s.taken%settled == 0
+}
+
+// inside returns the colours of the inside of the mouth in the light of the present frame.
+func (s *speaker) inside() []colour {
+	s.lit = append(s.lit[:0], s.behind...)
+	for i := range s.lit {
+		s.lit[i][0] *= light(s.behindBy, s.skin)
+	}
+	return s.lit
+}
+
+// glance learns the colours between the lips from a mouth that is open wider than before.
+func (s *speaker) glance(r *search, ps *pose, read func(vec) colour) {
+	if r.sure < 1 || r.height < 0.05 || r.height < 1.05*s.widest {
+		return
+	}
+	s.behind, s.behindBy, s.widest = r.known(s.behind[:0], ps, read), s.skin, r.height
 }
 
 // neutralSeconds is the time constant with which the neutral shape follows the
@@ -18,10 +68,7 @@ const neutralSeconds = 0.5
 // learn updates the neutral shape from the lips of a frame. A closed mouth shows it
 // best; the wider a mouth is open, the less it says. rate is the share by which the
 // shape follows a mouth that stays closed.
-func (s *speaker) learn(track int, source *lips, rate float64) {
-	if !s.known || s.track != track {
-		*s = speaker{known: true, track: track, plate: new(plate)}
-	}
+func (s *speaker) learn(source *lips, rate float64) {
 	open := source.gap() / 0.05
 	w := 0.03 + 1/(1+open*open)
 	s.seen++

@@ -28,7 +28,7 @@ func enlarged(t testing.TB, format frame.Format, by float64) (*frame.Frame, *fac
 func BenchmarkLargeFace(b *testing.B) {
 	f, fc := enlarged(b, yuv420, 3.4)
 	work := frame.New(f.Format)
-	e := New(25, func(i int64) audio.Mouth {
+	e := New(25, 0, func(i int64) audio.Mouth {
 		return audio.Mouth{Open: float32(i%10) / 10, Round: float32(i%7) / 14, Speech: 1}
 	})
 	for i := int64(0); b.Loop(); i++ {

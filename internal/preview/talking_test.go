@@ -50,34 +50,43 @@ func TestClosesOpenMouth(t *testing.T) {
 	look := func(i int, gap float64) talker.Look {
 		return talker.Look{Gap: gap, Pucker: talker.Talk(i, 0).Pucker, View: k.View(0, k.side, k.side, k.wide)}
 	}
-	e := New(25, always(audio.Mouth{}))
+	e := New(25, 25, always(audio.Mouth{}))
 	random := rand.New(rand.NewPCG(1, 2))
 	_, still := k.frame(look(0, 0))
 	mouth := image.Rect(int(still[61].X), int(still[2].Y), int(still[291].X), int(still[18].Y)+4)
 	var last, lastSource *frame.Frame
 	var worst, shimmer, moved float64
+	take := func(done []lip.Item, err error) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, it := range done {
+			if i := int(it.Frame.Index); i >= 20 {
+				closed, _ := k.frame(look(i, 0))
+				worst = max(worst, liptest.Difference(it.Frame, closed, mouth))
+				shimmer = max(shimmer, liptest.Difference(it.Frame, last, mouth))
+			}
+			last = it.Frame
+		}
+	}
 	for i := range 40 {
 		l := look(i, talker.Talk(i, 0.25).Gap)
 		f, points := k.frame(l)
 		source := frame.New(f.Format)
 		copy(source.Data, f.Data)
+		if i >= 20 {
+			moved = max(moved, liptest.Difference(source, lastSource, mouth))
+		}
+		lastSource = source
 		f.Index = int64(i)
 		fc := &face.Face{Points: points, Align: face.TemplateAffine(face.AlignPoints468(points))}
 		for p := range fc.Points {
 			fc.Points[p].X += 0.2 * random.NormFloat64()
 			fc.Points[p].Y += 0.2 * random.NormFloat64()
 		}
-		if _, err := e.Push(t.Context(), lip.Item{Frame: f, Face: fc, Cut: i == 0}); err != nil {
-			t.Fatal(err)
-		}
-		if i >= 20 {
-			closed, _ := k.frame(look(i, 0))
-			worst = max(worst, liptest.Difference(f, closed, mouth))
-			shimmer = max(shimmer, liptest.Difference(f, last, mouth))
-			moved = max(moved, liptest.Difference(source, lastSource, mouth))
-		}
-		last, lastSource = f, source
+		take(e.Push(t.Context(), lip.Item{Frame: f, Face: fc, Cut: i == 0}))
 	}
+	take(e.Flush(t.Context()))
 	t.Logf("differs from a closed mouth by up to %.2f, from the frame before by up to %.2f (source %.2f)", worst, shimmer, moved)
 	if worst > 7 {
 		t.Errorf("the mouth differs from a closed one by %.1f", worst)
@@ -121,13 +130,26 @@ func TestTalkingSource(t *testing.T) {
 			}
 			defer func() { _ = tracker.Close() }()
 			silent := func(i int64) bool { return i < 28 }
-			e := New(25, func(i int64) audio.Mouth {
+			e := New(25, 25, func(i int64) audio.Mouth {
 				if silent(i) {
 					return audio.Mouth{}
 				}
 				return audio.Mouth{Open: float32(0.5 + 0.5*math.Sin(float64(i))), Speech: 1}
 			})
 			var quiet, upper, lower, speaking []float64
+			measure := func(done []lip.Item, err error) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, d := range done {
+					m := liptest.Measure(t, mesh, d.Frame, d.Face)
+					if silent(d.Frame.Index) {
+						quiet, upper, lower = append(quiet, m.Gap), append(upper, m.Upper), append(lower, m.Lower)
+					} else {
+						speaking = append(speaking, m.Gap)
+					}
+				}
+			}
 			take := func(done []face.Tracked, err error) {
 				if err != nil {
 					t.Fatal(err)
@@ -136,15 +158,7 @@ func TestTalkingSource(t *testing.T) {
 					if d.Face == nil {
 						t.Fatalf("frame %d has no face", d.Frame.Index)
 					}
-					if _, err := e.Push(t.Context(), lip.Item{Frame: d.Frame, Face: d.Face, Cut: d.Cut || d.Frame.Index == 0}); err != nil {
-						t.Fatal(err)
-					}
-					m := liptest.Measure(t, mesh, d.Frame, d.Face)
-					if silent(d.Frame.Index) {
-						quiet, upper, lower = append(quiet, m.Gap), append(upper, m.Upper), append(lower, m.Lower)
-					} else {
-						speaking = append(speaking, m.Gap)
-					}
+					measure(e.Push(t.Context(), lip.Item{Frame: d.Frame, Face: d.Face, Cut: d.Cut || d.Frame.Index == 0}))
 				}
 			}
 			for i := range 46 {
@@ -156,6 +170,7 @@ func TestTalkingSource(t *testing.T) {
 				take(tracker.Push(t.Context(), f))
 			}
 			take(tracker.Flush(t.Context()))
+			measure(e.Flush(t.Context()))
 			for _, v := range [][]float64{quiet, upper, lower, speaking} {
 				slices.Sort(v)
 			}
@@ -173,6 +188,56 @@ func TestTalkingSource(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLearnsFromLaterFrames lets a still head open its mouth only after a while. The teeth that
+// the engine shows before must be those that it shows after, and not painted ones; but not
+// after a cut, nor if it holds nothing back.
+func TestLearnsFromLaterFrames(t *testing.T) {
+	k := newHead(t, 320, 170)
+	var frames [2]*frame.Frame
+	var faces [2]*face.Face
+	for n, gap := range []float64{0, 0.25} {
+		var points []face.Point
+		frames[n], points = k.frame(talker.Look{Gap: gap, View: k.View(0, k.side, k.side, k.wide)})
+		faces[n] = &face.Face{Points: points, Align: face.TemplateAffine(face.AlignPoints468(points))}
+	}
+	p := faces[0].Points
+	mouth := image.Rect(int(p[61].X), int(p[2].Y), int(p[291].X), int(p[18].Y)+12)
+	// differ returns how far the mouth before the opening differs from that after it.
+	differ := func(hold, cut int) float64 {
+		e := New(25, hold, always(audio.Mouth{Open: 0.8, Speech: 1}))
+		var out []lip.Item
+		take := func(done []lip.Item, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, done...)
+		}
+		for i := range 20 {
+			n := 0
+			if i >= 6 && i < 12 {
+				n = 1
+			}
+			f := frame.New(frames[n].Format)
+			copy(f.Data, frames[n].Data)
+			f.Index = int64(i)
+			take(e.Push(t.Context(), lip.Item{Frame: f, Face: faces[n], Cut: i == 0 || i == cut}))
+		}
+		take(e.Flush(t.Context()))
+		if len(out) != 20 {
+			t.Fatalf("%d of 20 frames come out", len(out))
+		}
+		return liptest.Difference(out[2].Frame, out[18].Frame, mouth)
+	}
+	with, without, cut := differ(12, -1), differ(0, -1), differ(12, 6)
+	t.Logf("the mouth before the opening differs by %.2f from that after it; without look-ahead %.2f, with a cut between %.2f", with, without, cut)
+	if with > without/3 {
+		t.Errorf("with look-ahead, the mouth before the opening differs by %.1f from that after it, without by %.1f", with, without)
+	}
+	if cut < 0.8*without {
+		t.Errorf("the frames after a cut are used: the mouth differs by %.1f, without look-ahead by %.1f", cut, without)
 	}
 }
 

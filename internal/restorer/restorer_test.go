@@ -204,7 +204,7 @@ func TestConformance(t *testing.T) {
 			r := open(t, b, restorertest.Shift([3]float32{-0.5, 0.5, 0.25}, 1, side), 1)
 			picture, fc := facetest.Frame(t, formats[0])
 			liptest.Run(t, liptest.Subject{Picture: picture, Face: fc, Open: func(*testing.T) lip.Engine {
-				return restored{preview.New(25, liptest.Mouth), r}
+				return restored{preview.New(25, 0, liptest.Mouth), r}
 			}})
 		})
 	}

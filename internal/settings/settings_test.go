@@ -164,9 +164,9 @@ func TestUnused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	latentSync := []string{"steps", "guidance", "guidance_from", "guidance_to", "guidance_threshold", "sampler", "deepcache", "deepcache_threshold", "overlap"}
+	latentSync := []string{"steps", "guidance", "guidance_from", "guidance_to", "guidance_threshold", "guidance_every", "sampler", "deepcache", "deepcache_threshold", "overlap"}
 	neural := []string{
-		"profile", "resolution", "precision", "weights", "vae", "silence", "parity", "steps", "guidance", "guidance_from", "guidance_to", "guidance_threshold",
+		"profile", "resolution", "precision", "weights", "vae", "silence", "parity", "steps", "guidance", "guidance_from", "guidance_to", "guidance_threshold", "guidance_every",
 		"sampler", "deepcache", "deepcache_threshold", "overlap",
 		"frames_per_window", "windows", "offload", "vae_frames", "vae_tile", "attention_slices", "shrink_every", "return_every",
 	}

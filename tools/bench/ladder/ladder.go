@@ -32,7 +32,7 @@ import (
 type Options struct {
 	lab.Binary
 	Models     string   `required:"" placeholder:"FOLDER" help:"Folder with the checkpoints. Convert them first: lipstream models prepare --dtype bf16."`
-	Rows       []string `placeholder:"ROW" help:"Rows to measure besides the base. Default: all of them: bf16, dpm, deepcache, guidance, frames, windows2, windows4, slices, vae-frames, vae-tile, tiny-decoder, tiny (if the folder has TAESD), model, sequential, silence, all, lowmem."`
+	Rows       []string `placeholder:"ROW" help:"Rows to measure besides the base. Default: all of them, those of TAESD if the folder has it. A wrong name lists them."`
 	Steps      int      `default:"20" placeholder:"N" help:"DDIM steps of the base; DPM-Solver++ takes half as many."`
 	Quick      int      `placeholder:"N" help:"Run only N steps in rows that do not change the steps, and scale their time. The table says so."`
 	Frames     int      `default:"16" placeholder:"N" help:"Frames per window, 2 to 24."`

@@ -175,7 +175,7 @@ func TestRowsDiffer(t *testing.T) {
 		if (s == base) != (r.key == rowBase) {
 			t.Errorf("%s: %+v", r.key, s)
 		}
-		if (s.steps != base.steps || s.deepcache != base.deepcache || s.guidanceTo != 0 || s.guidanceEnough > 0) != r.resteps {
+		if (s.steps != base.steps || s.deepcache != base.deepcache || s.guidanceTo != 0 || s.guidanceEnough > 0 || s.guidanceEvery > 0) != r.resteps {
 			t.Errorf("%s does not say that it changes the steps", r.key)
 		}
 	}

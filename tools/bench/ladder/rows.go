@@ -14,10 +14,12 @@ import (
 // does not depend on profiles and defaults.
 type settings struct {
 	precision, sampler string
+	weights            string // how they are kept; "" is f32
 	steps, deepcache   int
 	guidance           float64
 	guidanceTo         float64 // share of the steps; 0 is 1
 	guidanceEnough     float64 // threshold at which guidance ends
+	guidanceEvery      int     // steps between predictions without the voice; 0 is 1
 	deepcacheChange    float64 // threshold at which a step is full
 	overlap            int
 	windows, frames    int // in flight; denoised together
@@ -32,8 +34,9 @@ type settings struct {
 func (s settings) flags() []string {
 	n, f := strconv.Itoa, func(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
 	return []string{
-		"--precision", s.precision, "--sampler", s.sampler, "--steps", n(s.steps), "--deepcache", n(s.deepcache),
+		"--precision", s.precision, "--weights", cmp.Or(s.weights, "f32"), "--sampler", s.sampler, "--steps", n(s.steps), "--deepcache", n(s.deepcache),
 		"--guidance", f(s.guidance), "--guidance-to", f(cmp.Or(s.guidanceTo, 1)), "--guidance-threshold", f(s.guidanceEnough),
+		"--guidance-every", n(cmp.Or(s.guidanceEvery, 1)),
 		"--deepcache-threshold", f(s.deepcacheChange), "--overlap", n(s.overlap),
 		"--windows", n(s.windows), "--frames-per-window", n(s.frames), "--attention-slices", n(s.slices),
 		"--vae", s.vae, "--vae-frames", n(s.vaeFrames), "--vae-tile", n(s.vaeTile), "--offload", string(s.offload), "--silence", s.silence,
@@ -78,12 +81,16 @@ func together(s *settings) {
 var variants = []variant{
 	{key: rowBase, name: "exact", set: func(*settings) {}},
 	{key: "bf16", name: "bf16", set: func(s *settings) { s.precision = "bf16" }},
+	{key: "f16-weights", name: "weights in f16", set: func(s *settings) { s.weights = "f16" }},
+	{key: "int8-weights", name: "weights in int8", set: func(s *settings) { s.weights = "int8" }},
+	{key: "bf16-int8", name: "bf16, weights in int8", set: func(s *settings) { s.precision, s.weights = "bf16", "int8" }},
 	{key: "dpm", name: "DPM-Solver++", resteps: true, set: func(s *settings) { s.sampler, s.steps = "dpm++", dpmSteps(s.steps) }},
 	{key: "deepcache", name: "DeepCache 3", resteps: true, set: func(s *settings) { s.deepcache = 3 }},
 	{key: "deepcache-change", name: "DeepCache, when the input has changed by 10 %", resteps: true, set: func(s *settings) { s.deepcache, s.deepcacheChange = 100, 0.1 }},
 	{key: "guidance", name: "guidance 1", set: func(s *settings) { s.guidance = 1 }},
 	{key: "guidance-part", name: "guidance in the first half of the steps", resteps: true, set: func(s *settings) { s.guidanceTo = 0.5 }},
 	{key: "guidance-agree", name: "guidance until both predictions differ by less than 10 %", resteps: true, set: func(s *settings) { s.guidanceEnough = 0.1 }},
+	{key: "guidance-every", name: "prediction without the voice every 6th step", resteps: true, set: func(s *settings) { s.guidanceEvery = 6 }},
 	{key: "frames", name: "half the frames per window", set: func(s *settings) { s.frames = max(1, s.frames/2) }},
 	{key: "windows2", name: "2 windows in flight", windows: 2, set: func(s *settings) { s.windows = 2 }},
 	{key: "windows4", name: "4 windows in flight", windows: 4, set: func(s *settings) { s.windows = 4 }},
