@@ -19,9 +19,13 @@ import (
 	"github.com/lipstream/lipstream/internal/child"
 	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
+	"github.com/lipstream/lipstream/internal/frame"
+	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/media"
 	"github.com/lipstream/lipstream/internal/memory"
 	"github.com/lipstream/lipstream/internal/pipeline"
+	"github.com/lipstream/lipstream/internal/preview"
+	"github.com/lipstream/lipstream/internal/settings"
 	"github.com/lipstream/lipstream/testdata/demo"
 	"github.com/lipstream/lipstream/tools/bench/lab"
 )
@@ -56,8 +60,12 @@ type Result struct {
 	Extra  float64 `json:"extra_ms"`
 	Start  float64 `json:"start_ms"` // once, before the first frame
 	Frame  int64   `json:"frame_bytes"`
+	Pool   int     `json:"pool_frames"`
 	Peak   int64   `json:"peak_rss_bytes"`
 }
+
+// pool is the size of the frames in the pool, in bytes.
+func (r *Result) pool() int64 { return r.Frame * int64(r.Pool) }
 
 // total is what a frame takes besides decoding and encoding.
 func (r *Result) total() float64 { return r.Own + r.Extra }
@@ -162,7 +170,23 @@ func (o Options) size(ctx context.Context, tools media.Tools, dir string, size b
 	last := rounds[len(rounds)-1]
 	r.NoFace, r.Frame = last.NoFace, int64(size.Width*size.Height*3/2)
 	r.Peak = int64(middle(func(o *round) float64 { return float64(o.Peak) }))
-	return r, nil
+	hold, err := holds(ctx, size)
+	r.Pool = pipeline.PoolSize(hold)
+	return r, err
+}
+
+// holds returns how many frames of a size the preview engine holds back.
+func holds(ctx context.Context, size bench.Size) (int, error) {
+	model, err := preview.Kind{}.Find(ctx, settings.Settings{})
+	if err != nil {
+		return 0, err
+	}
+	engine, err := model.Open(ctx, lip.Host{Rate: media.Rational{Num: bench.ClipRate, Den: 1},
+		Format: frame.Format{Width: size.Width, Height: size.Height, ShiftX: 1, ShiftY: 1, Depth: 8}})
+	if err != nil {
+		return 0, err
+	}
+	return engine.Hold(), engine.Close()
 }
 
 // round is one job, and ffmpeg alone.
@@ -214,11 +238,11 @@ func (r *Report) figures() []bench.Figure {
 	}
 	bySize := func(a, b Result) int { return cmp.Compare(a.Frame, b.Frame) }
 	if small, large := slices.MinFunc(r.Jobs, bySize), slices.MaxFunc(r.Jobs, bySize); small.Frame < large.Frame {
-		// The preview holds no frames. Besides those of the pool there are the copy of the
-		// last frame, for padding, and the engine's copies of the mouth's region.
-		out = append(out, bench.Figure{Key: "memory_frames", Name: "peak resident memory of " + large.Size + " above " + small.Size + ", in frames",
-			Value: float64(large.Peak-small.Peak) / float64(large.Frame-small.Frame), Max: new(float64(pipeline.PoolSize(0) + 4)),
-			Note: fmt.Sprintf("the pool has %d", pipeline.PoolSize(0))})
+		// Besides the frames of the pool there are the copy of the last frame, for padding,
+		// and the engine's copies of the mouth's region.
+		out = append(out, bench.Figure{Key: "memory_pool", Name: "peak resident memory of " + large.Size + " above " + small.Size + ", relative to that of their pools",
+			Value: float64(large.Peak-small.Peak) / float64(large.pool()-small.pool()), Unit: bench.Times, Max: new(1.2),
+			Note: fmt.Sprintf("the pools have %d and %d frames", large.Pool, small.Pool)})
 	}
 	return out
 }
@@ -234,7 +258,7 @@ func (r *Report) WriteTable(w io.Writer) error {
 			row = append(row, ms(j.Parts[part]))
 		}
 		rows = append(rows, append(row, ms(j.Own), ms(j.Extra), ms(j.total()), ms(j.FFmpeg), ms(j.Start), memory.Size(j.Peak),
-			memory.Size(j.Frame*int64(pipeline.PoolSize(0))), strconv.FormatInt(j.NoFace, 10)))
+			memory.Size(j.pool()), strconv.FormatInt(j.NoFace, 10)))
 	}
 	heading := fmt.Sprintf("%s\n%s to h264, %d frames, medians of %d rounds; CPU time in ms a frame\n\n", r.Machine, r.Codec, r.Frames, r.Rounds)
 	return lab.WriteReport(w, heading, rows, "", r.Figures)

@@ -58,7 +58,7 @@ func TestReport(t *testing.T) {
 	for _, size := range []struct{ w, h int64 }{{1280, 720}, {1080, 1920}, {3840, 2160}} {
 		frame := size.w * size.h * 3 / 2
 		r.Jobs = append(r.Jobs, Result{Size: bench.Size{Width: int(size.w), Height: int(size.h)}.String(), Own: 13, Extra: 2, FFmpeg: 50,
-			Frame: frame, Peak: 200<<20 + 24*frame, Parts: map[string]float64{engine: 7.25}})
+			Frame: frame, Pool: 25, Peak: 200<<20 + 28*frame, Parts: map[string]float64{engine: 7.25}})
 	}
 	figures := map[string]bench.Figure{}
 	for _, f := range r.figures() {
@@ -67,7 +67,7 @@ func TestReport(t *testing.T) {
 	if f := figures["own_1080x1920"]; f.Value != 15 || f.Verdict() != "ok" {
 		t.Errorf("%+v: %s", f, f.Verdict())
 	}
-	if f := figures["memory_frames"]; math.Abs(f.Value-24) > 1e-6 || f.Verdict() != "ok" {
+	if f := figures["memory_pool"]; math.Abs(f.Value-28.0/25) > 1e-6 || f.Verdict() != "ok" {
 		t.Errorf("%+v: %s", f, f.Verdict())
 	}
 	r.Jobs[2].Peak += 4 * r.Jobs[2].Frame
@@ -83,5 +83,17 @@ func TestReport(t *testing.T) {
 	}
 	if !strings.Contains(table.String(), "| 1080x1920 |") || !strings.Contains(table.String(), " 7.2 ") {
 		t.Errorf("the table is\n%s", &table)
+	}
+}
+
+// TestHolds checks that fewer large frames are held back than small ones.
+func TestHolds(t *testing.T) {
+	small, err := holds(t.Context(), bench.Size{Width: 1280, Height: 720})
+	if err != nil {
+		t.Fatal(err)
+	}
+	large, err := holds(t.Context(), bench.Size{Width: 7680, Height: 4320})
+	if err != nil || small != bench.ClipRate || large >= small {
+		t.Errorf("%d frames of 720p and %d of 8K are held back, %v", small, large, err)
 	}
 }
