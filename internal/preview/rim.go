@@ -38,6 +38,7 @@ type search struct {
 	rim
 	flesh  [2]palette // of the upper lip and the lower one
 	behind []colour
+	doubt  []float32 // how far each of them is from being known
 
 	row         float64                          // from one row to the next, in face units
 	top, bottom int                              // the rows that are looked at
@@ -169,6 +170,12 @@ func (r *search) palettes(from []vec, ps *pose, behind []colour, read func(vec) 
 			}
 		}
 	}
+	// A beard is as dark as the mouth, and a tongue as red as the lips.
+	r.doubt = r.doubt[:0]
+	for _, c := range r.behind {
+		d := min(nearest(c, r.flesh[0].all), nearest(c, r.flesh[1].all))
+		r.doubt = append(r.doubt, 300*float32(1-smoothstep(40, 200, float64(d))))
+	}
 }
 
 // inside returns how much a colour at v in a column looks like what is behind the lips: from
@@ -184,7 +191,10 @@ func (r *search) inside(column int, v float64, c colour) float32 {
 	if column >= r.corner[0] && column <= r.corner[1] && (v-edge)/(outer-edge) < 0.8 {
 		around = p.lip // teeth look much like skin, but not like lips
 	}
-	a, b := nearest(c, around), nearest(c, r.behind)
+	a, b := nearest(c, around), float32(math.Inf(1))
+	for i := range r.behind {
+		b = min(b, nearest(c, r.behind[i:i+1])+r.doubt[i])
+	}
 	return (a-b)/(a+b+30) - 0.1
 }
 
@@ -439,16 +449,12 @@ func (r *rim) bend(point vec, n int, ps *pose) vec {
 	return point.add(ps.shift(vec{0, outer + (inner-outer)*depth}))
 }
 
-// known appends the colours of what is behind the lips, as far as they differ from those of
-// the lips.
+// known appends the colours of what is behind the lips.
 func (r *search) known(to []colour, ps *pose, read func(vec) colour) []colour {
 	for _, x := range [...]float64{0.25, 0.4, 0.5, 0.6, 0.75} {
 		c := r.first + int(x*float64(r.last-r.first))
 		for _, y := range [...]float64{0.15, 0.3, 0.5, 0.7, 0.85} {
-			s := read(ps.toPixels(vec{r.left + float64(c)*r.step, r.up[c] + y*(r.lo[c]-r.up[c])}))
-			if min(nearest(s, r.flesh[0].lip), nearest(s, r.flesh[1].lip)) > 200 {
-				to = add(to, s)
-			}
+			to = add(to, read(ps.toPixels(vec{r.left + float64(c)*r.step, r.up[c] + y*(r.lo[c]-r.up[c])})))
 		}
 	}
 	return to

@@ -16,6 +16,7 @@ import (
 	"github.com/lipstream/lipstream/internal/frame/frametest"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/lip/liptest"
+	"github.com/lipstream/lipstream/internal/media"
 )
 
 // head talks with a wide open mouth.
@@ -118,9 +119,8 @@ func TestTalkingSource(t *testing.T) {
 		maxSilence, maxMoved float64 // % of the speaking range
 	}{
 		{"frontal", 0, 0.34, 6, 2},
-		// The mesh takes a mouth that is seen from the side and shows only teeth for a closed
-		// one, which a closed mouth cannot be made from.
-		{"turned by up to 45 degrees", 0.635, 0.2, 15, 4},
+		// The mesh sees an aperture of 6 % even if the mouth of this head is really closed.
+		{"turned by up to 45 degrees", 0.635, 0.2, 10, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			k := newHead(t, 320, 170)
@@ -250,4 +250,21 @@ func deviation(v []float64) float64 {
 		sum += (x - mean) * (x - mean) / float64(len(v))
 	}
 	return math.Sqrt(sum)
+}
+
+// TestAhead checks how many frames are held back: those of a second, or as many as fit into the
+// memory for them.
+func TestAhead(t *testing.T) {
+	for _, c := range []struct{ w, h, depth, rate, speakers, want int }{
+		{1920, 1080, 8, 25, 1, 25}, {1920, 1080, 8, 60, 1, 32}, {1920, 1080, 8, 25, 2, 16}, {3840, 2160, 8, 25, 0, 8},
+		{3840, 2160, 10, 25, 1, 4}, {16384, 16384, 8, 25, 1, 0},
+	} {
+		h := lip.Host{
+			Rate: media.Rational{Num: int64(c.rate), Den: 1}, Speakers: c.speakers,
+			Format: frame.Format{Width: c.w, Height: c.h, ShiftX: 1, ShiftY: 1, Depth: c.depth},
+		}
+		if got := ahead(h); got != c.want {
+			t.Errorf("%+v: %d frames are held", c, got)
+		}
+	}
 }
