@@ -44,6 +44,13 @@ NORACE += ./tools/bench/load             # measures a server in another process
 
 export RACE PACKAGES TESTFLAGS
 
+# The program, the linters and the tests are built without cgo and with the same flags, so
+# that the packages are compiled once for all. Only the race detector needs cgo.
+export CGO_ENABLED := 0
+
+# The cache folder in which tests find the ffmpeg that lipstream installs.
+TESTCACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lipstream-test
+
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 .DEFAULT_GOAL := build
@@ -53,7 +60,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## /\1\t/p' Makefile | expand -t 12
 
 build: ## bin/lipstream, without cgo
-	CGO_ENABLED=0 go build -trimpath -o $(BIN) ./cmd/lipstream
+	go build -o $(BIN) ./cmd/lipstream
 
 demo: deps build ## a picture and a voice become out/demo.mp4
 	$(BIN) runtime install openvino
@@ -68,7 +75,8 @@ test: deps-test build runtimes lint test-run ## everything that CI checks: lint 
 test-run: export LIPSTREAM_REQUIRE_RUNTIMES = 1
 test-run:
 	@mkdir -p out
-	@go run $(GOTESTSUM) --format pkgname --hide-summary skipped --jsonfile out/test.json \
+	@FFMPEG=$$(ls -d $(TESTCACHE)/lipstream/runtimes/ffmpeg-*/ffmpeg 2>/dev/null | tail -n 1) \
+		go run $(GOTESTSUM) --format pkgname --hide-summary skipped --jsonfile out/test.json \
 		--post-run-command "go run $(GOTESTSUM) tool slowest --num 10" --raw-command -- sh tools/gotest.sh \
 		| sed -u -e '/^DONE /{h;s/.*/The slowest tests:/p;d}' -e '$$G' | sed -u '$${/^$$/d}'
 
@@ -90,7 +98,6 @@ test-long: deps-test runtimes chaos readonly test-windows ## what takes long: ch
 ARM64 += ./internal/audio ./internal/checkpoint ./internal/child ./internal/disk ./internal/frame ./internal/memory
 ARM64 += ./internal/musetalk ./internal/backend/native ./internal/onnx ./internal/sampler ./internal/tensor
 test-arm64: export GOARCH = arm64
-test-arm64: export CGO_ENABLED = 0
 test-arm64: ## on arm64 emulated by QEMU: tests, both runtimes, jobs, a server; 30 minutes
 	sh tools/deps.sh ffmpeg ffprobe pip mmdebstrap qemu-aarch64-static aarch64-linux-gnu-gcc
 	go build -trimpath -o $(BIN)-arm64 ./cmd/lipstream
@@ -122,7 +129,7 @@ stress: deps-test runtimes ## the tests on a busy machine, ROUNDS=5 times; PACKA
 
 lint: ## gofmt, vet, staticcheck, dead code
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "run gofmt on:"; echo "$$unformatted"; exit 1; fi
-	CGO_ENABLED=0 go vet ./...
+	go vet ./...
 	go run $(STATICCHECK) ./...
 	sh tools/deadcode.sh $(DEADCODE)
 
@@ -130,6 +137,7 @@ runtimes: build
 	$(BIN) runtime install openvino
 	$(BIN) runtime install onnxruntime
 	$(BIN) runtime install webgpu
+	XDG_CACHE_HOME=$(TESTCACHE) $(BIN) runtime install ffmpeg >/dev/null
 
 chaos: export LIPSTREAM_REQUIRE_RUNTIMES = 1
 chaos: deps-test runtimes ## workers killed at random, 50 times; parts of LatentSync; minutes
