@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// fast says whether the processor can run the functions of rows_amd64.s. They compute what
-// the Go functions of plane.go compute, bit for bit, for a multiple of group samples.
+// fast says whether the processor can run the functions in assembly. They compute what
+// their namesakes in Go compute, bit for bit, for a multiple of group samples.
 var fast = cpu.X86.HasAVX2
 
 // fastCubic does cubicSlow's work from the beginning of the row to before a group with a
