@@ -24,6 +24,9 @@ func storedAs(t *testing.T, from *checkpoint.File, d tensor.DType) (stored, plai
 	}
 	for _, name := range from.Names() {
 		v := from.Tensor(name)
+		if v.DType == tensor.F16 {
+			v = v.ToF32()
+		}
 		if len(v.Shape) < 2 || v.DType != tensor.F32 || filepath.Ext(name) == ".pe" {
 			add(0, name, v)
 			add(1, name, v)

@@ -214,17 +214,23 @@ func (g *Graph) Weight(w Weight) Value {
 
 // Feed adds a tensor that the caller passes with each run, as an input of that name that
 // InputNames does not list. A runtime can neither copy nor convert it when it compiles the
-// graph. The same name again returns the same value.
+// graph. The input is flat and says nothing of its length, because OpenVINO holds memory for
+// each input whose length it knows. The same name again returns the same value.
 func (g *Graph) Feed(w Weight) Value {
 	key := "weight " + w.Name
 	if v, ok := g.known[key]; ok {
 		return v
 	}
-	g.known[key] = Value(w.Name)
+	var shape []int64
+	for _, d := range w.Shape {
+		shape = append(shape, int64(d))
+	}
+	w.Tensor = &tensor.Tensor{DType: w.DType, Shape: []int{tensor.Volume(w.Shape)}, Data: w.Data}
 	g.feeds = append(g.feeds, w)
-	g.inputs = append(g.inputs, valueInfo(w.Name, w.DType, w.Shape))
-	g.given[Value(w.Name)] = tensorInfo{dtype: w.DType, shape: w.Shape}
-	return Value(w.Name)
+	g.inputs = append(g.inputs, valueInfo(w.Name, w.DType, []int{-1}))
+	g.given[Value(w.Name)] = tensorInfo{dtype: w.DType, shape: w.Tensor.Shape}
+	g.known[key] = g.Op("Reshape", []Value{Value(w.Name), g.Ints(shape...)})
+	return g.known[key]
 }
 
 // types maps element types to TensorProto.DataType.
