@@ -350,7 +350,8 @@ func (Kind) Ready(settings.Settings) (string, bool) { return "", true }
 func (Kind) Find(context.Context, settings.Settings) (lip.Model, error) {
 	return lip.Model{
 		Name:  settings.EnginePreview,
-		Needs: audio.Needs{Mouths: true}, InPlace: true, Ahead: aheadTime,
+		Needs: audio.Needs{Mouths: true}, InPlace: true,
+		Ahead: aheadTime, AheadBytes: aheadBytes,
 		Open: func(_ context.Context, h lip.Host) (lip.Engine, error) {
 			return New(h.Rate.Float(), ahead(h), func(frame int64) audio.Mouth {
 				return h.Voice.Mouth(audio.FrameTime(frame, int(h.Rate.Num), int(h.Rate.Den)))
