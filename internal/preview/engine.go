@@ -205,6 +205,9 @@ func (v *view) face() image.Rectangle {
 			box = box.Union(around(int(0.05*v.pose.unit), v.from[i], v.from[i]))
 		}
 	}
+	if box = box.Intersect(image.Rect(0, 0, v.item.Frame.Width, v.item.Frame.Height)); box.Empty() {
+		return v.region // the mouth is outside of the frame
+	}
 	return box
 }
 
