@@ -33,9 +33,10 @@ type budget struct {
 const deviceInterval = 500 * time.Millisecond
 
 // newBudget returns what the job may use, and what it takes without its engine: the
-// process so far, the frames in the pipeline, and ffmpeg, which keeps some tens of
-// frames to decode and to encode. device is that of the engine.
-func newBudget(probe memory.Probe, job Job, device backend.Device, format frame.Format) (budget, error) {
+// process so far, the frames in the pipeline, of which the engine holds so many bytes to look
+// ahead, and ffmpeg, which keeps some tens of frames to decode and to encode. device is that
+// of the engine.
+func newBudget(probe memory.Probe, job Job, device backend.Device, format frame.Format, ahead int64) (budget, error) {
 	b := budget{probe: probe}
 	if device.Vendor() != "" {
 		gpus, err := probe.GPUs()
@@ -70,9 +71,9 @@ func newBudget(probe memory.Probe, job Job, device backend.Device, format frame.
 		inPipeline   = 30 // in queues and tracker
 		heap         = 100 << 20
 	)
-	b.reserved = max(u.Anonymous, u.Total()-u.Mapped) + ffmpegs + heap + (ffmpegFrames+inPipeline)*int64(format.Bytes())
+	b.reserved = max(u.Anonymous, u.Total()-u.Mapped) + ffmpegs + heap + (ffmpegFrames+inPipeline)*int64(format.Bytes()) + ahead
 	if job.Mask != "" {
-		b.reserved += mask.Memory(format.Bytes())
+		b.reserved += mask.Memory(format.Bytes()) + ahead // the copies from before the engine
 	}
 	if b.reserved > b.Host {
 		return b, fault.Memory.New("plan the memory of "+job.Output, fmt.Sprintf("decoding, encoding and the frames in the pipeline take %s, but the job may use only %s (%s)", memory.Size(b.reserved), memory.Size(b.Host), b.HostFrom),

@@ -6,6 +6,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/backend"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
+	"github.com/lipstream/lipstream/internal/fault"
 	"github.com/lipstream/lipstream/internal/frame"
 	"github.com/lipstream/lipstream/internal/memory"
 )
@@ -24,7 +25,7 @@ func TestBudgetOfCard(t *testing.T) {
 		{0, 18 * gb}, {2 * gb, 16 * gb}, {17 * gb, gb}, {20 * gb, 0},
 	} {
 		card.Use(t, c.used)
-		b, err := newBudget(probe, job, device, format)
+		b, err := newBudget(probe, job, device, format, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,12 +36,17 @@ func TestBudgetOfCard(t *testing.T) {
 
 	// What this process holds is part of what it may use.
 	card.Hold(t, 3*gb, gb)
-	if b, err := newBudget(probe, job, device, format); err != nil || b.share().Bytes != 16*gb {
+	if b, err := newBudget(probe, job, device, format, 0); err != nil || b.share().Bytes != 16*gb {
 		t.Errorf("this process holds 1 of 3 GB in use: %+v, %v", b.share(), err)
 	}
 
+	// Frames that the engine holds back are in the memory of the host.
+	if _, err := newBudget(probe, job, device, format, 1<<50); fault.KindOf(err) != fault.Memory {
+		t.Errorf("an engine that holds 2^50 bytes: %v, want kind memory", err)
+	}
+
 	card.Use(t, 2*gb)
-	b, err := newBudget(probe, job, device, format)
+	b, err := newBudget(probe, job, device, format, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -264,7 +264,8 @@ func (s *session) load(ctx context.Context) error {
 		return err
 	}
 	s.onClose(func() { _ = s.backend.Close() })
-	if s.budget, err = newBudget(memory.Probe{}, s.job, s.device, s.format); err != nil {
+	ahead := min(s.rate.Frame(s.model.Ahead)*int64(s.format.Bytes()), s.model.AheadBytes)
+	if s.budget, err = newBudget(memory.Probe{}, s.job, s.device, s.format, ahead); err != nil {
 		return err
 	}
 	s.r.device(s.backend.Name(), s.device, s.budget.gpu)

@@ -180,6 +180,8 @@ type Model struct {
 	// Ahead is how far the engine looks ahead at most, besides its windows. A part of a job
 	// is computed so far beyond its end.
 	Ahead time.Duration
+	// AheadBytes bounds the frames that it holds back for that.
+	AheadBytes int64
 	// FrameLatents is the number of latents of a frame that the engine puts into the
 	// journal; 0 without one.
 	FrameLatents int

@@ -205,6 +205,9 @@ func (v *view) face() image.Rectangle {
 			box = box.Union(around(int(0.05*v.pose.unit), v.from[i], v.from[i]))
 		}
 	}
+	if box = box.Intersect(image.Rect(0, 0, v.item.Frame.Width, v.item.Frame.Height)); box.Empty() {
+		return v.region // the mouth is outside of the frame
+	}
 	return box
 }
 
@@ -350,7 +353,8 @@ func (Kind) Ready(settings.Settings) (string, bool) { return "", true }
 func (Kind) Find(context.Context, settings.Settings) (lip.Model, error) {
 	return lip.Model{
 		Name:  settings.EnginePreview,
-		Needs: audio.Needs{Mouths: true}, InPlace: true, Ahead: aheadTime,
+		Needs: audio.Needs{Mouths: true}, InPlace: true,
+		Ahead: aheadTime, AheadBytes: aheadBytes,
 		Open: func(_ context.Context, h lip.Host) (lip.Engine, error) {
 			return New(h.Rate.Float(), ahead(h), func(frame int64) audio.Mouth {
 				return h.Voice.Mouth(audio.FrameTime(frame, int(h.Rate.Num), int(h.Rate.Den)))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/lipstream/lipstream/internal/audio"
@@ -143,6 +144,31 @@ func rolled(v frame.Affine, angle, c float64) frame.Affine {
 	return frame.Affine{
 		A: cos*v.A - sin*v.D, B: cos*v.B - sin*v.E, C: cos*v.C - sin*v.F + c,
 		D: sin*v.A + cos*v.D, E: sin*v.B + cos*v.E, F: sin*v.C + cos*v.F + c,
+	}
+}
+
+// TestMouthOutside shows faces whose mouths are partly or wholly outside of the frame.
+func TestMouthOutside(t *testing.T) {
+	picture, fc := facetest.Frame(t, yuv420)
+	for _, by := range [][2]float64{{0, 150}, {0, 215}, {0, 240}, {0, 262}, {150, 0}, {220, 0}, {262, 0}, {-262, 0}, {0, 285}, {0, 300}, {0, 320}, {310, 0}, {-310, 0}, {330, 0}, {-330, 0}} {
+		moved := *fc
+		moved.Points = slices.Clone(fc.Points)
+		for i := range moved.Points {
+			moved.Points[i].X += by[0]
+			moved.Points[i].Y += by[1]
+		}
+		moved.Align = face.TemplateAffine(face.AlignPoints468(moved.Points))
+		f := frame.New(picture.Format)
+		copy(f.Data, picture.Data)
+		e := New(25, 2, always(audio.Mouth{Open: 0.7, Speech: 1}))
+		out, err := e.Push(t.Context(), lip.Item{Frame: f, Face: &moved, Cut: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest, err := e.Flush(t.Context())
+		if err != nil || len(out)+len(rest) != 1 {
+			t.Errorf("moved by %v: %d frames, %v", by, len(out)+len(rest), err)
+		}
 	}
 }
 

@@ -414,11 +414,11 @@ func (r *rim) fit(from []vec, ps *pose) {
 	}
 }
 
-// Where the mesh misses the inner edge of a lip, it misses the outer one too, by about this
-// share. Of the height of a lip remains at least the other.
+// Where the mesh misses the inner edge of a lip, it misses the outer one as well. So the lip
+// moves as a whole, by at most wholeLip of its height, and gets thinner by at most thinnerLip.
 const (
-	follows  = 0.75
-	thinnest = 0.5
+	wholeLip   = 0.4
+	thinnerLip = 0.5
 )
 
 // bend moves a point of the upper lip, 0, or the lower one, 1, with the inner edge of the lip
@@ -434,16 +434,12 @@ func (r *rim) bend(point vec, n int, ps *pose) vec {
 	if n == 1 {
 		v = lo
 	}
-	whole := r.outer[n][rimColumns/2] - r.edge[n][rimColumns/2] // the lip's height in the middle
-	most := math.Abs(whole)
-	inner := clamp((v-edge)*r.sure, -most, most)
-	outer := follows * inner
-	if thin := inner - thinnest*height; inner*height > 0 && thin*height > outer*height {
-		outer = thin
-	}
-	outer = clamp(outer, -0.4*most, 0.4*most)
+	usual := math.Abs(r.outer[n][rimColumns/2] - r.edge[n][rimColumns/2]) // height in the middle
+	inner := (v - edge) * r.sure
+	outer := clamp(inner, -wholeLip*usual, wholeLip*usual)
+	inner = clamp(inner, outer-thinnerLip*usual, outer+thinnerLip*usual)
 	depth := 1.0 // 0 at the outer edge
-	if height*whole > 0 {
+	if math.Abs(height) > 1e-6 {
 		depth = clamp(1-(p.y-edge)/height, 0, 1)
 	}
 	return point.add(ps.shift(vec{0, outer + (inner-outer)*depth}))
