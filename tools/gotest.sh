@@ -23,7 +23,8 @@ for package in $all; do
 	*" .${package#"$module"} "*) race="$race $package" ;;
 	*)
 		case $package in
-		*/e2e | */neural | */network) long="$long $package" ;; # minutes each, so they begin first
+		# They take longest, so they begin first: the last one may have but one core to itself.
+		*/e2e | */neural | */network | */bench | */bench/ladder | */bench/musetalk | */bench/unet | */face | */preview) long="$long $package" ;;
 		*) rest="$rest $package" ;;
 		esac
 		;;

@@ -41,7 +41,7 @@ type rig struct {
 func newRig(t *testing.T, change func(*Options)) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Lead: true, Version: "v1", Lease: time.Minute})
+	q, err := queue.Open(t.Context(), queue.Options{Dir: filepath.Join(dir, "queue"), Lead: true, Version: "v1", Lease: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
