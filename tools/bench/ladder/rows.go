@@ -71,10 +71,16 @@ const (
 // dpmSteps returns how many steps of DPM-Solver++ replace the given number of DDIM steps.
 func dpmSteps(steps int) int { return max(1, steps/2) }
 
-// together sets the optimisations that the goal is defined for: those of the profile
-// "balanced".
-func together(s *settings) {
+// balanced sets what the profile of this name does.
+func balanced(s *settings) {
 	s.precision, s.sampler, s.steps, s.deepcache, s.overlap = "bf16", "dpm++", dpmSteps(s.steps), 3, min(4, s.frames/2)
+}
+
+// together sets the optimisations that the goals are defined for: also guidance in the first
+// step alone, and weights in int8.
+func together(s *settings) {
+	balanced(s)
+	s.guidanceTo, s.weights = 1/float64(s.steps), "int8"
 }
 
 // variants are all rows, in the order of the table.
@@ -102,6 +108,7 @@ var variants = []variant{
 	{key: "model", name: "offload model", set: func(s *settings) { s.offload = memory.OffloadModel }},
 	{key: "sequential", name: "offload sequential", set: func(s *settings) { s.offload = memory.OffloadSequential }},
 	{key: "silence", name: "silence held", windows: 4, pauses: true, set: func(s *settings) { s.silence = "hold" }},
+	{key: "balanced", name: "profile balanced", resteps: true, set: balanced},
 	{key: rowAll, name: "all together", resteps: true, set: together},
 	{key: "lowmem", name: "all together, least memory", resteps: true, set: func(s *settings) {
 		together(s)
