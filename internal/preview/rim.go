@@ -257,7 +257,12 @@ func (r *search) edges(n int) {
 		m := r.seam[c]
 		for k := r.top; k < r.bottom; k++ {
 			d := float32(k) - mesh
-			cost[k] += 0.01 * d * d
+			// A lip that is cut is better than one with teeth.
+			if d > 0 == (n == 0) {
+				cost[k] += d * d
+			} else {
+				cost[k] += 0.01 * d * d
+			}
 			if n == 0 {
 				if k > m {
 					cost[k] += 100
