@@ -40,6 +40,8 @@ type search struct {
 	behind []colour
 	doubt  []float32 // how far each of them is from being known
 
+	inwards float32 // the price of an opening that is smaller than that of the mesh
+
 	row         float64                          // from one row to the next, in face units
 	top, bottom int                              // the rows that are looked at
 	v0          [rimColumns]float64              // v of the middle row
@@ -65,6 +67,10 @@ func (r *search) find(from []vec, ps *pose, behind []colour, read func(vec) colo
 			r.sum[c][k+1] = r.sum[c][k] + r.inside(c, v, read(ps.toPixels(vec{u, v})))
 		}
 	}
+	// From the side, and without colours, a lip that is cut is better than one with teeth.
+	red := r.flesh[1].lip[0]
+	plain := max(1-smoothstep(0.88, 0.95, ps.frontal()), 1-smoothstep(5, 15, float64(red[2]-red[1])))
+	r.inwards = float32(0.06 + plain)
 	r.middle()
 	r.edges(0)
 	r.edges(1)
@@ -257,7 +263,11 @@ func (r *search) edges(n int) {
 		m := r.seam[c]
 		for k := r.top; k < r.bottom; k++ {
 			d := float32(k) - mesh
-			cost[k] += 0.01 * d * d
+			if d > 0 == (n == 0) {
+				cost[k] += r.inwards * d * d
+			} else {
+				cost[k] += 0.01 * d * d
+			}
 			if n == 0 {
 				if k > m {
 					cost[k] += 100
