@@ -69,7 +69,8 @@ func TestParts(t *testing.T) {
 		every       time.Duration
 		// exact means that the frames are equal, because nothing before a part
 		// influences it. Within a shot, tracking of the face starts at another
-		// frame, which moves its points by a fraction of a pixel.
+		// frame, which moves its points by a fraction of a pixel, and the preview
+		// engine learns the colours of the mouth from other frames.
 		exact bool
 	}{
 		{"preview in a shot", filepath.Join(dir, "shot.mp4"), "preview", time.Second, false},
@@ -137,7 +138,7 @@ func TestParts(t *testing.T) {
 			}
 			least := leastPSNR(t, whole.Output, job.Output)
 			t.Logf("%d frames differ, the worst by %.1f dB", len(differ), least)
-			if tt.exact || least < 40 {
+			if tt.exact || least < 38 {
 				t.Errorf("other frames: %v", differ)
 			}
 		})

@@ -83,6 +83,9 @@ type Loader struct {
 	// Loaded is called after each compilation with the time since the one before. Pages
 	// of mapped weights may then be dropped from memory. It may be nil.
 	Loaded func(took time.Duration)
+	// Fed is called after a graph with weights that are passed with each run. Their pages
+	// may then be dropped from memory. It may be nil.
+	Fed func()
 	// Loads is how many graphs Load compiles at a time; 0 is the same as 1.
 	Loads int
 }
@@ -243,6 +246,9 @@ func (c *Chain) pass(ctx context.Context, i int, keep func(string) bool, flows [
 		if err := c.run(ctx, i, keep, flow); err != nil {
 			return err
 		}
+	}
+	if c.loader.Fed != nil && len(c.graphs[i].Feeds()) > 0 {
+		c.loader.Fed()
 	}
 	return nil
 }

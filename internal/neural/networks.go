@@ -172,6 +172,7 @@ func (m *model) unloaded(now memory.Plan, frames int) (n network.Unloaded, err e
 			weights.Release()
 			s.note(workLoad, 1, took, 0)
 		},
+		Fed: func() { weights.Release() },
 	}
 	if m.streamed != nil && now.Offload == memory.OffloadSequential {
 		n.Streamed = func(i int) bool { return m.streamed(i, len(n.Graphs)) }

@@ -53,13 +53,30 @@ func (s *speaker) inside() []colour {
 	return s.lit
 }
 
-// glance learns the colours between the lips from a mouth that is open wider than before.
+// glance learns the colours between the lips from a mouth that is open about as wide as ever. What
+// several frames show hardly depends on which ones they are.
 func (s *speaker) glance(r *search, ps *pose, read func(vec) colour) {
-	if r.sure < 1 || r.height < 0.05 || r.height < 1.05*s.widest {
+	if r.sure < 1 || r.height < 0.05 || r.height < 0.9*s.widest {
 		return
 	}
-	s.behind, s.behindBy, s.widest = r.known(s.behind[:0], ps, read), s.skin, r.height
+	if r.height > 1.3*s.widest {
+		s.behind, s.behindBy = s.behind[:0], s.skin
+	}
+	s.widest = max(s.widest, r.height)
+	for _, c := range r.known(nil, ps, read) {
+		c[0] /= light(s.behindBy, s.skin)
+		if len(s.behind) < mostBehind && nearest(c, s.behind) > apart {
+			s.behind = append(s.behind, c)
+		}
+	}
 }
+
+// No more colours of the inside of a mouth are remembered than this, and none that is so close to
+// another.
+const (
+	mostBehind = 48
+	apart      = 60
+)
 
 // neutralSeconds is the time constant with which the neutral shape follows the
 // face: slow enough to average syllables away, fast enough to follow the expression.
