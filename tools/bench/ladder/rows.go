@@ -77,10 +77,11 @@ func balanced(s *settings) {
 }
 
 // together sets the optimisations that the goals are defined for: also guidance in the first
-// step alone, and weights in int8.
+// step alone, deep layers when the input has changed by 120 %, and weights in int8.
 func together(s *settings) {
 	balanced(s)
 	s.guidanceTo, s.weights = 1/float64(s.steps), "int8"
+	s.deepcache, s.deepcacheChange = 100, 1.2
 }
 
 // variants are all rows, in the order of the table.
@@ -92,11 +93,11 @@ var variants = []variant{
 	{key: "bf16-int8", name: "bf16, weights in int8", set: func(s *settings) { s.precision, s.weights = "bf16", "int8" }},
 	{key: "dpm", name: "DPM-Solver++", resteps: true, set: func(s *settings) { s.sampler, s.steps = "dpm++", dpmSteps(s.steps) }},
 	{key: "deepcache", name: "DeepCache 3", resteps: true, set: func(s *settings) { s.deepcache = 3 }},
-	{key: "deepcache-change", name: "DeepCache, when the input has changed by 10 %", resteps: true, set: func(s *settings) { s.deepcache, s.deepcacheChange = 100, 0.1 }},
+	{key: "deepcache-change", name: "DeepCache, changed by 10 %", resteps: true, set: func(s *settings) { s.deepcache, s.deepcacheChange = 100, 0.1 }},
 	{key: "guidance", name: "guidance 1", set: func(s *settings) { s.guidance = 1 }},
-	{key: "guidance-part", name: "guidance in the first half of the steps", resteps: true, set: func(s *settings) { s.guidanceTo = 0.5 }},
-	{key: "guidance-agree", name: "guidance until both predictions differ by less than 10 %", resteps: true, set: func(s *settings) { s.guidanceEnough = 0.1 }},
-	{key: "guidance-every", name: "prediction without the voice every 6th step", resteps: true, set: func(s *settings) { s.guidanceEvery = 6 }},
+	{key: "guidance-part", name: "guidance in the first half", resteps: true, set: func(s *settings) { s.guidanceTo = 0.5 }},
+	{key: "guidance-agree", name: "guidance until 10 % apart", resteps: true, set: func(s *settings) { s.guidanceEnough = 0.1 }},
+	{key: "guidance-every", name: "guidance every 6th step", resteps: true, set: func(s *settings) { s.guidanceEvery = 6 }},
 	{key: "frames", name: "half the frames per window", set: func(s *settings) { s.frames = max(1, s.frames/2) }},
 	{key: "windows2", name: "2 windows in flight", windows: 2, set: func(s *settings) { s.windows = 2 }},
 	{key: "windows4", name: "4 windows in flight", windows: 4, set: func(s *settings) { s.windows = 4 }},
