@@ -1,23 +1,16 @@
 package job
 
-import "context"
+import (
+	"context"
 
-// together calls beside in a goroutine and f in this one. It returns when both have ended.
-// If one fails, the context of the other ends, and the error of the first is returned.
+	"golang.org/x/sync/errgroup"
+)
+
+// together calls both functions at the same time and returns when both have ended. If one
+// fails, the context of the other ends, and the error of the first is returned.
 func together(ctx context.Context, beside, f func(context.Context) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := func(err error) {
-		if err != nil {
-			cancel(err) // the first cause stays
-		}
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		stop(beside(ctx))
-	}()
-	stop(f(ctx))
-	<-done
-	return context.Cause(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return beside(ctx) })
+	g.Go(func() error { return f(ctx) })
+	return g.Wait()
 }

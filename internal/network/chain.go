@@ -143,18 +143,10 @@ func LoadAll(ctx context.Context, loads int, networks ...Unloaded) ([]*Chain, er
 	}
 	bytes := func(p place) int64 { return p.chain.graphs[p.graph].WeightBytes() }
 	slices.SortStableFunc(order, func(p, q place) int { return cmp.Compare(bytes(q), bytes(p)) })
-	var group errgroup.Group
+	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(max(1, loads))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	for _, p := range order {
-		group.Go(func() error {
-			err := p.chain.load(ctx, p.graph)
-			if err != nil {
-				cancel()
-			}
-			return err
-		})
+		group.Go(func() error { return p.chain.load(ctx, p.graph) })
 	}
 	if err := group.Wait(); err != nil {
 		for _, c := range chains {

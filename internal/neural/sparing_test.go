@@ -150,38 +150,30 @@ func TestSparing(t *testing.T) {
 	})
 }
 
-// TestGuidanceInterval computes guidance in the last two of four steps step by step. The
-// unconditional half begins between two full steps, and must be full itself then.
-func TestGuidanceInterval(t *testing.T) {
+// stepped compares the latents of a denoiser with those of DDIM steps that are made one by
+// one. DeepCache is 3, and set changes the options further. combine turns the predictions of
+// step k into the noise, in with; full predicts the half without the voice in a full pass.
+func stepped(t *testing.T, steps int, set func(*Options), combine func(k int, with, without []float32, full func() []float32)) {
 	list, mask, noise := randomWindows(1)
 	sharedtest.OnEach(t, func(t *testing.T, on sharedtest.Target) {
 		skipSecond(t, on)
-		set := func(o *Options) { o.DeepCache, o.Steps = 3, 4 }
-		got := sparer(t, on, mask, noise, func(o *Options) { set(o); o.GuidanceFrom = 0.5 }).must(t, list...)
-		// cached makes steps 0 to 2 with guidance in none of them; whole only predicts.
-		cached, whole := sparer(t, on, mask, noise, set), sparer(t, on, mask, noise, func(o *Options) { o.Steps = 4 })
+		cache := func(o *Options) { o.DeepCache, o.Steps = 3, steps }
+		got := sparer(t, on, mask, noise, func(o *Options) { cache(o); set(o) }).must(t, list...)
+		// cached predicts both halves in each step; whole also makes full passes only.
+		cached, whole := sparer(t, on, mask, noise, cache), sparer(t, on, mask, noise, func(o *Options) { o.Steps = steps })
 		a, b := cached.begun(t, list[0].frames), whole.begun(t, list[0].frames)
 		x := a.latents.(*hostLatents).x
-		s, err := sampler.NewDDIM(4)
+		s, err := sampler.NewDDIM(steps)
 		if err != nil {
 			t.Fatal(err)
 		}
-		unconditional := func(k int) []float32 { // after a full pass at step 2
-			copy(b.latents.(*hostLatents).x, x)
-			return whole.predicted(t, b, k)[1]
-		}
-		for k := range 4 {
+		for k := range steps {
 			eps := cached.predicted(t, a, k)
-			with, without := eps[0], eps[1]
-			if k == 2 {
-				without = unconditional(k)
-			}
-			if k >= 2 {
-				for i, u := range without {
-					with[i] = u + 1.5*(with[i]-u)
-				}
-			}
-			s.Step(k, x, with)
+			combine(k, eps[0], eps[1], func() []float32 {
+				copy(b.latents.(*hostLatents).x, x)
+				return whole.predicted(t, b, k)[1]
+			})
+			s.Step(k, x, eps[0])
 		}
 		want := [][][]float32{{x[:len(noise)], x[len(noise):]}}
 		if !equal(got, want) {
@@ -190,42 +182,40 @@ func TestGuidanceInterval(t *testing.T) {
 	})
 }
 
+// TestGuidanceInterval computes guidance in the last two of four steps step by step. The
+// unconditional half begins between two full steps, and must be full itself then.
+func TestGuidanceInterval(t *testing.T) {
+	stepped(t, 4, func(o *Options) { o.GuidanceFrom = 0.5 }, func(k int, with, without []float32, full func() []float32) {
+		if k < 2 {
+			return
+		}
+		if k == 2 {
+			without = full()
+		}
+		for i, u := range without {
+			with[i] = u + 1.5*(with[i]-u)
+		}
+	})
+}
+
 // TestGuidanceEvery computes every second prediction without the voice step by step. In the
 // last step, only the half without the voice is full: it was left out when the other was.
 func TestGuidanceEvery(t *testing.T) {
-	list, mask, noise := randomWindows(1)
-	sharedtest.OnEach(t, func(t *testing.T, on sharedtest.Target) {
-		skipSecond(t, on)
-		set := func(o *Options) { o.DeepCache, o.Steps = 3, 5 }
-		got := sparer(t, on, mask, noise, func(o *Options) { set(o); o.GuidanceEvery = 2 }).must(t, list...)
-		cached, whole := sparer(t, on, mask, noise, set), sparer(t, on, mask, noise, func(o *Options) { o.Steps = 5 })
-		a, b := cached.begun(t, list[0].frames), whole.begun(t, list[0].frames)
-		x := a.latents.(*hostLatents).x
-		s, err := sampler.NewDDIM(5)
-		if err != nil {
-			t.Fatal(err)
-		}
-		voice := make([]float32, len(x))
-		for k := range 5 {
-			eps := cached.predicted(t, a, k)
-			with, without := eps[0], eps[1]
-			if k == 4 {
-				copy(b.latents.(*hostLatents).x, x)
-				without = whole.predicted(t, b, k)[1]
+	var voice []float32
+	stepped(t, 5, func(o *Options) { o.GuidanceEvery = 2 }, func(k int, with, without []float32, full func() []float32) {
+		if k%2 > 0 {
+			for i, v := range voice {
+				with[i] += 0.5 * v
 			}
-			for i := range with {
-				if k%2 == 0 {
-					voice[i] = with[i] - without[i]
-					with[i] = without[i] + 1.5*voice[i]
-				} else {
-					with[i] += 0.5 * voice[i]
-				}
-			}
-			s.Step(k, x, with)
+			return
 		}
-		want := [][][]float32{{x[:len(noise)], x[len(noise):]}}
-		if !equal(got, want) {
-			t.Errorf("other latents, off by %v", golden.MaxAbs(slices.Concat(got[0]...), x))
+		if k == 4 {
+			without = full()
+		}
+		voice = voice[:0]
+		for i, u := range without {
+			voice = append(voice, with[i]-u)
+			with[i] = u + 1.5*voice[i]
 		}
 	})
 }

@@ -123,9 +123,12 @@ func (r *rim) trace(from []vec, ps *pose) {
 	}
 }
 
-// add appends a colour to a palette unless it is in it, or nearly.
-func add(to []colour, c colour) []colour {
-	if len(to) > 0 && nearest(c, to) < 50 {
+// alike is the distance below which two colours are nearly the same.
+const alike = 50
+
+// add appends a colour to a palette unless it has one that is closer than apart.
+func add(to []colour, c colour, apart float32) []colour {
+	if nearest(c, to) < apart {
 		return to
 	}
 	return append(to, c)
@@ -160,7 +163,7 @@ func (r *search) palettes(from []vec, ps *pose, behind []colour, read func(vec) 
 		p.lip = slices.DeleteFunc(p.lip, func(c colour) bool { return c[0] < 0.55*lightest })
 		p.all = append(p.all[:0], p.lip...)
 		for _, i := range skinAround[n] {
-			p.all = add(p.all, read(from[i]))
+			p.all = add(p.all, read(from[i]), alike)
 		}
 	}
 	red := r.flesh[0].lip[0]
@@ -172,7 +175,7 @@ func (r *search) palettes(from []vec, ps *pose, behind []colour, read func(vec) 
 		a, b := from[upperLip[in][k]], from[lowerLip[in][k]]
 		if ps.toFace(b).y-ps.toFace(a).y > 0.03 {
 			for _, t := range [...]float64{0.25, 0.4, 0.55, 0.75} {
-				r.behind = add(r.behind, read(lerp(a, b, t)))
+				r.behind = add(r.behind, read(lerp(a, b, t)), alike)
 			}
 		}
 	}
@@ -199,7 +202,7 @@ func (r *search) inside(column int, v float64, c colour) float32 {
 	}
 	a, b := nearest(c, around), float32(math.Inf(1))
 	for i := range r.behind {
-		b = min(b, nearest(c, r.behind[i:i+1])+r.doubt[i])
+		b = min(b, distance(c, r.behind[i])+r.doubt[i])
 	}
 	return (a-b)/(a+b+30) - 0.1
 }
@@ -455,13 +458,13 @@ func (r *rim) bend(point vec, n int, ps *pose) vec {
 	return point.add(ps.shift(vec{0, outer + (inner-outer)*depth}))
 }
 
-// known appends the colours of what is behind the lips.
-func (r *search) known(to []colour, ps *pose, read func(vec) colour) []colour {
+// known returns the colours of what is behind the lips.
+func (r *search) known(ps *pose, read func(vec) colour) (colours []colour) {
 	for _, x := range [...]float64{0.25, 0.4, 0.5, 0.6, 0.75} {
 		c := r.first + int(x*float64(r.last-r.first))
 		for _, y := range [...]float64{0.15, 0.3, 0.5, 0.7, 0.85} {
-			to = add(to, read(ps.toPixels(vec{r.left + float64(c)*r.step, r.up[c] + y*(r.lo[c]-r.up[c])})))
+			colours = add(colours, read(ps.toPixels(vec{r.left + float64(c)*r.step, r.up[c] + y*(r.lo[c]-r.up[c])})), alike)
 		}
 	}
-	return to
+	return colours
 }

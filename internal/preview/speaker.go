@@ -19,9 +19,9 @@ type speaker struct {
 	lit      []colour // behind in the light of the present frame
 }
 
-// meet begins with a new speaker if the track of the face is another.
+// meet begins with the speaker of a track, if none is known.
 func (s *speaker) meet(track int) {
-	if !s.known || s.track != track {
+	if !s.known {
 		*s = speaker{known: true, track: track, plate: new(plate)}
 	}
 }
@@ -63,10 +63,10 @@ func (s *speaker) glance(r *search, ps *pose, read func(vec) colour) {
 		s.behind, s.behindBy = s.behind[:0], s.skin
 	}
 	s.widest = max(s.widest, r.height)
-	for _, c := range r.known(nil, ps, read) {
+	for _, c := range r.known(ps, read) {
 		c[0] /= light(s.behindBy, s.skin)
-		if len(s.behind) < mostBehind && nearest(c, s.behind) > apart {
-			s.behind = append(s.behind, c)
+		if len(s.behind) < mostBehind {
+			s.behind = add(s.behind, c, unlike)
 		}
 	}
 }
@@ -75,7 +75,7 @@ func (s *speaker) glance(r *search, ps *pose, read func(vec) colour) {
 // another.
 const (
 	mostBehind = 48
-	apart      = 60
+	unlike     = 60
 )
 
 // neutralSeconds is the time constant with which the neutral shape follows the

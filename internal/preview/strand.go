@@ -97,12 +97,17 @@ func (s *strand) retreat(margin float64) {
 	}
 }
 
+// distance returns how much two colours differ.
+func distance(c, q colour) float32 {
+	y, b, r := 0.6*(c[0]-q[0]), 1.5*(c[1]-q[1]), 1.5*(c[2]-q[2])
+	return y*y + b*b + r*r
+}
+
 // nearest returns the smallest distance of c to one of the colours.
 func nearest(c colour, to []colour) float32 {
 	best := float32(math.Inf(1))
 	for _, q := range to {
-		y, b, r := 0.6*(c[0]-q[0]), 1.5*(c[1]-q[1]), 1.5*(c[2]-q[2])
-		best = min(best, y*y+b*b+r*r)
+		best = min(best, distance(c, q))
 	}
 	return best
 }
