@@ -107,23 +107,30 @@ func meanError(f *Face, ref []Point, to frame.Affine) (points, shift float64) {
 	return points, math.Hypot(sx, sy)
 }
 
+// film draws n frames of one portrait on stages that differ from frame to frame, and returns
+// them with the transformations from the portrait.
+func film(portrait *frame.RGB, n int, on func(i int) stage) (frames []*frame.Frame, to []frame.Affine) {
+	for i := range n {
+		f, m := scene(portrait, on(i))
+		frames, to = append(frames, f), append(to, m[0])
+	}
+	return frames, to
+}
+
 // TestFollowsMotion checks that a head that moves, turns and comes nearer is followed
 // within a pixel and without lag.
 func TestFollowsMotion(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
-	var frames []*frame.Frame
-	var to []frame.Affine
 	const n = 60
-	for i := range n {
+	frames, to := film(portrait, n, func(i int) stage {
 		a := float64(i) / 25
-		f, m := scene(portrait, stage{
+		return stage{
 			320 + 90*math.Sin(2*math.Pi*0.7*a), 240 + 20*math.Sin(2*math.Pi*1.1*a),
 			0.9 + 0.08*math.Sin(2*math.Pi*0.4*a), 0.15 * math.Sin(2*math.Pi*0.5*a),
-		})
-		frames, to = append(frames, f), append(to, m[0])
-	}
+		}
+	})
 	tr := newTracker(t, "")
 	out := follow(t, tr, frames)
 	var worst, worstShift float64
@@ -285,12 +292,9 @@ func TestCutRestarts(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
-	var frames []*frame.Frame
-	var to []frame.Affine
-	for i := range 12 {
-		f, m := scene(portrait, stage{200 + float64(i), 240, 0.8, 0})
-		frames, to = append(frames, f), append(to, m[0])
-	}
+	frames, to := film(portrait, 12, func(i int) stage {
+		return stage{200 + float64(i), 240, 0.8, 0}
+	})
 	for i := range 12 {
 		p := frame.NewRGB(sceneW, sceneH)
 		for k := range p.Pix {
@@ -362,12 +366,9 @@ func TestJump(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
-	var frames []*frame.Frame
-	var to []frame.Affine
-	for i := range 20 {
-		f, m := scene(portrait, stage{230 + 150*float64(i/10) + float64(i), 240, 0.7, 0})
-		frames, to = append(frames, f), append(to, m[0])
-	}
+	frames, to := film(portrait, 20, func(i int) stage {
+		return stage{230 + 150*float64(i/10) + float64(i), 240, 0.7, 0}
+	})
 	tr := newTracker(t, "")
 	tr.cuts = noCuts
 	for i, o := range follow(t, tr, frames) {

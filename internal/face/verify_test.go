@@ -57,12 +57,9 @@ func TestSpin(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
-	var frames []*frame.Frame
-	var to []frame.Affine
-	for i := range 60 {
-		f, m := scene(portrait, stage{320, 240, 0.7, 2 * math.Pi * float64(i) / 60})
-		frames, to = append(frames, f), append(to, m[0])
-	}
+	frames, to := film(portrait, 60, func(i int) stage {
+		return stage{320, 240, 0.7, 2 * math.Pi * float64(i) / 60}
+	})
 	tr := newTracker(t, "")
 	tr.cuts = noCuts
 	for i, o := range follow(t, tr, frames) {
@@ -81,14 +78,11 @@ func TestFlip(t *testing.T) {
 	backendtest.SkipShort(t)
 	portrait := readPNG(t, "portrait.png")
 	ref := reference(t, portrait)
-	var frames []*frame.Frame
-	var to []frame.Affine
 	const n = 40
-	for i := range n {
+	frames, to := film(portrait, n, func(i int) stage {
 		angle := math.Pi * float64(i/15%2)
-		f, m := scene(portrait, stage{320 + float64(i), 240, 0.7, angle})
-		frames, to = append(frames, f), append(to, m[0])
-	}
+		return stage{320 + float64(i), 240, 0.7, angle}
+	})
 	tr := newTracker(t, "")
 	tr.cuts = noCuts
 	found := 0
