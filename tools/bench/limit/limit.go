@@ -37,6 +37,8 @@ type Options struct {
 	Profile    string           `default:"auto" placeholder:"NAME" help:"Profile of the job, as for lipstream run."`
 	Backend    string           `default:"auto" placeholder:"auto|openvino|onnxruntime" help:"Runtime of the networks."`
 	Threads    int              `placeholder:"N" help:"CPU threads of the networks."`
+
+	sampled func(cgroup.Usage) // called with each sample; for tests
 }
 
 // Result is the result of a job under a limit. Memory is in bytes and includes that of
@@ -144,7 +146,9 @@ func (o *run) job(ctx context.Context, limit int64) (r *Result, err error) {
 		if watchErr = cmp.Or(watchErr, err); err != nil {
 			return
 		}
-		r.Samples++
+		if r.Samples++; o.sampled != nil {
+			o.sampled(u)
+		}
 		r.Anonymous, r.Swap = max(r.Anonymous, u.Anonymous), max(r.Swap, u.Swap)
 		r.Peak, r.Failures, r.Killed = u.Peak, u.Failures, u.Killed // the kernel only increases them
 	})

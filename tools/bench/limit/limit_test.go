@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -67,6 +68,16 @@ func TestMeasure(t *testing.T) {
 	program, models, runs := labtest.Setup(t)
 	var groups []string
 	o := Options{Binary: lab.Binary{Program: program}, Models: models, Limits: []lipstream.Size{512 << 20}, Frames: 3, Steps: 2}
+	// The job ends once its memory was seen: the kernel counts late, and the job is short.
+	seen := filepath.Join(t.TempDir(), "seen")
+	t.Setenv(labtest.Until, seen)
+	o.sampled = func(u cgroup.Usage) {
+		if u.Anonymous > 0 {
+			if err := os.WriteFile(seen, nil, 0o600); err != nil {
+				t.Error(err)
+			}
+		}
+	}
 	progress := func(line string) {
 		if _, dir, ok := strings.Cut(line, ": in "); ok {
 			groups = append(groups, dir)

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lipstream/lipstream"
 	"github.com/lipstream/lipstream/internal/backend/backendtest"
@@ -26,6 +27,8 @@ const (
 	logVariable = "LIPSTREAM_TEST_RUN" // the file to which its command line is appended
 	// Broken is the environment variable with the value of --offload for which it fails.
 	Broken = "LIPSTREAM_TEST_RUN_BROKEN"
+	// Until is the environment variable with the file that must exist before it ends.
+	Until = "LIPSTREAM_TEST_RUN_UNTIL"
 )
 
 // Run imitates lipstream run if this process was started as such, and reports whether it
@@ -38,6 +41,11 @@ func Run() (code int, ok bool) {
 	if err := run(log); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1, true
+	}
+	for until := os.Getenv(Until); until != ""; time.Sleep(10 * time.Millisecond) {
+		if _, err := os.Stat(until); err == nil {
+			break
+		}
 	}
 	if option("--offload") == os.Getenv(Broken) {
 		return 7, true
