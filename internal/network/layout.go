@@ -226,20 +226,18 @@ func (b *builder) doubleConv3(x onnx.Value, weight string, bias onnx.Value, c in
 // through the first weight and their own through the sum of the others, the odd ones see
 // their own through the sum of the first two and the next one through the last.
 func transposed(w []float32, c int) []float32 {
-	// The taps of the input pixel after, the same one (for odd and even), and before.
-	taps := [4][]int{{2}, {1, 2}, {0, 1}, {0}}
 	out := make([]float32, c*c*16)
 	for o := range c {
 		for i := range c {
 			from, to := w[(o*c+i)*9:][:9], out[(i*c+o)*16:][:16]
-			for y, rows := range taps {
-				for x, columns := range taps {
-					for _, r := range rows {
-						for _, k := range columns {
-							to[4*y+x] += from[3*r+k]
-						}
-					}
-				}
+			var rows [4][3]float32
+			for x := range 3 {
+				before, own, after := from[x], from[3+x], from[6+x]
+				rows[0][x], rows[1][x], rows[2][x], rows[3][x] = after, own+after, before+own, before
+			}
+			for y, row := range rows {
+				before, own, after := row[0], row[1], row[2]
+				to[4*y], to[4*y+1], to[4*y+2], to[4*y+3] = after, own+after, before+own, before
 			}
 		}
 	}

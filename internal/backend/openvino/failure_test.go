@@ -117,3 +117,24 @@ int count(void) { return compiled; }
 		t.Error(err)
 	}
 }
+
+// TestCompilesSideBySide: while a graph is compiled, the pages of another can be dropped.
+// Otherwise graphs are loaded one after the other.
+func TestCompilesSideBySide(t *testing.T) {
+	b := openBackend(t).(*Backend)
+	compile, compiled := b.api.compile, false
+	b.api.compile = func(core, model handle, device string, n uintptr, props *property, out *handle) int32 {
+		if compiled = b.mapping.TryLock(); compiled {
+			b.mapping.Unlock()
+		}
+		return compile(core, model, device, n, props, out)
+	}
+	s, err := b.Load(t.Context(), backend.Model{Name: "m", Bytes: backendtest.SmokeGraph()}, backend.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if !compiled {
+		t.Error("a graph waits until another is compiled")
+	}
+}

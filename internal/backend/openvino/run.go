@@ -90,14 +90,14 @@ func (s *session) again(ctx context.Context) error {
 
 // drop releases the compiled model.
 func (s *session) drop() {
-	s.b.mapping.RLock()
-	defer s.b.mapping.RUnlock()
-	if s.request != 0 {
-		s.b.api.requestFree(s.request)
-	}
-	if s.compiled != 0 {
-		s.b.api.compiledFree(s.compiled)
-	}
+	s.b.mapped(func() {
+		if s.request != 0 {
+			s.b.api.requestFree(s.request)
+		}
+		if s.compiled != 0 {
+			s.b.api.compiledFree(s.compiled)
+		}
+	})
 	s.request, s.compiled = 0, 0
 }
 

@@ -79,13 +79,16 @@ func (s *session) load(ctx context.Context, m backend.Model, o backend.Options) 
 }
 
 func (s *session) readAndCompile(ctx context.Context, m backend.Model, device string, settings [][2]string) error {
-	s.b.mapping.RLock()
-	defer s.b.mapping.RUnlock()
-	model, err := s.read(m)
+	var model handle
+	var err error
+	s.b.mapped(func() { model, err = s.read(m) })
 	if err != nil {
 		return err
 	}
-	defer s.b.api.modelFree(model)
+	// Compiling is not below mapped, because it unmaps nothing: the model, which is freed
+	// after it, holds the mapping. Otherwise a graph could be compiled only when release
+	// had waited for the others.
+	defer s.b.mapped(func() { s.b.api.modelFree(model) })
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -115,6 +118,13 @@ func (s *session) readGraph(g *onnx.Graph) (model handle, err error) {
 // process.
 func address(w onnx.Weight) (string, uint64) {
 	return "*/_ORT_MEM_ADDR_/*", uint64(uintptr(unsafe.Pointer(unsafe.SliceData(w.Data))))
+}
+
+// mapped calls f, which may map weights or unmap them, while release does not run.
+func (b *Backend) mapped(f func()) {
+	b.mapping.RLock()
+	defer b.mapping.RUnlock()
+	f()
 }
 
 // release drops the pages of mapped weights. The compiled model keeps the mapping but

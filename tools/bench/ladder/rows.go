@@ -108,6 +108,8 @@ var variants = []variant{
 	{key: "tiny", name: "TAESD", set: func(s *settings) { s.vae = "tiny" }},
 	{key: "model", name: "offload model", set: func(s *settings) { s.offload = memory.OffloadModel }},
 	{key: "sequential", name: "offload sequential", set: func(s *settings) { s.offload = memory.OffloadSequential }},
+	{key: "sequential2", name: "offload sequential, 2 windows in flight", windows: 2, set: func(s *settings) { s.offload, s.windows = memory.OffloadSequential, 2 }},
+	{key: "sequential4", name: "offload sequential, 4 windows in flight", windows: 4, set: func(s *settings) { s.offload, s.windows = memory.OffloadSequential, 4 }},
 	{key: "silence", name: "silence held", windows: 4, pauses: true, set: func(s *settings) { s.silence = "hold" }},
 	{key: "balanced", name: "profile balanced", resteps: true, set: balanced},
 	{key: rowAll, name: "all together", resteps: true, set: together},
