@@ -202,14 +202,16 @@ func (b *builder) doubleConv3(x onnx.Value, weight string, bias onnx.Value, c in
 	if b.Dialect != OpenVINO {
 		return b.convolve(b.double(x), b.rows(b.Compute, weight, 0, c, c, c, 3, 3), bias, 3, 1, 1, 1, 1, 1)
 	}
-	v := transposed(b.values(weight, c, c, 3, 3), c)
-	w := tensor.FromF32(v, c, c, 4, 4)
-	if b.Compute != tensor.F32 {
-		w = tensor.New(b.Compute, w.Shape...)
-		if b.Compute == tensor.F16 {
+	w := tensor.New(b.Compute, c, c, 4, 4)
+	if b.weights != nil { // otherwise only the size counts
+		v := transposed(b.values(weight, c, c, 3, 3), c)
+		switch b.Compute {
+		case tensor.F16:
 			tensor.F32ToF16(w.Data, v)
-		} else {
+		case tensor.BF16:
 			tensor.F32ToBF16(w.Data, v)
+		default:
+			copy(w.F32(), v)
 		}
 	}
 	in := []onnx.Value{b.as(x, b.Activations, b.Compute), b.Weight(onnx.Weight{Name: weight + " transposed", Tensor: w})}
