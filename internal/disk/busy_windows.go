@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -52,17 +53,36 @@ func Replaceable(path string) error {
 	return err
 }
 
-// rename uses os.Root within a folder: unlike os.Rename, that replaces a file that
-// programs have open if they let others delete it (POSIX semantics).
+// rename uses os.Root: unlike os.Rename, that replaces a file that programs have open if
+// they let others delete it (POSIX semantics). It follows no links to other folders, so
+// os.Rename does what it cannot.
 func rename(from, to string) error {
 	dir := filepath.Dir(to)
-	if filepath.Dir(from) != dir {
-		return os.Rename(from, to)
+	for !within(dir, from) {
+		parent := filepath.Dir(dir)
+		if parent == dir { // the files are on two volumes
+			return os.Rename(from, to)
+		}
+		dir = parent
 	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return err
+		return os.Rename(from, to)
 	}
 	defer root.Close()
-	return root.Rename(filepath.Base(from), filepath.Base(to))
+	a, err1 := filepath.Rel(dir, from)
+	b, err2 := filepath.Rel(dir, to)
+	if err := cmp.Or(err1, err2); err != nil {
+		return err
+	}
+	if err = root.Rename(a, b); err != nil && filepath.Dir(from) != filepath.Dir(to) {
+		return os.Rename(from, to)
+	}
+	return err
+}
+
+// within reports whether a path is below a folder.
+func within(folder, path string) bool {
+	rel, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(rel)
 }

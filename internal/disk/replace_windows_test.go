@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/windows"
+
+	"github.com/lipstream/lipstream/internal/disk/disktest"
 )
 
 // TestOpenFile: a file that somebody has open is not replaced or removed until it is
@@ -62,11 +65,50 @@ func TestOpenFile(t *testing.T) {
 // TestReplaceShared: a file that its reader lets others delete is replaced at once,
 // and the reader keeps the old one.
 func TestReplaceShared(t *testing.T) {
-	if windows.NewLazySystemDLL("ntdll.dll").NewProc("wine_get_version").Find() == nil {
+	if !disktest.ReplacesOpenFiles() {
 		t.Skip("Wine never replaces an open file")
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a")
+	for name, write := range map[string]func() error{
+		"in its folder": func() error { return WriteFile(path, []byte("new"), 0o644) },
+		"from another":  func() error { return writeIn(t.TempDir(), path, "new") },
+	} {
+		t.Run(name, func(t *testing.T) { replaceShared(t, dir, path, write) })
+	}
+}
+
+// writeIn replaces a file with a new one that is made in another folder.
+func writeIn(folder, path, text string) error {
+	f, err := CreateIn(folder, path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := f.WriteString(text); err != nil {
+		return err
+	}
+	return f.Commit(0o644)
+}
+
+// TestRenameElsewhere moves files between folders.
+func TestRenameElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a", "b", "c")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{t.TempDir(), dir, filepath.Join(dir, "a"), filepath.Dir(path)} {
+		if err := writeIn(folder, path, folder); err != nil || read(t, path) != folder {
+			t.Errorf("from %s: %v", folder, err)
+		}
+	}
+	if err := rename(filepath.Join(dir, "none"), path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+}
+
+func replaceShared(t *testing.T, dir, path string, write func() error) {
 	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +117,7 @@ func TestReplaceShared(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := WriteFile(path, []byte("new"), 0o644); err != nil || read(t, path) != "new" {
+	if err := write(); err != nil || read(t, path) != "new" {
 		t.Errorf("%v", err)
 	}
 	b := make([]byte, 3)
