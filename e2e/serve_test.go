@@ -183,7 +183,7 @@ func TestChaos(t *testing.T) {
 			continue
 		}
 		// Parts that begin within a shot differ invisibly: see TestParts.
-		if db := leastPSNR(t, filepath.Join(dir, "long.mkv"), path); db < 38 || j.Result.Frames != 150 {
+		if db := leastPSNR(t, filepath.Join(dir, "long.mkv"), path); db < 40 || j.Result.Frames != 150 {
 			t.Errorf("job %s: %d frames, %.1f dB from those of one run", s.id, j.Result.Frames, db)
 		}
 		if len(j.Tasks) < 3 {

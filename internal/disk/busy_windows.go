@@ -54,20 +54,24 @@ func Replaceable(path string) error {
 }
 
 // rename uses os.Root: unlike os.Rename, that replaces a file that programs have open if
-// they let others delete it (POSIX semantics). It follows no links to other folders, so
-// os.Rename does what it cannot.
+// they let others delete it (POSIX semantics). It follows no links to other folders and
+// stays on one volume, so os.Rename does what it cannot.
 func rename(from, to string) error {
 	dir := filepath.Dir(to)
-	for !within(dir, from) {
-		parent := filepath.Dir(dir)
-		if parent == dir { // the files are on two volumes
-			return os.Rename(from, to)
-		}
-		dir = parent
+	for !Within(dir, from) && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
 	}
+	if renameIn(dir, from, to) == nil {
+		return nil
+	}
+	return os.Rename(from, to)
+}
+
+// renameIn renames a file within a folder that both names are in.
+func renameIn(dir, from, to string) error {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return os.Rename(from, to)
+		return err
 	}
 	defer root.Close()
 	a, err1 := filepath.Rel(dir, from)
@@ -75,14 +79,5 @@ func rename(from, to string) error {
 	if err := cmp.Or(err1, err2); err != nil {
 		return err
 	}
-	if err = root.Rename(a, b); err != nil && filepath.Dir(from) != filepath.Dir(to) {
-		return os.Rename(from, to)
-	}
-	return err
-}
-
-// within reports whether a path is below a folder.
-func within(folder, path string) bool {
-	rel, err := filepath.Rel(folder, path)
-	return err == nil && filepath.IsLocal(rel)
+	return root.Rename(a, b)
 }

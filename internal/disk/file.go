@@ -155,3 +155,10 @@ func UserDir(variable, name string) (string, error) {
 	}
 	return filepath.Join(cache, "lipstream", name), nil
 }
+
+// Within reports whether a path names something in a folder, or the folder itself. It does
+// not look at the disk. On Windows it refuses the names of devices and of streams of a file.
+func Within(folder, path string) bool {
+	rel, err := filepath.Rel(folder, path)
+	return err == nil && filepath.IsLocal(rel)
+}

@@ -223,10 +223,7 @@ func (b *builder) doubleConv3(x onnx.Value, weight string, bias onnx.Value, c in
 }
 
 // transposed returns the weight of a transposed convolution, (c, c, 4, 4) with the inputs
-// first, for that of a 3×3 convolution of doubled maps. In each direction, an output pixel
-// sees three doubled pixels, of which two are the same: the even ones see the pixel before
-// through the first weight and their own through the sum of the others, the odd ones see
-// their own through the sum of the first two and the next one through the last.
+// first, for that of a 3×3 convolution of doubled maps, as spread says for each direction.
 func transposed(w []float32, c int) []float32 {
 	out := make([]float32, c*c*16)
 	for o := range c {
@@ -234,14 +231,21 @@ func transposed(w []float32, c int) []float32 {
 			from, to := w[(o*c+i)*9:][:9], out[(i*c+o)*16:][:16]
 			var rows [4][3]float32
 			for x := range 3 {
-				before, own, after := from[x], from[3+x], from[6+x]
-				rows[0][x], rows[1][x], rows[2][x], rows[3][x] = after, own+after, before+own, before
+				for y, v := range spread(from[x], from[3+x], from[6+x]) {
+					rows[y][x] = v
+				}
 			}
 			for y, row := range rows {
-				before, own, after := row[0], row[1], row[2]
-				to[4*y], to[4*y+1], to[4*y+2], to[4*y+3] = after, own+after, before+own, before
+				four := spread(row[0], row[1], row[2])
+				copy(to[4*y:], four[:])
 			}
 		}
 	}
 	return out
 }
+
+// spread returns the four weights for the three of a convolution of doubled pixels. An output
+// pixel sees three doubled pixels, of which two are the same: the even ones see the pixel
+// before through the first weight and their own through the sum of the others, the odd ones
+// see their own through the sum of the first two and the next one through the last.
+func spread(a, b, c float32) [4]float32 { return [4]float32{c, b + c, a + b, a} }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lipstream/lipstream/internal/audio"
 	"github.com/lipstream/lipstream/internal/backend"
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/journal"
 	"github.com/lipstream/lipstream/internal/lip"
 	"github.com/lipstream/lipstream/internal/memory"
@@ -53,7 +54,7 @@ func (k kind) Ready(s settings.Settings) (why string, ok bool) {
 	if err != nil {
 		return fmt.Sprintf("there is no %v checkpoint in %s", k.engine(), dir), false
 	}
-	if rel, err := filepath.Rel(dir, set.UNet); err != nil || !filepath.IsLocal(rel) {
+	if !disk.Within(dir, set.UNet) {
 		dir = filepath.Dir(set.UNet) // one of the other places
 	}
 	return fmt.Sprintf("the %v checkpoint is in %s", k.engine(), dir), true

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/lipstream/lipstream/internal/disk"
 	"github.com/lipstream/lipstream/internal/fault"
 )
 
@@ -48,12 +49,8 @@ func realRoots(roots []string) (all []string) {
 	return all
 }
 
-// inRoots reports whether a path is absolute and names something in one of the roots.
-// It does not look at the disk. On Windows it refuses the names of devices and of
-// streams of a file.
+// inRoots reports whether a path is absolute and names something in one of the roots; see
+// disk.Within.
 func inRoots(roots []string, path string) bool {
-	return filepath.IsAbs(path) && slices.ContainsFunc(roots, func(root string) bool {
-		rel, err := filepath.Rel(root, path)
-		return err == nil && filepath.IsLocal(rel)
-	})
+	return filepath.IsAbs(path) && slices.ContainsFunc(roots, func(root string) bool { return disk.Within(root, path) })
 }
